@@ -1,0 +1,52 @@
+// Package commands is the command tree: flags, validation and rendering, nothing more. root.go wires it.
+package commands
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/commands/service"
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// NewRoot makes the whole tree. It neither reads nor dials.
+func NewRoot(f *cmdutil.Factory) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "talosmate",
+		Short: "A companion to talosctl: structured output, honest exit codes, safe orchestration",
+		Long: "talosmate works on the same clusters and with the same talosconfig as talosctl. Every command prints\n" +
+			"a table for people or one document for programs (-o json), its exit code tells the truth, and nothing\n" +
+			"changes a cluster without being told which nodes.",
+		Example: "  talosmate health\n" +
+			"  talosmate upgrade node -n worker-1 --image factory.talos.dev/metal-installer/SCHEMATIC:v1.13.9",
+		SilenceUsage: true, SilenceErrors: true,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+
+			return unknownWord(cmd, args)
+		},
+	}
+
+	root.SetIn(f.IO.In)
+	root.SetOut(f.IO.Out)
+	root.SetErr(f.IO.Err)
+	root.SuggestionsMinimumDistance = 2
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return errs.Usagef("%w", err).WithHint("%s --help lists the flags", cmd.CommandPath())
+	})
+
+	cmdutil.AddGlobalFlags(root.PersistentFlags())
+	cmdutil.RegisterFlagCompletion(f, root, "nodes", cmdutil.CompleteNodes)
+	cmdutil.RegisterFlagCompletion(f, root, "context", cmdutil.CompleteContexts)
+
+	root.AddCommand(
+		service.NewCmd(f),
+	)
+
+	return root
+}

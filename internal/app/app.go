@@ -1,0 +1,155 @@
+// Package app runs the program: it catches signals, builds the command tree, and turns the error that comes
+// back into a message and an exit code. Nothing else maps errors to exit codes.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/talosmate/talosmate/commands"
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/output"
+)
+
+// Main runs one command line and returns the exit code.
+func Main(args []string, io *iostreams.Streams) int {
+	ctx, stop := interruptible()
+	defer stop()
+
+	return Run(ctx, args, io)
+}
+
+// Run is Main on a context of the caller's.
+func Run(ctx context.Context, args []string, io *iostreams.Streams) (code int) {
+	f := cmdutil.NewFactory(io, build())
+	root := commands.NewRoot(f)
+
+	root.SetArgs(args)
+
+	defer func() {
+		if p := recover(); p != nil {
+			code = panicked(f, io, p)
+		}
+	}()
+
+	err := root.ExecuteContext(ctx)
+	if f.Running() == nil && err != nil {
+		// cobra's own errors (unknown command, flag or argument count) come before any command runs.
+		err = errs.AsUsage(err)
+	}
+
+	return report(ctx, f, io, err)
+}
+
+func interruptible() (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+
+	go func() {
+		s, open := <-signals
+		if !open {
+			return
+		}
+
+		cancel(errs.New(errs.Interrupted, "interrupted by %s", s))
+
+		if _, open = <-signals; open {
+			os.Exit(int(errs.Interrupted))
+		}
+	}()
+
+	return ctx, func() {
+		signal.Stop(signals)
+		close(signals)
+		cancel(nil)
+	}
+}
+
+func report(ctx context.Context, f *cmdutil.Factory, io *iostreams.Streams, err error) int {
+	code := errs.ExitCode(err)
+
+	if ctx.Err() != nil {
+		code = errs.Interrupted
+
+		if err == nil || !errors.Is(err, context.Cause(ctx)) {
+			err = errors.Join(err, context.Cause(ctx))
+		}
+	}
+
+	if err == nil {
+		return int(code)
+	}
+
+	if c := f.Running(); c != nil && !c.Printed() && c.Printer.Structured() {
+		if perr := c.PrintFailure(err); perr != nil {
+			err = errors.Join(err, perr)
+		}
+	}
+
+	say(io, err)
+
+	return int(code)
+}
+
+// say writes each distinct error once, then the hints.
+func say(io *iostreams.Streams, err error) {
+	seen := map[string]bool{}
+
+	for _, e := range errs.Entries(err) {
+		if !seen[e.Message] {
+			seen[e.Message] = true
+
+			fmt.Fprintf(io.Err, "error: %s\n", output.Neutral(e.Message))
+		}
+	}
+
+	for _, hint := range errs.Hints(err) {
+		fmt.Fprintf(io.Err, "hint: %s\n", output.Neutral(hint))
+	}
+}
+
+func panicked(f *cmdutil.Factory, io *iostreams.Streams, p any) int {
+	code := errs.Failed
+	if c := f.Running(); c != nil && c.ChangeInFlight() {
+		code = errs.Unknown
+	}
+
+	fmt.Fprintf(io.Err, "error: internal error: %v\n", p)
+	fmt.Fprintf(io.Err, "hint: please report this with the lines below\n%s", debug.Stack())
+
+	return int(code)
+}
+
+func build() cmdutil.Build {
+	b := cmdutil.Build{Version: version, Commit: commit, Date: date}
+
+	if info, ok := debug.ReadBuildInfo(); ok && b.Version == "" {
+		b.Version = info.Main.Version
+
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				b.Commit = s.Value
+			case "vcs.time":
+				b.Date = s.Value
+			}
+		}
+	}
+
+	if b.Version == "" || b.Version == "(devel)" {
+		b.Version = "dev"
+	}
+
+	return b
+}
+
+// Set by the linker: -X github.com/talosmate/talosmate/internal/app.version=…
+var version, commit, date string //nolint:gochecknoglobals // the linker knows no other way

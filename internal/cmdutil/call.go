@@ -1,0 +1,382 @@
+package cmdutil
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/blang/semver/v4"
+	"github.com/siderolabs/talos/pkg/machinery/gendata"
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/audit"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Call is one run of one command: its arguments, its printer, and the cluster once it is asked for.
+type Call struct {
+	Spec    Spec
+	Cmd     *cobra.Command
+	Args    []string
+	IO      *iostreams.Streams
+	Printer *output.Printer
+
+	Overrides gate.Overrides // The gates that the user passes on purpose.
+	DryRun    bool
+	Settings  []Setting
+
+	factory *Factory
+	ctx     context.Context //nolint:containedctx // lives exactly as long as the command, as cobra's own does
+	config  *talos.Config
+	cluster *talos.Cluster
+	targets talos.Targets
+	sink    progress.Sink
+	begun   bool
+	printed bool
+}
+
+// Context ends with the process's first interrupt.
+func (c *Call) Context() context.Context { return c.ctx }
+
+// Printed says whether a result is on stdout already.
+func (c *Call) Printed() bool { return c.printed }
+
+// ChangeInFlight says whether something that changes state may have been sent.
+func (c *Call) ChangeInFlight() bool { return c.begun }
+
+// BeginChange marks that from now on a request may change state.
+func (c *Call) BeginChange() { c.begun = true }
+
+func (c *Call) prepare() error {
+	var err error
+	if c.Settings, err = LoadSettings(c.Cmd.Flags(), c.IO.Env); err != nil {
+		return err
+	}
+
+	if c.Printer, err = c.factory.printer(c.Cmd.Flags(), c.Spec.Schema); err != nil {
+		return err
+	}
+
+	if off, _ := c.Cmd.Flags().GetBool("no-color"); off {
+		c.IO.Color = false
+	}
+
+	mode, _ := c.Cmd.Flags().GetString("progress")
+	if !slices.Contains(progress.Modes(), mode) {
+		return errs.Usagef("unknown progress mode %q, want one of %s", mode, strings.Join(progress.Modes(), ", "))
+	}
+
+	return nil
+}
+
+// guard applies what can be decided without looking at anything but the command line.
+func (c *Call) guard() error {
+	if c.Spec.Kind == Read {
+		return nil
+	}
+
+	flags := c.Cmd.Flags()
+	c.DryRun, _ = flags.GetBool("dry-run")
+
+	if flags.Lookup("override") != nil {
+		codes, _ := flags.GetStringSlice("override")
+		c.Overrides = codes
+
+		if err := c.Overrides.Validate(); err != nil {
+			return err
+		}
+	}
+
+	if readOnly, _ := flags.GetBool("read-only"); readOnly && !c.DryRun {
+		return gate.New(gate.ReadOnly, gate.Refuse, "", "changes are switched off by --read-only or $TALOSMATE_READ_ONLY").Refusal()
+	}
+
+	if !c.Spec.Offline {
+		if sel := c.Selection(); !sel.Explicit() {
+			return errs.Usagef("no nodes chosen: a command that changes something never picks nodes by itself").
+				WithHint("name them with -n ADDRESS or HOSTNAME, or choose --controlplanes, --workers or --all-nodes")
+		} else if c.Spec.OneNode && (len(sel.Nodes) != 1 || sel.All || sel.ControlPlanes || sel.Workers) {
+			return errs.Usagef("%s acts on exactly one node", c.Cmd.CommandPath()).WithHint("name it with -n")
+		}
+	}
+
+	return nil
+}
+
+// Selection is what the flags say about nodes.
+func (c *Call) Selection() talos.Selection {
+	f := c.Cmd.Flags()
+
+	var s talos.Selection
+
+	s.Nodes, _ = f.GetStringSlice("nodes")
+	s.ControlPlanes, _ = f.GetBool("controlplanes")
+	s.Workers, _ = f.GetBool("workers")
+	s.All, _ = f.GetBool("all-nodes")
+
+	return s
+}
+
+// Cluster gives the cluster of the chosen context, dialling nothing yet. For a change it first holds the
+// certificate's roles against the command's.
+func (c *Call) Cluster() (*talos.Cluster, error) {
+	if c.cluster != nil {
+		return c.cluster, nil
+	}
+
+	f := c.Cmd.Flags()
+
+	var o talos.Options
+
+	o.Endpoints, _ = f.GetStringSlice("endpoints")
+	o.Insecure, _ = f.GetBool("insecure")
+	o.Fingerprint, _ = f.GetString("cert-fingerprint")
+	o.Direct, _ = f.GetBool("direct")
+	o.Timeout, _ = f.GetDuration("timeout")
+	o.Concurrency, _ = f.GetInt("concurrency")
+	o.Needs, o.Since = c.Spec.Roles, c.Spec.Since
+
+	if verbose, _ := f.GetBool("verbose"); verbose {
+		o.Trace = c.IO.Err
+	}
+
+	var tc *talos.Context
+
+	source := "--insecure"
+
+	if !o.Insecure {
+		var err error
+		if tc, err = c.Talosconfig(); err != nil {
+			return nil, err
+		}
+
+		source = c.config.Path
+		if source == "" {
+			source = string(c.config.Origin)
+		}
+	}
+
+	cluster, err := talos.NewCluster(tc, source, o)
+	if err != nil {
+		return nil, err
+	}
+
+	c.cluster = cluster
+
+	return cluster, nil
+}
+
+// Talosconfig reads the talosconfig and picks the context, with its warnings on stderr.
+func (c *Call) Talosconfig() (*talos.Context, error) {
+	cfg, err := c.factory.LoadTalosconfig(c.Cmd.Flags())
+	if err != nil {
+		return nil, err
+	}
+
+	for _, w := range cfg.Warnings {
+		c.Warn("%s", w)
+	}
+
+	name, _ := c.Cmd.Flags().GetString("context")
+
+	tc, err := cfg.Pick(name)
+	if err != nil {
+		return nil, err
+	}
+
+	c.config, c.Printer.Context = cfg, tc.Name
+
+	if left := tc.NotAfter.Sub(c.factory.Now()); !tc.NotAfter.IsZero() && left < 30*24*time.Hour {
+		c.Warn("the client certificate of context %q expires %s", tc.Name, tc.NotAfter.UTC().Format(time.RFC3339))
+	}
+
+	if c.Spec.Kind != Read && !c.Spec.Offline {
+		if !tc.HasAnyRole(c.Spec.Roles) {
+			return nil, gate.New(gate.RoleMissing, gate.Refuse, "", "the certificate has %s; this command needs %s",
+				tc.RoleList(), strings.Join(c.Spec.Roles, " or ")).WithRemedy("use a talosconfig with that role").Refusal()
+		}
+
+		if cfg.Origin == talos.OriginProject {
+			c.Warn("changing cluster %q (context %q, %s)", clusterName(tc), tc.Name, cfg.Path)
+		}
+	}
+
+	return tc, nil
+}
+
+// Targets resolves the nodes and notes them for the document.
+func (c *Call) Targets() (talos.Targets, error) {
+	cluster, err := c.Cluster()
+	if err != nil {
+		return talos.Targets{}, err
+	}
+
+	d := c.Spec.Default
+	if c.Spec.Kind != Read {
+		d = talos.DefaultNone
+	}
+
+	c.targets, err = cluster.Targets(c.ctx, c.Selection(), d)
+	c.Printer.Selection = &output.Selection{Source: c.targets.Source, Nodes: c.targets.Addresses()}
+
+	if err != nil {
+		return c.targets, err
+	}
+
+	if len(c.targets.Nodes) == 0 {
+		return c.targets, errs.Usagef("the selection matches no node")
+	}
+
+	c.warnAboutVersions()
+
+	return c.targets, nil
+}
+
+// warnAboutVersions speaks once when a member is more than one minor away from what this program knows.
+func (c *Call) warnAboutVersions() {
+	if c.cluster.Options.Insecure {
+		return
+	}
+
+	members, err := c.cluster.Members(c.ctx)
+	if err != nil {
+		return
+	}
+
+	ours, err := semver.ParseTolerant(gendata.VersionTag)
+	if err != nil {
+		return
+	}
+
+	for _, m := range members {
+		v, err := semver.ParseTolerant(m.TalosVersion)
+		if err != nil {
+			continue
+		}
+
+		if v.Major != ours.Major || max(v.Minor, ours.Minor)-min(v.Minor, ours.Minor) > 1 {
+			c.Warn("%s runs Talos %s; this program is made for %d.%d and its neighbours", m.Hostname, m.TalosVersion, ours.Major, ours.Minor)
+
+			return
+		}
+	}
+}
+
+// Progress is where long work tells what it does. It is closed with the command.
+func (c *Call) Progress() progress.Sink {
+	if c.sink == nil {
+		mode, _ := c.Cmd.Flags().GetString("progress")
+		c.sink = c.factory.progress(mode)
+	}
+
+	return c.sink
+}
+
+// Warn writes a warning on stderr.
+func (c *Call) Warn(format string, args ...any) {
+	fmt.Fprintf(c.IO.Err, "warning: %s\n", output.Neutral(fmt.Sprintf(format, args...)))
+}
+
+// Confirm asks for subject (a node's or the cluster's name) to be typed, or wants --yes without a terminal.
+func (c *Call) Confirm(action, subject string) error {
+	if c.DryRun {
+		return nil
+	}
+
+	yes, _ := c.Cmd.Flags().GetBool("yes")
+	project := c.config != nil && c.config.Origin == talos.OriginProject
+
+	if project {
+		subject = clusterName(c.cluster.Context)
+		yes = yes && c.Cmd.Flags().Changed("context")
+	}
+
+	if yes {
+		return nil
+	}
+
+	refuse := func(format string, args ...any) error {
+		v := gate.New(gate.NotConfirmed, gate.Refuse, "", format, args...).WithRemedy("run it on a terminal, or with --yes")
+		if project {
+			v = v.WithRemedy("the talosconfig comes from the project folder: give --yes together with --context")
+		}
+
+		return v.Refusal()
+	}
+
+	if !c.IO.InTTY {
+		return refuse("%s is destructive and there is no terminal to confirm it on", action)
+	}
+
+	fmt.Fprintf(c.IO.Err, "%s\nType %s to go on: ", action, subject)
+
+	typed, err := c.IO.ReadLine(c.ctx)
+	if err != nil {
+		fmt.Fprintln(c.IO.Err)
+
+		if c.ctx.Err() != nil {
+			return context.Cause(c.ctx)
+		}
+
+		return refuse("%s was not confirmed", action)
+	}
+
+	if strings.TrimSpace(typed) != subject {
+		return refuse("%q is not %q", strings.TrimSpace(typed), subject)
+	}
+
+	return nil
+}
+
+func clusterName(tc *talos.Context) string {
+	if tc == nil {
+		return ""
+	}
+
+	if tc.Cluster != "" {
+		return tc.Cluster
+	}
+
+	return tc.Name
+}
+
+func (c *Call) audit(err error) error {
+	path, _ := c.Cmd.Flags().GetString("audit-log")
+	if c.Spec.Kind == Read || path == "" {
+		return err
+	}
+
+	code := errs.ExitCode(err)
+	r := audit.Record{
+		Time: c.factory.Now().UTC(), Context: c.Printer.Context, Nodes: c.targets.Addresses(), Command: c.Cmd.CommandPath(),
+		Arguments: audit.Redact(append(changedFlags(c.Cmd), c.Args...)), Overridden: append([]string{}, c.Overrides...), DryRun: c.DryRun,
+		Outcome: code.Name(), ExitCode: int(code),
+	}
+
+	if err != nil {
+		r.Error = err.Error()
+	}
+
+	if auditErr := audit.Append(path, r); auditErr != nil {
+		c.Warn("%v", auditErr)
+	}
+
+	return err
+}
+
+func (c *Call) close() {
+	if c.sink != nil {
+		c.sink.Close()
+	}
+
+	if c.cluster != nil {
+		_ = c.cluster.Close() // nothing is left to be said to the cluster
+	}
+}

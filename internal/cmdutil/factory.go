@@ -1,0 +1,127 @@
+package cmdutil
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Build is what the linker says about this binary.
+type Build struct {
+	Version string
+	Commit  string
+	Date    string
+}
+
+// Factory hands out what commands need. Everything is a function: help and completion call none of them.
+type Factory struct {
+	IO    *iostreams.Streams
+	Build Build
+	Now   func() time.Time
+
+	// Kubernetes makes access to the cluster's Kubernetes API; tests replace it.
+	Kubernetes func(context.Context, kube.Access) (*kube.Client, error)
+
+	run *Call // The running command, for the error document.
+}
+
+// NewFactory makes the factory of a process.
+func NewFactory(io *iostreams.Streams, b Build) *Factory {
+	return &Factory{IO: io, Build: b, Now: time.Now, Kubernetes: kube.Connect}
+}
+
+// Running is the command that got as far as running, nil before.
+func (f *Factory) Running() *Call { return f.run }
+
+// AddGlobalFlags puts the flags that every command has on the root command.
+func AddGlobalFlags(flags *pflag.FlagSet) {
+	flags.String("talosconfig", "", "talosconfig `file`, - for stdin (default: $TALOSCONFIG, the project's talosconfig, ~/.talos/config)")
+	flags.String("context", "", "talosconfig context `name`")
+	flags.StringSliceP("endpoints", "e", nil, "override the context's endpoints")
+	flags.StringSliceP("nodes", "n", nil, "nodes to act on: address, Talos hostname or Kubernetes node name")
+	flags.Bool("controlplanes", false, "act on all control plane nodes")
+	flags.Bool("workers", false, "act on all workers")
+	flags.BoolP("all-nodes", "A", false, "act on all nodes")
+	flags.Bool("direct", false, "dial each node itself instead of going through an endpoint")
+	flags.Int("concurrency", 16, "how many nodes to ask at once")
+	flags.Duration("timeout", 30*time.Second, "how long to wait for one node's answer")
+	flags.StringP("output", "o", "table", "output format: table, wide, json, yaml, ndjson or name")
+	flags.String("query", "", "yq `expression` over the document (implies -o json)")
+	flags.Bool("no-headers", false, "leave the table's header away")
+	flags.String("sort-by", "", "sort rows by this `field` of -o json, -field for descending")
+	flags.Bool("no-color", false, "no colour")
+	flags.BoolP("verbose", "v", false, "trace each RPC on stderr")
+	flags.Bool("read-only", false, "refuse every change")
+	flags.String("audit-log", "", "append one JSON line per change to this `file`")
+	flags.String("progress", "auto", "how to show progress on stderr: auto, tty, plain, json or none")
+	flags.String("kubeconfig", "", "kubeconfig `file` for the Kubernetes steps (default: the admin kubeconfig from the Talos API)")
+	flags.String("kube-context", "", "context `name` in the kubeconfig")
+}
+
+// RunE makes a cobra RunE of a command's body: settings, format and safety come first, the audit log last.
+func (f *Factory) RunE(s Spec, body func(*Call) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c := &Call{Spec: s, Cmd: cmd, Args: args, IO: f.IO, factory: f, ctx: cmd.Context()}
+
+		if err := c.prepare(); err != nil {
+			return err
+		}
+
+		f.run = c
+
+		defer c.close()
+
+		err := c.guard()
+		if err == nil {
+			err = body(c)
+		}
+
+		return c.audit(err)
+	}
+}
+
+func (f *Factory) printer(flags *pflag.FlagSet, schema string) (*output.Printer, error) {
+	name, _ := flags.GetString("output")
+
+	format, err := output.ParseFormat(name)
+	if err != nil {
+		return nil, errs.AsUsage(err)
+	}
+
+	p := &output.Printer{Out: f.IO.Out, Format: format, Schema: schema, Now: f.Now}
+	p.Query, _ = flags.GetString("query")
+	p.NoHeaders, _ = flags.GetBool("no-headers")
+	p.SortBy, _ = flags.GetString("sort-by")
+
+	if p.Query != "" && !format.Structured() {
+		p.Format = output.JSON
+	}
+
+	return p, nil
+}
+
+func (f *Factory) lookup(flags *pflag.FlagSet) talos.Lookup {
+	flag, _ := flags.GetString("talosconfig")
+	dir, _ := os.Getwd() // without a working directory there is no project either
+
+	return talos.Lookup{Flag: flag, Env: f.IO.Env, Stdin: f.IO.In, WorkingDir: dir}
+}
+
+// LoadTalosconfig finds and reads the talosconfig as the flags say.
+func (f *Factory) LoadTalosconfig(flags *pflag.FlagSet) (*talos.Config, error) {
+	return talos.LoadConfig(f.lookup(flags))
+}
+
+func (f *Factory) progress(mode string) progress.Sink {
+	return progress.New(mode, f.IO.Err, f.IO.ErrTTY && f.IO.Color, f.IO.Width)
+}

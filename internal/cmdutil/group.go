@@ -1,0 +1,71 @@
+package cmdutil
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Group makes a command that only holds others. Called without a subcommand it shows its help; with a wrong
+// one it says so and what was perhaps meant.
+func Group(use, short string, aliases []string, children ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Aliases: aliases, Args: cobra.ArbitraryArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+
+			return UnknownCommand(cmd, args[0])
+		},
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.AddCommand(children...)
+
+	return cmd
+}
+
+// UnknownCommand is the usage error for a word that is no subcommand of cmd.
+func UnknownCommand(cmd *cobra.Command, word string) error {
+	err := errs.Usagef("unknown command %q for %q", word, cmd.CommandPath())
+
+	if near := cmd.SuggestionsFor(word); len(near) > 0 {
+		return err.WithHint("did you mean %s?", strings.Join(near, " or "))
+	}
+
+	return err.WithHint("%s --help lists the commands", cmd.CommandPath())
+}
+
+// ExactArgs wants exactly the named arguments.
+func ExactArgs(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+
+		return errs.Usagef("want %s, got %s", describeArgs(names), count(len(args)))
+	}
+}
+
+func describeArgs(names []string) string {
+	if len(names) == 0 {
+		return "no arguments"
+	}
+
+	return fmt.Sprintf("%s: %s", count(len(names)), strings.Join(names, " "))
+}
+
+func count(n int) string {
+	switch n {
+	case 0:
+		return "no arguments"
+	case 1:
+		return "one argument"
+	default:
+		return fmt.Sprintf("%d arguments", n)
+	}
+}

@@ -1,0 +1,144 @@
+package cmdutil
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// PrintList writes rows and returns err joined with what went wrong in writing, so that the exit code is the
+// same in every format.
+func PrintList[T any](c *Call, rows []T, err error, cols []output.Column[T], name func(T) string) error {
+	if len(rows) == 0 && err != nil && !c.Printer.Structured() {
+		return err
+	}
+
+	c.printed = true
+
+	return errors.Join(err, output.PrintList(c.Printer, rows, err, cols, name))
+}
+
+// PrintResult writes one result and returns err joined with what went wrong in writing.
+func PrintResult[T any](c *Call, result T, err error, name string, human func(io.Writer, T) error) error {
+	c.printed = true
+
+	return errors.Join(err, output.PrintResult(c.Printer, result, err, human, name))
+}
+
+// PrintFailure writes the document of a command that failed without a result.
+func (c *Call) PrintFailure(err error) error { return c.Printer.PrintFailure(err) }
+
+// Row is what the rows of a per-node list have in common.
+type Row[T any] interface {
+	*T
+	SetNode(talos.Target)
+}
+
+// NodeList is the shape of a list command over one call per node: it differs from its siblings in the
+// request, the row and the columns.
+type NodeList[T any] struct {
+	Use, Short, Long, Example string
+	Aliases                   []string
+	Args                      cobra.PositionalArgs
+	Spec                      Spec
+	Flags                     func(*pflag.FlagSet)
+	Columns                   []output.Column[T]
+	Name                      func(T) string // For -o name.
+	Validate                  func(args []string) error
+	Fetch                     func(ctx context.Context, n *talos.Node, args []string) ([]T, error)
+	// Finish looks at all rows together: what one node cannot know, such as the lag behind others.
+	Finish   func([]T) ([]T, error)
+	Complete CompletionFunc
+}
+
+// NewNodeList makes the command.
+func NewNodeList[T any, P Row[T]](f *Factory, l NodeList[T]) *cobra.Command {
+	if l.Args == nil {
+		l.Args = cobra.NoArgs
+	}
+
+	cmd := &cobra.Command{
+		Use: l.Use, Short: l.Short, Long: l.Long, Example: l.Example, Aliases: l.Aliases, Args: l.Args,
+		ValidArgsFunction: completion(f, l.Complete),
+		RunE: f.RunE(l.Spec, func(c *Call) error {
+			if l.Validate != nil {
+				if err := l.Validate(c.Args); err != nil {
+					return errs.AsUsage(err)
+				}
+			}
+
+			rows, err := FetchRows[T, P](c, func(ctx context.Context, n *talos.Node) ([]T, error) { return l.Fetch(ctx, n, c.Args) })
+
+			if l.Finish != nil {
+				var finishErr error
+
+				rows, finishErr = l.Finish(rows)
+				err = errors.Join(err, finishErr)
+			}
+
+			return PrintList(c, rows, err, columns[T, P](l.Columns), l.Name)
+		}),
+	}
+
+	Declare(cmd, l.Spec)
+
+	if l.Flags != nil {
+		l.Flags(cmd.Flags())
+	}
+
+	return cmd
+}
+
+// FetchRows asks every target and marks each row with its node. The error holds the nodes that failed.
+func FetchRows[T any, P Row[T]](c *Call, fetch func(context.Context, *talos.Node) ([]T, error)) ([]T, error) {
+	targets, err := c.Targets()
+	if err != nil {
+		return nil, err
+	}
+
+	outcomes := talos.Each(c.ctx, c.cluster, targets.Nodes, fetch)
+	if c.ctx.Err() != nil {
+		return nil, context.Cause(c.ctx)
+	}
+
+	good, err := talos.Collect(outcomes, c.Spec.Question)
+	rows := []T{}
+
+	for _, o := range good {
+		for _, row := range o.Value {
+			P(&row).SetNode(o.Target)
+			rows = append(rows, row)
+		}
+	}
+
+	return rows, err
+}
+
+// columns puts the node in front of a list's own columns.
+func columns[T any, P Row[T]](own []output.Column[T]) []output.Column[T] {
+	ref := func(row T) talos.NodeRef {
+		if r, ok := any(row).(interface{ Ref() talos.NodeRef }); ok {
+			return r.Ref()
+		}
+
+		return talos.NodeRef{}
+	}
+
+	return append([]output.Column[T]{
+		{Header: "NODE", Value: func(row T) string {
+			if r := ref(row); r.Hostname != "" {
+				return r.Hostname
+			}
+
+			return ref(row).Node
+		}},
+		{Header: "ADDRESS", Wide: true, Value: func(row T) string { return ref(row).Node }},
+	}, own...)
+}

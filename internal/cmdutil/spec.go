@@ -1,0 +1,106 @@
+// Package cmdutil is what every command is made of: the factory that hands out streams, settings and
+// clusters when they are needed, the declaration of what a command may do, and the shared shapes.
+package cmdutil
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Kind says what a command does to a cluster.
+type Kind string
+
+// The kinds.
+const (
+	Read        Kind = "read"        // Looks only.
+	Change      Kind = "change"      // Reversible or service-affecting.
+	Destructive Kind = "destructive" // Data loss, or node loss.
+)
+
+// Talos roles, as they stand in certificates. They are sets, not a ladder.
+const (
+	RoleAdmin      = "os:admin"
+	RoleOperator   = "os:operator"
+	RoleReader     = "os:reader"
+	RoleEtcdBackup = "os:etcd:backup"
+)
+
+// Readers may do what the API counts as reading.
+func Readers() []string { return []string{RoleReader, RoleOperator, RoleAdmin} }
+
+// EtcdReaders may also hold the backup role.
+func EtcdReaders() []string { return append(Readers(), RoleEtcdBackup) }
+
+// Operators may restart things.
+func Operators() []string { return []string{RoleOperator, RoleAdmin} }
+
+// Admins may do everything.
+func Admins() []string { return []string{RoleAdmin} }
+
+// Spec declares a command: the catalogue, the safety layer and the generated documentation read it.
+type Spec struct {
+	Kind     Kind     `json:"kind"`               // read, change or destructive.
+	Roles    []string `json:"roles"`              // The Talos roles of which any one suffices; empty when none is needed.
+	Schema   string   `json:"schema,omitempty"`   // The name of its document's schema.
+	Offline  bool     `json:"offline,omitempty"`  // It never dials.
+	Since    string   `json:"since,omitempty"`    // The first Talos version that has the calls.
+	Insecure bool     `json:"insecure,omitempty"` // It works in maintenance mode with --insecure.
+	Question bool     `json:"question,omitempty"` // It asks a question; a node that is missing makes the answer no.
+	OneNode  bool     `json:"one_node,omitempty"` // It acts on exactly one node.
+
+	Default talos.Default `json:"-"` // What a read asks when no node was chosen.
+	Raw     bool          `json:"-"` // Its stdout is bytes, not a document, unless -o is given.
+}
+
+const specAnnotation = "talosmate/spec"
+
+// Declare attaches the spec and the flags that its kind brings.
+func Declare(cmd *cobra.Command, s Spec) {
+	raw, err := json.Marshal(s)
+	if err != nil {
+		panic(fmt.Sprintf("spec of %s: %v", cmd.Name(), err)) // a programming error, found by every test
+	}
+
+	if cmd.Annotations == nil {
+		cmd.Annotations = map[string]string{}
+	}
+
+	cmd.Annotations[specAnnotation] = string(raw)
+
+	if s.Insecure {
+		cmd.Flags().Bool("insecure", false, "talk to a node in maintenance mode: dial it directly (-n), without a client certificate")
+		cmd.Flags().String("cert-fingerprint", "", "with --insecure: SHA-256 fingerprint that the node's certificate must have")
+	}
+
+	if s.Kind == Read {
+		return
+	}
+
+	cmd.Flags().Bool("dry-run", false, "show what would be done and change nothing")
+
+	if !s.Offline {
+		cmd.Flags().StringSlice("override", nil, "pass this safety gate on purpose, by code (repeatable; see `talosmate help gates`)")
+	}
+
+	if s.Kind == Destructive {
+		cmd.Flags().Bool("yes", false, "do not ask for confirmation")
+	}
+}
+
+// SpecOf reads the declaration of a command; ok is false for groups and help topics.
+func SpecOf(cmd *cobra.Command) (s Spec, ok bool) {
+	raw, ok := cmd.Annotations[specAnnotation]
+	if !ok {
+		return s, false
+	}
+
+	if err := json.Unmarshal([]byte(raw), &s); err != nil {
+		return s, false
+	}
+
+	return s, true
+}

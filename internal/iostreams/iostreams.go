@@ -1,0 +1,92 @@
+// Package iostreams is the only door to stdin, stdout and stderr, and knows which of them is a
+// terminal.
+package iostreams
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+// Streams are the three standard streams with what is known about them.
+type Streams struct {
+	In  io.Reader
+	Out io.Writer
+	Err io.Writer
+
+	InTTY, OutTTY, ErrTTY bool
+	// Color says whether escape sequences may be written to a terminal stream.
+	Color bool
+	// Env looks up an environment variable; tests replace it.
+	Env func(string) (string, bool)
+	// Width is the width of the terminal in columns, 80 when unknown.
+	Width int
+}
+
+// System gives the process's own streams.
+func System() *Streams {
+	s := &Streams{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		InTTY:  term.IsTerminal(int(os.Stdin.Fd())),
+		OutTTY: term.IsTerminal(int(os.Stdout.Fd())),
+		ErrTTY: term.IsTerminal(int(os.Stderr.Fd())),
+		Env:    os.LookupEnv,
+		Width:  80,
+	}
+
+	if s.ErrTTY {
+		if w, _, err := term.GetSize(int(os.Stderr.Fd())); err == nil && w > 0 {
+			s.Width = w
+		}
+	}
+
+	s.Color = colorAllowed(s.Env)
+
+	return s
+}
+
+// colorAllowed applies NO_COLOR, CLICOLOR_FORCE=0 and TERM=dumb (https://no-color.org).
+func colorAllowed(env func(string) (string, bool)) bool {
+	if v, ok := env("NO_COLOR"); ok && v != "" {
+		return false
+	}
+
+	if v, _ := env("CLICOLOR_FORCE"); v == "0" {
+		return false
+	}
+
+	v, _ := env("TERM")
+
+	return v != "dumb"
+}
+
+// ReadLine reads one line from stdin, without its line end. It returns early when ctx ends, so that an
+// interrupt at a prompt is an interrupt.
+func (s *Streams) ReadLine(ctx context.Context) (string, error) {
+	type answer struct {
+		line string
+		err  error
+	}
+
+	got := make(chan answer, 1)
+
+	go func() {
+		line, err := bufio.NewReader(s.In).ReadString('\n')
+		got <- answer{strings.TrimRight(line, "\r\n"), err}
+	}()
+
+	select {
+	case a := <-got:
+		if a.err == io.EOF && a.line != "" {
+			return a.line, nil
+		}
+
+		return a.line, a.err
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}

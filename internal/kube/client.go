@@ -1,0 +1,210 @@
+// Package kube is the adapter to Kubernetes: credentials, node state, cordon and drain. It answers in plain
+// types, so that operations can be tested without a cluster.
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Access says where credentials may come from, in the order of the fields.
+type Access struct {
+	Kubeconfig string // --kubeconfig; stands alone when given.
+	Context    string // --kube-context.
+	// Admin fetches the admin kubeconfig from the Talos API; it is kept in memory only.
+	Admin func(context.Context) ([]byte, error)
+	// Expect are node addresses of which one must be a node's internal address before the user's own
+	// current kubeconfig is believed to be this cluster's.
+	Expect []string
+}
+
+// Sources of credentials, as documents name them.
+const (
+	SourceFlag    = "kubeconfig"
+	SourceTalos   = "talos"
+	SourceCurrent = "current-kubeconfig"
+)
+
+// Client is access to one cluster's Kubernetes API.
+type Client struct {
+	API    kubernetes.Interface
+	Source string // Which credentials were used.
+}
+
+// ErrNoCredentials is what Connect ends with when no source gave credentials for this cluster.
+var ErrNoCredentials = errors.New("no Kubernetes credentials for this cluster")
+
+// Connect finds credentials and makes a client. It dials only to tell whether the user's own kubeconfig is
+// the right cluster's.
+func Connect(ctx context.Context, a Access) (*Client, error) {
+	if a.Kubeconfig != "" || a.Context != "" {
+		rules := clientcmd.NewDefaultClientConfigLoadingRules()
+		rules.ExplicitPath = a.Kubeconfig
+
+		return fromRules(rules, a.Context, SourceFlag)
+	}
+
+	var adminErr error
+
+	if a.Admin != nil {
+		raw, err := a.Admin(ctx)
+		if err == nil {
+			return fromBytes(raw)
+		}
+
+		adminErr = err
+	}
+
+	c, err := fromRules(clientcmd.NewDefaultClientConfigLoadingRules(), "", SourceCurrent)
+	if err != nil {
+		return nil, errors.Join(ErrNoCredentials, adminErr)
+	}
+
+	same, err := c.knowsAny(ctx, a.Expect)
+	if err != nil || !same {
+		return nil, errors.Join(ErrNoCredentials, adminErr, err)
+	}
+
+	return c, nil
+}
+
+func fromRules(rules *clientcmd.ClientConfigLoadingRules, name, source string) (*Client, error) {
+	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: name}).ClientConfig()
+	if err != nil {
+		return nil, errs.Usagef("cannot use the kubeconfig: %w", err)
+	}
+
+	return fromRest(cfg, source)
+}
+
+func fromBytes(raw []byte) (*Client, error) {
+	cfg, err := clientcmd.RESTConfigFromKubeConfig(raw)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the admin kubeconfig: %w", err)
+	}
+
+	return fromRest(cfg, SourceTalos)
+}
+
+func fromRest(cfg *rest.Config, source string) (*Client, error) {
+	cfg.QPS, cfg.Burst = 50, 100
+	cfg.UserAgent = "talosmate"
+	cfg.Timeout = 30 * time.Second
+	cfg.WarningHandler = rest.NoWarnings{}
+
+	api, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a Kubernetes client: %w", err)
+	}
+
+	return &Client{API: api, Source: source}, nil
+}
+
+func (c *Client) knowsAny(ctx context.Context, addresses []string) (bool, error) {
+	nodes, err := c.Nodes(ctx)
+	if err != nil {
+		return false, err
+	}
+
+	for _, n := range nodes {
+		for _, a := range n.Addresses {
+			if slices.Contains(addresses, a) {
+				return true, nil
+			}
+		}
+	}
+
+	return false, nil
+}
+
+// ParseKubeconfig checks a kubeconfig's syntax and gives its structure.
+func ParseKubeconfig(raw []byte) (*clientcmdapi.Config, error) { return clientcmd.Load(raw) }
+
+// Home is the user's kubeconfig file: $KUBECONFIG's first entry or ~/.kube/config.
+func Home() string {
+	if path := os.Getenv(clientcmd.RecommendedConfigPathEnvVar); path != "" {
+		return clientcmd.NewDefaultClientConfigLoadingRules().GetDefaultFilename()
+	}
+
+	return clientcmd.RecommendedHomeFile
+}
+
+// Node is what matters of a Kubernetes node.
+type Node struct {
+	Name           string            // The Kubernetes node name.
+	Ready          bool              // The Ready condition is true.
+	ReadyMessage   string            // Why not, as the kubelet says.
+	Unschedulable  bool              // Cordoned, by whoever.
+	Addresses      []string          // Internal addresses.
+	Annotations    map[string]string // All annotations.
+	KubeletVersion string            // The kubelet's version.
+	BootID         string            // As the kubelet reports it.
+	ControlPlane   bool              // Has the control plane role label.
+}
+
+// Nodes lists all nodes.
+func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
+	list, err := c.API.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("cannot list Kubernetes nodes: %w", err)
+	}
+
+	out := make([]Node, len(list.Items))
+	for i := range list.Items {
+		out[i] = nodeOf(&list.Items[i])
+	}
+
+	return out, nil
+}
+
+// Node reads one node; found is false when Kubernetes does not know it.
+func (c *Client) Node(ctx context.Context, name string) (n Node, found bool, err error) {
+	raw, err := c.API.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return Node{}, false, nil
+	}
+
+	if err != nil {
+		return Node{}, false, fmt.Errorf("cannot read Kubernetes node %s: %w", name, err)
+	}
+
+	return nodeOf(raw), true, nil
+}
+
+func nodeOf(raw *corev1.Node) Node {
+	n := Node{
+		Name: raw.Name, Unschedulable: raw.Spec.Unschedulable, Annotations: raw.Annotations,
+		KubeletVersion: raw.Status.NodeInfo.KubeletVersion, BootID: raw.Status.NodeInfo.BootID,
+	}
+
+	_, n.ControlPlane = raw.Labels["node-role.kubernetes.io/control-plane"]
+
+	for _, cond := range raw.Status.Conditions {
+		if cond.Type == corev1.NodeReady {
+			n.Ready = cond.Status == corev1.ConditionTrue
+			n.ReadyMessage = cond.Message
+		}
+	}
+
+	for _, a := range raw.Status.Addresses {
+		if a.Type == corev1.NodeInternalIP {
+			n.Addresses = append(n.Addresses, a.Address)
+		}
+	}
+
+	return n
+}

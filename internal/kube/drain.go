@@ -1,0 +1,209 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/kubectl/pkg/drain"
+)
+
+// CordonAnnotation marks a cordon as ours: who made it and why. Only a node that carries it is uncordoned.
+const CordonAnnotation = "talosmate.dev/cordoned"
+
+// Cordon makes a node unschedulable and marks the cordon as ours. ours is false when somebody else had
+// cordoned it before; then nothing is changed.
+func (c *Client) Cordon(ctx context.Context, name, reason string) (ours bool, err error) {
+	n, found, err := c.Node(ctx, name)
+	if err != nil {
+		return false, err
+	}
+
+	if !found {
+		return false, fmt.Errorf("cannot cordon %s: Kubernetes does not know the node", name)
+	}
+
+	if n.Unschedulable {
+		_, ours = n.Annotations[CordonAnnotation]
+
+		return ours, nil
+	}
+
+	return true, c.patchNode(ctx, name, map[string]any{
+		"metadata": map[string]any{"annotations": map[string]any{CordonAnnotation: reason}},
+		"spec":     map[string]any{"unschedulable": true},
+	})
+}
+
+// Uncordon lifts our own cordon and leaves anybody else's alone.
+func (c *Client) Uncordon(ctx context.Context, name string) error {
+	n, found, err := c.Node(ctx, name)
+	if err != nil || !found {
+		return err
+	}
+
+	if _, ours := n.Annotations[CordonAnnotation]; !ours {
+		return nil
+	}
+
+	return c.patchNode(ctx, name, map[string]any{
+		"metadata": map[string]any{"annotations": map[string]any{CordonAnnotation: nil}},
+		"spec":     map[string]any{"unschedulable": nil},
+	})
+}
+
+// Annotate sets or, with an empty value, removes an annotation of a node.
+func (c *Client) Annotate(ctx context.Context, name, key, value string) error {
+	var v any
+	if value != "" {
+		v = value
+	}
+
+	return c.patchNode(ctx, name, map[string]any{"metadata": map[string]any{"annotations": map[string]any{key: v}}})
+}
+
+func (c *Client) patchNode(ctx context.Context, name string, patch map[string]any) error {
+	body, err := json.Marshal(patch)
+	if err != nil {
+		return fmt.Errorf("cannot encode a patch: %w", err)
+	}
+
+	if _, err = c.API.CoreV1().Nodes().Patch(ctx, name, types.StrategicMergePatchType, body, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("cannot patch Kubernetes node %s: %w", name, err)
+	}
+
+	return nil
+}
+
+// DrainOptions are the few things about a drain that a user decides.
+type DrainOptions struct {
+	Timeout time.Duration // How long all evictions together may take; must be positive.
+	// Tell is called for every pod that is evicted, gone or held back.
+	Tell func(message string)
+}
+
+// Drain evicts a node's pods by talosctl's policy: unmanaged pods too, emptyDir data is lost, DaemonSets
+// stay, each pod has its own grace period. It returns how many pods left. kubectl's helper sleeps between
+// refused evictions without looking at its context, so that its end can come one delay late.
+func (c *Client) Drain(ctx context.Context, name string, o DrainOptions) (int, error) {
+	if o.Timeout <= 0 {
+		return 0, errors.New("cannot drain without a timeout")
+	}
+
+	tell := o.Tell
+	if tell == nil {
+		tell = func(string) {}
+	}
+
+	helper := &drain.Helper{
+		Ctx: ctx, Client: c.API, Force: true, DeleteEmptyDirData: true, IgnoreAllDaemonSets: true, GracePeriodSeconds: -1,
+		Timeout: o.Timeout, EvictErrorRetryDelay: time.Second, Out: io.Discard, ErrOut: &lineWriter{emit: tell},
+		OnPodDeletionOrEvictionFinished: func(pod *corev1.Pod, _ bool, err error) {
+			if err == nil {
+				tell(fmt.Sprintf("evicted %s/%s", pod.Namespace, pod.Name))
+			}
+		},
+	}
+
+	list, problems := helper.GetPodsForDeletion(name)
+	if err := errors.Join(problems...); err != nil {
+		return 0, fmt.Errorf("cannot drain %s: %w", name, err)
+	}
+
+	pods := list.Pods()
+	if err := helper.DeleteOrEvictPods(pods); err != nil {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+
+		return 0, fmt.Errorf("cannot drain %s: %w", name, err)
+	}
+
+	return len(pods), nil
+}
+
+// Blocker is a disruption budget that holds a pod on a node.
+type Blocker struct {
+	Budget  string `json:"budget"`  // The PodDisruptionBudget, NAMESPACE/NAME.
+	Pod     string `json:"pod"`     // The pod it holds, NAMESPACE/NAME.
+	Never   bool   `json:"never"`   // Whether it can never be met: it allows no disruption however many pods run.
+	Message string `json:"message"` // Why, in one sentence.
+}
+
+// Blockers lists the budgets that would refuse an eviction from the node right now.
+func (c *Client) Blockers(ctx context.Context, name string) ([]Blocker, error) {
+	pods, err := c.API.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + name})
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the pods of %s: %w", name, err)
+	}
+
+	budgets, err := c.API.PolicyV1().PodDisruptionBudgets("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("cannot list disruption budgets: %w", err)
+	}
+
+	out := []Blocker{}
+
+	for i := range budgets.Items {
+		b := &budgets.Items[i]
+
+		selector, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
+		if err != nil || b.Status.DisruptionsAllowed > 0 {
+			continue
+		}
+
+		for j := range pods.Items {
+			p := &pods.Items[j]
+			if p.Spec.NodeName == name && p.Namespace == b.Namespace && selector.Matches(labels.Set(p.Labels)) && evictable(p) {
+				out = append(out, blockerOf(b, p))
+			}
+		}
+	}
+
+	return out, nil
+}
+
+func evictable(p *corev1.Pod) bool {
+	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed || p.DeletionTimestamp != nil {
+		return false
+	}
+
+	owner := metav1.GetControllerOf(p)
+
+	return (owner == nil || owner.Kind != "DaemonSet") && p.Annotations[corev1.MirrorPodAnnotationKey] == ""
+}
+
+func blockerOf(b *policyv1.PodDisruptionBudget, p *corev1.Pod) Blocker {
+	out := Blocker{Budget: b.Namespace + "/" + b.Name, Pod: p.Namespace + "/" + p.Name}
+	out.Never = b.Status.ExpectedPods > 0 && b.Status.DesiredHealthy >= b.Status.ExpectedPods
+	out.Message = fmt.Sprintf("%d of %d pods are healthy and %d must be", b.Status.CurrentHealthy, b.Status.ExpectedPods, b.Status.DesiredHealthy)
+
+	return out
+}
+
+// lineWriter hands whole lines to a function.
+type lineWriter struct {
+	emit func(string)
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.emit(trimLine(string(p)))
+
+	return len(p), nil
+}
+
+func trimLine(s string) string {
+	for len(s) > 0 && (s[len(s)-1] == '\n' || s[len(s)-1] == '\r') {
+		s = s[:len(s)-1]
+	}
+
+	return s
+}

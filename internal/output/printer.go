@@ -1,0 +1,228 @@
+package output
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Printer writes one command's result to stdout in the chosen format.
+type Printer struct {
+	Out       io.Writer
+	Format    Format
+	Query     string // A yq expression over the document.
+	NoHeaders bool
+	SortBy    string // A field name (JSON) to sort rows by, with a leading minus for descending.
+	Now       func() time.Time
+
+	Schema    string // Without the prefix.
+	Context   string
+	Selection *Selection
+}
+
+// Structured says whether a document is written, so that a failure must still be one.
+func (p *Printer) Structured() bool { return p.Format.Structured() || p.Query != "" }
+
+func (p *Printer) header() Header {
+	return Header{
+		Schema: SchemaPrefix + p.Schema, Context: p.Context,
+		GeneratedAt: p.Now().UTC().Truncate(time.Millisecond), Selection: p.Selection,
+	}
+}
+
+// PrintList writes rows. err holds what failed besides them and goes into the document; it is not
+// returned. name gives a row's name for -o name.
+func PrintList[T any](p *Printer, rows []T, err error, cols []Column[T], name func(T) string) error {
+	if rows == nil {
+		rows = []T{}
+	}
+
+	if p.SortBy != "" {
+		if sortErr := sortRows(rows, p.SortBy); sortErr != nil {
+			return sortErr
+		}
+	}
+
+	doc := List[T]{Header: p.header(), Items: rows, Errors: errs.Entries(err)}
+
+	switch {
+	case p.Query != "" || p.Format == JSON || p.Format == YAML:
+		return p.document(doc)
+	case p.Format == NDJSON:
+		return ndjsonList(p.Out, doc)
+	case p.Format == Name:
+		for _, row := range rows {
+			if _, werr := fmt.Fprintln(p.Out, Neutral(name(row))); werr != nil {
+				return werr
+			}
+		}
+
+		return nil
+	default:
+		return WriteTable(p.Out, cols, rows, p.Format == Wide, !p.NoHeaders)
+	}
+}
+
+// PrintResult writes one result; human renders it for people.
+func PrintResult[T any](p *Printer, result T, err error, human func(io.Writer, T) error, name string) error {
+	doc := Single[T]{Header: p.header(), Result: result, Errors: errs.Entries(err)}
+
+	switch {
+	case p.Query != "" || p.Format == JSON || p.Format == YAML:
+		return p.document(doc)
+	case p.Format == NDJSON:
+		return json.NewEncoder(p.Out).Encode(struct {
+			Record
+			Single[T]
+		}{Record{Type: "item"}, doc})
+	case p.Format == Name:
+		_, werr := fmt.Fprintln(p.Out, Neutral(name))
+
+		return werr
+	default:
+		return human(p.Out, result)
+	}
+}
+
+// PrintFailure writes the document of a command that failed before it had a result.
+func (p *Printer) PrintFailure(err error) error {
+	doc := Failure{Header: p.header(), Items: []struct{}{}, Errors: errs.Entries(err)}
+
+	if p.Format == NDJSON && p.Query == "" {
+		return ndjsonList(p.Out, List[struct{}]{Header: doc.Header, Items: doc.Items, Errors: doc.Errors})
+	}
+
+	// A query over a document that has no items would hide the failure.
+	plain := *p
+	plain.Query = ""
+
+	return plain.document(doc)
+}
+
+func (p *Printer) document(doc any) error {
+	var buf bytes.Buffer
+
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+
+	if err := enc.Encode(doc); err != nil {
+		return fmt.Errorf("cannot encode the document: %w", err)
+	}
+
+	if p.Query != "" {
+		text, err := query(buf.Bytes(), p.Query, p.Format)
+		if err != nil {
+			return errs.AsUsage(err)
+		}
+
+		_, err = io.WriteString(p.Out, text)
+
+		return err
+	}
+
+	body := buf.Bytes()
+
+	if p.Format == YAML {
+		var err error
+		if body, err = yamlFromJSON(body); err != nil {
+			return err
+		}
+	}
+
+	_, err := p.Out.Write(body)
+
+	return err
+}
+
+// ndjsonList writes one object a line: the items, the errors, a summary. The first line names the schema.
+func ndjsonList[T any](w io.Writer, doc List[T]) error {
+	s := NewStream(w, strings.TrimPrefix(doc.Schema, SchemaPrefix))
+
+	for _, item := range doc.Items {
+		if err := s.Item(item); err != nil {
+			return err
+		}
+	}
+
+	for _, e := range doc.Errors {
+		if err := s.Error(e); err != nil {
+			return err
+		}
+	}
+
+	return s.Summary(Summary{Items: len(doc.Items), Errors: len(doc.Errors)})
+}
+
+func sortRows[T any](rows []T, field string) error {
+	descending := strings.HasPrefix(field, "-")
+	field = strings.TrimPrefix(field, "-")
+
+	keys := make([]any, len(rows))
+	known := len(rows) == 0
+
+	for i, row := range rows {
+		raw, err := json.Marshal(row)
+		if err != nil {
+			return fmt.Errorf("cannot encode a row: %w", err)
+		}
+
+		fields := map[string]any{}
+
+		dec := json.NewDecoder(bytes.NewReader(raw))
+		dec.UseNumber()
+
+		if err = dec.Decode(&fields); err != nil {
+			return fmt.Errorf("cannot read a row: %w", err)
+		}
+
+		v, ok := fields[field]
+		keys[i], known = v, known || ok
+	}
+
+	if !known {
+		return errs.Usagef("cannot sort by %q: no row has that field", field).WithHint("field names are those of -o json")
+	}
+
+	order := make([]int, len(rows))
+	for i := range order {
+		order[i] = i
+	}
+
+	sort.SliceStable(order, func(a, b int) bool {
+		if descending {
+			return less(keys[order[b]], keys[order[a]])
+		}
+
+		return less(keys[order[a]], keys[order[b]])
+	})
+
+	sorted := make([]T, len(rows))
+	for i, o := range order {
+		sorted[i] = rows[o]
+	}
+
+	copy(rows, sorted)
+
+	return nil
+}
+
+func less(a, b any) bool {
+	x, xok := a.(json.Number)
+	y, yok := b.(json.Number)
+
+	if xok && yok {
+		fx, _ := x.Float64()
+		fy, _ := y.Float64()
+
+		return fx < fy
+	}
+
+	return fmt.Sprint(a) < fmt.Sprint(b)
+}

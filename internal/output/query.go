@@ -1,0 +1,39 @@
+package output
+
+import (
+	"fmt"
+
+	"github.com/mikefarah/yq/v4/pkg/yqlib"
+)
+
+// query evaluates a yq expression on a JSON document. Scalars print raw, one a line, as `yq -r` does;
+// other results print in the format (json or yaml). The expression can read neither files nor the
+// environment, and cannot run commands.
+func query(doc []byte, expression string, format Format) (string, error) {
+	yqlib.ConfiguredSecurityPreferences = yqlib.SecurityPreferences{DisableEnvOps: true, DisableFileOps: true}
+
+	var encoder yqlib.Encoder
+
+	if format == YAML {
+		prefs := yqlib.NewDefaultYamlPreferences()
+		prefs.UnwrapScalar = true
+		encoder = yqlib.NewYamlEncoder(prefs)
+	} else {
+		prefs := yqlib.NewDefaultJsonPreferences()
+		prefs.UnwrapScalar = true
+		prefs.ColorsEnabled = false
+
+		if format == NDJSON {
+			prefs.Indent = 0
+		}
+
+		encoder = yqlib.NewJSONEncoder(prefs)
+	}
+
+	out, err := yqlib.NewStringEvaluator().EvaluateAll(expression, string(doc), encoder, yqlib.NewJSONDecoder())
+	if err != nil {
+		return "", fmt.Errorf("cannot evaluate --query %q: %w", expression, err)
+	}
+
+	return out, nil
+}

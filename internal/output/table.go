@@ -1,0 +1,110 @@
+package output
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/dustin/go-humanize"
+)
+
+// Column is one column of a table over rows of type T.
+type Column[T any] struct {
+	Header string
+	Wide   bool // Shown by -o wide only.
+	Value  func(T) string
+}
+
+// WriteTable writes rows as aligned columns; text from nodes is made safe for a terminal.
+func WriteTable[T any](w io.Writer, cols []Column[T], rows []T, wide, headers bool) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+
+	shown := make([]Column[T], 0, len(cols))
+
+	for _, c := range cols {
+		if wide || !c.Wide {
+			shown = append(shown, c)
+		}
+	}
+
+	line := func(cell func(Column[T]) string) {
+		cells := make([]string, len(shown))
+		for i, c := range shown {
+			cells[i] = cell(c)
+		}
+
+		fmt.Fprintln(tw, strings.Join(cells, "\t"))
+	}
+
+	if headers {
+		line(func(c Column[T]) string { return c.Header })
+	}
+
+	for _, row := range rows {
+		line(func(c Column[T]) string { return Cell(c.Value(row)) })
+	}
+
+	return tw.Flush()
+}
+
+// Cell makes a value fit one table cell: never empty, no line breaks, no control sequences.
+func Cell(s string) string {
+	if s == "" {
+		return "-"
+	}
+
+	return Neutral(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' || r == '\t' }), " "))
+}
+
+// Neutral replaces control characters, so that text which a node sent cannot drive the terminal.
+func Neutral(s string) string {
+	if strings.IndexFunc(s, unicode.IsControl) < 0 {
+		return s
+	}
+
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return '\uFFFD'
+		}
+
+		return r
+	}, s)
+}
+
+// Bytes shows a size in IEC units.
+func Bytes[N ~int64 | ~uint64](n N) string {
+	if n < 0 {
+		return "-"
+	}
+
+	return humanize.IBytes(uint64(n))
+}
+
+// Seconds shows a duration that a document holds as seconds.
+func Seconds(s float64) string {
+	return time.Duration(s * float64(time.Second)).Round(10 * time.Millisecond).String()
+}
+
+// Percent shows a ratio of 0 to 1.
+func Percent(ratio float64) string { return fmt.Sprintf("%.1f%%", ratio*100) }
+
+// Time shows a time stamp in UTC, a dash for none.
+func Time(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+
+	return t.UTC().Format(time.RFC3339)
+}
+
+// YesNo shows a truth value.
+func YesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+
+	return "no"
+}

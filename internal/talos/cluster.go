@@ -1,0 +1,287 @@
+package talos
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/siderolabs/talos/pkg/machinery/client/dialer"
+	"github.com/siderolabs/talos/pkg/machinery/client/resolver"
+	"github.com/siderolabs/talos/pkg/machinery/constants"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Options say how a cluster is reached.
+type Options struct {
+	Endpoints   []string      // Override the context's endpoints.
+	Insecure    bool          // Maintenance mode: no client certificate, any server certificate.
+	Fingerprint string        // With Insecure: SHA-256 of the server's certificate, hex.
+	Direct      bool          // Dial each node itself instead of going through an endpoint.
+	Timeout     time.Duration // Per node, for reads.
+	Concurrency int           // How many nodes are asked at once.
+	Needs       []string      // Roles of which one suffices; for hints.
+	Since       string        // The first Talos version that knows the calls; for hints.
+	Trace       io.Writer     // One line per RPC, nil for none.
+}
+
+// Cluster is one talosconfig context with its connections. Nothing is dialled before the first call.
+type Cluster struct {
+	Context *Context
+	Options Options
+
+	source string
+
+	mu      sync.Mutex
+	conns   map[string]*grpc.ClientConn
+	trace   sync.Mutex
+	members func() ([]Member, error)
+}
+
+// NewCluster prepares access to a context. ctx may be nil with Insecure. source names the talosconfig for
+// messages.
+func NewCluster(tc *Context, source string, o Options) (*Cluster, error) {
+	if tc != nil && tc.Omni && !o.Insecure {
+		return nil, errs.Usagef("context %q authenticates with Omni (auth.siderov1), which is not supported yet", tc.Name).
+			WithHint("use a talosconfig with client certificates, or talosctl")
+	}
+
+	if len(o.Endpoints) == 0 && tc != nil {
+		o.Endpoints = tc.Endpoints
+	}
+
+	if o.Concurrency < 1 {
+		o.Concurrency = 1
+	}
+
+	return &Cluster{Context: tc, Options: o, source: source, conns: map[string]*grpc.ClientConn{}}, nil
+}
+
+// Close ends every connection.
+func (c *Cluster) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	var all []error
+
+	for key, cc := range c.conns {
+		all = append(all, cc.Close())
+		delete(c.conns, key)
+	}
+
+	return errors.Join(all...)
+}
+
+// Endpoints are the addresses that calls go through.
+func (c *Cluster) Endpoints() []string { return c.Options.Endpoints }
+
+// Node gives access to a node, through the endpoints unless the options say otherwise.
+func (c *Cluster) Node(t Target) *Node {
+	if c.Options.Insecure || c.Options.Direct {
+		return c.DirectNode(t)
+	}
+
+	return c.nodeVia(t, c.Options.Endpoints)
+}
+
+// Endpoint gives access to whatever endpoint answers, for what any of them can tell.
+func (c *Cluster) Endpoint() *Node {
+	n := c.nodeVia(Target{Address: strings.Join(c.Options.Endpoints, ",")}, c.Options.Endpoints)
+	n.conn.node = ""
+
+	return n
+}
+
+// DirectNode dials the node itself.
+func (c *Cluster) DirectNode(t Target) *Node {
+	n := c.nodeVia(t, []string{t.Address})
+	n.conn.node, n.Direct = "", true
+
+	return n
+}
+
+// ChangingNode gives access for a change: never through the node that is being changed when another
+// endpoint is available, since the answer would die with the node.
+func (c *Cluster) ChangingNode(t Target) *Node {
+	if c.Options.Insecure || c.Options.Direct {
+		return c.DirectNode(t)
+	}
+
+	others := slices.DeleteFunc(slices.Clone(c.Options.Endpoints), func(e string) bool {
+		host := hostOf(e)
+
+		return host == t.Address || slices.Contains(t.Addresses, host)
+	})
+
+	if len(others) == 0 {
+		return c.nodeVia(t, c.Options.Endpoints)
+	}
+
+	return c.nodeVia(t, others)
+}
+
+// Fresh dials the node itself over a connection of its own, which does not back off because of earlier
+// failures. The caller closes it.
+func (c *Cluster) Fresh(t Target) (*Node, func() error) {
+	cc, err := c.dial([]string{t.Address})
+	n := c.newNode(t, cc, err)
+	n.conn.node, n.Direct = "", true
+
+	if err != nil {
+		return n, func() error { return nil }
+	}
+
+	return n, cc.Close
+}
+
+func (c *Cluster) nodeVia(t Target, endpoints []string) *Node {
+	cc, err := c.connect(endpoints)
+
+	return c.newNode(t, cc, err)
+}
+
+func (c *Cluster) newNode(t Target, cc *grpc.ClientConn, err error) *Node {
+	return &Node{Target: t, cluster: c, conn: &conn{cc: cc, dialErr: err, node: t.Address, label: t.Address, cluster: c}}
+}
+
+func (c *Cluster) connect(endpoints []string) (*grpc.ClientConn, error) {
+	key := strings.Join(endpoints, ",")
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if cc, ok := c.conns[key]; ok {
+		return cc, nil
+	}
+
+	cc, err := c.dial(endpoints)
+	if err == nil {
+		c.conns[key] = cc
+	}
+
+	return cc, err
+}
+
+func (c *Cluster) dial(endpoints []string) (*grpc.ClientConn, error) {
+	if len(endpoints) == 0 {
+		return nil, errs.Usagef("the context has no endpoints").WithHint("name one with --endpoints, or run `talosmate config endpoint ADDRESS`")
+	}
+
+	hosts := make([]string, len(endpoints))
+	for i, e := range endpoints {
+		hosts[i] = strings.TrimPrefix(e, "https://")
+	}
+
+	hosts = resolver.EnsureEndpointsHavePorts(hosts, constants.ApidPort)
+
+	target := "dns:///" + hosts[0]
+	if len(hosts) > 1 {
+		target = resolver.RoundRobinResolverScheme + ":///" + strings.Join(hosts, ",")
+	}
+
+	cc, err := grpc.NewClient(target,
+		grpc.WithTransportCredentials(credentials.NewTLS(c.tlsConfig())),
+		grpc.WithContextDialer(dialer.DynamicProxyDialer),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(constants.GRPCMaxMessageSize)),
+		grpc.WithInitialWindowSize(65535*32),
+		grpc.WithInitialConnWindowSize(65535*16),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+			MinConnectTimeout: 5 * time.Second,
+		}),
+		grpc.WithUserAgent("talosmate"),
+	)
+	if err != nil {
+		return nil, errs.Usagef("cannot use the endpoints %s: %w", strings.Join(endpoints, ", "), err)
+	}
+
+	return cc, nil
+}
+
+func (c *Cluster) tlsConfig() *tls.Config {
+	if !c.Options.Insecure {
+		if c.Context == nil {
+			return &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+
+		return c.Context.tls.Clone()
+	}
+
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} //nolint:gosec // maintenance mode has no CA yet; --cert-fingerprint pins it
+
+	if want := strings.ToLower(strings.ReplaceAll(c.Options.Fingerprint, ":", "")); want != "" {
+		cfg.VerifyPeerCertificate = func(raw [][]byte, _ [][]*x509.Certificate) error {
+			for _, der := range raw {
+				if sum := sha256.Sum256(der); hex.EncodeToString(sum[:]) == want {
+					return nil
+				}
+			}
+
+			return fmt.Errorf("tls: the node's certificate does not have the fingerprint %s", want)
+		}
+	}
+
+	return cfg
+}
+
+func (c *Cluster) circumstances(node string, answered bool) circumstances {
+	return circumstances{
+		node: node, context: c.Context, source: c.source, needs: c.Options.Needs,
+		answered: answered, insecure: c.Options.Insecure,
+	}
+}
+
+func (c *Cluster) traceCall(node, method string, err error, took time.Duration) {
+	if c.Options.Trace == nil {
+		return
+	}
+
+	if node == "" {
+		node = "endpoint"
+	}
+
+	code := "OK"
+
+	var rpc *rpcError
+	if errors.As(err, &rpc) {
+		code = rpc.code.String()
+	} else if err != nil && !errors.Is(err, io.EOF) {
+		code = "Error"
+	}
+
+	c.trace.Lock()
+	defer c.trace.Unlock()
+
+	fmt.Fprintf(c.Options.Trace, "rpc %s %s %s %dms\n", node, method, code, took.Milliseconds())
+}
+
+func hostOf(endpoint string) string {
+	endpoint = strings.TrimPrefix(endpoint, "https://")
+	if host, _, err := net.SplitHostPort(endpoint); err == nil {
+		return host
+	}
+
+	return endpoint
+}
+
+// withTimeout bounds a read of one node.
+func (c *Cluster) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c.Options.Timeout <= 0 {
+		return context.WithCancel(ctx)
+	}
+
+	return context.WithTimeout(ctx, c.Options.Timeout)
+}

@@ -1,0 +1,231 @@
+package talos
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	clientconfig "github.com/siderolabs/talos/pkg/machinery/client/config"
+	"github.com/siderolabs/talos/pkg/machinery/constants"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Origin says which rule found the talosconfig.
+type Origin string
+
+// The origins, in the order in which they are tried.
+const (
+	OriginFlag           Origin = "flag"
+	OriginStdin          Origin = "stdin"
+	OriginEnv            Origin = "env"
+	OriginEnvBase64      Origin = "env-base64"
+	OriginProject        Origin = "project"
+	OriginHome           Origin = "home"
+	OriginServiceAccount Origin = "serviceaccount"
+)
+
+// EnvBase64 names the variable that holds a whole talosconfig, for CI secrets.
+const EnvBase64 = "TALOSMATE_TALOSCONFIG_BASE64"
+
+// Lookup is what finding a talosconfig needs to know of the world.
+type Lookup struct {
+	Flag       string                      // --talosconfig, "-" for stdin, empty for none.
+	Env        func(string) (string, bool) // Environment variables.
+	Stdin      io.Reader
+	WorkingDir string // Absolute; empty when unknown.
+}
+
+// Config is a talosconfig together with where it came from.
+type Config struct {
+	*clientconfig.Config
+
+	Path     string   // The file, empty for stdin and the environment.
+	Origin   Origin   // The rule that found it.
+	Warnings []string // What the user must know about how it was found.
+}
+
+// LoadConfig finds and reads the talosconfig: the flag, $TALOSCONFIG, $TALOSMATE_TALOSCONFIG_BASE64, a file
+// named talosconfig in the project, $TALOS_HOME/config or ~/.talos/config, the service account's path.
+// Every failure is a usage error, since nothing was sent.
+func LoadConfig(l Lookup) (*Config, error) {
+	switch {
+	case l.Flag == "-":
+		raw, err := io.ReadAll(l.Stdin)
+		if err != nil {
+			return nil, errs.Usagef("cannot read the talosconfig from stdin: %w", err)
+		}
+
+		return parseConfig(raw, "", OriginStdin)
+	case l.Flag != "":
+		return readConfig(l.Flag, OriginFlag)
+	}
+
+	if path, ok := l.Env(constants.TalosConfigEnvVar); ok && path != "" {
+		return readConfig(path, OriginEnv)
+	}
+
+	if encoded, ok := l.Env(EnvBase64); ok && encoded != "" {
+		raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+		if err != nil {
+			return nil, errs.Usagef("cannot decode $%s: %w", EnvBase64, err)
+		}
+
+		return parseConfig(raw, "", OriginEnvBase64)
+	}
+
+	var warnings []string
+
+	if path := projectConfig(l.WorkingDir); path != "" {
+		if reason := distrust(path); reason != "" {
+			warnings = append(warnings, fmt.Sprintf("ignoring %s: %s", path, reason))
+		} else {
+			cfg, err := readConfig(path, OriginProject)
+			if err != nil {
+				return nil, err
+			}
+
+			cfg.Warnings = append(cfg.Warnings, fmt.Sprintf("using the project's talosconfig %s", path))
+
+			return cfg, nil
+		}
+	}
+
+	cfg, err := homeConfig(l.Env)
+	if err != nil {
+		return nil, err
+	}
+
+	cfg.Warnings = append(warnings, cfg.Warnings...)
+
+	return cfg, nil
+}
+
+// HomePath is $TALOS_HOME/config or ~/.talos/config.
+func HomePath(env func(string) (string, bool)) string {
+	if dir, ok := env(constants.TalosHomeEnvVar); ok && filepath.IsAbs(dir) {
+		return filepath.Join(dir, constants.TalosconfigFilename)
+	}
+
+	home, _ := env("HOME")
+
+	return filepath.Join(home, constants.TalosDir, constants.TalosconfigFilename)
+}
+
+func homeConfig(env func(string) (string, bool)) (*Config, error) {
+	candidates := []struct {
+		path   string
+		origin Origin
+	}{
+		{HomePath(env), OriginHome},
+		{filepath.Join(constants.ServiceAccountMountPath, constants.TalosconfigFilename), OriginServiceAccount},
+	}
+
+	for _, c := range candidates {
+		cfg, err := readConfig(c.path, c.origin)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+
+		return cfg, err
+	}
+
+	return nil, errs.Usagef("cannot find a talosconfig: looked at $%s, $%s, the project folder and %s",
+		constants.TalosConfigEnvVar, EnvBase64, candidates[0].path).
+		WithHint("name one with --talosconfig FILE, or copy the cluster's to %s", candidates[0].path)
+}
+
+func readConfig(path string, origin Origin) (*Config, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, errs.Usagef("cannot read the talosconfig: %w", err)
+	}
+
+	return parseConfig(raw, path, origin)
+}
+
+func parseConfig(raw []byte, path string, origin Origin) (*Config, error) {
+	where := path
+	if where == "" {
+		where = string(origin)
+	}
+
+	parsed, err := clientconfig.FromBytes(raw)
+	if err != nil {
+		return nil, errs.Usagef("cannot parse the talosconfig (%s): %w", where, err)
+	}
+
+	if len(parsed.Contexts) == 0 {
+		return nil, errs.Usagef("the talosconfig (%s) has no contexts", where)
+	}
+
+	return &Config{Config: parsed, Path: path, Origin: origin}, nil
+}
+
+// projectConfig looks for a file named talosconfig from dir upwards to the folder that holds .git; without
+// one, in dir only.
+func projectConfig(dir string) string {
+	if dir == "" {
+		return ""
+	}
+
+	found := ""
+
+	for at := dir; ; at = filepath.Dir(at) {
+		candidate := filepath.Join(at, "talosconfig")
+		if info, err := os.Stat(candidate); err == nil && info.Mode().IsRegular() && found == "" {
+			found = candidate
+		}
+
+		if _, err := os.Stat(filepath.Join(at, ".git")); err == nil {
+			return found
+		}
+
+		if at == filepath.Dir(at) {
+			break
+		}
+	}
+
+	if filepath.Dir(found) == dir {
+		return found
+	}
+
+	return ""
+}
+
+// ContextNames lists the contexts in alphabetical order.
+func (c *Config) ContextNames() []string {
+	names := make([]string, 0, len(c.Contexts))
+	for name := range c.Contexts {
+		names = append(names, name)
+	}
+
+	sort.Strings(names)
+
+	return names
+}
+
+// Pick returns the named context, or the current one when name is empty.
+func (c *Config) Pick(name string) (*Context, error) {
+	if name == "" {
+		name = c.Context
+	}
+
+	if name == "" && len(c.Contexts) == 1 {
+		name = c.ContextNames()[0]
+	}
+
+	raw, ok := c.Contexts[name]
+	if !ok || raw == nil {
+		return nil, errs.Usagef("the talosconfig has no context %q", name).
+			WithHint("contexts: %s", strings.Join(c.ContextNames(), ", "))
+	}
+
+	return newContext(name, raw)
+}

@@ -1,0 +1,110 @@
+package talos
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"sort"
+	"strings"
+	"time"
+
+	clientconfig "github.com/siderolabs/talos/pkg/machinery/client/config"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Context is one cluster of a talosconfig with its credentials decoded.
+type Context struct {
+	Name      string
+	Endpoints []string
+	Nodes     []string
+	Cluster   string
+	Omni      bool // The context authenticates with Omni (auth.siderov1).
+
+	Roles       []string  // The roles in the client certificate, sorted.
+	NotAfter    time.Time // When the client certificate expires; zero without one.
+	Fingerprint string    // SHA-256 of the client certificate, hex; empty without one.
+
+	tls *tls.Config
+}
+
+// newContext decodes the credentials without using them, so that `config info` can show broken ones.
+func newContext(name string, raw *clientconfig.Context) (*Context, error) {
+	c := &Context{
+		Name: name, Endpoints: raw.Endpoints, Nodes: raw.Nodes, Cluster: raw.Cluster,
+		Omni: raw.Auth.SideroV1 != nil, Roles: []string{},
+		tls: &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+
+	if raw.CA != "" {
+		ca, err := base64.StdEncoding.DecodeString(raw.CA)
+		if err != nil {
+			return nil, errs.Usagef("cannot decode the CA of context %q: %w", name, err)
+		}
+
+		c.tls.RootCAs = x509.NewCertPool()
+		if !c.tls.RootCAs.AppendCertsFromPEM(ca) {
+			return nil, errs.Usagef("the CA of context %q is not a PEM certificate", name)
+		}
+	}
+
+	if raw.Crt == "" && raw.Key == "" {
+		return c, nil
+	}
+
+	crt, err := base64.StdEncoding.DecodeString(raw.Crt)
+	if err != nil {
+		return nil, errs.Usagef("cannot decode the certificate of context %q: %w", name, err)
+	}
+
+	key, err := base64.StdEncoding.DecodeString(raw.Key)
+	if err != nil {
+		return nil, errs.Usagef("cannot decode the key of context %q", name)
+	}
+
+	pair, err := tls.X509KeyPair(crt, key)
+	if err != nil {
+		return nil, errs.Usagef("cannot use the certificate of context %q: %w", name, err)
+	}
+
+	leaf := pair.Leaf
+
+	c.tls.Certificates = []tls.Certificate{pair}
+	c.NotAfter = leaf.NotAfter
+	c.Roles = append(c.Roles, leaf.Subject.Organization...)
+	sort.Strings(c.Roles)
+
+	sum := sha256.Sum256(leaf.Raw)
+	c.Fingerprint = hex.EncodeToString(sum[:])
+
+	return c, nil
+}
+
+// HasAnyRole says whether the certificate holds one of the roles; true when the roles are unknown (no
+// certificate to read them from), since then only the server can tell.
+func (c *Context) HasAnyRole(roles []string) bool {
+	if len(roles) == 0 || c.Fingerprint == "" {
+		return true
+	}
+
+	for _, have := range c.Roles {
+		for _, want := range roles {
+			if have == want {
+				return true
+			}
+		}
+	}
+
+	return false
+}
+
+// RoleList shows the roles for a message.
+func (c *Context) RoleList() string {
+	if len(c.Roles) == 0 {
+		return "no role"
+	}
+
+	return strings.Join(c.Roles, ", ")
+}

@@ -1,0 +1,231 @@
+package talos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// rpcError is the translation of a failed call before it is known what the call was for.
+type rpcError struct {
+	code      codes.Code
+	message   string
+	kind      errs.Kind
+	exit      errs.Code
+	hint      string
+	retryable bool
+	cause     error
+}
+
+func (e *rpcError) Error() string { return e.message }
+func (e *rpcError) Unwrap() error { return e.cause }
+
+// GRPCStatus keeps status.Code working on a translated error.
+func (e *rpcError) GRPCStatus() *status.Status { return status.New(e.code, e.message) }
+
+// circumstances is what a translation may say about how the call was made.
+type circumstances struct {
+	node     string
+	context  *Context
+	source   string   // The talosconfig file or origin.
+	needs    []string // Roles of which one suffices for this command.
+	answered bool     // Whether the node has answered anything on this connection.
+	insecure bool
+}
+
+// translate gives a transport or server error its stable word, exit code and hint. The transport flattens
+// its causes into text, so that text is all there is to go by.
+func translate(err error, c circumstances) error {
+	var done *rpcError
+	if err == nil || errors.Is(err, io.EOF) || errors.As(err, &done) {
+		return err
+	}
+
+	st, ok := status.FromError(err)
+	if !ok {
+		st = status.FromContextError(err)
+	}
+
+	out := &rpcError{code: st.Code(), message: st.Message(), cause: err, kind: errs.KindFailed, exit: errs.Failed}
+	if out.message == "" {
+		out.message = st.Code().String()
+	}
+
+	has := func(parts ...string) bool {
+		for _, p := range parts {
+			if strings.Contains(out.message, p) {
+				return true
+			}
+		}
+
+		return false
+	}
+
+	switch out.code { //nolint:exhaustive // the rest stays "failed"
+	case codes.Unavailable:
+		out.kind, out.exit, out.retryable = errs.KindUnreachable, errs.Unreachable, true
+		translateTransport(out, has, c)
+	case codes.DeadlineExceeded:
+		out.kind, out.exit, out.retryable = errs.KindTimeout, errs.Timeout, true
+
+		if !c.answered {
+			out.kind, out.exit = errs.KindUnreachable, errs.Unreachable
+			out.message = "no answer before the deadline"
+			out.hint = "the node does not answer: is it powered on, and does the endpoint reach it? --timeout sets how long to wait"
+		}
+	case codes.Canceled:
+		out.kind, out.exit = errs.KindInterrupted, errs.Interrupted
+		if !errors.Is(err, context.Canceled) && !has("context canceled") {
+			out.kind, out.exit, out.retryable = errs.KindUnreachable, errs.Unreachable, true
+		}
+	case codes.PermissionDenied:
+		if has("no request forwarding") {
+			out.kind, out.exit = errs.KindNoForwarding, errs.Unreachable
+			out.hint = "a worker was used as endpoint; use a control plane endpoint"
+
+			break
+		}
+
+		out.kind, out.exit = errs.KindPermissionDenied, errs.Unreachable
+		out.hint = roleHint(c)
+	case codes.Unauthenticated:
+		out.kind, out.exit = errs.KindUnauthenticated, errs.Unreachable
+	case codes.Unimplemented:
+		out.kind = errs.KindUnimplemented
+		if has("control plane nodes") {
+			out.hint = "etcd runs on control plane nodes only: use --controlplanes, or name one with -n"
+		}
+	case codes.NotFound:
+		out.kind = errs.KindNotFound
+	case codes.AlreadyExists:
+		out.kind = errs.KindAlreadyExists
+	case codes.InvalidArgument:
+		out.kind = errs.KindInvalid
+	case codes.FailedPrecondition:
+		out.kind = errs.KindPrecondition
+	}
+
+	return out
+}
+
+func translateTransport(out *rpcError, has func(...string) bool, c circumstances) {
+	expired := c.context != nil && !c.context.NotAfter.IsZero() && time.Now().After(c.context.NotAfter)
+
+	switch {
+	case expired && has("tls:", "x509", "error reading server preface", "EOF", "broken pipe", "connection reset"),
+		has("certificate has expired", "expired certificate"):
+		out.kind, out.retryable = errs.KindUnauthenticated, false
+		out.hint = "renew the client certificate with an admin certificate that is still valid (config new), " +
+			"or take the talosconfig from the cluster's secrets again"
+
+		if expired {
+			out.hint = fmt.Sprintf("the client certificate expired at %s; ", c.context.NotAfter.UTC().Format(time.RFC3339)) + out.hint
+		}
+	case has("one node proxied through a worker", "no request forwarding"):
+		out.kind, out.retryable = errs.KindNoForwarding, false
+		out.hint = "a worker was used as endpoint; use a control plane endpoint"
+	case has("x509: certificate signed by unknown authority", "Ed25519 verification failure",
+		"unknown certificate authority", "tls: bad certificate", "tls: certificate required"):
+		out.kind, out.retryable = errs.KindUnauthenticated, false
+		out.hint = fmt.Sprintf("the talosconfig does not match this cluster (wrong or stale file): %s, context %q",
+			c.source, contextName(c.context))
+
+		if c.insecure || has("tls: certificate required") {
+			out.hint = "the node asks for a client certificate: it is configured already, leave --insecure away"
+		}
+	case has("first record does not look like a TLS handshake", "connection refused"):
+		out.hint = "the node is down, or in maintenance mode: try --insecure with -n"
+	case has("no route to host", "i/o timeout", "context deadline exceeded"):
+		out.hint = "the node does not answer: is it powered on, and does the endpoint reach it?"
+	}
+}
+
+func contextName(c *Context) string {
+	if c == nil {
+		return ""
+	}
+
+	return c.Name
+}
+
+func roleHint(c circumstances) string {
+	have := "no role"
+	if c.context != nil {
+		have = c.context.RoleList()
+	}
+
+	if c.insecure {
+		return "in maintenance mode every caller is a reader"
+	}
+
+	if len(c.needs) == 0 {
+		return "the certificate has " + have
+	}
+
+	return fmt.Sprintf("the certificate has %s; this command needs %s", have, strings.Join(c.needs, " or "))
+}
+
+// fail phrases a failed call as `cannot VERB OBJECT on NODE: cause` and makes it a typed error.
+func (n *Node) fail(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+
+	name := n.Address
+	if n.Hostname != "" {
+		name = fmt.Sprintf("%s (%s)", n.Address, n.Hostname)
+	}
+
+	out := &errs.Error{
+		Exit: errs.Failed, Node: n.Address, Hostname: n.Hostname,
+		Err: fmt.Errorf("cannot %s on %s: %w", op, name, err),
+	}
+
+	var rpc *rpcError
+	if errors.As(err, &rpc) {
+		out.Exit, out.Kind, out.Hint, out.Retryable = rpc.exit, rpc.kind, rpc.hint, rpc.retryable
+		out.GRPCCode = rpc.code.String()
+	} else {
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			out.Exit, out.Kind, out.Retryable = errs.Timeout, errs.KindTimeout, true
+		case errors.Is(err, context.Canceled):
+			out.Exit, out.Kind = errs.Interrupted, errs.KindInterrupted
+		}
+	}
+
+	return out
+}
+
+// KindOf gives the stable word of an error that came from a node, empty for other errors.
+func KindOf(err error) errs.Kind {
+	var typed *errs.Error
+	if errors.As(err, &typed) && typed.Kind != "" {
+		return typed.Kind
+	}
+
+	var rpc *rpcError
+	if errors.As(err, &rpc) {
+		return rpc.kind
+	}
+
+	return ""
+}
+
+// Transient says whether an error is one that passes while a node reboots.
+func Transient(err error) bool {
+	switch KindOf(err) { //nolint:exhaustive // the rest is final
+	case errs.KindUnreachable, errs.KindTimeout, errs.KindInterrupted:
+		return true
+	default:
+		return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	}
+}

@@ -1,0 +1,175 @@
+package talos
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// EtcdID is an etcd member ID. It is 64 bits wide, which JSON numbers cannot hold, so that documents have
+// it as text: hex as etcdctl prints it, and decimal.
+type EtcdID uint64
+
+// Hex is the ID as talosctl and etcdctl print it.
+func (id EtcdID) Hex() string { return fmt.Sprintf("%016x", uint64(id)) }
+
+// Decimal is the ID as a decimal number.
+func (id EtcdID) Decimal() string { return strconv.FormatUint(uint64(id), 10) }
+
+// ParseEtcdID reads a hex or decimal ID. Sixteen digits that could be both are hex, as etcdctl prints
+// them; 0x forces hex.
+func ParseEtcdID(s string) (EtcdID, bool) {
+	if after, ok := strings.CutPrefix(s, "0x"); ok {
+		v, err := strconv.ParseUint(after, 16, 64)
+
+		return EtcdID(v), err == nil
+	}
+
+	if len(s) == 16 || strings.ContainsAny(s, "abcdefABCDEF") {
+		if v, err := strconv.ParseUint(s, 16, 64); err == nil {
+			return EtcdID(v), true
+		}
+	}
+
+	v, err := strconv.ParseUint(s, 10, 64)
+
+	return EtcdID(v), err == nil
+}
+
+// EtcdMember is a member as one node's etcd lists it.
+type EtcdMember struct {
+	NodeRef
+
+	ID         string   `json:"id"`          // The member ID in hex.
+	IDDecimal  string   `json:"id_decimal"`  // The same ID in decimal.
+	MemberName string   `json:"member_name"` // The member's name, by default the node's hostname.
+	PeerURLs   []string `json:"peer_urls"`   // Where other members reach it.
+	ClientURLs []string `json:"client_urls"` // Where clients reach it.
+	Learner    bool     `json:"learner"`     // Whether it is a learner, which does not vote.
+}
+
+// address is the host of the member's first peer URL.
+func (m EtcdMember) address() string {
+	for _, raw := range append(slices.Clone(m.PeerURLs), m.ClientURLs...) {
+		if u, err := url.Parse(raw); err == nil && u.Hostname() != "" {
+			return u.Hostname()
+		}
+	}
+
+	return ""
+}
+
+// Address is the address under which the member's peers know it.
+func (m EtcdMember) Address() string { return m.address() }
+
+// EtcdMembers lists the members. local asks the node's own member; else any control plane's member may
+// answer. Roles: reader, operator, admin, etcd:backup.
+func (n *Node) EtcdMembers(ctx context.Context, local bool) ([]EtcdMember, error) {
+	resp, err := n.machine().EtcdMemberList(ctx, &machine.EtcdMemberListRequest{QueryLocal: local})
+
+	m, err := first(n, "list etcd members", resp.GetMessages(), err)
+	if err != nil {
+		return nil, err
+	}
+
+	out := make([]EtcdMember, 0, len(m.GetMembers()))
+	for _, e := range m.GetMembers() {
+		out = append(out, EtcdMember{
+			ID: EtcdID(e.GetId()).Hex(), IDDecimal: EtcdID(e.GetId()).Decimal(), MemberName: e.GetHostname(),
+			PeerURLs: append([]string{}, e.GetPeerUrls()...), ClientURLs: append([]string{}, e.GetClientUrls()...),
+			Learner: e.GetIsLearner(),
+		})
+	}
+
+	slices.SortFunc(out, func(a, b EtcdMember) int { return strings.Compare(a.ID, b.ID) })
+
+	return out, nil
+}
+
+// EtcdStatus is the state of one member.
+type EtcdStatus struct {
+	NodeRef
+
+	ID               string   `json:"id"`                // The member ID in hex.
+	IDDecimal        string   `json:"id_decimal"`        // The same ID in decimal.
+	Version          string   `json:"version"`           // The etcd server version.
+	StorageVersion   string   `json:"storage_version"`   // The version of its storage schema.
+	DBSizeBytes      int64    `json:"db_size_bytes"`     // The size of the database file.
+	DBInUseBytes     int64    `json:"db_in_use_bytes"`   // How much of it holds data.
+	Fragmentation    float64  `json:"fragmentation"`     // The free part of the file, 0 to 1: what defragmentation would give back.
+	Leader           bool     `json:"leader"`            // Whether this member leads.
+	LeaderID         string   `json:"leader_id"`         // Who leads, in hex; zeros for nobody.
+	RaftTerm         uint64   `json:"raft_term"`         // The raft term.
+	RaftIndex        uint64   `json:"raft_index"`        // The last raft index it has.
+	RaftAppliedIndex uint64   `json:"raft_applied"`      // The last one it has applied.
+	RaftLag          uint64   `json:"raft_lag"`          // How far it is behind the furthest member that answered.
+	Learner          bool     `json:"learner"`           // Whether it is a learner.
+	Errors           []string `json:"member_errors"`     // What the member itself complains of; never null.
+	Alarms           []string `json:"alarms,omitempty"`  // Its active alarms, where they were asked for: nospace, corrupt.
+	Members          []string `json:"members,omitempty"` // The member IDs in its own member list, where asked for.
+}
+
+// EtcdStatus asks the node's own member. Roles: reader, operator, admin, etcd:backup.
+func (n *Node) EtcdStatus(ctx context.Context) (EtcdStatus, error) {
+	resp, err := n.machine().EtcdStatus(ctx, &emptypb.Empty{})
+
+	m, err := first(n, "read the etcd status", resp.GetMessages(), err)
+	if err != nil {
+		return EtcdStatus{}, err
+	}
+
+	s := m.GetMemberStatus()
+	out := EtcdStatus{
+		ID: EtcdID(s.GetMemberId()).Hex(), IDDecimal: EtcdID(s.GetMemberId()).Decimal(), Version: s.GetProtocolVersion(),
+		StorageVersion: s.GetStorageVersion(), DBSizeBytes: s.GetDbSize(), DBInUseBytes: s.GetDbSizeInUse(),
+		Leader: s.GetLeader() != 0 && s.GetLeader() == s.GetMemberId(), LeaderID: EtcdID(s.GetLeader()).Hex(),
+		RaftTerm: s.GetRaftTerm(), RaftIndex: s.GetRaftIndex(), RaftAppliedIndex: s.GetRaftAppliedIndex(),
+		Learner: s.GetIsLearner(), Errors: append([]string{}, s.GetErrors()...),
+	}
+
+	if out.DBSizeBytes > 0 {
+		out.Fragmentation = float64(out.DBSizeBytes-out.DBInUseBytes) / float64(out.DBSizeBytes)
+	}
+
+	return out, nil
+}
+
+// EtcdAlarm is an active alarm of a member.
+type EtcdAlarm struct {
+	NodeRef
+
+	ID        string `json:"id"`         // The member ID in hex.
+	IDDecimal string `json:"id_decimal"` // The same ID in decimal.
+	Alarm     string `json:"alarm"`      // nospace or corrupt.
+}
+
+// EtcdAlarms lists the active alarms that the node's member knows. Roles: reader, operator, admin,
+// etcd:backup.
+func (n *Node) EtcdAlarms(ctx context.Context) ([]EtcdAlarm, error) {
+	resp, err := n.machine().EtcdAlarmList(ctx, &emptypb.Empty{})
+
+	m, err := first(n, "list etcd alarms", resp.GetMessages(), err)
+	if err != nil {
+		return nil, err
+	}
+
+	out := []EtcdAlarm{}
+
+	for _, a := range m.GetMemberAlarms() {
+		if a.GetAlarm() == machine.EtcdMemberAlarm_NONE {
+			continue
+		}
+
+		out = append(out, EtcdAlarm{
+			ID: EtcdID(a.GetMemberId()).Hex(), IDDecimal: EtcdID(a.GetMemberId()).Decimal(), Alarm: strings.ToLower(a.GetAlarm().String()),
+		})
+	}
+
+	return out, nil
+}

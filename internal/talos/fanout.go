@@ -1,0 +1,106 @@
+package talos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Outcome is what one node gave.
+type Outcome[T any] struct {
+	Target Target
+	Value  T
+	Err    error
+}
+
+// Each calls fn for every target, in parallel up to the cluster's concurrency, each call with the read
+// timeout of its own. The outcomes are in the order of the targets. A dead node costs one outcome.
+func Each[T any](ctx context.Context, c *Cluster, targets []Target, fn func(context.Context, *Node) (T, error)) []Outcome[T] {
+	out := make([]Outcome[T], len(targets))
+	slots := make(chan struct{}, c.Options.Concurrency)
+
+	var wg sync.WaitGroup
+
+	for i, t := range targets {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+
+			out[i].Target = t
+
+			node := c.Node(t)
+
+			callCtx, cancel := c.withTimeout(ctx)
+			defer cancel()
+
+			out[i].Value, out[i].Err = fn(callCtx, node)
+			if KindOf(out[i].Err) == errs.KindUnimplemented {
+				c.explainUnimplemented(ctx, node, out[i].Err)
+			}
+		})
+	}
+
+	wg.Wait()
+
+	return out
+}
+
+// explainUnimplemented adds the node's version to the hint, the one thing the user has to know.
+func (c *Cluster) explainUnimplemented(ctx context.Context, n *Node, err error) {
+	var typed *errs.Error
+	if !errors.As(err, &typed) || typed.Hint != "" {
+		return
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+
+	v, verr := n.Version(ctx)
+	if verr != nil {
+		return
+	}
+
+	typed.Hint = fmt.Sprintf("the node runs Talos %s", v.Tag)
+	if c.Options.Since != "" {
+		typed.Hint += fmt.Sprintf("; this needs %s or newer", c.Options.Since)
+	}
+}
+
+// Collect splits outcomes into values and the joined error of the failed nodes, nil if none failed.
+// question marks commands that ask whether all is well: a node that is missing is a no.
+func Collect[T any](outcomes []Outcome[T], question bool) ([]Outcome[T], error) {
+	var good []Outcome[T]
+
+	failed := &errs.Nodes{Question: question}
+
+	for _, o := range outcomes {
+		if o.Err == nil {
+			good = append(good, o)
+
+			continue
+		}
+
+		failed.Errors = append(failed.Errors, asNodeError(o.Target, o.Err))
+	}
+
+	if len(failed.Errors) == 0 {
+		return good, nil
+	}
+
+	failed.Succeeded = len(good)
+
+	return good, failed
+}
+
+func asNodeError(t Target, err error) *errs.Error {
+	var typed *errs.Error
+	if errors.As(err, &typed) {
+		return typed
+	}
+
+	return &errs.Error{Exit: errs.ExitCode(err), Node: t.Address, Hostname: t.Hostname, Err: err}
+}

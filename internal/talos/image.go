@@ -1,0 +1,211 @@
+package talos
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/common"
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// The two containerd instances of a node.
+const (
+	NamespaceCRI    = "cri"    // Kubernetes' images and containers.
+	NamespaceSystem = "system" // Talos's own: kubelet, etcd, installers.
+)
+
+// Kinds of image names.
+const (
+	ImageTag    = "tag"    // repo:tag
+	ImageDigest = "digest" // repo@sha256:MANIFEST or the bare sha256:MANIFEST
+	ImageID     = "id"     // sha256:CONFIG
+)
+
+// Image is one name of an image in a containerd instance. One image has several names; they share the
+// digest.
+type Image struct {
+	NodeRef
+
+	Namespace string            `json:"namespace"`            // cri or system.
+	Name      string            `json:"name"`                 // The name as containerd has it.
+	Digest    string            `json:"digest"`               // The manifest's digest, the image's identity.
+	SizeBytes int64             `json:"size_bytes"`           // The compressed size of the image's content, as containerd counts it.
+	Created   *time.Time        `json:"created,omitempty"`    // When the name was made on this node.
+	Labels    map[string]string `json:"labels"`               // containerd's labels.
+	Kind      string            `json:"kind"`                 // tag, digest or id.
+	InUse     bool              `json:"in_use"`               // Whether a container uses the image under any of its names.
+	Pinned    bool              `json:"pinned"`               // Whether the runtime must keep it.
+	Names     []string          `json:"names,omitempty"`      // With --group: every name of the image.
+	UsedBy    []string          `json:"containers,omitempty"` // Which containers use it.
+}
+
+// pinnedLabel marks images that the CRI must not collect (containerd, pkg/cri/labels).
+const pinnedLabel = "io.cri-containerd.pinned"
+
+// ImageKind tells the three forms of an image name apart by their shape. digest is the image's digest: a
+// bare sha256 is the manifest when it equals it, else the image's ID.
+func ImageKind(name, digest string) string {
+	switch {
+	case strings.Contains(name, "@"), name == digest:
+		return ImageDigest
+	case strings.HasPrefix(name, "sha256:"):
+		return ImageID
+	default:
+		return ImageTag
+	}
+}
+
+// Images lists every name in a containerd instance. Nodes before 1.13 answer through the older call, which
+// has no labels. Roles: reader, operator, admin.
+func (n *Node) Images(ctx context.Context, namespace string) ([]Image, error) {
+	stream, err := n.images().List(ctx, &machine.ImageServiceListRequest{Containerd: containerd(namespace)})
+	if err != nil {
+		return nil, n.fail("list images", err)
+	}
+
+	out := []Image{}
+
+	err = receive(n, "list images", stream.Recv, func(m *machine.ImageServiceListResponse) error {
+		img := Image{
+			Namespace: namespace, Name: m.GetName(), Digest: m.GetDigest(), SizeBytes: m.GetSize(), Labels: m.GetLabels(),
+			Kind: ImageKind(m.GetName(), m.GetDigest()), Pinned: m.GetLabels()[pinnedLabel] == "pinned",
+		}
+		if at := stamp(m.GetCreatedAt()); !at.IsZero() {
+			img.Created = &at
+		}
+
+		if img.Labels == nil {
+			img.Labels = map[string]string{}
+		}
+
+		out = append(out, img)
+
+		return nil
+	})
+	if KindOf(err) == errs.KindUnimplemented {
+		return n.imagesLegacy(ctx, namespace)
+	}
+
+	return out, err
+}
+
+func (n *Node) imagesLegacy(ctx context.Context, namespace string) ([]Image, error) {
+	stream, err := n.machine().ImageList(ctx, &machine.ImageListRequest{Namespace: containerd(namespace).GetNamespace()}) //nolint:staticcheck // nodes before 1.13 have no other
+	if err != nil {
+		return nil, n.fail("list images", err)
+	}
+
+	out := []Image{}
+
+	return out, receive(n, "list images", stream.Recv, func(m *machine.ImageListResponse) error { //nolint:staticcheck // see above
+		img := Image{
+			Namespace: namespace, Name: m.GetName(), Digest: m.GetDigest(), SizeBytes: m.GetSize(), Labels: map[string]string{},
+			Kind: ImageKind(m.GetName(), m.GetDigest()),
+		}
+		if at := stamp(m.GetCreatedAt()); !at.IsZero() {
+			img.Created = &at
+		}
+
+		out = append(out, img)
+
+		return nil
+	})
+}
+
+// PullProgress is the state of one layer of a pull.
+type PullProgress struct {
+	Layer  string // The layer's short digest.
+	Status string // downloading, download_complete, extracting, extract_complete, already_exists.
+	Offset int64  // Bytes so far.
+	Total  int64  // Bytes in all, 0 when unknown.
+}
+
+// PullImage pulls an image and returns its digest-pinned name. Nodes before 1.13 pull without progress and
+// return the reference as given. Role: operator.
+func (n *Node) PullImage(ctx context.Context, namespace, ref string, progress func(PullProgress)) (string, error) {
+	op := "pull " + ref
+
+	stream, err := n.images().Pull(ctx, &machine.ImageServicePullRequest{Containerd: containerd(namespace), ImageRef: ref})
+	if err != nil {
+		return "", n.fail(op, err)
+	}
+
+	name := ""
+
+	err = receive(n, op, stream.Recv, func(m *machine.ImageServicePullResponse) error {
+		if m.GetName() != "" {
+			name = m.GetName()
+		}
+
+		if p := m.GetPullProgress(); p != nil && progress != nil {
+			progress(PullProgress{
+				Layer: p.GetLayerId(), Status: strings.ToLower(p.GetProgress().GetStatus().String()),
+				Offset: p.GetProgress().GetOffset(), Total: p.GetProgress().GetTotal(),
+			})
+		}
+
+		return nil
+	})
+	if KindOf(err) == errs.KindUnimplemented {
+		return ref, n.pullLegacy(ctx, namespace, ref)
+	}
+
+	return name, err
+}
+
+func (n *Node) pullLegacy(ctx context.Context, namespace, ref string) error {
+	_, err := n.machine().ImagePull(ctx, &machine.ImagePullRequest{Namespace: containerd(namespace).GetNamespace(), Reference: ref}) //nolint:staticcheck // nodes before 1.13 have no other
+
+	return n.fail("pull "+ref, err)
+}
+
+// RemoveImage removes one name of an image. The content goes with the last name. Role: admin. From 1.13.
+func (n *Node) RemoveImage(ctx context.Context, namespace, name string) error {
+	_, err := n.images().Remove(ctx, &machine.ImageServiceRemoveRequest{Containerd: containerd(namespace), ImageRef: name})
+
+	return n.fail("remove image "+name, err)
+}
+
+// Container is a container or a pod's sandbox.
+type Container struct {
+	NodeRef
+
+	Namespace string `json:"namespace"`        // k8s.io or system.
+	ID        string `json:"id"`               // The container's ID as Talos shows it.
+	UID       string `json:"uid,omitempty"`    // The pod's UID, where there is one.
+	PodID     string `json:"pod_id,omitempty"` // The pod, NAMESPACE/NAME.
+	Name      string `json:"name"`             // The container's name within the pod.
+	Image     string `json:"image"`            // The image under whatever name the runtime knows it: tag, digest or ID.
+	PID       uint32 `json:"pid"`              // The process ID of its first process.
+	Status    string `json:"status"`           // The state in lower case.
+	Sandbox   bool   `json:"sandbox"`          // Whether this is the pod itself rather than a container of it.
+}
+
+// Containers lists the containers of an instance; for cri only pods whose sandbox is ready. Roles: reader,
+// operator, admin.
+func (n *Node) Containers(ctx context.Context, namespace string) ([]Container, error) {
+	req := &machine.ContainersRequest{Namespace: "k8s.io", Driver: common.ContainerDriver_CRI}
+	if namespace == NamespaceSystem {
+		req = &machine.ContainersRequest{Namespace: "system", Driver: common.ContainerDriver_CONTAINERD}
+	}
+
+	resp, err := n.machine().Containers(ctx, req)
+
+	m, err := first(n, "list containers", resp.GetMessages(), err)
+	if err != nil {
+		return nil, err
+	}
+
+	out := make([]Container, 0, len(m.GetContainers()))
+	for _, c := range m.GetContainers() {
+		out = append(out, Container{
+			Namespace: c.GetNamespace(), ID: c.GetId(), UID: c.GetUid(), PodID: c.GetPodId(), Name: c.GetName(), Image: c.GetImage(),
+			PID: c.GetPid(), Status: strings.ToLower(c.GetStatus()), Sandbox: namespace == NamespaceCRI && c.GetPodId() == c.GetId(),
+		})
+	}
+
+	return out, nil
+}

@@ -1,0 +1,237 @@
+// Package talos is the adapter to Talos: it finds the talosconfig, dials, resolves nodes, fans out, and
+// turns every answer into plain types and every failure into a typed error. It is the only importer of
+// the gRPC stubs.
+package talos
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/blang/semver/v4"
+	"github.com/siderolabs/talos/pkg/machinery/api/common"
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/api/storage"
+	timeapi "github.com/siderolabs/talos/pkg/machinery/api/time"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// Node is one Talos node. Its methods are single calls: they do not retry, and they end with their context.
+type Node struct {
+	Target
+
+	Direct bool // The node is dialled itself, not through an endpoint.
+
+	cluster *Cluster
+	conn    *conn
+}
+
+func (n *Node) machine() machine.MachineServiceClient { return machine.NewMachineServiceClient(n.conn) }
+func (n *Node) images() machine.ImageServiceClient    { return machine.NewImageServiceClient(n.conn) }
+func (n *Node) lifecycle() machine.LifecycleServiceClient {
+	return machine.NewLifecycleServiceClient(n.conn)
+}
+func (n *Node) storage() storage.StorageServiceClient { return storage.NewStorageServiceClient(n.conn) }
+func (n *Node) clock() timeapi.TimeServiceClient      { return timeapi.NewTimeServiceClient(n.conn) }
+
+// first gives the answer of the one node that was asked; apid wraps answers in a list of messages.
+func first[M any](n *Node, op string, messages []M, err error) (M, error) {
+	var zero M
+
+	if err != nil {
+		return zero, n.fail(op, err)
+	}
+
+	if len(messages) == 0 {
+		return zero, n.fail(op, errors.New("the node sent an empty answer"))
+	}
+
+	return messages[0], nil
+}
+
+// receive calls fn for every message of a stream until it ends well.
+func receive[M any](n *Node, op string, recv func() (M, error), fn func(M) error) error {
+	for {
+		msg, err := recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+
+		if err != nil {
+			return n.fail(op, err)
+		}
+
+		if err = fn(msg); err != nil {
+			return n.fail(op, err)
+		}
+	}
+}
+
+func stamp(ts *timestamppb.Timestamp) time.Time {
+	if ts == nil || (ts.GetSeconds() == 0 && ts.GetNanos() == 0) {
+		return time.Time{}
+	}
+
+	return ts.AsTime()
+}
+
+// Version is what a node says of its Talos.
+type Version struct {
+	NodeRef
+
+	Tag       string `json:"tag"`            // The Talos version, v1.13.9.
+	SHA       string `json:"sha"`            // The commit it was built from.
+	Built     string `json:"built"`          // When it was built, as the node says it; often empty.
+	GoVersion string `json:"go_version"`     // The Go release it was built with.
+	OS        string `json:"os"`             // The operating system, linux.
+	Arch      string `json:"arch"`           // The architecture, amd64 or arm64.
+	Platform  string `json:"platform"`       // The Talos platform: metal, aws, container, …
+	Mode      string `json:"mode,omitempty"` // The platform's mode.
+	API       string `json:"api"`            // The upgrade API: lifecycle (1.13 and newer) or legacy.
+	RBAC      bool   `json:"rbac"`           // Whether roles are enforced.
+}
+
+// Version asks for the node's version. Roles: any but etcd:backup.
+func (n *Node) Version(ctx context.Context) (Version, error) {
+	resp, err := n.machine().Version(ctx, &emptypb.Empty{})
+
+	m, err := first(n, "read the version", resp.GetMessages(), err)
+	if err != nil {
+		return Version{}, err
+	}
+
+	v := m.GetVersion()
+
+	return Version{
+		Tag: v.GetTag(), SHA: v.GetSha(), Built: v.GetBuilt(), GoVersion: v.GetGoVersion(), OS: v.GetOs(), Arch: v.GetArch(),
+		Platform: m.GetPlatform().GetName(), Mode: m.GetPlatform().GetMode(), API: UpgradeAPI(v.GetTag()),
+		RBAC: m.GetFeatures().GetRbac(),
+	}, nil
+}
+
+// The upgrade APIs.
+const (
+	APILifecycle = "lifecycle" // ImageService.Pull, LifecycleService.Upgrade, Reboot: from 1.13.
+	APILegacy    = "legacy"    // MachineService.Upgrade installs and reboots in one request.
+)
+
+// UpgradeAPI says which upgrade API a version has (Talos 1.13 introduced LifecycleService). A version that
+// does not parse is taken for a new one: the call itself then tells.
+func UpgradeAPI(tag string) string {
+	v, err := semver.ParseTolerant(tag)
+	if err == nil && (v.Major < 1 || (v.Major == 1 && v.Minor < 13)) {
+		return APILegacy
+	}
+
+	return APILifecycle
+}
+
+// Boot identifies one boot of a node.
+type Boot struct {
+	ID    string `json:"id"`    // The boot ID, or a time stamp that is new at every boot.
+	Proof string `json:"proof"` // Where it was read: boot_id, machine_status or boot_time.
+}
+
+// Boot reads what is new at every boot: the kernel's boot ID (admin), else the creation time of the
+// MachineStatus resource, else the kernel's boot time (reader).
+func (n *Node) Boot(ctx context.Context) (Boot, error) {
+	id, err := n.BootID(ctx)
+	if err == nil {
+		return Boot{ID: id, Proof: "boot_id"}, nil
+	}
+
+	if KindOf(err) == "unreachable" || ctx.Err() != nil {
+		return Boot{}, err
+	}
+
+	return n.bootForReaders(ctx, err)
+}
+
+func (n *Node) bootForReaders(ctx context.Context, cause error) (Boot, error) {
+	status, err := n.MachineStatus(ctx)
+	if err == nil && !status.Created.IsZero() {
+		return Boot{ID: status.Created.UTC().Format(time.RFC3339Nano), Proof: "machine_status"}, nil
+	}
+
+	resp, err := n.machine().SystemStat(ctx, &emptypb.Empty{})
+
+	m, err := first(n, "read the boot time", resp.GetMessages(), err)
+	if err != nil {
+		return Boot{}, errors.Join(cause, err)
+	}
+
+	return Boot{ID: time.Unix(int64(m.GetBootTime()), 0).UTC().Format(time.RFC3339), Proof: "boot_time"}, nil //nolint:gosec // seconds fit
+}
+
+// BootID reads the kernel's boot ID. Role: admin.
+func (n *Node) BootID(ctx context.Context) (string, error) {
+	body, err := n.ReadFile(ctx, "/proc/sys/kernel/random/boot_id", 64)
+
+	return trimmed(body), err
+}
+
+// ReadFile reads up to limit bytes of a file. Role: admin.
+func (n *Node) ReadFile(ctx context.Context, path string, limit int) ([]byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	stream, err := n.machine().Read(ctx, &machine.ReadRequest{Path: path})
+	if err != nil {
+		return nil, n.fail("read "+path, err)
+	}
+
+	var body []byte
+
+	for len(body) < limit {
+		chunk, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+
+		if err != nil {
+			return nil, n.fail("read "+path, err)
+		}
+
+		body = append(body, chunk.GetBytes()...)
+	}
+
+	return body[:min(limit, len(body))], nil
+}
+
+// Reboot modes.
+const (
+	RebootDefault    = "default"
+	RebootPowercycle = "powercycle"
+	RebootForce      = "force"
+)
+
+// Reboot asks the node to reboot. Role: operator.
+func (n *Node) Reboot(ctx context.Context, mode string) error {
+	modes := map[string]machine.RebootRequest_Mode{
+		RebootDefault: machine.RebootRequest_DEFAULT, RebootPowercycle: machine.RebootRequest_POWERCYCLE,
+		RebootForce: machine.RebootRequest_FORCE,
+	}
+
+	_, err := n.machine().Reboot(ctx, &machine.RebootRequest{Mode: modes[mode]})
+
+	return n.fail("reboot", err)
+}
+
+func containerd(namespace string) *common.ContainerdInstance {
+	ns := common.ContainerdNamespace_NS_CRI
+	if namespace == NamespaceSystem {
+		ns = common.ContainerdNamespace_NS_SYSTEM
+	}
+
+	return &common.ContainerdInstance{Driver: common.ContainerDriver_CRI, Namespace: ns}
+}
+
+func trimmed(b []byte) string {
+	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == 0) {
+		b = b[:len(b)-1]
+	}
+
+	return string(b)
+}

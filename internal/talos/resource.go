@@ -1,0 +1,340 @@
+package talos
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	cosi "github.com/cosi-project/runtime/api/v1alpha1"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Resource is a Talos (COSI) resource as the node shows it. Its spec passes through with Talos's own names,
+// also for types that this program has never heard of.
+type Resource struct {
+	NodeRef
+
+	Metadata ResourceMetadata `json:"metadata"` // What every resource has.
+	Spec     any              `json:"spec"`     // The spec, exactly as Talos names its fields.
+}
+
+// ResourceMetadata is the metadata of a resource.
+type ResourceMetadata struct {
+	Namespace   string            `json:"namespace"`             // The resource's namespace.
+	Type        string            `json:"type"`                  // The full type, Members.cluster.talos.dev.
+	ID          string            `json:"id"`                    // Its ID within namespace and type.
+	Version     string            `json:"version"`               // Counts its changes; "undefined" for none.
+	Phase       string            `json:"phase"`                 // running or tearingDown.
+	Owner       string            `json:"owner"`                 // The controller that owns it.
+	Labels      map[string]string `json:"labels,omitempty"`      // Its labels.
+	Annotations map[string]string `json:"annotations,omitempty"` // Its annotations.
+	Finalizers  []string          `json:"finalizers,omitempty"`  // Who holds it back from removal.
+	Created     time.Time         `json:"created"`               // When it was created.
+	Updated     time.Time         `json:"updated"`               // When it was last updated.
+}
+
+// ResourceKind is a resource type as the node defines it.
+type ResourceKind struct {
+	Type             string   // The full type.
+	DisplayType      string   // The short type.
+	DefaultNamespace string   // Where its resources are unless said otherwise.
+	Aliases          []string // Every other name, lower case.
+	Sensitive        bool     // Readable by admins only.
+}
+
+func (n *Node) state() cosi.StateClient { return cosi.NewStateClient(n.conn) }
+
+// Resource reads one resource. An empty namespace is the server's error, not a default.
+func (n *Node) Resource(ctx context.Context, namespace, typ, id string) (Resource, error) {
+	resp, err := n.state().Get(ctx, &cosi.GetRequest{Namespace: namespace, Type: typ, Id: id})
+	if err != nil {
+		return Resource{}, n.fail(fmt.Sprintf("read %s/%s", typ, id), err)
+	}
+
+	return resourceOf(n, resp.GetResource())
+}
+
+// Resources lists the resources of a type, sorted by ID. labels are COSI label selectors, all of which
+// must match: `key`, `key=value`.
+func (n *Node) Resources(ctx context.Context, namespace, typ string, labels ...string) ([]Resource, error) {
+	op := "list " + typ
+
+	stream, err := n.state().List(ctx, &cosi.ListRequest{Namespace: namespace, Type: typ, Options: &cosi.ListOptions{LabelQuery: labelQuery(labels)}})
+	if err != nil {
+		return nil, n.fail(op, err)
+	}
+
+	out := []Resource{}
+
+	err = receive(n, op, stream.Recv, func(resp *cosi.ListResponse) error {
+		r, err := resourceOf(n, resp.GetResource())
+		out = append(out, r)
+
+		return err
+	})
+
+	slices.SortFunc(out, func(a, b Resource) int { return strings.Compare(a.Metadata.ID, b.Metadata.ID) })
+
+	return out, err
+}
+
+// ResourceEvent is one change of a watched resource.
+type ResourceEvent struct {
+	NodeRef
+
+	Event    string           `json:"event"`           // created, updated, destroyed or bootstrapped (the list is complete).
+	Metadata ResourceMetadata `json:"metadata"`        // The resource's metadata after the change.
+	Spec     any              `json:"spec,omitempty"`  // Its spec after the change.
+	Time     time.Time        `json:"time"`            // When the event arrived here.
+	Message  string           `json:"error,omitempty"` // Why the watch ended, where it did.
+}
+
+// WatchResources calls fn with the present resources and then with every change, until ctx ends or the
+// stream breaks. An empty id watches the whole type.
+func (n *Node) WatchResources(ctx context.Context, namespace, typ, id string, labels []string, fn func(ResourceEvent) error) error {
+	op := "watch " + typ
+	req := &cosi.WatchRequest{Namespace: namespace, Type: typ, ApiVersion: 1}
+
+	if id != "" {
+		req.Id = &id
+	} else {
+		req.Options = &cosi.WatchOptions{BootstrapContents: true, LabelQuery: labelQuery(labels)}
+	}
+
+	stream, err := n.state().Watch(ctx, req)
+	if err != nil {
+		return n.fail(op, err)
+	}
+
+	return receive(n, op, stream.Recv, func(resp *cosi.WatchResponse) error {
+		for _, e := range resp.GetEvent() {
+			ev := ResourceEvent{Event: strings.ToLower(e.GetEventType().String()), Time: time.Now().UTC()}
+			ev.SetNode(n.Target)
+
+			if raw := e.GetResource(); raw != nil {
+				r, err := resourceOf(n, raw)
+				if err != nil {
+					return err
+				}
+
+				ev.Metadata, ev.Spec = r.Metadata, r.Spec
+			}
+
+			ev.Message = e.GetError()
+
+			if err := fn(ev); err != nil {
+				return err
+			}
+		}
+
+		return nil
+	})
+}
+
+// ResourceKinds lists every resource type that the node knows.
+func (n *Node) ResourceKinds(ctx context.Context) ([]ResourceKind, error) {
+	defs, err := n.Resources(ctx, "meta", "ResourceDefinitions.meta.cosi.dev")
+	if err != nil {
+		return nil, err
+	}
+
+	out := make([]ResourceKind, 0, len(defs))
+
+	for _, d := range defs {
+		spec, err := Decode[struct {
+			Type             string   `json:"type"`
+			DisplayType      string   `json:"displayType"`
+			DefaultNamespace string   `json:"defaultNamespace"`
+			Aliases          []string `json:"aliases"`
+			AllAliases       []string `json:"allAliases"`
+			Sensitivity      string   `json:"sensitivity"`
+		}](d)
+		if err != nil {
+			return nil, n.fail("read the resource definitions", err)
+		}
+
+		out = append(out, ResourceKind{
+			Type: spec.Type, DisplayType: spec.DisplayType, DefaultNamespace: spec.DefaultNamespace,
+			Aliases: append(spec.AllAliases, spec.Aliases...), Sensitive: spec.Sensitivity == "sensitive",
+		})
+	}
+
+	return out, nil
+}
+
+// FindKind resolves a type's name, alias or short name, as `talosctl get` does.
+func FindKind(kinds []ResourceKind, name string) (ResourceKind, error) {
+	var found []ResourceKind
+
+	for _, k := range kinds {
+		if strings.EqualFold(k.Type, name) || slices.ContainsFunc(k.Aliases, func(a string) bool { return strings.EqualFold(a, name) }) {
+			found = append(found, k)
+		}
+	}
+
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return ResourceKind{}, errs.Usagef("no resource type is called %q", name).
+			WithHint("`talosmate get rd` lists the types that the node knows")
+	default:
+		names := make([]string, len(found))
+		for i, k := range found {
+			names[i] = k.Type
+		}
+
+		return ResourceKind{}, errs.Usagef("resource type %q is ambiguous: %s", name, strings.Join(names, ", "))
+	}
+}
+
+// Decode reads a resource's spec into a struct with JSON tags.
+func Decode[T any](r Resource) (T, error) {
+	var out T
+
+	raw, err := json.Marshal(r.Spec)
+	if err != nil {
+		return out, fmt.Errorf("cannot encode %s/%s: %w", r.Metadata.Type, r.Metadata.ID, err)
+	}
+
+	if err = json.Unmarshal(raw, &out); err != nil {
+		return out, fmt.Errorf("cannot decode %s/%s: %w", r.Metadata.Type, r.Metadata.ID, err)
+	}
+
+	return out, nil
+}
+
+func resourceOf(n *Node, raw *cosi.Resource) (Resource, error) {
+	md := raw.GetMetadata()
+	out := Resource{
+		Metadata: ResourceMetadata{
+			Namespace: md.GetNamespace(), Type: md.GetType(), ID: md.GetId(), Version: md.GetVersion(), Phase: md.GetPhase(),
+			Owner: md.GetOwner(), Labels: md.GetLabels(), Annotations: md.GetAnnotations(), Finalizers: md.GetFinalizers(),
+			Created: stamp(md.GetCreated()), Updated: stamp(md.GetUpdated()),
+		},
+	}
+	out.SetNode(n.Target)
+
+	spec, err := decodeSpec([]byte(raw.GetSpec().GetYamlSpec()))
+	if err != nil {
+		return out, fmt.Errorf("cannot read the spec of %s/%s: %w", md.GetType(), md.GetId(), err)
+	}
+
+	out.Spec = spec
+
+	return out, nil
+}
+
+func labelQuery(selectors []string) []*cosi.LabelQuery {
+	if len(selectors) == 0 {
+		return nil
+	}
+
+	q := &cosi.LabelQuery{}
+
+	for _, s := range selectors {
+		key, value, equals := strings.Cut(s, "=")
+		term := &cosi.LabelTerm{Key: strings.TrimSuffix(key, "!"), Op: cosi.LabelTerm_EXISTS, Invert: strings.HasSuffix(key, "!")}
+
+		if equals {
+			term.Op, term.Value = cosi.LabelTerm_EQUAL, []string{value}
+		}
+
+		q.Terms = append(q.Terms, term)
+	}
+
+	return []*cosi.LabelQuery{q}
+}
+
+// decodeSpec turns the node's YAML into values that encode to JSON without loss: big integers stay
+// integers, keys become text, time stamps stay as written.
+func decodeSpec(text []byte) (any, error) {
+	if len(text) == 0 {
+		return nil, nil //nolint:nilnil // a resource without a spec
+	}
+
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, err
+	}
+
+	return plainValue(&doc)
+}
+
+func plainValue(n *yaml.Node) (any, error) {
+	switch n.Kind {
+	case yaml.DocumentNode:
+		if len(n.Content) == 0 {
+			return nil, nil //nolint:nilnil // an empty document
+		}
+
+		return plainValue(n.Content[0])
+	case yaml.AliasNode:
+		return plainValue(n.Alias)
+	case yaml.SequenceNode:
+		out := make([]any, len(n.Content))
+
+		for i, child := range n.Content {
+			var err error
+			if out[i], err = plainValue(child); err != nil {
+				return nil, err
+			}
+		}
+
+		return out, nil
+	case yaml.MappingNode:
+		out := make(map[string]any, len(n.Content)/2)
+
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			v, err := plainValue(n.Content[i+1])
+			if err != nil {
+				return nil, err
+			}
+
+			out[n.Content[i].Value] = v
+		}
+
+		return out, nil
+	case yaml.ScalarNode:
+		return scalarValue(n)
+	default:
+		return nil, fmt.Errorf("unexpected YAML at line %d", n.Line)
+	}
+}
+
+func scalarValue(n *yaml.Node) (any, error) {
+	switch n.ShortTag() {
+	case "!!null":
+		return nil, nil //nolint:nilnil // YAML's null
+	case "!!bool":
+		var b bool
+		err := n.Decode(&b)
+
+		return b, err
+	case "!!int":
+		var u uint64
+		if err := n.Decode(&u); err == nil {
+			return u, nil
+		}
+
+		var i int64
+		if err := n.Decode(&i); err == nil {
+			return i, nil
+		}
+
+		return n.Value, nil
+	case "!!float":
+		if json.Valid([]byte(n.Value)) {
+			return json.Number(n.Value), nil
+		}
+
+		return n.Value, nil
+	default:
+		return n.Value, nil
+	}
+}

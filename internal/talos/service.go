@@ -1,0 +1,82 @@
+package talos
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// Health words of a service.
+const (
+	Healthy       = "healthy"
+	Unhealthy     = "unhealthy"
+	HealthUnknown = "unknown"
+)
+
+// Service is one of the node's own services.
+type Service struct {
+	NodeRef
+
+	ID          string         `json:"id"`                    // The service: apid, etcd, kubelet, …
+	State       string         `json:"state"`                 // Its state in lower case: running, finished, failed, …
+	Health      string         `json:"health"`                // healthy, unhealthy, or unknown where there is no check.
+	LastMessage string         `json:"last_message"`          // What its health check said last.
+	LastChange  *time.Time     `json:"last_change,omitempty"` // When its health changed last.
+	Events      []ServiceEvent `json:"events"`                // What happened to it, oldest first.
+}
+
+// ServiceEvent is one change of a service's state.
+type ServiceEvent struct {
+	Time    time.Time `json:"time"`    // When it happened.
+	State   string    `json:"state"`   // The state entered, in lower case.
+	Message string    `json:"message"` // What the service said.
+}
+
+// Services lists the node's services by ID. Roles: reader, operator, admin.
+func (n *Node) Services(ctx context.Context) ([]Service, error) {
+	resp, err := n.machine().ServiceList(ctx, &emptypb.Empty{})
+
+	m, err := first(n, "list services", resp.GetMessages(), err)
+	if err != nil {
+		return nil, err
+	}
+
+	out := make([]Service, 0, len(m.GetServices()))
+	for _, s := range m.GetServices() {
+		out = append(out, serviceOf(s))
+	}
+
+	slices.SortFunc(out, func(a, b Service) int { return strings.Compare(a.ID, b.ID) })
+
+	return out, nil
+}
+
+func serviceOf(s *machine.ServiceInfo) Service {
+	out := Service{
+		ID: s.GetId(), State: strings.ToLower(s.GetState()), Health: HealthUnknown,
+		LastMessage: s.GetHealth().GetLastMessage(), Events: []ServiceEvent{},
+	}
+
+	if h := s.GetHealth(); h != nil && !h.GetUnknown() {
+		out.Health = Unhealthy
+		if h.GetHealthy() {
+			out.Health = Healthy
+		}
+	}
+
+	if at := stamp(s.GetHealth().GetLastChange()); !at.IsZero() {
+		out.LastChange = &at
+	}
+
+	for _, e := range s.GetEvents().GetEvents() {
+		out.Events = append(out.Events, ServiceEvent{
+			Time: stamp(e.GetTs()), State: strings.ToLower(e.GetState()), Message: e.GetMsg(),
+		})
+	}
+
+	return out
+}

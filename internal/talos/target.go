@@ -1,0 +1,314 @@
+package talos
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// NodeRef names the node a row is about. Every row embeds it.
+type NodeRef struct {
+	Node     string `json:"node"`               // The address that was asked.
+	Hostname string `json:"hostname,omitempty"` // The Talos hostname, where known.
+}
+
+// SetNode fills the reference in.
+func (r *NodeRef) SetNode(t Target) { r.Node, r.Hostname = t.Address, t.Hostname }
+
+// Ref gives the reference.
+func (r NodeRef) Ref() NodeRef { return r }
+
+// Machine types, as Talos names them.
+const (
+	ControlPlane = "controlplane"
+	Worker       = "worker"
+)
+
+// Target is a node that a command was told to act on.
+type Target struct {
+	Address   string   // The address to ask.
+	Hostname  string   // The Talos hostname, if known.
+	Type      string   // controlplane, worker, or empty when unknown.
+	Addresses []string // All known addresses.
+}
+
+// Name is the hostname if known, else the address.
+func (t Target) Name() string {
+	if t.Hostname != "" {
+		return t.Hostname
+	}
+
+	return t.Address
+}
+
+// Selection is what the user said about which nodes are meant.
+type Selection struct {
+	Nodes         []string // Addresses, Talos hostnames or Kubernetes node names.
+	ControlPlanes bool
+	Workers       bool
+	All           bool
+}
+
+// Explicit says whether the user chose at all.
+func (s Selection) Explicit() bool {
+	return len(s.Nodes) > 0 || s.ControlPlanes || s.Workers || s.All
+}
+
+// Default says which nodes a read asks when the user chose none.
+type Default int
+
+// The defaults.
+const (
+	DefaultNone          Default = iota // None: the user has to choose.
+	DefaultMembers                      // The context's nodes, else every discovered member.
+	DefaultControlPlanes                // The control planes among the context's nodes, else every discovered one.
+	DefaultEndpoint                     // The context's nodes, else one endpoint that answers.
+)
+
+// Sources of a selection, as the document names them.
+const (
+	SourceFlags     = "flags"
+	SourceContext   = "context"
+	SourceMembers   = "members"
+	SourceEndpoints = "endpoints"
+)
+
+// Targets are resolved nodes with the reason why these.
+type Targets struct {
+	Source string
+	Nodes  []Target
+}
+
+// Addresses lists the targets' addresses.
+func (t Targets) Addresses() []string {
+	out := make([]string, len(t.Nodes))
+	for i, n := range t.Nodes {
+		out[i] = n.Address
+	}
+
+	return out
+}
+
+// Targets resolves a selection. Discovery is asked only when it is needed: for names, for sets, or to
+// name the hosts in the output. Targets are sorted by address and appear once.
+func (c *Cluster) Targets(ctx context.Context, s Selection, d Default) (Targets, error) {
+	if c.Options.Insecure {
+		if len(s.Nodes) == 0 {
+			return Targets{}, errs.Usagef("--insecure needs the node's address with -n")
+		}
+
+		out := Targets{Source: SourceFlags}
+		for _, n := range s.Nodes {
+			out.Nodes = append(out.Nodes, Target{Address: n})
+		}
+
+		return out, nil
+	}
+
+	if !s.Explicit() && c.Context != nil && len(c.Context.Nodes) > 0 && d != DefaultNone {
+		out, err := c.resolveNames(ctx, c.Context.Nodes)
+		out.Source = SourceContext
+
+		if d == DefaultControlPlanes {
+			out.Nodes = slices.DeleteFunc(out.Nodes, func(t Target) bool { return t.Type == Worker })
+		}
+
+		return out, err
+	}
+
+	if len(s.Nodes) > 0 {
+		return c.resolveNames(ctx, s.Nodes)
+	}
+
+	if !s.Explicit() {
+		switch d {
+		case DefaultNone:
+			return Targets{}, errs.Usagef("no nodes chosen: this command never picks nodes by itself").
+				WithHint("name them with -n ADDRESS or HOSTNAME, or choose --controlplanes, --workers or --all-nodes")
+		case DefaultEndpoint:
+			return Targets{Source: SourceEndpoints, Nodes: []Target{{Address: hostOf(firstOr(c.Options.Endpoints, ""))}}}, nil
+		case DefaultControlPlanes:
+			s.ControlPlanes = true
+		case DefaultMembers:
+			s.All = true
+		}
+	}
+
+	return c.resolveSets(ctx, s)
+}
+
+func (c *Cluster) resolveSets(ctx context.Context, s Selection) (Targets, error) {
+	out := Targets{Source: SourceMembers}
+
+	members, err := c.Members(ctx)
+	if err != nil {
+		return c.withoutDiscovery(ctx, s, err)
+	}
+
+	for _, m := range members {
+		if s.All || (s.ControlPlanes && m.Type == ControlPlane) || (s.Workers && m.Type == Worker) {
+			out.Nodes = append(out.Nodes, m.Target())
+		}
+	}
+
+	out.Nodes = sortTargets(out.Nodes)
+
+	return out, nil
+}
+
+// withoutDiscovery serves a certificate that may not read members (os:etcd:backup): etcd knows the control
+// planes. Any other failure of discovery is the command's failure.
+func (c *Cluster) withoutDiscovery(ctx context.Context, s Selection, cause error) (Targets, error) {
+	if KindOf(cause) != errs.KindPermissionDenied || s.Workers {
+		return Targets{}, cause
+	}
+
+	list, err := c.Endpoint().EtcdMembers(ctx, false)
+	if err != nil {
+		return Targets{}, cause
+	}
+
+	out := Targets{Source: SourceEndpoints}
+
+	for _, m := range list {
+		if addr := m.address(); addr != "" {
+			out.Nodes = append(out.Nodes, Target{Address: addr, Hostname: m.MemberName, Type: ControlPlane})
+		}
+	}
+
+	out.Nodes = sortTargets(out.Nodes)
+
+	return out, nil
+}
+
+// resolveNames turns addresses and names into targets. An address works without discovery; a name must be
+// known to it.
+func (c *Cluster) resolveNames(ctx context.Context, names []string) (Targets, error) {
+	members, discoveryErr := c.Members(ctx)
+	out := Targets{Source: SourceFlags}
+
+	for _, name := range names {
+		if m := memberByAddress(members, name); m != nil {
+			t := m.Target()
+			t.Address = name
+			out.Nodes = append(out.Nodes, t)
+
+			continue
+		}
+
+		if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
+			out.Nodes = append(out.Nodes, Target{Address: strings.Trim(name, "[]")})
+
+			continue
+		}
+
+		if discoveryErr != nil {
+			return Targets{}, discoveryErr
+		}
+
+		m, err := c.memberByName(ctx, members, name)
+		if err != nil {
+			return Targets{}, err
+		}
+
+		out.Nodes = append(out.Nodes, m.Target())
+	}
+
+	out.Nodes = sortTargets(out.Nodes)
+
+	return out, nil
+}
+
+func (c *Cluster) memberByName(ctx context.Context, members []Member, name string) (*Member, error) {
+	var found []Member
+
+	for _, m := range members {
+		short, _, _ := strings.Cut(m.Hostname, ".")
+		if m.Hostname == name || short == name {
+			found = append(found, m)
+		}
+	}
+
+	if len(found) == 0 {
+		found = c.membersByKubernetesName(ctx, members, name)
+	}
+
+	switch len(found) {
+	case 1:
+		return &found[0], nil
+	case 0:
+		return nil, errs.Usagef("no node is called %q", name).WithHint("known nodes: %s", memberNames(members))
+	default:
+		return nil, errs.Usagef("%q is ambiguous: %s", name, memberNames(found)).WithHint("name the node by its address")
+	}
+}
+
+// membersByKubernetesName asks every member for its Kubernetes node name, which need not be its hostname.
+func (c *Cluster) membersByKubernetesName(ctx context.Context, members []Member, name string) []Member {
+	targets := make([]Target, len(members))
+	for i, m := range members {
+		targets[i] = m.Target()
+	}
+
+	var found []Member
+
+	for i, o := range Each(ctx, c, targets, func(ctx context.Context, n *Node) (string, error) { return n.KubernetesName(ctx) }) {
+		if o.Err == nil && o.Value == name {
+			found = append(found, members[i])
+		}
+	}
+
+	return found
+}
+
+func memberByAddress(members []Member, addr string) *Member {
+	for i, m := range members {
+		if slices.Contains(m.Addresses, addr) {
+			return &members[i]
+		}
+	}
+
+	return nil
+}
+
+func memberNames(members []Member) string {
+	names := make([]string, len(members))
+	for i, m := range members {
+		names[i] = m.Hostname + " (" + m.Target().Address + ")"
+	}
+
+	sort.Strings(names)
+
+	return strings.Join(names, ", ")
+}
+
+// sortTargets orders by address, numerically, and drops repetitions.
+func sortTargets(all []Target) []Target {
+	slices.SortStableFunc(all, func(a, b Target) int { return CompareAddresses(a.Address, b.Address) })
+
+	return slices.CompactFunc(all, func(a, b Target) bool { return a.Address == b.Address })
+}
+
+// CompareAddresses orders addresses by number and anything else by text.
+func CompareAddresses(a, b string) int {
+	x, xerr := netip.ParseAddr(a)
+	y, yerr := netip.ParseAddr(b)
+
+	if xerr == nil && yerr == nil {
+		return x.Compare(y)
+	}
+
+	return strings.Compare(a, b)
+}
+
+func firstOr(list []string, otherwise string) string {
+	if len(list) == 0 {
+		return otherwise
+	}
+
+	return list[0]
+}

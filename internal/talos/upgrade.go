@@ -1,0 +1,168 @@
+package talos
+
+import (
+	"context"
+	"io"
+	"strings"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// Install writes an installer image to the other boot slot and makes it the default. It does not reboot.
+// The image must be in the system instance already. line is called for every whole line that the
+// installer prints. The exit code is the installer's: not zero is a failure without an error. Role: admin.
+// From 1.13 (LifecycleService).
+func (n *Node) Install(ctx context.Context, image string, line func(string)) (int, error) {
+	stream, err := n.lifecycle().Upgrade(ctx, &machine.LifecycleServiceUpgradeRequest{
+		Containerd: containerd(NamespaceSystem), Source: &machine.InstallArtifactsSource{ImageName: image},
+	})
+	if err != nil {
+		return 0, n.fail("install "+image, err)
+	}
+
+	lines := &lineBuffer{emit: line}
+	code, finished := int32(0), false
+
+	err = receive(n, "install "+image, stream.Recv, func(m *machine.LifecycleServiceUpgradeResponse) error {
+		switch p := m.GetProgress().GetResponse().(type) {
+		case *machine.LifecycleServiceInstallProgress_Message:
+			lines.write(p.Message)
+		case *machine.LifecycleServiceInstallProgress_ExitCode:
+			code, finished = p.ExitCode, true
+		}
+
+		return nil
+	})
+
+	lines.flush()
+
+	if err == nil && !finished {
+		return 0, n.fail("install "+image, io.ErrUnexpectedEOF)
+	}
+
+	return int(code), err
+}
+
+// UpgradeLegacy asks a node before 1.13 to install and reboot in one request. force and preserve are never
+// sent: they skip the server's etcd check. Role: admin.
+func (n *Node) UpgradeLegacy(ctx context.Context, image, rebootMode string) error {
+	mode := machine.UpgradeRequest_DEFAULT
+	if rebootMode == RebootPowercycle {
+		mode = machine.UpgradeRequest_POWERCYCLE
+	}
+
+	_, err := n.machine().Upgrade(ctx, &machine.UpgradeRequest{Image: image, RebootMode: mode}) //nolint:staticcheck // nodes before 1.13 have no other
+
+	return n.fail("upgrade to "+image, err)
+}
+
+// lineBuffer makes lines of chunks that end anywhere.
+type lineBuffer struct {
+	rest string
+	emit func(string)
+}
+
+func (b *lineBuffer) write(chunk string) {
+	b.rest += chunk
+
+	for {
+		line, rest, ok := strings.Cut(b.rest, "\n")
+		if !ok {
+			return
+		}
+
+		b.rest = rest
+		b.send(line)
+	}
+}
+
+func (b *lineBuffer) flush() {
+	b.send(b.rest)
+	b.rest = ""
+}
+
+func (b *lineBuffer) send(line string) {
+	if line = strings.TrimRight(line, "\r"); line != "" && b.emit != nil {
+		b.emit(line)
+	}
+}
+
+// Extension is a system extension of the running system.
+type Extension struct {
+	Name        string `json:"name"`        // The extension's name.
+	Version     string `json:"version"`     // Its version; for the extension "schematic" the schematic's ID.
+	Author      string `json:"author"`      // Who made it.
+	Description string `json:"description"` // What it says of itself.
+	Image       string `json:"image"`       // The image it came from, where recorded.
+}
+
+// SchematicExtension is the name of the virtual extension whose version is the Image Factory schematic.
+const SchematicExtension = "schematic"
+
+// Extensions lists the running system's extensions, the virtual ones included. Roles: reader, operator,
+// admin.
+func (n *Node) Extensions(ctx context.Context) ([]Extension, error) {
+	list, err := n.Resources(ctx, "runtime", "ExtensionStatuses.runtime.talos.dev")
+	if err != nil {
+		return nil, err
+	}
+
+	out := make([]Extension, 0, len(list))
+
+	for _, r := range list {
+		spec, err := Decode[struct {
+			Image    string `json:"image"`
+			Metadata struct {
+				Name        string `json:"name"`
+				Version     string `json:"version"`
+				Author      string `json:"author"`
+				Description string `json:"description"`
+			} `json:"metadata"`
+		}](r)
+		if err != nil {
+			return nil, n.fail("read the extensions", err)
+		}
+
+		out = append(out, Extension{
+			Name: spec.Metadata.Name, Version: spec.Metadata.Version, Author: spec.Metadata.Author,
+			Description: spec.Metadata.Description, Image: spec.Image,
+		})
+	}
+
+	return out, nil
+}
+
+// Mount is a mounted file system.
+type Mount struct {
+	NodeRef
+
+	Filesystem     string  `json:"filesystem"`      // The device or pseudo file system.
+	MountedOn      string  `json:"mounted_on"`      // The path.
+	SizeBytes      uint64  `json:"size_bytes"`      // Its size.
+	AvailableBytes uint64  `json:"available_bytes"` // What is left.
+	UsedRatio      float64 `json:"used_ratio"`      // The used part, 0 to 1.
+}
+
+// Mounts lists mounted file systems. Roles: reader, operator, admin.
+func (n *Node) Mounts(ctx context.Context) ([]Mount, error) {
+	resp, err := n.machine().Mounts(ctx, &emptypb.Empty{})
+
+	m, err := first(n, "list mounts", resp.GetMessages(), err)
+	if err != nil {
+		return nil, err
+	}
+
+	out := make([]Mount, 0, len(m.GetStats()))
+
+	for _, s := range m.GetStats() {
+		mount := Mount{Filesystem: s.GetFilesystem(), MountedOn: s.GetMountedOn(), SizeBytes: s.GetSize(), AvailableBytes: s.GetAvailable()}
+		if s.GetSize() > 0 {
+			mount.UsedRatio = 1 - float64(s.GetAvailable())/float64(s.GetSize())
+		}
+
+		out = append(out, mount)
+	}
+
+	return out, nil
+}
