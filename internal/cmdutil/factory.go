@@ -32,13 +32,17 @@ type Factory struct {
 	// Kubernetes makes access to the cluster's Kubernetes API; tests replace it.
 	Kubernetes func(context.Context, kube.Access) (*kube.Client, error)
 
-	run *Call // The running command, for the error document.
+	documents map[string]any // The document type of each schema, filled while the tree is built.
+	run       *Call          // The running command, for the error document.
 }
 
 // NewFactory makes the factory of a process.
 func NewFactory(io *iostreams.Streams, b Build) *Factory {
-	return &Factory{IO: io, Build: b, Now: time.Now, Kubernetes: kube.Connect}
+	return &Factory{IO: io, Build: b, Now: time.Now, Kubernetes: kube.Connect, documents: map[string]any{}}
 }
+
+// Documents gives a value of each schema's document type, once the tree is built.
+func (f *Factory) Documents() map[string]any { return f.documents }
 
 // Running is the command that got as far as running, nil before.
 func (f *Factory) Running() *Call { return f.run }

@@ -87,7 +87,8 @@ func NewNodeList[T any, P Row[T]](f *Factory, l NodeList[T]) *cobra.Command {
 		}),
 	}
 
-	Declare(cmd, l.Spec)
+	l.Spec.Document = output.List[T]{}
+	f.Declare(cmd, l.Spec)
 
 	if l.Flags != nil {
 		l.Flags(cmd.Flags())

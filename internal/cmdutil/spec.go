@@ -52,14 +52,19 @@ type Spec struct {
 	Question bool     `json:"question,omitempty"` // It asks a question; a node that is missing makes the answer no.
 	OneNode  bool     `json:"one_node,omitempty"` // It acts on exactly one node.
 
-	Default talos.Default `json:"-"` // What a read asks when no node was chosen.
-	Raw     bool          `json:"-"` // Its stdout is bytes, not a document, unless -o is given.
+	Default  talos.Default `json:"-"` // What a read asks when no node was chosen.
+	Raw      bool          `json:"-"` // Its stdout is bytes, not a document, unless -o is given.
+	Document any           `json:"-"` // A value of the document's type: output.List[Row]{} or output.Single[Result]{}.
 }
 
 const specAnnotation = "talosmate/spec"
 
-// Declare attaches the spec and the flags that its kind brings.
-func Declare(cmd *cobra.Command, s Spec) {
+// Declare attaches the spec and the flags that its kind brings, and notes the document's type for the schemas.
+func (f *Factory) Declare(cmd *cobra.Command, s Spec) {
+	if s.Schema != "" {
+		f.documents[s.Schema] = s.Document
+	}
+
 	raw, err := json.Marshal(s)
 	if err != nil {
 		panic(fmt.Sprintf("spec of %s: %v", cmd.Name(), err)) // a programming error, found by every test
