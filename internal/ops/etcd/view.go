@@ -1,0 +1,418 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Reader is what the view asks of one node; *talos.Node is one. A reader's certificate suffices.
+type Reader interface {
+	EtcdMembers(ctx context.Context, local bool) ([]talos.EtcdMember, error)
+	EtcdStatus(ctx context.Context) (talos.EtcdStatus, error)
+	EtcdAlarms(ctx context.Context) ([]talos.EtcdAlarm, error)
+}
+
+// Source is a control plane node to ask.
+type Source struct {
+	Target talos.Target
+	Reader Reader
+}
+
+// Sources gives access to nodes by way of the endpoints.
+func Sources(c *talos.Cluster, targets []talos.Target) []Source {
+	out := make([]Source, len(targets))
+	for i, t := range targets {
+		out[i] = Source{Target: t, Reader: c.Node(t)}
+	}
+
+	return out
+}
+
+// Answer is what one node said.
+type Answer struct {
+	Target  talos.Target
+	Status  *talos.EtcdStatus  // Nil when the node's member did not answer.
+	Members []talos.EtcdMember // The member's own list; nil when it could not be read.
+	Alarms  []talos.EtcdAlarm  // All alarms that its member knows, of any member.
+	Err     error              // The first failure; the other answers may be there all the same.
+}
+
+// View is the whole cluster's etcd as seen at one time.
+type View struct {
+	Members      []Member     // In the order of their IDs.
+	Known        bool         // Whether a member list could be read. Without one Members are those that answered.
+	Leader       string       // The leader's ID in hex, empty when nobody knows one.
+	Answers      []Answer     // In the order of the sources.
+	Differences  []Difference // Nodes whose member list is not the cluster's.
+	Unreachable  []string     // Members (labels) whose node gave no status.
+	furthestRaft uint64
+}
+
+// Difference is a node whose own member list is not the one that the cluster has.
+type Difference struct {
+	Target  talos.Target
+	Missing []string // Member IDs that it does not list.
+	Extra   []string // Member IDs that it lists and the cluster does not.
+	Changed []string // Member IDs that it lists with another name, URL or learner state.
+}
+
+// Error phrases the difference.
+func (d Difference) Error() string {
+	var parts []string
+
+	for _, p := range []struct {
+		word string
+		ids  []string
+	}{{"without", d.Missing}, {"with", d.Extra}, {"with other facts about", d.Changed}} {
+		if len(p.ids) > 0 {
+			parts = append(parts, p.word+" "+strings.Join(p.ids, ", "))
+		}
+	}
+
+	return fmt.Sprintf("the etcd member list differs between nodes: %s lists the members %s", d.Target.Name(), strings.Join(parts, " and "))
+}
+
+// Gather asks all sources at once, each bounded by timeout (0 for none). A dead node costs its own answer
+// only; what the others say of its member stays. For gates the sources must be all control planes.
+func Gather(ctx context.Context, sources []Source, timeout time.Duration) View {
+	answers := make([]Answer, len(sources))
+
+	var wg sync.WaitGroup
+
+	for i, s := range sources {
+		wg.Go(func() { answers[i] = ask(ctx, s, timeout) })
+	}
+
+	wg.Wait()
+
+	return newView(answers)
+}
+
+func ask(ctx context.Context, s Source, timeout time.Duration) Answer {
+	if timeout > 0 {
+		var cancel context.CancelFunc
+
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+
+	out := Answer{Target: s.Target}
+
+	var (
+		wg                            sync.WaitGroup
+		statusErr, listErr, alarmsErr error
+	)
+
+	wg.Go(func() {
+		status, err := s.Reader.EtcdStatus(ctx)
+		if statusErr = err; err == nil {
+			out.Status = &status
+		}
+	})
+	wg.Go(func() { out.Members, listErr = s.Reader.EtcdMembers(ctx, true) })
+	wg.Go(func() { out.Alarms, alarmsErr = s.Reader.EtcdAlarms(ctx) })
+	wg.Wait()
+
+	for _, err := range []error{statusErr, listErr, alarmsErr} {
+		if err != nil {
+			out.Err = err
+
+			break
+		}
+	}
+
+	return out
+}
+
+func newView(answers []Answer) View {
+	v := View{Answers: answers, Members: []Member{}}
+	v.Leader = leader(answers)
+
+	list := v.memberList()
+	v.Known = list != nil
+
+	for _, m := range list {
+		v.Members = append(v.Members, v.member(m))
+	}
+
+	if !v.Known {
+		v.Members = v.answering()
+	}
+
+	for i, m := range v.Members {
+		for _, a := range answers {
+			for _, alarm := range a.Alarms {
+				if alarm.ID == m.ID && !slices.Contains(v.Members[i].Alarms, alarm.Alarm) {
+					v.Members[i].Alarms = append(v.Members[i].Alarms, alarm.Alarm)
+				}
+			}
+		}
+
+		if v.Status(m.ID) == nil {
+			v.Unreachable = append(v.Unreachable, m.label())
+		}
+	}
+
+	for _, a := range answers {
+		if a.Status != nil {
+			v.furthestRaft = max(v.furthestRaft, a.Status.RaftIndex)
+		}
+
+		if d, differs := difference(a, list); differs {
+			v.Differences = append(v.Differences, d)
+		}
+	}
+
+	return v
+}
+
+// leader is whom the members with the highest raft term follow.
+func leader(answers []Answer) string {
+	id, term := "", uint64(0)
+
+	for _, a := range answers {
+		if a.Status != nil && hasLeader(*a.Status) && (id == "" || a.Status.RaftTerm > term) {
+			id, term = a.Status.LeaderID, a.Status.RaftTerm
+		}
+	}
+
+	return id
+}
+
+func hasLeader(s talos.EtcdStatus) bool { return s.LeaderID != "" && s.LeaderID != talos.EtcdID(0).Hex() }
+
+// memberList picks the list to believe: the leader's own, else the one that most nodes have.
+func (v View) memberList() []talos.EtcdMember {
+	votes := map[string]int{}
+
+	var best []talos.EtcdMember
+
+	for _, a := range v.Answers {
+		if a.Members == nil {
+			continue
+		}
+
+		if a.Status != nil && a.Status.ID == v.Leader && v.Leader != "" {
+			return a.Members
+		}
+
+		votes[fingerprint(a.Members)]++
+
+		if best == nil || votes[fingerprint(a.Members)] > votes[fingerprint(best)] {
+			best = a.Members
+		}
+	}
+
+	return best
+}
+
+func fingerprint(list []talos.EtcdMember) string {
+	facts := slices.Sorted(maps.Values(factsOf(list)))
+
+	return strings.Join(facts, "\n")
+}
+
+func factsOf(list []talos.EtcdMember) map[string]string {
+	out := map[string]string{}
+	for _, m := range list {
+		out[m.ID] = fmt.Sprint(m.ID, m.MemberName, slices.Sorted(slices.Values(m.PeerURLs)), m.Learner)
+	}
+
+	return out
+}
+
+func difference(a Answer, list []talos.EtcdMember) (Difference, bool) {
+	if a.Members == nil {
+		return Difference{}, false
+	}
+
+	d := Difference{Target: a.Target}
+	own, theirs := factsOf(a.Members), factsOf(list)
+
+	for _, id := range slices.Sorted(maps.Keys(theirs)) {
+		switch fact, listed := own[id]; {
+		case !listed:
+			d.Missing = append(d.Missing, id)
+		case fact != theirs[id]:
+			d.Changed = append(d.Changed, id)
+		}
+	}
+
+	for _, id := range slices.Sorted(maps.Keys(own)) {
+		if _, listed := theirs[id]; !listed {
+			d.Extra = append(d.Extra, id)
+		}
+	}
+
+	return d, len(d.Missing)+len(d.Extra)+len(d.Changed) > 0
+}
+
+func (v View) member(m talos.EtcdMember) Member {
+	out := Member{ID: m.ID, Name: m.MemberName, Node: m.Address(), Learner: m.Learner}
+
+	if a := v.answerOf(m); a != nil {
+		out.Node = a.Target.Address
+
+		if out.Name == "" {
+			out.Name = a.Target.Hostname
+		}
+	}
+
+	if s := v.Status(m.ID); s != nil {
+		out.Healthy = hasLeader(*s)
+	}
+
+	return out
+}
+
+// answerOf finds the node of a member: its status says so, else its addresses, else its hostname.
+func (v View) answerOf(m talos.EtcdMember) *Answer {
+	matches := []func(Answer) bool{
+		func(a Answer) bool { return a.Status != nil && a.Status.ID == m.ID },
+		func(a Answer) bool {
+			return a.Target.Address == m.Address() || slices.Contains(a.Target.Addresses, m.Address())
+		},
+		func(a Answer) bool { return m.MemberName != "" && a.Target.Hostname == m.MemberName },
+	}
+
+	for _, match := range matches {
+		for i, a := range v.Answers {
+			// A node that runs another member is not this one's, whatever its address.
+			if match(a) && (a.Status == nil || a.Status.ID == m.ID) {
+				return &v.Answers[i]
+			}
+		}
+	}
+
+	return nil
+}
+
+// answering stands in for the member list when nobody could read it: etcd answers lists only while it has
+// a leader, the status always.
+func (v View) answering() []Member {
+	out := []Member{}
+
+	for _, a := range v.Answers {
+		if a.Status != nil {
+			out = append(out, Member{
+				ID: a.Status.ID, Name: a.Target.Hostname, Node: a.Target.Address, Learner: a.Status.Learner, Healthy: hasLeader(*a.Status),
+			})
+		}
+	}
+
+	slices.SortFunc(out, func(a, b Member) int { return strings.Compare(a.ID, b.ID) })
+
+	return out
+}
+
+// Status is the state of the member with this ID, nil when its node gave none.
+func (v View) Status(id string) *talos.EtcdStatus {
+	for _, a := range v.Answers {
+		if a.Status != nil && a.Status.ID == id {
+			return a.Status
+		}
+	}
+
+	return nil
+}
+
+// Lag is how many raft entries the member is behind the furthest that any member has committed.
+func (v View) Lag(s talos.EtcdStatus) uint64 {
+	if s.RaftAppliedIndex >= v.furthestRaft {
+		return 0
+	}
+
+	return v.furthestRaft - s.RaftAppliedIndex
+}
+
+// MemberOn finds the member that runs on a node.
+func (v View) MemberOn(t talos.Target) (Member, bool) {
+	for _, m := range v.Members {
+		if m.Node == t.Address || slices.Contains(t.Addresses, m.Node) || (t.Hostname != "" && m.Name == t.Hostname) {
+			return m, true
+		}
+	}
+
+	return Member{}, false
+}
+
+// Alarms are all active alarms, each once.
+func (v View) Alarms() []talos.EtcdAlarm {
+	out := []talos.EtcdAlarm{}
+
+	for _, a := range v.Answers {
+		for _, alarm := range a.Alarms {
+			if !slices.ContainsFunc(out, func(o talos.EtcdAlarm) bool { return o.ID == alarm.ID && o.Alarm == alarm.Alarm }) {
+				out = append(out, alarm)
+			}
+		}
+	}
+
+	return out
+}
+
+// Err joins the failures of the nodes, nil if every node gave all its answers. question makes a node that
+// is missing a no.
+func (v View) Err(question bool) error {
+	failed := &errs.Nodes{Question: question}
+
+	for _, a := range v.Answers {
+		if a.Err == nil {
+			failed.Succeeded++
+
+			continue
+		}
+
+		var typed *errs.Error
+		if !errors.As(a.Err, &typed) {
+			typed = &errs.Error{Exit: errs.ExitCode(a.Err), Node: a.Target.Address, Hostname: a.Target.Hostname, Err: a.Err}
+		}
+
+		failed.Errors = append(failed.Errors, typed)
+	}
+
+	if len(failed.Errors) == 0 {
+		return nil
+	}
+
+	return failed
+}
+
+// Check runs the gates for an act on the members of nodes. A view without a member list says nothing about
+// quorum, so that it refuses.
+func (v View) Check(act Act, nodes ...talos.Target) []gate.Verdict {
+	ids := make([]string, 0, len(nodes))
+
+	for _, t := range nodes {
+		if m, ok := v.MemberOn(t); ok {
+			ids = append(ids, m.ID)
+		}
+	}
+
+	return v.CheckMembers(act, ids...)
+}
+
+// CheckMembers is Check by member IDs.
+func (v View) CheckMembers(act Act, ids ...string) []gate.Verdict {
+	if v.Known {
+		return Check(v.Members, act, ids...)
+	}
+
+	cause := "no node gave one"
+	if err := v.Err(false); err != nil {
+		cause = err.Error()
+	}
+
+	return []gate.Verdict{gate.New(gate.EtcdQuorum, gate.Refuse, "", "the etcd member list cannot be read: %s", cause).
+		WithRemedy("without a leader etcd lists no members; see `talosmate etcd status`")}
+}
