@@ -4,6 +4,8 @@ package commands
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/talosmate/talosmate/commands/cluster"
+	"github.com/talosmate/talosmate/commands/config"
 	"github.com/talosmate/talosmate/commands/service"
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -45,6 +47,10 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 	cmdutil.RegisterFlagCompletion(f, root, "context", cmdutil.CompleteContexts)
 
 	root.AddCommand(
+		cluster.NewCmdGet(f),
+		cluster.NewCmdMembers(f),
+		cluster.NewCmdVersion(f),
+		config.NewCmd(f),
 		service.NewCmd(f),
 	)
 

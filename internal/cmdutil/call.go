@@ -224,11 +224,11 @@ func (c *Call) Targets() (talos.Targets, error) {
 	}
 
 	c.targets, err = cluster.Targets(c.ctx, c.Selection(), d)
-	c.Printer.Selection = &output.Selection{Source: c.targets.Source, Nodes: c.targets.Addresses()}
-
 	if err != nil {
 		return c.targets, err
 	}
+
+	c.Printer.Selection = &output.Selection{Source: c.targets.Source, Nodes: c.targets.Addresses()}
 
 	if len(c.targets.Nodes) == 0 {
 		return c.targets, errs.Usagef("the selection matches no node")

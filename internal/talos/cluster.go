@@ -90,6 +90,13 @@ func (c *Cluster) Endpoints() []string { return c.Options.Endpoints }
 
 // Node gives access to a node, through the endpoints unless the options say otherwise.
 func (c *Cluster) Node(t Target) *Node {
+	if len(t.AnyOf) > 0 {
+		n := c.nodeVia(t, t.AnyOf)
+		n.conn.node = ""
+
+		return n
+	}
+
 	if c.Options.Insecure || c.Options.Direct {
 		return c.DirectNode(t)
 	}
@@ -99,10 +106,7 @@ func (c *Cluster) Node(t Target) *Node {
 
 // Endpoint gives access to whatever endpoint answers, for what any of them can tell.
 func (c *Cluster) Endpoint() *Node {
-	n := c.nodeVia(Target{Address: strings.Join(c.Options.Endpoints, ",")}, c.Options.Endpoints)
-	n.conn.node = ""
-
-	return n
+	return c.Node(Target{Address: strings.Join(c.Options.Endpoints, ","), AnyOf: c.Options.Endpoints})
 }
 
 // DirectNode dials the node itself.

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 )
 
 // conn is a connection as seen by one node's calls: it names the node to the endpoint, traces every call
@@ -18,6 +19,7 @@ type conn struct {
 	label    string // The node in messages.
 	cluster  *Cluster
 	answered atomic.Bool
+	peer     atomic.Pointer[string] // Which endpoint answered, for calls that any of them may answer.
 }
 
 func (c *conn) outgoing(ctx context.Context) context.Context {
@@ -48,7 +50,19 @@ func (c *conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 
 	start := time.Now()
 
-	return c.done(method, c.cc.Invoke(c.outgoing(ctx), method, args, reply, opts...), start)
+	var from peer.Peer
+
+	err := c.cc.Invoke(c.outgoing(ctx), method, args, reply, append(opts, grpc.Peer(&from))...)
+	c.heard(&from)
+
+	return c.done(method, err, start)
+}
+
+func (c *conn) heard(from *peer.Peer) {
+	if from != nil && from.Addr != nil {
+		host := hostOf(from.Addr.String())
+		c.peer.Store(&host)
+	}
 }
 
 // NewStream implements grpc.ClientConnInterface.
@@ -80,6 +94,9 @@ func (s *stream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
 	if err == nil {
 		s.conn.answered.Store(true)
+
+		from, _ := peer.FromContext(s.Context())
+		s.conn.heard(from)
 
 		return nil
 	}

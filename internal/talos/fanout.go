@@ -38,6 +38,10 @@ func Each[T any](ctx context.Context, c *Cluster, targets []Target, fn func(cont
 			defer cancel()
 
 			out[i].Value, out[i].Err = fn(callCtx, node)
+			if from := node.conn.peer.Load(); from != nil && len(t.AnyOf) > 0 {
+				out[i].Target.Address = *from
+			}
+
 			if KindOf(out[i].Err) == errs.KindUnimplemented {
 				c.explainUnimplemented(ctx, node, out[i].Err)
 			}

@@ -34,6 +34,7 @@ type Target struct {
 	Hostname  string   // The Talos hostname, if known.
 	Type      string   // controlplane, worker, or empty when unknown.
 	Addresses []string // All known addresses.
+	AnyOf     []string // Endpoints of which any may answer for itself; Address is then known afterwards.
 }
 
 // Name is the hostname if known, else the address.
@@ -88,6 +89,9 @@ func (t Targets) Addresses() []string {
 	out := make([]string, len(t.Nodes))
 	for i, n := range t.Nodes {
 		out[i] = n.Address
+		if len(n.AnyOf) > 0 {
+			return n.AnyOf
+		}
 	}
 
 	return out
@@ -130,7 +134,7 @@ func (c *Cluster) Targets(ctx context.Context, s Selection, d Default) (Targets,
 			return Targets{}, errs.Usagef("no nodes chosen: this command never picks nodes by itself").
 				WithHint("name them with -n ADDRESS or HOSTNAME, or choose --controlplanes, --workers or --all-nodes")
 		case DefaultEndpoint:
-			return Targets{Source: SourceEndpoints, Nodes: []Target{{Address: hostOf(firstOr(c.Options.Endpoints, ""))}}}, nil
+			return Targets{Source: SourceEndpoints, Nodes: []Target{{Address: hostOf(firstOr(c.Options.Endpoints, "")), AnyOf: c.Options.Endpoints}}}, nil
 		case DefaultControlPlanes:
 			s.ControlPlanes = true
 		case DefaultMembers:

@@ -1,0 +1,218 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+type getOptions struct {
+	typ, id, namespace string
+	selectors          []string
+	watch              bool
+}
+
+// NewCmdGet makes `talosmate get`.
+func NewCmdGet(f *cmdutil.Factory) *cobra.Command {
+	var o getOptions
+
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "ResourceList", Default: talos.DefaultEndpoint, Insecure: true,
+		Document: output.List[talos.Resource]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "get TYPE [ID]", Short: "Get Talos resources of any type",
+		Long: "Get Talos resources by type: the full name, an alias or the short name, as the node itself defines\n" +
+			"them. Specs pass through exactly as Talos names their fields, also for types of newer releases.\n" +
+			"`talosmate get rd` lists the types.",
+		Example: "  talosmate get members\n" +
+			"  talosmate get machinestatus machine -n worker-1 -o json --query '.items[0].spec.stage'\n" +
+			"  talosmate get services -n cp-1 --watch",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return f.Complete(cmd, args, completeGet), cobra.ShellCompDirectiveNoFileComp
+		},
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) < 1 || len(args) > 2 {
+				return errs.Usagef("want a resource type and at most one ID").WithHint("`talosmate get rd` lists the types")
+			}
+
+			return nil
+		},
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			o.typ = c.Args[0]
+			if len(c.Args) == 2 {
+				o.id = c.Args[1]
+			}
+
+			if o.watch {
+				return o.runWatch(c)
+			}
+
+			return o.run(c)
+		}),
+	}
+
+	f.Declare(cmd, spec)
+	cmd.Flags().StringVar(&o.namespace, "namespace", "", "the resources' namespace (default: the type's own)")
+	cmd.Flags().StringSliceVar(&o.selectors, "selector", nil, "label selector: key, key! or key=value; all must match")
+	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "print every change as one JSON object a line")
+
+	return cmd
+}
+
+func (o getOptions) run(c *cmdutil.Call) error {
+	rows, err := cmdutil.FetchRows(c, func(ctx context.Context, n *talos.Node) ([]talos.Resource, error) {
+		kind, err := o.resolve(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+
+		if o.id == "" {
+			return n.Resources(ctx, kind.DefaultNamespace, kind.Type, o.selectors...)
+		}
+
+		r, err := n.Resource(ctx, kind.DefaultNamespace, kind.Type, o.id)
+
+		return []talos.Resource{r}, err
+	})
+
+	return cmdutil.PrintList(c, rows, err, resourceColumns(), func(r talos.Resource) string { return r.Metadata.Type + "/" + r.Metadata.ID })
+}
+
+// resolve finds the type among those that the node knows; the wanted namespace replaces the type's own.
+func (o getOptions) resolve(ctx context.Context, n *talos.Node) (talos.ResourceKind, error) {
+	kinds, err := n.ResourceKinds(ctx)
+	if err != nil {
+		return talos.ResourceKind{}, err
+	}
+
+	kind, err := talos.FindKind(kinds, o.typ)
+	if err == nil && o.namespace != "" {
+		kind.DefaultNamespace = o.namespace
+	}
+
+	return kind, err
+}
+
+func (o getOptions) runWatch(c *cmdutil.Call) error {
+	targets, err := c.Targets()
+	if err != nil {
+		return err
+	}
+
+	cluster, err := c.Cluster()
+	if err != nil {
+		return err
+	}
+
+	stream := output.NewStream(c.IO.Out, "ResourceEvent")
+	failures := make([]error, len(targets.Nodes))
+
+	var wg sync.WaitGroup
+
+	for i, t := range targets.Nodes {
+		wg.Go(func() {
+			node := cluster.Node(t)
+
+			kind, err := o.resolve(c.Context(), node)
+			if err == nil {
+				err = node.WatchResources(c.Context(), kind.DefaultNamespace, kind.Type, o.id, o.selectors, func(e talos.ResourceEvent) error {
+					return stream.Event(e)
+				})
+			}
+
+			failures[i] = err
+		})
+	}
+
+	wg.Wait()
+
+	return errors.Join(failures...)
+}
+
+func resourceColumns() []output.Column[talos.Resource] {
+	return []output.Column[talos.Resource]{
+		{Header: "NODE", Value: func(r talos.Resource) string {
+			if r.Hostname != "" {
+				return r.Hostname
+			}
+
+			return r.Node
+		}},
+		{Header: "NAMESPACE", Value: func(r talos.Resource) string { return r.Metadata.Namespace }},
+		{Header: "TYPE", Value: func(r talos.Resource) string { t, _, _ := strings.Cut(r.Metadata.Type, "."); return t }},
+		{Header: "ID", Value: func(r talos.Resource) string { return r.Metadata.ID }},
+		{Header: "VERSION", Value: func(r talos.Resource) string { return r.Metadata.Version }},
+		{Header: "PHASE", Wide: true, Value: func(r talos.Resource) string { return r.Metadata.Phase }},
+		{Header: "OWNER", Wide: true, Value: func(r talos.Resource) string { return r.Metadata.Owner }},
+		{Header: "SPEC", Value: summarize},
+	}
+}
+
+// summarize shows a spec on one line; the whole of it is in -o yaml.
+func summarize(r talos.Resource) string {
+	raw, err := json.Marshal(r.Spec)
+	if err != nil {
+		return fmt.Sprint(r.Spec)
+	}
+
+	const limit = 80
+
+	if text := []rune(string(raw)); len(text) > limit {
+		return string(text[:limit-1]) + "…"
+	}
+
+	return string(raw)
+}
+
+func completeGet(ctx context.Context, c *cmdutil.Call, args []string) []string {
+	return cmdutil.CompleteFrom(func(ctx context.Context, n *talos.Node) ([]string, error) {
+		kinds, err := n.ResourceKinds(ctx)
+		if err != nil {
+			return nil, err
+		}
+
+		if len(args) == 0 {
+			names := make([]string, len(kinds))
+			for i, k := range kinds {
+				names[i] = strings.ToLower(firstLabel(k.Type))
+			}
+
+			slices.Sort(names)
+
+			return names, nil
+		}
+
+		kind, err := talos.FindKind(kinds, args[0])
+		if err != nil {
+			return nil, err
+		}
+
+		list, err := n.Resources(ctx, kind.DefaultNamespace, kind.Type)
+		ids := make([]string, len(list))
+
+		for i, r := range list {
+			ids[i] = r.Metadata.ID
+		}
+
+		return ids, err
+	})(ctx, c, nil)
+}
+
+func firstLabel(typ string) string {
+	label, _, _ := strings.Cut(typ, ".")
+
+	return label
+}

@@ -1,0 +1,127 @@
+package cluster
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// NewCmdMembers makes `talosmate members`.
+func NewCmdMembers(f *cmdutil.Factory) *cobra.Command {
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "MemberList", Default: talos.DefaultEndpoint,
+		Document: output.List[talos.Member]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "members", Short: "List the cluster's members as discovery knows them",
+		Long: "List the cluster's members as discovery knows them. A member stands in the list because it announced\n" +
+			"itself, not because it answers: --probe asks each one.",
+		Example: "  talosmate members --probe\n" +
+			"  talosmate members -o json --query '.items[] | select(.type == \"worker\") | .node'",
+		Aliases: []string{"member"}, Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, runMembers),
+	}
+
+	f.Declare(cmd, spec)
+	cmd.Flags().Bool("probe", false, "ask each member for its version and Kubernetes node name")
+
+	return cmd
+}
+
+func runMembers(c *cmdutil.Call) error {
+	cluster, err := c.Cluster()
+	if err != nil {
+		return err
+	}
+
+	var rows []talos.Member
+
+	if sel := c.Selection(); len(sel.Nodes) == 1 {
+		// One named node: its own view of the cluster.
+		targets, err := c.Targets()
+		if err != nil {
+			return err
+		}
+
+		rows, err = cluster.Node(targets.Nodes[0]).Members(c.Context())
+		if err != nil {
+			return err
+		}
+	} else if rows, err = cluster.Members(c.Context()); err != nil {
+		return err
+	}
+
+	probe, _ := c.Cmd.Flags().GetBool("probe")
+	if probe {
+		rows, err = probeMembers(c, cluster, rows)
+	}
+
+	return cmdutil.PrintList(c, rows, err, memberColumns(probe), func(m talos.Member) string { return m.Hostname })
+}
+
+type probed struct {
+	version, kubernetes string
+	seconds             float64
+}
+
+func probeMembers(c *cmdutil.Call, cluster *talos.Cluster, rows []talos.Member) ([]talos.Member, error) {
+	targets := make([]talos.Target, len(rows))
+	for i, m := range rows {
+		targets[i] = m.Target()
+	}
+
+	outcomes := talos.Each(c.Context(), cluster, targets, func(ctx context.Context, n *talos.Node) (probed, error) {
+		start := time.Now()
+
+		v, err := n.Version(ctx)
+		if err != nil {
+			return probed{}, err
+		}
+
+		name, err := n.KubernetesName(ctx)
+
+		return probed{version: v.Tag, kubernetes: name, seconds: time.Since(start).Seconds()}, err
+	})
+
+	for i, o := range outcomes {
+		reachable := o.Err == nil
+		rows[i].APIReachable = &reachable
+
+		if reachable {
+			rows[i].TalosVersion, rows[i].KubernetesName, rows[i].ProbeSeconds = o.Value.version, o.Value.kubernetes, o.Value.seconds
+		}
+	}
+
+	_, err := talos.Collect(outcomes, false)
+
+	return rows, err
+}
+
+func memberColumns(probe bool) []output.Column[talos.Member] {
+	cols := []output.Column[talos.Member]{
+		{Header: "HOSTNAME", Value: func(m talos.Member) string { return m.Hostname }},
+		{Header: "TYPE", Value: func(m talos.Member) string { return m.Type }},
+		{Header: "ADDRESSES", Value: func(m talos.Member) string { return strings.Join(m.Addresses, ",") }},
+		{Header: "VERSION", Value: func(m talos.Member) string { return m.TalosVersion }},
+		{Header: "OS", Wide: true, Value: func(m talos.Member) string { return m.OperatingSystem }},
+		{Header: "ID", Wide: true, Value: func(m talos.Member) string { return m.NodeID }},
+	}
+
+	if !probe {
+		return cols
+	}
+
+	return append(cols,
+		output.Column[talos.Member]{Header: "KUBERNETES", Value: func(m talos.Member) string { return m.KubernetesName }},
+		output.Column[talos.Member]{Header: "REACHABLE", Value: func(m talos.Member) string {
+			return output.YesNo(m.APIReachable != nil && *m.APIReachable)
+		}},
+	)
+}

@@ -1,0 +1,94 @@
+// Package cluster holds the commands about a cluster as a whole: version, members, get, health.
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+
+	"github.com/siderolabs/talos/pkg/machinery/gendata"
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// NewCmdVersion makes `talosmate version`.
+func NewCmdVersion(f *cmdutil.Factory) *cobra.Command {
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "VersionList", Default: talos.DefaultMembers, Insecure: true,
+		Document: output.List[talos.Version]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "version", Short: "Show the versions of this program and of the nodes",
+		Long: "Show the version of this program and of every node. The first row is this program, with the node\n" +
+			"\"client\"; its API column names the Talos release that it was made for.",
+		Example: "  talosmate version\n" +
+			"  talosmate version -o json --query '.items[] | select(.node != \"client\") | .tag'",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error { return runVersion(c, f.Build) }),
+	}
+
+	f.Declare(cmd, spec)
+	cmd.Flags().Bool("client", false, "this program only; nothing is read or dialled")
+	cmd.Flags().Bool("short", false, "only nodes and version tags")
+
+	return cmd
+}
+
+func runVersion(c *cmdutil.Call, b cmdutil.Build) error {
+	rows := []talos.Version{client(b)}
+	short, _ := c.Cmd.Flags().GetBool("short")
+	name := func(v talos.Version) string { return v.Tag }
+
+	if only, _ := c.Cmd.Flags().GetBool("client"); only {
+		return cmdutil.PrintList(c, rows, nil, versionColumns(short), name)
+	}
+
+	nodes, err := cmdutil.FetchRows(c, func(ctx context.Context, n *talos.Node) ([]talos.Version, error) {
+		v, err := n.Version(ctx)
+
+		return []talos.Version{v}, err
+	})
+
+	if c.Printer.Structured() {
+		rows = nil // the document's items are nodes; the client is not one
+	}
+
+	return cmdutil.PrintList(c, append(rows, nodes...), err, versionColumns(short), name)
+}
+
+func client(b cmdutil.Build) talos.Version {
+	return talos.Version{
+		NodeRef: talos.NodeRef{Node: "client"}, Tag: b.Version, SHA: b.Commit, Built: b.Date, GoVersion: runtime.Version(),
+		OS: runtime.GOOS, Arch: runtime.GOARCH, API: "talos " + gendata.VersionTag,
+	}
+}
+
+func versionColumns(short bool) []output.Column[talos.Version] {
+	cols := []output.Column[talos.Version]{
+		{Header: "NODE", Value: func(v talos.Version) string {
+			if v.Hostname != "" {
+				return v.Hostname
+			}
+
+			return v.Node
+		}},
+		{Header: "VERSION", Value: func(v talos.Version) string { return v.Tag }},
+	}
+
+	if short {
+		return cols
+	}
+
+	return append(cols,
+		output.Column[talos.Version]{Header: "API", Value: func(v talos.Version) string { return v.API }},
+		output.Column[talos.Version]{Header: "PLATFORM", Value: func(v talos.Version) string { return v.Platform }},
+		output.Column[talos.Version]{Header: "OS/ARCH", Value: func(v talos.Version) string { return fmt.Sprintf("%s/%s", v.OS, v.Arch) }},
+		output.Column[talos.Version]{Header: "GO", Wide: true, Value: func(v talos.Version) string { return v.GoVersion }},
+		output.Column[talos.Version]{Header: "SHA", Wide: true, Value: func(v talos.Version) string { return v.SHA }},
+		output.Column[talos.Version]{Header: "BUILT", Wide: true, Value: func(v talos.Version) string { return v.Built }},
+	)
+}

@@ -1,0 +1,15 @@
+// Package config holds `talosmate config`: the local talosconfig.
+package config
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+)
+
+// NewCmd makes the group.
+func NewCmd(f *cmdutil.Factory) *cobra.Command {
+	return cmdutil.Group("config", "Look at and edit the talosconfig", nil,
+		newCmdInfo(f),
+	)
+}
