@@ -1,0 +1,84 @@
+// Package fsutil writes local files so that a reader sees the old file or the new one and nothing between.
+package fsutil
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// WriteFile replaces path by what write produces: a temporary file in the same directory, synced, given the
+// mode and renamed over path, whose directory is synced too. When write fails nothing is left and path is as
+// it was. A path that is a symbolic link stays one: the file it points to is replaced. Missing directories
+// are made with mode 0700.
+func WriteFile(path string, mode fs.FileMode, write func(io.Writer) error) (err error) {
+	if real, evalErr := filepath.EvalSymlinks(path); evalErr == nil {
+		path = real
+	}
+
+	dir := filepath.Dir(path)
+	if err = os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("cannot write %s: %w", path, err)
+	}
+
+	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-*") // mode 0600 until it is complete
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w", path, err)
+	}
+
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ignoreClosed(tmp.Close()), os.Remove(tmp.Name()))
+		}
+	}()
+
+	if err = write(tmp); err != nil {
+		return err // the writer's own words: it knows what failed
+	}
+
+	for _, step := range []func() error{
+		func() error { return tmp.Chmod(mode) },
+		tmp.Sync,
+		tmp.Close,
+		func() error { return os.Rename(tmp.Name(), path) },
+	} {
+		if err = step(); err != nil {
+			return fmt.Errorf("cannot write %s: %w", path, err)
+		}
+	}
+
+	syncDir(dir)
+
+	return nil
+}
+
+// WriteBytes is WriteFile for content at hand.
+func WriteBytes(path string, mode fs.FileMode, content []byte) error {
+	return WriteFile(path, mode, func(w io.Writer) error {
+		_, err := w.Write(content)
+
+		return err
+	})
+}
+
+// syncDir makes the rename durable where the file system can; the file is complete either way.
+func syncDir(dir string) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return
+	}
+
+	_ = d.Sync()  // some file systems cannot sync a directory
+	_ = d.Close() // it was only read
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+
+	return err
+}
