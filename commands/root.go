@@ -6,6 +6,7 @@ import (
 
 	"github.com/talosmate/talosmate/commands/cluster"
 	"github.com/talosmate/talosmate/commands/config"
+	"github.com/talosmate/talosmate/commands/image"
 	"github.com/talosmate/talosmate/commands/service"
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -51,6 +52,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		cluster.NewCmdMembers(f),
 		cluster.NewCmdVersion(f),
 		config.NewCmd(f),
+		image.NewCmd(f),
 		service.NewCmd(f),
 	)
 

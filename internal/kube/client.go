@@ -208,3 +208,30 @@ func nodeOf(raw *corev1.Node) Node {
 
 	return n
 }
+
+// PodImages lists the images of all pods bound to a node, whatever their phase.
+func (c *Client) PodImages(ctx context.Context, node string) ([]string, error) {
+	pods, err := c.API.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the pods of %s: %w", node, err)
+	}
+
+	out := []string{}
+
+	for i := range pods.Items {
+		spec := &pods.Items[i].Spec
+		if spec.NodeName != node {
+			continue
+		}
+
+		for j := range spec.InitContainers {
+			out = append(out, spec.InitContainers[j].Image)
+		}
+
+		for j := range spec.Containers {
+			out = append(out, spec.Containers[j].Image)
+		}
+	}
+
+	return out, nil
+}

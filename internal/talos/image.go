@@ -209,3 +209,36 @@ func (n *Node) Containers(ctx context.Context, namespace string) ([]Container, e
 
 	return out, nil
 }
+
+// StaticPodImages lists the images of the node's static pods, running or not. Roles: reader, operator,
+// admin.
+func (n *Node) StaticPodImages(ctx context.Context) ([]string, error) {
+	pods, err := n.Resources(ctx, "k8s", "StaticPods.kubernetes.talos.dev")
+	if err != nil {
+		return nil, err
+	}
+
+	type container struct {
+		Image string `json:"image"`
+	}
+
+	out := []string{}
+
+	for _, r := range pods {
+		pod, err := Decode[struct {
+			Spec struct {
+				Containers     []container `json:"containers"`
+				InitContainers []container `json:"initContainers"`
+			} `json:"spec"`
+		}](r)
+		if err != nil {
+			return nil, n.fail("read the static pods", err)
+		}
+
+		for _, c := range append(pod.Spec.Containers, pod.Spec.InitContainers...) {
+			out = append(out, c.Image)
+		}
+	}
+
+	return out, nil
+}

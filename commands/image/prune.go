@@ -1,0 +1,164 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/image"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+type pruneOptions struct {
+	policy image.Policy
+	apply  bool
+}
+
+func newCmdPrune(f *cmdutil.Factory) *cobra.Command {
+	var o pruneOptions
+
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Change, Roles: cmdutil.Admins(), Schema: "ImagePruneList", Since: "v1.13", Document: output.List[image.Result]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "prune", Short: "Remove the images that nothing uses",
+		Long: "Remove the images that nothing uses, under all their names, so that their space is really freed.\n" +
+			"Without --apply nothing is removed, only shown.\n\n" +
+			"An image stays when a container uses it under any of its names, when Kubernetes has bound a pod with it\n" +
+			"to the node (if Kubernetes can be asked), when it is pinned, when it belongs to a static pod, when it is\n" +
+			"pause, kubelet, etcd or the running system's installer, when it is younger than --older-than, one of the\n" +
+			"--keep youngest of its repository, or matched by --exclude. Images are told apart by digest.",
+		Example: "  talosmate image prune -n worker-1\n" +
+			"  talosmate image prune -A --apply -o json --query '[.items[].freed_bytes] | .[] as $b ireduce (0; . + $b)'",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, o.run),
+	}
+
+	f.Declare(cmd, spec)
+	namespaceFlag(cmd.Flags(), &o.policy.Namespace)
+	cmd.Flags().BoolVar(&o.apply, "apply", false, "remove, instead of showing what would be removed")
+	cmd.Flags().DurationVar(&o.policy.OlderThan, "older-than", 10*time.Minute, "leave images alone that came less than this ago")
+	cmd.Flags().IntVar(&o.policy.Keep, "keep", 0, "keep the N youngest images of each repository")
+	cmd.Flags().StringSliceVar(&o.policy.Exclude, "exclude", nil, "leave images alone whose name matches this glob (repeatable)")
+
+	return cmd
+}
+
+func (o *pruneOptions) run(c *cmdutil.Call) error {
+	if err := checkNamespace(o.policy.Namespace); err != nil {
+		return err
+	}
+
+	if o.policy.Keep < 0 {
+		return errs.Usagef("--keep wants a number of images, got %d", o.policy.Keep)
+	}
+
+	if _, err := c.Targets(); err != nil {
+		return err
+	}
+
+	cluster, err := c.Cluster()
+	if err != nil {
+		return err
+	}
+
+	pods := podImages(c)
+	apply := o.apply && !c.DryRun
+
+	if apply {
+		c.BeginChange()
+		// Removals take longer than a read; each of them is still one call with the node's own pace.
+		cluster.Options.Timeout = max(cluster.Options.Timeout, 10*time.Minute)
+	}
+
+	rows, err := cmdutil.FetchRows(c, func(ctx context.Context, n *talos.Node) ([]image.Result, error) {
+		needed, asked, err := pods(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+
+		res, err := image.Prune(ctx, n, image.Request{
+			Policy: o.policy, Needed: needed, PodsChecked: asked, Apply: apply, Now: time.Now(),
+		}, c.Progress(), n.Name())
+
+		return []image.Result{res}, err
+	})
+
+	for _, r := range rows {
+		if r.Status != "ok" {
+			err = errors.Join(err, errs.New(errs.Partial, "cannot remove %d of the names on %s: %s", len(r.Failed), r.Node, r.Failed[0].Error).OnNode(r.Node))
+		}
+	}
+
+	return cmdutil.PrintList(c, rows, err, pruneColumns(), func(r image.Result) string { return r.Node })
+}
+
+// podImages asks Kubernetes which images the pods bound to a node need. A node that is no Kubernetes member
+// needs nobody to be asked; a Kubernetes that cannot be asked leaves the containers' word, with a warning.
+func podImages(c *cmdutil.Call) func(context.Context, *talos.Node) ([]string, bool, error) {
+	connect := sync.OnceValue(func() *kube.Client {
+		client, err := c.Kubernetes(c.Context())
+		if err != nil {
+			c.Warn("Kubernetes cannot be asked which pods are bound to the nodes (%v): the images of pods that are not running look unused", err)
+		}
+
+		return client
+	})
+
+	return func(ctx context.Context, n *talos.Node) ([]string, bool, error) {
+		name, err := n.KubernetesName(ctx)
+		if err != nil || name == "" {
+			return nil, false, err
+		}
+
+		client := connect()
+		if client == nil {
+			return nil, false, nil
+		}
+
+		return askPods(ctx, c, client, name)
+	}
+}
+
+func askPods(ctx context.Context, c *cmdutil.Call, client *kube.Client, name string) ([]string, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+
+	images, err := client.PodImages(ctx, name)
+	if err != nil {
+		c.Warn("%v: the images of pods that are not running look unused", err)
+
+		return nil, false, nil
+	}
+
+	return images, true, nil
+}
+
+func pruneColumns() []output.Column[image.Result] {
+	return []output.Column[image.Result]{
+		{Header: "NODE", Value: func(r image.Result) string { return talos.Target{Address: r.Node, Hostname: r.Hostname}.Name() }},
+		{Header: "IMAGES", Value: func(r image.Result) string { return fmt.Sprint(r.TotalImages) }},
+		{Header: "IN USE", Value: func(r image.Result) string { return fmt.Sprint(r.InUseImages) }},
+		{Header: "KEPT", Wide: true, Value: func(r image.Result) string { return fmt.Sprint(len(r.Kept)) }},
+		{Header: "CANDIDATES", Value: func(r image.Result) string { return fmt.Sprint(r.CandidateCount) }},
+		{Header: "CANDIDATE SIZE", Value: func(r image.Result) string { return output.Bytes(r.CandidateBytes) }},
+		{Header: "REMOVED", Value: func(r image.Result) string {
+			if r.DryRun {
+				return "(dry run)"
+			}
+
+			return fmt.Sprint(len(r.Removed))
+		}},
+		{Header: "FREED", Value: func(r image.Result) string { return output.Bytes(r.FreedBytes) }},
+		{Header: "STATUS", Value: func(r image.Result) string { return r.Status }},
+	}
+}

@@ -1,0 +1,66 @@
+package talos
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/common"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// maxKubeconfig bounds what is believed to be a kubeconfig.
+const maxKubeconfig = 1 << 20
+
+// Kubeconfig fetches the cluster's admin kubeconfig from a control plane node. Role: admin.
+func (n *Node) Kubeconfig(ctx context.Context) ([]byte, error) {
+	const op = "fetch the kubeconfig"
+
+	stream, err := n.machine().Kubeconfig(ctx, &emptypb.Empty{})
+	if err != nil {
+		return nil, n.fail(op, err)
+	}
+
+	var packed bytes.Buffer
+
+	err = receive(n, op, stream.Recv, func(chunk *common.Data) error {
+		if packed.Len() > maxKubeconfig {
+			return fmt.Errorf("more than %d bytes", maxKubeconfig)
+		}
+
+		packed.Write(chunk.GetBytes())
+
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	body, err := firstFile(&packed)
+
+	return body, n.fail(op, err)
+}
+
+// firstFile unpacks the only file of a gzipped tar.
+func firstFile(packed io.Reader) ([]byte, error) {
+	unzip, err := gzip.NewReader(packed)
+	if err != nil {
+		return nil, fmt.Errorf("the answer is not gzip: %w", err)
+	}
+
+	archive := tar.NewReader(unzip)
+
+	for {
+		header, err := archive.Next()
+		if err != nil {
+			return nil, fmt.Errorf("the answer holds no file: %w", err)
+		}
+
+		if header.Typeflag == tar.TypeReg {
+			return io.ReadAll(io.LimitReader(archive, maxKubeconfig))
+		}
+	}
+}
