@@ -3,7 +3,9 @@ package kubelet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 )
@@ -23,6 +26,8 @@ type scene struct {
 	*testing.T
 	ctx    context.Context
 	client *fake.Clientset
+	down   *atomic.Bool // the API server refuses everything
+	hangUp func()       // ends the watch of the pods
 	m      *Manager
 }
 
@@ -36,15 +41,30 @@ func play(t *testing.T, script func(s scene)) {
 			// The fake gives no UIDs, and a kubelet tells pods apart by them.
 			if obj, ok := a.(clienttesting.CreateAction).GetObject().(metav1.Object); ok && obj.GetUID() == "" {
 				uids++
-				obj.SetUID(types.UID(rune('a' + uids)))
+				obj.SetUID(types.UID(fmt.Sprint("uid-", uids)))
 			}
 			return false, nil, nil
 		})
-		s := scene{T: t, ctx: ctx, client: client, m: Start(ctx, Config{
+		down := &atomic.Bool{}
+		client.PrependReactor("*", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
+			if down.Load() {
+				return true, nil, errors.New("connection refused")
+			}
+			return false, nil, nil
+		})
+		var watching watch.Interface
+		client.PrependWatchReactor("pods", func(a clienttesting.Action) (bool, watch.Interface, error) {
+			w, err := client.Tracker().Watch(a.GetResource(), a.GetNamespace())
+			watching = w
+			return true, w, err
+		})
+		s := scene{T: t, ctx: ctx, client: client, down: down, hangUp: func() { watching.Stop() }, m: Start(ctx, Config{
 			Client: client, Log: slog.New(slog.DiscardHandler), KubeletVersion: "v1.35.4",
 		})}
 		defer cancel()
 		defer s.m.Stop()
+		// The fake forgets what happens between a list and its watch.
+		synctest.Wait()
 		script(s)
 	})
 }
@@ -306,22 +326,21 @@ func TestDeletedNodeRegistersAgainOnlyAfterAReboot(t *testing.T) {
 
 func TestKubeletSurvivesAnAPIServerOutage(t *testing.T) {
 	play(t, func(s scene) {
-		down := false
-		s.client.PrependReactor("*", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
-			if down {
-				return true, nil, errors.New("connection refused")
-			}
-			return false, nil, nil
-		})
 		s.add(worker("w"))
 		s.pass(2 * time.Second)
-		down = true
+		s.down.Store(true)
+		s.hangUp()
 		s.pass(30 * time.Second)
-		down = false
+		s.down.Store(false)
 		before := time.Now()
 		s.pass(time.Second)
 		if got := s.renewed("w"); got.Before(before) {
 			t.Errorf("a second after the outage the lease is still that of %s", got)
+		}
+		s.run("p", "w")
+		s.pass(time.Second)
+		if p := s.pod("ns", "p"); p.Status.Phase != corev1.PodRunning {
+			t.Errorf("a pod bound after the outage is %q", p.Status.Phase)
 		}
 	})
 }
