@@ -88,51 +88,6 @@ func (b *lineBuffer) send(line string) {
 	}
 }
 
-// Extension is a system extension of the running system.
-type Extension struct {
-	Name        string `json:"name"`        // The extension's name.
-	Version     string `json:"version"`     // Its version; for the extension "schematic" the schematic's ID.
-	Author      string `json:"author"`      // Who made it.
-	Description string `json:"description"` // What it says of itself.
-	Image       string `json:"image"`       // The image it came from, where recorded.
-}
-
-// SchematicExtension is the name of the virtual extension whose version is the Image Factory schematic.
-const SchematicExtension = "schematic"
-
-// Extensions lists the running system's extensions, the virtual ones included. Roles: reader, operator,
-// admin.
-func (n *Node) Extensions(ctx context.Context) ([]Extension, error) {
-	list, err := n.Resources(ctx, "runtime", "ExtensionStatuses.runtime.talos.dev")
-	if err != nil {
-		return nil, err
-	}
-
-	out := make([]Extension, 0, len(list))
-
-	for _, r := range list {
-		spec, err := Decode[struct {
-			Image    string `json:"image"`
-			Metadata struct {
-				Name        string `json:"name"`
-				Version     string `json:"version"`
-				Author      string `json:"author"`
-				Description string `json:"description"`
-			} `json:"metadata"`
-		}](r)
-		if err != nil {
-			return nil, n.fail("read the extensions", err)
-		}
-
-		out = append(out, Extension{
-			Name: spec.Metadata.Name, Version: spec.Metadata.Version, Author: spec.Metadata.Author,
-			Description: spec.Metadata.Description, Image: spec.Image,
-		})
-	}
-
-	return out, nil
-}
-
 // Mount is a mounted file system.
 type Mount struct {
 	NodeRef

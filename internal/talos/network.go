@@ -1,0 +1,183 @@
+package talos
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Address is an address of one of the node's links.
+type Address struct {
+	NodeRef
+
+	Interface string   `json:"interface"` // The link that has it.
+	Address   string   `json:"address"`   // The address with its prefix length, 10.5.0.2/24.
+	Family    string   `json:"family"`    // inet4 or inet6.
+	Scope     string   `json:"scope"`     // global, site, link, host or nowhere.
+	Flags     []string `json:"flags"`     // The kernel's flags: permanent, temporary, tentative, …; never null.
+	Priority  uint32   `json:"priority"`  // The metric of the address.
+}
+
+// LinkLocal says whether the address is good on its own link only.
+func (a Address) LinkLocal() bool {
+	p, err := netip.ParsePrefix(a.Address)
+
+	return a.Scope == "link" || (err == nil && p.Addr().IsLinkLocalUnicast())
+}
+
+// Addresses lists the node's addresses by link and address. Roles: reader, operator, admin.
+func (n *Node) Addresses(ctx context.Context) ([]Address, error) {
+	type spec struct {
+		Address  string `json:"address"`
+		LinkName string `json:"linkName"`
+		Family   string `json:"family"`
+		Scope    string `json:"scope"`
+		Flags    string `json:"flags"`
+		Priority uint32 `json:"priority"`
+	}
+
+	out, err := View[spec, Address]{
+		Namespace: "network", Type: "AddressStatuses.net.talos.dev",
+		Row: func(_ string, s spec) Address {
+			return Address{
+				Interface: s.LinkName, Address: s.Address, Family: s.Family, Scope: s.Scope, Flags: commas(s.Flags), Priority: s.Priority,
+			}
+		},
+	}.List(ctx, n)
+
+	slices.SortStableFunc(out, func(a, b Address) int {
+		return cmp.Or(strings.Compare(a.Interface, b.Interface), compareAddressText(a.Address, b.Address))
+	})
+
+	return out, err
+}
+
+// Route is an entry of the node's routing tables.
+type Route struct {
+	NodeRef
+
+	Destination string `json:"destination"` // The destination's prefix; empty for the default route.
+	Gateway     string `json:"gateway"`     // The next hop, empty for what is reached directly.
+	Interface   string `json:"interface"`   // The link it leaves by.
+	Source      string `json:"source"`      // The preferred source address.
+	Family      string `json:"family"`      // inet4 or inet6.
+	Table       string `json:"table"`       // The routing table: main, local, 180, …
+	Metric      uint32 `json:"metric"`      // The metric; the lowest wins.
+	Scope       string `json:"scope"`       // global, site, link, host or nowhere.
+	Type        string `json:"type"`        // unicast, local, broadcast, …
+	Protocol    string `json:"protocol"`    // Who made it: kernel, boot, static, ra, …
+	MTU         uint32 `json:"mtu"`         // The route's own MTU, 0 for the link's.
+}
+
+// Routes lists the node's routes by table, family and destination. Roles: reader, operator, admin.
+func (n *Node) Routes(ctx context.Context) ([]Route, error) {
+	type spec struct {
+		Family      string `json:"family"`
+		Dst         string `json:"dst"`
+		Src         string `json:"src"`
+		Gateway     string `json:"gateway"`
+		OutLinkName string `json:"outLinkName"`
+		Table       string `json:"table"`
+		Priority    uint32 `json:"priority"`
+		Scope       string `json:"scope"`
+		Type        string `json:"type"`
+		Protocol    string `json:"protocol"`
+		MTU         uint32 `json:"mtu"`
+	}
+
+	out, err := View[spec, Route]{
+		Namespace: "network", Type: "RouteStatuses.net.talos.dev",
+		Row: func(_ string, s spec) Route {
+			return Route{
+				Destination: s.Dst, Gateway: s.Gateway, Interface: s.OutLinkName, Source: s.Src, Family: s.Family, Table: s.Table,
+				Metric: s.Priority, Scope: s.Scope, Type: s.Type, Protocol: s.Protocol, MTU: s.MTU,
+			}
+		},
+	}.List(ctx, n)
+
+	slices.SortStableFunc(out, func(a, b Route) int {
+		return cmp.Or(strings.Compare(a.Table, b.Table), strings.Compare(a.Family, b.Family),
+			compareAddressText(a.Destination, b.Destination), cmp.Compare(a.Metric, b.Metric), strings.Compare(a.Interface, b.Interface))
+	})
+
+	return out, err
+}
+
+// Resolvers is how a node resolves names.
+type Resolvers struct {
+	NodeRef
+
+	DNSServers    []string `json:"dns_servers"`    // The servers it asks, in order; never null.
+	SearchDomains []string `json:"search_domains"` // The domains it appends; never null.
+}
+
+// Resolvers reads the node's resolvers: one row, none before the network is up. Roles: reader, operator,
+// admin.
+func (n *Node) Resolvers(ctx context.Context) ([]Resolvers, error) {
+	type spec struct {
+		DNSServers    []string `json:"dnsServers"`
+		SearchDomains []string `json:"searchDomains"`
+	}
+
+	return View[spec, Resolvers]{
+		Namespace: "network", Type: "ResolverStatuses.net.talos.dev",
+		Row: func(_ string, s spec) Resolvers {
+			return Resolvers{DNSServers: notNil(s.DNSServers), SearchDomains: notNil(s.SearchDomains)}
+		},
+	}.List(ctx, n)
+}
+
+// Hostname is what a node calls itself. The node reference's hostname is what discovery knows.
+type Hostname struct {
+	NodeRef
+
+	Name   string `json:"name"`   // The hostname without a domain.
+	Domain string `json:"domain"` // The domain, often empty.
+	FQDN   string `json:"fqdn"`   // Both joined.
+}
+
+// HostnameStatus reads the node's own hostname: one row, none before it has one. Roles: reader, operator,
+// admin.
+func (n *Node) HostnameStatus(ctx context.Context) ([]Hostname, error) {
+	type spec struct {
+		Hostname   string `json:"hostname"`
+		Domainname string `json:"domainname"`
+	}
+
+	return View[spec, Hostname]{
+		Namespace: "network", Type: "HostnameStatuses.net.talos.dev",
+		Row: func(_ string, s spec) Hostname {
+			return Hostname{Name: s.Hostname, Domain: s.Domainname, FQDN: strings.TrimSuffix(s.Hostname+"."+s.Domainname, ".")}
+		},
+	}.List(ctx, n)
+}
+
+// commas splits the flag lists that Talos writes as one word.
+func commas(s string) []string {
+	if s == "" {
+		return []string{}
+	}
+
+	return strings.Split(s, ",")
+}
+
+// compareAddressText orders addresses and prefixes by number, with what does not parse first.
+func compareAddressText(a, b string) int {
+	x, y := prefixOf(a), prefixOf(b)
+
+	return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Bits(), y.Bits()), strings.Compare(a, b))
+}
+
+func prefixOf(s string) netip.Prefix {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p
+	}
+
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen())
+	}
+
+	return netip.Prefix{}
+}
