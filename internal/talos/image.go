@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/siderolabs/talos/pkg/machinery/api/common"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -182,15 +181,15 @@ type Container struct {
 	PID       uint32 `json:"pid"`              // The process ID of its first process.
 	Status    string `json:"status"`           // The state in lower case.
 	Sandbox   bool   `json:"sandbox"`          // Whether this is the pod itself rather than a container of it.
+
+	NetworkNamespace string `json:"network_ns,omitempty"` // The pod's network namespace, as the runtime names it.
 }
 
 // Containers lists the containers of an instance; for cri only pods whose sandbox is ready. Roles: reader,
 // operator, admin.
 func (n *Node) Containers(ctx context.Context, namespace string) ([]Container, error) {
-	req := &machine.ContainersRequest{Namespace: "k8s.io", Driver: common.ContainerDriver_CRI}
-	if namespace == NamespaceSystem {
-		req = &machine.ContainersRequest{Namespace: "system", Driver: common.ContainerDriver_CONTAINERD}
-	}
+	req := &machine.ContainersRequest{}
+	req.Namespace, req.Driver = instance(namespace)
 
 	resp, err := n.machine().Containers(ctx, req)
 
@@ -204,6 +203,7 @@ func (n *Node) Containers(ctx context.Context, namespace string) ([]Container, e
 		out = append(out, Container{
 			Namespace: c.GetNamespace(), ID: c.GetId(), UID: c.GetUid(), PodID: c.GetPodId(), Name: c.GetName(), Image: c.GetImage(),
 			PID: c.GetPid(), Status: strings.ToLower(c.GetStatus()), Sandbox: namespace == NamespaceCRI && c.GetPodId() == c.GetId(),
+			NetworkNamespace: c.GetNetworkNamespace(),
 		})
 	}
 

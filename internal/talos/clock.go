@@ -1,0 +1,61 @@
+package talos
+
+import (
+	"context"
+	"time"
+
+	timeapi "github.com/siderolabs/talos/pkg/machinery/api/time"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// Clock is a node's clock beside a time server's.
+type Clock struct {
+	NodeRef
+
+	Server        string    `json:"server"`                  // The time server that the node asked.
+	Local         time.Time `json:"local"`                   // The node's clock.
+	Remote        time.Time `json:"remote"`                  // The server's clock.
+	OffsetSeconds float64   `json:"offset_seconds"`          // Remote less local: what the node's clock lacks, as NTP counts it.
+	Synced        *bool     `json:"synced,omitempty"`        // Whether the node says its clock is in step; absent when it does not say.
+	SyncDisabled  *bool     `json:"sync_disabled,omitempty"` // Whether the node leaves its clock alone.
+}
+
+// Clock has the node ask a time server, its own if server is empty. Roles: reader, operator, admin.
+func (n *Node) Clock(ctx context.Context, server string) (Clock, error) {
+	var (
+		resp *timeapi.TimeResponse
+		err  error
+	)
+
+	if server == "" {
+		resp, err = n.clock().Time(ctx, &emptypb.Empty{})
+	} else {
+		resp, err = n.clock().TimeCheck(ctx, &timeapi.TimeRequest{Server: server})
+	}
+
+	m, err := first(n, "compare the time", resp.GetMessages(), err)
+	if err != nil {
+		return Clock{}, err
+	}
+
+	out := Clock{Server: m.GetServer(), Local: stamp(m.GetLocaltime()), Remote: stamp(m.GetRemotetime())}
+	out.OffsetSeconds = out.Remote.Sub(out.Local).Seconds()
+
+	type status struct {
+		Synced       bool `json:"synced"`
+		SyncDisabled bool `json:"syncDisabled"`
+	}
+
+	statuses, err := View[status, status]{
+		Namespace: "runtime", Type: "TimeStatuses.v1alpha1.talos.dev", Row: func(_ string, s status) status { return s },
+	}.List(ctx, n)
+	if err != nil {
+		return Clock{}, err
+	}
+
+	for _, s := range statuses {
+		out.Synced, out.SyncDisabled = &s.Synced, &s.SyncDisabled
+	}
+
+	return out, nil
+}

@@ -1,0 +1,164 @@
+package talos
+
+import (
+	"context"
+	"math"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// CPU is the processors of a node and how busy they are.
+type CPU struct {
+	NodeRef
+
+	Model           string      `json:"model"`            // The processor's model.
+	Vendor          string      `json:"vendor"`           // Its maker.
+	Sockets         int         `json:"sockets"`          // How many packages there are.
+	Cores           int         `json:"cores"`            // How many cores in them.
+	Threads         int         `json:"threads"`          // How many logical processors.
+	MHz             float64     `json:"mhz"`              // The clock of the first, at this moment.
+	IntervalSeconds float64     `json:"interval_seconds"` // What the load was measured over; 0 for since the boot.
+	Load            *CPULoad    `json:"load"`             // How busy they are together; null when nothing was counted.
+	Processors      []Processor `json:"processors"`       // Each logical processor; never null.
+	Flags           []string    `json:"flags"`            // What the first can do; never null.
+}
+
+// Processor is one logical processor.
+type Processor struct {
+	ID     uint32   `json:"id"`      // Its number.
+	Socket string   `json:"socket"`  // Its package.
+	CoreID string   `json:"core_id"` // Its core within the package.
+	MHz    float64  `json:"mhz"`     // Its clock at this moment.
+	Load   *CPULoad `json:"load"`    // How busy it is; null when nothing was counted.
+}
+
+// CPULoad is how the time was spent, in parts of 0 to 1.
+type CPULoad struct {
+	Used   float64 `json:"used_ratio"`   // All but idle and waiting for disks.
+	User   float64 `json:"user_ratio"`   // In programs, the nice ones included.
+	System float64 `json:"system_ratio"` // In the kernel, interrupts included.
+	IOWait float64 `json:"iowait_ratio"` // Idle, waiting for disks.
+	Steal  float64 `json:"steal_ratio"`  // Taken by the hypervisor.
+	Idle   float64 `json:"idle_ratio"`   // Idle.
+}
+
+// CPUTimes are the kernel's counters at one moment.
+type CPUTimes struct {
+	Total cpuTime
+	Each  []cpuTime
+}
+
+// cpuTime is seconds since the boot. The guests' time is in user already (proc_stat(5)).
+type cpuTime struct{ user, system, ioWait, steal, idle float64 }
+
+// CPU reads what processors the node has. Roles: reader, operator, admin.
+func (n *Node) CPU(ctx context.Context) (CPU, error) {
+	resp, err := n.machine().CPUInfo(ctx, &emptypb.Empty{})
+
+	m, err := first(n, "read the processors", resp.GetMessages(), err)
+	if err != nil {
+		return CPU{}, err
+	}
+
+	out := CPU{Processors: []Processor{}, Flags: []string{}}
+	sockets, cores := map[string]bool{}, map[string]bool{}
+
+	for i, c := range m.GetCpuInfo() {
+		if i == 0 {
+			out.Model, out.Vendor, out.MHz, out.Flags = c.GetModelName(), c.GetVendorId(), c.GetCpuMhz(), notNil(c.GetFlags())
+		}
+
+		sockets[c.GetPhysicalId()], cores[c.GetPhysicalId()+"/"+c.GetCoreId()] = true, true
+		out.Processors = append(out.Processors, Processor{
+			ID: c.GetProcessor(), Socket: c.GetPhysicalId(), CoreID: c.GetCoreId(), MHz: c.GetCpuMhz(),
+		})
+	}
+
+	out.Sockets, out.Cores, out.Threads = len(sockets), len(cores), len(out.Processors)
+
+	return out, nil
+}
+
+// CPUTimes reads the counters. Roles: reader, operator, admin.
+func (n *Node) CPUTimes(ctx context.Context) (CPUTimes, error) {
+	resp, err := n.machine().SystemStat(ctx, &emptypb.Empty{})
+
+	m, err := first(n, "read the CPU times", resp.GetMessages(), err)
+	if err != nil {
+		return CPUTimes{}, err
+	}
+
+	out := CPUTimes{Total: cpuTimeOf(m.GetCpuTotal())}
+	for _, c := range m.GetCpu() {
+		out.Each = append(out.Each, cpuTimeOf(c))
+	}
+
+	return out, nil
+}
+
+func cpuTimeOf(s *machine.CPUStat) cpuTime {
+	return cpuTime{
+		user: s.GetUser() + s.GetNice(), system: s.GetSystem() + s.GetIrq() + s.GetSoftIrq(), ioWait: s.GetIowait(),
+		steal: s.GetSteal(), idle: s.GetIdle(),
+	}
+}
+
+// SetLoad fills in how busy the processors were between two readings; a zero first reading means since the
+// boot.
+func (c *CPU) SetLoad(before, after CPUTimes) {
+	c.Load = after.Total.since(before.Total)
+
+	for i := range c.Processors {
+		if i >= len(after.Each) {
+			return
+		}
+
+		var then cpuTime
+		if i < len(before.Each) {
+			then = before.Each[i]
+		}
+
+		c.Processors[i].Load = after.Each[i].since(then)
+	}
+}
+
+func (t cpuTime) since(then cpuTime) *CPULoad {
+	d := cpuTime{t.user - then.user, t.system - then.system, t.ioWait - then.ioWait, t.steal - then.steal, t.idle - then.idle}
+
+	all := d.user + d.system + d.ioWait + d.steal + d.idle
+	if all <= 0 {
+		return nil
+	}
+
+	return &CPULoad{
+		Used: ratio(d.user+d.system+d.steal, all), User: ratio(d.user, all), System: ratio(d.system, all), IOWait: ratio(d.ioWait, all),
+		Steal: ratio(d.steal, all), Idle: ratio(d.idle, all),
+	}
+}
+
+// ratio is part of all within 0 to 1, to four digits: counters of a moment carry no more.
+func ratio(part, all float64) float64 {
+	return math.Round(min(max(part/all, 0), 1)*10000) / 10000
+}
+
+// LoadAverage is how many processes wanted to run.
+type LoadAverage struct {
+	NodeRef
+
+	Load1  float64 `json:"load1"`  // Averaged over one minute.
+	Load5  float64 `json:"load5"`  // Averaged over five.
+	Load15 float64 `json:"load15"` // Averaged over fifteen.
+}
+
+// LoadAverage reads the node's load averages. Roles: reader, operator, admin.
+func (n *Node) LoadAverage(ctx context.Context) (LoadAverage, error) {
+	resp, err := n.machine().LoadAvg(ctx, &emptypb.Empty{})
+
+	m, err := first(n, "read the load", resp.GetMessages(), err)
+	if err != nil {
+		return LoadAverage{}, err
+	}
+
+	return LoadAverage{Load1: m.GetLoad1(), Load5: m.GetLoad5(), Load15: m.GetLoad15()}, nil
+}

@@ -1,0 +1,82 @@
+package talos
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/common"
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+)
+
+// ContainerStat is what a container uses.
+type ContainerStat struct {
+	NodeRef
+
+	Namespace   string   `json:"namespace"`             // k8s.io or system.
+	ID          string   `json:"id"`                    // The container's ID as Talos shows it.
+	PodID       string   `json:"pod_id,omitempty"`      // The pod, NAMESPACE/NAME.
+	Name        string   `json:"name"`                  // The container's name within the pod.
+	Sandbox     bool     `json:"sandbox"`               // Whether this is the pod itself rather than a container of it.
+	CPUSeconds  float64  `json:"cpu_seconds"`           // The CPU time it used since it began.
+	CPUPercent  *float64 `json:"cpu_percent,omitempty"` // How busy it was over the interval; 100 is one processor.
+	MemoryBytes uint64   `json:"memory_bytes"`          // The memory it holds; 0 where the node cannot tell.
+}
+
+// instance gives the namespace and driver by which Containers and Stats know a containerd instance.
+func instance(namespace string) (string, common.ContainerDriver) {
+	if namespace == NamespaceSystem {
+		return "system", common.ContainerDriver_CONTAINERD
+	}
+
+	return "k8s.io", common.ContainerDriver_CRI
+}
+
+// ContainerStats reads what the containers of an instance use, by ID. Roles: reader, operator, admin.
+func (n *Node) ContainerStats(ctx context.Context, namespace string) ([]ContainerStat, error) {
+	req := &machine.StatsRequest{}
+	req.Namespace, req.Driver = instance(namespace)
+
+	resp, err := n.machine().Stats(ctx, req)
+
+	m, err := first(n, "read container stats", resp.GetMessages(), err)
+	if err != nil {
+		return nil, err
+	}
+
+	out := make([]ContainerStat, 0, len(m.GetStats()))
+	for _, s := range m.GetStats() {
+		out = append(out, ContainerStat{
+			Namespace: s.GetNamespace(), ID: s.GetId(), PodID: s.GetPodId(), Name: s.GetName(),
+			Sandbox:    namespace == NamespaceCRI && s.GetPodId() == s.GetId(),
+			CPUSeconds: float64(s.GetCpuUsage()) / 1e9, MemoryBytes: s.GetMemoryUsage(),
+		})
+	}
+
+	slices.SortFunc(out, func(a, b ContainerStat) int {
+		return cmp.Or(strings.Compare(a.PodID, b.PodID), strings.Compare(a.ID, b.ID), strings.Compare(a.Name, b.Name))
+	})
+
+	return out, nil
+}
+
+// SetCPUPercent fills in how busy each container was in the seconds between two readings. A container that
+// was not there before, or began anew, gets none.
+func SetCPUPercent(before, after []ContainerStat, seconds float64) {
+	then := map[string]float64{}
+	for _, s := range before {
+		then[s.ID+"\x00"+s.Name] = s.CPUSeconds
+	}
+
+	for i, s := range after {
+		was, known := then[s.ID+"\x00"+s.Name]
+		if !known || s.CPUSeconds < was || seconds <= 0 {
+			continue
+		}
+
+		percent := math.Round((s.CPUSeconds-was)/seconds*10000) / 100
+		after[i].CPUPercent = &percent
+	}
+}

@@ -1,0 +1,78 @@
+package talos
+
+import (
+	"context"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+)
+
+// Usage is how much a path or a mounted file system holds.
+type Usage struct {
+	NodeRef
+
+	Kind           string  `json:"kind"`                      // path, or mount for a whole file system.
+	Path           string  `json:"path"`                      // The path, or where it is mounted.
+	SizeBytes      int64   `json:"size_bytes"`                // What it holds, all that is below it included.
+	TotalBytes     uint64  `json:"total_bytes,omitempty"`     // Of a mount: its size.
+	AvailableBytes uint64  `json:"available_bytes,omitempty"` // Of a mount: what is left.
+	UsedRatio      float64 `json:"used_ratio,omitempty"`      // Of a mount: the used part, 0 to 1.
+	Filesystem     string  `json:"filesystem,omitempty"`      // Of a mount: the device or pseudo file system.
+	Error          string  `json:"error,omitempty"`           // Why it could not be measured.
+}
+
+// Kinds of usage.
+const (
+	UsagePath  = "path"
+	UsageMount = "mount"
+)
+
+// UsageOptions are what du understands.
+type UsageOptions struct {
+	Depth     int32 // How many levels below each path get a row; 0 for the path alone.
+	Files     bool  // Rows for files too, not for folders alone.
+	Threshold int64 // Leave smaller ones away; greater ones when negative; bytes.
+}
+
+// DiskUsage measures a path on the node. What could not be read is a row with an error, as the node reports
+// it, not an error of the call. Roles: reader, operator, admin.
+func (n *Node) DiskUsage(ctx context.Context, path string, o UsageOptions) ([]Usage, error) {
+	op := "measure " + path
+
+	stream, err := n.machine().DiskUsage(ctx, &machine.DiskUsageRequest{
+		Paths: []string{path}, RecursionDepth: o.Depth, All: o.Files, Threshold: o.Threshold,
+	})
+	if err != nil {
+		return nil, n.fail(op, err)
+	}
+
+	out := []Usage{}
+
+	return out, receive(n, op, stream.Recv, func(m *machine.DiskUsageInfo) error {
+		out = append(out, Usage{Kind: UsagePath, Path: m.GetName(), SizeBytes: m.GetSize(), Error: m.GetError()})
+
+		return nil
+	})
+}
+
+// MountUsage gives the fill of every mounted file system that has a size.
+func (n *Node) MountUsage(ctx context.Context) ([]Usage, error) {
+	mounts, err := n.Mounts(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	out := []Usage{}
+
+	for _, m := range mounts {
+		if m.SizeBytes == 0 {
+			continue
+		}
+
+		out = append(out, Usage{
+			Kind: UsageMount, Path: m.MountedOn, Filesystem: m.Filesystem, TotalBytes: m.SizeBytes, AvailableBytes: m.AvailableBytes,
+			SizeBytes: int64(m.SizeBytes - min(m.AvailableBytes, m.SizeBytes)), UsedRatio: m.UsedRatio, //nolint:gosec // a size fits
+		})
+	}
+
+	return out, nil
+}
