@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -53,8 +54,14 @@ type NodeList[T any] struct {
 	Name                      func(T) string // For -o name.
 	Validate                  func(args []string) error
 	Fetch                     func(ctx context.Context, n *talos.Node, args []string) ([]T, error)
+	// Before runs before any node is asked: it looks at what Validate cannot see.
+	Before func(*Call) error
 	// Finish looks at all rows together: what one node cannot know, such as the lag behind others.
-	Finish   func([]T) ([]T, error)
+	Finish func([]T) ([]T, error)
+	// Human writes the rows for people where a table does not say it best.
+	Human func(w io.Writer, rows []T) error
+	// Every lists again at this interval until the command is interrupted; nil or 0 for once.
+	Every    func() time.Duration
 	Complete CompletionFunc
 }
 
@@ -74,16 +81,19 @@ func NewNodeList[T any, P Row[T]](f *Factory, l NodeList[T]) *cobra.Command {
 				}
 			}
 
-			rows, err := FetchRows[T, P](c, func(ctx context.Context, n *talos.Node) ([]T, error) { return l.Fetch(ctx, n, c.Args) })
-
-			if l.Finish != nil {
-				var finishErr error
-
-				rows, finishErr = l.Finish(rows)
-				err = errors.Join(err, finishErr)
+			if l.Before != nil {
+				if err := l.Before(c); err != nil {
+					return errs.AsUsage(err)
+				}
 			}
 
-			return PrintList(c, rows, err, columns[T, P](l.Columns), l.Name)
+			if l.Every != nil && l.Every() > 0 {
+				return watchList[T, P](c, l)
+			}
+
+			rows, err := fetchList[T, P](c, l)
+
+			return l.print(c, rows, err, columns[T, P](l.Columns))
 		}),
 	}
 
@@ -92,16 +102,46 @@ func NewNodeList[T any, P Row[T]](f *Factory, l NodeList[T]) *cobra.Command {
 
 	if l.Flags != nil {
 		l.Flags(cmd.Flags())
+		completeChoices(cmd)
 	}
 
 	return cmd
 }
 
+func fetchList[T any, P Row[T]](c *Call, l NodeList[T]) ([]T, error) {
+	rows, err := FetchRows[T, P](c, func(ctx context.Context, n *talos.Node) ([]T, error) { return l.Fetch(ctx, n, c.Args) })
+
+	if l.Finish != nil {
+		var finishErr error
+
+		rows, finishErr = l.Finish(rows)
+		err = errors.Join(err, finishErr)
+	}
+
+	return rows, err
+}
+
+func (l NodeList[T]) print(c *Call, rows []T, err error, cols []output.Column[T]) error {
+	forPeople := !c.Printer.Structured() && c.Printer.Format != output.Name
+
+	if l.Human == nil || !forPeople || len(rows) == 0 {
+		return PrintList(c, rows, err, cols, l.Name)
+	}
+
+	c.printed = true
+
+	return errors.Join(err, l.Human(c.Printer.Out, rows))
+}
+
 // FetchRows asks every target and marks each row with its node. The error holds the nodes that failed.
 func FetchRows[T any, P Row[T]](c *Call, fetch func(context.Context, *talos.Node) ([]T, error)) ([]T, error) {
-	targets, err := c.Targets()
-	if err != nil {
-		return nil, err
+	targets := c.targets
+
+	if len(targets.Nodes) == 0 { // a watch asks the same nodes again
+		var err error
+		if targets, err = c.Targets(); err != nil {
+			return nil, err
+		}
 	}
 
 	outcomes := talos.Each(c.ctx, c.cluster, targets.Nodes, fetch)

@@ -1,0 +1,99 @@
+package cmdutil
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/output"
+)
+
+// refresh is the summary line that ends each round of a watched list.
+type refresh struct {
+	output.Summary
+
+	Time time.Time `json:"time"` // When the round was over.
+}
+
+// watchList lists at an interval until the command is interrupted. A terminal shows the last list only; a
+// pipe gets one after the other; ndjson gets the rows of each round and then a summary line. A node that
+// goes away while it is watched is an error of the round; the watch goes on and finds it again.
+func watchList[T any, P Row[T]](c *Call, l NodeList[T]) error {
+	ndjson := c.Printer.Format == output.NDJSON && c.Printer.Query == ""
+	if !ndjson && (c.Printer.Structured() || c.Printer.Format == output.Name) {
+		return errs.Usagef("a watch has no end, and -o %s wants one document", c.Printer.Format).WithHint("use -o ndjson")
+	}
+
+	stream := output.NewStream(c.Printer.Out, c.Printer.Schema)
+
+	for first := true; ; first = false {
+		rows, err := fetchList[T, P](c, l)
+		if c.ctx.Err() != nil {
+			return context.Cause(c.ctx)
+		}
+
+		if first && len(rows) == 0 && err != nil {
+			return err
+		}
+
+		c.printed = true
+
+		if ndjson {
+			err = writeRound(c, stream, rows, err)
+		} else {
+			err = drawRound(c, l, rows, err, columns[T, P](l.Columns))
+		}
+
+		if err != nil {
+			return err
+		}
+
+		if err = engine.Pause(c.ctx, l.Every()); err != nil {
+			return err
+		}
+	}
+}
+
+func writeRound[T any](c *Call, s *output.Stream, rows []T, err error) error {
+	for _, row := range rows {
+		if werr := s.Item(row); werr != nil {
+			return werr
+		}
+	}
+
+	entries := errs.Entries(err)
+	for _, e := range entries {
+		if werr := s.Error(e); werr != nil {
+			return werr
+		}
+	}
+
+	return s.Summary(refresh{output.Summary{Items: len(rows), Errors: len(entries)}, c.factory.Now().UTC()})
+}
+
+func drawRound[T any](c *Call, l NodeList[T], rows []T, err error, cols []output.Column[T]) error {
+	if c.IO.OutTTY {
+		if _, werr := io.WriteString(c.Printer.Out, "\x1b[H\x1b[2J"); werr != nil {
+			return werr
+		}
+	}
+
+	for _, e := range errs.Entries(err) {
+		c.Warn("%s", e.Message)
+	}
+
+	if werr := l.print(c, rows, nil, cols); werr != nil {
+		return werr
+	}
+
+	if c.IO.OutTTY {
+		return nil
+	}
+
+	_, werr := fmt.Fprintln(c.Printer.Out)
+
+	return werr
+}

@@ -1,0 +1,19 @@
+package engine
+
+import (
+	"context"
+	"time"
+)
+
+// Pause waits for a time, or until ctx ends: then it gives ctx's cause.
+func Pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
