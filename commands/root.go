@@ -6,6 +6,7 @@ import (
 
 	"github.com/talosmate/talosmate/commands/cluster"
 	"github.com/talosmate/talosmate/commands/config"
+	"github.com/talosmate/talosmate/commands/etcd"
 	"github.com/talosmate/talosmate/commands/image"
 	"github.com/talosmate/talosmate/commands/service"
 	"github.com/talosmate/talosmate/internal/cmdutil"
@@ -52,6 +53,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		cluster.NewCmdMembers(f),
 		cluster.NewCmdVersion(f),
 		config.NewCmd(f),
+		etcd.NewCmd(f),
 		image.NewCmd(f),
 		service.NewCmd(f),
 	)

@@ -96,23 +96,23 @@ func (n *Node) EtcdMembers(ctx context.Context, local bool) ([]EtcdMember, error
 type EtcdStatus struct {
 	NodeRef
 
-	ID               string   `json:"id"`                // The member ID in hex.
-	IDDecimal        string   `json:"id_decimal"`        // The same ID in decimal.
-	Version          string   `json:"version"`           // The etcd server version.
-	StorageVersion   string   `json:"storage_version"`   // The version of its storage schema.
-	DBSizeBytes      int64    `json:"db_size_bytes"`     // The size of the database file.
-	DBInUseBytes     int64    `json:"db_in_use_bytes"`   // How much of it holds data.
-	Fragmentation    float64  `json:"fragmentation"`     // The free part of the file, 0 to 1: what defragmentation would give back.
-	Leader           bool     `json:"leader"`            // Whether this member leads.
-	LeaderID         string   `json:"leader_id"`         // Who leads, in hex; zeros for nobody.
-	RaftTerm         uint64   `json:"raft_term"`         // The raft term.
-	RaftIndex        uint64   `json:"raft_index"`        // The last raft index it has.
-	RaftAppliedIndex uint64   `json:"raft_applied"`      // The last one it has applied.
-	RaftLag          uint64   `json:"raft_lag"`          // How far it is behind the furthest member that answered.
-	Learner          bool     `json:"learner"`           // Whether it is a learner.
-	Errors           []string `json:"member_errors"`     // What the member itself complains of; never null.
-	Alarms           []string `json:"alarms,omitempty"`  // Its active alarms, where they were asked for: nospace, corrupt.
-	Members          []string `json:"members,omitempty"` // The member IDs in its own member list, where asked for.
+	ID               string   `json:"id"`              // The member ID in hex.
+	IDDecimal        string   `json:"id_decimal"`      // The same ID in decimal.
+	Version          string   `json:"version"`         // The etcd server version.
+	StorageVersion   string   `json:"storage_version"` // The version of its storage schema.
+	DBSizeBytes      int64    `json:"db_size_bytes"`   // The size of the database file.
+	DBInUseBytes     int64    `json:"db_in_use_bytes"` // How much of it holds data.
+	Fragmentation    float64  `json:"fragmentation"`   // The free part of the file, 0 to 1: what defragmentation would give back.
+	Leader           bool     `json:"leader"`          // Whether this member leads.
+	LeaderID         string   `json:"leader_id"`       // Who leads, in hex; zeros for nobody.
+	RaftTerm         uint64   `json:"raft_term"`       // The raft term.
+	RaftIndex        uint64   `json:"raft_index"`      // The last raft index it has.
+	RaftAppliedIndex uint64   `json:"raft_applied"`    // The last one it has applied.
+	RaftLag          uint64   `json:"raft_lag"`        // How far it is behind the furthest member that answered.
+	Learner          bool     `json:"learner"`         // Whether it is a learner.
+	Errors           []string `json:"member_errors"`   // What the member itself complains of; never null.
+	Alarms           []string `json:"alarms"`          // Its active alarms: nospace, corrupt; never null.
+	Members          []string `json:"members"`         // The member IDs in its own member list, empty when that could not be read; never null.
 }
 
 // EtcdStatus asks the node's own member. Roles: reader, operator, admin, etcd:backup.
@@ -131,6 +131,7 @@ func (n *Node) EtcdStatus(ctx context.Context) (EtcdStatus, error) {
 		Leader: s.GetLeader() != 0 && s.GetLeader() == s.GetMemberId(), LeaderID: EtcdID(s.GetLeader()).Hex(),
 		RaftTerm: s.GetRaftTerm(), RaftIndex: s.GetRaftIndex(), RaftAppliedIndex: s.GetRaftAppliedIndex(),
 		Learner: s.GetIsLearner(), Errors: append([]string{}, s.GetErrors()...),
+		Alarms: []string{}, Members: []string{},
 	}
 
 	if out.DBSizeBytes > 0 {

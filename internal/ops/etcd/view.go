@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,32 @@ type Answer struct {
 	Status  *talos.EtcdStatus  // Nil when the node's member did not answer.
 	Members []talos.EtcdMember // The member's own list; nil when it could not be read.
 	Alarms  []talos.EtcdAlarm  // All alarms that its member knows, of any member.
-	Err     error              // The first failure; the other answers may be there all the same.
+	Errs    map[Part]error     // What failed; the other parts may be there all the same.
+}
+
+// Part is one of the questions that each node is asked.
+type Part string
+
+// The parts.
+const (
+	PartStatus  Part = "status"
+	PartMembers Part = "members"
+	PartAlarms  Part = "alarms"
+)
+
+// Err is the first failure among the parts, in their order; of any part when none is named.
+func (a Answer) Err(parts ...Part) error {
+	if len(parts) == 0 {
+		parts = []Part{PartStatus, PartMembers, PartAlarms}
+	}
+
+	for _, p := range parts {
+		if a.Errs[p] != nil {
+			return a.Errs[p]
+		}
+	}
+
+	return nil
 }
 
 // View is the whole cluster's etcd as seen at one time.
@@ -80,6 +106,55 @@ func (d Difference) Error() string {
 	}
 
 	return fmt.Sprintf("the etcd member list differs between nodes: %s lists the members %s", d.Target.Name(), strings.Join(parts, " and "))
+}
+
+// Look gathers the view of the whole cluster: every control plane that discovery knows, and every member
+// that etcd lists besides. Without discovery etcd's own list names the nodes.
+func Look(ctx context.Context, c *talos.Cluster) (View, error) {
+	targets, err := c.Targets(ctx, talos.Selection{ControlPlanes: true}, talos.DefaultNone)
+	if err != nil {
+		list, listErr := c.Endpoint().EtcdMembers(ctx, false)
+		if listErr != nil {
+			return View{}, err
+		}
+
+		targets.Nodes = targetsOf(list)
+	}
+
+	v := Gather(ctx, Sources(c, targets.Nodes), c.Options.Timeout)
+
+	if more := v.unasked(); len(more) > 0 {
+		rest := Gather(ctx, Sources(c, more), c.Options.Timeout)
+		v = newView(append(v.Answers, rest.Answers...))
+	}
+
+	if ctx.Err() != nil {
+		return v, context.Cause(ctx)
+	}
+
+	return v, nil
+}
+
+func targetsOf(list []talos.EtcdMember) []talos.Target {
+	out := []talos.Target{}
+
+	for _, m := range list {
+		if m.Address() != "" {
+			out = append(out, talos.Target{Address: m.Address(), Hostname: m.MemberName, Type: talos.ControlPlane})
+		}
+	}
+
+	return out
+}
+
+// unasked are the nodes of members that no source stands for.
+func (v View) unasked() []talos.Target {
+	return slices.DeleteFunc(targetsOf(v.memberList()), func(t talos.Target) bool {
+		return slices.ContainsFunc(v.Answers, func(a Answer) bool {
+			return a.Target.Address == t.Address || slices.Contains(a.Target.Addresses, t.Address) ||
+				(t.Hostname != "" && a.Target.Hostname == t.Hostname)
+		})
+	})
 }
 
 // Gather asks all sources at once, each bounded by timeout (0 for none). A dead node costs its own answer
@@ -123,13 +198,7 @@ func ask(ctx context.Context, s Source, timeout time.Duration) Answer {
 	wg.Go(func() { out.Alarms, alarmsErr = s.Reader.EtcdAlarms(ctx) })
 	wg.Wait()
 
-	for _, err := range []error{statusErr, listErr, alarmsErr} {
-		if err != nil {
-			out.Err = err
-
-			break
-		}
-	}
+	out.Errs = map[Part]error{PartStatus: statusErr, PartMembers: listErr, PartAlarms: alarmsErr}
 
 	return out
 }
@@ -189,7 +258,9 @@ func leader(answers []Answer) string {
 	return id
 }
 
-func hasLeader(s talos.EtcdStatus) bool { return s.LeaderID != "" && s.LeaderID != talos.EtcdID(0).Hex() }
+func hasLeader(s talos.EtcdStatus) bool {
+	return s.LeaderID != "" && s.LeaderID != talos.EtcdID(0).Hex()
+}
 
 // memberList picks the list to believe: the leader's own, else the one that most nodes have.
 func (v View) memberList() []talos.EtcdMember {
@@ -335,10 +406,20 @@ func (v View) Lag(s talos.EtcdStatus) uint64 {
 	return v.furthestRaft - s.RaftAppliedIndex
 }
 
-// MemberOn finds the member that runs on a node.
+// MemberOn finds the member that runs on a node: the node says so itself, else the member's address does.
 func (v View) MemberOn(t talos.Target) (Member, bool) {
+	running := ""
+
+	for _, a := range v.Answers {
+		if a.Target.Address == t.Address && a.Status != nil {
+			running = a.Status.ID
+		}
+	}
+
 	for _, m := range v.Members {
-		if m.Node == t.Address || slices.Contains(t.Addresses, m.Node) || (t.Hostname != "" && m.Name == t.Hostname) {
+		switch {
+		case running != "" && m.ID == running,
+			running == "" && (m.Node == t.Address || slices.Contains(t.Addresses, m.Node) || (t.Hostname != "" && m.Name == t.Hostname)):
 			return m, true
 		}
 	}
@@ -346,36 +427,49 @@ func (v View) MemberOn(t talos.Target) (Member, bool) {
 	return Member{}, false
 }
 
-// Alarms are all active alarms, each once.
+// Alarms are all active alarms, each once, with the node of the member that has it, whoever told.
 func (v View) Alarms() []talos.EtcdAlarm {
 	out := []talos.EtcdAlarm{}
 
 	for _, a := range v.Answers {
 		for _, alarm := range a.Alarms {
-			if !slices.ContainsFunc(out, func(o talos.EtcdAlarm) bool { return o.ID == alarm.ID && o.Alarm == alarm.Alarm }) {
-				out = append(out, alarm)
+			if slices.ContainsFunc(out, func(o talos.EtcdAlarm) bool { return o.ID == alarm.ID && o.Alarm == alarm.Alarm }) {
+				continue
 			}
+
+			for _, m := range v.Members {
+				if m.ID == alarm.ID {
+					alarm.SetNode(talos.Target{Address: m.Node, Hostname: m.Name})
+				}
+			}
+
+			out = append(out, alarm)
 		}
 	}
+
+	slices.SortFunc(out, func(a, b talos.EtcdAlarm) int {
+		return cmp.Or(talos.CompareAddresses(a.Node, b.Node), strings.Compare(a.ID, b.ID), strings.Compare(a.Alarm, b.Alarm))
+	})
 
 	return out
 }
 
-// Err joins the failures of the nodes, nil if every node gave all its answers. question makes a node that
-// is missing a no.
-func (v View) Err(question bool) error {
+// Err joins the failures of the nodes in the named parts (all by default), one a node, nil if there are
+// none. question makes a node that is missing a no.
+func (v View) Err(question bool, parts ...Part) error {
 	failed := &errs.Nodes{Question: question}
 
 	for _, a := range v.Answers {
-		if a.Err == nil {
+		err := a.Err(parts...)
+		if err == nil {
 			failed.Succeeded++
 
 			continue
 		}
 
 		var typed *errs.Error
-		if !errors.As(a.Err, &typed) {
-			typed = &errs.Error{Exit: errs.ExitCode(a.Err), Node: a.Target.Address, Hostname: a.Target.Hostname, Err: a.Err}
+		if !errors.As(err, &typed) {
+			typed = &errs.Error{Exit: errs.ExitCode(err), Node: a.Target.Address, Hostname: a.Target.Hostname, Err: err}
 		}
 
 		failed.Errors = append(failed.Errors, typed)

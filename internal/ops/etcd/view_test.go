@@ -34,7 +34,9 @@ func (n *node) wait(ctx context.Context) error {
 	return n.err
 }
 
-func (n *node) EtcdStatus(ctx context.Context) (talos.EtcdStatus, error) { return n.status, n.wait(ctx) }
+func (n *node) EtcdStatus(ctx context.Context) (talos.EtcdStatus, error) {
+	return n.status, n.wait(ctx)
+}
 
 func (n *node) EtcdMembers(ctx context.Context, local bool) ([]talos.EtcdMember, error) {
 	if !local {
@@ -48,7 +50,9 @@ func (n *node) EtcdMembers(ctx context.Context, local bool) ([]talos.EtcdMember,
 	return n.members, nil
 }
 
-func (n *node) EtcdAlarms(ctx context.Context) ([]talos.EtcdAlarm, error) { return n.alarms, n.wait(ctx) }
+func (n *node) EtcdAlarms(ctx context.Context) ([]talos.EtcdAlarm, error) {
+	return n.alarms, n.wait(ctx)
+}
 
 func id(n uint64) string { return talos.EtcdID(n).Hex() }
 
@@ -196,13 +200,13 @@ func TestGatherReplacedNode(t *testing.T) {
 	sources, nodes := three()
 
 	for _, n := range nodes {
-		n.members = append(n.members, talos.EtcdMember{ID: id(9), PeerURLs: []string{"https://10.0.0.3:2380"}})
+		n.members = append([]talos.EtcdMember{{ID: id(0xa), PeerURLs: []string{"https://10.0.0.3:2380"}}}, n.members...)
 	}
 
 	v := etcd.Gather(t.Context(), sources, time.Second)
 
 	for _, m := range v.Members {
-		if m.ID == id(9) && m.Healthy {
+		if m.ID == id(0xa) && m.Healthy {
 			t.Error("the stale member is shown healthy")
 		}
 	}

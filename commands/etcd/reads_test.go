@@ -1,0 +1,45 @@
+package etcd_test
+
+import (
+	"testing"
+
+	"github.com/talosmate/talosmate/internal/testing/clitest"
+)
+
+// The recorded clusters have a third control plane (n3, 10.5.0.4) that was not recorded: it is the dead node.
+func TestReads(t *testing.T) {
+	t.Parallel()
+
+	const unreachable = "cannot read the etcd status on 10.5.0.4 (n3)"
+
+	clitest.Test(t, []clitest.Recorded{
+		{Name: "members.table", Args: []string{"etcd", "members", "-n", "10.5.0.2,10.5.0.3"}},
+		{Name: "members.json", Args: []string{"etcd", "members", "-n", "10.5.0.2", "-o", "json"}},
+		{
+			Name: "members.partial.wide", Args: []string{"etcd", "members", "-o", "wide"}, Code: 4,
+			Stderr: []string{"on 10.5.0.4 (n3)", "no route to host"},
+		},
+		{Name: "members.name", Version: "talos-v1.13.9", Args: []string{"etcd", "members", "-n", "n1", "-o", "name"}},
+		{
+			Name: "members.worker.json", Args: []string{"etcd", "members", "-n", "10.5.0.5", "-o", "json", "--query", ".errors"}, Code: 1,
+			Stderr: []string{"only available on control plane nodes", "hint: etcd runs on control plane nodes only"},
+		},
+		{Name: "status.table", Args: []string{"etcd", "status", "-n", "n1,n2"}},
+		{Name: "status.json", Args: []string{"etcd", "status", "-n", "n1,n2", "-o", "json"}},
+		{Name: "status.missing.json", Args: []string{"etcd", "status", "-o", "json"}, Code: 3, Stderr: []string{unreachable}},
+		{
+			Name: "status.worker", Args: []string{"etcd", "status", "-n", "n1,n4"}, Code: 3,
+			Stderr: []string{"etcd status is only available on control plane nodes"},
+		},
+		{
+			Name: "status.backup", Roles: []string{"os:etcd:backup"}, Version: "talos-v1.13.9",
+			Args: []string{"etcd", "status", "-n", "10.5.0.2", "-o", "yaml"},
+		},
+		{Name: "alarm.list.none", Args: []string{"etcd", "alarm", "list", "-n", "n1,n2"}},
+		{Name: "alarm.list.none.json", Args: []string{"etcd", "alarm", "list", "-n", "n1", "-o", "json"}},
+		{
+			Name: "alarm.list.worker", Args: []string{"etcd", "alarm", "list", "-n", "10.5.0.5"}, Code: 1,
+			Stderr: []string{"etcd alarm list is only available on control plane nodes"},
+		},
+	})
+}

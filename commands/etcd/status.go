@@ -1,0 +1,81 @@
+package etcd
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdStatus(f *cmdutil.Factory) *cobra.Command {
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Schema: "EtcdStatusList", Default: talos.DefaultControlPlanes, Question: true,
+		Document: output.List[talos.EtcdStatus]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "status", Short: "Show the state of each etcd member, and whether etcd is well",
+		Long: "Show the state of each etcd member. The exit code is 0 when etcd is well and 3 when it is not: a member\n" +
+			"is missing or has no leader, an alarm is active, or the member list differs between nodes.",
+		Example: "  talosmate etcd status\n" +
+			"  talosmate etcd status -o json --query '.items[] | select(.fragmentation > 0.5) | .hostname'",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			v, whole, err := viewOf(c)
+			if err != nil {
+				return err
+			}
+
+			return cmdutil.PrintList(c, v.StatusRows(), errors.Join(v.Err(true), v.Healthy(whole)), statusColumns(),
+				func(s talos.EtcdStatus) string { return s.ID })
+		}),
+	}
+
+	f.Declare(cmd, spec)
+
+	return cmd
+}
+
+func statusColumns() []output.Column[talos.EtcdStatus] {
+	type row = talos.EtcdStatus
+
+	return []output.Column[row]{
+		{Header: "NODE", Value: func(s row) string {
+			if s.Hostname != "" {
+				return s.Hostname
+			}
+
+			return s.Node
+		}},
+		{Header: "ADDRESS", Wide: true, Value: func(s row) string { return s.Node }},
+		{Header: "ID", Value: func(s row) string { return s.ID }},
+		{Header: "VERSION", Value: func(s row) string { return s.Version }},
+		{Header: "STORAGE", Wide: true, Value: func(s row) string { return s.StorageVersion }},
+		{Header: "DB SIZE", Value: func(s row) string { return output.Bytes(s.DBSizeBytes) }},
+		{Header: "IN USE", Value: func(s row) string { return output.Bytes(s.DBInUseBytes) }},
+		{Header: "FREE", Value: func(s row) string { return output.Percent(s.Fragmentation) }},
+		{Header: "ROLE", Value: role},
+		{Header: "TERM", Value: func(s row) string { return fmt.Sprint(s.RaftTerm) }},
+		{Header: "INDEX", Value: func(s row) string { return fmt.Sprint(s.RaftIndex) }},
+		{Header: "APPLIED", Wide: true, Value: func(s row) string { return fmt.Sprint(s.RaftAppliedIndex) }},
+		{Header: "LAG", Value: func(s row) string { return fmt.Sprint(s.RaftLag) }},
+		{Header: "ALARMS", Value: func(s row) string { return strings.Join(s.Alarms, ",") }},
+		{Header: "ERRORS", Value: func(s row) string { return strings.Join(s.Errors, "; ") }},
+	}
+}
+
+func role(s talos.EtcdStatus) string {
+	switch {
+	case s.Learner:
+		return "learner"
+	case s.Leader:
+		return "leader"
+	default:
+		return "follower"
+	}
+}

@@ -1,0 +1,185 @@
+package etcd
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// ListedMember is one member of the cluster and who lists it.
+type ListedMember struct {
+	Node       string   `json:"node"`               // The node that the member runs on, by its peer URL or by its own word.
+	Hostname   string   `json:"hostname,omitempty"` // That node's hostname, where known.
+	ID         string   `json:"id"`                 // The member ID in hex.
+	IDDecimal  string   `json:"id_decimal"`         // The same ID in decimal.
+	MemberName string   `json:"member_name"`        // The member's name, by default the node's hostname; empty before it first started.
+	PeerURLs   []string `json:"peer_urls"`          // Where other members reach it.
+	ClientURLs []string `json:"client_urls"`        // Where clients reach it; empty before it first started.
+	Learner    bool     `json:"learner"`            // Whether it is a learner, which does not vote.
+	ListedBy   []string `json:"listed_by"`          // The nodes that were asked and list it.
+	MissingOn  []string `json:"missing_on"`         // The nodes that were asked and do not list it; never null.
+}
+
+// ListedMembers are all members that any node lists, each once, sorted by node and ID.
+func (v View) ListedMembers() []ListedMember {
+	rows := map[string]*ListedMember{}
+
+	// The believed list comes first, so that its facts win where another list differs.
+	for _, m := range append(slices.Clone(v.memberList()), v.everyList()...) {
+		if rows[m.ID] != nil {
+			continue
+		}
+
+		row := &ListedMember{
+			Node: m.Address(), Hostname: m.MemberName, ID: m.ID, IDDecimal: m.IDDecimal, MemberName: m.MemberName,
+			PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, Learner: m.Learner, ListedBy: []string{}, MissingOn: []string{},
+		}
+
+		if a := v.answerOf(m); a != nil {
+			row.Node = a.Target.Address
+
+			if a.Target.Hostname != "" {
+				row.Hostname = a.Target.Hostname
+			}
+		}
+
+		rows[m.ID] = row
+	}
+
+	out := make([]ListedMember, 0, len(rows))
+
+	for _, row := range rows {
+		for _, a := range v.Answers {
+			switch {
+			case a.Members == nil:
+			case slices.ContainsFunc(a.Members, func(m talos.EtcdMember) bool { return m.ID == row.ID }):
+				row.ListedBy = append(row.ListedBy, a.Target.Address)
+			default:
+				row.MissingOn = append(row.MissingOn, a.Target.Address)
+			}
+		}
+
+		out = append(out, *row)
+	}
+
+	slices.SortFunc(out, func(a, b ListedMember) int {
+		return cmp.Or(talos.CompareAddresses(a.Node, b.Node), strings.Compare(a.ID, b.ID))
+	})
+
+	return out
+}
+
+func (v View) everyList() []talos.EtcdMember {
+	var out []talos.EtcdMember
+	for _, a := range v.Answers {
+		out = append(out, a.Members...)
+	}
+
+	return out
+}
+
+// Consistent is nil when every member list that was read is the same; else it says who differs.
+func (v View) Consistent() error {
+	var all []error
+
+	for _, d := range v.Differences {
+		e := errs.New(errs.Negative, "%s", d.Error()).OnNode(d.Target.Address).WithKind("inconsistent").
+			WithHint("the member may be partitioned or left over: compare `talosmate etcd members` and the node's etcd log")
+		e.Hostname = d.Target.Hostname
+		all = append(all, e)
+	}
+
+	return errors.Join(all...)
+}
+
+// StatusRows gives the state of every member that answered, with what only all of them together can tell:
+// lag and alarms.
+func (v View) StatusRows() []talos.EtcdStatus {
+	alarms := v.Alarms()
+	rows := []talos.EtcdStatus{}
+
+	for _, a := range v.Answers {
+		if a.Status == nil {
+			continue
+		}
+
+		row := *a.Status
+		row.SetNode(a.Target)
+		row.RaftLag = v.Lag(row)
+
+		for _, alarm := range alarms {
+			if alarm.ID == row.ID {
+				row.Alarms = append(row.Alarms, alarm.Alarm)
+			}
+		}
+
+		for _, m := range a.Members {
+			row.Members = append(row.Members, m.ID)
+		}
+
+		rows = append(rows, row)
+	}
+
+	slices.SortFunc(rows, func(a, b talos.EtcdStatus) int { return talos.CompareAddresses(a.Node, b.Node) })
+
+	return rows
+}
+
+// Healthy is nil when etcd is well: one leader whom everybody knows, the same member list everywhere, no
+// alarm, every voter within reach. whole says that all control planes were asked, so that a member without
+// an answer is missing.
+func (v View) Healthy(whole bool) error {
+	all := []error{v.Consistent()}
+
+	for _, a := range v.Answers {
+		if a.Status != nil && !hasLeader(*a.Status) {
+			e := errs.New(errs.Negative, "the etcd member on %s has no leader", a.Target.Name()).OnNode(a.Target.Address).WithKind("no_leader").
+				WithHint("fewer than %d members reach each other: look at the others and at the network between the control planes",
+					Quorum(max(len(v.Members), 1)))
+			e.Hostname = a.Target.Hostname
+			all = append(all, e)
+		}
+	}
+
+	for _, m := range v.Members {
+		for _, alarm := range m.Alarms {
+			all = append(all, errs.New(errs.Negative, "the etcd member %s has the alarm %s", m.label(), alarm).OnNode(m.Node).WithKind("alarm").
+				WithHint("%s", alarmHint(alarm)))
+		}
+
+		if whole && v.Status(m.ID) == nil && !v.failed(m) {
+			all = append(all, errs.New(errs.Negative, "the etcd member %s (%s) is missing: no node answers for it", m.label(), m.ID).
+				OnNode(m.Node).WithKind("missing_member").
+				WithHint("if its node is gone for good: talosmate etcd remove-member %s", m.ID))
+		}
+	}
+
+	return errors.Join(all...)
+}
+
+// failed says whether the member's node is among the failures already.
+func (v View) failed(m Member) bool {
+	return slices.ContainsFunc(v.Answers, func(a Answer) bool { return a.Err() != nil && a.Target.Address == m.Node })
+}
+
+func alarmHint(alarm string) string {
+	switch alarm {
+	case AlarmNoSpace:
+		return "etcd takes no writes: free space (compact, then `talosmate etcd defrag`), then `talosmate etcd alarm disarm`"
+	case AlarmCorrupt:
+		return "the member's data differs from the others': remove it, wipe its node and let it join again"
+	default:
+		return fmt.Sprintf("look at the etcd log of the member with the alarm %s", alarm)
+	}
+}
+
+// The alarms of etcd.
+const (
+	AlarmNoSpace = "nospace"
+	AlarmCorrupt = "corrupt"
+)

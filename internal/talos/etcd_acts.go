@@ -1,0 +1,109 @@
+package talos
+
+import (
+	"context"
+	"strings"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/common"
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// EtcdSnapshot streams a snapshot of the node's own member: the database file with its SHA-256 behind it.
+// A chunk is valid until fn returns. Roles: operator, admin, etcd:backup.
+func (n *Node) EtcdSnapshot(ctx context.Context, fn func(chunk []byte) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	const op = "take an etcd snapshot"
+
+	stream, err := n.machine().EtcdSnapshot(ctx, &machine.EtcdSnapshotRequest{})
+	if err != nil {
+		return n.fail(op, err)
+	}
+
+	return receive(n, op, stream.Recv, func(m *common.Data) error { return fn(m.GetBytes()) })
+}
+
+// EtcdDefragment defragments the node's own member, which serves nothing meanwhile. Roles: operator, admin.
+func (n *Node) EtcdDefragment(ctx context.Context) error {
+	_, err := n.machine().EtcdDefragment(ctx, &emptypb.Empty{})
+
+	return n.fail("defragment etcd", err)
+}
+
+// EtcdAlarmDisarm disarms every active alarm of the cluster. Roles: operator, admin.
+func (n *Node) EtcdAlarmDisarm(ctx context.Context) error {
+	_, err := n.machine().EtcdAlarmDisarm(ctx, &emptypb.Empty{})
+
+	return n.fail("disarm the etcd alarms", err)
+}
+
+// EtcdRemoveMember removes a member by its ID; whichever member answers the node carries it out. Role: admin.
+func (n *Node) EtcdRemoveMember(ctx context.Context, id EtcdID) error {
+	_, err := n.machine().EtcdRemoveMemberByID(ctx, &machine.EtcdRemoveMemberByIDRequest{MemberId: uint64(id)})
+
+	return n.fail("remove etcd member "+id.Hex(), err)
+}
+
+// EtcdLeave makes the node's member leave the cluster and removes its data. The server repeats etcd's
+// refusal of an unhealthy cluster for up to five minutes, so that ctx must live longer. Role: admin.
+func (n *Node) EtcdLeave(ctx context.Context) error {
+	_, err := n.machine().EtcdLeaveCluster(ctx, &machine.EtcdLeaveClusterRequest{})
+
+	return n.fail("leave the etcd cluster", err)
+}
+
+// EtcdForfeitLeadership hands leadership to another member and returns that member's name, empty when the
+// node does not lead. Role: admin.
+func (n *Node) EtcdForfeitLeadership(ctx context.Context) (string, error) {
+	resp, err := n.machine().EtcdForfeitLeadership(ctx, &machine.EtcdForfeitLeadershipRequest{})
+
+	m, err := first(n, "forfeit the etcd leadership", resp.GetMessages(), err)
+
+	return m.GetMember(), err
+}
+
+// EtcdDowngradeValidate asks whether the cluster can go down to a version (MAJOR.MINOR) and returns the
+// cluster's present one. Role: admin.
+func (n *Node) EtcdDowngradeValidate(ctx context.Context, version string) (string, error) {
+	resp, err := n.machine().EtcdDowngradeValidate(ctx, &machine.EtcdDowngradeValidateRequest{Version: version})
+
+	m, err := first(n, "validate the etcd downgrade to "+version, resp.GetMessages(), err)
+
+	return m.GetClusterDowngrade().GetClusterVersion(), err
+}
+
+// EtcdDowngradeEnable lets the cluster go down to a version (MAJOR.MINOR). Role: admin.
+func (n *Node) EtcdDowngradeEnable(ctx context.Context, version string) (string, error) {
+	resp, err := n.machine().EtcdDowngradeEnable(ctx, &machine.EtcdDowngradeEnableRequest{Version: version})
+
+	m, err := first(n, "enable the etcd downgrade to "+version, resp.GetMessages(), err)
+
+	return m.GetClusterDowngrade().GetClusterVersion(), err
+}
+
+// EtcdDowngradeCancel ends a downgrade that was enabled. Role: admin.
+func (n *Node) EtcdDowngradeCancel(ctx context.Context) (string, error) {
+	resp, err := n.machine().EtcdDowngradeCancel(ctx, &emptypb.Empty{})
+
+	m, err := first(n, "cancel the etcd downgrade", resp.GetMessages(), err)
+
+	return m.GetClusterDowngrade().GetClusterVersion(), err
+}
+
+// EtcdLeaderless says whether an etcd error means that it had no leader at that moment: nothing was done,
+// and it passes. The server has no code for it (etcd, api/v3rpc/rpctypes).
+func EtcdLeaderless(err error) bool {
+	if err == nil {
+		return false
+	}
+
+	for _, text := range []string{"etcdserver: no leader", "etcdserver: leader changed"} {
+		if strings.Contains(err.Error(), text) {
+			return true
+		}
+	}
+
+	return false
+}
