@@ -1,0 +1,342 @@
+// Package apid is the network side of a simulated node: TLS, roles from
+// certificates, and forwarding to other nodes by siderolabs/grpc-proxy, the
+// library the real apid uses. It is also where the faults of the wire strike.
+package apid
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/siderolabs/grpc-proxy/proxy"
+	"github.com/siderolabs/talos/pkg/machinery/constants"
+	"github.com/siderolabs/talos/pkg/machinery/role"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/talosmate/talosmate/lab/internal/faults"
+	"github.com/talosmate/talosmate/lab/internal/pki"
+	"github.com/talosmate/talosmate/lab/internal/rbac"
+)
+
+// socketBuffer is the size of the in-process socket to machined.
+const socketBuffer = 1 << 20
+
+// Config makes an apid.
+type Config struct {
+	// Listen is the address and port to listen on, e.g. 127.5.0.2:50000.
+	Listen string
+	// Addresses are what the node calls itself.
+	Addresses []string
+	// Forwards says whether the node forwards to others: control planes do.
+	Forwards func() bool
+	// Keys are the node's certificates; called at each start.
+	Keys func() (*pki.Node, error)
+	// Machined makes the API server behind it.
+	Machined func() *grpc.Server
+	// Dial says how other nodes are reached.
+	Dial Dialer
+	// Faults of this node.
+	Faults *faults.Set
+	// Random is the node's seeded source.
+	Random func() float64
+	// Count is told of each request: where it was received and where it was executed.
+	Count func(method string, executed bool)
+}
+
+// Server is the apid of one node.
+type Server struct {
+	cfg  Config
+	gate *gate
+
+	mu       sync.Mutex
+	server   *grpc.Server
+	machined *grpc.Server
+	local    *localBackend
+	remotes  map[string]*remoteBackend
+}
+
+// New makes an apid that does not listen yet.
+func New(cfg Config) *Server { return &Server{cfg: cfg, gate: newGate()} }
+
+// Hang makes the node a black hole that accepts and never answers, or ends that.
+func (s *Server) Hang(on bool) { s.gate.hang(on) }
+
+// Up starts to listen. In maintenance mode nobody is asked for a certificate
+// and everybody is a reader.
+func (s *Server) Up(maintenance bool) error {
+	keys, err := s.cfg.Keys()
+	if err != nil {
+		return err
+	}
+
+	socket := bufconn.Listen(socketBuffer)
+	local := &localBackend{socket: socket}
+	run := &boot{Server: s, maintenance: maintenance, keys: keys, local: local, remotes: map[string]*remoteBackend{}}
+
+	tlsConfig := &tls.Config{
+		Certificates: []tls.Certificate{keys.Server},
+		MinVersion:   tls.VersionTLS13,
+		NextProtos:   []string{"h2"},
+	}
+
+	if !maintenance {
+		tlsConfig.ClientAuth = tls.RequireAndVerifyClientCert
+		tlsConfig.ClientCAs = keys.Roots
+		tlsConfig.VerifyPeerCertificate = clientAuthOnly
+	}
+
+	ln, err := listen(s.cfg.Listen)
+	if err != nil {
+		return err
+	}
+
+	run.server = grpc.NewServer(
+		grpc.Creds(credentials.NewTLS(tlsConfig)),
+		grpc.ForceServerCodecV2(proxy.Codec()),
+		grpc.MaxRecvMsgSize(constants.GRPCMaxMessageSize),
+		grpc.ChainStreamInterceptor(run.injectRoles, run.strike),
+		grpc.UnknownServiceHandler(proxy.TransparentHandler(run.direct, proxy.WithStreamedDetector(streamed))),
+	)
+	machined := s.cfg.Machined()
+
+	s.mu.Lock()
+	s.server, s.machined, s.local, s.remotes = run.server, machined, local, run.remotes
+	s.mu.Unlock()
+
+	go machined.Serve(socket)                                  //nolint:errcheck // ends with Down
+	go run.server.Serve(&listener{Listener: ln, gate: s.gate}) //nolint:errcheck // ends with Down
+
+	return nil
+}
+
+// listen retries for a moment: the kernel may still hold the address of the boot before.
+func listen(address string) (net.Listener, error) {
+	var (
+		ln  net.Listener
+		err error
+	)
+
+	for range 50 {
+		if ln, err = net.Listen("tcp", address); err == nil {
+			return ln, nil
+		}
+
+		time.Sleep(20 * time.Millisecond)
+	}
+
+	return nil, err
+}
+
+// Down closes the listener and every connection at once.
+func (s *Server) Down() {
+	s.mu.Lock()
+	server, machined, local, remotes := s.server, s.machined, s.local, s.remotes
+	s.server, s.machined, s.local, s.remotes = nil, nil, nil, nil
+	s.mu.Unlock()
+
+	if server == nil {
+		return
+	}
+
+	s.gate.closeAll()
+	server.Stop()
+	machined.Stop()
+	local.close()
+
+	for _, r := range remotes {
+		r.close()
+	}
+}
+
+// clientAuthOnly is apid's check that the certificate is a client's.
+func clientAuthOnly(_ [][]byte, chains [][]*x509.Certificate) error {
+	if len(chains) == 0 {
+		return errors.New("no verified chains")
+	}
+
+	for _, cert := range chains[0] {
+		if cert.IsCA {
+			continue
+		}
+
+		if !slices.Equal(cert.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}) {
+			return fmt.Errorf("certificate %q is missing the client auth extended key usage", cert.Subject)
+		}
+	}
+
+	return nil
+}
+
+// streamed lists the methods whose answers are streams, for the merging of several nodes' answers.
+func streamed(method string) bool {
+	switch method {
+	case "/machine.MachineService/Copy", "/machine.MachineService/DiskUsage", "/machine.MachineService/Dmesg",
+		"/machine.MachineService/EtcdSnapshot", "/machine.MachineService/Events", "/machine.MachineService/ImageList",
+		"/machine.MachineService/Kubeconfig", "/machine.MachineService/List", "/machine.MachineService/Logs",
+		"/machine.MachineService/PacketCapture", "/machine.MachineService/Read",
+		"/machine.LifecycleService/Install", "/machine.LifecycleService/Upgrade", "/cluster.ClusterService/HealthCheck":
+		return true
+	default:
+		return strings.HasSuffix(method, "Stream")
+	}
+}
+
+// boot is one run of an apid, between Up and Down.
+type boot struct {
+	*Server
+
+	maintenance bool
+	keys        *pki.Node
+	server      *grpc.Server
+	local       *localBackend
+
+	mu      sync.Mutex
+	remotes map[string]*remoteBackend
+}
+
+// injectRoles finds out who calls.
+func (b *boot) injectRoles(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	ctx := stream.Context()
+
+	if b.maintenance {
+		ctx = rbac.WithRoles(ctx, role.MakeSet(role.Reader))
+	} else {
+		p, ok := peer.FromContext(ctx)
+		if !ok {
+			return rbac.ErrNotAuthorized
+		}
+
+		info, ok := p.AuthInfo.(credentials.TLSInfo)
+		if !ok || len(info.State.PeerCertificates) == 0 {
+			return rbac.ErrNotAuthorized
+		}
+
+		ctx = rbac.WithRoles(ctx, rbac.FromCertificate(ctx, info.State.PeerCertificates[0]))
+	}
+
+	return handler(srv, &wrapped{ServerStream: stream, ctx: ctx})
+}
+
+// direct is apid's routing: here, one other node, or several with merged answers.
+func (b *boot) direct(ctx context.Context, method string) (proxy.Mode, []proxy.Backend, error) {
+	here := []proxy.Backend{b.local}
+
+	md, _ := metadata.FromIncomingContext(ctx)
+	if _, forwarded := md["proxyfrom"]; forwarded || b.maintenance {
+		return proxy.One2One, here, nil
+	}
+
+	nodes, several := md["nodes"]
+	node, one := md["node"]
+
+	if one && len(node) != 1 {
+		return proxy.One2One, nil, status.Error(codes.InvalidArgument, "node metadata must be single-valued")
+	}
+
+	forwards := b.cfg.Forwards()
+	if !forwards {
+		if one && slices.Contains(b.cfg.Addresses, node[0]) {
+			one = false
+		}
+
+		if several && len(nodes) == 1 && slices.Contains(b.cfg.Addresses, nodes[0]) {
+			several = false
+		}
+	}
+
+	switch {
+	case several:
+		if !mergeable(method) {
+			return proxy.One2One, nil, status.Errorf(codes.InvalidArgument, "one-2-many proxying is not supported for method %s", method)
+		}
+
+		if !forwards {
+			return proxy.One2One, nil, status.Error(codes.PermissionDenied, "no request forwarding")
+		}
+
+		backends := make([]proxy.Backend, 0, len(nodes))
+
+		for _, target := range nodes {
+			r, err := b.remote(target)
+			if err != nil {
+				return proxy.One2Many, nil, status.Error(codes.Internal, err.Error())
+			}
+
+			backends = append(backends, r)
+		}
+
+		return proxy.One2Many, backends, nil
+	case one:
+		if !forwards {
+			return proxy.One2One, nil, status.Error(codes.PermissionDenied, "no request forwarding")
+		}
+
+		r, err := b.remote(node[0])
+		if err != nil {
+			return proxy.One2One, nil, status.Error(codes.Internal, err.Error())
+		}
+
+		return proxy.One2One, []proxy.Backend{r}, nil
+	default:
+		return proxy.One2One, here, nil
+	}
+}
+
+// mergeable says whether answers of several nodes can be joined.
+func mergeable(method string) bool {
+	for _, prefix := range []string{
+		"/machine.MachineService/", "/cluster.ClusterService/", "/inspect.InspectService/", "/storage.StorageService/", "/time.TimeService/",
+	} {
+		if strings.HasPrefix(method, prefix) {
+			return true
+		}
+	}
+
+	return false
+}
+
+func (b *boot) remote(target string) (*remoteBackend, error) {
+	if _, _, err := net.SplitHostPort(target); target == "" || err == nil {
+		return nil, fmt.Errorf("invalid target %q", target)
+	}
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	if r, ok := b.remotes[target]; ok {
+		return r, nil
+	}
+
+	r := &remoteBackend{
+		target: target,
+		dial:   b.cfg.Dial,
+		tls: &tls.Config{
+			Certificates: []tls.Certificate{b.keys.Client}, RootCAs: b.keys.Roots, MinVersion: tls.VersionTLS13, ServerName: target,
+		},
+	}
+	b.remotes[target] = r
+
+	return r, nil
+}
+
+// wrapped is a stream with another context.
+type wrapped struct {
+	grpc.ServerStream
+
+	ctx context.Context //nolint:containedctx // that is what a wrapped stream is
+}
+
+func (w *wrapped) Context() context.Context { return w.ctx }

@@ -1,0 +1,170 @@
+package apid
+
+import (
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// gate is the wire of one node: it can swallow everything without closing
+// anything, as a black hole does.
+type gate struct {
+	mu   sync.Mutex
+	cond *sync.Cond
+	hung bool
+
+	conns map[string]*wire
+}
+
+func newGate() *gate {
+	g := &gate{conns: map[string]*wire{}}
+	g.cond = sync.NewCond(&g.mu)
+
+	return g
+}
+
+// hang makes the wire swallow everything, or lets it flow again.
+func (g *gate) hang(on bool) {
+	g.mu.Lock()
+	g.hung = on
+	g.mu.Unlock()
+	g.cond.Broadcast()
+}
+
+// kill closes the connection of a remote address.
+func (g *gate) kill(remote string) {
+	g.mu.Lock()
+	w := g.conns[remote]
+	g.mu.Unlock()
+
+	if w != nil {
+		w.sever()
+	}
+}
+
+// closeAll closes every connection, as a machine that loses power does.
+func (g *gate) closeAll() {
+	g.mu.Lock()
+
+	wires := make([]*wire, 0, len(g.conns))
+	for _, w := range g.conns {
+		wires = append(wires, w)
+	}
+
+	g.mu.Unlock()
+
+	for _, w := range wires {
+		w.sever()
+	}
+}
+
+// listener hands out connections that go through the gate.
+type listener struct {
+	net.Listener
+
+	gate *gate
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+
+	w := &wire{Conn: conn, gate: l.gate}
+
+	l.gate.mu.Lock()
+	l.gate.conns[conn.RemoteAddr().String()] = w
+	l.gate.mu.Unlock()
+
+	return w, nil
+}
+
+// wire is one connection through the gate.
+type wire struct {
+	net.Conn
+
+	gate   *gate
+	closed bool // guarded by gate.mu
+}
+
+// pass waits while the gate is hung; false when the connection was closed meanwhile.
+func (w *wire) pass() bool {
+	w.gate.mu.Lock()
+	defer w.gate.mu.Unlock()
+
+	for w.gate.hung && !w.closed {
+		w.gate.cond.Wait()
+	}
+
+	return !w.closed
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+
+	// what was read while the gate is hung is not delivered before it opens
+	if !w.pass() {
+		return 0, net.ErrClosed
+	}
+
+	return n, err
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	if !w.pass() {
+		return 0, net.ErrClosed
+	}
+
+	return w.Conn.Write(p)
+}
+
+func (w *wire) Close() error {
+	w.gate.mu.Lock()
+	already := w.closed
+	w.closed = true
+	delete(w.gate.conns, w.Conn.RemoteAddr().String())
+	w.gate.mu.Unlock()
+	w.gate.cond.Broadcast()
+
+	if already {
+		return nil
+	}
+
+	return w.linger()
+}
+
+// lingerFor is how long a closed connection still swallows what the peer sends.
+const lingerFor = 200 * time.Millisecond
+
+// linger closes gently: a peer that is still writing must get to read why it was
+// turned away (a TLS alert), and not find its connection reset.
+func (w *wire) linger() error {
+	tcp, ok := w.Conn.(*net.TCPConn)
+	if !ok || tcp.CloseWrite() != nil {
+		return w.Conn.Close()
+	}
+
+	go func() {
+		_ = tcp.SetReadDeadline(time.Now().Add(lingerFor)) //nolint:errcheck // then it is closed at once
+		_, _ = io.Copy(io.Discard, tcp)                 //nolint:errcheck // nobody wants it
+		_ = tcp.Close()                                 //nolint:errcheck // it is over
+	}()
+
+	return nil
+}
+
+// sever closes at once.
+func (w *wire) sever() {
+	w.gate.mu.Lock()
+	already := w.closed
+	w.closed = true
+	delete(w.gate.conns, w.Conn.RemoteAddr().String())
+	w.gate.mu.Unlock()
+	w.gate.cond.Broadcast()
+
+	if !already {
+		_ = w.Conn.Close() //nolint:errcheck // it is over
+	}
+}

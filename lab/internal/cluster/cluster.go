@@ -1,0 +1,454 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/siderolabs/talos/pkg/machinery/config"
+	"github.com/siderolabs/talos/pkg/machinery/constants"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/talosmate/talosmate/lab/internal/apid"
+	"github.com/talosmate/talosmate/lab/internal/etcd"
+	"github.com/talosmate/talosmate/lab/internal/images"
+	"github.com/talosmate/talosmate/lab/internal/machine"
+	"github.com/talosmate/talosmate/lab/internal/machined"
+	"github.com/talosmate/talosmate/lab/internal/pki"
+	"github.com/talosmate/talosmate/lab/internal/rbac"
+	"github.com/talosmate/talosmate/lab/internal/recording"
+)
+
+// recordingVersion is whose answers a node gives by default: the healthy cluster's.
+const recordingVersion = "talos-v1.13.8"
+
+// Cluster is a running lab.
+type Cluster struct {
+	Options  Options
+	Timeline *Timeline
+	Requests *Requests
+	Registry *images.Registry
+	PKI      *pki.PKI
+
+	foreign *pki.PKI
+	subnet  *subnet
+	configs *configs
+	members []*Member
+	kubelet machine.Kubelet
+	stopGC  context.CancelFunc
+
+	mu   sync.Mutex
+	left map[string]bool // nodes that discovery has forgotten
+}
+
+// Member is one node with its network side.
+type Member struct {
+	*machine.Node
+
+	API *apid.Server
+}
+
+// New makes a cluster and starts nothing.
+func New(opts Options, log func(Note)) (*Cluster, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+
+	if err := os.MkdirAll(opts.Dir, 0o755); err != nil {
+		return nil, err
+	}
+
+	keys, err := pki.New()
+	if err != nil {
+		return nil, err
+	}
+
+	c := &Cluster{
+		Options: opts, PKI: keys,
+		Timeline: &Timeline{sink: log}, Requests: &Requests{}, Registry: images.NewRegistry(),
+		left: map[string]bool{},
+	}
+
+	total := opts.ControlPlanes + opts.Workers + opts.Maintenance
+
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+
+	if c.subnet, err = claimSubnet(opts.Subnet, filepath.Join(cache, "talosmate", "lab", "subnets"), total); err != nil {
+		return nil, err
+	}
+
+	if c.configs, err = newConfigs(c); err != nil {
+		c.subnet.release()
+
+		return nil, err
+	}
+
+	for i := range total {
+		if err := c.addMember(i); err != nil {
+			c.subnet.release()
+
+			return nil, err
+		}
+	}
+
+	return c, nil
+}
+
+// SetKubelet gives the nodes a Kubernetes to register with; before Start.
+func (c *Cluster) SetKubelet(k machine.Kubelet) { c.kubelet = k }
+
+// nodeName gives the name of the i-th node.
+func (c *Cluster) nodeName(i int) string {
+	switch {
+	case i < c.Options.ControlPlanes:
+		return fmt.Sprintf("cp-%d", i+1)
+	case i < c.Options.ControlPlanes+c.Options.Workers:
+		return fmt.Sprintf("worker-%d", i-c.Options.ControlPlanes+1)
+	default:
+		return fmt.Sprintf("new-%d", i-c.Options.ControlPlanes-c.Options.Workers+1)
+	}
+}
+
+// nodeAddress gives the address of the i-th node: .2 for the first, and 250 to each /24.
+func (c *Cluster) nodeAddress(i int) netip.Addr { return c.subnet.host(i/250<<8 + i%250 + 2) }
+
+func (c *Cluster) nodeType(i int) string {
+	if i < c.Options.ControlPlanes {
+		return machine.ControlPlane
+	}
+
+	return machine.Worker
+}
+
+func (c *Cluster) version(name string) string {
+	if v := c.Options.Mixed[name]; v != "" {
+		return v
+	}
+
+	return c.Options.TalosVersion
+}
+
+func (c *Cluster) addMember(i int) error {
+	name, address, kind := c.nodeName(i), c.nodeAddress(i), c.nodeType(i)
+	configured := i < c.Options.ControlPlanes+c.Options.Workers
+
+	var provider config.Provider
+
+	if configured {
+		var err error
+		if provider, err = c.configs.of(name, kind, c.version(name)); err != nil {
+			return fmt.Errorf("configuration of %s: %w", name, err)
+		}
+	}
+
+	var member *etcd.Member
+
+	// a node in maintenance mode may become a control plane, so it has a member in waiting
+	if c.Options.Etcd && (kind == machine.ControlPlane || !configured) {
+		var err error
+		if member, err = c.newEtcd(name, address); err != nil {
+			return err
+		}
+	}
+
+	node := machine.New(machine.Config{
+		Name: name, Address: address, Number: i + 1, Type: kind, Version: c.version(name), Schematic: c.Options.Schematic,
+		Times:     machine.Times{Install: c.Options.Install, Shutdown: c.Options.Shutdown, Boot: c.Options.Boot, GCAge: c.Options.GCAge},
+		Seed:      c.Options.Seed,
+		Recording: recording.Open(recordingVersion+"/"+recordedAs(kind), c.rewriter(i, kind)),
+		Registry:  c.Registry, Etcd: member, Cluster: c, Kubelet: kubeletProxy{c}, Config: provider, Kubernetes: kubernetesVersion,
+		RegisterWithKubernetes: c.Options.Kubernetes == "real",
+	})
+
+	if kind == machine.ControlPlane && configured && c.Options.Unbootstrapped {
+		node.SetEtcdWanted(false)
+	}
+
+	api := apid.New(apid.Config{
+		Listen:    netip.AddrPortFrom(address, constants.ApidPort).String(),
+		Addresses: []string{address.String(), name, "127.0.0.1", "localhost"},
+		Forwards:  node.IsControlPlane,
+		Keys: func() (*pki.Node, error) {
+			return c.PKI.NodeCertificates(name, net.IP(address.AsSlice()), net.IPv4(127, 0, 0, 1))
+		},
+		Machined: func() *grpc.Server { return machined.New(node, c.PKI).NewServer() },
+		Dial:     c.dial,
+		Faults:   node.Faults,
+		Random:   node.Random,
+		Count: func(method string, executed bool) {
+			c.Requests.add(name, method[1:], executed, rbac.Mutates(method))
+		},
+	})
+	node.SetAPI(api)
+	c.members = append(c.members, &Member{Node: node, API: api})
+
+	return nil
+}
+
+func recordedAs(kind string) string {
+	if kind == machine.ControlPlane {
+		return "cp-1"
+	}
+
+	return "worker-1"
+}
+
+// rewriter maps the recorded cluster to this one. The recorded node itself
+// becomes the i-th node, and whom it took the place of takes the recorded one's.
+func (c *Cluster) rewriter(i int, kind string) recording.Rewriter {
+	self := 0
+	if kind != machine.ControlPlane {
+		self = 3
+	}
+
+	target := func(recorded int) int {
+		switch recorded {
+		case self:
+			return i
+		case i:
+			return self
+		default:
+			return recorded
+		}
+	}
+
+	return recording.NewRewriter(
+		func(octet int) string {
+			if octet >= 2 && octet <= 6 {
+				return c.nodeAddress(target(octet - 2)).String()
+			}
+
+			return c.subnet.host(octet).String()
+		},
+		func(number int) string { return c.nodeName(target(number - 1)) },
+	)
+}
+
+func (c *Cluster) newEtcd(name string, address netip.Addr) (*etcd.Member, error) {
+	pair, err := c.PKI.EtcdCertificate(name, net.IP(address.AsSlice()), net.IPv4(127, 0, 0, 1))
+	if err != nil {
+		return nil, err
+	}
+
+	return etcd.NewMember(etcd.Config{
+		Name: name, Host: address.String(), ClientPort: constants.EtcdClientPort, PeerPort: constants.EtcdPeerPort,
+		Dir: filepath.Join(c.Options.Dir, "etcd", name), CA: c.PKI.Bundle.Certs.Etcd.Crt, Cert: pair.Crt, Key: pair.Key,
+		QuotaBytes: c.Options.EtcdQuotaBytes,
+		Log:        etcdLog{c, name},
+	})
+}
+
+// etcdLog writes a member's log into its node's log.
+type etcdLog struct {
+	cluster *Cluster
+	name    string
+}
+
+func (l etcdLog) Write(p []byte) (int, error) {
+	if m := l.cluster.Member(l.name); m != nil {
+		return m.LogWriter("etcd").Write(p)
+	}
+
+	return len(p), nil
+}
+
+// dial says where a node listens and whether it is dead.
+func (c *Cluster) dial(target string) (string, bool) {
+	if m := c.Member(target); m != nil {
+		return netip.AddrPortFrom(m.Address, constants.ApidPort).String(), !m.Powered()
+	}
+
+	return "", true
+}
+
+// Start boots every node and waits until they are ready.
+func (c *Cluster) Start(ctx context.Context) error {
+	var initial []string
+
+	if c.Options.Etcd && !c.Options.Unbootstrapped {
+		for _, m := range c.members[:c.Options.ControlPlanes] {
+			initial = append(initial, m.Etcd.Initial())
+		}
+
+		for _, m := range c.members[:c.Options.ControlPlanes] {
+			m.SetInitialEtcd(initial)
+		}
+	}
+
+	group := errgroup.Group{}
+	group.SetLimit(32)
+
+	for _, m := range c.members {
+		group.Go(func() error {
+			m.Boot()
+
+			if !m.Up() {
+				return fmt.Errorf("node %s did not come up", m.Name)
+			}
+
+			return nil
+		})
+	}
+
+	if err := group.Wait(); err != nil {
+		return err
+	}
+
+	if len(initial) > 0 {
+		ready, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+
+		for _, m := range c.members[:c.Options.ControlPlanes] {
+			if err := m.Etcd.Ready(ready); err != nil {
+				return err
+			}
+		}
+	}
+
+	gc, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c.stopGC = stop
+
+	go c.collectImages(gc)
+
+	return nil
+}
+
+// collectImages runs Talos's image garbage collection on every node, as often
+// as its settled age asks for.
+func (c *Cluster) collectImages(ctx context.Context) {
+	every := min(max(c.Options.GCAge/4, 100*time.Millisecond), 15*time.Minute)
+
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			for _, m := range c.members {
+				if m.Up() {
+					m.CollectImages(now)
+				}
+			}
+		}
+	}
+}
+
+// Stop takes everything down.
+func (c *Cluster) Stop() {
+	if c.stopGC != nil {
+		c.stopGC()
+	}
+
+	var wg sync.WaitGroup
+
+	for _, m := range c.members {
+		wg.Go(func() { m.PowerOff("lab stops") })
+	}
+
+	wg.Wait()
+	c.subnet.release()
+}
+
+// Members lists the nodes in the order they were made.
+func (c *Cluster) Members() []*Member { return c.members }
+
+// Member finds a node by name or address.
+func (c *Cluster) Member(name string) *Member {
+	i := slices.IndexFunc(c.members, func(m *Member) bool { return m.Name == name || m.Address.String() == name })
+	if i < 0 {
+		return nil
+	}
+
+	return c.members[i]
+}
+
+// ErrNoNode is returned for a node that does not exist.
+var ErrNoNode = errors.New("no such node")
+
+// Find is Member with an error.
+func (c *Cluster) Find(name string) (*Member, error) {
+	if m := c.Member(name); m != nil {
+		return m, nil
+	}
+
+	return nil, fmt.Errorf("%w: %q", ErrNoNode, name)
+}
+
+// Endpoints lists the control planes' addresses.
+func (c *Cluster) Endpoints() []string {
+	var out []string
+	for _, m := range c.members[:c.Options.ControlPlanes] {
+		out = append(out, m.Address.String())
+	}
+
+	return out
+}
+
+// Name implements machine.Cluster.
+func (c *Cluster) Name() string { return c.Options.Name }
+
+// ID implements machine.Cluster.
+func (c *Cluster) ID() string { return c.PKI.Bundle.Cluster.ID }
+
+// Note implements machine.Cluster.
+func (c *Cluster) Note(node, event, detail string) {
+	c.Timeline.add(Note{Time: time.Now().UTC(), Node: node, Event: event, Detail: detail})
+}
+
+// Peers implements machine.Cluster: every configured node, also while it is down.
+func (c *Cluster) Peers() []machine.Peer {
+	var out []machine.Peer
+
+	for _, m := range c.members {
+		if m.Maintenance() || c.forgotten(m.Name) {
+			continue
+		}
+
+		out = append(out, machine.Peer{
+			Name: m.Name, Address: m.Address, Type: m.Type(), Version: m.Version(), NodeID: m.Identity(),
+			ControlPlane: m.IsControlPlane(), Node: m.Node,
+		})
+	}
+
+	return out
+}
+
+func (c *Cluster) forgotten(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	return c.left[name]
+}
+
+// Changed implements machine.Cluster.
+func (c *Cluster) Changed(*machine.Node) {
+	var watching []*Member
+
+	for _, m := range c.members {
+		if m.Watched() {
+			watching = append(watching, m)
+		}
+	}
+
+	if len(watching) == 0 {
+		return
+	}
+
+	peers := c.Peers()
+	for _, m := range watching {
+		m.PeersChanged(peers)
+	}
+}

@@ -1,0 +1,119 @@
+package cluster
+
+import (
+	"fmt"
+
+	"github.com/siderolabs/talos/pkg/machinery/config"
+	"github.com/siderolabs/talos/pkg/machinery/config/configpatcher"
+	"github.com/siderolabs/talos/pkg/machinery/config/generate"
+	machinetype "github.com/siderolabs/talos/pkg/machinery/config/machine"
+
+	"github.com/talosmate/talosmate/lab/internal/machine"
+)
+
+// kubernetesVersion is inside the ranges of Talos 1.12, 1.13 and 1.14.
+const kubernetesVersion = "v1.35.4"
+
+// configs generates machine configurations with machinery's own generator.
+type configs struct {
+	cluster *Cluster
+	base    map[string]config.Provider
+}
+
+func newConfigs(c *Cluster) (*configs, error) {
+	return &configs{cluster: c, base: map[string]config.Provider{}}, nil
+}
+
+// of makes the configuration of one node.
+func (g *configs) of(name, kind, version string) (config.Provider, error) {
+	base, err := g.generated(kind, version)
+	if err != nil {
+		return nil, err
+	}
+
+	if len(g.cluster.members) >= manyNodes {
+		// a configuration of its own for each of hundreds of nodes takes longer than their boot
+		return base, nil
+	}
+
+	patch, err := configpatcher.LoadPatch(fmt.Appendf(nil, "apiVersion: v1alpha1\nkind: HostnameConfig\nauto: off\nhostname: %s\n", name))
+	if err != nil {
+		return nil, err
+	}
+
+	out, err := configpatcher.Apply(configpatcher.WithConfig(base), []configpatcher.Patch{patch})
+	if err != nil {
+		return nil, err
+	}
+
+	return out.Config()
+}
+
+// manyNodes is from where on workers share one configuration.
+const manyNodes = 50
+
+func (g *configs) generated(kind, version string) (config.Provider, error) {
+	key := kind + "/" + version
+	if cfg, ok := g.base[key]; ok {
+		return cfg, nil
+	}
+
+	contract, err := config.ParseContractFromVersion(version)
+	if err != nil {
+		return nil, err
+	}
+
+	if !contract.Greater(config.TalosVersion1_12) {
+		contract = config.TalosVersion1_12
+	}
+
+	// what machinery does not know yet is generated as the newest it knows
+	if contract.Greater(config.TalosVersion1_13) {
+		contract = config.TalosVersion1_13
+	}
+
+	image := "ghcr.io/siderolabs/installer:" + version
+	if s := g.cluster.Options.Schematic; s != "" {
+		image = "factory.talos.dev/metal-installer/" + s + ":" + version
+	}
+
+	input, err := generate.NewInput(g.cluster.Options.Name, "https://"+g.cluster.subnet.host(2).String()+":6443", kubernetesVersion[1:],
+		generate.WithSecretsBundle(g.cluster.PKI.Bundle),
+		generate.WithVersionContract(contract),
+		generate.WithInstallDisk("/dev/sda"),
+		generate.WithInstallImage(image),
+	)
+	if err != nil {
+		return nil, err
+	}
+
+	typ := machinetype.TypeWorker
+	if kind == machine.ControlPlane {
+		typ = machinetype.TypeControlPlane
+	}
+
+	cfg, err := input.Config(typ)
+	if err != nil {
+		return nil, err
+	}
+
+	if g.cluster.Options.Kubernetes == "none" {
+		patch, err := configpatcher.LoadPatch([]byte("machine:\n  kubelet:\n    skipNodeRegistration: true\n"))
+		if err != nil {
+			return nil, err
+		}
+
+		out, err := configpatcher.Apply(configpatcher.WithConfig(cfg), []configpatcher.Patch{patch})
+		if err != nil {
+			return nil, err
+		}
+
+		if cfg, err = out.Config(); err != nil {
+			return nil, err
+		}
+	}
+
+	g.base[key] = cfg
+
+	return cfg, nil
+}

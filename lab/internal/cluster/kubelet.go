@@ -1,0 +1,57 @@
+package cluster
+
+import (
+	"context"
+
+	"github.com/talosmate/talosmate/lab/internal/machine"
+)
+
+// kubeletProxy is every node's Kubernetes side; it does nothing where the lab
+// runs no Kubernetes, and is filled in once the control plane is there.
+type kubeletProxy struct {
+	cluster *Cluster
+}
+
+func (k kubeletProxy) Start(n *machine.Node) {
+	if k.cluster.kubelet != nil {
+		k.cluster.kubelet.Start(n)
+	}
+}
+
+func (k kubeletProxy) Stop(n *machine.Node) {
+	if k.cluster.kubelet != nil {
+		k.cluster.kubelet.Stop(n)
+	}
+}
+
+func (k kubeletProxy) Cordon(ctx context.Context, n *machine.Node) (bool, error) {
+	if k.cluster.kubelet == nil {
+		return false, nil
+	}
+
+	return k.cluster.kubelet.Cordon(ctx, n)
+}
+
+func (k kubeletProxy) Uncordon(ctx context.Context, n *machine.Node) error {
+	if k.cluster.kubelet == nil {
+		return nil
+	}
+
+	return k.cluster.kubelet.Uncordon(ctx, n)
+}
+
+func (k kubeletProxy) Drain(ctx context.Context, n *machine.Node) error {
+	if k.cluster.kubelet == nil {
+		return nil
+	}
+
+	return k.cluster.kubelet.Drain(ctx, n)
+}
+
+func (k kubeletProxy) Status(ctx context.Context, n *machine.Node) (machine.NodeStatus, bool) {
+	if k.cluster.kubelet == nil {
+		return machine.NodeStatus{}, false
+	}
+
+	return k.cluster.kubelet.Status(ctx, n)
+}

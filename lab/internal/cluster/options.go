@@ -1,0 +1,118 @@
+// Package cluster puts simulated nodes together into one Talos cluster.
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/talosmate/talosmate/lab/internal/images"
+)
+
+// Options says what cluster to make.
+type Options struct {
+	Name           string
+	ControlPlanes  int
+	Workers        int
+	Maintenance    int // nodes without configuration
+	TalosVersion   string
+	Mixed          map[string]string // node name to version
+	Kubernetes     string            // none or real
+	Seed           int64
+	Dir            string
+	Subnet         string // 127.x.y.0/24; empty picks a free one
+	Install        time.Duration
+	Shutdown       time.Duration
+	Boot           time.Duration
+	GCAge          time.Duration
+	Etcd           bool
+	EtcdQuotaBytes int64
+	Unbootstrapped bool
+	Schematic      string
+	Preset         string
+	KubeBin        string // directory with the Kubernetes bed's binaries
+}
+
+// Defaults is three control planes and two workers.
+func Defaults() Options {
+	return Options{
+		Name: "lab", ControlPlanes: 3, Workers: 2, TalosVersion: "v1.13.8", Kubernetes: "none", Seed: 1,
+		Install: time.Second, Shutdown: 500 * time.Millisecond, Boot: 2 * time.Second, GCAge: time.Hour, Etcd: true,
+	}
+}
+
+// Validate finds what cannot be made, and applies the preset.
+func (o *Options) Validate() error {
+	if err := o.applyPreset(); err != nil {
+		return err
+	}
+
+	if o.ControlPlanes < 1 && o.Maintenance < 1 {
+		return errors.New("a cluster needs a control plane")
+	}
+
+	if o.ControlPlanes+o.Workers+o.Maintenance > 2000 {
+		return errors.New("at most 2000 nodes")
+	}
+
+	if o.Kubernetes != "none" && o.Kubernetes != "real" {
+		return fmt.Errorf("kubernetes must be none or real, not %q", o.Kubernetes)
+	}
+
+	if !strings.HasPrefix(o.TalosVersion, "v1.") {
+		return fmt.Errorf("talos version must look like v1.13.8, not %q", o.TalosVersion)
+	}
+
+	for node, version := range o.Mixed {
+		if !strings.HasPrefix(version, "v1.") {
+			return fmt.Errorf("version of %s must look like v1.13.8, not %q", node, version)
+		}
+	}
+
+	return nil
+}
+
+func (o *Options) applyPreset() error {
+	switch o.Preset {
+	case "":
+	case "single":
+		o.ControlPlanes, o.Workers = 1, 0
+	case "legacy":
+		o.TalosVersion = "v1.12.9"
+	case "mixed":
+		o.Mixed = map[string]string{"worker-1": "v1.12.9", "worker-2": "v1.14.0"}
+	case "factory":
+		o.Schematic = "c9078f9419961640c712a8bf2bb9174933dfcf1da383fd8ea2b7dc21493f8bac"
+	case "load":
+		o.ControlPlanes, o.Workers, o.Etcd = 3, 497, false
+	default:
+		return fmt.Errorf("unknown preset %q: want single, legacy, mixed, factory or load", o.Preset)
+	}
+
+	if o.Schematic == "empty" {
+		o.Schematic = images.EmptySchematic
+	}
+
+	return nil
+}
+
+// ParseMixed reads NODE=VERSION,NODE=VERSION.
+func ParseMixed(text string) (map[string]string, error) {
+	out := map[string]string{}
+
+	for part := range strings.SplitSeq(text, ",") {
+		if part == "" {
+			continue
+		}
+
+		node, version, ok := strings.Cut(part, "=")
+		if !ok {
+			return nil, fmt.Errorf("want NODE=VERSION, not %q", part)
+		}
+
+		out[node] = version
+	}
+
+	return out, nil
+}

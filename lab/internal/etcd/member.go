@@ -1,0 +1,293 @@
+// Package etcd runs the real etcd members of the simulated control planes
+// inside this process.
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// ErrStopped is returned for calls to a member that does not run.
+var ErrStopped = errors.New("etcd member is stopped")
+
+// Config is what one member needs to know before it first starts.
+type Config struct {
+	Name       string
+	Host       string
+	ClientPort int
+	PeerPort   int
+	Dir        string // holds the data directory and the certificates
+	CA         []byte
+	Cert       []byte
+	Key        []byte
+	QuotaBytes int64
+	// Log receives the member's own log lines.
+	Log io.Writer
+}
+
+// Member is one etcd member; it survives stops and starts of its server.
+type Member struct {
+	cfg Config
+	tls *tls.Config
+
+	mu     sync.Mutex
+	server *embed.Etcd
+}
+
+// NewMember prepares a member; nothing runs yet.
+func NewMember(cfg Config) (*Member, error) {
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+
+	for name, content := range map[string][]byte{"ca.crt": cfg.CA, "member.crt": cfg.Cert, "member.key": cfg.Key} {
+		if err := os.WriteFile(filepath.Join(cfg.Dir, name), content, 0o600); err != nil {
+			return nil, err
+		}
+	}
+
+	pair, err := tls.X509KeyPair(cfg.Cert, cfg.Key)
+	if err != nil {
+		return nil, err
+	}
+
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(cfg.CA)
+
+	return &Member{cfg: cfg, tls: &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool, MinVersion: tls.VersionTLS12}}, nil
+}
+
+// Name is the member's name, which is its node's hostname.
+func (m *Member) Name() string { return m.cfg.Name }
+
+// PeerURL is where other members reach it.
+func (m *Member) PeerURL() string { return "https://" + join(m.cfg.Host, m.cfg.PeerPort) }
+
+// ClientURL is where clients reach it.
+func (m *Member) ClientURL() string { return "https://" + join(m.cfg.Host, m.cfg.ClientPort) }
+
+// DataDir is what Talos mounts at /var/lib/etcd.
+func (m *Member) DataDir() string { return filepath.Join(m.cfg.Dir, "data") }
+
+// Empty says whether there is no data yet.
+func (m *Member) Empty() bool {
+	entries, _ := os.ReadDir(m.DataDir()) //nolint:errcheck // a missing directory is empty
+
+	return len(entries) == 0
+}
+
+// Wipe removes the data of a stopped member.
+func (m *Member) Wipe() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	if m.server != nil {
+		return errors.New("etcd member still runs")
+	}
+
+	return os.RemoveAll(m.DataDir())
+}
+
+// Running says whether the server runs.
+func (m *Member) Running() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	return m.server != nil
+}
+
+// Start runs the member. initial names all members with their peer URLs and
+// matters only while there is no data; existing says that it joins a cluster.
+func (m *Member) Start(initial []string, existing bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	if m.server != nil {
+		return nil
+	}
+
+	cfg, err := m.embedConfig(initial, existing)
+	if err != nil {
+		return err
+	}
+
+	server, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return fmt.Errorf("start etcd member %s: %w", m.cfg.Name, err)
+	}
+
+	m.server = server
+
+	return nil
+}
+
+func (m *Member) embedConfig(initial []string, existing bool) (*embed.Config, error) {
+	peer, err := url.Parse(m.PeerURL())
+	if err != nil {
+		return nil, err
+	}
+
+	client, err := url.Parse(m.ClientURL())
+	if err != nil {
+		return nil, err
+	}
+
+	secure := transport.TLSInfo{
+		CertFile:       filepath.Join(m.cfg.Dir, "member.crt"),
+		KeyFile:        filepath.Join(m.cfg.Dir, "member.key"),
+		TrustedCAFile:  filepath.Join(m.cfg.Dir, "ca.crt"),
+		ClientCertAuth: true,
+	}
+
+	cfg := embed.NewConfig()
+	cfg.Name = m.cfg.Name
+	cfg.Dir = m.DataDir()
+	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{*peer}, []url.URL{*peer}
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{*client}, []url.URL{*client}
+	cfg.ClientTLSInfo, cfg.PeerTLSInfo = secure, secure
+	cfg.UnsafeNoFsync = true // the lab never has to survive a power cut of the machine it runs on
+	cfg.QuotaBackendBytes = m.cfg.QuotaBytes
+	cfg.InitialCluster = strings.Join(initial, ",")
+	cfg.InitialClusterToken = "talosmate-lab"
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(m.logger())
+
+	if len(initial) == 0 {
+		cfg.InitialCluster = m.Initial()
+	}
+
+	if existing {
+		cfg.ClusterState = embed.ClusterStateFlagExisting
+	}
+
+	return cfg, nil
+}
+
+func (m *Member) logger() *zap.Logger {
+	if m.cfg.Log == nil {
+		return zap.NewNop()
+	}
+
+	encoder := zap.NewProductionEncoderConfig()
+	encoder.TimeKey = "ts"
+	encoder.EncodeTime = zapcore.ISO8601TimeEncoder
+
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.AddSync(m.cfg.Log), zap.InfoLevel))
+}
+
+// Initial is how the member names itself in an initial cluster.
+func (m *Member) Initial() string { return m.cfg.Name + "=" + m.PeerURL() }
+
+// Ready waits until the member serves, which needs a quorum.
+func (m *Member) Ready(ctx context.Context) error {
+	m.mu.Lock()
+	server := m.server
+	m.mu.Unlock()
+
+	if server == nil {
+		return ErrStopped
+	}
+
+	select {
+	case <-server.Server.ReadyNotify():
+		return nil
+	case <-server.Server.StopNotify():
+		return ErrStopped
+	case <-ctx.Done():
+		return fmt.Errorf("etcd member %s is not ready: %w", m.cfg.Name, ctx.Err())
+	}
+}
+
+// Stopped is closed when the running server ends by itself, as it does when the
+// member was removed; nil when it does not run.
+func (m *Member) Stopped() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	if m.server == nil {
+		return nil
+	}
+
+	return m.server.Server.StopNotify()
+}
+
+// Stop ends the server; the data stays. A leader hands over first, as etcd does on SIGTERM.
+func (m *Member) Stop() {
+	m.mu.Lock()
+	server := m.server
+	m.server = nil
+	m.mu.Unlock()
+
+	if server != nil {
+		server.Close()
+	}
+}
+
+// Kill ends the server without handing over leadership, as a power cut does.
+func (m *Member) Kill() {
+	m.mu.Lock()
+	server := m.server
+	m.server = nil
+	m.mu.Unlock()
+
+	if server != nil {
+		server.Server.HardStop()
+		server.Close()
+	}
+}
+
+// Leader gives the leader this member believes in (0 for none), and the member's own ID.
+func (m *Member) Leader() (leader, self uint64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	if m.server == nil {
+		return 0, 0, ErrStopped
+	}
+
+	return uint64(m.server.Server.Leader()), uint64(m.server.Server.MemberID()), nil
+}
+
+// Client connects to this member over TLS, as machined does to its own etcd.
+func (m *Member) Client(ctx context.Context) (*clientv3.Client, error) {
+	return m.clientTo(ctx, []string{m.ClientURL()})
+}
+
+// ClientTo connects to any of several members with this member's certificate.
+func (m *Member) ClientTo(ctx context.Context, members []*Member) (*clientv3.Client, error) {
+	endpoints := make([]string, 0, len(members))
+	for _, other := range members {
+		endpoints = append(endpoints, other.ClientURL())
+	}
+
+	return m.clientTo(ctx, endpoints)
+}
+
+func (m *Member) clientTo(ctx context.Context, endpoints []string) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{
+		Context:     ctx,
+		Endpoints:   endpoints,
+		DialTimeout: 5 * time.Second,
+		TLS:         m.tls,
+		Logger:      zap.NewNop(),
+	})
+}
+
+func join(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

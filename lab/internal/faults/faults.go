@@ -1,0 +1,293 @@
+// Package faults keeps the named faults that are armed on one simulated node.
+package faults
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+// The names a fault may have, as the control endpoint takes them.
+const (
+	Latency                 = "latency"                   // DUR: every RPC this node executes waits so long
+	Loss                    = "loss"                      // P: each RPC breaks its connection with this probability
+	InstallExitCode         = "install-exit-code"         // N: the next install ends with this exit code
+	BootOldSlot             = "boot-old-slot"             // the next upgraded boot falls back to the old slot
+	NeverReturn             = "never-return"              // the next reboot never comes back
+	ReturnWithoutKubernetes = "return-without-kubernetes" // after the next boot the kubelet stays down
+	LoseExtensions          = "lose-extensions"           // the next install drops the node's extensions
+	DropAnswer              = "drop-answer"               // METHOD: execute the next such RPC, then kill the connection
+	CutStream               = "cut-stream"                // METHOD:BYTES: kill the next such stream after so many bytes
+	FailRPC                 = "fail-rpc"                  // METHOD:CODE:MESSAGE[:COUNT]
+	PullError               = "pull-error"                // TEXT: every pull fails with it
+	PullSlow                = "pull-slow"                 // DUR: every pull takes so long
+	DiskFull                = "disk-full"                 // nothing can be written
+	RegistryStatus          = "registry-status"           // N: the registry answers with this HTTP status
+	EventStreamDead         = "event-stream-dead"         // [end|hang]: event streams end, or stay open without events
+	ClockSkew               = "clock-skew"                // DUR: the node's clock is off by so much
+	SlowBoot                = "slow-boot"                 // DUR: every boot takes so much longer
+)
+
+// ErrUnknown is returned for a fault name that does not exist.
+var ErrUnknown = errors.New("unknown fault")
+
+// Fault is one armed fault.
+type Fault struct {
+	Name  string `json:"name"`
+	Value string `json:"value,omitempty"`
+	// Method is the RPC a fault is limited to, short (Reboot) or full (machine.MachineService/Reboot).
+	Method string `json:"method,omitempty"`
+	// Count is how often it still strikes; 0 means until cleared.
+	Count int       `json:"count,omitempty"`
+	Armed time.Time `json:"armed"`
+
+	Code    codes.Code    `json:"-"`
+	Message string        `json:"-"`
+	N       int64         `json:"-"`
+	P       float64       `json:"-"`
+	Dur     time.Duration `json:"-"`
+}
+
+// Set is the faults of one node.
+type Set struct {
+	mu    sync.Mutex
+	armed []*Fault
+	log   func(event, detail string)
+}
+
+// NewSet makes an empty set that reports arming and striking to log.
+func NewSet(log func(event, detail string)) *Set {
+	if log == nil {
+		log = func(string, string) {}
+	}
+
+	return &Set{log: log}
+}
+
+// Parse reads NAME or NAME=VALUE.
+func Parse(spec string) (*Fault, error) {
+	name, value, _ := strings.Cut(spec, "=")
+	f := &Fault{Name: name, Value: value, Armed: time.Now()}
+
+	var err error
+
+	switch name {
+	case Latency, PullSlow, ClockSkew, SlowBoot:
+		f.Dur, err = time.ParseDuration(value)
+	case Loss:
+		f.P, err = strconv.ParseFloat(value, 64)
+		if err == nil && (f.P < 0 || f.P > 1) {
+			err = errors.New("probability must lie between 0 and 1")
+		}
+	case InstallExitCode:
+		f.Count = 1
+		f.N, err = strconv.ParseInt(value, 10, 32)
+	case RegistryStatus:
+		f.N, err = strconv.ParseInt(value, 10, 32)
+	case BootOldSlot, NeverReturn, ReturnWithoutKubernetes, LoseExtensions:
+		f.Count = 1
+	case DiskFull:
+	case PullError:
+		if value == "" {
+			err = errors.New("needs the error text")
+		}
+	case EventStreamDead:
+		if value == "" {
+			f.Value = "end"
+		} else if value != "end" && value != "hang" {
+			err = errors.New("must be end or hang")
+		}
+	case DropAnswer:
+		f.Count = 1
+		f.Method, err = method(value)
+	case CutStream:
+		f.Count = 1
+
+		m, n, ok := cutLast(value)
+		if !ok {
+			return nil, fmt.Errorf("fault %s: want METHOD:BYTES", name)
+		}
+
+		if f.Method, err = method(m); err == nil {
+			f.N, err = strconv.ParseInt(n, 10, 64)
+		}
+	case FailRPC:
+		err = parseFailRPC(f, value)
+	default:
+		return nil, fmt.Errorf("%w %q", ErrUnknown, name)
+	}
+
+	if err != nil {
+		return nil, fmt.Errorf("fault %s: %w", name, err)
+	}
+
+	return f, nil
+}
+
+func parseFailRPC(f *Fault, value string) error {
+	parts := strings.SplitN(value, ":", 3)
+	if len(parts) < 2 {
+		return errors.New("want METHOD:CODE:MESSAGE[:COUNT]")
+	}
+
+	f.Method = parts[0]
+
+	code, ok := parseCode(parts[1])
+	if !ok {
+		return fmt.Errorf("unknown gRPC code %q", parts[1])
+	}
+
+	f.Code = code
+
+	if len(parts) == 3 {
+		f.Message = parts[2]
+
+		if head, last, ok := cutLast(f.Message); ok {
+			if n, err := strconv.Atoi(last); err == nil {
+				f.Message, f.Count = head, n
+			}
+		}
+	}
+
+	return nil
+}
+
+func parseCode(name string) (codes.Code, bool) {
+	for c := codes.Canceled; c <= codes.Unauthenticated; c++ {
+		if strings.EqualFold(c.String(), name) || strings.EqualFold(strings.ReplaceAll(name, "_", ""), c.String()) {
+			return c, true
+		}
+	}
+
+	return 0, false
+}
+
+func cutLast(s string) (before, after string, found bool) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return s, "", false
+	}
+
+	return s[:i], s[i+1:], true
+}
+
+func method(s string) (string, error) {
+	if s == "" {
+		return "", errors.New("needs a METHOD")
+	}
+
+	return s, nil
+}
+
+// Arm adds a fault; one of the same name and method is replaced.
+func (s *Set) Arm(f *Fault) {
+	s.mu.Lock()
+	s.armed = slices.DeleteFunc(s.armed, func(o *Fault) bool { return o.Name == f.Name && o.Method == f.Method })
+	s.armed = append(s.armed, f)
+	s.mu.Unlock()
+
+	s.log("fault-armed", f.Name+"="+f.Value)
+}
+
+// Clear removes the faults of a name, or all for an empty name, and says how many.
+func (s *Set) Clear(name string) int {
+	s.mu.Lock()
+	before := len(s.armed)
+	s.armed = slices.DeleteFunc(s.armed, func(o *Fault) bool { return name == "" || o.Name == name })
+	n := before - len(s.armed)
+	s.mu.Unlock()
+
+	if n > 0 {
+		s.log("fault-cleared", name)
+	}
+
+	return n
+}
+
+// List gives copies of the armed faults.
+func (s *Set) List() []Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	out := make([]Fault, 0, len(s.armed))
+	for _, f := range s.armed {
+		out = append(out, *f)
+	}
+
+	return out
+}
+
+// Get gives a fault that stays armed.
+func (s *Set) Get(name string) (Fault, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	for _, f := range s.armed {
+		if f.Name == name {
+			return *f, true
+		}
+	}
+
+	return Fault{}, false
+}
+
+// Take gives a fault and uses up one of its strikes.
+func (s *Set) Take(name string) (Fault, bool) {
+	return s.take(func(f *Fault) bool { return f.Name == name })
+}
+
+// TakeFor gives the fault of a name that is meant for the full method name.
+func (s *Set) TakeFor(name, fullMethod string) (Fault, bool) {
+	return s.take(func(f *Fault) bool { return f.Name == name && Matches(f.Method, fullMethod) })
+}
+
+func (s *Set) take(match func(*Fault) bool) (Fault, bool) {
+	s.mu.Lock()
+
+	i := slices.IndexFunc(s.armed, match)
+	if i < 0 {
+		s.mu.Unlock()
+
+		return Fault{}, false
+	}
+
+	f := *s.armed[i]
+
+	if f.Count > 0 {
+		s.armed[i].Count--
+		if s.armed[i].Count == 0 {
+			s.armed = slices.Delete(s.armed, i, i+1)
+		}
+	}
+
+	s.mu.Unlock()
+	s.log("fault-struck", f.Name+"="+f.Value)
+
+	return f, true
+}
+
+// Matches says whether a method as the user names it means a full gRPC method name.
+func Matches(name, fullMethod string) bool {
+	full := strings.TrimPrefix(fullMethod, "/")
+	name = strings.TrimPrefix(name, "/")
+
+	if strings.EqualFold(name, full) || name == "*" {
+		return true
+	}
+
+	service, short, _ := strings.Cut(full, "/")
+	if strings.EqualFold(name, short) {
+		return true
+	}
+
+	// ImageService/Pull and ImageService.Pull without the package
+	_, bare, _ := strings.Cut(service, ".")
+
+	return strings.EqualFold(strings.ReplaceAll(name, "/", "."), bare+"."+short)
+}

@@ -1,0 +1,362 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
+
+	"github.com/talosmate/talosmate/lab/internal/faults"
+	"github.com/talosmate/talosmate/lab/internal/images"
+)
+
+// ErrInstalling is returned while another installer runs.
+var ErrInstalling = errors.New("another installation/upgrade is already in progress")
+
+// ErrNoInstaller is returned for an image without an installer in it.
+var ErrNoInstaller = errors.New(`exec: "/bin/installer": stat /bin/installer: no such file or directory`)
+
+func slotName(i int) string { return string(rune('A' + i)) }
+
+// Install runs an installer: it writes the slot that is not the default and
+// makes it the default, which is what makes a second install before the reboot
+// overwrite the running system. Output lines go to say.
+func (n *Node) Install(ctx context.Context, image string, m images.Manifest, lifecycle bool, say func(string)) (exitCode int, err error) {
+	if !n.installLock.TryLock() {
+		return 0, ErrInstalling
+	}
+	defer n.installLock.Unlock()
+
+	if m.Installer == nil {
+		return 0, ErrNoInstaller
+	}
+
+	n.mu.Lock()
+	target := 1 - n.defaultSlot
+	overruns := target == n.runningSlot && !n.slots[n.runningSlot].Empty()
+	n.mu.Unlock()
+
+	n.note("install-start", image)
+	say(installerOutput(m, slotName(target)))
+
+	timer := time.NewTimer(n.Times.Install)
+	defer timer.Stop()
+
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		// the client went away: machined kills the installer with its container
+		n.note("install-broken-off", image)
+
+		return 0, ctx.Err()
+	}
+
+	record := InstallRecord{Time: time.Now(), Image: image, Version: m.Installer.Version, Slot: slotName(target), OverRuns: overruns, Lifecycle: lifecycle}
+
+	if f, failing := n.Faults.Take(faults.InstallExitCode); failing && f.N != 0 {
+		record.ExitCode = int(f.N)
+		say("error: failed to install: exit status " + fmt.Sprint(f.N) + "\n")
+		n.recordInstall(record)
+
+		return record.ExitCode, nil
+	}
+
+	if _, full := n.Faults.Get(faults.DiskFull); full {
+		record.ExitCode = 1
+		say("error: failed to install: write /mnt/vmlinuz: no space left on device\n")
+		n.recordInstall(record)
+
+		return 1, nil
+	}
+
+	slot := Slot{
+		Version: m.Installer.Version, Image: image, Schematic: m.Installer.Schematic,
+		Platform: m.Installer.Platform, SecureBoot: m.Installer.SecureBoot,
+	}
+
+	if _, lost := n.Faults.Take(faults.LoseExtensions); !lost {
+		slot.Extensions = n.extensionsOf(slot.Schematic)
+	}
+
+	n.mu.Lock()
+	n.slots[target] = slot
+	n.defaultSlot = target
+	n.fresh = true
+	n.mu.Unlock()
+
+	say("2026/11/22 18:00:02 installation of " + m.Installer.Version + " complete\n")
+	n.recordInstall(record)
+
+	return 0, nil
+}
+
+func (n *Node) recordInstall(r InstallRecord) {
+	n.mu.Lock()
+	n.history.Installs = append(n.history.Installs, r)
+	n.mu.Unlock()
+
+	n.note("install", fmt.Sprintf("%s slot=%s exit=%d", r.Image, r.Slot, r.ExitCode))
+}
+
+func installerOutput(m images.Manifest, slot string) string {
+	var b strings.Builder
+
+	fmt.Fprintf(&b, "2026/11/22 18:00:00 running Talos installer %s\n", m.Installer.Version)
+	fmt.Fprintf(&b, "2026/11/22 18:00:00 performing pre-flight checks\n")
+	fmt.Fprintf(&b, "2026/11/22 18:00:00 host Talos version is compatible\n")
+	fmt.Fprintf(&b, "2026/11/22 18:00:00 host Kubernetes version is compatible\n")
+	fmt.Fprintf(&b, "2026/11/22 18:00:01 copying /usr/install/amd64/vmlinuz to /boot/%s/vmlinuz\n", slot)
+	fmt.Fprintf(&b, "2026/11/22 18:00:01 copying /usr/install/amd64/initramfs.xz to /boot/%s/initramfs.xz\n", slot)
+	fmt.Fprintf(&b, "2026/11/22 18:00:01 writing /boot/grub/grub.cfg to disk\n")
+	fmt.Fprintf(&b, "2026/11/22 18:00:01 executing: grub-install --boot-directory=/boot --removable /dev/sda\n")
+	fmt.Fprintf(&b, "2026/11/22 18:00:01 updating META\n")
+
+	return b.String()
+}
+
+// chooseSlot is the boot loader: the default slot, or the other one when the
+// new system does not come up.
+func (n *Node) chooseSlot() {
+	n.mu.Lock()
+	fresh := n.fresh
+	n.fresh = false
+	n.mu.Unlock()
+
+	fallback := false
+	if fresh {
+		_, fallback = n.Faults.Take(faults.BootOldSlot)
+	}
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	if fallback && !n.slots[1-n.defaultSlot].Empty() {
+		n.defaultSlot = 1 - n.defaultSlot
+	}
+
+	n.runningSlot = n.defaultSlot
+}
+
+// LegacyUpgrade is MachineService.Upgrade after its checks: the sequence that
+// installs and reboots in one.
+func (n *Node) LegacyUpgrade(actor, image string, m images.Manifest, stage bool) {
+	name := "upgrade"
+	if stage {
+		name = "stageUpgrade"
+	}
+
+	generation, err := n.begin(name)
+	if err != nil {
+		n.logf("machined", "upgrade failed: %s", err)
+
+		return
+	}
+
+	n.note(name, image)
+
+	go func() {
+		n.publishSequence(actor, name, machineapi.SequenceEvent_START)
+		n.setStage(runtime.MachineStageUpgrading)
+
+		if stage {
+			n.mu.Lock()
+			n.staged = &stagedUpgrade{manifest: m, image: image}
+			n.mu.Unlock()
+
+			n.stopAll(actor)
+
+			if n.pause(generation, n.Times.Shutdown) {
+				n.restart("staged upgrade")
+			}
+
+			return
+		}
+
+		n.cordonAndDrain(actor)
+		n.stopAllButAPI(actor)
+
+		var code int
+
+		n.phase(actor, "upgrade", "upgrade", func() {
+			code, err = n.Install(context.Background(), image, m, false, func(line string) { n.logf("machined", "%s", strings.TrimSpace(line)) })
+		})
+
+		if !n.alive(generation) {
+			return
+		}
+
+		if err != nil || code != 0 {
+			// a failed upgrade sequence reboots into what is there
+			n.logf("machined", "upgrade failed: exit code %d, %v", code, err)
+			n.Events().Publish(actor, &machineapi.SequenceEvent{
+				Sequence: name, Action: machineapi.SequenceEvent_STOP,
+			})
+		}
+
+		if n.pause(generation, n.Times.Shutdown) {
+			n.restart("upgrade")
+		}
+	}()
+}
+
+// stopAllButAPI stops what uses the ephemeral partition and leaves the API up
+// while the installer runs.
+func (n *Node) stopAllButAPI(actor string) {
+	n.phase(actor, "cleanup", "stopAllPods", func() { n.stopService("kubelet") })
+	n.phase(actor, "dbus", "stopDBus", nil)
+	n.phase(actor, "stopServices", "stopServicesForUpgrade", func() {
+		if n.Etcd != nil {
+			n.stopService("etcd")
+			n.Etcd.Stop()
+			n.note("etcd-down", "stopped")
+		}
+
+		n.stopService("cri")
+	})
+}
+
+// installStaged runs a staged upgrade on the way up and reboots again.
+func (n *Node) installStaged(generation int, staged *stagedUpgrade) {
+	go func() {
+		n.setStage(runtime.MachineStageInstalling)
+
+		if _, err := n.Install(context.Background(), staged.image, staged.manifest, false, func(string) {}); err != nil {
+			n.note("error", err.Error())
+		}
+
+		if n.alive(generation) {
+			n.restart("staged upgrade installed")
+		}
+	}()
+}
+
+// Rollback makes the other slot the default and reboots.
+func (n *Node) Rollback() error {
+	n.mu.Lock()
+
+	other := 1 - n.runningSlot
+	if n.slots[other].Empty() {
+		n.mu.Unlock()
+
+		return fmt.Errorf("cannot rollback to %q, label does not exist", slotName(other))
+	}
+
+	n.defaultSlot = other
+	n.fresh = false
+	n.mu.Unlock()
+
+	n.note("rollback", slotName(other))
+	n.Reboot("", RebootDefault)
+
+	return nil
+}
+
+// Pull fetches an image into a store. It answers the digest-pinned name.
+func (n *Node) Pull(ctx context.Context, ns images.Namespace, name string, progress func(layer string, done bool, offset, total int64)) (string, error) {
+	ref, err := images.ParseReference(name)
+	if err != nil {
+		return "", err
+	}
+
+	n.note("pull", name)
+
+	if f, ok := n.Faults.Get(faults.PullSlow); ok {
+		timer := time.NewTimer(f.Dur)
+		defer timer.Stop()
+
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+
+	if f, ok := n.Faults.Get(faults.PullError); ok {
+		return "", fmt.Errorf("1 error(s) occurred:\n\tfailed to pull image %q: %s", name, f.Value)
+	}
+
+	if f, ok := n.Faults.Get(faults.RegistryStatus); ok && f.N != 404 {
+		return "", fmt.Errorf("1 error(s) occurred:\n\tfailed to pull image %q: failed to resolve reference %q: unexpected status from HEAD request to https://%s/v2/%s/manifests/%s: %d %s",
+			name, ref, ref.Registry(), ref.Path(), ref.Tag+ref.Digest, f.N, httpText(int(f.N)))
+	}
+
+	m, err := n.Registry.Resolve(ref)
+	if _, missing := n.Faults.Get(faults.RegistryStatus); err != nil || missing {
+		return "", fmt.Errorf("1 error(s) occurred:\n\tfailed to pull image %q: failed to resolve reference %q: %w",
+			ref, ref, fmt.Errorf("%s: %w", ref, images.ErrNotFound))
+	}
+
+	if _, free := n.Disk(); free < m.Size {
+		return "", fmt.Errorf("1 error(s) occurred:\n\tfailed to pull image %q: failed to copy: write /var/lib/containerd/io.containerd.content.v1.content/ingest: no space left on device", ref)
+	}
+
+	layer := m.Config[7:19]
+
+	if img, present := n.Images.Get(ns, m.Repository+"@"+m.Digest); !present || img.Digest != m.Digest {
+		for i := int64(1); i < 4; i++ {
+			progress(layer, false, m.Size*i/4, m.Size)
+		}
+	}
+
+	progress(layer, true, m.Size, m.Size)
+
+	var labels map[string]string
+	if ns == images.CRI {
+		labels = map[string]string{"io.cri-containerd.image": "managed"}
+	}
+
+	n.Images.Pull(ns, m, time.Now(), labels)
+
+	return m.Repository + "@" + m.Digest, nil
+}
+
+func httpText(status int) string {
+	switch status {
+	case 401:
+		return "Unauthorized"
+	case 403:
+		return "Forbidden"
+	case 429:
+		return "Too Many Requests"
+	case 500:
+		return "Internal Server Error"
+	case 502:
+		return "Bad Gateway"
+	case 503:
+		return "Service Unavailable"
+	default:
+		return "Error"
+	}
+}
+
+// CollectImages runs Talos's image garbage collection once at the given time.
+func (n *Node) CollectImages(now time.Time) []string {
+	n.mu.Lock()
+	keep := []string{n.slots[n.runningSlot].Image}
+	n.mu.Unlock()
+
+	age := n.Times.GCAge
+	if age == 0 {
+		age = time.Hour
+	}
+
+	removed := n.Images.Collect(now, age, func(img images.Image) bool {
+		ref, err := images.ParseReference(img.Name)
+		if err != nil {
+			return false
+		}
+
+		return strings.HasSuffix(ref.Repository, "/kubelet") || strings.HasSuffix(ref.Repository, "/etcd") || slices.Contains(keep, img.Name)
+	})
+
+	for _, name := range removed {
+		n.note("image-gc", name)
+	}
+
+	return removed
+}

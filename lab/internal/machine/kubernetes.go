@@ -1,0 +1,55 @@
+package machine
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+
+	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
+)
+
+// Peers lists the nodes discovery knows, by address.
+func (n *Node) Peers() []Peer {
+	peers := n.cluster.Peers()
+	slices.SortFunc(peers, func(a, b Peer) int { return a.Address.Compare(b.Address) })
+
+	return peers
+}
+
+// Stage is the machine's stage.
+func (n *Node) Stage() runtime.MachineStage {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.stage
+}
+
+// KubernetesReachable asks the API server this control plane would talk to.
+func (n *Node) KubernetesReachable(ctx context.Context) error {
+	if !n.Registered() {
+		var d net.Dialer
+
+		conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(n.Address.String(), "6443"))
+		if err != nil {
+			return fmt.Errorf("Get \"https://%s:6443/api/v1/nodes\": %w", n.Address, err)
+		}
+
+		return conn.Close()
+	}
+
+	if _, ok := n.kubelet.Status(ctx, n); !ok {
+		return fmt.Errorf("node %q not found", n.Name)
+	}
+
+	return nil
+}
+
+// KubernetesNode reads the node as Kubernetes has it.
+func (n *Node) KubernetesNode(ctx context.Context) (NodeStatus, bool) {
+	if n.kubelet == nil {
+		return NodeStatus{}, false
+	}
+
+	return n.kubelet.Status(ctx, n)
+}

@@ -1,0 +1,544 @@
+// Package machine is the state machine of one simulated Talos node: slots,
+// boots, services, images, disks, configuration and everything else that an
+// answer of the API depends on. It knows nothing of gRPC.
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/config"
+	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
+
+	"github.com/talosmate/talosmate/lab/internal/cosi"
+	"github.com/talosmate/talosmate/lab/internal/etcd"
+	"github.com/talosmate/talosmate/lab/internal/faults"
+	"github.com/talosmate/talosmate/lab/internal/images"
+	"github.com/talosmate/talosmate/lab/internal/recording"
+)
+
+// The kinds of node.
+const (
+	ControlPlane = "controlplane"
+	Worker       = "worker"
+)
+
+// ErrLocked is returned when another sequence runs already.
+var ErrLocked = errors.New("another sequence is in progress")
+
+// Extension is one system extension of an installed Talos.
+type Extension struct {
+	Name        string `json:"name"`
+	Version     string `json:"version"`
+	Author      string `json:"author,omitempty"`
+	Description string `json:"description,omitempty"`
+}
+
+// Slot is one of the two places Talos is installed in.
+type Slot struct {
+	Version    string      `json:"version"`
+	Image      string      `json:"image"`
+	Schematic  string      `json:"schematic,omitempty"`
+	Platform   string      `json:"platform"`
+	SecureBoot bool        `json:"secure_boot"`
+	Extensions []Extension `json:"extensions"`
+}
+
+// Empty says whether nothing was installed in the slot.
+func (s Slot) Empty() bool { return s.Version == "" }
+
+// Times are how long the node takes.
+type Times struct {
+	Install  time.Duration
+	Shutdown time.Duration
+	Boot     time.Duration
+	// GCAge is how long an unreferenced image in the system store survives.
+	GCAge time.Duration
+}
+
+// Peer is another node as discovery shows it.
+type Peer struct {
+	Name         string
+	Address      netip.Addr
+	Type         string
+	Version      string
+	NodeID       string
+	ControlPlane bool
+	// Node is the simulated node itself.
+	Node *Node
+}
+
+// Cluster is what a node knows of the others.
+type Cluster interface {
+	// Name is the cluster's name.
+	Name() string
+	// ID is the cluster's discovery ID.
+	ID() string
+	// Peers lists the nodes that discovery knows.
+	Peers() []Peer
+	// Changed tells the other nodes that a peer changed.
+	Changed(node *Node)
+	// Note adds a line to the lab's timeline.
+	Note(node, event, detail string)
+}
+
+// API is the node's network side: the apid that listens on its address.
+type API interface {
+	Up(maintenance bool) error
+	Down()
+}
+
+// Kubelet is the node's Kubernetes side; nil where the lab runs no Kubernetes.
+type Kubelet interface {
+	// Start makes the Kubernetes node report again, with the boot ID and versions of this boot.
+	Start(node *Node)
+	// Stop ends its heartbeats.
+	Stop(node *Node)
+	// Cordon and Uncordon act for machined; false when the node was cordoned already.
+	Cordon(ctx context.Context, node *Node) (bool, error)
+	Uncordon(ctx context.Context, node *Node) error
+	// Drain evicts the pods.
+	Drain(ctx context.Context, node *Node) error
+	// Status reads the node as Kubernetes has it.
+	Status(ctx context.Context, node *Node) (NodeStatus, bool)
+}
+
+// NodeStatus is the Kubernetes node as Talos mirrors it in a resource.
+type NodeStatus struct {
+	Ready         bool
+	Unschedulable bool
+	Labels        map[string]string
+	Annotations   map[string]string
+}
+
+// Config makes a node.
+type Config struct {
+	Name       string
+	Address    netip.Addr
+	Number     int // 1 for the first node
+	Type       string
+	Version    string
+	Schematic  string
+	Times      Times
+	Seed       int64
+	Recording  *recording.Set
+	Registry   *images.Registry
+	Etcd       *etcd.Member
+	Cluster    Cluster
+	Kubelet    Kubelet
+	Config     config.Provider // nil for a node in maintenance mode
+	Kubernetes string          // version of the kubelet
+	// RegisterWithKubernetes is false for a kubelet that joins nothing.
+	RegisterWithKubernetes bool
+}
+
+// Node is one simulated node.
+type Node struct {
+	Name      string
+	Address   netip.Addr
+	Number    int
+	Recording *recording.Set
+	Registry  *images.Registry
+	Etcd      *etcd.Member
+	Faults    *faults.Set
+	Images    *images.Store
+	Times     Times
+	Kube      string
+
+	cluster Cluster
+	kubelet Kubelet
+	api     API
+
+	installLock sync.Mutex
+
+	mu         sync.Mutex
+	random     *rand.Rand
+	nodeType   string
+	powered    bool
+	up         bool
+	generation int // counts boots, so that timers of an earlier boot know they are late
+	sequence   string
+	stage      runtime.MachineStage
+	unmet      []runtime.UnmetCondition
+	bootID     string
+	bootTime   time.Time
+	history    History
+
+	slots       [2]Slot
+	defaultSlot int
+	runningSlot int
+	fresh       bool // the default slot was installed and never booted
+	staged      *stagedUpgrade
+	schematics  map[string][]Extension
+
+	config    config.Provider // what runs
+	persisted config.Provider // what the next boot takes
+	try       *time.Timer
+
+	services   map[string]*Service
+	failing    map[string]string
+	stopped    map[string]bool
+	events     *Events
+	logs       map[string]*Log
+	containers []Container
+	files      *FileTree
+	meta       map[uint8]string
+
+	diskSize     int64
+	diskBase     int64
+	identity     string
+	k8sReady     bool
+	kubernetes   bool // the node registers with Kubernetes
+	etcdWanted   bool // the member belongs to a cluster and starts at boot
+	initialEtcd  []string
+	memberSkew   bool
+	loggedBefore map[string]bool
+	kmsg         []string
+	kmsgMore     chan struct{}
+
+	state *cosi.State
+	seeds *cosi.Seeds
+}
+
+// History is what happened to a node, for those who test against the lab.
+type History struct {
+	Boots    []time.Time     `json:"boots"`
+	Reboots  []time.Time     `json:"reboots"`
+	Installs []InstallRecord `json:"installs"`
+}
+
+// InstallRecord is one run of an installer.
+type InstallRecord struct {
+	Time      time.Time `json:"time"`
+	Image     string    `json:"image"`
+	Version   string    `json:"version"`
+	Slot      string    `json:"slot"`
+	ExitCode  int       `json:"exit_code"`
+	OverRuns  bool      `json:"overwrote_running_slot"`
+	Lifecycle bool      `json:"lifecycle"`
+}
+
+type stagedUpgrade struct {
+	manifest images.Manifest
+	image    string
+}
+
+// New makes a node that is powered off.
+func New(cfg Config) *Node {
+	n := &Node{
+		Name: cfg.Name, Address: cfg.Address, Number: cfg.Number,
+		Recording: cfg.Recording, Registry: cfg.Registry, Etcd: cfg.Etcd, Times: cfg.Times, Kube: cfg.Kubernetes,
+		Images:  images.NewStore(),
+		cluster: cfg.Cluster, kubelet: cfg.Kubelet,
+		nodeType:   cfg.Type,
+		random:     rand.New(rand.NewPCG(uint64(cfg.Seed), uint64(cfg.Number))),
+		config:     cfg.Config,
+		persisted:  cfg.Config,
+		services:   map[string]*Service{},
+		failing:    map[string]string{},
+		stopped:    map[string]bool{},
+		events:     NewEvents(),
+		kmsgMore:   make(chan struct{}),
+		logs:       map[string]*Log{},
+		meta:       map[uint8]string{},
+		diskSize:   100 << 30,
+		diskBase:   2 << 30,
+		schematics: map[string][]Extension{},
+		kubernetes: cfg.RegisterWithKubernetes,
+		etcdWanted: cfg.Etcd != nil,
+	}
+	n.Faults = faults.NewSet(func(event, detail string) { n.note(event, detail) })
+	n.identity = n.nodeIdentity()
+
+	if cfg.Schematic != "" && cfg.Schematic != images.EmptySchematic {
+		n.schematics[cfg.Schematic] = defaultExtensions()
+	}
+
+	if cfg.Config != nil {
+		n.preinstall(cfg.Version, cfg.Schematic)
+	}
+
+	n.files = newFileTree(n)
+	n.initLogs()
+
+	return n
+}
+
+// preinstall puts the first Talos into slot A, with the images it came with.
+func (n *Node) preinstall(version, schematic string) {
+	image := "ghcr.io/siderolabs/installer:" + version
+	if schematic != "" {
+		image = "factory.talos.dev/metal-installer/" + schematic + ":" + version
+	}
+
+	n.slots[0] = Slot{Version: version, Image: image, Schematic: schematic, Platform: "metal", Extensions: n.extensionsOf(schematic)}
+
+	now := time.Now().Add(-time.Hour)
+
+	for _, name := range []string{image, "ghcr.io/siderolabs/kubelet:" + n.Kube} {
+		n.preload(images.System, name, now)
+	}
+
+	if n.nodeType == ControlPlane {
+		n.preload(images.System, "registry.k8s.io/etcd:v3.6.12", now)
+		n.preload(images.CRI, "registry.k8s.io/kube-apiserver:"+n.Kube, now)
+		n.preload(images.CRI, "registry.k8s.io/kube-controller-manager:"+n.Kube, now)
+		n.preload(images.CRI, "registry.k8s.io/kube-scheduler:"+n.Kube, now)
+	}
+
+	n.preload(images.CRI, "registry.k8s.io/pause:3.10", now)
+	n.preload(images.CRI, "registry.k8s.io/kube-proxy:"+n.Kube, now)
+	n.preload(images.CRI, "ghcr.io/siderolabs/flannel:v0.27.4", now)
+}
+
+func (n *Node) preload(ns images.Namespace, name string, at time.Time) {
+	ref, err := images.ParseReference(name)
+	if err != nil {
+		return
+	}
+
+	m := images.Describe(ref)
+	n.Registry.Publish(m)
+
+	var labels map[string]string
+	if ns == images.CRI {
+		labels = map[string]string{"io.cri-containerd.image": "managed"}
+
+		if ref.Path() == "pause" {
+			labels[images.PinnedLabel] = "pinned"
+		}
+	}
+
+	n.Images.Pull(ns, m, at, labels)
+}
+
+// defaultExtensions is what every schematic but the empty one holds.
+func defaultExtensions() []Extension {
+	return []Extension{
+		{Name: "iscsi-tools", Version: "v0.2.0", Author: "Sidero Labs", Description: "This system extension provides iscsi-tools."},
+		{Name: "util-linux-tools", Version: "2.41.2", Author: "Sidero Labs", Description: "This system extension provides Util Linux Tools."},
+	}
+}
+
+func (n *Node) extensionsOf(schematic string) []Extension {
+	if schematic == "" {
+		return nil
+	}
+
+	var out []Extension
+
+	if known, ok := n.schematics[schematic]; ok {
+		out = slices.Clone(known)
+	} else if schematic != images.EmptySchematic {
+		out = defaultExtensions()
+	}
+
+	return append(out, Extension{
+		Name: "schematic", Version: schematic, Author: "Image Factory",
+		Description: "Virtual extension which specifies the schematic of the image built with Image Factory.",
+	})
+}
+
+// SetAPI gives the node its network side.
+func (n *Node) SetAPI(api API) { n.api = api }
+
+func (n *Node) note(event, detail string) { n.cluster.Note(n.Name, event, detail) }
+
+// Type is controlplane or worker.
+func (n *Node) Type() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.nodeType
+}
+
+// IsControlPlane says whether the node is one.
+func (n *Node) IsControlPlane() bool { return n.Type() == ControlPlane }
+
+// Running is the slot the node booted from.
+func (n *Node) Running() Slot {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.slots[n.runningSlot]
+}
+
+// Version is the running Talos version.
+func (n *Node) Version() string { return n.Running().Version }
+
+// Maintenance says whether the node has no configuration yet.
+func (n *Node) Maintenance() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.config == nil
+}
+
+// Config is the running machine configuration; nil in maintenance mode.
+func (n *Node) Config() config.Provider {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.config
+}
+
+// Up says whether the node's API listens.
+func (n *Node) Up() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.up
+}
+
+// Powered says whether the node has power.
+func (n *Node) Powered() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.powered
+}
+
+// BootID is the kernel's boot ID.
+func (n *Node) BootID() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.bootID
+}
+
+// BootTime is when the kernel booted.
+func (n *Node) BootTime() time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.bootTime
+}
+
+// Now is the node's own clock.
+func (n *Node) Now() time.Time {
+	now := time.Now()
+	if f, ok := n.Faults.Get(faults.ClockSkew); ok {
+		now = now.Add(f.Dur)
+	}
+
+	return now
+}
+
+// Events is the event stream of this boot.
+func (n *Node) Events() *Events {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.events
+}
+
+// Services gives copies of the services as ServiceList answers them.
+func (n *Node) Services() []*machineapi.ServiceInfo {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	var out []*machineapi.ServiceInfo
+
+	for _, id := range n.serviceOrder() {
+		out = append(out, n.services[id].Proto())
+	}
+
+	return out
+}
+
+func (n *Node) serviceOrder() []string {
+	ids := make([]string, 0, len(n.services))
+	for id := range n.services {
+		ids = append(ids, id)
+	}
+
+	slices.Sort(ids)
+
+	return ids
+}
+
+// Registered says whether the node registers with Kubernetes.
+func (n *Node) Registered() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.kubernetes
+}
+
+// Disk is the size and free space of the EPHEMERAL volume.
+func (n *Node) Disk() (size, free int64) {
+	n.mu.Lock()
+	size, base := n.diskSize, n.diskBase
+	n.mu.Unlock()
+
+	if _, full := n.Faults.Get(faults.DiskFull); full {
+		return size, 0
+	}
+
+	return size, max(size-base-n.Images.Used(), 0)
+}
+
+// Random gives a number in [0,1) from the node's seeded source.
+func (n *Node) Random() float64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.random.Float64()
+}
+
+func (n *Node) newUUID() string {
+	var b [16]byte
+	for i := range b {
+		b[i] = byte(n.random.UintN(256))
+	}
+
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
+}
+
+// ActorID makes an ID for a request, as machined does.
+func (n *Node) ActorID() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.newUUID()
+}
+
+func (n *Node) nodeIdentity() string {
+	const alphabet = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+	b := make([]byte, 44)
+	for i := range b {
+		b[i] = alphabet[n.random.IntN(len(alphabet))]
+	}
+
+	return string(b)
+}
+
+// Identity is the node's discovery ID.
+func (n *Node) Identity() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.identity
+}
+
+// Hostname is the node's name, which its configuration may change.
+func (n *Node) Hostname() string { return n.Name }
+
+// Watched says whether anybody has asked for the node's resources since it booted.
+func (n *Node) Watched() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.state != nil
+}

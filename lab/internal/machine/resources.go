@@ -1,0 +1,513 @@
+package machine
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/cosi-project/runtime/api/v1alpha1"
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/resource/meta"
+	cosiproto "github.com/cosi-project/runtime/pkg/resource/protobuf"
+	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/config/machine"
+	"github.com/siderolabs/talos/pkg/machinery/extensions"
+	"github.com/siderolabs/talos/pkg/machinery/resources/cluster"
+	configres "github.com/siderolabs/talos/pkg/machinery/resources/config"
+	etcdres "github.com/siderolabs/talos/pkg/machinery/resources/etcd"
+	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
+	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
+	servicesres "github.com/siderolabs/talos/pkg/machinery/resources/v1alpha1"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/talosmate/talosmate/lab/internal/cosi"
+)
+
+// State gives the node's resources, made on first use after each boot.
+func (n *Node) State(ctx context.Context) (*cosi.State, error) {
+	peers := n.cluster.Peers()
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	if n.state != nil {
+		return n.state, nil
+	}
+
+	if err := n.loadSeeds(); err != nil {
+		return nil, err
+	}
+
+	n.state = cosi.NewState(n.seeds, n.bootTime)
+
+	if err := n.fillState(ctx, peers); err != nil {
+		n.state = nil
+
+		return nil, err
+	}
+
+	return n.state, nil
+}
+
+// replaced lists the recorded types the state machine makes itself.
+func replaced(typ resource.Type) bool {
+	switch typ {
+	case cluster.MemberType, cluster.AffiliateType, servicesres.ServiceType, k8s.NodeStatusType, k8s.NodenameType,
+		runtime.MachineStatusType, runtime.VersionType, runtime.ExtensionStatusType, etcdres.MemberType,
+		runtime.PlatformMetadataType, runtime.SecurityStateType, cluster.IdentityType, configres.MachineTypeType:
+		return true
+	default:
+		return false
+	}
+}
+
+// joinedOnly lists namespaces that stay empty until a node is configured.
+func joinedOnly(md resource.Metadata) bool {
+	switch md.Namespace() {
+	case "k8s", "controlplane", "cluster", "etcd", "kubespan":
+		return true
+	default:
+		return false
+	}
+}
+
+func (n *Node) loadSeeds() error {
+	if n.seeds != nil {
+		return nil
+	}
+
+	raw, err := n.Recording.Resources()
+	if err != nil {
+		return err
+	}
+
+	seeds, err := cosi.ParseSeeds(raw)
+	if err != nil {
+		return err
+	}
+
+	n.seeds = seeds.Without(func(md resource.Metadata) bool { return replaced(md.Type()) || metalReplaces(md) })
+
+	return nil
+}
+
+// put writes a resource whose failure cannot be helped and should not be hidden.
+func (n *Node) put(res resource.Resource, owner string) {
+	if err := n.state.Put(context.Background(), res, owner); err != nil {
+		n.cluster.Note(n.Name, "error", "resource "+res.Metadata().String()+": "+err.Error())
+	}
+}
+
+// fillState adds what the state machine knows to a fresh state.
+func (n *Node) fillState(ctx context.Context, peers []Peer) error {
+	slot := n.slots[n.runningSlot]
+
+	if n.config == nil {
+		seeds := n.seeds.Without(joinedOnly)
+		n.state = cosi.NewState(seeds, n.bootTime)
+	}
+
+	version := runtime.NewVersion()
+	version.TypedSpec().Name = "Talos"
+	version.TypedSpec().Version = n.versionTag()
+	n.put(version, "runtime.VersionController")
+
+	security := runtime.NewSecurityStateSpec(runtime.NamespaceName)
+	security.TypedSpec().SecureBoot = slot.SecureBoot
+	security.TypedSpec().BootedWithUKI = slot.SecureBoot
+	n.put(security, "runtime.SecurityStateController")
+
+	platform := runtime.NewPlatformMetadataSpec(runtime.NamespaceName, runtime.PlatformMetadataID)
+	platform.TypedSpec().Platform = n.platformName()
+	n.put(platform, "network.PlatformConfigApplyController")
+
+	n.putExtensions(slot)
+	n.putHardware()
+	n.putBlock()
+	n.put114(slot)
+
+	if n.config != nil {
+		n.putJoined(peers)
+	}
+
+	n.putServices()
+	n.putMachineStatus()
+
+	return ctx.Err()
+}
+
+func (n *Node) platformName() string {
+	if p := n.slots[n.runningSlot].Platform; p != "" {
+		return p
+	}
+
+	return "metal"
+}
+
+// PlatformName is the platform Talos was built for.
+func (n *Node) PlatformName() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.platformName()
+}
+
+func (n *Node) versionTag() string { return n.slots[n.runningSlot].Version }
+
+func (n *Node) putExtensions(slot Slot) {
+	for i, ext := range slot.Extensions {
+		res := runtime.NewExtensionStatus(runtime.NamespaceName, strconv.Itoa(i))
+		res.TypedSpec().Image = fmt.Sprintf("%03d.%s-%s.sqsh", i, ext.Name, ext.Version)
+		res.TypedSpec().Metadata = extensions.Metadata{
+			Name: ext.Name, Version: ext.Version, Author: ext.Author, Description: ext.Description,
+			Compatibility: extensions.Compatibility{Talos: extensions.Constraint{Version: ">= v1.0.0"}},
+		}
+
+		if ext.Name == "schematic" {
+			res.TypedSpec().Image = ""
+			res.TypedSpec().Metadata.ExtraInfo = "customization: {}\n"
+			res.TypedSpec().Metadata.Compatibility = extensions.Compatibility{}
+		}
+
+		n.put(res, "runtime.ExtensionStatusController")
+	}
+}
+
+func (n *Node) putJoined(peers []Peer) {
+	machineType := configres.NewMachineType()
+	machineType.SetMachineType(machineTypeOf(n.nodeType))
+	n.put(machineType, "config.MachineTypeController")
+
+	identity := cluster.NewIdentity(cluster.NamespaceName, cluster.LocalIdentity)
+	identity.TypedSpec().NodeID = n.identity
+	n.put(identity, "cluster.NodeIdentityController")
+
+	nodename := k8s.NewNodename(k8s.NamespaceName, k8s.NodenameID)
+	nodename.TypedSpec().Nodename = n.Name
+	nodename.TypedSpec().HostnameVersion = "1"
+	nodename.TypedSpec().SkipNodeRegistration = !n.kubernetes
+	n.put(nodename, "k8s.NodenameController")
+
+	n.putConfig()
+	n.putPeers(peers)
+
+	if n.Etcd != nil {
+		if _, self, err := n.Etcd.Leader(); err == nil {
+			member := etcdres.NewMember(etcdres.NamespaceName, etcdres.LocalMemberID)
+			member.TypedSpec().MemberID = etcdres.FormatMemberID(self)
+			n.put(member, "etcd.MemberController")
+		}
+	}
+}
+
+func (n *Node) putConfig() {
+	if n.config != nil {
+		n.put(configres.NewMachineConfig(n.config), "config.AcquireController")
+	}
+
+	if n.persisted != nil {
+		n.put(configres.NewMachineConfigWithID(n.persisted, configres.PersistentID), "config.PersistenceController")
+	}
+}
+
+func machineTypeOf(nodeType string) machine.Type {
+	if nodeType == ControlPlane {
+		return machine.TypeControlPlane
+	}
+
+	return machine.TypeWorker
+}
+
+// putPeers makes Members and Affiliates of what discovery knows.
+func (n *Node) putPeers(peers []Peer) {
+	ctx := context.Background()
+	seen := map[string]bool{}
+
+	for _, p := range peers {
+		seen[p.Name] = true
+
+		member := cluster.NewMember(cluster.NamespaceName, p.Name)
+		spec := member.TypedSpec()
+		spec.NodeID = p.NodeID
+		spec.Addresses = []netip.Addr{p.Address}
+		spec.Hostname = p.Name
+		spec.MachineType = machineTypeOf(p.Type)
+		spec.OperatingSystem = "Talos (" + p.Version + ")"
+
+		if p.ControlPlane {
+			spec.ControlPlane = &cluster.ControlPlane{APIServerPort: 6443}
+		}
+
+		n.put(member, "cluster.MemberController")
+
+		affiliate := cluster.NewAffiliate(cluster.NamespaceName, p.NodeID)
+		as := affiliate.TypedSpec()
+		as.NodeID, as.Addresses, as.Hostname, as.Nodename = p.NodeID, spec.Addresses, p.Name, p.Name
+		as.OperatingSystem, as.MachineType, as.ControlPlane = spec.OperatingSystem, spec.MachineType, spec.ControlPlane
+		n.put(affiliate, "cluster.AffiliateMergeController")
+	}
+
+	members, err := n.state.List(ctx, cluster.NewMember(cluster.NamespaceName, "").Metadata())
+	if err != nil {
+		return
+	}
+
+	for _, m := range members {
+		if seen[m.Metadata().ID()] {
+			continue
+		}
+
+		if typed, ok := m.(*cluster.Member); ok {
+			_ = n.state.Remove(ctx, cluster.NewAffiliate(cluster.NamespaceName, typed.TypedSpec().NodeID).Metadata()) //nolint:errcheck // it is gone or never was
+		}
+
+		if err := n.state.Remove(ctx, m.Metadata()); err != nil {
+			n.cluster.Note(n.Name, "error", err.Error())
+		}
+	}
+}
+
+// PeersChanged brings Members up to date.
+func (n *Node) PeersChanged(peers []Peer) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	if n.state != nil && n.config != nil {
+		n.putPeers(peers)
+	}
+}
+
+func (n *Node) putServices() {
+	for _, id := range n.serviceOrder() {
+		s := n.services[id]
+		res := servicesres.NewService(id)
+		res.TypedSpec().Running = s.State == ServiceRunning
+		res.TypedSpec().Healthy = s.Healthy
+		res.TypedSpec().Unknown = s.Unknown
+
+		if s.State == ServiceRunning {
+			n.put(res, "v1alpha1.ServiceController")
+		} else if err := n.state.Remove(context.Background(), res.Metadata()); err != nil {
+			n.cluster.Note(n.Name, "error", err.Error())
+		}
+	}
+}
+
+func (n *Node) putMachineStatus() {
+	status := runtime.NewMachineStatus()
+	status.TypedSpec().Stage = n.stage
+	status.TypedSpec().Status.UnmetConditions = n.unmet
+	status.TypedSpec().Status.Ready = len(n.unmet) == 0
+	n.put(status, "runtime.MachineStatusController")
+}
+
+// put114 adds the resources that came with Talos 1.14, which machinery 1.13 has no types for.
+func (n *Node) put114(slot Slot) {
+	if !atLeast(slot.Version, 14) {
+		return
+	}
+
+	n.putUntyped("BootIDs.runtime.talos.dev", "BootID", "boot-id", []meta.PrintColumn{{Name: "Boot ID", JSONPath: "{.bootID}"}},
+		[][2]string{{"bootID", n.bootID}})
+
+	if slot.Schematic == "" {
+		return
+	}
+
+	flavor := slot.Platform
+	if slot.SecureBoot {
+		flavor += "-secureboot"
+	}
+
+	n.putUntyped("ImageFactorySchematics.runtime.talos.dev", "ImageFactorySchematic", "image-factory-schematic",
+		[]meta.PrintColumn{{Name: "Schematic ID", JSONPath: "{.schematicId}"}, {Name: "Flavor", JSONPath: "{.flavor}"}, {Name: "API URL", JSONPath: "{.apiUrl}"}},
+		[][2]string{{"schematicId", slot.Schematic}, {"flavor", flavor}, {"apiUrl", "https://factory.talos.dev"}})
+}
+
+// putUntyped writes a resource of text fields numbered from 1, and its definition.
+func (n *Node) putUntyped(typ, display, id string, columns []meta.PrintColumn, fields [][2]string) {
+	definition, err := meta.NewResourceDefinition(meta.ResourceDefinitionSpec{
+		Type: typ, DisplayType: display, DefaultNamespace: runtime.NamespaceName, PrintColumns: columns,
+	})
+	if err != nil {
+		n.cluster.Note(n.Name, "error", err.Error())
+
+		return
+	}
+
+	n.put(definition, "")
+
+	var (
+		wire []byte
+		text strings.Builder
+	)
+
+	for i, f := range fields {
+		wire = protowire.AppendTag(wire, protowire.Number(i+1), protowire.BytesType)
+		wire = protowire.AppendString(wire, f[1])
+		fmt.Fprintf(&text, "%s: %s\n", f[0], f[1])
+	}
+
+	res, err := cosiproto.Unmarshal(&v1alpha1.Resource{
+		Metadata: &v1alpha1.Metadata{Namespace: runtime.NamespaceName, Type: typ, Id: id, Version: "undefined", Phase: "running"},
+		Spec:     &v1alpha1.Spec{ProtoSpec: wire, YamlSpec: text.String()},
+	})
+	if err != nil {
+		n.cluster.Note(n.Name, "error", err.Error())
+
+		return
+	}
+
+	n.put(res, "runtime.BootIDController")
+}
+
+// atLeast says whether a version is 1.minor or newer.
+func atLeast(version string, minor int) bool {
+	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
+	if len(parts) < 2 {
+		return false
+	}
+
+	major, err := strconv.Atoi(parts[0])
+	if err != nil {
+		return false
+	}
+
+	m, err := strconv.Atoi(parts[1])
+
+	return err == nil && (major > 1 || major == 1 && m >= minor)
+}
+
+// HasLifecycleAPI says whether the running Talos has ImageService and LifecycleService.
+func (n *Node) HasLifecycleAPI() bool { return atLeast(n.Version(), 13) }
+
+// refresh recomputes readiness as Talos's MachineStatusController does and tells
+// the world when it changed. It wants n.mu held.
+func (n *Node) refresh() {
+	if n.state != nil {
+		n.putServices()
+	}
+
+	unmet := n.readiness()
+
+	event := &machineapi.MachineStatusEvent{
+		Stage:  eventStage(n.stage),
+		Status: &machineapi.MachineStatusEvent_MachineStatus{Ready: len(unmet) == 0},
+	}
+
+	for _, u := range unmet {
+		event.Status.UnmetConditions = append(event.Status.UnmetConditions,
+			&machineapi.MachineStatusEvent_MachineStatus_UnmetCondition{Name: u.Name, Reason: u.Reason})
+	}
+
+	n.unmet = unmet
+	n.events.publishStatus(event)
+
+	if n.state != nil {
+		n.putMachineStatus()
+	}
+}
+
+// publishStatus adds a status event unless it repeats the last one.
+func (e *Events) publishStatus(event *machineapi.MachineStatusEvent) {
+	text := event.String()
+
+	e.mu.Lock()
+	same := e.lastStatus == text
+	e.lastStatus = text
+	e.mu.Unlock()
+
+	if !same {
+		e.Publish("", event)
+	}
+}
+
+func (n *Node) readiness() []runtime.UnmetCondition {
+	if n.stage != runtime.MachineStageBooting && n.stage != runtime.MachineStageRunning {
+		return nil
+	}
+
+	var unmet []runtime.UnmetCondition
+
+	required := []string{"apid", "machined", "kubelet"}
+	if n.nodeType == ControlPlane {
+		required = append(required, "trustd")
+
+		if n.Etcd != nil {
+			required = append(required, "etcd")
+		}
+	}
+
+	var problems []string
+
+	for _, id := range n.serviceOrder() {
+		if s := n.services[id]; s.State == ServiceRunning && !s.Unknown && !s.Healthy {
+			problems = append(problems, id+" not healthy")
+		}
+	}
+
+	for _, id := range required {
+		if s := n.services[id]; s == nil || s.State != ServiceRunning {
+			problems = append(problems, id+" not running")
+		}
+	}
+
+	if len(problems) > 0 {
+		unmet = append(unmet, runtime.UnmetCondition{Name: "services", Reason: strings.Join(problems, ", ")})
+	}
+
+	if n.kubernetes && n.config != nil && !n.k8sReady {
+		reason := fmt.Sprintf("node %q status is not available yet", n.Name)
+		if len(n.history.Boots) > 1 {
+			reason = fmt.Sprintf("node %q is not ready", n.Name)
+		}
+
+		unmet = append(unmet, runtime.UnmetCondition{Name: "nodeReady", Reason: reason})
+	}
+
+	return unmet
+}
+
+// KubernetesStatus is told by the Kubernetes side whenever the node changes there.
+func (n *Node) KubernetesStatus(status NodeStatus) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	n.k8sReady = status.Ready && n.up
+	n.refresh()
+
+	if n.state == nil {
+		return
+	}
+
+	res := k8s.NewNodeStatus(k8s.NamespaceName, n.Name)
+	spec := res.TypedSpec()
+	spec.Nodename, spec.NodeReady, spec.Unschedulable = n.Name, status.Ready, status.Unschedulable
+	spec.Labels, spec.Annotations = status.Labels, status.Annotations
+	n.put(res, "k8s.NodeStatusController")
+}
+
+func eventStage(stage runtime.MachineStage) machineapi.MachineStatusEvent_MachineStage {
+	switch stage {
+	case runtime.MachineStageBooting:
+		return machineapi.MachineStatusEvent_BOOTING
+	case runtime.MachineStageInstalling:
+		return machineapi.MachineStatusEvent_INSTALLING
+	case runtime.MachineStageMaintenance:
+		return machineapi.MachineStatusEvent_MAINTENANCE
+	case runtime.MachineStageRunning:
+		return machineapi.MachineStatusEvent_RUNNING
+	case runtime.MachineStageRebooting:
+		return machineapi.MachineStatusEvent_REBOOTING
+	case runtime.MachineStageShuttingDown:
+		return machineapi.MachineStatusEvent_SHUTTING_DOWN
+	case runtime.MachineStageResetting:
+		return machineapi.MachineStatusEvent_RESETTING
+	case runtime.MachineStageUpgrading:
+		return machineapi.MachineStatusEvent_UPGRADING
+	default:
+		return machineapi.MachineStatusEvent_UNKNOWN
+	}
+}

@@ -1,0 +1,514 @@
+package machine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
+
+	"github.com/talosmate/talosmate/lab/internal/faults"
+)
+
+// begin takes the sequencer; only one sequence runs at a time.
+func (n *Node) begin(sequence string) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	if !n.powered {
+		return 0, fmt.Errorf("node is off")
+	}
+
+	if n.sequence != "" && n.sequence != "boot" {
+		return 0, fmt.Errorf("%w: %s", ErrLocked, n.sequence)
+	}
+
+	n.sequence = sequence
+
+	return n.generation, nil
+}
+
+// pause waits, and says false when the node's boot is over meanwhile.
+func (n *Node) pause(generation int, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+
+	<-timer.C
+
+	return n.alive(generation)
+}
+
+func (n *Node) alive(generation int) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.generation == generation && n.powered
+}
+
+// setStage moves the machine's stage.
+func (n *Node) setStage(stage runtime.MachineStage) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	n.stage = stage
+	n.refresh()
+}
+
+func (n *Node) publishSequence(actor, sequence string, action machineapi.SequenceEvent_Action) {
+	n.Events().Publish(actor, &machineapi.SequenceEvent{Sequence: sequence, Action: action})
+}
+
+// phase announces a phase with its only task.
+func (n *Node) phase(actor, phase, task string, do func()) {
+	events := n.Events()
+	events.Publish(actor, &machineapi.PhaseEvent{Phase: phase, Action: machineapi.PhaseEvent_START})
+	events.Publish(actor, &machineapi.TaskEvent{Task: task, Action: machineapi.TaskEvent_START})
+
+	if do != nil {
+		do()
+	}
+
+	events.Publish(actor, &machineapi.TaskEvent{Task: task, Action: machineapi.TaskEvent_STOP})
+	events.Publish(actor, &machineapi.PhaseEvent{Phase: phase, Action: machineapi.PhaseEvent_STOP})
+}
+
+// RebootMode is how a reboot goes down.
+type RebootMode int
+
+// The modes of the Reboot call.
+const (
+	RebootDefault RebootMode = iota
+	RebootPowercycle
+	RebootForce
+)
+
+// Reboot runs the reboot sequence in the background; a request while another
+// sequence runs is answered and then fails in the node's own log, as with Talos.
+func (n *Node) Reboot(actor string, mode RebootMode) {
+	generation, err := n.begin("reboot")
+	if err != nil {
+		n.logf("machined", "reboot failed: %s", err)
+
+		return
+	}
+
+	n.note("reboot", "requested")
+
+	go func() {
+		n.publishSequence(actor, "reboot", machineapi.SequenceEvent_START)
+		n.setStage(runtime.MachineStageRebooting)
+
+		if mode != RebootForce {
+			n.stopAll(actor)
+		}
+
+		if n.pause(generation, n.Times.Shutdown) {
+			n.restart("reboot")
+		}
+	}()
+}
+
+// Shutdown runs the shutdown sequence.
+func (n *Node) Shutdown(actor string, force bool) {
+	generation, err := n.begin("shutdown")
+	if err != nil {
+		n.logf("machined", "shutdown failed: %s", err)
+
+		return
+	}
+
+	n.note("shutdown", "requested")
+
+	go func() {
+		n.publishSequence(actor, "shutdown", machineapi.SequenceEvent_START)
+		n.setStage(runtime.MachineStageShuttingDown)
+
+		if !force {
+			n.cordonAndDrain(actor)
+		}
+
+		n.stopAll(actor)
+
+		if n.pause(generation, n.Times.Shutdown) {
+			n.PowerOff("shutdown")
+		}
+	}()
+}
+
+// stopAll stops pods and services in the order the recordings show.
+func (n *Node) stopAll(actor string) {
+	n.phase(actor, "cleanup", "stopAllPods", func() { n.stopService("kubelet") })
+	n.phase(actor, "dbus", "stopDBus", nil)
+	n.phase(actor, "stopEverything", "stopAllServices", func() {
+		if n.Etcd != nil {
+			n.stopService("etcd")
+			n.Etcd.Stop()
+			n.note("etcd-down", "stopped")
+		}
+
+		n.stopService("apid")
+	})
+}
+
+func (n *Node) stopService(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	if n.services[id] == nil || n.services[id].State != ServiceRunning {
+		return
+	}
+
+	if id == "kubelet" {
+		n.k8sReady = false
+
+		if n.kubelet != nil {
+			n.kubelet.Stop(n)
+		}
+	}
+
+	n.moveService(id, ServiceStopping, fmt.Sprintf("Sending SIGTERM to task %s (PID %d, container %s)", id, servicePID(id), id))
+	n.moveService(id, ServiceFinished, "Service finished successfully")
+}
+
+func (n *Node) cordonAndDrain(actor string) {
+	if !n.Registered() {
+		return
+	}
+
+	n.phase(actor, "drain", "cordonAndDrainNode", func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+
+		if _, err := n.kubelet.Cordon(ctx, n); err != nil {
+			n.logf("machined", "failed to cordon node: %s", err)
+
+			return
+		}
+
+		if err := n.kubelet.Drain(ctx, n); err != nil {
+			n.logf("machined", "failed to drain node: %s", err)
+		}
+	})
+}
+
+// down takes everything off the network: the end of a boot.
+func (n *Node) down(reason string) {
+	n.api.Down()
+
+	n.mu.Lock()
+	n.up = false
+	n.generation++
+	n.sequence = ""
+	n.state = nil
+	n.k8sReady = false
+	n.events.Close()
+
+	for _, l := range n.logs {
+		l.Close()
+	}
+
+	if n.try != nil {
+		n.try.Stop()
+		n.try = nil
+	}
+
+	kubelet := n.kubelet
+	n.mu.Unlock()
+
+	if kubelet != nil {
+		kubelet.Stop(n)
+	}
+
+	if n.Etcd != nil && n.Etcd.Running() {
+		n.Etcd.Kill()
+		n.note("etcd-down", reason)
+	}
+
+	n.note("down", reason)
+	n.cluster.Changed(n)
+}
+
+// restart goes down and comes up again after the boot time.
+func (n *Node) restart(reason string) {
+	n.down(reason)
+
+	n.mu.Lock()
+	n.history.Reboots = append(n.history.Reboots, time.Now())
+	n.mu.Unlock()
+
+	if _, never := n.Faults.Take(faults.NeverReturn); never {
+		n.mu.Lock()
+		n.powered = false
+		n.mu.Unlock()
+		n.note("lost", "never returns")
+
+		return
+	}
+
+	n.bootLater()
+}
+
+// PowerOff takes the node off at once.
+func (n *Node) PowerOff(reason string) {
+	n.mu.Lock()
+	was := n.powered
+	n.powered = false
+	n.mu.Unlock()
+
+	if was {
+		n.down(reason)
+		n.note("power-off", reason)
+	}
+}
+
+// PowerOn starts a node that is off; it takes the boot time.
+func (n *Node) PowerOn() {
+	n.mu.Lock()
+	was := n.powered
+	n.powered = true
+	n.mu.Unlock()
+
+	if !was {
+		n.note("power-on", "")
+		n.bootLater()
+	}
+}
+
+func (n *Node) bootLater() {
+	n.mu.Lock()
+	generation := n.generation
+	n.mu.Unlock()
+
+	wait := n.Times.Boot
+	if f, ok := n.Faults.Get(faults.SlowBoot); ok {
+		wait += f.Dur
+	}
+
+	go func() {
+		if n.pause(generation, wait) {
+			n.boot(generation, false)
+		}
+	}()
+}
+
+// Boot brings a powered-off node up without the boot time: how the lab starts.
+func (n *Node) Boot() {
+	n.mu.Lock()
+	n.powered = true
+	generation := n.generation
+	n.mu.Unlock()
+
+	n.boot(generation, true)
+}
+
+// boot is one boot: slot, boot ID, staged upgrade, listener, services.
+func (n *Node) boot(generation int, first bool) {
+	n.chooseSlot()
+
+	n.mu.Lock()
+	n.config = n.persisted
+	n.bootID = n.newUUID()
+	n.bootTime = time.Now()
+	n.history.Boots = append(n.history.Boots, n.bootTime)
+	n.events = NewEvents()
+	n.stage = runtime.MachineStageBooting
+	n.sequence = "boot"
+	n.services = map[string]*Service{}
+	n.stopped = map[string]bool{}
+	n.resetContainers()
+	n.bootMessages()
+
+	for _, l := range n.logs {
+		l.Reopen()
+	}
+
+	maintenance := n.config == nil
+	staged := n.staged
+	n.staged = nil
+
+	if !maintenance {
+		n.adoptType()
+	}
+
+	for _, id := range serviceIDs(n.nodeType == ControlPlane) {
+		if maintenance && (id == "kubelet" || id == "etcd" || id == "trustd" || id == "cri") {
+			continue
+		}
+
+		if id == "etcd" && n.Etcd == nil {
+			continue
+		}
+
+		n.services[id] = &Service{ID: id, State: ServiceWaiting, Unknown: true, Events: []ServiceEvent{
+			{State: ServiceStarting, Message: "Starting service", Time: n.bootTime},
+		}}
+	}
+
+	n.mu.Unlock()
+	n.note("boot", n.Version())
+
+	if staged != nil {
+		n.installStaged(generation, staged)
+
+		return
+	}
+
+	n.bootServices(generation, maintenance, first)
+}
+
+func (n *Node) bootServices(generation int, maintenance, first bool) {
+	n.publishSequence("", "boot", machineapi.SequenceEvent_START)
+
+	n.mu.Lock()
+	for _, id := range []string{"machined", "containerd", "syslogd", "auditd", "udevd", "dashboard", "apid"} {
+		n.startService(id)
+	}
+
+	n.up = true
+	n.mu.Unlock()
+
+	if err := n.api.Up(maintenance); err != nil {
+		n.note("error", "apid: "+err.Error())
+
+		return
+	}
+
+	n.note("up", n.Version())
+	n.cluster.Changed(n)
+
+	if maintenance {
+		n.mu.Lock()
+		n.sequence = ""
+		n.mu.Unlock()
+		n.setStage(runtime.MachineStageMaintenance)
+
+		return
+	}
+
+	settle := n.Times.Boot / 10
+	if first {
+		settle = 0
+	}
+
+	finish := func() {
+		if settle > 0 && !n.pause(generation, settle) {
+			return
+		}
+
+		n.startRest(generation)
+	}
+
+	if first {
+		finish()
+	} else {
+		go finish()
+	}
+}
+
+// startRest starts what needs the disk and the network, and ends the boot sequence.
+func (n *Node) startRest(generation int) {
+	withoutKubernetes := false
+	if _, ok := n.Faults.Take(faults.ReturnWithoutKubernetes); ok {
+		withoutKubernetes = true
+	}
+
+	n.mu.Lock()
+	if n.generation != generation || !n.powered {
+		n.mu.Unlock()
+
+		return
+	}
+
+	for _, id := range []string{"cri", "trustd"} {
+		n.startService(id)
+	}
+
+	if withoutKubernetes {
+		n.failing["kubelet"] = "Get \"http://127.0.0.1:10248/healthz\": dial tcp 127.0.0.1:10248: connect: connection refused"
+	}
+
+	n.startService("kubelet")
+	_, kubeletFails := n.failing["kubelet"]
+	n.mu.Unlock()
+
+	n.startEtcd(generation)
+
+	n.mu.Lock()
+	if n.generation != generation {
+		n.mu.Unlock()
+
+		return
+	}
+
+	if n.sequence == "boot" {
+		n.sequence = ""
+	}
+
+	n.stage = runtime.MachineStageRunning
+	n.refresh()
+	n.mu.Unlock()
+
+	n.publishSequence("", "boot", machineapi.SequenceEvent_STOP)
+
+	if n.Registered() && !kubeletFails {
+		n.kubelet.Start(n)
+	}
+}
+
+// startEtcd runs the node's member, if it belongs to a cluster.
+func (n *Node) startEtcd(generation int) {
+	n.mu.Lock()
+	wanted := n.etcdWanted && n.Etcd != nil && n.services["etcd"] != nil
+	n.mu.Unlock()
+
+	if !wanted {
+		n.mu.Lock()
+		if n.services["etcd"] != nil {
+			n.moveService("etcd", ServicePreparing, "Running pre state")
+		}
+		n.mu.Unlock()
+
+		return
+	}
+
+	n.mu.Lock()
+	n.moveService("etcd", ServicePreparing, "Running pre state")
+	n.moveService("etcd", ServicePreparing, "Creating service runner")
+	n.mu.Unlock()
+
+	if err := n.joinEtcd(generation); err != nil {
+		n.note("error", err.Error())
+
+		n.mu.Lock()
+		n.moveService("etcd", ServiceFailed, err.Error())
+		n.mu.Unlock()
+
+		return
+	}
+
+	n.mu.Lock()
+	n.moveService("etcd", ServiceRunning, startedMessage("etcd"))
+	n.mu.Unlock()
+	n.note("etcd-up", "started")
+
+	go n.watchEtcd(generation)
+}
+
+// watchEtcd judges the member's health until the boot or the member ends.
+func (n *Node) watchEtcd(generation int) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+
+	err := n.Etcd.Ready(ctx)
+
+	if !n.alive(generation) {
+		return
+	}
+
+	n.mu.Lock()
+	if n.services["etcd"] != nil && n.services["etcd"].State == ServiceRunning {
+		n.judgeService("etcd", err == nil, fmt.Sprint(err))
+	}
+	n.mu.Unlock()
+}

@@ -1,0 +1,187 @@
+package machine
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// The states of a service, as Talos names them.
+const (
+	ServiceStarting  = "Starting"
+	ServiceWaiting   = "Waiting"
+	ServicePreparing = "Preparing"
+	ServiceRunning   = "Running"
+	ServiceStopping  = "Stopping"
+	ServiceFinished  = "Finished"
+	ServiceFailed    = "Failed"
+)
+
+// Service is one service of a node.
+type Service struct {
+	ID          string         `json:"id"`
+	State       string         `json:"state"`
+	Healthy     bool           `json:"healthy"`
+	Unknown     bool           `json:"unknown"`
+	LastMessage string         `json:"last_message,omitempty"`
+	LastChange  time.Time      `json:"last_change"`
+	Events      []ServiceEvent `json:"-"`
+}
+
+// ServiceEvent is one line of a service's history.
+type ServiceEvent struct {
+	State   string
+	Message string
+	Time    time.Time
+}
+
+// maxServiceEvents is how many lines Talos keeps for each service.
+const maxServiceEvents = 64
+
+// Proto gives the service as ServiceList answers it.
+func (s *Service) Proto() *machineapi.ServiceInfo {
+	info := &machineapi.ServiceInfo{
+		Id:    s.ID,
+		State: s.State,
+		Health: &machineapi.ServiceHealth{
+			Unknown: s.Unknown, Healthy: s.Healthy, LastMessage: s.LastMessage, LastChange: timestamppb.New(s.LastChange),
+		},
+		Events: &machineapi.ServiceEvents{},
+	}
+
+	for _, e := range s.Events {
+		info.Events.Events = append(info.Events.Events, &machineapi.ServiceEvent{State: e.State, Msg: e.Message, Ts: timestamppb.New(e.Time)})
+	}
+
+	return info
+}
+
+// serviceIDs lists the services of a node of that kind, sorted as ServiceList sorts them.
+func serviceIDs(controlPlane bool) []string {
+	ids := []string{"apid", "auditd", "containerd", "cri", "dashboard", "kubelet", "machined", "syslogd", "udevd"}
+	if controlPlane {
+		ids = append(ids, "etcd", "trustd")
+	}
+
+	slices.Sort(ids)
+
+	return ids
+}
+
+// moveService puts a service into a state, with its history line and event.
+func (n *Node) moveService(id, state, message string) {
+	s := n.services[id]
+	if s == nil {
+		return
+	}
+
+	now := time.Now()
+	s.State = state
+
+	if state != ServiceRunning {
+		s.Healthy, s.Unknown, s.LastMessage = false, true, ""
+	}
+
+	n.serviceEvent(s, message, now)
+}
+
+// judgeService sets a running service's health.
+func (n *Node) judgeService(id string, healthy bool, message string) {
+	s := n.services[id]
+	if s == nil {
+		return
+	}
+
+	now := time.Now()
+	s.Healthy, s.Unknown, s.LastChange, s.LastMessage = healthy, false, now, ""
+
+	if healthy {
+		n.serviceEvent(s, "Health check successful", now)
+
+		return
+	}
+
+	s.LastMessage = message
+	n.serviceEvent(s, "Health check failed: "+message, now)
+}
+
+func (n *Node) serviceEvent(s *Service, message string, now time.Time) {
+	s.Events = append(s.Events, ServiceEvent{State: s.State, Message: message, Time: now})
+	if len(s.Events) > maxServiceEvents {
+		s.Events = slices.Delete(s.Events, 0, len(s.Events)-maxServiceEvents)
+	}
+
+	n.events.Publish("", &machineapi.ServiceStateEvent{
+		Service: s.ID,
+		Action:  serviceAction(s.State),
+		Message: message,
+		Health: &machineapi.ServiceHealth{
+			Unknown: s.Unknown, Healthy: s.Healthy, LastMessage: s.LastMessage, LastChange: timestamppb.New(s.LastChange),
+		},
+	})
+	n.refresh()
+}
+
+func serviceAction(state string) machineapi.ServiceStateEvent_Action {
+	switch state {
+	case ServicePreparing:
+		return machineapi.ServiceStateEvent_PREPARING
+	case ServiceWaiting:
+		return machineapi.ServiceStateEvent_WAITING
+	case ServiceRunning:
+		return machineapi.ServiceStateEvent_RUNNING
+	case ServiceStopping:
+		return machineapi.ServiceStateEvent_STOPPING
+	case ServiceFinished:
+		return machineapi.ServiceStateEvent_FINISHED
+	case ServiceFailed:
+		return machineapi.ServiceStateEvent_FAILED
+	case ServiceStarting:
+		return machineapi.ServiceStateEvent_STARTING
+	default:
+		return machineapi.ServiceStateEvent_INITIALIZED
+	}
+}
+
+// startService runs a service from its first line to healthy.
+func (n *Node) startService(id string) {
+	n.moveService(id, ServiceStarting, "Starting service")
+	n.moveService(id, ServicePreparing, "Running pre state")
+	n.moveService(id, ServicePreparing, "Creating service runner")
+	n.moveService(id, ServiceRunning, startedMessage(id))
+
+	if _, failing := n.failing[id]; failing {
+		n.judgeService(id, false, n.failing[id])
+
+		return
+	}
+
+	// services without a health check stay unknown
+	if id != "auditd" && id != "dashboard" && id != "syslogd" {
+		n.judgeService(id, true, "")
+	}
+}
+
+func startedMessage(id string) string {
+	switch id {
+	case "machined", "auditd", "syslogd":
+		return "Service started as goroutine"
+	case "containerd", "cri", "udevd", "dashboard":
+		return fmt.Sprintf("Process Process([\"/bin/%s\"]) started with PID %d", id, servicePID(id))
+	default:
+		return fmt.Sprintf("Started task %s (PID %d) for container %s", id, servicePID(id), id)
+	}
+}
+
+// servicePID is a made-up but stable process ID.
+func servicePID(id string) int {
+	pid := 1000
+	for _, c := range id {
+		pid = pid*31%30000 + int(c)
+	}
+
+	return pid + 500
+}
