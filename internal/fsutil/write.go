@@ -14,7 +14,13 @@ import (
 // mode and renamed over path, whose directory is synced too. When write fails nothing is left and path is as
 // it was. A path that is a symbolic link stays one: the file it points to is replaced. Missing directories
 // are made with mode 0700.
-func WriteFile(path string, mode fs.FileMode, write func(io.Writer) error) (err error) {
+func WriteFile(path string, mode fs.FileMode, write func(io.Writer) error) error {
+	return WriteVerified(path, mode, write, func(string) error { return nil })
+}
+
+// WriteVerified is WriteFile for content that must prove itself: verify is given the path of the complete
+// and synced temporary file, and its error leaves path as it was.
+func WriteVerified(path string, mode fs.FileMode, write func(io.Writer) error, verify func(tmp string) error) (err error) {
 	if real, evalErr := filepath.EvalSymlinks(path); evalErr == nil {
 		path = real
 	}
@@ -43,11 +49,18 @@ func WriteFile(path string, mode fs.FileMode, write func(io.Writer) error) (err 
 		func() error { return tmp.Chmod(mode) },
 		tmp.Sync,
 		tmp.Close,
-		func() error { return os.Rename(tmp.Name(), path) },
 	} {
 		if err = step(); err != nil {
 			return fmt.Errorf("cannot write %s: %w", path, err)
 		}
+	}
+
+	if err = verify(tmp.Name()); err != nil {
+		return err
+	}
+
+	if err = os.Rename(tmp.Name(), path); err != nil {
+		return fmt.Errorf("cannot write %s: %w", path, err)
 	}
 
 	syncDir(dir)

@@ -73,3 +73,34 @@ func TestWriteFileFailsWhole(t *testing.T) {
 		t.Errorf("left behind: %v", entries)
 	}
 }
+
+func TestWriteVerified(t *testing.T) {
+	t.Parallel()
+
+	path := filepath.Join(t.TempDir(), "snapshot")
+	write := func(w io.Writer) error {
+		_, err := io.WriteString(w, "content")
+
+		return err
+	}
+	unproved := errors.New("not proved")
+
+	err := fsutil.WriteVerified(path, 0o600, write, func(tmp string) error {
+		if got, readErr := os.ReadFile(tmp); readErr != nil || string(got) != "content" {
+			t.Errorf("verify sees %q, %v", got, readErr)
+		}
+
+		return unproved
+	})
+	if !errors.Is(err, unproved) {
+		t.Errorf("error %v", err)
+	}
+
+	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+
+	if err = fsutil.WriteVerified(path, 0o600, write, func(string) error { return nil }); err != nil {
+		t.Error(err)
+	}
+}
