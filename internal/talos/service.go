@@ -2,12 +2,15 @@ package talos
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/talosmate/talosmate/internal/errs"
 )
 
 // Health words of a service.
@@ -53,6 +56,33 @@ func (n *Node) Services(ctx context.Context) ([]Service, error) {
 	slices.SortFunc(out, func(a, b Service) int { return strings.Compare(a.ID, b.ID) })
 
 	return out, nil
+}
+
+// Service finds one service of the node. Roles: reader, operator, admin.
+func (n *Node) Service(ctx context.Context, id string) (Service, error) {
+	services, err := n.Services(ctx)
+	if err != nil {
+		return Service{}, err
+	}
+
+	known := make([]string, len(services))
+
+	for i, s := range services {
+		if s.ID == id {
+			return s, nil
+		}
+
+		known[i] = s.ID
+	}
+
+	err = n.fail("find service "+id, errors.New("the node has none of that name"))
+
+	var typed *errs.Error
+	if errors.As(err, &typed) {
+		typed.Kind, typed.Hint = errs.KindNotFound, "its services are "+strings.Join(known, ", ")
+	}
+
+	return Service{}, err
 }
 
 func serviceOf(s *machine.ServiceInfo) Service {

@@ -1,0 +1,75 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdInfo(f *cmdutil.Factory) *cobra.Command {
+	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Service]{
+		Use: "info ID", Short: "Show one service of each node with what happened to it",
+		Example: "  talosmate service info kubelet -n worker-1\n" +
+			"  talosmate service info etcd --controlplanes --query '.items[] | .node + \" \" + .health'",
+		Args: cmdutil.ExactArgs("ID"),
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "ServiceList", Default: talos.DefaultMembers},
+		Name: func(s talos.Service) string { return s.ID },
+		Fetch: func(ctx context.Context, n *talos.Node, args []string) ([]talos.Service, error) {
+			s, err := n.Service(ctx, args[0])
+
+			return []talos.Service{s}, err
+		},
+		Human:    describe,
+		Complete: cmdutil.CompleteFrom(ids),
+	})
+}
+
+func ids(ctx context.Context, n *talos.Node) ([]string, error) {
+	services, err := n.Services(ctx)
+
+	out := make([]string, len(services))
+	for i, s := range services {
+		out[i] = s.ID
+	}
+
+	return out, err
+}
+
+// describe shows each service as a block: its facts, then its events, the oldest first.
+func describe(w io.Writer, services []talos.Service) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	line := func(cells ...string) {
+		for i, c := range cells {
+			cells[i] = output.Cell(c)
+		}
+
+		fmt.Fprintln(tw, strings.Join(cells, "\t")) // what goes wrong, Flush tells
+	}
+
+	for i, s := range services {
+		if i > 0 {
+			fmt.Fprintln(tw)
+		}
+
+		line("NODE", s.Node+" "+s.Hostname)
+		line("SERVICE", s.ID)
+		line("STATE", s.State)
+		line("HEALTH", s.Health)
+		line("LAST CHANGE", since(s.LastChange))
+		line("LAST MESSAGE", s.LastMessage)
+
+		for _, e := range s.Events {
+			line("EVENT", output.Time(e.Time), e.State, e.Message)
+		}
+	}
+
+	return tw.Flush()
+}
