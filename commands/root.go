@@ -6,9 +6,13 @@ import (
 
 	"github.com/talosmate/talosmate/commands/cluster"
 	"github.com/talosmate/talosmate/commands/config"
+	"github.com/talosmate/talosmate/commands/dmesg"
 	"github.com/talosmate/talosmate/commands/etcd"
+	"github.com/talosmate/talosmate/commands/events"
 	"github.com/talosmate/talosmate/commands/image"
+	"github.com/talosmate/talosmate/commands/logs"
 	"github.com/talosmate/talosmate/commands/service"
+	"github.com/talosmate/talosmate/commands/upgrade"
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 )
@@ -56,6 +60,10 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		etcd.NewCmd(f),
 		image.NewCmd(f),
 		service.NewCmd(f),
+		logs.NewCmd(f),
+		dmesg.NewCmd(f),
+		events.NewCmd(f),
+		upgrade.NewCmd(f),
 	)
 
 	return root

@@ -226,6 +226,13 @@ func Transient(err error) bool {
 	case errs.KindUnreachable, errs.KindTimeout, errs.KindInterrupted:
 		return true
 	default:
-		return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || died(err)
 	}
+}
+
+// died recognises how a stream ends when the node goes down under it: Unknown, with EOF as its only text.
+func died(err error) bool {
+	var rpc *rpcError
+
+	return errors.As(err, &rpc) && rpc.code == codes.Unknown && rpc.message == "EOF"
 }

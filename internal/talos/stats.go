@@ -56,7 +56,7 @@ func (n *Node) ContainerStats(ctx context.Context, namespace string) ([]Containe
 	}
 
 	slices.SortFunc(out, func(a, b ContainerStat) int {
-		return cmp.Or(strings.Compare(a.PodID, b.PodID), strings.Compare(a.ID, b.ID), strings.Compare(a.Name, b.Name))
+		return cmp.Or(strings.Compare(a.PodID, b.PodID), sandboxFirst(a.Sandbox, b.Sandbox), strings.Compare(a.ID, b.ID), strings.Compare(a.Name, b.Name))
 	})
 
 	return out, nil
@@ -78,5 +78,25 @@ func SetCPUPercent(before, after []ContainerStat, seconds float64) {
 
 		percent := math.Round((s.CPUSeconds-was)/seconds*10000) / 100
 		after[i].CPUPercent = &percent
+	}
+}
+
+// SortContainers puts each pod before its containers, pods by name.
+func SortContainers(list []Container) []Container {
+	slices.SortFunc(list, func(a, b Container) int {
+		return cmp.Or(strings.Compare(a.PodID, b.PodID), sandboxFirst(a.Sandbox, b.Sandbox), strings.Compare(a.ID, b.ID), strings.Compare(a.Name, b.Name))
+	})
+
+	return list
+}
+
+func sandboxFirst(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	default:
+		return 1
 	}
 }

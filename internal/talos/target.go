@@ -19,6 +19,15 @@ type NodeRef struct {
 // SetNode fills the reference in.
 func (r *NodeRef) SetNode(t Target) { r.Node, r.Hostname = t.Address, t.Hostname }
 
+// NodeName is the hostname where known, else the address.
+func (r NodeRef) NodeName() string {
+	if r.Hostname != "" {
+		return r.Hostname
+	}
+
+	return r.Node
+}
+
 // Ref gives the reference.
 func (r NodeRef) Ref() NodeRef { return r }
 

@@ -1,0 +1,138 @@
+package upgrade
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdNode(f *cmdutil.Factory) *cobra.Command {
+	var o upgrade.Options
+
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Change, Roles: cmdutil.Admins(), Schema: "UpgradeNodeResult", OneNode: true, Document: output.Single[upgrade.Result]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "node", Short: "Upgrade one node and prove it",
+		Long: "Upgrade one node: preflight, pull, cordon, drain, install, reboot, wait, verify, uncordon. Both of\n" +
+			"Talos's upgrade APIs are used as the node has them (before 1.13 install and reboot are one request).\n\n" +
+			"A failed pull disturbs nothing; a failed drain leaves nothing installed and the node uncordoned; a failed\n" +
+			"install uncordons and does not reboot. The end is proved: a new boot, the wanted version and schematic,\n" +
+			"nothing unmet, etcd healthy, the Kubernetes node Ready. A node that fell back to its old version is exit\n" +
+			"code 8, one that did not come back 9.",
+		Example: "  talosmate upgrade node -n worker-1 --image factory.talos.dev/metal-installer/SCHEMATIC:v1.13.9\n" +
+			"  talosmate upgrade node -n cp-1 --image REF --dry-run -o json --query '.result.gates[] | select(.verdict == \"refuse\")'",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error { return runNode(c, o) }),
+	}
+
+	f.Declare(cmd, spec)
+
+	flags := cmd.Flags()
+	flags.StringVar(&o.Image, "image", "", "installer image, with a version tag")
+	flags.BoolVar(&o.AutoReboot, "auto-reboot", true, "reboot into the new version; false installs only (Talos 1.13 and newer)")
+	flags.BoolVar(&o.Wait, "wait", true, "wait for the node and verify it")
+	flags.BoolVar(&o.SkipDrain, "skip-drain", false, "neither cordon nor drain")
+	flags.DurationVar(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions together may take")
+	flags.StringVar(&o.RebootMode, "reboot-mode", talos.RebootDefault, "default, powercycle or force")
+	flags.DurationVar(&o.RebootTimeout, "reboot-timeout", 15*time.Minute, "how long the node may take to boot")
+	flags.DurationVar(&o.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the node may take to be well after the boot")
+	cmdutil.RegisterFlagCompletion(f, cmd, "reboot-mode", func(context.Context, *cmdutil.Call, []string) []string { return rebootModes() })
+
+	return cmd
+}
+
+func rebootModes() []string {
+	return []string{talos.RebootDefault, talos.RebootPowercycle, talos.RebootForce}
+}
+
+func checkNodeOptions(o upgrade.Options) error {
+	switch {
+	case o.Image == "":
+		return errs.Usagef("--image is missing").WithHint("for example --image factory.talos.dev/metal-installer/SCHEMATIC:v1.13.9")
+	case !slices.Contains(rebootModes(), o.RebootMode):
+		return errs.Usagef("unknown reboot mode %q, want one of %s", o.RebootMode, strings.Join(rebootModes(), ", "))
+	case o.DrainTimeout <= 0 || o.RebootTimeout <= 0 || o.ReadyTimeout <= 0:
+		return errs.Usagef("timeouts must be positive")
+	default:
+		return nil
+	}
+}
+
+func runNode(c *cmdutil.Call, o upgrade.Options) error {
+	if err := checkNodeOptions(o); err != nil {
+		return err
+	}
+
+	targets, err := c.Targets()
+	if err != nil {
+		return err
+	}
+
+	cluster, err := c.Cluster()
+	if err != nil {
+		return err
+	}
+
+	kubernetes := func(ctx context.Context) (upgrade.Kube, string, error) {
+		k, err := c.Kubernetes(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+
+		return k, k.Source, nil
+	}
+
+	world, err := upgrade.NewWorld(c.Context(), cluster, targets.Nodes[0], kubernetes)
+	if err != nil {
+		return err
+	}
+
+	o.Overrides, o.DryRun, o.BeforeChange = c.Overrides, c.DryRun, c.BeginChange
+	o.Reason = "talosmate upgrade node to " + o.Image
+
+	res, err := upgrade.Run(c.Context(), world, o, c.Progress())
+
+	return cmdutil.PrintResult(c, res, err, string(res.Status), showNode)
+}
+
+func showNode(w io.Writer, r upgrade.Result) error {
+	fmt.Fprintf(w, "%s: %s\n", output.Neutral(talos.Target{Address: r.Node, Hostname: r.Hostname}.Name()), r.Status)
+
+	rows := [][2]string{
+		{"version", r.ServerTag + " -> " + r.RunningTag}, {"image", r.PulledImage}, {"boot", r.BootIDBefore + " -> " + r.BootIDAfter},
+		{"kubernetes", kubernetesLine(r)}, {"downtime", output.Seconds(r.DowntimeSeconds)}, {"elapsed", output.Seconds(r.ElapsedSeconds)},
+	}
+
+	for _, row := range rows {
+		fmt.Fprintf(w, "  %-11s %s\n", row[0]+":", output.Cell(row[1]))
+	}
+
+	for _, g := range r.Gates {
+		if g.Verdict != "pass" && g.Verdict != "skip" {
+			fmt.Fprintf(w, "  %-11s %s %s\n", g.Gate+":", g.Verdict, output.Neutral(g.Message))
+		}
+	}
+
+	return nil
+}
+
+func kubernetesLine(r upgrade.Result) string {
+	if r.K8sNodeName == "" {
+		return "not a member"
+	}
+
+	return fmt.Sprintf("%s, ready: %s, %d pods drained", r.K8sNodeName, output.YesNo(r.K8sReady), r.DrainedPods)
+}

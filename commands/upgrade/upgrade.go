@@ -1,0 +1,15 @@
+// Package upgrade holds `talosmate upgrade`: bringing nodes to another version.
+package upgrade
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+)
+
+// NewCmd makes the group.
+func NewCmd(f *cmdutil.Factory) *cobra.Command {
+	return cmdutil.Group("upgrade", "Upgrade Talos, node by node and with proof", nil,
+		newCmdNode(f),
+	)
+}

@@ -1,0 +1,92 @@
+package upgrade
+
+import (
+	"context"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Node is what an upgrade asks of a Talos node; *talos.Node is one.
+type Node interface {
+	Version(ctx context.Context) (talos.Version, error)
+	Boot(ctx context.Context) (talos.Boot, error)
+	MachineStatus(ctx context.Context) (talos.MachineStatus, error)
+	System(ctx context.Context) (talos.System, error)
+	ExtraKernelArgs(ctx context.Context) ([]string, error)
+	KubernetesName(ctx context.Context) (string, error)
+	Mounts(ctx context.Context) ([]talos.Mount, error)
+	EtcdStatus(ctx context.Context) (talos.EtcdStatus, error)
+	PullImage(ctx context.Context, namespace, ref string, progress func(talos.PullProgress)) (string, error)
+	Install(ctx context.Context, image string, line func(string)) (int, error)
+	UpgradeLegacy(ctx context.Context, image, rebootMode string) error
+	Reboot(ctx context.Context, mode string) error
+}
+
+// Kube is what an upgrade asks of Kubernetes; *kube.Client is one.
+type Kube interface {
+	Node(ctx context.Context, name string) (kube.Node, bool, error)
+	Nodes(ctx context.Context) ([]kube.Node, error)
+	Blockers(ctx context.Context, name string) ([]kube.Blocker, error)
+	Cordon(ctx context.Context, name, reason string) (ours bool, err error)
+	Uncordon(ctx context.Context, name string) error
+	Drain(ctx context.Context, name string, o kube.DrainOptions) (int, error)
+	Annotate(ctx context.Context, name, key, value string) error
+}
+
+// World is the cluster around one node.
+type World struct {
+	Target talos.Target
+
+	Read   Node                                     // By way of the endpoints.
+	Change Node                                     // The same, but never through the node itself if that can be helped.
+	Fresh  func() (Node, func() error)              // The node itself over a connection of its own.
+	Etcd   func(context.Context) (etcd.View, error) // All control planes' etcd.
+	Kube   func(context.Context) (Kube, string, error)
+
+	ControlPlane bool     // Whether the node is a control plane.
+	Endpoints    []string // The endpoints that calls go through.
+	VirtualIPs   []string // Addresses that move between nodes.
+	Nodes        int      // How many members the cluster has.
+
+	Now func() time.Time
+}
+
+// NewWorld looks at a cluster from one node's side.
+func NewWorld(ctx context.Context, c *talos.Cluster, t talos.Target, k func(context.Context) (Kube, string, error)) (*World, error) {
+	w := &World{
+		Target: t, Read: c.Node(t), Change: c.ChangingNode(t), Endpoints: c.Endpoints(), Kube: k, Now: time.Now,
+		Fresh: func() (Node, func() error) { return c.Fresh(t) },
+	}
+
+	members, err := c.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	w.Nodes = len(members)
+
+	var controlPlanes []talos.Target
+
+	for _, m := range members {
+		if m.Type == talos.ControlPlane {
+			controlPlanes = append(controlPlanes, m.Target())
+			w.ControlPlane = w.ControlPlane || m.Node == t.Address || (t.Hostname != "" && m.Hostname == t.Hostname)
+		}
+	}
+
+	w.Etcd = func(ctx context.Context) (etcd.View, error) {
+		return etcd.Gather(ctx, etcd.Sources(c, controlPlanes), c.Options.Timeout), nil
+	}
+
+	if len(controlPlanes) > 0 {
+		// Only a control plane knows about virtual IPs; one that does not answer is the etcd gates' business.
+		if vips, err := c.Node(controlPlanes[0]).VirtualIPs(ctx); err == nil {
+			w.VirtualIPs = vips
+		}
+	}
+
+	return w, nil
+}

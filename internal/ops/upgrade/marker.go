@@ -1,0 +1,43 @@
+package upgrade
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// MarkerAnnotation is where a Kubernetes node carries what an upgrade has done to it. Nothing in Talos's API
+// shows that an install waits for its reboot, and a second install would overwrite the slot that is running.
+const MarkerAnnotation = "talosmate.dev/upgrade"
+
+// Phases of a marker.
+const (
+	markerInstalling = "installing" // Written before the install.
+	markerInstalled  = "installed"  // Written after it; a reboot is due.
+)
+
+// marker is the annotation's value.
+type marker struct {
+	Image  string    `json:"image"`   // The image, digest-pinned where known.
+	Target string    `json:"target"`  // The version wanted.
+	BootID string    `json:"boot_id"` // The boot in which the install ran.
+	Phase  string    `json:"phase"`
+	Time   time.Time `json:"time"`
+}
+
+func (m marker) String() string {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return ""
+	}
+
+	return string(text)
+}
+
+func parseMarker(text string) (marker, bool) {
+	var m marker
+	if text == "" || json.Unmarshal([]byte(text), &m) != nil {
+		return marker{}, false
+	}
+
+	return m, true
+}

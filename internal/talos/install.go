@@ -1,0 +1,178 @@
+package talos
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// System is what the running system was made of: what an upgrade must not lose.
+type System struct {
+	Schematic  string      // The Image Factory schematic, empty when it was not made there.
+	Extensions []Extension // The system extensions, without the virtual ones.
+	SecureBoot bool        // Whether it booted with secure boot.
+	Kubelet    string      // The Kubernetes version of the kubelet, empty when there is none.
+}
+
+// System reads what the running system was made of. Roles: reader, operator, admin.
+func (n *Node) System(ctx context.Context) (System, error) {
+	all, err := n.Extensions(ctx)
+	if err != nil {
+		return System{}, err
+	}
+
+	var out System
+
+	for _, e := range all {
+		if e.Name == SchematicExtension {
+			out.Schematic = e.Version
+
+			continue
+		}
+
+		out.Extensions = append(out.Extensions, e)
+	}
+
+	if id, err := n.schematicResource(ctx); err != nil {
+		return System{}, err
+	} else if id != "" {
+		out.Schematic = id
+	}
+
+	state, err := resourceSpec[struct {
+		SecureBoot bool `json:"secureBoot"`
+	}](ctx, n, "runtime", "SecurityStates.talos.dev", "securitystate")
+	if err != nil {
+		return System{}, err
+	}
+
+	out.SecureBoot = state.SecureBoot
+
+	kubelet, err := resourceSpec[struct {
+		Image string `json:"image"`
+	}](ctx, n, "k8s", "KubeletSpecs.kubernetes.talos.dev", "kubelet")
+	if err != nil {
+		return System{}, err
+	}
+
+	if at := strings.LastIndex(kubelet.Image, ":v"); at >= 0 {
+		out.Kubelet, _, _ = strings.Cut(kubelet.Image[at+1:], "@")
+	}
+
+	return out, nil
+}
+
+// schematicResource asks where Talos 1.14 and newer keep the schematic; older nodes do not know the type.
+func (n *Node) schematicResource(ctx context.Context) (string, error) {
+	list, err := n.Resources(ctx, "runtime", "ImageFactorySchematics.runtime.talos.dev")
+	if err != nil || len(list) == 0 {
+		if KindOf(err) == errs.KindUnreachable || KindOf(err) == errs.KindTimeout {
+			return "", err
+		}
+
+		return "", nil
+	}
+
+	spec, err := Decode[struct {
+		SchematicID string `json:"schematicId"`
+	}](list[0])
+
+	return spec.SchematicID, n.fail("read the schematic", err)
+}
+
+// resourceSpec reads one resource's spec, the zero value when the resource does not exist or may not be
+// read.
+func resourceSpec[T any](ctx context.Context, n *Node, namespace, typ, id string) (T, error) {
+	var zero T
+
+	r, err := n.Resource(ctx, namespace, typ, id)
+	if KindOf(err) == errs.KindNotFound || KindOf(err) == errs.KindPermissionDenied {
+		return zero, nil
+	}
+
+	if err != nil {
+		return zero, err
+	}
+
+	out, err := Decode[T](r)
+
+	return out, n.fail("read "+typ, err)
+}
+
+// ExtraKernelArgs are the kernel arguments of the machine configuration that LifecycleService does not pass
+// on to an installer: those of machine.install.extraKernelArgs unless machine.install.grubUseUKICmdline is
+// set. Role: admin.
+func (n *Node) ExtraKernelArgs(ctx context.Context) ([]string, error) {
+	text, err := n.MachineConfigText(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	dec := yaml.NewDecoder(strings.NewReader(text))
+
+	for {
+		var doc struct {
+			Machine struct {
+				Install struct {
+					ExtraKernelArgs   []string `yaml:"extraKernelArgs"`
+					GrubUseUKICmdline bool     `yaml:"grubUseUKICmdline"`
+				} `yaml:"install"`
+			} `yaml:"machine"`
+		}
+
+		if err := dec.Decode(&doc); err != nil {
+			return nil, nil // the last document; one that is not a v1alpha1 machine config has no such fields
+		}
+
+		if len(doc.Machine.Install.ExtraKernelArgs) > 0 && !doc.Machine.Install.GrubUseUKICmdline {
+			return doc.Machine.Install.ExtraKernelArgs, nil
+		}
+	}
+}
+
+// MachineConfigText reads the active machine configuration as the node holds it, all documents. Role: admin.
+func (n *Node) MachineConfigText(ctx context.Context) (string, error) {
+	r, err := n.Resource(ctx, "config", "MachineConfigs.config.talos.dev", "v1alpha1")
+	if err != nil {
+		return "", err
+	}
+
+	if text, ok := r.Spec.(string); ok {
+		return text, nil
+	}
+
+	return "", n.fail("read the machine configuration", errors.New("its spec is not text"))
+}
+
+// VirtualIPs lists the addresses that nodes hand over among themselves; they are bad endpoints, since they
+// move with a reboot. Roles: reader, operator, admin.
+func (n *Node) VirtualIPs(ctx context.Context) ([]string, error) {
+	list, err := n.Resources(ctx, "network", "OperatorSpecs.net.talos.dev")
+	if err != nil {
+		return nil, err
+	}
+
+	var out []string
+
+	for _, r := range list {
+		spec, err := Decode[struct {
+			Operator string `json:"operator"`
+			VIP      struct {
+				IP string `json:"ip"`
+			} `json:"vip"`
+		}](r)
+		if err != nil {
+			return nil, n.fail("read the network operators", err)
+		}
+
+		if spec.Operator == "vip" && spec.VIP.IP != "" {
+			out = append(out, spec.VIP.IP)
+		}
+	}
+
+	return out, nil
+}
