@@ -1,0 +1,318 @@
+package etcd
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Snapshotter streams a member's snapshot; *talos.Node is one.
+type Snapshotter interface {
+	EtcdSnapshot(ctx context.Context, fn func(chunk []byte) error) error
+}
+
+// Snapshot is a snapshot file and what is in it.
+type Snapshot struct {
+	Node            string   `json:"node,omitempty"`             // The node whose member it was taken from; absent when a file was looked at.
+	Hostname        string   `json:"hostname,omitempty"`         // That node's hostname, where known.
+	Leader          bool     `json:"leader"`                     // Whether that member led; false when a file was looked at.
+	Path            string   `json:"path"`                       // The file, - for stdout.
+	SizeBytes       int64    `json:"size_bytes"`                 // Its size, the trailing hash included.
+	SHA256          string   `json:"sha256"`                     // SHA-256 of the whole file, hex: what sha256sum prints.
+	HashVerified    bool     `json:"hash_verified"`              // Whether the SHA-256 that etcd appends to the database matched.
+	Hash            string   `json:"hash"`                       // CRC-32C of the content, hex, as etcdutl snapshot status prints it; empty for stdout.
+	Revision        int64    `json:"revision"`                   // The last revision in it; 0 for stdout.
+	TotalKeys       int      `json:"total_keys"`                 // The keys that exist at that revision; 0 for stdout.
+	Revisions       int      `json:"revisions"`                  // The revisions that are kept, deletions included; 0 for stdout.
+	StorageVersion  string   `json:"storage_version"`            // The version of the storage schema, empty when none is written.
+	DurationSeconds float64  `json:"duration_seconds,omitempty"` // How long taking and verifying it took.
+	Removed         []string `json:"removed,omitempty"`          // The older snapshots that --retain removed.
+}
+
+// ChooseMember picks the member to take a snapshot from: a healthy voting follower without an alarm, the
+// least behind; else the leader. The leader has enough to do.
+func (v View) ChooseMember() (talos.Target, error) {
+	type candidate struct {
+		target talos.Target
+		status talos.EtcdStatus
+		alarm  bool
+	}
+
+	var all []candidate
+
+	for _, a := range v.Answers {
+		if a.Status == nil || !hasLeader(*a.Status) || a.Status.Learner {
+			continue
+		}
+
+		corrupt := slices.ContainsFunc(v.Alarms(), func(al talos.EtcdAlarm) bool { return al.ID == a.Status.ID && al.Alarm == AlarmCorrupt })
+		if !corrupt {
+			all = append(all, candidate{a.Target, *a.Status, len(a.Status.Errors) > 0})
+		}
+	}
+
+	if len(all) == 0 {
+		return talos.Target{}, errors.Join(v.Err(false, PartStatus), errs.New(errs.Failed, "no healthy etcd member to take a snapshot from").
+			WithHint("name a member's node with -n to take it all the same"))
+	}
+
+	best := slices.MinFunc(all, func(a, b candidate) int {
+		return cmp.Or(compareBool(a.status.Leader, b.status.Leader), compareBool(a.alarm, b.alarm),
+			cmp.Compare(v.Lag(a.status), v.Lag(b.status)), talos.CompareAddresses(a.target.Address, b.target.Address))
+	})
+
+	return best.target, nil
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	default:
+		return 1
+	}
+}
+
+// Stream copies a snapshot to w and verifies the trailing hash on the way. A stream that says nothing for
+// idle is given up. progress is told the bytes so far.
+func Stream(ctx context.Context, s Snapshotter, w io.Writer, idle time.Duration, progress func(int64)) (Snapshot, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	if idle > 0 {
+		watch := time.AfterFunc(idle, func() {
+			cancel(errs.New(errs.Failed, "the snapshot stream said nothing for %s", idle).WithKind(errs.KindTimeout))
+		})
+		defer watch.Stop()
+
+		told := progress
+		progress = func(n int64) {
+			watch.Reset(idle)
+			told(n)
+		}
+	}
+
+	t := newTrailer()
+
+	err := s.EtcdSnapshot(ctx, func(chunk []byte) error {
+		if _, err := w.Write(chunk); err != nil {
+			return fmt.Errorf("cannot write the snapshot: %w", err)
+		}
+
+		t.write(chunk)
+		progress(t.size)
+
+		return nil
+	})
+	if err == nil {
+		err = t.verify()
+	} else if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+
+	return Snapshot{SizeBytes: t.size, SHA256: t.sum(), HashVerified: err == nil}, err
+}
+
+// Save streams a snapshot into a file that appears only when it is complete, verified, opened and counted.
+func Save(ctx context.Context, s Snapshotter, path string, idle time.Duration, progress func(int64)) (Snapshot, error) {
+	var (
+		out Snapshot
+		db  Database
+	)
+
+	err := fsutil.WriteVerified(path, 0o600, func(w io.Writer) error {
+		var err error
+		out, err = Stream(ctx, s, w, idle, progress)
+
+		return err
+	}, func(tmp string) error {
+		var err error
+		db, err = ReadDatabase(ctx, tmp)
+
+		return err
+	})
+	if err != nil {
+		return Snapshot{}, err
+	}
+
+	out.Path = path
+	out.describe(db)
+
+	return out, nil
+}
+
+func (s *Snapshot) describe(db Database) {
+	s.Hash, s.Revision, s.TotalKeys, s.Revisions, s.StorageVersion = db.Hash, db.Revision, db.TotalKeys, db.Revisions, db.StorageVersion
+}
+
+// Inspect verifies a snapshot file: its trailing hash, its pages, its content. A file without a trailing
+// hash (a copy of member/snap/db) is read all the same, with HashVerified false. What is wrong with the file
+// is an error with exit code 3; a file that cannot be read is a usage error.
+func Inspect(ctx context.Context, path string) (Snapshot, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Snapshot{}, errs.Usagef("cannot read the snapshot: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // it is only read
+
+	t := newTrailer()
+	if _, err = io.Copy(t, f); err != nil {
+		return Snapshot{}, errs.Usagef("cannot read the snapshot %s: %w", path, err)
+	}
+
+	out := Snapshot{Path: path, SizeBytes: t.size, SHA256: t.sum()}
+
+	if t.present() {
+		if err = t.verify(); err != nil {
+			return out, err
+		}
+
+		out.HashVerified = true
+	}
+
+	if err = CheckStructure(path); err != nil {
+		return out, errs.New(errs.Negative, "the snapshot %s is damaged: %w", path, err).WithKind(errs.KindInvalid)
+	}
+
+	db, err := ReadDatabase(ctx, path)
+	if err != nil {
+		return out, errs.New(errs.Negative, "the snapshot %s is damaged: %w", path, err).WithKind(errs.KindInvalid)
+	}
+
+	out.describe(db)
+
+	return out, nil
+}
+
+// trailer splits a snapshot into the database and the SHA-256 behind it while it flows by. A database is
+// whole pages, so that a size of 32 beyond a multiple of 512 means a hash is there (etcdutl's rule).
+type trailer struct {
+	whole, inner hash.Hash
+	held         []byte // The last 32 bytes so far, not yet in inner.
+	size         int64
+}
+
+const pageUnit = 512
+
+func newTrailer() *trailer { return &trailer{whole: sha256.New(), inner: sha256.New()} }
+
+// Write implements io.Writer.
+func (t *trailer) Write(p []byte) (int, error) {
+	t.write(p)
+
+	return len(p), nil
+}
+
+func (t *trailer) write(p []byte) {
+	t.whole.Write(p)
+	t.size += int64(len(p))
+
+	if len(p) >= sha256.Size {
+		t.inner.Write(t.held)
+		t.inner.Write(p[:len(p)-sha256.Size])
+		t.held = append(t.held[:0], p[len(p)-sha256.Size:]...)
+
+		return
+	}
+
+	t.held = append(t.held, p...)
+
+	if extra := len(t.held) - sha256.Size; extra > 0 {
+		t.inner.Write(t.held[:extra])
+		t.held = append(t.held[:0], t.held[extra:]...)
+	}
+}
+
+func (t *trailer) present() bool { return t.size%pageUnit == sha256.Size }
+
+func (t *trailer) sum() string { return hex.EncodeToString(t.whole.Sum(nil)) }
+
+func (t *trailer) verify() error {
+	switch {
+	case t.size == 0:
+		return errs.New(errs.Negative, "the snapshot is empty").WithKind(errs.KindInvalid)
+	case !t.present():
+		return errs.New(errs.Negative, "the snapshot is incomplete: %d bytes are no database with its hash", t.size).WithKind(errs.KindInvalid)
+	case !slices.Equal(t.inner.Sum(nil), t.held):
+		return errs.New(errs.Negative, "the snapshot is damaged: its SHA-256 is not the one that etcd sent with it").WithKind(errs.KindInvalid)
+	default:
+		return nil
+	}
+}
+
+// stampLayout makes names that sort by time.
+const stampLayout = "20060102T150405.000Z"
+
+// FileName names a snapshot in a directory: etcd-CONTEXT-TIME.db.
+func FileName(cluster string, at time.Time) string {
+	return filePrefix(cluster) + at.UTC().Format(stampLayout) + ".db"
+}
+
+func filePrefix(cluster string) string {
+	safe := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
+			return r
+		default:
+			return '_'
+		}
+	}, cluster)
+
+	return "etcd-" + safe + "-"
+}
+
+// Retain removes the oldest snapshots of a cluster in a directory until keep are left, and returns what it
+// removed. Only files with a name of FileName's form are looked at.
+func Retain(dir, cluster string, keep int) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, errs.New(errs.Failed, "cannot look for older snapshots: %w", err)
+	}
+
+	var ours []string
+
+	for _, e := range entries {
+		stamp, named := strings.CutPrefix(e.Name(), filePrefix(cluster))
+		stamp, db := strings.CutSuffix(stamp, ".db")
+
+		if _, err := time.Parse(stampLayout, stamp); named && db && err == nil && e.Type().IsRegular() {
+			ours = append(ours, e.Name())
+		}
+	}
+
+	slices.Sort(ours)
+
+	var (
+		removed []string
+		all     []error
+	)
+
+	for _, name := range ours[:max(0, len(ours)-keep)] {
+		path := filepath.Join(dir, name)
+		if err = os.Remove(path); err != nil {
+			all = append(all, errs.New(errs.Failed, "cannot remove the old snapshot: %w", err))
+
+			continue
+		}
+
+		removed = append(removed, path)
+	}
+
+	return removed, errors.Join(all...)
+}
