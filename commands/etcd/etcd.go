@@ -16,6 +16,8 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 	return cmdutil.Group("etcd", "Look after etcd", nil,
 		newCmdMembers(f),
 		newCmdStatus(f),
+		newCmdSnapshot(f),
+		newCmdSnapshotStatus(f),
 		cmdutil.Group("alarm", "List and disarm alarms", []string{"alarms"},
 			newCmdAlarmList(f),
 		),

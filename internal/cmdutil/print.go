@@ -183,3 +183,11 @@ func columns[T any, P Row[T]](own []output.Column[T]) []output.Column[T] {
 		{Header: "ADDRESS", Wide: true, Value: func(row T) string { return ref(row).Node }},
 	}, own...)
 }
+
+// Bytes gives stdout to a command whose result is bytes: no document is written there afterwards, not even
+// that of a failure.
+func (c *Call) Bytes() io.Writer {
+	c.printed = true
+
+	return c.IO.Out
+}

@@ -261,9 +261,12 @@ func withDatabase(path string, fn func(*bolt.Tx) error) (err error) {
 		}
 	}()
 
-	if info, statErr := os.Stat(path); statErr != nil {
-		return statErr
-	} else if info.Size() == 0 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+
+	if info.Size() == 0 {
 		return errors.New(notEtcd) // bbolt would write an empty database into it
 	}
 
@@ -272,5 +275,11 @@ func withDatabase(path string, fn func(*bolt.Tx) error) (err error) {
 		return err
 	}
 
-	return errors.Join(db.View(fn), db.Close())
+	return errors.Join(db.View(func(tx *bolt.Tx) error {
+		if tx.Size() > info.Size() {
+			return fmt.Errorf("the database is truncated: %d of %d bytes are there", info.Size(), tx.Size())
+		}
+
+		return fn(tx)
+	}), db.Close())
 }

@@ -121,7 +121,9 @@ func Stream(ctx context.Context, s Snapshotter, w io.Writer, idle time.Duration,
 		return nil
 	})
 	if err == nil {
-		err = t.verify()
+		if err = t.verify(); err != nil {
+			err = errs.New(errs.Failed, "cannot use the snapshot: %w", err).WithKind(errs.KindInvalid)
+		}
 	} else if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
@@ -178,21 +180,26 @@ func Inspect(ctx context.Context, path string) (Snapshot, error) {
 
 	out := Snapshot{Path: path, SizeBytes: t.size, SHA256: t.sum()}
 
+	damaged := func(err error) error {
+		return errs.New(errs.Negative, "the snapshot %s is not usable: %w", path, err).WithKind(errs.KindInvalid)
+	}
+
 	if t.present() {
 		if err = t.verify(); err != nil {
-			return out, err
+			return out, damaged(err)
 		}
 
 		out.HashVerified = true
 	}
 
-	if err = CheckStructure(path); err != nil {
-		return out, errs.New(errs.Negative, "the snapshot %s is damaged: %w", path, err).WithKind(errs.KindInvalid)
-	}
-
+	// The walk comes first: it survives any damage, while the check of the pages trusts what it follows.
 	db, err := ReadDatabase(ctx, path)
 	if err != nil {
-		return out, errs.New(errs.Negative, "the snapshot %s is damaged: %w", path, err).WithKind(errs.KindInvalid)
+		return out, damaged(err)
+	}
+
+	if err = CheckStructure(path); err != nil {
+		return out, damaged(err)
 	}
 
 	out.describe(db)
@@ -246,11 +253,11 @@ func (t *trailer) sum() string { return hex.EncodeToString(t.whole.Sum(nil)) }
 func (t *trailer) verify() error {
 	switch {
 	case t.size == 0:
-		return errs.New(errs.Negative, "the snapshot is empty").WithKind(errs.KindInvalid)
+		return errors.New("it is empty")
 	case !t.present():
-		return errs.New(errs.Negative, "the snapshot is incomplete: %d bytes are no database with its hash", t.size).WithKind(errs.KindInvalid)
+		return fmt.Errorf("it is incomplete: %d bytes are no database with its hash", t.size)
 	case !slices.Equal(t.inner.Sum(nil), t.held):
-		return errs.New(errs.Negative, "the snapshot is damaged: its SHA-256 is not the one that etcd sent with it").WithKind(errs.KindInvalid)
+		return errors.New("it is damaged: its SHA-256 is not the one that etcd put behind it")
 	default:
 		return nil
 	}
