@@ -148,8 +148,8 @@ func (w *wire) linger() error {
 
 	go func() {
 		_ = tcp.SetReadDeadline(time.Now().Add(lingerFor)) //nolint:errcheck // then it is closed at once
-		_, _ = io.Copy(io.Discard, tcp)                 //nolint:errcheck // nobody wants it
-		_ = tcp.Close()                                 //nolint:errcheck // it is over
+		_, _ = io.Copy(io.Discard, tcp)                    //nolint:errcheck // nobody wants it
+		_ = tcp.Close()                                    //nolint:errcheck // it is over
 	}()
 
 	return nil
