@@ -6,12 +6,18 @@ import (
 
 	"github.com/talosmate/talosmate/commands/cluster"
 	"github.com/talosmate/talosmate/commands/config"
+	"github.com/talosmate/talosmate/commands/container"
 	"github.com/talosmate/talosmate/commands/dmesg"
 	"github.com/talosmate/talosmate/commands/etcd"
 	"github.com/talosmate/talosmate/commands/events"
+	"github.com/talosmate/talosmate/commands/extension"
 	"github.com/talosmate/talosmate/commands/image"
 	"github.com/talosmate/talosmate/commands/logs"
+	"github.com/talosmate/talosmate/commands/network"
+	"github.com/talosmate/talosmate/commands/process"
 	"github.com/talosmate/talosmate/commands/service"
+	"github.com/talosmate/talosmate/commands/storage"
+	"github.com/talosmate/talosmate/commands/system"
 	"github.com/talosmate/talosmate/commands/upgrade"
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -64,6 +70,12 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		dmesg.NewCmd(f),
 		events.NewCmd(f),
 		upgrade.NewCmd(f),
+		container.NewCmd(f),
+		extension.NewCmd(f),
+		network.NewCmd(f),
+		process.NewCmd(f),
+		storage.NewCmd(f),
+		system.NewCmd(f),
 	)
 
 	return root

@@ -1,0 +1,29 @@
+package network
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdHostname(f *cmdutil.Factory) *cobra.Command {
+	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Hostname]{
+		Use: "hostname", Aliases: []string{"hostnames"}, Short: "Show what each node calls itself",
+		Example: "  talosmate network hostname\n" +
+			"  talosmate network hostname -n 10.0.0.21 --insecure -o json --query '.items[].fqdn'",
+		Spec: spec("HostnameList"),
+		Columns: []output.Column[talos.Hostname]{
+			{Header: "HOSTNAME", Value: func(h talos.Hostname) string { return h.Name }},
+			{Header: "DOMAIN", Value: func(h talos.Hostname) string { return h.Domain }},
+			{Header: "FQDN", Value: func(h talos.Hostname) string { return h.FQDN }},
+		},
+		Name: func(h talos.Hostname) string { return h.FQDN },
+		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Hostname, error) {
+			return n.HostnameStatus(ctx)
+		},
+	})
+}

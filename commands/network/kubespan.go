@@ -1,0 +1,48 @@
+package network
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdKubeSpan(f *cmdutil.Factory) *cobra.Command {
+	s := spec("KubeSpanPeerList")
+	s.Insecure = false // there are no peers in maintenance mode
+
+	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.KubeSpanPeer]{
+		Use: "kubespan", Aliases: []string{"ks"}, Short: "List the KubeSpan peers of each node",
+		Long: "List the peers of each node with their endpoints, state and traffic. A node without KubeSpan has none.",
+		Example: "  talosmate network kubespan -n worker-1\n" +
+			"  talosmate network kubespan -A -o json --query '.items[] | select(.state != \"up\") | .node + \" \" + .label'",
+		Spec: s,
+		Columns: []output.Column[talos.KubeSpanPeer]{
+			{Header: "PEER", Value: func(p talos.KubeSpanPeer) string { return p.Label }},
+			{Header: "STATE", Value: func(p talos.KubeSpanPeer) string { return p.State }},
+			{Header: "ENDPOINT", Value: func(p talos.KubeSpanPeer) string { return p.Endpoint }},
+			{Header: "RECEIVED", Value: func(p talos.KubeSpanPeer) string { return output.Bytes(p.ReceiveBytes) }},
+			{Header: "SENT", Value: func(p talos.KubeSpanPeer) string { return output.Bytes(p.TransmitBytes) }},
+			{Header: "LAST HANDSHAKE", Value: handshake},
+			{Header: "ENDPOINTS", Wide: true, Value: func(p talos.KubeSpanPeer) string { return strings.Join(p.Endpoints, ",") }},
+			{Header: "KUBESPAN ADDRESS", Wide: true, Value: func(p talos.KubeSpanPeer) string { return p.Address }},
+			{Header: "PUBLIC KEY", Wide: true, Value: func(p talos.KubeSpanPeer) string { return p.PublicKey }},
+		},
+		Name: func(p talos.KubeSpanPeer) string { return p.Label },
+		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.KubeSpanPeer, error) {
+			return n.KubeSpanPeers(ctx)
+		},
+	})
+}
+
+func handshake(p talos.KubeSpanPeer) string {
+	if p.LastHandshake == nil {
+		return ""
+	}
+
+	return output.Time(*p.LastHandshake)
+}

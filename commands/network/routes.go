@@ -1,0 +1,37 @@
+package network
+
+import (
+	"cmp"
+	"context"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdRoutes(f *cmdutil.Factory) *cobra.Command {
+	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Route]{
+		Use: "routes", Aliases: []string{"route"}, Short: "List the routes of each node",
+		Example: "  talosmate network routes -n worker-1\n" +
+			"  talosmate network routes -A -o json --query '.items[] | select(.destination == \"\") | .node + \" \" + .gateway'",
+		Spec: spec("RouteList"),
+		Columns: []output.Column[talos.Route]{
+			{Header: "DESTINATION", Value: destination},
+			{Header: "GATEWAY", Value: func(r talos.Route) string { return r.Gateway }},
+			{Header: "LINK", Value: func(r talos.Route) string { return r.Interface }},
+			{Header: "METRIC", Value: func(r talos.Route) string { return strconv.FormatUint(uint64(r.Metric), 10) }},
+			{Header: "SOURCE", Value: func(r talos.Route) string { return r.Source }},
+			{Header: "TABLE", Value: func(r talos.Route) string { return r.Table }},
+			{Header: "TYPE", Wide: true, Value: func(r talos.Route) string { return r.Type }},
+			{Header: "PROTOCOL", Wide: true, Value: func(r talos.Route) string { return r.Protocol }},
+			{Header: "SCOPE", Wide: true, Value: func(r talos.Route) string { return r.Scope }},
+		},
+		Name:  destination,
+		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Route, error) { return n.Routes(ctx) },
+	})
+}
+
+func destination(r talos.Route) string { return cmp.Or(r.Destination, "default") }

@@ -1,0 +1,73 @@
+// Package process holds `talosmate processes`.
+package process
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// NewCmd makes the command.
+func NewCmd(f *cmdutil.Factory) *cobra.Command {
+	var (
+		order           string
+		limit           int
+		watch           bool
+		interval, every time.Duration
+	)
+
+	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Process]{
+		Use: "processes", Aliases: []string{"process", "ps"}, Short: "List the processes of each node",
+		Long: "List the processes of each node, those that hold the most memory first. --watch lists again until it is\n" +
+			"interrupted: in place on a terminal, with -o ndjson one object a line and a summary after each round.",
+		Example: "  talosmate processes -n worker-1 --sort cpu --limit 10\n" +
+			"  talosmate processes -A --watch -o ndjson",
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "ProcessList", Default: talos.DefaultMembers},
+		Flags: func(fs *pflag.FlagSet) {
+			cmdutil.ChoiceVar(fs, &order, "sort", talos.ByResident, "order within each node", talos.ByResident, talos.ByCPU, talos.ByPID)
+			fs.IntVar(&limit, "limit", 0, "only the first of each node; 0 for all")
+			fs.BoolVarP(&watch, "watch", "w", false, "list again until interrupted")
+			fs.DurationVar(&interval, "interval", 2*time.Second, "with --watch: how often")
+		},
+		Validate: func([]string) error {
+			if limit < 0 || interval <= 0 {
+				return errs.Usagef("--limit and --interval must not be negative, nor --interval zero")
+			}
+
+			if watch {
+				every = interval
+			}
+
+			return nil
+		},
+		Columns: []output.Column[talos.Process]{
+			{Header: "PID", Value: func(p talos.Process) string { return strconv.Itoa(int(p.PID)) }},
+			{Header: "STATE", Value: func(p talos.Process) string { return p.State }},
+			{Header: "THREADS", Value: func(p talos.Process) string { return strconv.Itoa(int(p.Threads)) }},
+			{Header: "CPU TIME", Value: func(p talos.Process) string { return output.Seconds(p.CPUSeconds) }},
+			{Header: "RESIDENT", Value: func(p talos.Process) string { return output.Bytes(p.ResidentBytes) }},
+			{Header: "VIRTUAL", Value: func(p talos.Process) string { return output.Bytes(p.VirtualBytes) }},
+			{Header: "COMMAND", Value: func(p talos.Process) string { return p.Command }},
+			{Header: "PPID", Wide: true, Value: func(p talos.Process) string { return strconv.Itoa(int(p.PPID)) }},
+			{Header: "ARGS", Wide: true, Value: func(p talos.Process) string { return p.Args }},
+		},
+		Name: func(p talos.Process) string { return strconv.Itoa(int(p.PID)) },
+		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Process, error) {
+			list, err := n.Processes(ctx, order)
+			if limit > 0 && len(list) > limit {
+				list = list[:limit]
+			}
+
+			return list, err
+		},
+		Every: func() time.Duration { return every },
+	})
+}

@@ -1,0 +1,28 @@
+// Package storage holds `talosmate storage`: volumes and what is found on block devices.
+package storage
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// NewCmd makes the group.
+func NewCmd(f *cmdutil.Factory) *cobra.Command {
+	return cmdutil.Group("storage", "Look at volumes and block devices", nil, newCmdVolumes(f), newCmdDiscovered(f))
+}
+
+func spec(schema string) cmdutil.Spec {
+	return cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: schema, Default: talos.DefaultMembers, Insecure: true}
+}
+
+// size leaves the cell of what has no size empty.
+func size(bytes uint64) string {
+	if bytes == 0 {
+		return ""
+	}
+
+	return output.Bytes(bytes)
+}

@@ -1,0 +1,29 @@
+package system
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdMounts(f *cmdutil.Factory) *cobra.Command {
+	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Mount]{
+		Use: "mounts", Aliases: []string{"mount"}, Short: "List the mounted file systems of each node",
+		Example: "  talosmate system mounts -n worker-1\n" +
+			"  talosmate system mounts -A -o json --query '.items[] | select(.used_ratio > 0.8)'",
+		Spec: spec("MountList"),
+		Columns: []output.Column[talos.Mount]{
+			{Header: "MOUNTED ON", Value: func(m talos.Mount) string { return m.MountedOn }},
+			{Header: "FILESYSTEM", Value: func(m talos.Mount) string { return m.Filesystem }},
+			{Header: "SIZE", Value: func(m talos.Mount) string { return output.Bytes(m.SizeBytes) }},
+			{Header: "AVAILABLE", Value: func(m talos.Mount) string { return output.Bytes(m.AvailableBytes) }},
+			{Header: "USED", Value: func(m talos.Mount) string { return output.Percent(m.UsedRatio) }},
+		},
+		Name:  func(m talos.Mount) string { return m.MountedOn },
+		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Mount, error) { return n.Mounts(ctx) },
+	})
+}
