@@ -1,0 +1,125 @@
+// Package events holds `talosmate events`.
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/ops/logs"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+type options struct {
+	tail   int
+	follow bool
+	since  string
+	filter string
+	actor  string
+	now    func() time.Time
+
+	after time.Time
+}
+
+// NewCmd makes the command.
+func NewCmd(f *cmdutil.Factory) *cobra.Command {
+	o := &options{now: f.Now}
+
+	return cmdutil.NewNodeStream(f, cmdutil.NodeStream[talos.Event]{
+		Use: "events", Aliases: []string{"event"}, Short: "Show the machine events of each node",
+		Long: "Show what happened on the nodes: sequences, phases and tasks of the machine, service states, stages,\n" +
+			"addresses. One JSON object a line unless -o says otherwise. With --follow a node that reboots is waited\n" +
+			"for. Events are hints: a node that dies sends none, so wait for state with `talosmate wait`.",
+		Example: "  talosmate events -n worker-1 --since 10m\n" +
+			"  talosmate events -A --follow --filter MachineStatusEvent",
+		Spec:    cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "EventList", Default: talos.DefaultMembers},
+		Default: output.NDJSON, Events: true, Flags: o.flags, Following: func() bool { return o.follow }, Validate: o.validate,
+		Columns: []output.Column[talos.Event]{
+			{Header: "TIME", Value: when},
+			{Header: "EVENT", Value: func(e talos.Event) string { return e.Event }},
+			{Header: "PAYLOAD", Value: payload},
+			{Header: "ACTOR", Wide: true, Value: func(e talos.Event) string { return e.ActorID }},
+			{Header: "ID", Wide: true, Value: func(e talos.Event) string { return e.ID }},
+		},
+		Name: func(e talos.Event) string { return e.ID },
+		Less: func(a, b talos.Event) int { return strings.Compare(a.ID, b.ID) },
+		Text: func(w io.Writer, e talos.Event, several bool) error {
+			return cmdutil.StreamLine(w, e.NodeRef, when(e)+"  "+e.Event+"  "+payload(e), true, several, f.IO.OutTTY)
+		},
+		Run: o.run,
+	})
+}
+
+func (o *options) flags(flags *pflag.FlagSet) {
+	flags.IntVar(&o.tail, "tail", 100, "how many past events to show, -1 for all that the node remembers")
+	flags.StringVar(&o.since, "since", "", "past events not older than this: a duration (10m) or an RFC 3339 time")
+	flags.BoolVarP(&o.follow, "follow", "f", false, "go on as events happen, across reboots")
+	flags.StringVar(&o.filter, "filter", "", "only events whose type or payload holds this text")
+	flags.StringVar(&o.actor, "actor-id", "", "only events that this actor caused")
+}
+
+func (o *options) validate(*cmdutil.Call) error {
+	var err error
+	o.after, err = cmdutil.ParseSince(o.since, o.now())
+
+	return err
+}
+
+func (o *options) run(ctx context.Context, c *cmdutil.Call, n *talos.Node, add func(talos.Event) error, flush func() error) error {
+	req := talos.EventsRequest{Tail: o.tail, ActorID: o.actor, Follow: o.follow}
+	if !o.after.IsZero() {
+		req.Since = o.now().Sub(o.after)
+	}
+
+	pass := func(e talos.Event) error {
+		if o.filter != "" && !strings.Contains(e.Event+" "+payload(e), o.filter) {
+			return nil
+		}
+
+		return add(e)
+	}
+
+	if !o.follow {
+		return n.Events(ctx, req, pass)
+	}
+
+	again := logs.Default(func(err error) { c.Warn("%v; waiting for the node to come back", err) })
+
+	return again.Follow(ctx, func(ctx context.Context, _ bool, alive func()) error {
+		return n.Events(ctx, req, func(e talos.Event) error {
+			alive()
+
+			req.AfterID = e.ID // event IDs grow with time, so that a new boot's come after
+
+			if err := pass(e); err != nil {
+				return err
+			}
+
+			return flush()
+		})
+	})
+}
+
+func when(e talos.Event) string {
+	if e.Time == nil {
+		return ""
+	}
+
+	return output.Time(*e.Time)
+}
+
+func payload(e talos.Event) string {
+	raw, err := json.Marshal(e.Payload)
+	if err != nil {
+		return ""
+	}
+
+	return string(raw)
+}

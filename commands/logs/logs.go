@@ -1,0 +1,79 @@
+// Package logs holds `talosmate logs`.
+package logs
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Line is one line of a log.
+type Line struct {
+	talos.NodeRef
+
+	Log     string     `json:"log"`            // The service or container.
+	Time    *time.Time `json:"time,omitempty"` // The time stamp in the line, where one parses.
+	Message string     `json:"message"`        // The line as the node sent it, without its line end.
+
+	unended bool // No line end followed.
+}
+
+// NewCmd makes the command.
+func NewCmd(f *cmdutil.Factory) *cobra.Command {
+	o := &options{now: f.Now}
+
+	return cmdutil.NewNodeStream(f, cmdutil.NodeStream[Line]{
+		Use: "logs SERVICE", Aliases: []string{"log"}, Short: "Show the log of a service or container",
+		Long: "Show the log of a Talos service or, with --kubernetes, of a container of a pod. One node's bytes go to\n" +
+			"stdout as they are; several nodes' lines are interleaved with the node before each. With --follow a node\n" +
+			"that reboots is waited for. Filters see whole lines.",
+		Example: "  talosmate logs etcd -n cp-1 --since 10m --filter \"slow fdatasync\"\n" +
+			"  talosmate logs kubelet -A --follow -o ndjson\n" +
+			"  talosmate logs --kubernetes kube-system/coredns-5d78c --container coredns",
+		Args:  cmdutil.ExactArgs("SERVICE"),
+		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "LogLineList", Default: talos.DefaultMembers},
+		Flags: o.flags, Following: func() bool { return o.follow }, Validate: o.validate,
+		Columns: []output.Column[Line]{
+			{Header: "TIME", Value: func(l Line) string { return since(l.Time) }},
+			{Header: "MESSAGE", Value: func(l Line) string { return l.Message }},
+		},
+		Name: func(l Line) string { return l.Message },
+		Text: func(w io.Writer, l Line, several bool) error {
+			return cmdutil.StreamLine(w, l.NodeRef, l.Message, !l.unended, several, f.IO.OutTTY)
+		},
+		Run:    o.run,
+		Finish: o.finish,
+		Complete: cmdutil.CompleteFrom(func(ctx context.Context, n *talos.Node) ([]string, error) {
+			if !o.kubernetes {
+				return n.LogIDs(ctx)
+			}
+
+			return containerIDs(ctx, n)
+		}),
+	})
+}
+
+func (o *options) flags(flags *pflag.FlagSet) {
+	flags.IntVar(&o.tail, "tail", 100, "how many of the last lines to show, -1 for all")
+	flags.BoolVarP(&o.follow, "follow", "f", false, "go on as the log grows, across reboots")
+	flags.StringVar(&o.since, "since", "", "only lines not older than this: a duration (10m) or an RFC 3339 time")
+	flags.StringVar(&o.text, "filter", "", "only lines that hold this text")
+	flags.StringVar(&o.regex, "filter-regex", "", "only lines that match this regular `expression`")
+	flags.BoolVarP(&o.kubernetes, "kubernetes", "k", false, "SERVICE is a pod, NAMESPACE/POD, or a container as `container list` names it")
+	flags.StringVarP(&o.container, "container", "c", "", "the pod's container, where it has several (implies --kubernetes)")
+}
+
+func since(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+
+	return output.Time(*t)
+}

@@ -1,0 +1,278 @@
+package logs
+
+import (
+	"context"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/logs"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+type options struct {
+	tail       int
+	follow     bool
+	since      string
+	text       string
+	regex      string
+	kubernetes bool
+	container  string
+	now        func() time.Time
+
+	filter     logs.Filter
+	after      time.Time
+	structured bool // The time stamps are shown, so every line's is read.
+
+	mu      sync.Mutex
+	found   bool    // Some node has the container.
+	missing []error // The nodes that do not.
+}
+
+func (o *options) validate(c *cmdutil.Call) error {
+	o.kubernetes = o.kubernetes || o.container != ""
+	o.filter.Text, o.structured = o.text, !c.RawOutput()
+
+	if o.regex != "" {
+		var err error
+		if o.filter.Regex, err = regexp.Compile(o.regex); err != nil {
+			return errs.Usagef("bad --filter-regex: %w", err)
+		}
+	}
+
+	var err error
+	if o.after, err = cmdutil.ParseSince(o.since, o.now()); err != nil {
+		return err
+	}
+
+	if o.since != "" && !c.Cmd.Flags().Changed("tail") {
+		o.tail = -1
+	}
+
+	return nil
+}
+
+// run streams one node's log.
+func (o *options) run(ctx context.Context, c *cmdutil.Call, n *talos.Node, add func(Line) error, flush func() error) error {
+	req := talos.LogRequest{ID: c.Args[0], Kubernetes: o.kubernetes, Tail: o.tail, Follow: o.follow}
+
+	if o.kubernetes {
+		id, err := o.resolve(ctx, n, c.Args[0])
+		if err != nil || id == "" {
+			return err
+		}
+
+		req.ID = id
+	}
+
+	v := o.newView(req.ID, add)
+
+	if !o.follow {
+		req.Idle = c.Idle()
+
+		if err := n.Logs(ctx, req, v.chunk); err != nil {
+			return err
+		}
+
+		return v.end()
+	}
+
+	return o.followLog(ctx, c, n, req, v, flush)
+}
+
+// followLog takes the stream up again after a break: where it left off while the boot is the same, from the
+// beginning of the log after a reboot, since the log begins with the boot.
+func (o *options) followLog(ctx context.Context, c *cmdutil.Call, n *talos.Node, req talos.LogRequest, v *view, flush func() error) error {
+	boot, err := n.Boot(ctx)
+	if err != nil {
+		return err
+	}
+
+	again := logs.Default(func(err error) { c.Warn("%v; waiting for the node to come back", err) })
+
+	return again.Follow(ctx, func(ctx context.Context, resumed bool, alive func()) error {
+		if resumed {
+			now, err := n.Boot(ctx)
+			if err != nil {
+				return err
+			}
+
+			if now.ID != boot.ID {
+				boot, req.Tail = now, -1
+				v.resume.Fresh()
+			} else if v.resume.Seen() {
+				req.Tail = logs.Overlap
+				v.resume.Overlapping()
+			}
+
+			if err := v.split.Flush(); err != nil {
+				return err
+			}
+		}
+
+		return n.Logs(ctx, req, func(chunk []byte) error {
+			alive()
+
+			if err := v.chunk(chunk); err != nil {
+				return err
+			}
+
+			return flush()
+		})
+	})
+}
+
+// view is one node's log on its way to the output: lines, time stamps, filters.
+type view struct {
+	o      *options
+	log    string
+	add    func(Line) error
+	split  logs.Splitter
+	resume *logs.Resume
+	stamps *logs.Stamps
+	last   time.Time // The last time stamp; lines without one belong to the line before.
+	lines  int       // Lines so far, until one has a time stamp.
+}
+
+func (o *options) newView(log string, add func(Line) error) *view {
+	v := &view{o: o, log: log, add: add, resume: logs.NewResume(), stamps: logs.NewStamps(o.now())}
+	v.split.Emit = func(line []byte, ended bool) error {
+		return v.resume.Line(line, func(line []byte) error { return v.line(line, ended) })
+	}
+
+	return v
+}
+
+func (v *view) chunk(chunk []byte) error { return v.split.Write(chunk) }
+
+// patience is how many lines without a time stamp --since takes before it says that the log has none.
+const patience = 200
+
+func (v *view) line(line []byte, ended bool) error {
+	at, stamped := time.Time{}, false
+
+	if !v.o.after.IsZero() {
+		if at, stamped = v.stamps.Of(line); stamped {
+			v.last, v.lines = at, -1
+		} else if v.lines >= 0 {
+			if v.lines++; v.lines > patience {
+				return logs.ErrNoStamps(v.log)
+			}
+		}
+
+		if v.last.Before(v.o.after) {
+			return nil
+		}
+	}
+
+	if !v.o.filter.Match(line) {
+		return nil
+	}
+
+	if v.o.structured && v.o.after.IsZero() {
+		at, stamped = v.stamps.Of(line)
+	}
+
+	out := Line{Log: v.log, Message: string(line), unended: !ended}
+	if stamped {
+		at = at.UTC()
+		out.Time = &at
+	}
+
+	return v.add(out)
+}
+
+func (v *view) end() error {
+	if err := v.split.Flush(); err != nil {
+		return err
+	}
+
+	if !v.o.after.IsZero() && v.lines > 0 {
+		return logs.ErrNoStamps(v.log)
+	}
+
+	return nil
+}
+
+// resolve finds the container that name and --container mean, empty when another node may have it.
+func (o *options) resolve(ctx context.Context, n *talos.Node, name string) (string, error) {
+	all, err := n.Containers(ctx, talos.NamespaceCRI)
+	if err != nil {
+		return "", err
+	}
+
+	var candidates []talos.Container
+
+	for _, c := range all {
+		_, pod, _ := strings.Cut(c.PodID, "/")
+
+		switch {
+		case c.ID == name && !c.Sandbox:
+			candidates = []talos.Container{c}
+		case c.Sandbox || (c.PodID != name && pod != name):
+			continue
+		case o.container == "" || c.Name == o.container:
+			candidates = append(candidates, c)
+
+			continue
+		default:
+			continue
+		}
+
+		break
+	}
+
+	o.mu.Lock()
+	defer o.mu.Unlock()
+
+	switch len(candidates) {
+	case 0:
+		err := errs.New(errs.Failed, "cannot read the log of %s on %s: no such container", name, n.Name()).WithKind(errs.KindNotFound).OnNode(n.Address)
+		err.Hostname = n.Hostname
+		o.missing = append(o.missing, err)
+
+		return "", nil
+	case 1:
+		o.found = true
+
+		return candidates[0].ID, nil
+	default:
+		names := make([]string, len(candidates))
+		for i, c := range candidates {
+			names[i] = c.Name
+		}
+
+		slices.Sort(names)
+
+		return "", errs.Usagef("%s has several containers: %s", name, strings.Join(names, ", ")).WithHint("choose one with --container")
+	}
+}
+
+// finish makes a failure of a container that no node has.
+func (o *options) finish(err error) error {
+	if err == nil && !o.found && len(o.missing) > 0 {
+		return o.missing[0]
+	}
+
+	return err
+}
+
+func containerIDs(ctx context.Context, n *talos.Node) ([]string, error) {
+	all, err := n.Containers(ctx, talos.NamespaceCRI)
+
+	var out []string
+
+	for _, c := range all {
+		if !c.Sandbox {
+			out = append(out, cobra.CompletionWithDesc(c.ID, c.Image))
+		}
+	}
+
+	return out, err
+}

@@ -1,0 +1,265 @@
+package cmdutil
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// RawOutput says whether stdout carries bytes: no -o and no --query was given. The environment's and the
+// configuration file's format do not touch a raw command, so they are undone here.
+func (c *Call) RawOutput() bool {
+	if c.Printer.Query != "" {
+		return false
+	}
+
+	if c.Cmd.Flags().Changed("output") {
+		return c.Printer.Format == output.Table || c.Printer.Format == output.Wide
+	}
+
+	c.Printer.Format = output.Table
+
+	return true
+}
+
+// Selected is the number of chosen nodes, after Targets.
+func (c *Call) Selected() int { return len(c.targets.Nodes) }
+
+// NodeStream is the shape of a command that streams rows from nodes: lines of a log, events. Without -o the
+// rows are text as they come; ndjson writes them as they come; the other formats collect them, so they do
+// not go together with following.
+type NodeStream[T any] struct {
+	Use, Short, Long, Example string
+	Aliases                   []string
+	Args                      cobra.PositionalArgs
+	Spec                      Spec
+	Default                   output.Format // What no -o means, text by default.
+	Events                    bool          // The ndjson records are of type event, not item.
+	Flags                     func(*pflag.FlagSet)
+	Columns                   []output.Column[T]
+	Name                      func(T) string
+	Less                      func(a, b T) int // The order of collected rows within a node; nil keeps it.
+	Following                 func() bool      // Whether the stream goes on for ever.
+	Validate                  func(c *Call) error
+	// Text writes a row for people and pipes, its line end included. several asks for the node before it.
+	Text func(w io.Writer, row T, several bool) error
+	// Run streams one node's rows; add may be called until Run returns.
+	Run func(ctx context.Context, c *Call, n *talos.Node, add func(T) error, flush func() error) error
+	// Finish looks at the error of all nodes together, when they are through; nil keeps it.
+	Finish   func(error) error
+	Complete CompletionFunc
+}
+
+// NewNodeStream makes the command.
+func NewNodeStream[T any, P Row[T]](f *Factory, l NodeStream[T]) *cobra.Command {
+	if l.Args == nil {
+		l.Args = cobra.NoArgs
+	}
+
+	l.Spec.Raw, l.Spec.Document = true, output.List[T]{}
+
+	cmd := &cobra.Command{
+		Use: l.Use, Short: l.Short, Long: l.Long, Example: l.Example, Aliases: l.Aliases, Args: l.Args,
+		ValidArgsFunction: completion(f, l.Complete),
+		RunE:              f.RunE(l.Spec, func(c *Call) error { return runStream[T, P](c, l) }),
+	}
+
+	f.Declare(cmd, l.Spec)
+
+	if l.Flags != nil {
+		l.Flags(cmd.Flags())
+		completeChoices(cmd)
+	}
+
+	return cmd
+}
+
+func runStream[T any, P Row[T]](c *Call, l NodeStream[T]) error {
+	raw := c.RawOutput()
+
+	if raw && l.Default != "" && !c.Cmd.Flags().Changed("output") {
+		c.Printer.Format, raw = l.Default, false
+	}
+
+	follow := l.Following != nil && l.Following()
+	if follow && !raw && (c.Printer.Format != output.NDJSON || c.Printer.Query != "") {
+		return errs.Usagef("-o %s wants the end of the stream, and --follow has none", c.Printer.Format).WithHint("use -o ndjson")
+	}
+
+	if l.Validate != nil {
+		if err := l.Validate(c); err != nil {
+			return errs.AsUsage(err)
+		}
+	}
+
+	targets, err := c.Targets()
+	if err != nil {
+		return err
+	}
+
+	sink := newRowSink(c, l, raw, len(targets.Nodes) > 1)
+
+	outcomes := talos.EachStream(c.ctx, c.cluster, targets.Nodes, follow, func(ctx context.Context, n *talos.Node) (struct{}, error) {
+		err := l.Run(ctx, c, n, func(row T) error {
+			P(&row).SetNode(n.Target)
+
+			return sink.add(row)
+		}, sink.flush)
+
+		return struct{}{}, err
+	})
+
+	_, err = talos.Collect(outcomes, c.Spec.Question)
+
+	if l.Finish != nil {
+		err = l.Finish(err)
+	}
+
+	if c.ctx.Err() != nil {
+		err = context.Cause(c.ctx)
+	}
+
+	return sink.finish(err, func(row T) talos.NodeRef {
+		if r, ok := any(row).(interface{ Ref() talos.NodeRef }); ok {
+			return r.Ref()
+		}
+
+		return talos.NodeRef{}
+	}, columns[T, P](l.Columns))
+}
+
+// rowSink takes rows from several goroutines and writes them whole.
+type rowSink[T any] struct {
+	mu      sync.Mutex
+	call    *Call
+	shape   NodeStream[T]
+	raw     bool
+	several bool
+	out     *bufio.Writer
+	ndjson  *output.Stream // nil unless rows are written as they come, one object a line.
+	rows    []T
+	count   int
+}
+
+func newRowSink[T any](c *Call, l NodeStream[T], raw, several bool) *rowSink[T] {
+	s := &rowSink[T]{call: c, shape: l, raw: raw, several: several, out: bufio.NewWriterSize(c.Printer.Out, 64<<10)}
+
+	if !raw && c.Printer.Format == output.NDJSON && c.Printer.Query == "" {
+		s.ndjson = output.NewStream(s.out, c.Printer.Schema)
+		c.printed = true
+	}
+
+	return s
+}
+
+func (s *rowSink[T]) add(row T) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.count++
+
+	switch {
+	case s.raw:
+		return s.shape.Text(s.out, row, s.several)
+	case s.ndjson != nil && s.shape.Events:
+		return s.ndjson.Event(row)
+	case s.ndjson != nil:
+		return s.ndjson.Item(row)
+	default:
+		s.rows = append(s.rows, row)
+
+		return nil
+	}
+}
+
+// flush writes what was added; a stream calls it whenever it is about to wait.
+func (s *rowSink[T]) flush() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return s.out.Flush()
+}
+
+func (s *rowSink[T]) finish(err error, ref func(T) talos.NodeRef, cols []output.Column[T]) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.raw {
+		s.call.printed = s.count > 0
+
+		return errors.Join(err, s.out.Flush())
+	}
+
+	if s.ndjson != nil {
+		entries := errs.Entries(err)
+		for _, e := range entries {
+			if werr := s.ndjson.Error(e); werr != nil {
+				return errors.Join(err, werr)
+			}
+		}
+
+		return errors.Join(err, s.ndjson.Summary(output.Summary{Items: s.count, Errors: len(entries)}), s.out.Flush())
+	}
+
+	slices.SortStableFunc(s.rows, func(a, b T) int {
+		if byNode := talos.CompareAddresses(ref(a).Node, ref(b).Node); byNode != 0 || s.shape.Less == nil {
+			return byNode
+		}
+
+		return s.shape.Less(a, b)
+	})
+
+	return PrintList(s.call, s.rows, err, cols, s.shape.Name)
+}
+
+// ParseSince reads the value of a --since flag: a duration before now, or an RFC 3339 time. Empty is the
+// zero time.
+func ParseSince(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+
+	if at, err := time.Parse(time.RFC3339, s); err == nil {
+		return at, nil
+	}
+
+	return time.Time{}, errs.Usagef("bad value %q for --since: want a duration (10m) or an RFC 3339 time", s)
+}
+
+// Idle is how long a node may be silent in a stream that ends by itself.
+func (c *Call) Idle() time.Duration { return c.cluster.Idle() }
+
+// StreamLine is how a stream's line is written as text: the node before it where several speak, and nothing
+// in it that drives the terminal. A line that did not end on the node ends here only where others follow.
+func StreamLine(w io.Writer, from talos.NodeRef, line string, ended, several, tty bool) error {
+	if tty {
+		line = output.Neutral(line)
+	}
+
+	if several {
+		line = output.Neutral(from.NodeName()) + ": " + line
+	}
+
+	if several || ended {
+		line += "\n"
+	}
+
+	_, err := io.WriteString(w, line)
+
+	return err
+}

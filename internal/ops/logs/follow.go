@@ -1,0 +1,140 @@
+package logs
+
+import (
+	"context"
+	"hash/maphash"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Reconnect is how a broken stream is taken up again.
+type Reconnect struct {
+	First, Max time.Duration // The pause before the first new attempt, and the longest.
+	GiveUp     time.Duration // How long a node that answers may refuse (its service is not back) before that is final.
+	Notice     func(error)   // Told once per break, unless the stream just ended.
+}
+
+// Default is for people who watch a node reboot.
+func Default(notice func(error)) Reconnect {
+	return Reconnect{First: 250 * time.Millisecond, Max: 3 * time.Second, GiveUp: 2 * time.Minute, Notice: notice}
+}
+
+// Follow runs attempt again whenever its stream ends or breaks in a way that a reboot explains, until ctx
+// ends or the error is final. attempt calls alive when something came; a first attempt that fails before is
+// final unless the connection itself broke after it stood.
+func (r Reconnect) Follow(ctx context.Context, attempt func(ctx context.Context, again bool, alive func()) error) error {
+	pause := r.First
+
+	var broken time.Time
+
+	for again := false; ; again = true {
+		lived := false
+
+		err := attempt(ctx, again, func() {
+			lived = true
+			pause, broken = r.First, time.Time{}
+		})
+
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+
+		now := time.Now()
+
+		switch {
+		case !talos.Breaks(err):
+			return err
+		case !again && !lived && err != nil && !talos.Transient(err):
+			return err
+		case broken.IsZero():
+			broken = now
+
+			if r.Notice != nil && err != nil {
+				r.Notice(err)
+			}
+		case err != nil && !talos.Transient(err) && now.Sub(broken) > r.GiveUp:
+			return err
+		}
+
+		timer := time.NewTimer(pause)
+
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+
+			return context.Cause(ctx)
+		}
+
+		pause = min(pause*2, r.Max)
+	}
+}
+
+// Overlap is how many lines a resumed stream asks for again, to find where it broke off.
+const Overlap = 512
+
+// Resume drops the lines that were seen before a stream of the same boot was taken up again.
+type Resume struct {
+	seed    maphash.Seed
+	last    uint64
+	any     bool
+	holding bool
+	held    [][]byte
+	bytes   int
+}
+
+// NewResume starts with nothing seen.
+func NewResume() *Resume { return &Resume{seed: maphash.MakeSeed()} }
+
+// Seen says whether any line came so far.
+func (r *Resume) Seen() bool { return r.any }
+
+// Overlapping says that the next lines may be known: up to the last one seen they are dropped.
+func (r *Resume) Overlapping() { r.holding, r.held, r.bytes = r.any, nil, 0 }
+
+// Fresh says that the next lines are all new.
+func (r *Resume) Fresh() { r.holding, r.held, r.bytes = false, nil, 0 }
+
+// Line passes a line on unless it was seen.
+func (r *Resume) Line(line []byte, emit func([]byte) error) error {
+	hash := maphash.Bytes(r.seed, line)
+
+	if r.holding {
+		if hash == r.last {
+			r.Fresh()
+
+			return nil
+		}
+
+		r.held = append(r.held, append([]byte(nil), line...))
+		r.bytes += len(line)
+
+		if len(r.held) < Overlap && r.bytes < MaxLine {
+			return nil
+		}
+
+		// the last line seen is no longer there: everything is new
+		held := r.held
+		r.Fresh()
+
+		for _, l := range held {
+			if err := r.Line(l, emit); err != nil {
+				return err
+			}
+		}
+
+		return nil
+	}
+
+	r.last, r.any = hash, true
+
+	return emit(line)
+}
+
+// ErrNoStamps is the usage error for --since over a log without time stamps.
+func ErrNoStamps(log string) error {
+	return errs.Usagef("cannot apply --since: the lines of %s carry no time stamp that this program knows", log).
+		WithHint("use --tail, or --filter")
+}

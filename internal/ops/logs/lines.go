@@ -1,0 +1,82 @@
+// Package logs is what reading logs takes beyond the single call: whole lines out of chunks, filters, time
+// stamps, and following across reboots, all in constant memory.
+package logs
+
+import (
+	"bytes"
+	"regexp"
+)
+
+// MaxLine is where an endless line is cut, so that memory stays constant.
+const MaxLine = 1 << 20
+
+// Splitter makes lines of chunks that end anywhere.
+type Splitter struct {
+	Emit func(line []byte, ended bool) error // ended: a line end followed. The line is valid until Emit returns.
+
+	pending []byte
+}
+
+// Write takes a chunk.
+func (s *Splitter) Write(chunk []byte) error {
+	for {
+		i := bytes.IndexByte(chunk, '\n')
+		if i < 0 {
+			break
+		}
+
+		line := chunk[:i]
+		if len(s.pending) > 0 {
+			s.pending = append(s.pending, line...)
+			line = s.pending
+		}
+
+		if err := s.Emit(line, true); err != nil {
+			return err
+		}
+
+		s.pending, chunk = s.pending[:0], chunk[i+1:]
+	}
+
+	for len(s.pending)+len(chunk) > MaxLine {
+		n := MaxLine - len(s.pending)
+		s.pending, chunk = append(s.pending, chunk[:n]...), chunk[n:]
+
+		if err := s.Emit(s.pending, false); err != nil {
+			return err
+		}
+
+		s.pending = s.pending[:0]
+	}
+
+	s.pending = append(s.pending, chunk...)
+
+	return nil
+}
+
+// Flush gives what came after the last line end.
+func (s *Splitter) Flush() error {
+	if len(s.pending) == 0 {
+		return nil
+	}
+
+	line := s.pending
+	s.pending = s.pending[:0]
+
+	return s.Emit(line, false)
+}
+
+// Filter keeps the lines that hold all that is asked for.
+type Filter struct {
+	Text  string         // Plain text, empty for any.
+	Regex *regexp.Regexp // An expression, nil for any.
+}
+
+// Match says whether a whole line is kept.
+func (f Filter) Match(line []byte) bool {
+	if f.Text != "" && !bytes.Contains(line, []byte(f.Text)) {
+		return false
+	}
+
+	return f.Regex == nil || f.Regex.Match(line)
+}

@@ -1,0 +1,188 @@
+package talos
+
+import (
+	"context"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// Event is one machine event.
+type Event struct {
+	NodeRef
+
+	ID      string         `json:"id"`                 // The event's ID; IDs of one node sort by time, across reboots too.
+	Time    *time.Time     `json:"time,omitempty"`     // When it happened, to the second, as its ID says.
+	Event   string         `json:"event"`              // The event's type as Talos names it: SequenceEvent, PhaseEvent, TaskEvent, ServiceStateEvent, MachineStatusEvent, …
+	ActorID string         `json:"actor_id,omitempty"` // Who caused it: the same for all events of one request.
+	Payload map[string]any `json:"payload"`            // The event's own fields; empty for types that this program does not know.
+}
+
+// EventsRequest says which events are wanted.
+type EventsRequest struct {
+	Tail    int           // How many past events, negative for all that the node remembers.
+	Since   time.Duration // Past events not older than this; wins over Tail.
+	AfterID string        // Events after this ID; wins over both.
+	ActorID string        // Only this actor's.
+	Follow  bool          // Go on as they happen.
+}
+
+// quiet is how long a node may be silent before its past events are taken to be complete: the protocol has
+// no mark between past and future.
+const quiet = 500 * time.Millisecond
+
+var errQuiet = errors.New("no more past events")
+
+// Events calls fn for every event. Without Follow it ends after the past ones. Roles: reader, operator, admin.
+func (n *Node) Events(ctx context.Context, r EventsRequest, fn func(Event) error) error {
+	req := &machine.EventsRequest{WithActorId: r.ActorID}
+
+	switch {
+	case r.AfterID != "":
+		req.TailId = r.AfterID
+	case r.Since > 0:
+		req.TailSeconds = int32(min(r.Since.Seconds(), 1<<30)) //nolint:gosec // bounded
+	default:
+		req.TailEvents = int32(max(min(r.Tail, 1<<30), -1)) //nolint:gosec // bounded
+	}
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	idle := n.cluster.Idle()
+	if r.Follow {
+		idle = 0
+	}
+
+	hello := "" // The ID of the first message: nothing older than it is news.
+
+	enough := time.AfterFunc(time.Hour, func() { cancel(errQuiet) })
+	defer enough.Stop()
+
+	enough.Stop()
+
+	err := pull(ctx, n, "read the events", idle, func(ctx context.Context) (grpc.ServerStreamingClient[machine.Event], error) {
+		return n.machine().Events(ctx, req)
+	}, func(e *machine.Event) error {
+		enough.Stop()
+
+		switch {
+		case hello == "":
+			hello = e.GetId() // it only says that the stream is open
+		case !r.Follow && e.GetId() > hello:
+			return ErrStop
+		default:
+			if err := fn(n.event(e)); err != nil {
+				return err
+			}
+		}
+
+		if !r.Follow {
+			enough.Reset(quiet)
+		}
+
+		return nil
+	})
+
+	if errors.Is(err, errQuiet) {
+		return nil
+	}
+
+	return err
+}
+
+func (n *Node) event(e *machine.Event) Event {
+	out := Event{ID: e.GetId(), ActorID: e.GetActorId(), Payload: map[string]any{}}
+	out.SetNode(n.Target)
+
+	if at := eventTime(e.GetId()); !at.IsZero() {
+		out.Time = &at
+	}
+
+	name := protoreflect.FullName(strings.TrimPrefix(e.GetData().GetTypeUrl(), "talos/runtime/"))
+	out.Event = string(name.Name())
+
+	kind, err := protoregistry.GlobalTypes.FindMessageByName(name)
+	if err != nil {
+		return out
+	}
+
+	payload := kind.New().Interface()
+	if err = proto.Unmarshal(e.GetData().GetValue(), payload); err == nil {
+		out.Payload = plainMessage(payload.ProtoReflect())
+	}
+
+	return out
+}
+
+// eventTime reads the time in an event's ID, an xid: 12 bytes in lower-case base32, the first four of which
+// are the Unix time.
+func eventTime(id string) time.Time {
+	raw, err := base32.HexEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(id))
+	if err != nil || len(raw) != 12 {
+		return time.Time{}
+	}
+
+	return time.Unix(int64(binary.BigEndian.Uint32(raw)), 0).UTC()
+}
+
+// plainMessage turns a message into plain values under our rules: protocol field names, every field there,
+// enums as lower-case words, times as RFC 3339.
+func plainMessage(m protoreflect.Message) map[string]any {
+	out := map[string]any{}
+	fields := m.Descriptor().Fields()
+
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		if f.HasPresence() && !m.Has(f) {
+			continue
+		}
+
+		name := string(f.Name())
+
+		if !f.IsList() {
+			out[name] = plainField(f, m.Get(f))
+
+			continue
+		}
+
+		list := m.Get(f).List()
+		all := make([]any, list.Len())
+
+		for j := range all {
+			all[j] = plainField(f, list.Get(j))
+		}
+
+		out[name] = all
+	}
+
+	return out
+}
+
+func plainField(f protoreflect.FieldDescriptor, v protoreflect.Value) any {
+	switch f.Kind() { //nolint:exhaustive // the rest is plain already
+	case protoreflect.EnumKind:
+		if e := f.Enum().Values().ByNumber(v.Enum()); e != nil {
+			return strings.ToLower(string(e.Name()))
+		}
+
+		return int(v.Enum())
+	case protoreflect.MessageKind:
+		if ts, ok := v.Message().Interface().(*timestamppb.Timestamp); ok {
+			return ts.AsTime()
+		}
+
+		return plainMessage(v.Message())
+	default:
+		return v.Interface()
+	}
+}

@@ -1,0 +1,145 @@
+package talos
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/common"
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/grpc"
+)
+
+// File types, as rows and flags name them.
+const (
+	FileRegular   = "regular"
+	FileDirectory = "directory"
+	FileSymlink   = "symlink"
+	FileOther     = "other"
+)
+
+// File is one file of a node.
+type File struct {
+	NodeRef
+
+	Path         string     `json:"path"`               // The absolute path on the node.
+	RelativePath string     `json:"relative_path"`      // The path relative to what was listed, "." for itself.
+	Type         string     `json:"file_type"`          // regular, directory, symlink or other.
+	Mode         string     `json:"mode"`               // Type and permissions as ls shows them: drwxr-xr-x.
+	Permissions  string     `json:"permissions"`        // The permission bits in octal: 0755.
+	SizeBytes    int64      `json:"size_bytes"`         // The size.
+	Modified     *time.Time `json:"modified,omitempty"` // When the content changed last.
+	UID          uint32     `json:"uid"`                // The owner's user ID.
+	GID          uint32     `json:"gid"`                // The owner's group ID.
+	Link         string     `json:"link,omitempty"`     // What a symbolic link points to.
+	Error        string     `json:"error,omitempty"`    // Why the node could not look at the file.
+}
+
+// ListRequest says what to list.
+type ListRequest struct {
+	Path  string
+	Depth int      // How many levels below Path: 1 for its own content, negative for all.
+	Types []string // File types, all when empty.
+}
+
+// ListFiles lists a directory, or the one file that Path names, in the node's order. A file that the node
+// cannot look at is a row with its error. Roles: reader, operator, admin.
+func (n *Node) ListFiles(ctx context.Context, r ListRequest) ([]File, error) {
+	req := &machine.ListRequest{Root: r.Path}
+
+	// A depth without Recurse is ignored by the server, and a depth of 0 with it means no limit.
+	if r.Depth != 1 {
+		req.Recurse, req.RecursionDepth = true, int32(max(r.Depth, 0)) //nolint:gosec // a depth is small
+	}
+
+	types := map[string]machine.ListRequest_Type{
+		FileRegular: machine.ListRequest_REGULAR, FileDirectory: machine.ListRequest_DIRECTORY, FileSymlink: machine.ListRequest_SYMLINK,
+	}
+	for _, t := range r.Types {
+		req.Types = append(req.Types, types[t])
+	}
+
+	out := []File{}
+
+	err := pull(ctx, n, "list "+r.Path, 0, func(ctx context.Context) (grpc.ServerStreamingClient[machine.FileInfo], error) {
+		return n.machine().List(ctx, req)
+	}, func(f *machine.FileInfo) error {
+		out = append(out, fileOf(f))
+
+		return nil
+	})
+
+	return out, err
+}
+
+func fileOf(f *machine.FileInfo) File {
+	mode := fs.FileMode(f.GetMode()) // Talos sends Go's own bits
+	out := File{
+		Path: f.GetName(), RelativePath: f.GetRelativeName(), Type: FileOther, Mode: mode.String(),
+		Permissions: fmt.Sprintf("%04o", mode.Perm()), SizeBytes: f.GetSize(), UID: f.GetUid(), GID: f.GetGid(),
+		Link: f.GetLink(), Error: f.GetError(),
+	}
+
+	switch {
+	case mode.IsRegular():
+		out.Type = FileRegular
+	case mode.IsDir():
+		out.Type = FileDirectory
+	case mode&fs.ModeSymlink != 0:
+		out.Type = FileSymlink
+	}
+
+	if f.GetModified() != 0 {
+		at := time.Unix(f.GetModified(), 0).UTC()
+		out.Modified = &at
+	}
+
+	return out
+}
+
+// StreamFile streams a file's bytes. Role: admin.
+func (n *Node) StreamFile(ctx context.Context, path string, fn func([]byte) error) error {
+	return pull(ctx, n, "read "+path, n.cluster.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+		return n.machine().Read(ctx, &machine.ReadRequest{Path: path})
+	}, func(d *common.Data) error { return fn(d.GetBytes()) })
+}
+
+// CopyOut streams a file or tree as a gzip-compressed tar. The names in it are relative to path; a single
+// file has its base name. Role: admin.
+func (n *Node) CopyOut(ctx context.Context, path string, fn func([]byte) error) error {
+	return pull(ctx, n, "copy "+path, n.cluster.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+		return n.machine().Copy(ctx, &machine.CopyRequest{RootPath: path})
+	}, func(d *common.Data) error { return fn(d.GetBytes()) })
+}
+
+// CompletePath lists what may follow a path that is being typed, directories with a slash.
+func (n *Node) CompletePath(ctx context.Context, typed string) ([]string, error) {
+	dir := typed[:strings.LastIndex(typed, "/")+1]
+	if dir == "" {
+		dir = "/"
+	}
+
+	files, err := n.ListFiles(ctx, ListRequest{Path: dir, Depth: 1})
+	if err != nil {
+		return nil, err
+	}
+
+	out := []string{}
+
+	for _, f := range files {
+		if f.RelativePath == "." {
+			continue
+		}
+
+		path := dir + f.RelativePath
+		if f.Type == FileDirectory {
+			path += "/"
+		}
+
+		out = append(out, path)
+	}
+
+	return out, nil
+}
