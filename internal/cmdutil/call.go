@@ -60,7 +60,7 @@ func (c *Call) prepare() error {
 		return err
 	}
 
-	if c.Printer, err = c.factory.printer(c.Cmd.Flags(), c.Spec.Schema); err != nil {
+	if c.Printer, err = c.factory.printer(c.Cmd.Flags(), c.Spec); err != nil {
 		return err
 	}
 

@@ -94,7 +94,7 @@ func (f *Factory) RunE(s Spec, body func(*Call) error) func(*cobra.Command, []st
 	}
 }
 
-func (f *Factory) printer(flags *pflag.FlagSet, schema string) (*output.Printer, error) {
+func (f *Factory) printer(flags *pflag.FlagSet, s Spec) (*output.Printer, error) {
 	name, _ := flags.GetString("output")
 
 	format, err := output.ParseFormat(name)
@@ -102,7 +102,7 @@ func (f *Factory) printer(flags *pflag.FlagSet, schema string) (*output.Printer,
 		return nil, errs.AsUsage(err)
 	}
 
-	p := &output.Printer{Out: f.IO.Out, Format: format, Schema: schema, Now: f.Now}
+	p := &output.Printer{Out: f.IO.Out, Format: format, Schema: s.Schema, Single: s.single(), Now: f.Now}
 	p.Query, _ = flags.GetString("query")
 	p.NoHeaders, _ = flags.GetBool("no-headers")
 	p.SortBy, _ = flags.GetString("sort-by")

@@ -5,6 +5,7 @@ package cmdutil
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	"github.com/spf13/cobra"
 
@@ -55,6 +56,17 @@ type Spec struct {
 	Default  talos.Default `json:"-"` // What a read asks when no node was chosen.
 	Raw      bool          `json:"-"` // Its stdout is bytes, not a document, unless -o is given.
 	Document any           `json:"-"` // A value of the document's type: output.List[Row]{} or output.Single[Result]{}.
+}
+
+// single says whether the document has one result instead of items.
+func (s Spec) single() bool {
+	if s.Document == nil {
+		return false
+	}
+
+	_, has := reflect.TypeOf(s.Document).FieldByName("Result")
+
+	return has
 }
 
 const specAnnotation = "talosmate/spec"

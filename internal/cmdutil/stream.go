@@ -263,3 +263,23 @@ func StreamLine(w io.Writer, from talos.NodeRef, line string, ended, several, tt
 
 	return err
 }
+
+// StreamRows is FetchRows for work whose length depends on the data: no deadline on the whole of it.
+func StreamRows[T any, P Row[T]](c *Call, fetch func(context.Context, *talos.Node) ([]T, error)) ([]T, error) {
+	outcomes := talos.EachStream(c.ctx, c.cluster, c.targets.Nodes, false, fetch)
+	if c.ctx.Err() != nil {
+		return nil, context.Cause(c.ctx)
+	}
+
+	good, err := talos.Collect(outcomes, c.Spec.Question)
+	rows := []T{}
+
+	for _, o := range good {
+		for _, row := range o.Value {
+			P(&row).SetNode(o.Target)
+			rows = append(rows, row)
+		}
+	}
+
+	return rows, err
+}

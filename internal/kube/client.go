@@ -71,15 +71,28 @@ func Connect(ctx context.Context, a Access) (*Client, error) {
 
 	c, err := fromRules(clientcmd.NewDefaultClientConfigLoadingRules(), "", SourceCurrent)
 	if err != nil {
-		return nil, errors.Join(ErrNoCredentials, adminErr)
+		return nil, noCredentials(adminErr)
 	}
 
 	same, err := c.knowsAny(ctx, a.Expect)
 	if err != nil || !same {
-		return nil, errors.Join(ErrNoCredentials, adminErr, err)
+		return nil, noCredentials(adminErr, err)
 	}
 
 	return c, nil
+}
+
+// noCredentials says on one line why each source failed.
+func noCredentials(causes ...error) error {
+	err := ErrNoCredentials
+
+	for _, cause := range causes {
+		if cause != nil {
+			err = fmt.Errorf("%w; %w", err, cause)
+		}
+	}
+
+	return err
 }
 
 func fromRules(rules *clientcmd.ClientConfigLoadingRules, name, source string) (*Client, error) {

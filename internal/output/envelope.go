@@ -33,15 +33,8 @@ type List[T any] struct {
 // Single is the envelope of one result.
 type Single[T any] struct {
 	Header
-	Result T            `json:"result"` // The result.
+	Result T            `json:"result"` // The result; null when the command failed before it had one.
 	Errors []errs.Entry `json:"errors"` // What failed; never null.
-}
-
-// Failure is the envelope of a command that failed before it had a result.
-type Failure struct {
-	Header
-	Items  []struct{}   `json:"items"`  // Always empty.
-	Errors []errs.Entry `json:"errors"` // What failed.
 }
 
 // Record is what precedes every ndjson object.

@@ -22,6 +22,7 @@ type Printer struct {
 	Now       func() time.Time
 
 	Schema    string // Without the prefix.
+	Single    bool   // The document has one result instead of items.
 	Context   string
 	Selection *Selection
 }
@@ -90,19 +91,17 @@ func PrintResult[T any](p *Printer, result T, err error, human func(io.Writer, T
 	}
 }
 
-// PrintFailure writes the document of a command that failed before it had a result.
+// PrintFailure writes the document of a command that failed before it had a result. A query is not applied:
+// over a document without rows it would hide the failure.
 func (p *Printer) PrintFailure(err error) error {
-	doc := Failure{Header: p.header(), Items: []struct{}{}, Errors: errs.Entries(err)}
-
-	if p.Format == NDJSON && p.Query == "" {
-		return ndjsonList(p.Out, List[struct{}]{Header: doc.Header, Items: doc.Items, Errors: doc.Errors})
-	}
-
-	// A query over a document that has no items would hide the failure.
 	plain := *p
 	plain.Query = ""
 
-	return plain.document(doc)
+	if p.Single {
+		return PrintResult[any](&plain, nil, err, nil, "")
+	}
+
+	return PrintList[struct{}](&plain, nil, err, nil, nil)
 }
 
 func (p *Printer) document(doc any) error {

@@ -113,7 +113,8 @@ func versionIn(operatingSystem string) string {
 	return strings.TrimSuffix(after, ")")
 }
 
-// KubernetesName reads the node's Kubernetes node name, empty when it has none.
+// KubernetesName reads the node's Kubernetes node name, empty when the node is no Kubernetes member: before
+// it has joined, or with machine.kubelet.skipNodeRegistration.
 func (n *Node) KubernetesName(ctx context.Context) (string, error) {
 	r, err := n.Resource(ctx, "k8s", "Nodenames.kubernetes.talos.dev", "nodename")
 	if KindOf(err) == errs.KindNotFound {
@@ -125,10 +126,14 @@ func (n *Node) KubernetesName(ctx context.Context) (string, error) {
 	}
 
 	spec, err := Decode[struct {
-		Nodename string `json:"nodename"`
+		Nodename             string `json:"nodename"`
+		SkipNodeRegistration bool   `json:"skipNodeRegistration"`
 	}](r)
+	if err != nil || spec.SkipNodeRegistration {
+		return "", n.fail("read the Kubernetes node name", err)
+	}
 
-	return spec.Nodename, n.fail("read the Kubernetes node name", err)
+	return spec.Nodename, nil
 }
 
 // MachineStatus is the node's own word on its state.
