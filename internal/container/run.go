@@ -1,0 +1,289 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Mount binds a path of this machine into a container.
+type Mount struct {
+	Source   string
+	Target   string
+	ReadOnly bool
+}
+
+// Spec is one container that runs to its end and is removed.
+type Spec struct {
+	Name       string // Unique; what is left under it after an interruption is removed.
+	Image      string
+	Args       []string
+	Mounts     []Mount
+	Env        []string // KEY=VALUE, in order.
+	User       string   // UID:GID, empty for the image's own.
+	Network    string   // Empty for the engine's default.
+	Privileged bool     // All capabilities and devices; only for what needs loop devices.
+	Unconfined bool     // No SELinux label, so that a bound directory may be written without relabelling it.
+	Stdin      io.Reader
+}
+
+// Argv is the command line for a container, the engine's name first.
+func (e *Engine) Argv(s Spec) []string {
+	out := []string{e.Name, "run", "--rm"}
+
+	if s.Name != "" {
+		// The image was pulled before, under our own error handling.
+		out = append(out, "--name", s.Name, "--pull", "never")
+	}
+
+	if s.Stdin != nil {
+		out = append(out, "-i")
+	}
+
+	if s.Privileged {
+		out = append(out, "--privileged")
+	} else if s.Unconfined {
+		out = append(out, "--security-opt", "label=disable")
+	}
+
+	if s.User != "" {
+		out = append(out, "--user", s.User)
+	}
+
+	if s.Network != "" {
+		out = append(out, "--network", s.Network)
+	}
+
+	for _, m := range s.Mounts {
+		out = append(out, m.flag()...)
+	}
+
+	for _, kv := range s.Env {
+		out = append(out, "-e", kv)
+	}
+
+	return append(append(out, s.Image), s.Args...)
+}
+
+// flag prefers -v, which everybody reads; a path with a colon needs the long form.
+func (m Mount) flag() []string {
+	if strings.Contains(m.Source, ":") {
+		long := "type=bind,source=" + m.Source + ",target=" + m.Target
+		if m.ReadOnly {
+			long += ",readonly"
+		}
+
+		return []string{"--mount", long}
+	}
+
+	short := m.Source + ":" + m.Target
+	if m.ReadOnly {
+		short += ":ro"
+	}
+
+	return []string{"-v", short}
+}
+
+// ExitError is a container that ended with a status other than zero.
+type ExitError struct {
+	Status int
+	Output string // The last lines that it wrote.
+	last   string
+}
+
+// Error implements error with the last thing the container said.
+func (e *ExitError) Error() string { return fmt.Sprintf("%s (exit status %d)", e.last, e.Status) }
+
+// Run runs a container to its end. progress is called with each line that it writes. When ctx ends, the
+// container is stopped and removed before Run returns ctx's cause; what could not be removed is joined to it.
+func (e *Engine) Run(ctx context.Context, s Spec, progress func(string)) error {
+	stop := func(ctx context.Context) error { return e.remove(ctx, s.Name) }
+
+	said, err := e.stream(ctx, s.Stdin, progress, stop, e.Argv(s)[1:]...)
+	if err == nil {
+		return nil
+	}
+
+	if ctx.Err() != nil {
+		return errors.Join(context.Cause(ctx), stopError(err))
+	}
+
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return &ExitError{Status: exit.ExitCode(), Output: said.text(), last: lastLine(said.text(), err)}
+	}
+
+	return fmt.Errorf("cannot run %s: %w", e.Name, err)
+}
+
+// errLeft marks what an interruption left behind.
+var errLeft = errors.New("the container could not be removed")
+
+func stopError(err error) error {
+	if errors.Is(err, errLeft) {
+		return err
+	}
+
+	return nil
+}
+
+// remove stops and removes a container and makes sure that it is gone. One that does not exist is gone.
+func (e *Engine) remove(ctx context.Context, name string) error {
+	_, err := e.output(ctx, "rm", "-f", name)
+	if _, inspectErr := e.output(ctx, "container", "inspect", "--format", "{{.Id}}", name); inspectErr != nil && ctx.Err() == nil {
+		return nil
+	}
+
+	if err == nil {
+		err = errors.New("it is still there")
+	}
+
+	return (&errs.Error{Exit: errs.Failed, Err: fmt.Errorf("%w: %s: %w", errLeft, name, err)}).
+		WithHint("remove it with `%s rm -f %s`", e.Name, name)
+}
+
+// How long an interrupted engine gets to end by itself, and to remove what it made.
+const (
+	politeness = 3 * time.Second
+	removal    = 20 * time.Second
+)
+
+// stream runs a command in a process group of its own, so that a terminal's interrupt reaches us and not the
+// engine behind our back. When ctx ends the command is asked to stop, stop is called, and then the command
+// is killed; what the engine created meanwhile is removed by a second call.
+func (e *Engine) stream(ctx context.Context, stdin io.Reader, progress func(string), stop func(context.Context) error, args ...string) (*tail, error) {
+	said := &tail{progress: progress}
+
+	if ctx.Err() != nil {
+		return said, context.Cause(ctx)
+	}
+
+	cmd := exec.Command(e.Path, args...) //nolint:noctx // ended by hand below: politely first, then with what it created
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, said, said
+	cmd.SysProcAttr = ownGroup()
+	cmd.WaitDelay = politeness
+
+	if err := cmd.Start(); err != nil {
+		return said, fmt.Errorf("cannot start %s: %w", e.Name, err)
+	}
+
+	done := make(chan error, 1)
+
+	go func() { done <- cmd.Wait() }()
+
+	select {
+	case err := <-done:
+		said.flush()
+
+		return said, err
+	case <-ctx.Done():
+	}
+
+	return said, e.interrupt(ctx, cmd, done, stop)
+}
+
+func (e *Engine) interrupt(ctx context.Context, cmd *exec.Cmd, done <-chan error, stop func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removal)
+	defer cancel()
+
+	if stop == nil {
+		stop = func(context.Context) error { return nil }
+	}
+
+	// The engine passes the signal on to a container that runs, and gives up a pull or a creation.
+	_ = cmd.Process.Signal(syscall.SIGINT)
+
+	timer := time.NewTimer(politeness)
+	defer timer.Stop()
+
+	var err error
+
+	select {
+	case err = <-done:
+	case <-timer.C:
+		// A container that does not listen; its removal ends the command too.
+		_ = stop(ctx)
+
+		timer.Reset(politeness)
+
+		select {
+		case err = <-done:
+		case <-timer.C:
+			_ = cmd.Process.Kill()
+			err = <-done
+		}
+	}
+
+	if err == nil {
+		err = errors.New("interrupted")
+	}
+
+	return errors.Join(err, stop(ctx))
+}
+
+// tail keeps the last lines that a command wrote and hands each on. Both of the command's streams write to it.
+type tail struct {
+	mu       sync.Mutex
+	progress func(string)
+	partial  []byte
+	lines    []string
+}
+
+// Write implements io.Writer.
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	t.partial = append(t.partial, p...)
+
+	for {
+		i := bytes.IndexAny(t.partial, "\r\n")
+		if i < 0 {
+			return len(p), nil
+		}
+
+		t.line(string(t.partial[:i]))
+		t.partial = t.partial[i+1:]
+	}
+}
+
+func (t *tail) line(s string) {
+	const keep = 40
+
+	if s = strings.TrimSpace(s); s == "" {
+		return
+	}
+
+	t.lines = append(t.lines, s)
+	if len(t.lines) > keep {
+		t.lines = t.lines[1:]
+	}
+
+	if t.progress != nil {
+		t.progress(s)
+	}
+}
+
+func (t *tail) flush() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	t.line(string(t.partial))
+	t.partial = nil
+}
+
+func (t *tail) text() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	return strings.Join(append(append([]string{}, t.lines...), string(t.partial)), "\n")
+}

@@ -1,0 +1,170 @@
+package factory
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/siderolabs/image-factory/pkg/schematic"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/imager"
+	"github.com/talosmate/talosmate/internal/registry"
+)
+
+// Asset is one thing that a factory serves for a schematic.
+type Asset struct {
+	Kind string `json:"kind"` // iso, disk, uki, kernel, initramfs, cmdline, installer or pxe.
+	Name string `json:"name"` // The file's name, or the installer's flavour.
+	URL  string `json:"url"`  // Where it is; for the installer the image reference.
+}
+
+// Want says which assets are asked for.
+type Want struct {
+	Factory    string // The factory's URL.
+	Schematic  string // The schematic's ID, empty for the stock one.
+	Version    string // The Talos version.
+	Platform   string // The Talos platform, metal by default.
+	Arch       string // amd64 or arm64.
+	SecureBoot bool
+}
+
+// AssetKinds lists the kinds in the order in which they are shown.
+func AssetKinds() []string {
+	return []string{"iso", "disk", "uki", "kernel", "initramfs", "cmdline", "installer", "pxe"}
+}
+
+// Assets gives the address of everything that a factory serves for a schematic. Nothing is asked: whether the
+// schematic is registered there shows when an address is opened.
+func Assets(w Want) ([]Asset, error) {
+	u, err := url.Parse(w.Factory)
+	if err != nil || u.Host == "" {
+		return nil, errs.Usagef("%q is not the URL of an Image Factory", w.Factory)
+	}
+
+	v, err := imager.ParseVersion(w.Version)
+	if err != nil {
+		return nil, err
+	}
+
+	if w.Arch != "amd64" && w.Arch != "arm64" {
+		return nil, errs.Usagef("unknown architecture %q, want amd64 or arm64", w.Arch)
+	}
+
+	if w.Schematic == "" {
+		w.Schematic = registry.EmptySchematic
+	}
+
+	if !ValidID(w.Schematic) {
+		return nil, errs.Usagef("%q is not a schematic ID: it has 64 hexadecimal digits", w.Schematic).
+			WithHint("`talosmate factory schematic id -f FILE` computes it")
+	}
+
+	w.Version = "v" + v.String()
+
+	disk, err := imager.FindProfile(v, w.Platform)
+	if err != nil || disk.Kind != imager.KindImage || disk.Name != disk.Platform {
+		return nil, errs.Usagef("unknown Talos platform %q", w.Platform).WithHint("platforms: %s", strings.Join(Platforms(w.Version), ", "))
+	}
+
+	return w.assets(u, disk), nil
+}
+
+func (w Want) assets(u *url.URL, disk imager.Profile) []Asset {
+	disk.SecureBoot = w.SecureBoot
+	product := func(kind imager.Kind) string {
+		p := disk
+		p.Kind = kind
+
+		return p.Product(w.Arch)
+	}
+
+	base := u.JoinPath("image", w.Schematic, w.Version)
+	file := func(kind, name string) Asset { return Asset{Kind: kind, Name: name, URL: base.JoinPath(name).String()} }
+
+	machine := w.Platform + "-" + w.Arch
+	if w.SecureBoot {
+		machine += "-secureboot"
+	}
+
+	out := []Asset{
+		file("iso", product(imager.KindISO)), file("disk", product(imager.KindImage)), file("uki", product(imager.KindUKI)),
+	}
+
+	// With secure boot kernel and initramfs are inside the signed UKI only.
+	if !w.SecureBoot {
+		out = append(out, file("kernel", "kernel-"+w.Arch), file("initramfs", "initramfs-"+w.Arch+".xz"))
+	}
+
+	out = append(out, file("cmdline", "cmdline-"+machine))
+
+	installer := registry.FactoryInstaller(u.Host+strings.TrimSuffix(u.Path, "/"), w.Platform, w.SecureBoot, w.Schematic, w.Version)
+	out = append(out, Asset{Kind: "installer", Name: installer.Flavour, URL: installer.String()})
+
+	// The public factory serves PXE scripts under a name of its own, where plain HTTP works too.
+	pxe := *u
+	if pxe.Host == registry.FactoryHost {
+		pxe.Host = "pxe." + pxe.Host
+	}
+
+	return append(out, Asset{Kind: "pxe", Name: machine, URL: pxe.JoinPath("pxe", w.Schematic, w.Version, machine).String()})
+}
+
+// Platforms lists the platforms of a Talos version that have disk images.
+func Platforms(version string) []string {
+	v, err := imager.ParseVersion(version)
+	if err != nil {
+		return nil
+	}
+
+	var out []string
+
+	for _, p := range imager.Profiles(v) {
+		if p.Kind == imager.KindImage && p.Name == p.Platform {
+			out = append(out, p.Name)
+		}
+	}
+
+	return out
+}
+
+// ValidID says whether a string has the form of a schematic's ID.
+func ValidID(id string) bool {
+	return len(id) == 64 && !slices.ContainsFunc([]byte(id), func(c byte) bool {
+		return (c < '0' || c > '9') && (c < 'a' || c > 'f')
+	})
+}
+
+// FromNode makes the answer for a node's schematic out of what the node says. Nodes that were not made by a
+// factory have none.
+func FromNode(node, id, text string) (Schematic, error) {
+	if id == "" {
+		return Schematic{}, errs.New(errs.Failed, "cannot read the schematic of %s: the node has none", node).
+			WithKind(errs.KindNotFound).WithHint("it was not installed from an Image Factory image")
+	}
+
+	if text == "" {
+		return Schematic{ID: id, Node: node, Extensions: []string{}, KernelArgs: []string{}}, nil
+	}
+
+	s, err := schematic.Unmarshal([]byte(text))
+	if err != nil {
+		return Schematic{}, errs.New(errs.Failed, "cannot read the schematic of %s: %w", node, err)
+	}
+
+	out, err := Describe(*s)
+	if err != nil {
+		return out, err
+	}
+
+	// The node's word counts: a newer factory may have put in what this library does not know.
+	out.Node, out.YAML = node, text
+
+	if out.ID != id {
+		err = fmt.Errorf("the schematic that %s shows has the ID %s, not %s", node, out.ID, id)
+		out.ID = id
+	}
+
+	return out, err
+}

@@ -1,0 +1,187 @@
+package factory
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/blang/semver/v4"
+	"github.com/siderolabs/image-factory/pkg/client"
+	"github.com/siderolabs/image-factory/pkg/schematic"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// DefaultURL is the public factory.
+const DefaultURL = "https://factory.talos.dev"
+
+// Client asks a factory. Every question is bounded by the timeout.
+type Client struct {
+	api     *client.Client
+	url     string
+	timeout time.Duration
+}
+
+// New makes a client of a factory. The URL must be an http or https one.
+func New(base string, timeout time.Duration) (*Client, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, errs.Usagef("%q is not the URL of an Image Factory", base).WithHint("write it like %s", DefaultURL)
+	}
+
+	base = strings.TrimSuffix(base, "/")
+
+	api, err := client.New(base, client.WithClient(http.Client{Transport: http.DefaultTransport}))
+	if err != nil {
+		return nil, errs.Usagef("cannot use the factory %s: %w", base, err)
+	}
+
+	return &Client{api: api, url: base, timeout: timeout}, nil
+}
+
+// URL is the factory's own.
+func (c *Client) URL() string { return c.url }
+
+// Create registers a schematic. Registering the same one again is no change. An answer with another ID than
+// the one computed here means that the factory does not know a field of it.
+func (c *Client) Create(ctx context.Context, s schematic.Schematic) (Schematic, error) {
+	out, err := Describe(s)
+	if err != nil {
+		return out, err
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+
+	id, err := c.api.SchematicCreate(ctx, s)
+	if err != nil {
+		return out, c.failure("register the schematic", err)
+	}
+
+	out.Created, out.Factory = true, c.url
+
+	if id != out.ID {
+		err = errs.New(errs.Failed, "the factory %s registered schematic %s, but its ID is %s", c.url, id, out.ID).
+			WithHint("the factory is probably older than this program and dropped what it does not know")
+	}
+
+	return out, err
+}
+
+// Version is a Talos version that a factory builds.
+type Version struct {
+	Version    string `json:"version"`    // The version, v1.13.9.
+	Prerelease bool   `json:"prerelease"` // Whether it is an alpha, beta or release candidate.
+}
+
+// Versions lists what the factory builds, the newest first.
+func (c *Client) Versions(ctx context.Context) ([]Version, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+
+	tags, err := c.api.Versions(ctx)
+	if err != nil {
+		return nil, c.failure("list the versions", err)
+	}
+
+	type parsed struct {
+		Version
+		order semver.Version
+	}
+
+	list := make([]parsed, 0, len(tags))
+
+	for _, tag := range tags {
+		v, err := semver.ParseTolerant(tag)
+		if err != nil {
+			continue // not a version that could be built
+		}
+
+		list = append(list, parsed{Version{Version: tag, Prerelease: len(v.Pre) > 0}, v})
+	}
+
+	slices.SortFunc(list, func(a, b parsed) int { return b.order.Compare(a.order) })
+
+	out := make([]Version, len(list))
+	for i, p := range list {
+		out[i] = p.Version
+	}
+
+	return out, nil
+}
+
+// Extension is an official extension that a factory offers for a Talos version.
+type Extension struct {
+	Name        string `json:"name"`        // The name that schematics use, siderolabs/qemu-guest-agent.
+	Tag         string `json:"tag"`         // The extension's own version.
+	Tier        string `json:"tier"`        // core, extra or contrib; unknown where the catalogue does not say.
+	Author      string `json:"author"`      // Who made it.
+	Description string `json:"description"` // What it is for.
+	Image       string `json:"image"`       // Its image by tag.
+	Digest      string `json:"digest"`      // The image's digest.
+}
+
+// Extensions lists the official extensions for a Talos version, by name.
+func (c *Client) Extensions(ctx context.Context, version string) ([]Extension, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+
+	list, err := c.api.ExtensionsVersions(ctx, url.PathEscape(version))
+	if err != nil {
+		return nil, c.failure("list the extensions of "+version, err)
+	}
+
+	out := make([]Extension, 0, len(list))
+
+	for _, e := range list {
+		tier, text := "unknown", strings.Join(strings.Fields(e.Description), " ")
+		if m := regexp.MustCompile(`^\[(\w+)\] *(.*)$`).FindStringSubmatch(text); m != nil {
+			tier, text = m[1], m[2]
+		}
+
+		_, tag, _ := strings.Cut(path.Base(e.Ref), ":")
+		out = append(out, Extension{
+			Name: e.Name, Tag: tag, Tier: tier, Author: e.Author, Description: text, Image: e.Ref, Digest: e.Digest,
+		})
+	}
+
+	slices.SortFunc(out, func(a, b Extension) int { return strings.Compare(a.Name, b.Name) })
+
+	return out, nil
+}
+
+// failure gives a factory's refusal its stable word, exit code and hint.
+func (c *Client) failure(op string, err error) error {
+	out := errs.New(errs.Unreachable, "cannot %s at %s: %w", op, c.url, err).WithKind(errs.KindUnreachable)
+	out.Retryable = true
+
+	var (
+		answer  *client.HTTPError
+		invalid *client.InvalidSchematicError
+	)
+
+	switch {
+	case errors.Is(err, context.Canceled):
+		out.Exit, out.Kind, out.Retryable = errs.Interrupted, errs.KindInterrupted, false
+	case errors.As(err, &invalid):
+		out.Exit, out.Kind, out.Retryable = errs.Usage, errs.KindInvalid, false
+		out.Hint = "the factory's answer says what it does not accept"
+	case !errors.As(err, &answer):
+		out.Hint = "is the factory's URL right, and can this machine reach it?"
+	case answer.Code == http.StatusNotFound:
+		out.Exit, out.Kind, out.Retryable = errs.Failed, errs.KindNotFound, false
+		out.Hint = "`talosmate factory versions` lists what the factory builds"
+	case answer.Code == http.StatusUnauthorized, answer.Code == http.StatusForbidden:
+		out.Kind, out.Retryable = errs.KindUnauthenticated, false
+	case answer.Code < http.StatusInternalServerError && answer.Code != http.StatusTooManyRequests:
+		out.Exit, out.Kind, out.Retryable = errs.Failed, errs.KindFailed, false
+	}
+
+	return out
+}

@@ -1,0 +1,282 @@
+package imager
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/blang/semver/v4"
+	"github.com/siderolabs/talos/pkg/machinery/gendata"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// The header of build and lock files.
+const (
+	FileVersion   = "talosmate/v1"
+	BuildFileKind = "ImagerBuild"
+	LockFileKind  = "ImagerLock"
+)
+
+// OfficialRegistry holds the release images.
+const OfficialRegistry = "ghcr.io/siderolabs"
+
+// Build says what is to be built. It is also the build file (`-f`).
+type Build struct {
+	Version      string      `json:"version" yaml:"version"`                                     // The file's format, talosmate/v1.
+	Kind         string      `json:"kind" yaml:"kind"`                                           // Always ImagerBuild.
+	TalosVersion string      `json:"talos_version,omitempty" yaml:"talos_version,omitempty"`     // The Talos version, v1.13.9.
+	Profile      string      `json:"profile" yaml:"profile"`                                     // The imager's profile: iso, metal, installer, aws, …
+	Arch         string      `json:"arch,omitempty" yaml:"arch,omitempty"`                       // amd64 or arm64.
+	Platform     string      `json:"platform,omitempty" yaml:"platform,omitempty"`               // Another platform than the profile's.
+	OutputKind   string      `json:"output_kind,omitempty" yaml:"output_kind,omitempty"`         // Another kind of output than the profile's: kernel, initramfs, uki, cmdline, …
+	Registry     string      `json:"registry,omitempty" yaml:"registry,omitempty"`               // Where the release images are, ghcr.io/siderolabs by default.
+	Extensions   []string    `json:"extensions,omitempty" yaml:"extensions,omitempty"`           // System extensions: a short name, NAME:TAG, NAME@DIGEST or a full reference.
+	Overlay      *Overlay    `json:"overlay,omitempty" yaml:"overlay,omitempty"`                 // The overlay for a single board computer.
+	KernelArgs   []string    `json:"kernel_args,omitempty" yaml:"kernel_args,omitempty"`         // Extra kernel arguments, in order.
+	Meta         []string    `json:"meta,omitempty" yaml:"meta,omitempty"`                       // META values, KEY=VALUE with the key in hexadecimal: 0xa=….
+	ImageCache   string      `json:"image_cache,omitempty" yaml:"image_cache,omitempty"`         // An image cache: a reference, or a local OCI layout directory.
+	Embedded     string      `json:"embedded_config,omitempty" yaml:"embedded_config,omitempty"` // A file with the machine configuration to embed.
+	SecureBoot   *SecureBoot `json:"secureboot,omitempty" yaml:"secureboot,omitempty"`           // Keys and options of secure boot profiles.
+}
+
+// Overlay is a board's overlay.
+type Overlay struct {
+	Name    string            `json:"name" yaml:"name"`                           // The overlay's name in the release's catalogue, rpi_generic.
+	Image   string            `json:"image,omitempty" yaml:"image,omitempty"`     // Its image, where it is not in the catalogue.
+	Options map[string]string `json:"options,omitempty" yaml:"options,omitempty"` // Options for the overlay, a value of @FILE is read from that file.
+}
+
+// SecureBoot says how a secure boot profile is signed.
+type SecureBoot struct {
+	Keys                  string `json:"keys,omitempty" yaml:"keys,omitempty"`                                         // The directory with the signing keys, as `talosctl gen secureboot` makes it.
+	IncludeWellKnownCerts bool   `json:"include_well_known_certs,omitempty" yaml:"include_well_known_certs,omitempty"` // Enroll Microsoft's certificates too.
+	EnrollKeys            string `json:"enroll_keys,omitempty" yaml:"enroll_keys,omitempty"`                           // How keys are enrolled at first boot: if-safe, manual, force or off. From 1.14.
+}
+
+// ParseBuild reads a build file. Unknown keys are errors, paths are taken relative to the file's directory.
+func ParseBuild(data []byte, dir string) (Build, error) {
+	var b Build
+
+	if err := strict(data, &b); err != nil {
+		return b, errs.Usagef("cannot read the build file: %w", err)
+	}
+
+	if b.Version != FileVersion || b.Kind != BuildFileKind {
+		return b, errs.Usagef("not a build file: version is %q and kind %q, want %s and %s", b.Version, b.Kind, FileVersion, BuildFileKind)
+	}
+
+	b.Embedded = relative(dir, b.Embedded)
+
+	if b.SecureBoot != nil {
+		b.SecureBoot.Keys = relative(dir, b.SecureBoot.Keys)
+	}
+
+	if strings.HasPrefix(b.ImageCache, ".") {
+		b.ImageCache = relative(dir, b.ImageCache)
+	}
+
+	return b, nil
+}
+
+func relative(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+
+	return filepath.Join(dir, path)
+}
+
+func strict(data []byte, into any) error {
+	dec := yaml.NewDecoder(strings.NewReader(string(data)))
+	dec.KnownFields(true)
+
+	return dec.Decode(into)
+}
+
+// Complete fills in what was left open: the Talos version this program was made for, the given architecture
+// and the official registry.
+func (b Build) Complete(arch string) Build {
+	b.Version, b.Kind = FileVersion, BuildFileKind
+
+	if b.TalosVersion == "" {
+		b.TalosVersion = gendata.VersionTag
+	}
+
+	if !strings.HasPrefix(b.TalosVersion, "v") && b.TalosVersion != "latest" {
+		b.TalosVersion = "v" + b.TalosVersion
+	}
+
+	if b.Arch == "" {
+		b.Arch = "amd64"
+		if arch == "arm64" {
+			b.Arch = arch
+		}
+	}
+
+	if b.Registry == "" {
+		b.Registry = OfficialRegistry
+	}
+
+	b.Registry = strings.TrimSuffix(b.Registry, "/")
+
+	return b
+}
+
+// target is what a build comes down to once it is found valid.
+type target struct {
+	version semver.Version
+	profile Profile
+}
+
+// check finds everything wrong with a build that can be known without asking anybody.
+func (b Build) check() (target, error) {
+	v, err := ParseVersion(b.TalosVersion)
+	if err != nil {
+		return target{}, err
+	}
+
+	p, err := FindProfile(v, b.Profile)
+	if err != nil {
+		return target{}, err
+	}
+
+	if b.Arch != "amd64" && b.Arch != "arm64" {
+		return target{}, errs.Usagef("unknown architecture %q, want amd64 or arm64", b.Arch)
+	}
+
+	if b.Platform != "" {
+		p.Platform = b.Platform
+	}
+
+	if b.OutputKind != "" {
+		if p.Kind, err = ParseKind(b.OutputKind); err != nil {
+			return target{}, err
+		}
+	}
+
+	t := target{version: v, profile: p}
+
+	for _, check := range []func(target) error{b.checkCustomization, b.checkMeta, b.checkVersioned, b.checkFiles} {
+		if err = check(t); err != nil {
+			return t, err
+		}
+	}
+
+	return t, nil
+}
+
+// checkCustomization states the imager's own rules (pkg/imager/profile/profile.go: Validate).
+func (b Build) checkCustomization(t target) error {
+	kind := t.profile.Kind
+
+	switch {
+	case kind == KindInstaller && len(b.Meta) > 0:
+		return errs.Usagef("an installer carries no META values: they belong to disk images and ISOs")
+	case (kind == KindKernel || kind == KindInitramfs) && len(b.Meta)+len(b.KernelArgs) > 0:
+		return errs.Usagef("a %s carries neither kernel arguments nor META values", kind)
+	case (kind == KindKernel || kind == KindInitramfs) && t.profile.SecureBoot:
+		return errs.Usagef("there is no secure boot %s", kind)
+	case b.SecureBoot != nil && !t.profile.SecureBoot:
+		return errs.Usagef("profile %s is not a secure boot profile", t.profile.Name).WithHint("secure boot is a profile: secureboot-%s", t.profile.Name)
+	case t.profile.SecureBoot && (b.SecureBoot == nil || b.SecureBoot.Keys == ""):
+		return errs.Usagef("profile %s needs signing keys", t.profile.Name).
+			WithHint("make them with `talosctl gen secureboot` and name their directory with --secureboot-keys")
+	case b.Overlay != nil && b.Overlay.Name == "":
+		return errs.Usagef("an overlay needs a name")
+	}
+
+	for _, a := range b.KernelArgs {
+		if strings.TrimSpace(a) == "" {
+			return errs.Usagef("an empty kernel argument")
+		}
+	}
+
+	return nil
+}
+
+func (b Build) checkMeta(target) error {
+	for _, m := range b.Meta {
+		key, _, ok := strings.Cut(m, "=")
+		if !ok {
+			return errs.Usagef("META value %q is not KEY=VALUE", m).WithHint("for example 0xa=…, the network configuration of a metal machine")
+		}
+
+		if _, err := strconv.ParseUint(key, 0, 8); err != nil {
+			return errs.Usagef("META key %q is not a number up to 0xff", key)
+		}
+	}
+
+	return nil
+}
+
+func (b Build) checkVersioned(t target) error {
+	if b.Embedded != "" && !atLeast(t.version, "v1.12.0") {
+		return errs.Usagef("Talos v%s cannot embed a machine configuration: v1.12.0 is the first", t.version)
+	}
+
+	if b.SecureBoot == nil || b.SecureBoot.EnrollKeys == "" {
+		return nil
+	}
+
+	if !atLeast(t.version, "v1.14.0") {
+		return errs.Usagef("the imager of Talos v%s cannot choose how keys are enrolled: v1.14.0 is the first", t.version)
+	}
+
+	if words := []string{"if-safe", "manual", "force", "off"}; !slices.Contains(words, b.SecureBoot.EnrollKeys) {
+		return errs.Usagef("unknown key enrolment %q, want one of %s", b.SecureBoot.EnrollKeys, strings.Join(words, ", "))
+	}
+
+	return nil
+}
+
+func (b Build) checkFiles(target) error {
+	if b.Embedded != "" {
+		if info, err := os.Stat(b.Embedded); err != nil || info.IsDir() {
+			return errs.Usagef("cannot read the machine configuration %s to embed", b.Embedded)
+		}
+	}
+
+	if b.SecureBoot != nil {
+		for _, name := range []string{"uki-signing-key.pem", "uki-signing-cert.pem", "pcr-signing-key.pem"} {
+			if _, err := os.Stat(filepath.Join(b.SecureBoot.Keys, name)); err != nil {
+				return errs.Usagef("there is no %s in %s", name, b.SecureBoot.Keys).WithHint("`talosctl gen secureboot` makes it")
+			}
+		}
+	}
+
+	if b.Overlay == nil {
+		return nil
+	}
+
+	for _, key := range slices.Sorted(maps.Keys(b.Overlay.Options)) {
+		if file, ok := strings.CutPrefix(b.Overlay.Options[key], "@"); ok {
+			if _, err := os.Stat(file); err != nil {
+				return errs.Usagef("cannot read the overlay option %s: %w", key, err)
+			}
+		}
+	}
+
+	return nil
+}
+
+// cacheIsLocal says whether the image cache is a directory of this machine.
+func (b Build) cacheIsLocal() bool {
+	info, err := os.Stat(b.ImageCache)
+
+	return b.ImageCache != "" && err == nil && info.IsDir()
+}
+
+func marshal(v any) ([]byte, error) {
+	out, err := yaml.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write YAML: %w", err)
+	}
+
+	return out, nil
+}

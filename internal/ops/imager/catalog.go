@@ -1,0 +1,268 @@
+package imager
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/blang/semver/v4"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/registry"
+)
+
+// Registry is what this package asks registries for.
+type Registry interface {
+	Resolve(ctx context.Context, reference string) (registry.Image, error)
+	Files(ctx context.Context, reference string, names ...string) (map[string][]byte, error)
+	Push(ctx context.Context, archive, reference string) (registry.Image, error)
+}
+
+// Extension is a system extension of a release's catalogue.
+type Extension struct {
+	Name        string `json:"name"`        // The short name, qemu-guest-agent.
+	Tag         string `json:"tag"`         // The extension's own version.
+	Tier        string `json:"tier"`        // core, extra or contrib; unknown where the catalogue does not say.
+	Author      string `json:"author"`      // Who made it.
+	Description string `json:"description"` // What it is for.
+	Image       string `json:"image"`       // Its image by tag.
+	Digest      string `json:"digest"`      // The image's digest.
+}
+
+// Pinned is the extension's image by tag and digest.
+func (e Extension) Pinned() string { return e.Image + "@" + e.Digest }
+
+// BoardOverlay is an overlay of a release's catalogue.
+type BoardOverlay struct {
+	Name   string `json:"name"`   // The overlay's name, rpi_generic.
+	Image  string `json:"image"`  // The image that carries it, by tag; one image carries several.
+	Digest string `json:"digest"` // The image's digest.
+}
+
+// Pinned is the overlay's image by tag and digest.
+func (o BoardOverlay) Pinned() string { return o.Image + "@" + o.Digest }
+
+// TierUnknown is the tier of an extension whose catalogue does not tell.
+const TierUnknown = "unknown"
+
+// Extensions reads the catalogue of a release's system extensions, by name. The catalogue is the image
+// `extensions:VERSION` with the files image-digests and descriptions.yaml (siderolabs/extensions, Makefile).
+func Extensions(ctx context.Context, r Registry, base, version string) ([]Extension, error) {
+	image := base + "/extensions:" + version
+
+	files, err := r.Files(ctx, image, "image-digests", "descriptions.yaml")
+	if err != nil {
+		return nil, err
+	}
+
+	list, ok := files["image-digests"]
+	if !ok {
+		return nil, errs.New(errs.Failed, "%s is not an extensions catalogue: it has no image-digests", image)
+	}
+
+	var about map[string]struct {
+		Author      string `yaml:"author"`
+		Description string `yaml:"description"`
+	}
+
+	if err = yaml.Unmarshal(files["descriptions.yaml"], &about); err != nil {
+		return nil, errs.New(errs.Failed, "cannot read descriptions.yaml of %s: %w", image, err)
+	}
+
+	out := []Extension{}
+	lines := bufio.NewScanner(bytes.NewReader(list))
+
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+
+		tagged, digest, ok := strings.Cut(line, "@")
+		if !ok {
+			continue
+		}
+
+		repository, tag := cutTag(tagged)
+		e := Extension{Name: path.Base(repository), Tag: tag, Digest: digest, Image: rebase(base, repository) + ":" + tag}
+		e.Author = about[line].Author
+		e.Tier, e.Description = tierOf(about[line].Description)
+
+		out = append(out, e)
+	}
+
+	slices.SortFunc(out, func(a, b Extension) int { return strings.Compare(a.Name, b.Name) })
+
+	return out, lines.Err()
+}
+
+// tierOf splits `[core] This system extension …`.
+func tierOf(description string) (tier, text string) {
+	description = strings.Join(strings.Fields(description), " ")
+
+	m := regexp.MustCompile(`^\[(\w+)\] *(.*)$`).FindStringSubmatch(description)
+	if m == nil {
+		return TierUnknown, description
+	}
+
+	return m[1], m[2]
+}
+
+// Overlays reads the catalogue of a release's board overlays, by name: the image `overlays:VERSION` with the
+// file overlays.yaml (siderolabs/overlays).
+func Overlays(ctx context.Context, r Registry, base, version string) ([]BoardOverlay, error) {
+	image := base + "/overlays:" + version
+
+	files, err := r.Files(ctx, image, "overlays.yaml")
+	if err != nil {
+		return nil, err
+	}
+
+	body, ok := files["overlays.yaml"]
+	if !ok {
+		return nil, errs.New(errs.Failed, "%s is not an overlays catalogue: it has no overlays.yaml", image)
+	}
+
+	var list struct {
+		Overlays []struct {
+			Name   string `yaml:"name"`
+			Image  string `yaml:"image"`
+			Digest string `yaml:"digest"`
+		} `yaml:"overlays"`
+	}
+
+	if err = yaml.Unmarshal(body, &list); err != nil {
+		return nil, errs.New(errs.Failed, "cannot read overlays.yaml of %s: %w", image, err)
+	}
+
+	out := []BoardOverlay{}
+
+	for _, o := range list.Overlays {
+		repository, tag := cutTag(o.Image)
+		out = append(out, BoardOverlay{Name: o.Name, Image: rebase(base, repository) + ":" + tag, Digest: o.Digest})
+	}
+
+	slices.SortFunc(out, func(a, b BoardOverlay) int { return strings.Compare(a.Name, b.Name) })
+
+	return out, nil
+}
+
+// cutTag splits REPOSITORY:TAG; a colon before a slash belongs to a port.
+func cutTag(reference string) (repository, tag string) {
+	if i := strings.LastIndex(reference, ":"); i >= 0 && !strings.Contains(reference[i:], "/") {
+		return reference[:i], reference[i+1:]
+	}
+
+	return reference, ""
+}
+
+// rebase puts an official image under another registry, a mirror of the official one.
+func rebase(base, repository string) string {
+	if rest, ok := strings.CutPrefix(repository, OfficialRegistry+"/"); ok {
+		return base + "/" + rest
+	}
+
+	return repository
+}
+
+// pickExtension finds what the user means in the catalogue. found is false for an image that the catalogue
+// does not know. What it knows must have the catalogue's tag and digest: anything else was built for another
+// release.
+func pickExtension(catalog []Extension, base, version, wanted string) (e Extension, found bool, err error) {
+	plain, digest, _ := strings.Cut(wanted, "@")
+	repository, tag := cutTag(plain)
+
+	if tag == "latest" {
+		return e, false, errs.Usagef("refusing extension %s: `latest` says nothing about the Talos version it was built for", wanted).
+			WithHint("use the short name %s: its version follows from the Talos version", path.Base(repository))
+	}
+
+	i := slices.IndexFunc(catalog, func(e Extension) bool { return matches(e, base, repository) })
+	if i < 0 {
+		if !strings.Contains(repository, "/") {
+			return e, false, errs.Usagef("Talos %s has no extension %q", version, repository).WithHint("%s", suggest(catalog, repository))
+		}
+
+		return e, false, nil
+	}
+
+	e = catalog[i]
+
+	if tag != "" && tag != e.Tag || digest != "" && digest != e.Digest {
+		return e, false, errs.Usagef("refusing extension %s: Talos %s was released with %s:%s@%s", wanted, version, e.Name, e.Tag, e.Digest).
+			WithHint("use the short name %s, or build for the Talos version that this extension was released with", e.Name)
+	}
+
+	return e, true, nil
+}
+
+// matches accepts the short name, the owner's form that schematics use (siderolabs/NAME), and both the
+// official and the mirrored repository.
+func matches(e Extension, base, repository string) bool {
+	image, _ := cutTag(e.Image)
+
+	return repository == e.Name || repository == "siderolabs/"+e.Name || repository == image ||
+		rebase(base, repository) == image
+}
+
+func suggest(catalog []Extension, name string) string {
+	var near []string
+
+	for _, e := range catalog {
+		if strings.Contains(e.Name, name) || strings.Contains(name, e.Name) {
+			near = append(near, e.Name)
+		}
+	}
+
+	if len(near) == 0 {
+		return "`talosmate imager extensions` lists them"
+	}
+
+	return "did you mean " + strings.Join(near, " or ") + "?"
+}
+
+// compatible holds a foreign extension's own word (manifest.yaml, metadata.compatibility.talos.version)
+// against the Talos version. An extension that says nothing is accepted.
+func compatible(manifest []byte, v semver.Version) (constraint string, ok bool, err error) {
+	var m struct {
+		Metadata struct {
+			Compatibility struct {
+				Talos struct {
+					Version string `yaml:"version"`
+				} `yaml:"talos"`
+			} `yaml:"compatibility"`
+		} `yaml:"metadata"`
+	}
+
+	if err = yaml.Unmarshal(manifest, &m); err != nil {
+		return "", false, err
+	}
+
+	constraint = m.Metadata.Compatibility.Talos.Version
+	if constraint == "" {
+		return "", true, nil
+	}
+
+	allowed, err := semver.ParseRange(regexp.MustCompile(`v(\d)`).ReplaceAllString(constraint, "$1"))
+	if err != nil {
+		return constraint, false, err
+	}
+
+	// A pre-release counts as the release it leads to.
+	v.Pre = nil
+
+	return constraint, allowed(v), nil
+}
+
+// builtFor reads the Talos version out of a tag such as 20240826-v1.8.0, which extensions with kernel modules
+// have; ok is false for tags that do not tell.
+func builtFor(tag string) (version string, ok bool) {
+	m := regexp.MustCompile(`-(v\d+\.\d+\.\d+(?:-(?:alpha|beta|rc)\.\d+)?)$`).FindStringSubmatch(tag)
+	if m == nil {
+		return "", false
+	}
+
+	return m[1], true
+}

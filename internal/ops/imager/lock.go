@@ -1,0 +1,241 @@
+package imager
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
+)
+
+// Lock pins everything that goes into a build, so that the same build file makes the same bytes. It is the
+// lock file (`--lock`).
+type Lock struct {
+	Version         string       `json:"version" yaml:"version"`                     // The file's format, talosmate/v1.
+	Kind            string       `json:"kind" yaml:"kind"`                           // Always ImagerLock.
+	BuildSHA256     string       `json:"build_sha256" yaml:"build_sha256"`           // What was asked for, with paths of this machine left out.
+	SourceDateEpoch int64        `json:"source_date_epoch" yaml:"source_date_epoch"` // The time that the build's results carry, in seconds since 1970.
+	Images          []Input      `json:"images" yaml:"images"`                       // Every image by digest.
+	Files           []LockedFile `json:"files,omitempty" yaml:"files,omitempty"`     // Every local file that goes in.
+}
+
+// LockedFile is a local file that goes into a build.
+type LockedFile struct {
+	Role   string `json:"role" yaml:"role"`     // embedded-config or signing-certificate.
+	SHA256 string `json:"sha256" yaml:"sha256"` // The SHA-256 of its content.
+}
+
+// Change is one difference between a lock and what resolving anew would give.
+type Change struct {
+	Subject string `json:"subject"` // What changed: build, or the role and name of an image or file.
+	Locked  string `json:"locked"`  // What the lock says, empty for what is new.
+	Now     string `json:"now"`     // What is so now, empty for what is gone.
+}
+
+func newLock(b Build, inputs []Input, epoch int64) (Lock, error) {
+	l := Lock{Version: FileVersion, Kind: LockFileKind, SourceDateEpoch: epoch, Images: inputs}
+
+	sum, err := b.fingerprint()
+	if err != nil {
+		return l, err
+	}
+
+	l.BuildSHA256 = sum
+	l.Files, err = b.lockedFiles()
+
+	for _, in := range inputs {
+		if in.Digest == "" {
+			return l, errs.New(errs.Unreachable, "cannot lock %s: no registry tells its digest", in.Reference)
+		}
+	}
+
+	return l, err
+}
+
+// fingerprint identifies what was asked for. Where files lie on this machine is no part of it.
+func (b Build) fingerprint() (string, error) {
+	b.Embedded = ""
+
+	if b.SecureBoot != nil {
+		plain := *b.SecureBoot
+		plain.Keys = ""
+		b.SecureBoot = &plain
+	}
+
+	if b.cacheIsLocal() {
+		b.ImageCache = "local"
+	}
+
+	text, err := marshal(b)
+	if err != nil {
+		return "", err
+	}
+
+	sum := sha256.Sum256(text)
+
+	return hex.EncodeToString(sum[:]), nil
+}
+
+func (b Build) lockedFiles() ([]LockedFile, error) {
+	paths := map[string]string{"embedded-config": b.Embedded}
+	if b.SecureBoot != nil {
+		paths["signing-certificate"] = filepath.Join(b.SecureBoot.Keys, "uki-signing-cert.pem")
+	}
+
+	var out []LockedFile
+
+	for _, role := range []string{"embedded-config", "signing-certificate"} {
+		if paths[role] == "" {
+			continue
+		}
+
+		sum, _, err := hashFile(paths[role])
+		if err != nil {
+			return nil, err
+		}
+
+		out = append(out, LockedFile{Role: role, SHA256: sum})
+	}
+
+	return out, nil
+}
+
+func hashFile(path string) (sum string, size int64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", 0, err
+	}
+
+	defer f.Close() //nolint:errcheck // it was only read
+
+	h := sha256.New()
+	if size, err = io.Copy(h, f); err != nil {
+		return "", 0, fmt.Errorf("cannot read %s: %w", path, err)
+	}
+
+	return hex.EncodeToString(h.Sum(nil)), size, nil
+}
+
+// readLock reads a lock file; ok is false where there is none yet.
+func readLock(path string) (l Lock, ok bool, err error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, false, nil
+	}
+
+	if err != nil {
+		return l, false, errs.Usagef("cannot read the lock file: %w", err)
+	}
+
+	if err = strict(data, &l); err != nil {
+		return l, false, errs.Usagef("cannot read the lock file %s: %w", path, err)
+	}
+
+	if l.Version != FileVersion || l.Kind != LockFileKind {
+		return l, false, errs.Usagef("%s is not a lock file: version is %q and kind %q", path, l.Version, l.Kind)
+	}
+
+	for _, in := range l.Images {
+		if in.Digest == "" {
+			return l, false, errs.Usagef("the lock file %s has no digest for %s", path, in.Reference)
+		}
+	}
+
+	return l, true, nil
+}
+
+func (l Lock) write(path string) error {
+	body, err := marshal(l)
+	if err != nil {
+		return err
+	}
+
+	if err = fsutil.WriteBytes(path, 0o644, append([]byte("# Written by `talosmate imager build --lock`. Commit it beside the build file.\n"), body...)); err != nil {
+		return fmt.Errorf("cannot write the lock file: %w", err)
+	}
+
+	return nil
+}
+
+// mismatch says what differs between a lock and a build without asking any registry.
+func (l Lock) mismatch(b Build) ([]Change, error) {
+	now, err := newLock(b, l.Images, l.SourceDateEpoch)
+	if err != nil {
+		return nil, err
+	}
+
+	return l.compare(now), nil
+}
+
+// compare lists what differs between a lock and another, in the order of what goes into a build.
+func (l Lock) compare(now Lock) []Change {
+	out := []Change{}
+
+	if l.BuildSHA256 != now.BuildSHA256 {
+		out = append(out, Change{Subject: "build", Locked: l.BuildSHA256, Now: now.BuildSHA256})
+	}
+
+	images := func(l Lock) map[string]string {
+		m := map[string]string{}
+		for _, in := range l.Images {
+			m[subject(in)] = in.Pinned()
+		}
+
+		return m
+	}
+
+	files := func(l Lock) map[string]string {
+		m := map[string]string{}
+		for _, f := range l.Files {
+			m[f.Role] = "sha256:" + f.SHA256
+		}
+
+		return m
+	}
+
+	var order []string
+
+	for _, in := range append(slices.Clone(l.Images), now.Images...) {
+		order = append(order, subject(in))
+	}
+
+	out = append(out, differences(order, images(l), images(now))...)
+	order = nil
+
+	for _, f := range append(slices.Clone(l.Files), now.Files...) {
+		order = append(order, f.Role)
+	}
+
+	return append(out, differences(order, files(l), files(now))...)
+}
+
+func subject(in Input) string {
+	if in.Role == in.Name {
+		return in.Role
+	}
+
+	return in.Role + " " + in.Name
+}
+
+func differences(order []string, locked, now map[string]string) []Change {
+	var out []Change
+
+	seen := map[string]bool{}
+
+	for _, key := range order {
+		if !seen[key] && locked[key] != now[key] {
+			out = append(out, Change{Subject: key, Locked: locked[key], Now: now[key]})
+		}
+
+		seen[key] = true
+	}
+
+	return out
+}

@@ -1,0 +1,156 @@
+package imager
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
+	"github.com/talosmate/talosmate/internal/registry"
+)
+
+// Product is a file that a build made.
+type Product struct {
+	Path      string `json:"path"`       // Where it is.
+	SizeBytes int64  `json:"size_bytes"` // Its size.
+	SHA256    string `json:"sha256"`     // The SHA-256 of its content.
+}
+
+// owner is who shall own what a build made.
+type owner struct{ uid, gid int }
+
+// collect moves what the container wrote from its scratch directory to dir: complete, owned by the caller,
+// readable, and only then under its final name. Anything but a plain file is refused: a link could point
+// anywhere on this machine.
+func collect(scratch, dir string, who owner) ([]Product, error) {
+	var names []string
+
+	err := filepath.WalkDir(scratch, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir():
+			return nil
+		case !d.Type().IsRegular():
+			return errs.New(errs.Failed, "the imager wrote %s, which is not a plain file", d.Name())
+		}
+
+		name, err := filepath.Rel(scratch, path)
+		names = append(names, name)
+
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot read what the imager wrote: %w", err)
+	}
+
+	if len(names) == 0 {
+		return nil, errs.New(errs.Failed, "the imager ended well but wrote nothing")
+	}
+
+	slices.Sort(names)
+
+	out := make([]Product, 0, len(names))
+
+	for _, name := range names {
+		p, err := own(filepath.Join(scratch, name), who)
+		if err != nil {
+			return nil, err
+		}
+
+		p.Path = filepath.Join(dir, name)
+		out = append(out, p)
+	}
+
+	// Nothing gets its final name before everything is ready for it.
+	for i, name := range names {
+		if err := os.MkdirAll(filepath.Dir(out[i].Path), 0o755); err != nil {
+			return nil, diskError(dir, err)
+		}
+
+		if err := os.Rename(filepath.Join(scratch, name), out[i].Path); err != nil {
+			return nil, diskError(dir, err)
+		}
+	}
+
+	return out, nil
+}
+
+// own makes a file the caller's and hashes it. A file of a root that we are not is copied; the copy is ours.
+func own(path string, who owner) (Product, error) {
+	if err := os.Lchown(path, who.uid, who.gid); err != nil {
+		if !errors.Is(err, fs.ErrPermission) {
+			return Product{}, fmt.Errorf("cannot take over %s: %w", filepath.Base(path), err)
+		}
+
+		if err = copyOver(path); err != nil {
+			return Product{}, (&errs.Error{
+				Exit: errs.Failed, Err: fmt.Errorf("cannot take over %s, which the container's root owns: %w", filepath.Base(path), err),
+			}).WithHint("use a rootless engine, such as podman without sudo")
+		}
+	}
+
+	if err := os.Chmod(path, 0o644); err != nil {
+		return Product{}, fmt.Errorf("cannot set the mode of %s: %w", filepath.Base(path), err)
+	}
+
+	sum, size, err := hashFile(path)
+	if err != nil {
+		return Product{}, err
+	}
+
+	return Product{SHA256: sum, SizeBytes: size}, nil
+}
+
+// copyOver replaces a file by a copy of it.
+func copyOver(path string) error {
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+
+	defer in.Close() //nolint:errcheck // it was only read
+
+	copied := path + ".copy"
+
+	if err = fsutil.WriteFile(copied, 0o644, func(w io.Writer) error {
+		_, err := io.Copy(w, in)
+
+		return err
+	}); err != nil {
+		return diskError(filepath.Dir(path), err)
+	}
+
+	return os.Rename(copied, path)
+}
+
+// diskError names the disk when it is full.
+func diskError(dir string, err error) error {
+	if isFull(err.Error()) {
+		return errs.New(errs.Failed, "cannot write to %s: no space left on the disk: %w", dir, err).WithHint("free space there, or choose another directory with --output-dir")
+	}
+
+	return err
+}
+
+func isFull(text string) bool {
+	return strings.Contains(text, "no space left on device") || strings.Contains(text, "disk quota exceeded")
+}
+
+// renameInside gives an installer archive a name of its own inside: the imager writes it under the base installer's
+// (ghcr.io/siderolabs/installer-base:1.14.0, without the v), or under none. A created time makes two builds of
+// the same parts the same bytes; the imager always puts the present time.
+func renameInside(archive, reference string, created time.Time) error {
+	if err := fsutil.WriteFile(archive, 0o644, func(w io.Writer) error { return registry.Retag(archive, w, reference, created) }); err != nil {
+		return diskError(filepath.Dir(archive), err)
+	}
+
+	return nil
+}
