@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -52,6 +53,10 @@ type World struct {
 	Nodes        int      // How many members the cluster has.
 
 	Now func() time.Time
+}
+
+func (w *World) witness() boot.Witness[Node] {
+	return boot.Witness[Node]{Name: w.Target.Name(), Via: w.Change, Fresh: w.Fresh, Now: w.Now}
 }
 
 // NewWorld looks at a cluster from one node's side.

@@ -2,53 +2,28 @@ package upgrade
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-const (
-	bootPoll    = 250 * time.Millisecond
-	verifyPoll  = 500 * time.Millisecond
-	probeLimit  = 3 * time.Second
-	etcdMinimum = 2 * time.Minute // etcd may have to catch up with what it missed.
-)
-
-// awaitBoot waits until the node proves a new boot. It asks directly over fresh connections and by way of
-// the endpoints, whichever answers: an endpoint backs off towards a node that was away.
+// awaitBoot waits until the node proves a new boot.
 func (r *run) awaitBoot(ctx context.Context, f facts, asked time.Time) error {
 	r.stage("wait", "waiting for a new boot, for at most %s", r.o.RebootTimeout)
 
-	lastUp, back := asked, false
-
-	err := engine.Poll(ctx, "a new boot of "+r.w.Target.Name(), bootPoll, r.o.RebootTimeout, func(ctx context.Context) (bool, string, error) {
-		boot, err := r.probe(ctx, f.boot.Proof)
-
-		switch {
-		case err != nil:
-			return false, "the node does not answer", nil
-		case boot.ID == f.boot.ID:
-			lastUp = r.w.Now()
-
-			return false, "the node still runs its old boot", nil
-		default:
-			r.res.BootIDAfter, back = boot.ID, true
-
-			return true, "", nil
-		}
-	})
+	seen, err := r.w.witness().AwaitNew(ctx, f.boot, asked, r.o.RebootTimeout)
 	if err != nil && ctx.Err() != nil {
 		return err
 	}
 
-	if !back {
+	if err != nil {
 		r.res.WaitError = err.Error()
 
-		if r.res.AnswerLost && r.stillOldBoot(ctx, f) {
+		if r.res.AnswerLost && r.w.witness().Still(ctx, f.boot) {
 			// The node never went away: the request was not carried out, or not yet.
 			r.res.Hint = "the node did not reboot; look at it before you ask again"
 
@@ -62,8 +37,8 @@ func (r *run) awaitBoot(ctx context.Context, f facts, asked time.Time) error {
 		return r.fail(DidNotReturn, "%w", err)
 	}
 
-	r.res.Rebooted = true
-	r.res.DowntimeSeconds = r.w.Now().Sub(lastUp).Seconds()
+	r.res.Rebooted, r.res.BootIDAfter = true, seen.Boot.ID
+	r.res.DowntimeSeconds = seen.Downtime.Seconds()
 	r.stage("wait", "a new boot answers after %.1f s", r.w.Now().Sub(asked).Seconds())
 
 	// The cordon goes now, whatever comes: a node that is not Ready gets no pods anyway.
@@ -76,49 +51,6 @@ func (r *run) awaitBoot(ctx context.Context, f facts, asked time.Time) error {
 	}
 
 	return nil
-}
-
-func (r *run) stillOldBoot(ctx context.Context, f facts) bool {
-	boot, err := r.probe(ctx, f.boot.Proof)
-
-	return err == nil && boot.ID == f.boot.ID
-}
-
-// probe reads the boot by both ways at once and takes the first answer with the wanted proof.
-func (r *run) probe(ctx context.Context, proof string) (talos.Boot, error) {
-	ctx, cancel := context.WithTimeout(ctx, probeLimit)
-	defer cancel()
-
-	type answer struct {
-		boot talos.Boot
-		err  error
-	}
-
-	fresh, hangUp := r.w.Fresh()
-	answers := make(chan answer, 2)
-
-	for _, n := range []Node{fresh, r.w.Change} {
-		go func() {
-			boot, err := n.Boot(ctx)
-			if err == nil && boot.Proof != proof {
-				err = fmt.Errorf("the boot can only be told by %s", boot.Proof)
-			}
-
-			answers <- answer{boot, err}
-		}()
-	}
-
-	first := <-answers
-	if first.err != nil {
-		second := <-answers
-		first = answer{second.boot, errors.Join(first.err, second.err)}
-
-		if second.err == nil {
-			first.err = nil
-		}
-	}
-
-	return first.boot, errors.Join(first.err, hangUp())
 }
 
 // verify looks that the node is what it should be: version, schematic, stage, etcd, Kubernetes.
@@ -145,7 +77,7 @@ func (r *run) verify(ctx context.Context, f facts) error {
 		return err
 	}
 
-	if err := r.awaitKubernetes(ctx); err != nil {
+	if err := r.awaitKubernetes(ctx, f); err != nil {
 		return err
 	}
 
@@ -161,8 +93,8 @@ func (r *run) verify(ctx context.Context, f facts) error {
 func (r *run) awaitVersion(ctx context.Context, f facts) error {
 	var version talos.Version
 
-	err := engine.Poll(ctx, "the version of "+r.w.Target.Name(), verifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
-		return r.ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
+	err := engine.Poll(ctx, "the version of "+r.w.Target.Name(), boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
+		return r.w.witness().Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
 			var err error
 
 			version, err = n.Version(ctx)
@@ -195,8 +127,8 @@ func (r *run) awaitVersion(ctx context.Context, f facts) error {
 func (r *run) awaitSettled(ctx context.Context) (talos.System, error) {
 	var system talos.System
 
-	err := engine.Poll(ctx, r.w.Target.Name()+" to be settled", verifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
-		return r.ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
+	err := engine.Poll(ctx, r.w.Target.Name()+" to be settled", boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
+		return r.w.witness().Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
 			status, err := n.MachineStatus(ctx)
 			if err != nil || !status.Settled() {
 				return status.String(), false, err
@@ -212,31 +144,6 @@ func (r *run) awaitSettled(ctx context.Context) (talos.System, error) {
 	}
 
 	return system, nil
-}
-
-// ask puts one question to the node, directly or by way of the endpoints. An answer that does not come is
-// no failure as long as the deadline has not passed.
-func (r *run) ask(ctx context.Context, question func(context.Context, Node) (saw string, done bool, err error)) (bool, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, probeLimit)
-	defer cancel()
-
-	saw, done, err := question(ctx, r.w.Change)
-	if err == nil {
-		return done, saw, nil
-	}
-
-	fresh, hangUp := r.w.Fresh()
-	defer func() { _ = hangUp() }() // the connection served its one question
-
-	freshCtx, cancelFresh := context.WithTimeout(context.WithoutCancel(ctx), probeLimit)
-	defer cancelFresh()
-
-	saw, done, err = question(freshCtx, fresh)
-	if err != nil {
-		return false, err.Error(), nil
-	}
-
-	return done, saw, nil
 }
 
 func (r *run) unverified(ctx context.Context, err error) error {
@@ -289,50 +196,19 @@ func (r *run) awaitEtcd(ctx context.Context) error {
 		return nil
 	}
 
-	err := engine.Poll(ctx, "etcd on "+r.w.Target.Name(), verifyPoll, max(r.o.ReadyTimeout, etcdMinimum), func(ctx context.Context) (bool, string, error) {
-		view, err := r.w.Etcd(ctx)
-		if err != nil {
-			return false, err.Error(), nil
-		}
-
-		m, ok := view.MemberOn(r.w.Target)
-
-		switch {
-		case !ok:
-			return false, "the node is no etcd member", nil
-		case m.Learner:
-			return false, "the member is a learner", nil
-		case !m.Healthy:
-			return false, "the member knows no leader", nil
-		default:
-			return true, "", nil
-		}
-	})
-	if err != nil {
+	if err := boot.AwaitEtcd(ctx, r.w.Target, r.w.Etcd, r.o.ReadyTimeout); err != nil {
 		return r.unverified(ctx, err)
 	}
 
 	return nil
 }
 
-func (r *run) awaitKubernetes(ctx context.Context) error {
+func (r *run) awaitKubernetes(ctx context.Context, f facts) error {
 	if r.kube == nil {
 		return nil
 	}
 
-	err := engine.Poll(ctx, "Kubernetes node "+r.res.K8sNodeName+" to be Ready", verifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
-		node, found, err := r.kube.Node(ctx, r.res.K8sNodeName)
-
-		switch {
-		case err != nil:
-			return false, err.Error(), nil
-		case !found:
-			return false, "Kubernetes does not know the node", nil
-		default:
-			return node.Ready && r.sameBoot(node.BootID), node.ReadyMessage, nil
-		}
-	})
-	if err != nil {
+	if err := boot.AwaitKubernetes(ctx, r.kube, r.res.K8sNodeName, boot.Other(f.boot), r.o.ReadyTimeout); err != nil {
 		r.res.K8sReadyError = err.Error()
 
 		return r.unverified(ctx, err)
@@ -341,9 +217,4 @@ func (r *run) awaitKubernetes(ctx context.Context) error {
 	r.res.K8sReady = true
 
 	return nil
-}
-
-// sameBoot keeps a Ready of before the reboot from counting: the kubelet reports the boot that it runs in.
-func (r *run) sameBoot(reported string) bool {
-	return r.res.BootProof != "boot_id" || reported == "" || reported != r.res.BootIDBefore
 }
