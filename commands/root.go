@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/commands/etcd"
 	"github.com/talosmate/talosmate/commands/events"
 	"github.com/talosmate/talosmate/commands/extension"
+	"github.com/talosmate/talosmate/commands/fs"
 	"github.com/talosmate/talosmate/commands/image"
 	"github.com/talosmate/talosmate/commands/logs"
 	"github.com/talosmate/talosmate/commands/network"
@@ -60,12 +61,14 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 
 	root.AddCommand(
 		cluster.NewCmdGet(f),
+		cluster.NewCmdHealth(f),
 		cluster.NewCmdMembers(f),
 		cluster.NewCmdVersion(f),
 		config.NewCmd(f),
 		etcd.NewCmd(f),
 		image.NewCmd(f),
 		service.NewCmd(f),
+		fs.NewCmd(f),
 		logs.NewCmd(f),
 		dmesg.NewCmd(f),
 		events.NewCmd(f),

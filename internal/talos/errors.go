@@ -236,3 +236,14 @@ func died(err error) bool {
 
 	return errors.As(err, &rpc) && rpc.code == codes.Unknown && rpc.message == "EOF"
 }
+
+// Blame makes an error of what was done with this node's answer one that names the node. Errors that are
+// typed already, and interrupts, stay as they are.
+func (n *Node) Blame(op string, err error) error {
+	var typed *errs.Error
+	if err == nil || errors.As(err, &typed) {
+		return err
+	}
+
+	return n.fail(op, err)
+}

@@ -77,7 +77,7 @@ func (n *Node) ListFiles(ctx context.Context, r ListRequest) ([]File, error) {
 func fileOf(f *machine.FileInfo) File {
 	mode := fs.FileMode(f.GetMode()) // Talos sends Go's own bits
 	out := File{
-		Path: f.GetName(), RelativePath: f.GetRelativeName(), Type: FileOther, Mode: mode.String(),
+		Path: f.GetName(), RelativePath: f.GetRelativeName(), Type: FileOther, Mode: modeText(mode),
 		Permissions: fmt.Sprintf("%04o", mode.Perm()), SizeBytes: f.GetSize(), UID: f.GetUid(), GID: f.GetGid(),
 		Link: f.GetLink(), Error: f.GetError(),
 	}
@@ -97,6 +97,61 @@ func fileOf(f *machine.FileInfo) File {
 	}
 
 	return out
+}
+
+// modeText shows type and permissions as ls does.
+func modeText(mode fs.FileMode) string {
+	kind := "-"
+
+	switch {
+	case mode.IsDir():
+		kind = "d"
+	case mode&fs.ModeSymlink != 0:
+		kind = "l"
+	case mode&fs.ModeNamedPipe != 0:
+		kind = "p"
+	case mode&fs.ModeSocket != 0:
+		kind = "s"
+	case mode&fs.ModeCharDevice != 0:
+		kind = "c"
+	case mode&fs.ModeDevice != 0:
+		kind = "b"
+	}
+
+	text := []byte(kind + mode.Perm().String()[1:])
+	special := func(bit fs.FileMode, at int, with, without byte) {
+		if mode&bit == 0 {
+			return
+		}
+
+		if text[at] == 'x' {
+			text[at] = with
+		} else {
+			text[at] = without
+		}
+	}
+
+	special(fs.ModeSetuid, 3, 's', 'S')
+	special(fs.ModeSetgid, 6, 's', 'S')
+	special(fs.ModeSticky, 9, 't', 'T')
+
+	return string(text)
+}
+
+// IsDirectory says whether a path is a directory. Roles: reader, operator, admin.
+func (n *Node) IsDirectory(ctx context.Context, path string) (bool, error) {
+	req := &machine.ListRequest{Root: path}
+	is := false
+
+	err := pull(ctx, n, "look at "+path, n.cluster.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[machine.FileInfo], error) {
+		return n.machine().List(ctx, req)
+	}, func(f *machine.FileInfo) error {
+		is = f.GetIsDir() // the first entry is the path itself
+
+		return ErrStop
+	})
+
+	return is, err
 }
 
 // StreamFile streams a file's bytes. Role: admin.

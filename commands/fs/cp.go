@@ -1,0 +1,163 @@
+package fs
+
+import (
+	"context"
+	"io"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/unpack"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Copied is a file or tree that was copied from a node.
+type Copied struct {
+	talos.NodeRef
+	unpack.Summary
+
+	Source           string  `json:"source"`            // The path on the node.
+	Destination      string  `json:"destination"`       // Where it is now.
+	TransferredBytes int64   `json:"transferred_bytes"` // What came over the wire, compressed.
+	DurationSeconds  float64 `json:"duration_seconds"`  // How long it took.
+}
+
+type cpOptions struct {
+	overwrite bool
+	now       func() time.Time
+}
+
+func newCmdCp(f *cmdutil.Factory) *cobra.Command {
+	o := &cpOptions{now: f.Now}
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Read, Roles: cmdutil.Admins(), Schema: "CopyList", Default: talos.DefaultEndpoint,
+		Document: output.List[Copied]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "cp PATH DEST", Aliases: []string{"copy"}, Short: "Copy a file or tree from a node",
+		Long: "Copy a file or tree from a node. DEST becomes the copy or, where it is a directory already, gets the copy\n" +
+			"as a new entry; several nodes get a directory each below it. The copy appears when all of it is there and\n" +
+			"verified, never in part. Nothing is written outside of DEST: an archive that tries is refused, and links\n" +
+			"that point outside of what is copied are left away and listed. DEST - writes the node's tar.gz to stdout.",
+		Example: "  talosmate fs cp /var/log/audit -n cp-1 ./audit\n" +
+			"  talosmate fs cp /etc/kubernetes -n cp-1 - | tar tz",
+		Args:              cmdutil.ExactArgs("PATH", "DEST"),
+		ValidArgsFunction: completePath(f, true),
+		RunE:              f.RunE(spec, o.run),
+	}
+
+	f.Declare(cmd, spec)
+	cmd.Flags().BoolVar(&o.overwrite, "overwrite", false, "replace what is at the destination")
+
+	return cmd
+}
+
+func (o *cpOptions) run(c *cmdutil.Call) error {
+	source, dest := c.Args[0], c.Args[1]
+	if err := absolute(source); err != nil {
+		return err
+	}
+
+	if dest == "-" {
+		c.RawOutput()
+	}
+
+	targets, err := c.Targets()
+	if err != nil {
+		return err
+	}
+
+	several := len(targets.Nodes) > 1
+
+	if dest == "-" {
+		if several {
+			return errs.Usagef("the archives of %d nodes would run into each other", len(targets.Nodes)).WithHint("choose one node with -n")
+		}
+
+		return o.stream(c, targets.Nodes[0], source)
+	}
+
+	rows, err := cmdutil.StreamRows(c, func(ctx context.Context, n *talos.Node) ([]Copied, error) {
+		to := dest
+		if several {
+			to = filepath.Join(dest, n.Name()) + string(filepath.Separator)
+		}
+
+		row, err := o.copy(ctx, c, n, source, to)
+
+		return []Copied{row}, err
+	})
+
+	for _, r := range rows {
+		for _, s := range r.Skipped {
+			c.Warn("%s: %s was left away: %s", r.NodeName(), s.Path, s.Reason)
+		}
+	}
+
+	return cmdutil.PrintList(c, rows, err, []output.Column[Copied]{
+		{Header: "NODE", Value: func(r Copied) string { return r.NodeName() }},
+		{Header: "SOURCE", Value: func(r Copied) string { return r.Source }},
+		{Header: "DESTINATION", Value: func(r Copied) string { return r.Destination }},
+		{Header: "FILES", Value: func(r Copied) string { return strconv.Itoa(r.Files) }},
+		{Header: "SIZE", Value: func(r Copied) string { return output.Bytes(r.SizeBytes) }},
+		{Header: "SKIPPED", Value: func(r Copied) string { return strconv.Itoa(len(r.Skipped)) }},
+	}, func(r Copied) string { return r.Destination })
+}
+
+func (o *cpOptions) stream(c *cmdutil.Call, t talos.Target, source string) error {
+	cluster, err := c.Cluster()
+	if err != nil {
+		return err
+	}
+
+	if c.IO.OutTTY {
+		return errs.Usagef("an archive is nothing for a terminal").WithHint("redirect stdout, or name a destination")
+	}
+
+	return cluster.Node(t).CopyOut(c.Context(), source, func(chunk []byte) error {
+		_, err := c.IO.Out.Write(chunk)
+
+		return err
+	})
+}
+
+func (o *cpOptions) copy(ctx context.Context, c *cmdutil.Call, n *talos.Node, source, dest string) (Copied, error) {
+	out := Copied{Source: source}
+	start := o.now()
+
+	tree, err := n.IsDirectory(ctx, source)
+	if err != nil {
+		return out, err
+	}
+
+	how := unpack.Options{Source: source, Tree: tree, Overwrite: o.overwrite}
+	out.Destination, out.Summary, err = unpack.Into(dest, how, func(w io.Writer) error {
+		told := time.Time{}
+
+		return n.CopyOut(ctx, source, func(chunk []byte) error {
+			out.TransferredBytes += int64(len(chunk))
+
+			if now := o.now(); now.Sub(told) > 200*time.Millisecond {
+				told = now
+				c.Progress().Emit(progress.Event{
+					Time: now, Node: n.Name(), Stage: "copy", Message: source, Current: out.TransferredBytes,
+				})
+			}
+
+			_, err := w.Write(chunk)
+
+			return err
+		})
+	})
+
+	out.DurationSeconds = o.now().Sub(start).Seconds()
+
+	return out, n.Blame("copy "+source, err)
+}

@@ -1,0 +1,135 @@
+package unpack
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Options say what is copied and how.
+type Options struct {
+	Source    string // The path on the node.
+	Tree      bool   // It is a directory; the archive of anything else holds one entry with its base name.
+	Overwrite bool   // Replace what is at the destination.
+}
+
+// Into receives the archive of a file or tree and puts its content at dest: below dest where that is a directory
+// (or ends in a separator), else as dest itself. receive writes the archive. The content is unpacked beside
+// its place and moved there when all of it was verified; a failure leaves nothing. What is there already
+// stays, unless Overwrite is set. The place is returned.
+func Into(dest string, o Options, receive func(io.Writer) error) (place string, sum Summary, err error) {
+	place, err = resolve(dest, o.Source)
+	if err != nil {
+		return "", sum, err
+	}
+
+	_, statErr := os.Lstat(place)
+	if statErr == nil && !o.Overwrite {
+		return place, sum, errs.Usagef("%s is there already", place).WithHint("choose another destination, or give --overwrite")
+	}
+
+	if err = os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
+		return place, sum, err
+	}
+
+	tmp, err := os.MkdirTemp(filepath.Dir(place), "."+filepath.Base(place)+".tmp-*")
+	if err != nil {
+		return place, sum, err
+	}
+
+	defer func() { err = errors.Join(err, removeAll(tmp)) }()
+
+	tree := filepath.Join(tmp, "new")
+	if err = os.Mkdir(tree, 0o755); err != nil {
+		return place, sum, err
+	}
+
+	if sum, err = unpackFrom(receive, tree, o.Source); err != nil {
+		return place, sum, err
+	}
+
+	content := tree
+	if !o.Tree {
+		content = filepath.Join(tree, path.Base(path.Clean(o.Source)))
+	}
+
+	if _, err = os.Lstat(content); err != nil {
+		return place, sum, errors.New("the node's archive does not hold the file")
+	}
+
+	if statErr == nil {
+		if err = os.Rename(place, filepath.Join(tmp, "old")); err != nil {
+			return place, sum, err
+		}
+	}
+
+	if err = os.Rename(content, place); err != nil && statErr == nil {
+		err = errors.Join(err, os.Rename(filepath.Join(tmp, "old"), place))
+	}
+
+	return place, sum, err
+}
+
+func resolve(dest, source string) (string, error) {
+	base := path.Base(path.Clean(source))
+
+	info, err := os.Stat(dest)
+
+	switch {
+	case err == nil && info.IsDir(), strings.HasSuffix(dest, string(filepath.Separator)):
+		if base == "/" {
+			base = "root"
+		}
+
+		return filepath.Abs(filepath.Join(dest, base))
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return "", errs.Usagef("cannot use the destination: %w", err)
+	default:
+		return filepath.Abs(dest)
+	}
+}
+
+// unpackFrom joins the receiver and the unpacker by a pipe, so that memory stays constant. The receiver's
+// error comes first: it is the cause of what the unpacker saw.
+func unpackFrom(receive func(io.Writer) error, dir, source string) (Summary, error) {
+	r, w := io.Pipe()
+	received := make(chan error, 1)
+
+	go func() {
+		err := receive(w)
+		_ = w.CloseWithError(err) // never fails
+		received <- err
+	}()
+
+	sum, err := Tree(r, dir, source)
+	_ = r.CloseWithError(err) // stops a receiver that would go on
+
+	if recvErr := <-received; recvErr != nil && !errors.Is(recvErr, err) && !errors.Is(recvErr, io.ErrClosedPipe) {
+		return sum, recvErr
+	}
+
+	return sum, err
+}
+
+// removeAll removes a tree although directories in it may be read-only.
+func removeAll(dir string) error {
+	_ = filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			_ = os.Chmod(p, 0o700) // what cannot be changed shows when it is removed
+		}
+
+		return nil
+	})
+
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("cannot clean up: %w", err)
+	}
+
+	return nil
+}
