@@ -101,7 +101,7 @@ func translate(err error, c circumstances) error {
 	case codes.Unimplemented:
 		out.kind = errs.KindUnimplemented
 		if has("control plane nodes") {
-			out.hint = "etcd runs on control plane nodes only: use --controlplanes, or name one with -n"
+			out.hint = "this is a control plane's business: use --controlplanes, or name one with -n"
 		}
 	case codes.NotFound:
 		out.kind = errs.KindNotFound

@@ -113,7 +113,7 @@ func (n *Node) Mounts(ctx context.Context) ([]Mount, error) {
 	for _, s := range m.GetStats() {
 		mount := Mount{Filesystem: s.GetFilesystem(), MountedOn: s.GetMountedOn(), SizeBytes: s.GetSize(), AvailableBytes: s.GetAvailable()}
 		if s.GetSize() > 0 {
-			mount.UsedRatio = 1 - float64(s.GetAvailable())/float64(s.GetSize())
+			mount.UsedRatio = ratio(float64(s.GetSize())-float64(s.GetAvailable()), float64(s.GetSize()))
 		}
 
 		out = append(out, mount)

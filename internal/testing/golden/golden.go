@@ -45,5 +45,7 @@ func Assert(t *testing.T, name string, got []byte) {
 func Stable(text []byte) []byte {
 	text = regexp.MustCompile(`("generated_at": *"|generated_at: "?)[^"\n]*`).ReplaceAll(text, []byte("${1}2026-01-01T00:00:00Z"))
 
+	text = regexp.MustCompile(`("(?:duration|elapsed|probe)_seconds": )[0-9.e-]+`).ReplaceAll(text, []byte("${1}0"))
+
 	return regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAll(text, []byte("127.0.0.1:PORT"))
 }

@@ -1,0 +1,295 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/health"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+type healthOptions struct {
+	checks      health.Options
+	wait        bool
+	waitTimeout time.Duration
+	server      bool
+}
+
+// NewCmdHealth makes `talosmate health`.
+func NewCmdHealth(f *cmdutil.Factory) *cobra.Command {
+	var o healthOptions
+
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "HealthResult", Question: true, Default: talos.DefaultEndpoint,
+		Document: output.Single[health.Result]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "health", Short: "Check whether the cluster is well",
+		Long: "Check whether the cluster is well: its own checks, side by side, each with a stable ID. The exit code is\n" +
+			"0 when nothing failed, 3 when something did or could not be told. Works without a CNI, on one node, with\n" +
+			"a dead node and with a reader's certificate; what that may not ask is skipped with the reason.\n\n" +
+			"--server streams the health check that a control plane itself runs instead.\n\nChecks: " + checkList(),
+		Example: "  talosmate health --scope etcd\n" +
+			"  talosmate health --wait --wait-timeout 10m -o json --query '.result.checks[] | select(.status == \"fail\") | .id'",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error { return o.run(c, f.Now) }),
+	}
+
+	f.Declare(cmd, spec)
+
+	flags := cmd.Flags()
+	flags.StringVar(&o.checks.Scope, "scope", "full", "how far up to look: talos, etcd, kubernetes or full")
+	flags.StringSliceVar(&o.checks.Skip, "skip", nil, "leave this check out, by ID (repeatable)")
+	flags.StringSliceVar(&o.checks.Only, "only", nil, "ask this check only, by ID (repeatable)")
+	flags.BoolVar(&o.wait, "wait", false, "ask again until all is well; only changes are told on stderr")
+	flags.DurationVar(&o.waitTimeout, "wait-timeout", 5*time.Minute, "how long to wait with --wait, and how long --server may take")
+	flags.BoolVar(&o.server, "server", false, "run the control plane's own health check")
+	cmdutil.RegisterFlagCompletion(f, cmd, "scope", func(context.Context, *cmdutil.Call, []string) []string { return health.Scopes() })
+	cmdutil.RegisterFlagCompletion(f, cmd, "skip", completeChecks)
+	cmdutil.RegisterFlagCompletion(f, cmd, "only", completeChecks)
+
+	return cmd
+}
+
+func checkList() string {
+	ids := health.IDs()
+	names := make([]string, len(ids))
+
+	for i, f := range ids {
+		names[i] = f.ID
+	}
+
+	return strings.Join(names, ", ") + "."
+}
+
+func completeChecks(context.Context, *cmdutil.Call, []string) []string {
+	var out []string
+	for _, f := range health.IDs() {
+		out = append(out, cobra.CompletionWithDesc(f.ID, f.Title))
+	}
+
+	return out
+}
+
+func (o healthOptions) run(c *cmdutil.Call, now func() time.Time) error {
+	if err := o.checks.Validate(); err != nil {
+		return errs.AsUsage(err)
+	}
+
+	if o.server {
+		return o.runServer(c)
+	}
+
+	world, err := healthWorld(c, now)
+	if err != nil {
+		return err
+	}
+
+	res, err := o.ask(c, world)
+	if err != nil {
+		return err
+	}
+
+	return answer(c, res)
+}
+
+// ask looks once, or with --wait until all is well, telling on stderr what changed.
+func (o healthOptions) ask(c *cmdutil.Call, world func() health.Cluster) (health.Result, error) {
+	res := health.Check(c.Context(), world(), o.checks)
+	if !o.wait || res.Healthy {
+		return res, nil
+	}
+
+	tell(c, nil, res)
+
+	attempts := 1
+
+	err := engine.Poll(c.Context(), "the cluster to be healthy", 2*time.Second, o.waitTimeout, func(ctx context.Context) (bool, string, error) {
+		next := health.Check(ctx, world(), o.checks)
+		attempts++
+		tell(c, res.Findings, next)
+		res = next
+		res.Attempts = attempts
+
+		return res.Healthy, fmt.Sprintf("%d checks failed", res.Summary.Fail+res.Summary.Unknown), nil
+	})
+	if err != nil && c.Context().Err() != nil {
+		return res, err
+	}
+
+	return res, nil
+}
+
+// tell writes the findings that are not what they were.
+func tell(c *cmdutil.Call, before []health.Finding, now health.Result) {
+	was := map[string]string{}
+	for _, f := range before {
+		was[f.ID+f.Node] = f.Status
+	}
+
+	for _, f := range now.Findings {
+		if before == nil && (f.Status == health.OK || f.Status == health.Skip) || was[f.ID+f.Node] == f.Status {
+			continue
+		}
+
+		fmt.Fprintf(c.IO.Err, "%s %s: %s\n", f.Status, output.Neutral(strings.TrimSpace(f.ID+" "+f.Hostname)), output.Neutral(f.Message))
+	}
+}
+
+func answer(c *cmdutil.Call, res health.Result) error {
+	var err error
+	if !res.Healthy {
+		err = errs.New(errs.Negative, "the cluster is not healthy: %d checks failed, %d have no answer", res.Summary.Fail, res.Summary.Unknown).
+			WithKind(errs.KindNegative)
+	}
+
+	word := "healthy"
+	if !res.Healthy {
+		word = "unhealthy"
+	}
+
+	return cmdutil.PrintResult(c, res, err, word, showHealth)
+}
+
+// healthWorld gives a fresh look at the cluster on every call.
+func healthWorld(c *cmdutil.Call, now func() time.Time) (func() health.Cluster, error) {
+	cluster, err := c.Cluster()
+	if err != nil {
+		return nil, err
+	}
+
+	wanted := c.Selection()
+
+	return func() health.Cluster {
+		return health.Cluster{
+			Members: func(ctx context.Context) ([]talos.Member, error) {
+				members, err := cluster.Endpoint().Members(ctx)
+				if err != nil || !wanted.Explicit() {
+					return members, err
+				}
+
+				return chosen(ctx, cluster, wanted, members)
+			},
+			Node: func(t talos.Target) health.Node { return cluster.Node(t) },
+			Etcd: func(ctx context.Context, targets []talos.Target) etcd.View {
+				return etcd.Gather(ctx, etcd.Sources(cluster, targets), cluster.Options.Timeout)
+			},
+			Kubernetes: func(ctx context.Context) (health.Kubernetes, bool, error) {
+				k, err := c.Kubernetes(ctx)
+				if err != nil {
+					return nil, !cluster.Context.HasAnyRole(cmdutil.Admins()), err
+				}
+
+				return k, false, nil
+			},
+			Timeout: cluster.Options.Timeout, Expires: cluster.Context.NotAfter, Now: now,
+		}
+	}, nil
+}
+
+// chosen keeps the members that the user named.
+func chosen(ctx context.Context, cluster *talos.Cluster, s talos.Selection, members []talos.Member) ([]talos.Member, error) {
+	targets, err := cluster.Targets(ctx, s, talos.DefaultNone)
+	if err != nil {
+		return nil, err
+	}
+
+	var out []talos.Member
+
+	for _, m := range members {
+		for _, t := range targets.Nodes {
+			if m.Node == t.Address || (t.Hostname != "" && m.Hostname == t.Hostname) {
+				out = append(out, m)
+
+				break
+			}
+		}
+	}
+
+	return out, nil
+}
+
+func (o healthOptions) runServer(c *cmdutil.Call) error {
+	targets, err := c.Targets()
+	if err != nil {
+		return err
+	}
+
+	if len(targets.Nodes) > 1 {
+		return errs.Usagef("--server asks one control plane; %d nodes are chosen", len(targets.Nodes))
+	}
+
+	cluster, err := c.Cluster()
+	if err != nil {
+		return err
+	}
+
+	// The deadline is the server's own, with a little room for its last word.
+	ctx, cancel := context.WithTimeout(c.Context(), o.waitTimeout+5*time.Second)
+	defer cancel()
+
+	res, err := health.Server(ctx, cluster.Node(targets.Nodes[0]), o.waitTimeout, func(f health.Finding) {
+		if f.Status == health.Unknown {
+			return
+		}
+
+		fmt.Fprintf(c.IO.Err, "%s %s\n", f.Status, output.Neutral(f.Title))
+	})
+	if err != nil {
+		return err
+	}
+
+	return answer(c, res)
+}
+
+func showHealth(w io.Writer, r health.Result) error {
+	cols := []output.Column[health.Finding]{
+		{Header: "STATUS", Value: func(f health.Finding) string { return f.Status }},
+		{Header: "CHECK", Value: func(f health.Finding) string { return f.ID }},
+		{Header: "NODE", Value: func(f health.Finding) string {
+			if f.Hostname != "" {
+				return f.Hostname
+			}
+
+			return f.Node
+		}},
+		{Header: "MESSAGE", Value: func(f health.Finding) string {
+			if f.LastError != "" && f.Status != health.OK {
+				return f.Message + ": " + f.LastError
+			}
+
+			return f.Message
+		}},
+	}
+
+	if err := output.WriteTable(w, cols, r.Findings, false, true); err != nil {
+		return err
+	}
+
+	for _, f := range r.Findings {
+		if f.Hint != "" && f.Status != health.OK {
+			fmt.Fprintf(w, "\nhint (%s): %s", f.ID, output.Neutral(f.Hint))
+		}
+	}
+
+	word := "healthy"
+	if !r.Healthy {
+		word = "NOT healthy"
+	}
+
+	_, err := fmt.Fprintf(w, "\n%s: %d ok, %d failed, %d warnings, %d skipped, %d unknown\n",
+		word, r.Summary.OK, r.Summary.Fail, r.Summary.Warn, r.Summary.Skip, r.Summary.Unknown)
+
+	return err
+}
