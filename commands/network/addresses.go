@@ -24,7 +24,7 @@ func newCmdAddresses(f *cmdutil.Factory) *cobra.Command {
 		Flags: func(fs *pflag.FlagSet) { linkLocalFlag(fs, &linkLocal) },
 		Columns: []output.Column[talos.Address]{
 			{Header: "LINK", Value: func(a talos.Address) string { return a.Interface }},
-			{Header: "ADDRESS", Value: func(a talos.Address) string { return a.Address }},
+			{Header: "IP", Value: func(a talos.Address) string { return a.Address }},
 			{Header: "SCOPE", Value: func(a talos.Address) string { return a.Scope }},
 			{Header: "FLAGS", Value: func(a talos.Address) string { return strings.Join(a.Flags, ",") }},
 			{Header: "FAMILY", Wide: true, Value: func(a talos.Address) string { return a.Family }},

@@ -19,11 +19,22 @@ func newCmdMounts(f *cmdutil.Factory) *cobra.Command {
 		Columns: []output.Column[talos.Mount]{
 			{Header: "MOUNTED ON", Value: func(m talos.Mount) string { return m.MountedOn }},
 			{Header: "FILESYSTEM", Value: func(m talos.Mount) string { return m.Filesystem }},
-			{Header: "SIZE", Value: func(m talos.Mount) string { return output.Bytes(m.SizeBytes) }},
-			{Header: "AVAILABLE", Value: func(m talos.Mount) string { return output.Bytes(m.AvailableBytes) }},
-			{Header: "USED", Value: func(m talos.Mount) string { return output.Percent(m.UsedRatio) }},
+			{Header: "SIZE", Value: sized(func(m talos.Mount) string { return output.Bytes(m.SizeBytes) })},
+			{Header: "AVAILABLE", Value: sized(func(m talos.Mount) string { return output.Bytes(m.AvailableBytes) })},
+			{Header: "USED", Value: sized(func(m talos.Mount) string { return output.Percent(m.UsedRatio) })},
 		},
 		Name:  func(m talos.Mount) string { return m.MountedOn },
 		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Mount, error) { return n.Mounts(ctx) },
 	})
+}
+
+// sized leaves the cells of pseudo file systems empty: they have no size.
+func sized(cell func(talos.Mount) string) func(talos.Mount) string {
+	return func(m talos.Mount) string {
+		if m.SizeBytes == 0 {
+			return ""
+		}
+
+		return cell(m)
+	}
 }
