@@ -11,8 +11,10 @@ import (
 	"github.com/talosmate/talosmate/commands/etcd"
 	"github.com/talosmate/talosmate/commands/events"
 	"github.com/talosmate/talosmate/commands/extension"
+	"github.com/talosmate/talosmate/commands/factory"
 	"github.com/talosmate/talosmate/commands/fs"
 	"github.com/talosmate/talosmate/commands/image"
+	"github.com/talosmate/talosmate/commands/imager"
 	"github.com/talosmate/talosmate/commands/logs"
 	"github.com/talosmate/talosmate/commands/network"
 	"github.com/talosmate/talosmate/commands/process"
@@ -75,6 +77,8 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		upgrade.NewCmd(f),
 		container.NewCmd(f),
 		extension.NewCmd(f),
+		factory.NewCmd(f),
+		imager.NewCmd(f),
 		network.NewCmd(f),
 		process.NewCmd(f),
 		storage.NewCmd(f),

@@ -48,6 +48,7 @@ type Spec struct {
 	Roles    []string `json:"roles"`              // The Talos roles of which any one suffices; empty when none is needed.
 	Schema   string   `json:"schema,omitempty"`   // The name of its document's schema.
 	Offline  bool     `json:"offline,omitempty"`  // It never dials.
+	Local    bool     `json:"local,omitempty"`    // What it changes is on this machine or in a registry: no node is chosen.
 	Since    string   `json:"since,omitempty"`    // The first Talos version that has the calls.
 	Insecure bool     `json:"insecure,omitempty"` // It works in maintenance mode with --insecure.
 	Question bool     `json:"question,omitempty"` // It asks a question; a node that is missing makes the answer no.
@@ -99,7 +100,7 @@ func (f *Factory) Declare(cmd *cobra.Command, s Spec) {
 
 	cmd.Flags().Bool("dry-run", false, "show what would be done and change nothing")
 
-	if !s.Offline {
+	if !s.Offline && !s.Local {
 		cmd.Flags().StringSlice("override", nil, "pass this safety gate on purpose, by code (repeatable; see `talosmate help gates`)")
 	}
 
@@ -107,6 +108,9 @@ func (f *Factory) Declare(cmd *cobra.Command, s Spec) {
 		cmd.Flags().Bool("yes", false, "do not ask for confirmation")
 	}
 }
+
+// Publish notes the type of a file that the user writes, so that its schema is published beside the documents'.
+func (f *Factory) Publish(schema string, file any) { f.documents[schema] = file }
 
 // SpecOf reads the declaration of a command; ok is false for groups and help topics.
 func SpecOf(cmd *cobra.Command) (s Spec, ok bool) {

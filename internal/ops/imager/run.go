@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,6 +56,7 @@ type Result struct {
 	OutputDir       string          `json:"output_dir"`               // Where the results are.
 	Expected        string          `json:"expected"`                 // The name of the file that this profile makes.
 	Files           []Product       `json:"files"`                    // The results; never null.
+	Changes         []Change        `json:"changes,omitzero"`         // With --check: what locking anew would change.
 	Loaded          string          `json:"loaded,omitempty"`         // The name under which the engine has the installer.
 	Pushed          *registry.Image `json:"pushed,omitempty"`         // Where the installer was pushed, by digest: ready for an upgrade.
 	DurationSeconds float64         `json:"duration_seconds"`         // How long it took.
@@ -258,6 +260,13 @@ func (b *Builder) carryOut(ctx context.Context, build Build, o Options, p *prepa
 		return diskError(dir, fmt.Errorf("cannot make a directory for the build: %w", err))
 	}
 
+	uid, gid := b.Caller()
+	if os.Geteuid() == 0 && uid > 0 {
+		if err = os.Chown(scratch, uid, gid); err != nil {
+			return errors.Join(fmt.Errorf("cannot hand the build's directory over: %w", err), os.RemoveAll(scratch))
+		}
+	}
+
 	undo.Push("remove "+scratch, func(context.Context) error { return os.RemoveAll(scratch) })
 
 	spec := build.spec(p.target, p.inputs, b.host(*p, o, scratch, containerName()))
@@ -279,7 +288,6 @@ func (b *Builder) carryOut(ctx context.Context, build Build, o Options, p *prepa
 		}
 	}
 
-	uid, gid := b.Caller()
 	if p.result.Files, err = collect(scratch, dir, owner{uid, gid}); err != nil {
 		p.result.Files = []Product{}
 
@@ -412,6 +420,32 @@ func (b *Builder) explain(ctx context.Context, err error, p *prepared, dir strin
 
 func (b *Builder) say(stage, message string) {
 	b.Sink.Emit(progress.Event{Time: b.Now(), Stage: stage, Message: message})
+}
+
+// Caller is the user who shall own the results: whoever called sudo, else the process's own.
+func Caller(env func(string) (string, bool)) (uid, gid int) {
+	uid, gid = os.Geteuid(), os.Getegid()
+
+	if uid != 0 {
+		return uid, gid
+	}
+
+	number := func(key string) int {
+		value, _ := env(key)
+
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return 0
+		}
+
+		return n
+	}
+
+	if u := number("SUDO_UID"); u > 0 {
+		return u, number("SUDO_GID")
+	}
+
+	return uid, gid
 }
 
 // containerName is unique, so that nothing but our own container is ever removed.

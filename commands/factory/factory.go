@@ -1,0 +1,28 @@
+// Package factory holds `talosmate factory`: the Image Factory.
+package factory
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/ops/factory"
+)
+
+// NewCmd makes the group.
+func NewCmd(f *cmdutil.Factory) *cobra.Command {
+	return cmdutil.Group("factory", "Work with the Image Factory: schematics and asset URLs", nil,
+		cmdutil.Group("schematic", "Compute and register schematics", nil, newCmdID(f), newCmdCreate(f)),
+		newCmdURL(f), newCmdVersions(f), newCmdExtensions(f))
+}
+
+func addFactoryFlag(f *cmdutil.Factory, cmd *cobra.Command) {
+	cmd.Flags().String("factory", factory.DefaultURL, "the Image Factory's `URL`")
+	cmdutil.RegisterFlagCompletion(f, cmd, "factory", nil)
+}
+
+func clientOf(c *cmdutil.Call) (*factory.Client, error) {
+	base, _ := c.Cmd.Flags().GetString("factory")
+	timeout, _ := c.Cmd.Flags().GetDuration("timeout")
+
+	return factory.New(base, timeout)
+}

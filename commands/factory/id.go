@@ -1,0 +1,88 @@
+package factory
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/factory"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdID(f *cmdutil.Factory) *cobra.Command {
+	o := &schematicOptions{}
+
+	var fromNode, save string
+
+	spec := cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "FactorySchematic", Document: output.Single[factory.Schematic]{}}
+	cmd := &cobra.Command{
+		Use: "id", Short: "Compute a schematic's ID, or read a node's",
+		Long: "Compute the ID of a schematic with the factory's own library, without asking anybody. The schematic is a\n" +
+			"file (-f) or is made of flags; without either it is the stock one. With --from-node it is the one that a\n" +
+			"node was made from, and --save writes it to a file.",
+		Example: "  talosmate factory schematic id --extension qemu-guest-agent --kernel-arg net.ifnames=0\n" +
+			"  talosmate factory schematic id --from-node cp-1 --save schematic.yaml",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			result, err := o.identify(c, fromNode)
+			if err == nil {
+				err = saveSchematic(save, result)
+			}
+
+			if err != nil && result.ID == "" {
+				return err
+			}
+
+			return cmdutil.PrintResult(c, result, err, result.ID, showSchematic(c))
+		}),
+	}
+
+	f.Declare(cmd, spec)
+	o.addFlags(cmd.Flags())
+	cmd.Flags().StringVar(&fromNode, "from-node", "", "read the schematic of this `node`")
+	cmd.Flags().StringVar(&save, "save", "", "write the schematic's YAML to this `file`")
+	cmdutil.RegisterFlagCompletion(f, cmd, "from-node", cmdutil.CompleteNodes)
+
+	return cmd
+}
+
+func (o *schematicOptions) identify(c *cmdutil.Call, node string) (factory.Schematic, error) {
+	if node != "" {
+		if o.file != "" || o.given(c) {
+			return factory.Schematic{}, errs.Usagef("--from-node reads the whole schematic: leave -f and its parts away")
+		}
+
+		return readNode(c, node)
+	}
+
+	s, err := o.read(c)
+	if err != nil {
+		return factory.Schematic{}, err
+	}
+
+	return factory.Describe(s)
+}
+
+func readNode(c *cmdutil.Call, name string) (factory.Schematic, error) {
+	cluster, err := c.Cluster()
+	if err != nil {
+		return factory.Schematic{}, err
+	}
+
+	targets, err := cluster.Targets(c.Context(), talos.Selection{Nodes: []string{name}}, talos.DefaultNone)
+	c.Printer.Selection = &output.Selection{Source: targets.Source, Nodes: targets.Addresses()}
+
+	if err != nil {
+		return factory.Schematic{}, err
+	}
+
+	target := targets.Nodes[0]
+
+	id, text, err := cluster.Node(target).Schematic(c.Context())
+	if err != nil {
+		return factory.Schematic{}, err
+	}
+
+	return factory.FromNode(target.Name(), id, text)
+}

@@ -1,0 +1,69 @@
+package imager
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/ops/imager"
+	"github.com/talosmate/talosmate/internal/output"
+)
+
+func newCmdOverlays(f *cmdutil.Factory) *cobra.Command {
+	spec := cmdutil.Spec{Kind: cmdutil.Read, Local: true, Schema: "ImagerOverlayList", Document: output.List[imager.BoardOverlay]{}}
+	cmd := &cobra.Command{
+		Use: "overlays", Short: "List the board overlays of a Talos release",
+		Example: "  talosmate imager overlays --talos-version v1.13.9\n" +
+			"  talosmate imager overlays -o json --query '.items[] | select(.name == \"rpi_generic\") | .image'",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			list, err := overlayCatalog(c.Context(), c)
+			if err != nil {
+				return err
+			}
+
+			return cmdutil.PrintList(c, list, nil, []output.Column[imager.BoardOverlay]{
+				{Header: "OVERLAY", Value: func(o imager.BoardOverlay) string { return o.Name }},
+				{Header: "IMAGE", Value: func(o imager.BoardOverlay) string { return o.Image }},
+				{Header: "DIGEST", Wide: true, Value: func(o imager.BoardOverlay) string { return o.Digest }},
+			}, func(o imager.BoardOverlay) string { return o.Name })
+		}),
+	}
+
+	f.Declare(cmd, spec)
+	addVersionFlag(f, cmd)
+	addRegistryFlags(cmd.Flags())
+
+	return cmd
+}
+
+func overlayCatalog(ctx context.Context, c *cmdutil.Call) ([]imager.BoardOverlay, error) {
+	b, err := release(c)
+	if err != nil {
+		return nil, err
+	}
+
+	r, err := registryOf(c)
+	if err != nil {
+		return nil, err
+	}
+
+	defer r.Close()
+
+	return imager.Overlays(ctx, r, b.Registry, b.TalosVersion)
+}
+
+func completeOverlays(ctx context.Context, c *cmdutil.Call, _ []string) []string {
+	list, err := overlayCatalog(ctx, c)
+	if err != nil {
+		return nil
+	}
+
+	out := make([]string, len(list))
+	for i, o := range list {
+		out[i] = cobra.CompletionWithDesc(o.Name, o.Image)
+	}
+
+	return out
+}
