@@ -4,6 +4,7 @@ package commands
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/talosmate/talosmate/commands/about"
 	"github.com/talosmate/talosmate/commands/cluster"
 	"github.com/talosmate/talosmate/commands/config"
 	"github.com/talosmate/talosmate/commands/container"
@@ -61,7 +62,11 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 	cmdutil.RegisterFlagCompletion(f, root, "nodes", cmdutil.CompleteNodes)
 	cmdutil.RegisterFlagCompletion(f, root, "context", cmdutil.CompleteContexts)
 
+	root.AddCommand(about.NewTopics()...)
 	root.AddCommand(
+		about.NewCmdCommands(f),
+		about.NewCmdSchema(f),
+		about.NewCmdSettings(f),
 		cluster.NewCmdGet(f),
 		cluster.NewCmdHealth(f),
 		cluster.NewCmdMembers(f),

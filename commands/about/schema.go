@@ -1,0 +1,105 @@
+package about
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/docs"
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// NewCmdSchema makes `talosmate schema`.
+func NewCmdSchema(f *cmdutil.Factory) *cobra.Command {
+	spec := cmdutil.Spec{Kind: cmdutil.Read, Offline: true, Raw: true}
+
+	cmd := &cobra.Command{
+		Use: "schema [COMMAND...]", Short: "Print the JSON Schema of a command's document",
+		Long: "Print the JSON Schema of a command's document, or without arguments the names of all schemas. The\n" +
+			"argument is a command or a schema's name.",
+		Example: "  talosmate schema health\n  talosmate schema talosmate/v1/EtcdStatusList",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return completeSchema(cmd.Root(), args), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: f.RunE(spec, runSchema),
+	}
+
+	f.Declare(cmd, spec)
+
+	return cmd
+}
+
+func runSchema(c *cmdutil.Call) error {
+	if len(c.Args) == 0 {
+		names, err := fs.Glob(docs.Schemas, "schemas/*.json")
+		if err != nil {
+			return err
+		}
+
+		for _, n := range names {
+			fmt.Fprintln(c.IO.Out, "talosmate/v1/"+strings.TrimSuffix(path.Base(n), ".json"))
+		}
+
+		return nil
+	}
+
+	name := strings.TrimPrefix(c.Args[0], "talosmate/v1/")
+
+	body, err := docs.Schemas.ReadFile("schemas/" + name + ".json")
+	if err != nil {
+		name, err = schemaOf(c.Cmd.Root(), c.Args)
+		if err != nil {
+			return err
+		}
+
+		if body, err = docs.Schemas.ReadFile("schemas/" + name + ".json"); err != nil {
+			return fmt.Errorf("cannot read the schema %s: %w", name, err)
+		}
+	}
+
+	_, err = c.IO.Out.Write(body)
+
+	return err
+}
+
+func schemaOf(root *cobra.Command, words []string) (string, error) {
+	cmd, rest, err := root.Find(words)
+	if err != nil || len(rest) > 0 || cmd == root {
+		return "", errs.Usagef("no command or schema is called %q", strings.Join(words, " ")).WithHint("`talosmate commands` lists the commands")
+	}
+
+	spec, ok := cmdutil.SpecOf(cmd)
+	if !ok || spec.Schema == "" {
+		return "", errs.Usagef("%q has no document", strings.Join(words, " "))
+	}
+
+	return spec.Schema, nil
+}
+
+// completeSchema offers the next word of a command that has a schema.
+func completeSchema(root *cobra.Command, words []string) []string {
+	cmd := root
+
+	if len(words) > 0 {
+		found, rest, err := root.Find(words)
+		if err != nil || len(rest) > 0 {
+			return nil
+		}
+
+		cmd = found
+	}
+
+	var out []string
+
+	for _, child := range cmd.Commands() {
+		if len(Catalogue(child)) > 0 {
+			out = append(out, cobra.CompletionWithDesc(child.Name(), child.Short))
+		}
+	}
+
+	return out
+}

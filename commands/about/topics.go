@@ -1,0 +1,101 @@
+package about
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// NewTopics makes the help topics: commands that only have a help text, as `go help` has them.
+func NewTopics() []*cobra.Command {
+	return []*cobra.Command{
+		topic("exit-codes", "The exit codes and what they mean", exitCodes),
+		topic("gates", "The safety gates and how to pass them", gates),
+		topic("output", "Formats, the document, queries", outputTopic),
+		topic("environment", "Environment variables and files", environment),
+	}
+}
+
+// topic is a help topic: cobra shows a command that cannot run as one.
+func topic(name, short string, text func(io.Writer)) *cobra.Command {
+	cmd := &cobra.Command{Use: name, Short: short}
+	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { text(cmd.OutOrStdout()) })
+
+	return cmd
+}
+
+func exitCodes(w io.Writer) {
+	fmt.Fprint(w, "The exit code is the same in every output format.\n\n")
+
+	_ = output.WriteTable(w, []output.Column[errs.CodeInfo]{
+		{Header: "CODE", Value: func(c errs.CodeInfo) string { return fmt.Sprint(int(c.Code)) }},
+		{Header: "NAME", Value: func(c errs.CodeInfo) string { return c.Name }},
+		{Header: "MEANING", Value: func(c errs.CodeInfo) string { return c.Meaning }},
+	}, errs.Codes(), false, true) // help goes where it goes; there is nobody to tell
+
+	fmt.Fprint(w, "\nSeveral nodes: some good and some bad is 4; all bad for one cause is that cause's code; all bad for\n"+
+		"several causes is the first of 7, 9, 8, 1, 6, 5. A question (health, etcd status, assert, diff) with a node\n"+
+		"missing is 3. 130 wins over all.\n")
+}
+
+func gates(w io.Writer) {
+	fmt.Fprint(w, "A safety gate runs before a change and refuses it with exit code 5. --override CODE passes a gate on\n"+
+		"purpose (repeatable); it is recorded in the result and in the audit log. There is no blanket --force.\n\n")
+
+	_ = output.WriteTable(w, []output.Column[gate.Info]{
+		{Header: "GATE", Value: func(g gate.Info) string { return string(g.Code) }},
+		{Header: "OVERRIDE", Value: func(g gate.Info) string { return output.YesNo(g.Overridable) }},
+		{Header: "REFUSES WHEN", Value: func(g gate.Info) string { return g.Title }},
+	}, gate.All(), false, true) // see exitCodes
+}
+
+func outputTopic(w io.Writer) {
+	fmt.Fprint(w, `-o table|wide|json|yaml|ndjson|name; table is the default, on a terminal and in a pipe.
+
+json and yaml are one document:
+
+  {"schema": "talosmate/v1/EtcdStatusList", "context": "prod", "generated_at": "…",
+   "selection": {"source": "flags", "nodes": ["10.0.0.11"]},
+   "items": [{"node": "10.0.0.11", "hostname": "cp-1", …}],
+   "errors": [{"node": "10.0.0.13", "code": "unreachable", "message": "…", "hint": "…", "retryable": true}]}
+
+A single result has "result" in place of "items". A failure still prints a valid document, with "errors".
+ndjson is one object a line with a "type": item, error, event or summary; the first line names the schema.
+
+--query EXPR evaluates a yq expression over the document (and implies -o json). A scalar prints raw. The
+expression reads neither files nor the environment:
+
+  talosmate service list --query '.items[] | select(.health != "healthy") | .id'
+
+--sort-by FIELD sorts rows by a field of the document, -FIELD descending; --no-headers leaves the table's
+header away. `+"`talosmate schema COMMAND`"+` prints a document's JSON Schema.
+`)
+}
+
+func environment(w io.Writer) {
+	fmt.Fprintf(w, `The talosconfig is looked for in this order:
+  --talosconfig FILE (- reads stdin)
+  $TALOSCONFIG
+  $%s (a whole talosconfig, for CI secrets)
+  a file named talosconfig in the working directory or above, up to the folder that holds .git
+  $TALOS_HOME/config or ~/.talos/config
+  the service account's path in a pod
+
+Settings: every one has a flag, a variable and a key in the configuration file ($TALOSMATE_CONFIG, or
+talosmate/config.yaml in $XDG_CONFIG_HOME or ~/.config):
+`, talos.EnvBase64)
+
+	for _, key := range cmdutil.SettingKeys() {
+		fmt.Fprintf(w, "  --%-12s TALOSMATE_%s\n", key, strings.ToUpper(strings.ReplaceAll(key, "-", "_")))
+	}
+
+	fmt.Fprint(w, "\nNO_COLOR, CLICOLOR_FORCE=0 and TERM=dumb switch colour off. KUBECONFIG is honoured.\n")
+}

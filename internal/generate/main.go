@@ -1,0 +1,159 @@
+// Command generate writes what follows from the command tree: docs/cli, docs/schemas and completions. `make generate` runs it from the project's root.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"github.com/invopop/jsonschema"
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+
+	"github.com/talosmate/talosmate/commands"
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/output"
+)
+
+func main() {
+	log.SetFlags(0)
+
+	if err := run(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run() error {
+	f := cmdutil.NewFactory(&iostreams.Streams{
+		In: strings.NewReader(""), Out: io.Discard, Err: io.Discard, Env: func(string) (string, bool) { return "", false },
+	}, cmdutil.Build{})
+	root := commands.NewRoot(f)
+	root.DisableAutoGenTag = true
+
+	for _, step := range []func(*cmdutil.Factory, *cobra.Command) error{schemas, reference, completions} {
+		if err := step(f, root); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// fresh empties a folder of generated files, so that what a removed command left goes too.
+func fresh(dir, pattern string) error {
+	old, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		return err
+	}
+
+	for _, path := range old {
+		if err = os.Remove(path); err != nil {
+			return err
+		}
+	}
+
+	return os.MkdirAll(dir, 0o755)
+}
+
+func schemas(f *cmdutil.Factory, _ *cobra.Command) error {
+	r := &jsonschema.Reflector{Anonymous: true, DoNotReference: true, AllowAdditionalProperties: true}
+
+	for _, dir := range []string{"./internal", "./commands"} {
+		if err := r.AddGoComments("github.com/talosmate/talosmate", dir); err != nil {
+			return fmt.Errorf("cannot read the comments below %s: %w", dir, err)
+		}
+	}
+
+	written := map[string][]byte{}
+
+	for name, document := range f.Documents() {
+		if document == nil {
+			return fmt.Errorf("the schema %s has no document type", name)
+		}
+
+		s := r.ReflectFromType(reflect.TypeOf(document))
+		s.Title = output.SchemaPrefix + name
+		s.ID = jsonschema.ID("https://github.com/talosmate/talosmate/docs/schemas/" + name + ".json")
+
+		if err := tidy(s, name); err != nil {
+			return err
+		}
+
+		body, err := json.MarshalIndent(s, "", "  ")
+		if err != nil {
+			return err
+		}
+
+		written[name] = append(body, '\n')
+	}
+
+	// Only now, since this very program embeds the folder and does not build while it is empty.
+	if err := fresh("docs/schemas", "*.json"); err != nil {
+		return err
+	}
+
+	for name, body := range written {
+		if err := os.WriteFile(filepath.Join("docs/schemas", name+".json"), body, 0o644); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// tidy makes the schema say what the envelope promises: its own name, and null for the result of a command
+// that failed before it had one.
+func tidy(s *jsonschema.Schema, name string) error {
+	field, ok := s.Properties.Get("schema")
+	if !ok {
+		return fmt.Errorf("the schema %s has no envelope", name)
+	}
+
+	field.Const = output.SchemaPrefix + name
+
+	if result, ok := s.Properties.Get("result"); ok {
+		nullable := &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "null"}, result}}
+		s.Properties.Set("result", nullable)
+	}
+
+	return nil
+}
+
+func reference(_ *cmdutil.Factory, root *cobra.Command) error {
+	if err := fresh("docs/cli", "*.md"); err != nil {
+		return err
+	}
+
+	return doc.GenMarkdownTree(root, "docs/cli")
+}
+
+func completions(_ *cmdutil.Factory, root *cobra.Command) error {
+	if err := fresh("completions", "talosmate.*"); err != nil {
+		return err
+	}
+
+	for name, write := range map[string]func(io.Writer) error{
+		"talosmate.bash": func(w io.Writer) error { return root.GenBashCompletionV2(w, true) },
+		"talosmate.zsh":  root.GenZshCompletion,
+		"talosmate.fish": func(w io.Writer) error { return root.GenFishCompletion(w, true) },
+		"talosmate.ps1":  root.GenPowerShellCompletionWithDesc,
+	} {
+		var buf bytes.Buffer
+		if err := write(&buf); err != nil {
+			return err
+		}
+
+		if err := os.WriteFile(filepath.Join("completions", name), buf.Bytes(), 0o644); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}

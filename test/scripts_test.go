@@ -1,0 +1,178 @@
+// Package test runs whole command lines of the real binary against the simulated cluster.
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// binaries are built once, by TestMain, from the source beside this test.
+type binaries struct{ dir string }
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "talosmate-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+
+		return 1
+	}
+
+	defer os.RemoveAll(dir)
+
+	talosmate := []string{"build", "-o", dir, "./cmd/talosmate"}
+	if raceEnabled {
+		talosmate = []string{"build", "-race", "-o", dir, "./cmd/talosmate"}
+	}
+
+	for _, b := range []struct {
+		dir  string
+		args []string
+	}{{"..", talosmate}, {"../lab", []string{"build", "-o", dir, "./cmd/talosmate-lab"}}} {
+		cmd := exec.Command("go", b.args...)
+		cmd.Dir, cmd.Stdout, cmd.Stderr = b.dir, os.Stderr, os.Stderr
+
+		if err := cmd.Run(); err != nil {
+			fmt.Fprintf(os.Stderr, "cannot build in %s: %v\n", b.dir, err)
+
+			return 1
+		}
+	}
+
+	if err := os.Setenv("TALOSMATE_TEST_BIN", dir); err != nil {
+		return 1
+	}
+
+	return m.Run()
+}
+
+func TestScripts(t *testing.T) {
+	t.Parallel()
+
+	b := binaries{dir: os.Getenv("TALOSMATE_TEST_BIN")}
+
+	testscript.Run(t, testscript.Params{
+		Dir:   "scripts",
+		Setup: b.setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"lab":  b.lab,
+			"code": code,
+			"same": same,
+		},
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	})
+}
+
+// setup gives every script an empty home, the built programs on PATH, and no terminal colours.
+func (b binaries) setup(env *testscript.Env) error {
+	env.Setenv("PATH", b.dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+	env.Setenv("TALOSMATE_LAB_DIR", filepath.Join(env.WorkDir, "lab"))
+	env.Setenv("NO_COLOR", "1")
+	env.Setenv("BIN", b.dir)
+
+	return os.MkdirAll(filepath.Join(env.WorkDir, "home"), 0o700)
+}
+
+// lab [FLAGS] starts a cluster that ends with the script. It sets TALOSCONFIG, and for each node a variable
+// with its address: CP_1, WORKER_2.
+func (b binaries) lab(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: lab [FLAGS]")
+	}
+
+	dir := ts.Getenv("TALOSMATE_LAB_DIR")
+	program := filepath.Join(b.dir, "talosmate-lab")
+
+	up := append([]string{
+		"up", "--detach", "--dir", dir, "--install-time", "300ms", "--shutdown-time", "200ms", "--boot-time", "700ms",
+	}, args...)
+
+	cmd := exec.Command(program, up...)
+
+	var stderr strings.Builder
+
+	cmd.Stderr = &stderr
+
+	out, err := cmd.Output()
+	if err != nil {
+		ts.Fatalf("lab up: %v\n%s", err, stderr.String())
+	}
+
+	ts.Defer(func() {
+		if down, err := exec.Command(program, "down", "--dir", dir).CombinedOutput(); err != nil {
+			ts.Logf("lab down: %v\n%s", err, down)
+		}
+	})
+
+	var info struct {
+		Talosconfig, Kubeconfig string
+		Nodes                   []struct{ Name, Address string }
+	}
+
+	if err = json.Unmarshal(out, &info); err != nil {
+		ts.Fatalf("lab up: %v\n%s", err, out)
+	}
+
+	ts.Setenv("TALOSCONFIG", info.Talosconfig)
+
+	if info.Kubeconfig != "" {
+		ts.Setenv("LAB_KUBECONFIG", info.Kubeconfig)
+	}
+
+	for _, n := range info.Nodes {
+		ts.Setenv(strings.ToUpper(strings.ReplaceAll(n.Name, "-", "_")), n.Address)
+	}
+}
+
+// code N PROGRAM ARGS... runs a program that must end with exactly this exit code. Its output is there for
+// stdout, stderr and cmp afterwards.
+func code(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N PROGRAM [ARGS]")
+	}
+
+	want, err := strconv.Atoi(args[0])
+	if err != nil {
+		ts.Fatalf("not an exit code: %s", args[0])
+	}
+
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+
+	if err != nil {
+		got = -1
+
+		if exit, ok := err.(*exec.ExitError); ok { //nolint:errorlint // testscript hands it over as it is
+			got = exit.ExitCode()
+		}
+	}
+
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// same TEXT compares what the last program wrote to stdout, without the last line end, with TEXT.
+func same(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: same TEXT")
+	}
+
+	got := strings.TrimRight(ts.ReadFile("stdout"), "\n")
+	if (got == args[0]) == neg {
+		ts.Fatalf("stdout is %q, want %q (not: %t)", got, args[0], neg)
+	}
+}
