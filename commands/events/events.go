@@ -92,11 +92,21 @@ func (o *options) run(ctx context.Context, c *cmdutil.Call, n *talos.Node, add f
 
 	again := logs.Default(func(err error) { c.Warn("%v; waiting for the node to come back", err) })
 
+	// event IDs grow with time, so that a new boot's come after those of the old
+	last := ""
+
 	return again.Follow(ctx, func(ctx context.Context, _ bool, alive func()) error {
-		return n.Events(ctx, req, func(e talos.Event) error {
+		req.AfterID = last
+		req.Opened = func(id string) {
 			alive()
 
-			req.AfterID = e.ID // event IDs grow with time, so that a new boot's come after
+			if last == "" {
+				last = id
+			}
+		}
+
+		return n.Events(ctx, req, func(e talos.Event) error {
+			last = e.ID
 
 			if err := pass(e); err != nil {
 				return err

@@ -86,11 +86,10 @@ func (o *options) run(ctx context.Context, c *cmdutil.Call, n *talos.Node, add f
 	return o.followLog(ctx, c, n, req, v, flush)
 }
 
-// followLog takes the stream up again after a break: where it left off while the boot is the same, from the
-// beginning of the log after a reboot, since the log begins with the boot.
+// followLog takes the stream up again after a break, behind the last line that was shown.
 func (o *options) followLog(ctx context.Context, c *cmdutil.Call, n *talos.Node, req talos.LogRequest, v *view, flush func() error) error {
-	boot, err := n.Boot(ctx)
-	if err != nil {
+	// a node that does not answer at the start is an error, not something to wait for
+	if _, err := n.Version(ctx); err != nil {
 		return err
 	}
 
@@ -98,22 +97,11 @@ func (o *options) followLog(ctx context.Context, c *cmdutil.Call, n *talos.Node,
 
 	return again.Follow(ctx, func(ctx context.Context, resumed bool, alive func()) error {
 		if resumed {
-			now, err := n.Boot(ctx)
-			if err != nil {
+			if err := v.rewind(ctx, n, req, c.Idle()); err != nil {
 				return err
 			}
 
-			if now.ID != boot.ID {
-				boot, req.Tail = now, -1
-				v.resume.Fresh()
-			} else if v.resume.Seen() {
-				req.Tail = logs.Overlap
-				v.resume.Overlapping()
-			}
-
-			if err := v.split.Flush(); err != nil {
-				return err
-			}
+			req.Tail = -1
 		}
 
 		return n.Logs(ctx, req, func(chunk []byte) error {
@@ -126,6 +114,30 @@ func (o *options) followLog(ctx context.Context, c *cmdutil.Call, n *talos.Node,
 			return flush()
 		})
 	})
+}
+
+// rewind looks through the log as it is after a break for the last line that was shown.
+func (v *view) rewind(ctx context.Context, n *talos.Node, req talos.LogRequest, idle time.Duration) error {
+	if err := v.split.Flush(); err != nil {
+		return err
+	}
+
+	req.Tail, req.Follow, req.Idle = -1, false, idle
+	v.resume.Scan()
+
+	split := logs.Splitter{Emit: func(line []byte, _ bool) error {
+		v.resume.Scanned(line)
+
+		return nil
+	}}
+
+	if err := n.Logs(ctx, req, split.Write); err != nil {
+		return err
+	}
+
+	v.resume.Again()
+
+	return split.Flush()
 }
 
 // view is one node's log on its way to the output: lines, time stamps, filters.

@@ -34,6 +34,8 @@ type EventsRequest struct {
 	AfterID string        // Events after this ID; wins over both.
 	ActorID string        // Only this actor's.
 	Follow  bool          // Go on as they happen.
+
+	Opened func(id string) // Told the position at which the stream was opened; may be nil.
 }
 
 // quiet is how long a node may be silent before its past events are taken to be complete: the protocol has
@@ -78,6 +80,10 @@ func (n *Node) Events(ctx context.Context, r EventsRequest, fn func(Event) error
 		switch {
 		case hello == "":
 			hello = e.GetId() // it only says that the stream is open
+
+			if r.Opened != nil {
+				r.Opened(hello)
+			}
 		case !r.Follow && e.GetId() > hello:
 			return ErrStop
 		default:

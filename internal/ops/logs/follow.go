@@ -72,17 +72,14 @@ func (r Reconnect) Follow(ctx context.Context, attempt func(ctx context.Context,
 	}
 }
 
-// Overlap is how many lines a resumed stream asks for again, to find where it broke off.
-const Overlap = 512
-
-// Resume drops the lines that were seen before a stream of the same boot was taken up again.
+// Resume finds where a log broke off. A log may begin anew with a boot, or not, and its oldest lines may be
+// gone: the last line that was seen is searched for in the log as it is now, in constant memory.
 type Resume struct {
-	seed    maphash.Seed
-	last    uint64
-	any     bool
-	holding bool
-	held    [][]byte
-	bytes   int
+	seed maphash.Seed
+	last uint64
+	any  bool
+
+	scanned, known, skip int
 }
 
 // NewResume starts with nothing seen.
@@ -91,44 +88,30 @@ func NewResume() *Resume { return &Resume{seed: maphash.MakeSeed()} }
 // Seen says whether any line came so far.
 func (r *Resume) Seen() bool { return r.any }
 
-// Overlapping says that the next lines may be known: up to the last one seen they are dropped.
-func (r *Resume) Overlapping() { r.holding, r.held, r.bytes = r.any, nil, 0 }
+// Scan starts a search: every line of the log as it is now goes through Scanned.
+func (r *Resume) Scan() { r.scanned, r.known = 0, 0 }
 
-// Fresh says that the next lines are all new.
-func (r *Resume) Fresh() { r.holding, r.held, r.bytes = false, nil, 0 }
+// Scanned looks at one line of the search.
+func (r *Resume) Scanned(line []byte) {
+	r.scanned++
+
+	if r.any && maphash.Bytes(r.seed, line) == r.last {
+		r.known = r.scanned
+	}
+}
+
+// Again says that the log comes again from its beginning: what the search knew is dropped.
+func (r *Resume) Again() { r.skip = r.known }
 
 // Line passes a line on unless it was seen.
 func (r *Resume) Line(line []byte, emit func([]byte) error) error {
-	hash := maphash.Bytes(r.seed, line)
-
-	if r.holding {
-		if hash == r.last {
-			r.Fresh()
-
-			return nil
-		}
-
-		r.held = append(r.held, append([]byte(nil), line...))
-		r.bytes += len(line)
-
-		if len(r.held) < Overlap && r.bytes < MaxLine {
-			return nil
-		}
-
-		// the last line seen is no longer there: everything is new
-		held := r.held
-		r.Fresh()
-
-		for _, l := range held {
-			if err := r.Line(l, emit); err != nil {
-				return err
-			}
-		}
+	if r.skip > 0 {
+		r.skip--
 
 		return nil
 	}
 
-	r.last, r.any = hash, true
+	r.last, r.any = maphash.Bytes(r.seed, line), true
 
 	return emit(line)
 }

@@ -115,28 +115,42 @@ func TestResume(t *testing.T) {
 	var got []string
 
 	r := logs.NewResume()
+	line := func(i int) []byte { return fmt.Appendf(nil, "line %d", i) }
 	feed := func(from, to int) {
 		for i := from; i <= to; i++ {
-			if err := r.Line(fmt.Appendf(nil, "line %d", i), func(l []byte) error { got = append(got, string(l)); return nil }); err != nil {
+			if err := r.Line(line(i), func(l []byte) error { got = append(got, string(l)); return nil }); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
+	again := func(from, to int) {
+		r.Scan()
 
-	feed(1, 10)
-	r.Overlapping()
-	feed(5, 12)
+		for i := from; i <= to; i++ {
+			r.Scanned(line(i))
+		}
 
-	if len(got) != 12 || got[11] != "line 12" {
+		r.Again()
+		feed(from, to)
+	}
+
+	feed(8, 10)
+	again(1, 12) // the log is older than what was shown
+
+	if len(got) != 5 || got[4] != "line 12" {
 		t.Errorf("after an overlap: %v", got)
 	}
 
-	// More lines came than the overlap holds: none is lost that was sent, none is held back.
-	r.Overlapping()
-	feed(2000, 2000+logs.Overlap)
+	again(2000, 3000) // a new boot's log: the last line seen is not in it
 
-	if len(got) != 12+logs.Overlap+1 {
-		t.Errorf("after a gap: %d lines", len(got))
+	if len(got) != 5+1001 {
+		t.Errorf("after a reboot: %d lines", len(got))
+	}
+
+	again(2500, 3000) // nothing new
+
+	if len(got) != 5+1001 {
+		t.Errorf("without news: %d lines", len(got))
 	}
 }
 
