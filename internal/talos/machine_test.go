@@ -152,7 +152,7 @@ func TestDiskUsageKeepsWhatCouldNotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if !proto.Equal(f.usage, &machine.DiskUsageRequest{Paths: []string{"/var"}, RecursionDepth: 2, All: true, Threshold: -5}) {
+	if !proto.Equal(f.usage, &machine.DiskUsageRequest{Paths: []string{"/var"}, RecursionDepth: 3, All: true, Threshold: -5}) {
 		t.Errorf("request %v", f.usage)
 	}
 

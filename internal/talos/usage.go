@@ -2,6 +2,7 @@ package talos
 
 import (
 	"context"
+	"math"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 )
@@ -39,7 +40,9 @@ func (n *Node) DiskUsage(ctx context.Context, path string, o UsageOptions) ([]Us
 	op := "measure " + path
 
 	stream, err := n.machine().DiskUsage(ctx, &machine.DiskUsageRequest{
-		Paths: []string{path}, RecursionDepth: o.Depth, All: o.Files, Threshold: o.Threshold,
+		// The server counts the path itself as a level and takes 0 for no limit; it looks at one path only
+		// (Talos, v1alpha1_server.go).
+		Paths: []string{path}, RecursionDepth: min(o.Depth, math.MaxInt32-1) + 1, All: o.Files, Threshold: o.Threshold,
 	})
 	if err != nil {
 		return nil, n.fail(op, err)
