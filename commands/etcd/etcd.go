@@ -20,7 +20,13 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 		newCmdSnapshotStatus(f),
 		cmdutil.Group("alarm", "List and disarm alarms", []string{"alarms"},
 			newCmdAlarmList(f),
+			newCmdAlarmDisarm(f),
 		),
+		newCmdDefrag(f),
+		newCmdRemoveMember(f),
+		newCmdForfeit(f),
+		newCmdLeave(f),
+		newCmdDowngrade(f),
 	)
 }
 

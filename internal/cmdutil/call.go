@@ -98,7 +98,7 @@ func (c *Call) guard() error {
 		return gate.New(gate.ReadOnly, gate.Refuse, "", "changes are switched off by --read-only or $TALOSMATE_READ_ONLY").Refusal()
 	}
 
-	if !c.Spec.Offline && !c.Spec.Local {
+	if !c.Spec.Offline && !c.Spec.Local && !c.Spec.Named {
 		if sel := c.Selection(); !sel.Explicit() {
 			return errs.Usagef("no nodes chosen: a command that changes something never picks nodes by itself").
 				WithHint("name them with -n ADDRESS or HOSTNAME, or choose --controlplanes, --workers or --all-nodes")

@@ -53,6 +53,7 @@ type Spec struct {
 	Insecure bool     `json:"insecure,omitempty"` // It works in maintenance mode with --insecure.
 	Question bool     `json:"question,omitempty"` // It asks a question; a node that is missing makes the answer no.
 	OneNode  bool     `json:"one_node,omitempty"` // It acts on exactly one node.
+	Named    bool     `json:"named,omitempty"`    // Its argument names what it acts on; -n only says whom to ask.
 
 	Default  talos.Default `json:"-"` // What a read asks when no node was chosen.
 	Raw      bool          `json:"-"` // Its stdout is bytes, not a document, unless -o is given.

@@ -2,6 +2,8 @@ package talos
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/common"
@@ -92,18 +94,63 @@ func (n *Node) EtcdDowngradeCancel(ctx context.Context) (string, error) {
 	return m.GetClusterDowngrade().GetClusterVersion(), err
 }
 
-// EtcdLeaderless says whether an etcd error means that it had no leader at that moment: nothing was done,
-// and it passes. The server has no code for it (etcd, api/v3rpc/rpctypes).
-func EtcdLeaderless(err error) bool {
+// EtcdPasses says whether an etcd error is one that passes by itself: no leader at that moment, or members
+// that have not been connected for long enough. The request may have taken effect all the same, so that the
+// state has to be read before it is sent again. The server has no codes for these (etcd,
+// api/v3rpc/rpctypes/error.go).
+func EtcdPasses(err error) bool {
 	if err == nil {
 		return false
 	}
 
-	for _, text := range []string{"etcdserver: no leader", "etcdserver: leader changed"} {
+	for _, text := range []string{
+		"etcdserver: no leader", "etcdserver: leader changed", "etcdserver: not leader", "etcdserver: unhealthy cluster",
+		"etcdserver: request timed out",
+	} {
 		if strings.Contains(err.Error(), text) {
 			return true
 		}
 	}
 
 	return false
+}
+
+// EtcdDefaultQuota is the database size that etcd allows unless it is told otherwise (etcd,
+// server/storage/quota.go, DefaultQuotaBytes).
+const EtcdDefaultQuota = 2 << 30
+
+// EtcdQuota is the size in bytes that the node's member lets its database grow to, from the machine
+// configuration's etcd arguments. Roles: reader, operator, admin.
+func (n *Node) EtcdQuota(ctx context.Context) (int64, error) {
+	r, err := n.Resource(ctx, "etcd", "EtcdSpecs.etcd.talos.dev", "etcd")
+	if err != nil {
+		return 0, err
+	}
+
+	spec, err := Decode[struct {
+		ExtraArgs map[string]any `json:"extraArgs"`
+	}](r)
+	if err != nil {
+		return 0, n.fail("read the etcd arguments", err)
+	}
+
+	value := spec.ExtraArgs["quota-backend-bytes"]
+	if list, ok := value.([]any); ok && len(list) > 0 { // newer Talos: an argument may be given several times
+		value = list[len(list)-1]
+	}
+
+	if value == nil {
+		return EtcdDefaultQuota, nil
+	}
+
+	quota, err := strconv.ParseInt(fmt.Sprint(value), 10, 64)
+	if err != nil {
+		return 0, n.fail("read the etcd quota", err)
+	}
+
+	if quota <= 0 { // etcd takes zero for its default
+		quota = EtcdDefaultQuota
+	}
+
+	return quota, nil
 }

@@ -27,7 +27,7 @@ type Database struct {
 
 // window is how much of the file is looked at before it is closed and opened again. The file is mapped into
 // memory, and only closing gives the pages back: a large snapshot must not be a large process.
-const window = 32 << 20
+const window = 4 << 20
 
 // The buckets and the revision format of etcd's storage (server/storage/schema and server/storage/mvcc).
 const (

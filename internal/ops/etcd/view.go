@@ -427,6 +427,19 @@ func (v View) MemberOn(t talos.Target) (Member, bool) {
 	return Member{}, false
 }
 
+// NodeMember is MemberOn with the reason when there is none.
+func (v View) NodeMember(t talos.Target) (Member, error) {
+	if m, ok := v.MemberOn(t); ok {
+		return m, nil
+	}
+
+	if t.Type == talos.Worker {
+		return Member{}, errs.Usagef("%s is a worker, and etcd runs on control plane nodes only", t.Name())
+	}
+
+	return Member{}, v.reason(t)
+}
+
 // Alarms are all active alarms, each once, with the node of the member that has it, whoever told.
 func (v View) Alarms() []talos.EtcdAlarm {
 	out := []talos.EtcdAlarm{}

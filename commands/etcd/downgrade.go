@@ -1,0 +1,104 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdDowngrade(f *cmdutil.Factory) *cobra.Command {
+	return cmdutil.Group("downgrade", "Prepare etcd for an older version", nil,
+		newCmdDowngradeAct(f, etcd.DowngradeValidate, "Ask whether etcd can go down to a version",
+			"Ask whether etcd can go down to a version. It changes nothing; the exit code is 3 when the answer is no."),
+		newCmdDowngradeAct(f, etcd.DowngradeEnable, "Let etcd go down to a version",
+			"Let etcd go down to a version: its storage is made readable for that version, and members of that version\n"+
+				"may then join. Every member must be healthy (TM121)."),
+		newCmdDowngradeAct(f, etcd.DowngradeCancel, "End a downgrade that was enabled",
+			"End a downgrade that was enabled and not carried out."),
+	)
+}
+
+func newCmdDowngradeAct(f *cmdutil.Factory, action, short, long string) *cobra.Command {
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Change, Roles: cmdutil.Admins(), Schema: "EtcdDowngrade", OneNode: true, Document: output.Single[etcd.Downgrade]{},
+	}
+
+	if action == etcd.DowngradeValidate {
+		spec.Kind, spec.Question, spec.OneNode, spec.Default = cmdutil.Read, true, false, talos.DefaultControlPlanes
+	}
+
+	ch := change[etcd.Downgrade]{
+		deadline: actTimeout,
+		gates:    func(r etcd.Downgrade) []gate.Verdict { return r.Gates },
+		status:   func(r *etcd.Downgrade) *string { return &r.Status },
+		name:     func(r etcd.Downgrade) string { return r.ClusterVersion },
+		show:     showDowngrade,
+	}
+
+	use, version := action, []string{}
+	argument := ""
+
+	if action != etcd.DowngradeCancel {
+		use, version, argument = action+" VERSION", []string{"VERSION"}, " 3.5"
+	}
+
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long,
+		Example: "  talosmate etcd downgrade " + action + argument + " -n cp-1\n" +
+			"  talosmate etcd downgrade " + action + argument + " -n cp-1 -o json --query .result.cluster_version",
+		Args: cmdutil.ExactArgs(version...), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			target := ""
+
+			if len(c.Args) > 0 {
+				if err := etcd.CheckDowngradeVersion(c.Args[0]); err != nil {
+					return err
+				}
+
+				target = strings.TrimPrefix(c.Args[0], "v")
+			}
+
+			var node talos.Target
+
+			ch.plan = func(_ context.Context, _ etcd.Env, v etcd.View) (etcd.Downgrade, error) {
+				t, err := answering(c, v)
+				node = t
+
+				return v.PlanDowngrade(action, target), err
+			}
+			ch.act = func(ctx context.Context, env etcd.Env, _ etcd.View, plan etcd.Downgrade) (etcd.Downgrade, error) {
+				return env.Downgrade(ctx, plan, node)
+			}
+
+			return ch.run(c)
+		}),
+	}
+
+	f.Declare(cmd, spec)
+	waitFlag(cmd.Flags(), &ch.settle)
+
+	return cmd
+}
+
+func showDowngrade(w io.Writer, r etcd.Downgrade) error {
+	if _, err := fmt.Fprintf(w, "Action:   %s\nStatus:   %s\nTarget:   %s\nCluster:  %s\n\n",
+		r.Action, r.Status, output.Cell(r.TargetVersion), output.Cell(r.ClusterVersion)); err != nil {
+		return err
+	}
+
+	return output.WriteTable(w, []output.Column[etcd.MemberOf]{
+		{Header: "MEMBER", Value: func(m etcd.MemberOf) string { return m.MemberName }},
+		{Header: "ID", Value: func(m etcd.MemberOf) string { return m.ID }},
+		{Header: "VERSION", Value: func(m etcd.MemberOf) string { return m.Version }},
+		{Header: "STORAGE", Value: func(m etcd.MemberOf) string { return m.StorageVersion }},
+	}, r.Members, false, true)
+}

@@ -1,0 +1,223 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+const (
+	actTimeout = time.Minute
+	// The node repeats etcd's refusal of an unhealthy cluster for up to five minutes.
+	leaveTimeout = 6 * time.Minute
+)
+
+func newCmdRemoveMember(f *cmdutil.Factory) *cobra.Command {
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Destructive, Roles: cmdutil.Admins(), Schema: "EtcdMemberRemoval", Named: true,
+		Document: output.Single[etcd.MembershipChange]{},
+	}
+	ch := membershipChange(actTimeout)
+
+	cmd := &cobra.Command{
+		Use: "remove-member ID|HOSTNAME", Short: "Remove a dead member from etcd",
+		Long: "Remove a member from etcd, named by its hostname, its node's address or its ID in hex or decimal. It is\n" +
+			"meant for members that are gone: a healthy one needs --override TM122 (it can leave by itself), the last\n" +
+			"voting member is never removed, and quorum is counted as it would be afterwards. -n names the node to\n" +
+			"ask; without it a healthy member is chosen.",
+		Example: "  talosmate etcd remove-member cp-3 --dry-run\n" +
+			"  talosmate etcd remove-member 8e9e05c52164694d --yes",
+		Args: cmdutil.ExactArgs("ID"),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return f.Complete(cmd, args, cmdutil.CompleteFrom(memberNames)), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			ch.plan = func(_ context.Context, _ etcd.Env, v etcd.View) (etcd.MembershipChange, error) {
+				m, err := v.FindMember(c.Args[0])
+				if err != nil {
+					return etcd.MembershipChange{}, err
+				}
+
+				return v.PlanRemove(m), nil
+			}
+			ch.confirm = func(r etcd.MembershipChange) (string, string) {
+				return fmt.Sprintf("Removing etcd member %s (%s)", r.Member.ID, r.Member.MemberName), subject(r)
+			}
+			ch.act = func(ctx context.Context, env etcd.Env, v etcd.View, plan etcd.MembershipChange) (etcd.MembershipChange, error) {
+				if !c.Selection().Explicit() {
+					return env.Remove(ctx, v, plan, nil)
+				}
+
+				targets, err := c.Targets()
+				if err != nil {
+					return plan, err
+				}
+
+				return env.Remove(ctx, v, plan, &targets.Nodes[0])
+			}
+
+			return ch.run(c)
+		}),
+	}
+
+	f.Declare(cmd, spec)
+	waitFlag(cmd.Flags(), &ch.settle)
+
+	return cmd
+}
+
+func newCmdLeave(f *cmdutil.Factory) *cobra.Command {
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Destructive, Roles: cmdutil.Admins(), Schema: "EtcdLeave", OneNode: true, Document: output.Single[etcd.MembershipChange]{},
+	}
+	ch := membershipChange(leaveTimeout)
+
+	cmd := &cobra.Command{
+		Use: "leave", Short: "Make a node's member leave etcd",
+		Long: "Make a node's member leave etcd. The member's data is removed and etcd stops on the node. Quorum is\n" +
+			"counted as it would be afterwards; the last voting member never leaves.",
+		Example: "  talosmate etcd leave -n cp-3 --dry-run\n" +
+			"  talosmate etcd leave -n cp-3 --yes -o json --query .result.leader_after.member_name",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			var node talos.Target
+
+			ch.plan = func(_ context.Context, _ etcd.Env, v etcd.View) (etcd.MembershipChange, error) {
+				t, m, err := member(c, v)
+				node = t
+
+				if err != nil {
+					return etcd.MembershipChange{}, err
+				}
+
+				return v.PlanLeave(m), nil
+			}
+			ch.confirm = func(r etcd.MembershipChange) (string, string) {
+				return fmt.Sprintf("Taking %s out of etcd and removing its data", node.Name()), subject(r)
+			}
+			ch.act = func(ctx context.Context, env etcd.Env, _ etcd.View, plan etcd.MembershipChange) (etcd.MembershipChange, error) {
+				return env.Leave(ctx, plan, node)
+			}
+
+			return ch.run(c)
+		}),
+	}
+
+	f.Declare(cmd, spec)
+	waitFlag(cmd.Flags(), &ch.settle)
+
+	return cmd
+}
+
+func newCmdForfeit(f *cmdutil.Factory) *cobra.Command {
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Change, Roles: cmdutil.Admins(), Schema: "EtcdForfeitLeadership", OneNode: true,
+		Document: output.Single[etcd.MembershipChange]{},
+	}
+	ch := membershipChange(actTimeout)
+
+	cmd := &cobra.Command{
+		Use: "forfeit-leadership", Short: "Make a node's member hand over leadership",
+		Long: "Make a node's member hand over leadership, and wait until another one is seen to lead. A member that\n" +
+			"does not lead is left alone (status unchanged).",
+		Example: "  talosmate etcd forfeit-leadership -n cp-1\n" +
+			"  talosmate etcd forfeit-leadership -n cp-1 -o json --query .result.leader_after.member_name",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			var node talos.Target
+
+			ch.plan = func(_ context.Context, _ etcd.Env, v etcd.View) (etcd.MembershipChange, error) {
+				t, m, err := member(c, v)
+				node = t
+
+				if err != nil {
+					return etcd.MembershipChange{}, err
+				}
+
+				return v.PlanForfeit(m)
+			}
+			ch.act = func(ctx context.Context, env etcd.Env, _ etcd.View, plan etcd.MembershipChange) (etcd.MembershipChange, error) {
+				return env.Forfeit(ctx, plan, node)
+			}
+
+			return ch.run(c)
+		}),
+	}
+
+	f.Declare(cmd, spec)
+	waitFlag(cmd.Flags(), &ch.settle)
+
+	return cmd
+}
+
+func membershipChange(deadline time.Duration) change[etcd.MembershipChange] {
+	return change[etcd.MembershipChange]{
+		deadline: deadline,
+		gates:    func(r etcd.MembershipChange) []gate.Verdict { return r.Gates },
+		status:   func(r *etcd.MembershipChange) *string { return &r.Status },
+		name:     func(r etcd.MembershipChange) string { return r.Member.ID },
+		show:     showMembership,
+	}
+}
+
+func waitFlag(fs *pflag.FlagSet, to *time.Duration) {
+	fs.DurationVar(to, "wait-timeout", 30*time.Second, "how long to wait until the cluster shows the result")
+}
+
+// subject is what has to be typed to confirm.
+func subject(r etcd.MembershipChange) string {
+	if r.Member.MemberName != "" {
+		return r.Member.MemberName
+	}
+
+	return r.Member.ID
+}
+
+func memberNames(ctx context.Context, n *talos.Node) ([]string, error) {
+	list, err := n.EtcdMembers(ctx, false)
+
+	out := make([]string, 0, 2*len(list))
+	for _, m := range list {
+		out = append(out, cobra.CompletionWithDesc(m.ID, m.MemberName))
+
+		if m.MemberName != "" {
+			out = append(out, cobra.CompletionWithDesc(m.MemberName, m.ID))
+		}
+	}
+
+	return out, err
+}
+
+func showMembership(w io.Writer, r etcd.MembershipChange) error {
+	_, err := fmt.Fprintf(w, "Action:  %s\nStatus:  %s\nMember:  %s %s\nVoters:  %d -> %d (quorum %d)\nLeader:  %s\n",
+		r.Action, r.Status, output.Neutral(r.Member.MemberName), r.Member.ID, r.VotersBefore, r.VotersAfter, r.QuorumAfter,
+		leaders(r.LeaderBefore, r.LeaderAfter))
+
+	return err
+}
+
+func leaders(before, after *etcd.MemberRef) string {
+	name := func(m *etcd.MemberRef) string {
+		if m == nil {
+			return "-"
+		}
+
+		return output.Cell(m.MemberName)
+	}
+
+	if after == nil {
+		return name(before)
+	}
+
+	return name(before) + " -> " + name(after)
+}

@@ -1,0 +1,257 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Actor is one node as acts need it; *talos.Node is one.
+type Actor interface {
+	Reader
+	EtcdDefragment(ctx context.Context) error
+	EtcdAlarmDisarm(ctx context.Context) error
+	EtcdRemoveMember(ctx context.Context, id talos.EtcdID) error
+	EtcdLeave(ctx context.Context) error
+	EtcdForfeitLeadership(ctx context.Context) (string, error)
+	EtcdDowngradeValidate(ctx context.Context, version string) (string, error)
+	EtcdDowngradeEnable(ctx context.Context, version string) (string, error)
+	EtcdDowngradeCancel(ctx context.Context) (string, error)
+	EtcdQuota(ctx context.Context) (int64, error)
+}
+
+// Access is the cluster as acts need it.
+type Access interface {
+	Look(ctx context.Context) (View, error) // The whole cluster, afresh.
+	Node(t talos.Target) Actor              // A node to act on, reached through others where there are others.
+}
+
+// Through gives acts a cluster.
+func Through(c *talos.Cluster) Access { return through{c} }
+
+type through struct{ cluster *talos.Cluster }
+
+// Look implements Access.
+func (t through) Look(ctx context.Context) (View, error) { return Look(ctx, t.cluster) }
+
+// Node implements Access.
+func (t through) Node(target talos.Target) Actor { return t.cluster.ChangingNode(target) }
+
+// Env is what every act is given.
+type Env struct {
+	Access   Access
+	Now      func() time.Time
+	Progress progress.Sink
+	Begin    func()        // Called before the first request that may change something.
+	Settle   time.Duration // How long to wait for the cluster to show the result.
+	Deadline time.Duration // How long one request may take.
+}
+
+// Statuses of an act.
+const (
+	StatusDone      = "done"
+	StatusPlanned   = "planned"
+	StatusRefused   = "refused"
+	StatusUnchanged = "unchanged"
+	StatusFailed    = "failed"
+)
+
+const (
+	pollEvery   = 500 * time.Millisecond
+	maxAttempts = 5
+)
+
+func (e Env) tell(node, stage, format string, args ...any) {
+	e.Progress.Emit(progress.Event{Time: e.Now(), Node: node, Stage: stage, Message: fmt.Sprintf(format, args...)})
+}
+
+// carryOut sends a request until it is done, and never twice blindly: after every failure the state is read
+// back first. A refusal of etcd for want of a leader, or of its members' patience after a change of leader,
+// passes; it is tried again a bounded number of times. done says whether the state shows the result already;
+// known is false when the state could not be read.
+func (e Env) carryOut(ctx context.Context, op string, send func(context.Context) error, done func(context.Context) (yes, known bool)) error {
+	var err error
+
+	for range maxAttempts {
+		sendCtx, cancel := context.WithTimeout(ctx, e.Deadline)
+		e.Begin()
+		err = send(sendCtx)
+
+		cancel()
+
+		if err == nil {
+			return nil
+		}
+
+		yes, known := e.readBack(ctx, done)
+
+		switch {
+		case yes && ctx.Err() == nil:
+			return nil
+		case yes:
+			return errors.Join(context.Cause(ctx), errs.New(errs.Interrupted, "%s was carried out before the interruption", op))
+		case !known:
+			return &errs.Error{
+				Exit: errs.Unknown, Kind: errs.KindUnknownOutcome,
+				Err:  fmt.Errorf("%s was sent, and its outcome could not be read back: %w", op, err),
+				Hint: "look with `talosmate etcd status` before you try again",
+			}
+		case ctx.Err() != nil:
+			return errors.Join(context.Cause(ctx), errs.New(errs.Interrupted, "%s was not carried out", op))
+		case !passes(err):
+			return err
+		}
+
+		if waitErr := wait(ctx, 2*pollEvery); waitErr != nil {
+			return waitErr
+		}
+	}
+
+	return err
+}
+
+// passes says whether a failed request may be sent again once the state shows that it did nothing.
+// A deadline that passed is none of it: the request had its time.
+func passes(err error) bool {
+	return talos.EtcdPasses(err) || talos.KindOf(err) == errs.KindUnreachable
+}
+
+// readBack looks for the result until it is there or the state stands without it; on a context of its own,
+// so that an interruption does not leave the user in doubt.
+func (e Env) readBack(ctx context.Context, done func(context.Context) (yes, known bool)) (yes, known bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.Settle)
+	defer cancel()
+
+	// The answer may have been lost before the request took effect: one look is not proof of its absence.
+	const looks = 3
+
+	for seen := 0; seen < looks; {
+		var answered bool
+
+		if yes, answered = done(ctx); yes {
+			return true, true
+		} else if answered {
+			seen++
+			known = true
+		}
+
+		if wait(ctx, pollEvery) != nil {
+			break
+		}
+	}
+
+	return false, known
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// memberGone says whether the cluster lists the member no more.
+func (e Env) memberGone(id string) func(context.Context) (bool, bool) {
+	return func(ctx context.Context) (bool, bool) {
+		v, err := e.Access.Look(ctx)
+		if err != nil || !v.Known {
+			return false, false
+		}
+
+		_, listed := v.MemberByID(id)
+
+		return !listed, true
+	}
+}
+
+// newLeader waits until the rest of the cluster has a leader that is not the given member, and returns the
+// view in which it does.
+func (e Env) newLeader(ctx context.Context, not string) (View, error) {
+	var last View
+
+	err := engine.Poll(ctx, "a new etcd leader", pollEvery, e.Settle, func(ctx context.Context) (bool, string, error) {
+		v, err := e.Access.Look(ctx)
+		if err != nil {
+			return false, err.Error(), nil //nolint:nilerr // a look that fails is looked again until the deadline
+		}
+
+		last = v
+
+		return v.Leader != "" && v.Leader != not, "leader " + v.Leader, nil
+	})
+	if errors.Is(err, engine.ErrDeadline) {
+		err = errs.New(errs.Lost, "%w", err).WithHint("see `talosmate etcd status`")
+	}
+
+	return last, err
+}
+
+// spokesman is a healthy member's node other than the given member's, to send a request to; the leader for
+// preference, since it answers for the cluster at first hand.
+func (v View) spokesman(not string) (talos.Target, error) {
+	var found *talos.Target
+
+	for i, a := range v.Answers {
+		if a.Status == nil || a.Status.ID == not || !hasLeader(*a.Status) || a.Status.Learner {
+			continue
+		}
+
+		if found == nil || a.Status.ID == v.Leader {
+			found = &v.Answers[i].Target
+		}
+	}
+
+	if found == nil {
+		return talos.Target{}, errors.Join(errs.New(errs.Failed, "no healthy etcd member to send the request to"), v.Err(false))
+	}
+
+	return *found, nil
+}
+
+// MemberByID finds a member.
+func (v View) MemberByID(id string) (Member, bool) {
+	for _, m := range v.Members {
+		if m.ID == id {
+			return m, true
+		}
+	}
+
+	return Member{}, false
+}
+
+// MemberRef names a member in a document.
+type MemberRef struct {
+	Node       string `json:"node,omitempty"` // The node it runs on, where known.
+	ID         string `json:"id"`             // The member ID in hex.
+	IDDecimal  string `json:"id_decimal"`     // The same ID in decimal.
+	MemberName string `json:"member_name"`    // Its name, by default the node's hostname.
+}
+
+func (v View) ref(id string) *MemberRef {
+	m, ok := v.MemberByID(id)
+	if !ok {
+		if id == "" {
+			return nil
+		}
+
+		m = Member{ID: id}
+	}
+
+	out := &MemberRef{Node: m.Node, ID: m.ID, MemberName: m.Name}
+	if n, ok := talos.ParseEtcdID("0x" + m.ID); ok {
+		out.IDDecimal = n.Decimal()
+	}
+
+	return out
+}

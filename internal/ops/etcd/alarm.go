@@ -1,0 +1,149 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Disarmed is what became of the cluster's alarms.
+type Disarmed struct {
+	Status string            `json:"status"` // done, planned, refused, unchanged (there was no alarm) or failed.
+	Before []talos.EtcdAlarm `json:"before"` // The alarms that were active; never null.
+	After  []talos.EtcdAlarm `json:"after"`  // The alarms that are active now; never null.
+	Gates  []gate.Verdict    `json:"gates"`  // What the safety gates said; never null.
+}
+
+// roomy is the part of its quota that a database may fill before NOSPACE is disarmed. etcd raises the alarm
+// when the file, its free pages included, and the next write would exceed the quota
+// (server/storage/quota.go); with less room than this it would be back at once.
+const roomy = 0.9
+
+// Usage is how full a member's database is.
+type Usage struct {
+	Member     Member
+	Status     talos.EtcdStatus
+	QuotaBytes int64
+}
+
+// Usages asks the members with a NOSPACE alarm for their quota.
+func (e Env) Usages(ctx context.Context, v View) ([]Usage, error) {
+	var out []Usage
+
+	for _, m := range v.Members {
+		status := v.Status(m.ID)
+		if status == nil || !slices.Contains(m.Alarms, AlarmNoSpace) {
+			continue
+		}
+
+		quota, err := e.Access.Node(talos.Target{Address: m.Node, Hostname: m.Name}).EtcdQuota(ctx)
+		if err != nil {
+			return nil, err
+		}
+
+		out = append(out, Usage{m, *status, quota})
+	}
+
+	return out, nil
+}
+
+// PlanDisarm says what disarming would do. Disarming is for the whole cluster, as etcd does it.
+func (v View) PlanDisarm(usages []Usage) Disarmed {
+	out := Disarmed{Status: StatusPlanned, Before: v.Alarms(), After: v.Alarms(), Gates: []gate.Verdict{}}
+	if len(out.Before) == 0 {
+		out.Status = StatusUnchanged
+
+		return out
+	}
+
+	for _, m := range v.Members {
+		for _, alarm := range m.Alarms {
+			if alarm == AlarmNoSpace {
+				out.Gates = append(out.Gates, spaceFreed(m, usages))
+			} else {
+				out.Gates = append(out.Gates, gate.New(gate.EtcdUnhealthy, gate.Refuse, m.Node,
+					"%s has the alarm %s, and disarming it does not mend its data", m.label(), alarm).WithRemedy("%s", alarmHint(alarm)))
+			}
+		}
+	}
+
+	return out
+}
+
+func spaceFreed(m Member, usages []Usage) gate.Verdict {
+	i := slices.IndexFunc(usages, func(u Usage) bool { return u.Member.ID == m.ID })
+	if i < 0 {
+		return gate.New(gate.SpaceNotFreed, gate.Refuse, m.Node, "%s does not answer, so that its space is not known", m.label()).
+			WithRemedy("bring the member back, or remove it")
+	}
+
+	u := usages[i]
+	full := float64(u.Status.DBSizeBytes) / float64(u.QuotaBytes)
+	found := fmt.Sprintf("the database of %s fills %.0f%% of its quota (%d of %d bytes), %.0f%% of it free pages",
+		m.label(), 100*full, u.Status.DBSizeBytes, u.QuotaBytes, 100*u.Status.Fragmentation)
+
+	switch {
+	case full < roomy:
+		return gate.New(gate.SpaceNotFreed, gate.Pass, m.Node, "%s", found)
+	case float64(u.Status.DBInUseBytes) < roomy*float64(u.QuotaBytes):
+		return gate.New(gate.SpaceNotFreed, gate.Refuse, m.Node, "%s", found).
+			WithRemedy("give the free pages back: talosmate etcd defrag -n %s", m.label())
+	default:
+		return gate.New(gate.SpaceNotFreed, gate.Refuse, m.Node, "%s", found).
+			WithRemedy("delete or compact keys (the Kubernetes API server compacts every five minutes), then `talosmate etcd defrag`; or raise quota-backend-bytes")
+	}
+}
+
+// Disarm carries out a plan through a node and looks what is left.
+func (e Env) Disarm(ctx context.Context, plan Disarmed, node talos.Target) (Disarmed, error) {
+	e.tell(node.Name(), "disarm", "disarming %d alarms", len(plan.Before))
+
+	var last View
+
+	look := func(ctx context.Context) (none, known bool) {
+		v, err := e.Access.Look(ctx)
+		if err != nil || !slices.ContainsFunc(v.Answers, func(a Answer) bool { return a.Err(PartAlarms) == nil }) {
+			return false, false
+		}
+
+		last = v
+
+		return len(v.Alarms()) == 0, true
+	}
+
+	err := e.carryOut(ctx, "disarming the alarms", func(ctx context.Context) error { return e.Access.Node(node).EtcdAlarmDisarm(ctx) }, look)
+	if err != nil {
+		plan.Status = StatusFailed
+
+		return plan, err
+	}
+
+	none, known := e.readBack(ctx, look)
+	if known {
+		plan.After = last.Alarms()
+	}
+
+	if !none {
+		plan.Status = StatusFailed
+
+		return plan, errs.New(errs.Failed, "alarms are active again, or still: %s", describeAlarms(plan.After)).OnNode(node.Address)
+	}
+
+	plan.Status = StatusDone
+
+	return plan, nil
+}
+
+func describeAlarms(all []talos.EtcdAlarm) string {
+	parts := make([]string, len(all))
+	for i, a := range all {
+		parts[i] = a.Alarm + " on " + talos.Target{Address: a.Node, Hostname: a.Hostname}.Name()
+	}
+
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,251 @@
+package etcd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Defragmented is what happened to one member in a defragmentation.
+type Defragmented struct {
+	talos.NodeRef
+
+	ID                  string  `json:"id"`                   // The member ID in hex.
+	IDDecimal           string  `json:"id_decimal"`           // The same ID in decimal.
+	Status              string  `json:"status"`               // done, skipped, planned, failed or not_reached.
+	Leader              bool    `json:"leader"`               // Whether it led when its turn came.
+	BeforeBytes         int64   `json:"before_bytes"`         // The size of its database file before.
+	AfterBytes          int64   `json:"after_bytes"`          // And after; the same where nothing was done.
+	FreedBytes          int64   `json:"freed_bytes"`          // What the file lost in size.
+	FragmentationBefore float64 `json:"fragmentation_before"` // The free part of the file before, 0 to 1.
+	DurationSeconds     float64 `json:"duration_seconds"`     // How long the member was busy with it.
+	Message             string  `json:"message"`              // Why it was skipped or failed.
+}
+
+// Statuses of one member besides those of an act.
+const (
+	StatusSkipped    = "skipped"
+	StatusNotReached = "not_reached"
+)
+
+// PlanDefrag lists the members of nodes in the order of their turns, the leader last, and the gates: a member
+// that defragments serves nothing meanwhile, so that it is gated like a restart. A NOSPACE alarm does not
+// stand against it, since defragmentation is what helps.
+func (v View) PlanDefrag(nodes []talos.Target, threshold float64) ([]Defragmented, []gate.Verdict, error) {
+	rows := []Defragmented{}
+
+	var missing []error
+
+	for _, t := range nodes {
+		m, ok := v.MemberOn(t)
+		status := v.Status(m.ID)
+
+		if !ok || status == nil {
+			missing = append(missing, v.reason(t))
+
+			continue
+		}
+
+		row := Defragmented{
+			NodeRef: talos.NodeRef{Node: t.Address, Hostname: t.Hostname}, ID: status.ID, IDDecimal: status.IDDecimal, Status: StatusPlanned,
+			Leader: status.ID == v.Leader, BeforeBytes: status.DBSizeBytes, AfterBytes: status.DBSizeBytes, FragmentationBefore: status.Fragmentation,
+		}
+
+		if status.Fragmentation < threshold {
+			row.Status = StatusSkipped
+			row.Message = fmt.Sprintf("%.1f%% of the file is free, less than %.1f%%", 100*status.Fragmentation, 100*threshold)
+		}
+
+		rows = append(rows, row)
+	}
+
+	slices.SortStableFunc(rows, func(a, b Defragmented) int {
+		return cmp.Or(compareBool(a.Leader, b.Leader), talos.CompareAddresses(a.Node, b.Node))
+	})
+
+	var verdicts []gate.Verdict
+
+	for _, row := range rows {
+		if row.Status == StatusPlanned {
+			verdicts = append(verdicts, v.checkDefrag(row.ID)...)
+		}
+	}
+
+	return rows, verdicts, errors.Join(missing...)
+}
+
+// reason says why a node has no member to act on.
+func (v View) reason(t talos.Target) error {
+	for _, a := range v.Answers {
+		if a.Target.Address == t.Address && a.Err(PartStatus) != nil {
+			return a.Err(PartStatus)
+		}
+	}
+
+	return errs.New(errs.Failed, "no etcd member is known on %s", t.Name()).OnNode(t.Address).WithKind(errs.KindNotFound)
+}
+
+func (v View) checkDefrag(id string) []gate.Verdict {
+	calm := v
+	calm.Members = slices.Clone(v.Members)
+
+	for i, m := range calm.Members {
+		calm.Members[i].Alarms = slices.DeleteFunc(slices.Clone(m.Alarms), func(a string) bool { return a == AlarmNoSpace })
+	}
+
+	return calm.CheckMembers(Restart, id)
+}
+
+// Defrag carries out a plan, one member at a time. Before each turn the whole cluster is looked at anew, and
+// whoever leads by then goes last. A gate that refuses, or a member that does not become healthy again, ends
+// the sweep; the rows say how far it came.
+func (e Env) Defrag(ctx context.Context, rows []Defragmented, overrides gate.Overrides) ([]Defragmented, error) {
+	done := 0
+
+	for {
+		v, err := e.Access.Look(ctx)
+		if err != nil {
+			return rows, e.stopped(rows, done, err)
+		}
+
+		next := v.nextTurn(rows)
+		if next < 0 {
+			return rows, nil
+		}
+
+		row := &rows[next]
+
+		if err = gate.Apply(v.checkDefrag(row.ID), overrides); err != nil {
+			return rows, e.stopped(rows, done, err)
+		}
+
+		if err = e.defragOne(ctx, v, row); err != nil {
+			return rows, e.stopped(rows, done, err)
+		}
+
+		done++
+
+		if err = e.healthyAgain(ctx, row); err != nil {
+			return rows, e.stopped(rows, done, err)
+		}
+	}
+}
+
+// nextTurn is the next planned member: a follower as long as there is one.
+func (v View) nextTurn(rows []Defragmented) int {
+	leader := -1
+
+	for i, row := range rows {
+		if row.Status != StatusPlanned {
+			continue
+		}
+
+		if row.ID != v.Leader {
+			return i
+		}
+
+		leader = i
+	}
+
+	return leader
+}
+
+func (e Env) stopped(rows []Defragmented, done int, cause error) error {
+	for i := range rows {
+		if rows[i].Status == StatusPlanned {
+			rows[i].Status = StatusNotReached
+		}
+	}
+
+	if done == 0 {
+		return cause
+	}
+
+	var typed *errs.Error
+	if !errors.As(cause, &typed) {
+		typed = &errs.Error{Exit: errs.ExitCode(cause), Err: cause}
+	}
+
+	if typed.Exit == errs.Interrupted {
+		return cause
+	}
+
+	return &errs.Nodes{Errors: []*errs.Error{typed}, Succeeded: done}
+}
+
+func (e Env) defragOne(ctx context.Context, v View, row *Defragmented) error {
+	target := talos.Target{Address: row.Node, Hostname: row.Hostname}
+	node := e.Access.Node(target)
+	started := e.Now()
+	row.Leader = row.ID == v.Leader
+
+	if status := v.Status(row.ID); status != nil {
+		row.BeforeBytes, row.FragmentationBefore = status.DBSizeBytes, status.Fragmentation
+	}
+
+	e.tell(target.Name(), "defrag", "defragmenting %d bytes", row.BeforeBytes)
+
+	// Whether a request whose answer was lost did its work shows in the size of the file.
+	err := e.carryOut(ctx, "the defragmentation of "+target.Name(), node.EtcdDefragment, func(ctx context.Context) (bool, bool) {
+		status, err := node.EtcdStatus(ctx)
+
+		return err == nil && status.DBSizeBytes < row.BeforeBytes, err == nil
+	})
+
+	row.DurationSeconds = e.Now().Sub(started).Round(time.Millisecond).Seconds()
+
+	if err != nil {
+		row.Status, row.Message = StatusFailed, err.Error()
+
+		return err
+	}
+
+	row.Status = StatusDone
+
+	return nil
+}
+
+// healthyAgain waits until the member answers, has a leader and is not far behind, and notes its new size.
+func (e Env) healthyAgain(ctx context.Context, row *Defragmented) error {
+	const nearby = 1000 // raft entries; a busy cluster is never quite even
+
+	name := talos.Target{Address: row.Node, Hostname: row.Hostname}.Name()
+
+	err := engine.Poll(ctx, "the etcd member on "+name+" to be healthy", pollEvery, e.Settle, func(ctx context.Context) (bool, string, error) {
+		v, err := e.Access.Look(ctx)
+		if err != nil {
+			return false, err.Error(), nil //nolint:nilerr // a look that fails is looked again until the deadline
+		}
+
+		status := v.Status(row.ID)
+		if status == nil {
+			return false, "no answer", nil
+		}
+
+		row.AfterBytes = status.DBSizeBytes
+		row.FreedBytes = max(0, row.BeforeBytes-row.AfterBytes)
+
+		return hasLeader(*status) && v.Lag(*status) < nearby, fmt.Sprintf("leader %s, lag %d", status.LeaderID, v.Lag(*status)), nil
+	})
+	if err == nil {
+		e.tell(name, "defrag", "done, %d bytes freed", row.FreedBytes)
+
+		return nil
+	}
+
+	row.Message = err.Error()
+
+	if errors.Is(err, engine.ErrDeadline) {
+		return errs.New(errs.Lost, "the etcd member on %s did not become healthy after its defragmentation: %w", name, err).OnNode(row.Node)
+	}
+
+	return err
+}
