@@ -1,0 +1,181 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
+	"github.com/talosmate/talosmate/internal/ops/capture"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Capture is a finished packet capture.
+type Capture struct {
+	talos.NodeRef
+
+	Interface       string  `json:"interface"`        // The interface.
+	File            string  `json:"file"`             // Where the packets are, "-" for stdout.
+	Packets         int64   `json:"packets"`          // How many packets were captured.
+	SizeBytes       int64   `json:"size_bytes"`       // The size of the capture.
+	DurationSeconds float64 `json:"duration_seconds"` // How long it took.
+	Ended           string  `json:"ended"`            // What ended it: duration, max_packets, interrupted, node or failed.
+}
+
+type captureOptions struct {
+	file        string
+	filter      string
+	duration    time.Duration
+	max         int64
+	snap        uint32
+	promiscuous bool
+	now         func() time.Time
+}
+
+var errTimeUp = errors.New("the capture's time is up")
+
+func newCmdCapture(f *cmdutil.Factory) *cobra.Command {
+	o := &captureOptions{now: f.Now}
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Read, Roles: cmdutil.Operators(), Schema: "Capture", OneNode: true, Document: output.Single[Capture]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "capture INTERFACE", Aliases: []string{"pcap"}, Short: "Capture packets of a node's interface",
+		Long: "Capture packets of one node's interface into a pcap file, until --duration or --max-packets is reached, or\n" +
+			"until it is interrupted, which keeps what was captured. -w - writes the capture to stdout.",
+		Example: "  talosmate network capture eth0 -n cp-1 -w cp-1.pcap --duration 30s\n" +
+			"  talosmate network capture eth0 -n cp-1 -w - --bpf-filter \"$(tcpdump -dd 'tcp port 6443')\" | tcpdump -r -",
+		Args: cmdutil.ExactArgs("INTERFACE"),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return f.Complete(cmd, args, cmdutil.CompleteFrom(linkNames)), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: f.RunE(spec, o.run),
+	}
+
+	f.Declare(cmd, spec)
+
+	flags := cmd.Flags()
+	flags.StringVarP(&o.file, "write", "w", "", "the pcap `file` to write, - for stdout (required)")
+	flags.StringVar(&o.filter, "bpf-filter", "", "only packets that pass these BPF `instructions`, as `tcpdump -dd EXPRESSION` prints them")
+	flags.DurationVar(&o.duration, "duration", 0, "stop after this time, 0 for never")
+	flags.Int64Var(&o.max, "max-packets", 0, "stop after so many packets, 0 for never")
+	flags.Uint32Var(&o.snap, "snap-length", 0, "how many bytes of each packet to keep, 0 for the node's default")
+	flags.BoolVar(&o.promiscuous, "promiscuous", false, "put the interface into promiscuous mode")
+
+	return cmd
+}
+
+func linkNames(ctx context.Context, n *talos.Node) ([]string, error) {
+	links, err := n.Resources(ctx, "network", "LinkStatuses.net.talos.dev")
+
+	names := make([]string, len(links))
+	for i, l := range links {
+		names[i] = l.Metadata.ID
+	}
+
+	return names, err
+}
+
+func (o *captureOptions) run(c *cmdutil.Call) error {
+	req := talos.CaptureRequest{Interface: c.Args[0], Promiscuous: o.promiscuous, SnapLength: o.snap}
+
+	var err error
+
+	switch req.Filter, err = capture.ParseFilter(o.filter); {
+	case err != nil:
+		return err
+	case o.file == "":
+		return errs.Usagef("no file for the packets").WithHint("name one with -w FILE, or - for stdout")
+	case o.file == "-" && c.IO.OutTTY:
+		return errs.Usagef("a capture is nothing for a terminal").WithHint("pipe it into tcpdump -r -, or name a file")
+	case o.duration < 0 || o.max < 0:
+		return errs.Usagef("--duration and --max-packets cannot be negative")
+	}
+
+	if o.file == "-" {
+		c.RawOutput()
+	}
+
+	targets, err := c.Targets()
+	if err != nil {
+		return err
+	}
+
+	if len(targets.Nodes) != 1 {
+		return errs.Usagef("a capture is of one node").WithHint("name it with -n")
+	}
+
+	cluster, err := c.Cluster()
+	if err != nil {
+		return err
+	}
+
+	node := cluster.Node(targets.Nodes[0])
+
+	if o.file == "-" {
+		_, err = o.capture(c.Context(), node, req, c.IO.Out)
+
+		return err
+	}
+
+	var result Capture
+
+	// what was captured is kept however the capture ended: every packet in it is whole
+	writeErr := fsutil.WriteFile(o.file, 0o600, func(w io.Writer) error {
+		if result, err = o.capture(c.Context(), node, req, w); result.SizeBytes == 0 {
+			return err
+		}
+
+		return nil
+	})
+	if writeErr != nil {
+		return writeErr
+	}
+
+	return cmdutil.PrintResult(c, result, err, o.file, func(w io.Writer, r Capture) error {
+		_, err := fmt.Fprintf(w, "%d packets of %s on %s in %s (%s)\n", r.Packets, r.Interface, r.NodeName(), r.File, output.Bytes(r.SizeBytes))
+
+		return err
+	})
+}
+
+func (o *captureOptions) capture(ctx context.Context, n *talos.Node, req talos.CaptureRequest, out io.Writer) (Capture, error) {
+	result := Capture{Interface: req.Interface, File: o.file, Ended: "node"}
+	result.SetNode(n.Target)
+
+	start := o.now()
+	limited := ctx
+
+	if o.duration > 0 {
+		var cancel context.CancelFunc
+
+		limited, cancel = context.WithTimeoutCause(ctx, o.duration, errTimeUp)
+		defer cancel()
+	}
+
+	w := &capture.Writer{Out: out, Max: o.max}
+	err := n.Capture(limited, req, w.Write)
+
+	result.Packets, result.SizeBytes, result.DurationSeconds = w.Packets, w.Bytes, o.now().Sub(start).Seconds()
+
+	switch {
+	case ctx.Err() != nil:
+		result.Ended, err = "interrupted", context.Cause(ctx)
+	case errors.Is(err, capture.ErrFull):
+		result.Ended, err = "max_packets", nil
+	case errors.Is(err, errTimeUp):
+		result.Ended, err = "duration", nil
+	case err != nil:
+		result.Ended, err = "failed", n.Blame("capture packets of "+req.Interface, err)
+	}
+
+	return result, err
+}
