@@ -91,17 +91,14 @@ func PrintResult[T any](p *Printer, result T, err error, human func(io.Writer, T
 	}
 }
 
-// PrintFailure writes the document of a command that failed before it had a result. A query is not applied:
-// over a document without rows it would hide the failure.
+// PrintFailure writes the document of a command that failed before it had a result. A query is applied as to
+// any other document, so that a script which asked for one value never gets a whole document instead.
 func (p *Printer) PrintFailure(err error) error {
-	plain := *p
-	plain.Query = ""
-
 	if p.Single {
-		return PrintResult[any](&plain, nil, err, nil, "")
+		return PrintResult[any](p, nil, err, nil, "")
 	}
 
-	return PrintList[struct{}](&plain, nil, err, nil, nil)
+	return PrintList[struct{}](p, nil, err, nil, nil)
 }
 
 func (p *Printer) document(doc any) error {

@@ -122,7 +122,7 @@ func etcdConsistency(_ context.Context, s *survey) []Finding {
 func etcdAlarms(_ context.Context, s *survey) []Finding {
 	view := s.etcd()
 
-	answered := slices.ContainsFunc(view.Answers, func(a etcd.Answer) bool { return a.Err == nil })
+	answered := slices.ContainsFunc(view.Answers, func(a etcd.Answer) bool { return a.Err() == nil })
 	if !answered {
 		return []Finding{unknown("the alarms cannot be read", view.Err(false))}
 	}
