@@ -44,9 +44,6 @@ type Cluster struct {
 	members []*Member
 	kubelet machine.Kubelet
 	stopGC  context.CancelFunc
-
-	mu   sync.Mutex
-	left map[string]bool // nodes that discovery has forgotten
 }
 
 // Member is one node with its network side.
@@ -74,7 +71,6 @@ func New(opts Options, log func(Note)) (*Cluster, error) {
 	c := &Cluster{
 		Options: opts, PKI: keys,
 		Timeline: &Timeline{sink: log}, Requests: &Requests{}, Registry: images.NewRegistry(),
-		left: map[string]bool{},
 	}
 
 	total := opts.ControlPlanes + opts.Workers + opts.Maintenance
@@ -170,10 +166,6 @@ func (c *Cluster) addMember(i int) error {
 		Registry:  c.Registry, Etcd: member, Cluster: c, Kubelet: kubeletProxy{c}, Config: provider, Kubernetes: kubernetesVersion,
 		RegisterWithKubernetes: c.Options.Kubernetes == "real",
 	})
-
-	if kind == machine.ControlPlane && configured && c.Options.Unbootstrapped {
-		node.SetEtcdWanted(false)
-	}
 
 	api := apid.New(apid.Config{
 		Listen:    netip.AddrPortFrom(address, constants.ApidPort).String(),
@@ -413,24 +405,17 @@ func (c *Cluster) Peers() []machine.Peer {
 	var out []machine.Peer
 
 	for _, m := range c.members {
-		if m.Maintenance() || c.forgotten(m.Name) {
+		if m.Maintenance() {
 			continue
 		}
 
 		out = append(out, machine.Peer{
-			Name: m.Name, Address: m.Address, Type: m.Type(), Version: m.Version(), NodeID: m.Identity(),
+			Name: m.Hostname(), Address: m.Address, Type: m.Type(), Version: m.Version(), NodeID: m.Identity(),
 			ControlPlane: m.IsControlPlane(), Node: m.Node,
 		})
 	}
 
 	return out
-}
-
-func (c *Cluster) forgotten(name string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-
-	return c.left[name]
 }
 
 // Changed implements machine.Cluster.

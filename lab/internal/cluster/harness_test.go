@@ -24,6 +24,7 @@ type bed struct {
 // start runs a cluster with short times for one test.
 func start(t *testing.T, change func(*cluster.Options)) *bed {
 	t.Helper()
+	t.Parallel()
 
 	opts := cluster.Defaults()
 	opts.Dir = t.TempDir()

@@ -220,8 +220,13 @@ func TestInstallerFails(t *testing.T) {
 	}
 }
 
-func TestLegacyUpgrade(t *testing.T) {
-	for _, stage := range []bool{false, true} {
+func TestLegacyUpgrade(t *testing.T)       { legacyUpgrade(t, false) }
+func TestLegacyStagedUpgrade(t *testing.T) { legacyUpgrade(t, true) }
+
+func legacyUpgrade(t *testing.T, stage bool) {
+	t.Helper()
+
+	{
 		b := start(t, func(o *testOptions) {
 			o.ControlPlanes, o.Workers, o.TalosVersion = 3, 0, "v1.12.9"
 		})
@@ -278,8 +283,13 @@ func TestImagesThatDoNotExist(t *testing.T) {
 	}
 }
 
-func TestDropAnswerExecutes(t *testing.T) {
-	for _, through := range []string{"endpoint", "directly"} {
+func TestDropAnswerExecutesThroughEndpoint(t *testing.T) { dropAnswer(t, "endpoint") }
+func TestDropAnswerExecutesDirectly(t *testing.T)        { dropAnswer(t, "directly") }
+
+func dropAnswer(t *testing.T, through string) {
+	t.Helper()
+
+	{
 		b := start(t, small)
 		c := b.client("")
 

@@ -185,6 +185,9 @@ func NewState(seeds *Seeds, boot time.Time) *State {
 	})}
 }
 
+// Core is the state without a guard, for the node itself.
+func (s *State) Core() state.CoreState { return s.core }
+
 // Put makes a resource what it should be: created, updated when it differs, or left alone.
 func (s *State) Put(ctx context.Context, res resource.Resource, owner string) error {
 	current, err := s.core.Get(ctx, res.Metadata())

@@ -48,8 +48,11 @@ type Member struct {
 	cfg Config
 	tls *tls.Config
 
-	mu     sync.Mutex
-	server *embed.Etcd
+	// starting makes starts one after another; mu is never held while etcd
+	// starts, since its log may lead back here
+	starting sync.Mutex
+	mu       sync.Mutex
+	server   *embed.Etcd
 }
 
 // NewMember prepares a member; nothing runs yet.
@@ -75,8 +78,16 @@ func NewMember(cfg Config) (*Member, error) {
 	return &Member{cfg: cfg, tls: &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool, MinVersion: tls.VersionTLS12}}, nil
 }
 
+// clusterToken is etcd's own default, which Talos leaves.
+const clusterToken = "etcd-cluster"
+
 // Name is the member's name, which is its node's hostname.
-func (m *Member) Name() string { return m.cfg.Name }
+func (m *Member) Name() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	return m.cfg.Name
+}
 
 // PeerURL is where other members reach it.
 func (m *Member) PeerURL() string { return "https://" + join(m.cfg.Host, m.cfg.PeerPort) }
@@ -117,10 +128,10 @@ func (m *Member) Running() bool {
 // Start runs the member. initial names all members with their peer URLs and
 // matters only while there is no data; existing says that it joins a cluster.
 func (m *Member) Start(initial []string, existing bool) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.starting.Lock()
+	defer m.starting.Unlock()
 
-	if m.server != nil {
+	if m.Running() {
 		return nil
 	}
 
@@ -131,10 +142,12 @@ func (m *Member) Start(initial []string, existing bool) error {
 
 	server, err := embed.StartEtcd(cfg)
 	if err != nil {
-		return fmt.Errorf("start etcd member %s: %w", m.cfg.Name, err)
+		return fmt.Errorf("start etcd member %s: %w", m.Name(), err)
 	}
 
+	m.mu.Lock()
 	m.server = server
+	m.mu.Unlock()
 
 	return nil
 }
@@ -158,7 +171,7 @@ func (m *Member) embedConfig(initial []string, existing bool) (*embed.Config, er
 	}
 
 	cfg := embed.NewConfig()
-	cfg.Name = m.cfg.Name
+	cfg.Name = m.Name()
 	cfg.Dir = m.DataDir()
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{*peer}, []url.URL{*peer}
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{*client}, []url.URL{*client}
@@ -166,7 +179,7 @@ func (m *Member) embedConfig(initial []string, existing bool) (*embed.Config, er
 	cfg.UnsafeNoFsync = true // the lab never has to survive a power cut of the machine it runs on
 	cfg.QuotaBackendBytes = m.cfg.QuotaBytes
 	cfg.InitialCluster = strings.Join(initial, ",")
-	cfg.InitialClusterToken = "talosmate-lab"
+	cfg.InitialClusterToken = clusterToken
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(m.logger())
 
 	if len(initial) == 0 {
@@ -193,7 +206,7 @@ func (m *Member) logger() *zap.Logger {
 }
 
 // Initial is how the member names itself in an initial cluster.
-func (m *Member) Initial() string { return m.cfg.Name + "=" + m.PeerURL() }
+func (m *Member) Initial() string { return m.Name() + "=" + m.PeerURL() }
 
 // Ready waits until the member serves, which needs a quorum.
 func (m *Member) Ready(ctx context.Context) error {
@@ -211,7 +224,7 @@ func (m *Member) Ready(ctx context.Context) error {
 	case <-server.Server.StopNotify():
 		return ErrStopped
 	case <-ctx.Done():
-		return fmt.Errorf("etcd member %s is not ready: %w", m.cfg.Name, ctx.Err())
+		return fmt.Errorf("etcd member %s is not ready: %w", m.Name(), ctx.Err())
 	}
 }
 

@@ -30,39 +30,78 @@ func (n *Node) joinEtcd(generation int) error {
 	return n.joinAsLearner(generation)
 }
 
-// joinAsLearner adds the member to the cluster the other control planes run.
+// errSuperseded ends a wait for a cluster to join: a bootstrap came first.
+var errSuperseded = errors.New("the member was bootstrapped meanwhile")
+
+// joinRetry is how often machined tries again to join.
+const joinRetry = 500 * time.Millisecond
+
+// joinAsLearner adds the member to the cluster the other control planes run,
+// and waits for one, or for a bootstrap, as long as it takes.
 func (n *Node) joinAsLearner(generation int) error {
-	others := n.EtcdMembers(true)
+	for {
+		n.mu.Lock()
+		bootstrapped := n.bootstrapping || len(n.initialEtcd) > 0
+		n.mu.Unlock()
 
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-
-	for len(others) == 0 {
-		// machined waits for a bootstrap or for another control plane
-		if !n.pause(generation, 200*time.Millisecond) {
-			return errors.New("node went down")
+		if bootstrapped || !n.Etcd.Empty() {
+			return errSuperseded
 		}
 
-		others = n.EtcdMembers(true)
+		if others := n.EtcdMembers(true); len(others) > 0 {
+			initial, id, err := n.addLearner(others)
+			if err == nil {
+				if err := n.Etcd.Start(initial, true); err != nil {
+					return err
+				}
+
+				go n.promote(generation, id)
+
+				return nil
+			}
+
+			n.logf("etcd", "retrying error: %s", err)
+		}
+
+		if !n.pause(generation, joinRetry) {
+			return errSuperseded
+		}
 	}
+}
+
+// addLearner adds the member to the list, in place of one of the same name.
+func (n *Node) addLearner(others []*etcd.Member) (initial []string, id uint64, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
 
 	client, err := n.Etcd.ClientTo(ctx, others)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	defer client.Close() //nolint:errcheck
 
-	added, err := client.MemberAddAsLearner(ctx, []string{n.Etcd.PeerURL()})
+	list, err := client.MemberList(ctx)
 	if err != nil {
-		return fmt.Errorf("error adding member: %w", err)
+		return nil, 0, fmt.Errorf("error getting etcd member list: %w", err)
 	}
 
-	var initial []string
+	for _, m := range list.Members {
+		if m.Name == n.Etcd.Name() {
+			if _, err := client.MemberRemove(ctx, m.ID); err != nil {
+				return nil, 0, fmt.Errorf("error removing self from the member list: %w", err)
+			}
+		}
+	}
+
+	added, err := client.MemberAddAsLearner(ctx, []string{n.Etcd.PeerURL()})
+	if err != nil {
+		return nil, 0, fmt.Errorf("error adding member: %w", err)
+	}
 
 	for _, m := range added.Members {
 		name := m.Name
 		if m.ID == added.Member.ID {
-			name = n.Name
+			name = n.Etcd.Name()
 		}
 
 		for _, url := range m.PeerURLs {
@@ -70,13 +109,7 @@ func (n *Node) joinAsLearner(generation int) error {
 		}
 	}
 
-	if err := n.Etcd.Start(initial, true); err != nil {
-		return err
-	}
-
-	go n.promote(generation, added.Member.ID)
-
-	return nil
+	return initial, added.Member.ID, nil
 }
 
 // promote makes the learner a voter once it has caught up.

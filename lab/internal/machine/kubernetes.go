@@ -53,3 +53,19 @@ func (n *Node) KubernetesNode(ctx context.Context) (NodeStatus, bool) {
 
 	return n.kubelet.Status(ctx, n)
 }
+
+// SetAdminKubeconfig gives the node the kubeconfig of the lab's Kubernetes.
+func (n *Node) SetAdminKubeconfig(raw []byte) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	n.adminKubeconfig = raw
+}
+
+// AdminKubeconfig is the kubeconfig of the lab's Kubernetes; nil where it runs none.
+func (n *Node) AdminKubeconfig() []byte {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.adminKubeconfig
+}

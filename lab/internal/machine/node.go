@@ -191,17 +191,23 @@ type Node struct {
 	files      *FileTree
 	meta       map[uint8]string
 
-	diskSize     int64
-	diskBase     int64
-	identity     string
-	k8sReady     bool
-	kubernetes   bool // the node registers with Kubernetes
-	etcdWanted   bool // the member belongs to a cluster and starts at boot
-	initialEtcd  []string
-	memberSkew   bool
-	loggedBefore map[string]bool
-	kmsg         []string
-	kmsgMore     chan struct{}
+	diskSize   int64
+	diskBase   int64
+	identity   string
+	k8sReady   bool
+	kubernetes bool // the node registers with Kubernetes
+	// kubernetesRuns says whether the lab has a Kubernetes to register with.
+	kubernetesRuns  bool
+	hostname        string
+	iso             Slot // what a machine without an installed Talos boots
+	bootstrapping   bool
+	adminKubeconfig []byte
+	etcdWanted      bool // the member belongs to a cluster and starts at boot
+	initialEtcd     []string
+	memberSkew      bool
+	loggedBefore    map[string]bool
+	kmsg            []string
+	kmsgMore        chan struct{}
 
 	state *cosi.State
 	seeds *cosi.Seeds
@@ -237,22 +243,25 @@ func New(cfg Config) *Node {
 		Recording: cfg.Recording, Registry: cfg.Registry, Etcd: cfg.Etcd, Times: cfg.Times, Kube: cfg.Kubernetes,
 		Images:  images.NewStore(),
 		cluster: cfg.Cluster, kubelet: cfg.Kubelet,
-		nodeType:   cfg.Type,
-		random:     rand.New(rand.NewPCG(uint64(cfg.Seed), uint64(cfg.Number))),
-		config:     cfg.Config,
-		persisted:  cfg.Config,
-		services:   map[string]*Service{},
-		failing:    map[string]string{},
-		stopped:    map[string]bool{},
-		events:     NewEvents(),
-		kmsgMore:   make(chan struct{}),
-		logs:       map[string]*Log{},
-		meta:       map[uint8]string{},
-		diskSize:   100 << 30,
-		diskBase:   2 << 30,
-		schematics: map[string][]Extension{},
-		kubernetes: cfg.RegisterWithKubernetes,
-		etcdWanted: cfg.Etcd != nil,
+		nodeType:       cfg.Type,
+		random:         rand.New(rand.NewPCG(uint64(cfg.Seed), uint64(cfg.Number))),
+		config:         cfg.Config,
+		persisted:      cfg.Config,
+		services:       map[string]*Service{},
+		failing:        map[string]string{},
+		stopped:        map[string]bool{},
+		events:         NewEvents(),
+		kmsgMore:       make(chan struct{}),
+		logs:           map[string]*Log{},
+		meta:           map[uint8]string{},
+		diskSize:       100 << 30,
+		diskBase:       2 << 30,
+		schematics:     map[string][]Extension{},
+		kubernetes:     cfg.RegisterWithKubernetes,
+		kubernetesRuns: cfg.RegisterWithKubernetes,
+		hostname:       cfg.Name,
+		iso:            Slot{Version: cfg.Version, Platform: "metal", Schematic: cfg.Schematic},
+		etcdWanted:     cfg.Etcd != nil,
 	}
 	n.Faults = faults.NewSet(func(event, detail string) { n.note(event, detail) })
 	n.identity = n.nodeIdentity()
@@ -362,12 +371,20 @@ func (n *Node) Type() string {
 // IsControlPlane says whether the node is one.
 func (n *Node) IsControlPlane() bool { return n.Type() == ControlPlane }
 
-// Running is the slot the node booted from.
+// Running is the Talos the node booted: from its slot, or from an installation medium.
 func (n *Node) Running() Slot {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 
-	return n.slots[n.runningSlot]
+	return n.running()
+}
+
+func (n *Node) running() Slot {
+	if slot := n.slots[n.runningSlot]; !slot.Empty() {
+		return slot
+	}
+
+	return n.iso
 }
 
 // Version is the running Talos version.
@@ -533,7 +550,12 @@ func (n *Node) Identity() string {
 }
 
 // Hostname is the node's name, which its configuration may change.
-func (n *Node) Hostname() string { return n.Name }
+func (n *Node) Hostname() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.hostname
+}
 
 // Watched says whether anybody has asked for the node's resources since it booted.
 func (n *Node) Watched() bool {

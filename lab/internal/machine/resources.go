@@ -18,6 +18,7 @@ import (
 	configres "github.com/siderolabs/talos/pkg/machinery/resources/config"
 	etcdres "github.com/siderolabs/talos/pkg/machinery/resources/etcd"
 	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
+	"github.com/siderolabs/talos/pkg/machinery/resources/network"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 	servicesres "github.com/siderolabs/talos/pkg/machinery/resources/v1alpha1"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -102,7 +103,7 @@ func (n *Node) put(res resource.Resource, owner string) {
 
 // fillState adds what the state machine knows to a fresh state.
 func (n *Node) fillState(ctx context.Context, peers []Peer) error {
-	slot := n.slots[n.runningSlot]
+	slot := n.running()
 
 	if n.config == nil {
 		seeds := n.seeds.Without(joinedOnly)
@@ -139,7 +140,7 @@ func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 }
 
 func (n *Node) platformName() string {
-	if p := n.slots[n.runningSlot].Platform; p != "" {
+	if p := n.running().Platform; p != "" {
 		return p
 	}
 
@@ -154,7 +155,7 @@ func (n *Node) PlatformName() string {
 	return n.platformName()
 }
 
-func (n *Node) versionTag() string { return n.slots[n.runningSlot].Version }
+func (n *Node) versionTag() string { return n.running().Version }
 
 func (n *Node) putExtensions(slot Slot) {
 	for i, ext := range slot.Extensions {
@@ -185,12 +186,13 @@ func (n *Node) putJoined(peers []Peer) {
 	n.put(identity, "cluster.NodeIdentityController")
 
 	nodename := k8s.NewNodename(k8s.NamespaceName, k8s.NodenameID)
-	nodename.TypedSpec().Nodename = n.Name
+	nodename.TypedSpec().Nodename = n.hostname
 	nodename.TypedSpec().HostnameVersion = "1"
 	nodename.TypedSpec().SkipNodeRegistration = !n.kubernetes
 	n.put(nodename, "k8s.NodenameController")
 
 	n.putConfig()
+	n.putHostname()
 	n.putPeers(peers)
 
 	if n.Etcd != nil {
@@ -200,6 +202,12 @@ func (n *Node) putJoined(peers []Peer) {
 			n.put(member, "etcd.MemberController")
 		}
 	}
+}
+
+func (n *Node) putHostname() {
+	res := network.NewHostnameStatus(network.NamespaceName, network.HostnameID)
+	res.TypedSpec().Hostname = n.hostname
+	n.put(res, "network.HostnameSpecController")
 }
 
 func (n *Node) putConfig() {
@@ -459,9 +467,9 @@ func (n *Node) readiness() []runtime.UnmetCondition {
 	}
 
 	if n.kubernetes && n.config != nil && !n.k8sReady {
-		reason := fmt.Sprintf("node %q status is not available yet", n.Name)
+		reason := fmt.Sprintf("node %q status is not available yet", n.hostname)
 		if len(n.history.Boots) > 1 {
-			reason = fmt.Sprintf("node %q is not ready", n.Name)
+			reason = fmt.Sprintf("node %q is not ready", n.hostname)
 		}
 
 		unmet = append(unmet, runtime.UnmetCondition{Name: "nodeReady", Reason: reason})
@@ -482,9 +490,9 @@ func (n *Node) KubernetesStatus(status NodeStatus) {
 		return
 	}
 
-	res := k8s.NewNodeStatus(k8s.NamespaceName, n.Name)
+	res := k8s.NewNodeStatus(k8s.NamespaceName, n.hostname)
 	spec := res.TypedSpec()
-	spec.Nodename, spec.NodeReady, spec.Unschedulable = n.Name, status.Ready, status.Unschedulable
+	spec.Nodename, spec.NodeReady, spec.Unschedulable = n.hostname, status.Ready, status.Unschedulable
 	spec.Labels, spec.Annotations = status.Labels, status.Annotations
 	n.put(res, "k8s.NodeStatusController")
 }

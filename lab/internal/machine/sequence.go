@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -432,10 +433,32 @@ func (n *Node) startRest(generation int) {
 	_, kubeletFails := n.failing["kubelet"]
 	n.mu.Unlock()
 
-	n.startEtcd(generation)
+	if n.etcdWaits() {
+		// the boot goes on when somebody bootstraps, or a cluster takes the member in
+		go func() {
+			n.startEtcd(generation)
+			n.finishBoot(generation, kubeletFails)
+		}()
 
+		return
+	}
+
+	n.startEtcd(generation)
+	n.finishBoot(generation, kubeletFails)
+}
+
+// etcdWaits says whether the member has no data and no cluster to start with yet.
+func (n *Node) etcdWaits() bool {
 	n.mu.Lock()
-	if n.generation != generation {
+	defer n.mu.Unlock()
+
+	return n.Etcd != nil && n.services["etcd"] != nil && len(n.initialEtcd) == 0 && n.Etcd.Empty()
+}
+
+// finishBoot ends the boot sequence.
+func (n *Node) finishBoot(generation int, kubeletFails bool) {
+	n.mu.Lock()
+	if n.generation != generation || !n.powered {
 		n.mu.Unlock()
 
 		return
@@ -463,12 +486,6 @@ func (n *Node) startEtcd(generation int) {
 	n.mu.Unlock()
 
 	if !wanted {
-		n.mu.Lock()
-		if n.services["etcd"] != nil {
-			n.moveService("etcd", ServicePreparing, "Running pre state")
-		}
-		n.mu.Unlock()
-
 		return
 	}
 
@@ -478,11 +495,9 @@ func (n *Node) startEtcd(generation int) {
 	n.mu.Unlock()
 
 	if err := n.joinEtcd(generation); err != nil {
-		n.note("error", err.Error())
-
-		n.mu.Lock()
-		n.moveService("etcd", ServiceFailed, err.Error())
-		n.mu.Unlock()
+		if n.alive(generation) && !errors.Is(err, errSuperseded) {
+			n.failEtcd(err)
+		}
 
 		return
 	}

@@ -48,7 +48,7 @@ func (s *Service) Shutdown(_ context.Context, req *machine.ShutdownRequest) (*ma
 
 // Rollback implements machine.MachineService.
 func (s *Service) Rollback(context.Context, *machine.RollbackRequest) (*machine.RollbackResponse, error) {
-	if s.node.Running().Empty() {
+	if !s.node.Installed() {
 		return nil, status.Errorf(codes.FailedPrecondition, "system disk not found")
 	}
 
@@ -63,7 +63,7 @@ func (s *Service) Rollback(context.Context, *machine.RollbackRequest) (*machine.
 func (s *Service) Upgrade(ctx context.Context, req *machine.UpgradeRequest) (*machine.UpgradeResponse, error) {
 	actor := s.node.ActorID()
 
-	if s.node.Running().Empty() {
+	if !s.node.Installed() {
 		return nil, status.Errorf(codes.FailedPrecondition, "Talos is not installed")
 	}
 

@@ -179,7 +179,7 @@ const outputChunk = 512
 
 // Upgrade implements machine.LifecycleService: it installs and does not activate.
 func (s *lifecycleService) Upgrade(req *machine.LifecycleServiceUpgradeRequest, srv grpc.ServerStreamingServer[machine.LifecycleServiceUpgradeResponse]) error {
-	return s.install(srv.Context(), req.GetContainerd(), req.GetSource().GetImageName(), "upgrade", !s.node.Running().Empty(),
+	return s.install(srv.Context(), req.GetContainerd(), req.GetSource().GetImageName(), "upgrade", s.node.Installed(),
 		func(p *machine.LifecycleServiceInstallProgress) error {
 			return srv.Send(&machine.LifecycleServiceUpgradeResponse{Progress: p})
 		})
@@ -187,7 +187,7 @@ func (s *lifecycleService) Upgrade(req *machine.LifecycleServiceUpgradeRequest, 
 
 // Install implements machine.LifecycleService: the first installation, in maintenance mode.
 func (s *lifecycleService) Install(req *machine.LifecycleServiceInstallRequest, srv grpc.ServerStreamingServer[machine.LifecycleServiceInstallResponse]) error {
-	if !s.node.Running().Empty() {
+	if s.node.Installed() {
 		return status.Error(codes.AlreadyExists, "machine is already installed")
 	}
 

@@ -6,6 +6,7 @@ package machined
 import (
 	"context"
 	"io"
+	"sync/atomic"
 
 	cosiv1alpha1 "github.com/cosi-project/runtime/api/v1alpha1"
 	"github.com/cosi-project/runtime/pkg/state/protobuf/server"
@@ -37,6 +38,8 @@ type Service struct {
 	pki  *pki.PKI
 	lock chan struct{} // LifecycleService runs one at a time
 	conf chan struct{} // ApplyConfiguration runs one at a time
+	// rebooting is set once a configuration was applied with a reboot; each boot has a service of its own
+	rebooting atomic.Bool
 }
 
 // New makes the API of a node.

@@ -1,0 +1,167 @@
+package machine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
+
+	"github.com/talosmate/talosmate/lab/internal/images"
+)
+
+// ResetPlan is what a reset erases.
+type ResetPlan struct {
+	Graceful bool
+	Reboot   bool
+	// Labels are the partitions of the system disk to erase; with none, and
+	// SystemDisk set, it is the whole disk.
+	Labels     []string
+	SystemDisk bool
+	UserDisks  []string
+	// Leave makes the node's member leave etcd.
+	Leave func(context.Context) error
+}
+
+// Reset runs the reset sequence in the background.
+func (n *Node) Reset(actor string, plan ResetPlan) {
+	generation, err := n.begin("reset")
+	if err != nil {
+		n.logf("machined", "reset failed: %s", err)
+
+		return
+	}
+
+	n.note("reset", fmt.Sprintf("graceful=%t reboot=%t labels=%s disk=%t user-disks=%s",
+		plan.Graceful, plan.Reboot, strings.Join(plan.Labels, ","), plan.SystemDisk, strings.Join(plan.UserDisks, ",")))
+
+	go func() {
+		n.publishSequence(actor, "reset", machineapi.SequenceEvent_START)
+		n.setStage(runtime.MachineStageResetting)
+
+		if plan.Graceful {
+			n.cordonAndDrain(actor)
+		}
+
+		n.phase(actor, "cleanup", "removeAllPods", func() { n.stopService("kubelet") })
+
+		if plan.Graceful && n.IsControlPlane() && n.Etcd != nil && n.Etcd.Running() {
+			if err := plan.Leave(context.Background()); err != nil {
+				// the phase has no error handler: the sequence ends here, and the node stays as it is
+				n.logf("machined", "reset failed: error running phase in reset sequence: task leaveEtcd: failed: %s", err)
+				n.note("reset-failed", err.Error())
+
+				n.mu.Lock()
+				if n.generation == generation {
+					n.sequence = ""
+				}
+				n.mu.Unlock()
+
+				return
+			}
+		}
+
+		n.stopAll(actor)
+
+		if !n.pause(generation, n.Times.Shutdown) {
+			return
+		}
+
+		n.down("reset")
+		n.erase(plan)
+
+		if plan.Reboot {
+			n.bootLater()
+		} else {
+			n.PowerOffQuietly()
+		}
+	}()
+}
+
+// PowerOffQuietly marks a node that has gone down already as off.
+func (n *Node) PowerOffQuietly() {
+	n.mu.Lock()
+	n.powered = false
+	n.mu.Unlock()
+	n.note("power-off", "")
+}
+
+// erase wipes partitions while the node is down.
+func (n *Node) erase(plan ResetPlan) {
+	whole := plan.SystemDisk && len(plan.Labels) == 0
+	wiped := func(label string) bool { return whole || slices.Contains(plan.Labels, label) }
+
+	if wiped("EPHEMERAL") {
+		n.Images.Clear(images.CRI, images.System)
+		n.files.Wipe("/var")
+
+		if n.Etcd != nil {
+			if err := n.Etcd.Wipe(); err != nil {
+				n.note("error", err.Error())
+			}
+
+			_ = os.Remove(n.Etcd.RecoveryFile()) //nolint:errcheck // it need not be there
+		}
+
+		n.mu.Lock()
+		n.containers = nil
+		n.mu.Unlock()
+	}
+
+	n.mu.Lock()
+
+	if wiped("META") {
+		n.meta = map[uint8]string{}
+	}
+
+	forget := wiped("STATE")
+	if forget {
+		n.persisted, n.config = nil, nil
+		n.identity = n.nodeIdentity()
+		n.seeds = nil
+	}
+
+	if whole || slices.Contains(plan.Labels, "BOOT") || slices.Contains(plan.Labels, "EFI") {
+		n.iso = n.slots[n.runningSlot]
+		n.slots = [2]Slot{}
+		n.defaultSlot, n.runningSlot = 0, 0
+	}
+
+	n.mu.Unlock()
+
+	if !forget {
+		// the images the system itself needs come back with the first boot
+		n.restoreImages()
+	}
+
+	n.note("wiped", strings.Join(plan.Labels, ","))
+	n.cluster.Changed(n)
+}
+
+// restoreImages pulls what a configured node pulls by itself when it boots.
+func (n *Node) restoreImages() {
+	now := n.Now()
+	n.preload(images.System, "ghcr.io/siderolabs/kubelet:"+n.Kube, now)
+
+	if n.IsControlPlane() {
+		n.preload(images.System, "registry.k8s.io/etcd:v3.6.12", now)
+	}
+}
+
+// HasVolume says whether a system volume of that label is on the disk.
+func (n *Node) HasVolume(label string) bool {
+	if !n.Installed() {
+		return false
+	}
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return slices.ContainsFunc(n.partitions(), func(p partition) bool { return p.label == label })
+}
+
+// Disks lists the device paths of the disks.
+func (n *Node) Disks() []string { return []string{"/dev/" + systemDisk, "/dev/" + dataDisk} }
