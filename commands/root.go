@@ -16,6 +16,7 @@ import (
 	"github.com/talosmate/talosmate/commands/fs"
 	"github.com/talosmate/talosmate/commands/image"
 	"github.com/talosmate/talosmate/commands/imager"
+	"github.com/talosmate/talosmate/commands/kubeconfig"
 	"github.com/talosmate/talosmate/commands/logs"
 	"github.com/talosmate/talosmate/commands/network"
 	"github.com/talosmate/talosmate/commands/process"
@@ -76,6 +77,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		image.NewCmd(f),
 		service.NewCmd(f),
 		fs.NewCmd(f),
+		kubeconfig.NewCmd(f),
 		logs.NewCmd(f),
 		dmesg.NewCmd(f),
 		events.NewCmd(f),

@@ -1,0 +1,200 @@
+// Package kubeconfig holds `talosmate kubeconfig`.
+package kubeconfig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Kubeconfig is an admin kubeconfig that was written.
+type Kubeconfig struct {
+	talos.NodeRef
+
+	Path        string `json:"path"`        // The file.
+	Context     string `json:"context"`     // The context in it.
+	Cluster     string `json:"cluster"`     // The cluster in it.
+	User        string `json:"user"`        // The user in it.
+	Server      string `json:"server"`      // The API server's address.
+	Merged      bool   `json:"merged"`      // Whether it was merged into a file that was there.
+	Overwritten bool   `json:"overwritten"` // Whether something was replaced.
+	Renamed     bool   `json:"renamed"`     // Whether it got other names because of a clash.
+}
+
+type options struct {
+	merge     bool
+	name      string
+	overwrite bool
+	rename    bool
+}
+
+// NewCmd makes the command.
+func NewCmd(f *cmdutil.Factory) *cobra.Command {
+	o := &options{}
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Read, Roles: cmdutil.Admins(), Schema: "Kubeconfig", Default: talos.DefaultControlPlanes,
+		Document: output.Single[Kubeconfig]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "kubeconfig [PATH|-]", Short: "Fetch the cluster's admin kubeconfig",
+		Long: "Fetch an admin kubeconfig from a control plane node: into a file (./kubeconfig by default), to stdout with\n" +
+			"-, or with --merge into a file that holds other clusters ($KUBECONFIG or ~/.kube/config by default), whose\n" +
+			"content stays. Files are written atomically, readable by their owner only.",
+		Example: "  talosmate kubeconfig --merge --context-name prod\n" +
+			"  talosmate kubeconfig - > prod.kubeconfig",
+		Args: cobra.MaximumNArgs(1),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+
+			return nil, cobra.ShellCompDirectiveDefault // a file is wanted
+		},
+		RunE: f.RunE(spec, o.run),
+	}
+
+	f.Declare(cmd, spec)
+
+	flags := cmd.Flags()
+	flags.BoolVar(&o.merge, "merge", false, "add it to a kubeconfig and make it the current context")
+	flags.StringVar(&o.name, "context-name", "", "the context's `name` (default: admin@CLUSTER)")
+	flags.BoolVar(&o.overwrite, "overwrite", false, "replace the file, or with --merge the entries of the same name")
+	flags.BoolVar(&o.rename, "rename", false, "with --merge: take another name where one is taken")
+	cmd.MarkFlagsMutuallyExclusive("overwrite", "rename")
+
+	return cmd
+}
+
+func (o *options) run(c *cmdutil.Call) error {
+	path := "kubeconfig"
+
+	switch {
+	case len(c.Args) > 0:
+		path = c.Args[0]
+	case o.merge:
+		path = kube.KubeconfigPath(c.IO.Env)
+	}
+
+	if path == "-" {
+		c.RawOutput()
+
+		if o.merge {
+			return errs.Usagef("--merge wants a file, not -")
+		}
+	}
+
+	// what cannot be written is found before an admin's credentials are made
+	there, err := o.look(path)
+	if err != nil {
+		return err
+	}
+
+	raw, node, err := fetch(c)
+	if err != nil {
+		return err
+	}
+
+	clash := kube.Refuse
+
+	switch {
+	case o.overwrite:
+		clash = kube.Overwrite
+	case o.rename:
+		clash = kube.Rename
+	}
+
+	out, merged, err := kube.MergeKubeconfig(there, raw, o.name, clash)
+	if err != nil {
+		return err
+	}
+
+	if !o.merge && o.name == "" {
+		out = raw // as the node made it
+	}
+
+	if path == "-" {
+		_, err = c.IO.Out.Write(out)
+
+		return err
+	}
+
+	if err = fsutil.WriteBytes(path, 0o600, out); err != nil {
+		return err
+	}
+
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+
+	result := Kubeconfig{
+		Path: path, Context: merged.Context, Cluster: merged.Cluster, User: merged.User, Server: merged.Server,
+		Merged: o.merge, Overwritten: merged.Overwrote || (!o.merge && o.overwrite), Renamed: merged.Renamed,
+	}
+	result.SetNode(node)
+
+	return cmdutil.PrintResult(c, result, nil, path, func(w io.Writer, k Kubeconfig) error {
+		_, err := fmt.Fprintf(w, "context %s (%s) is in %s\n", output.Neutral(k.Context), output.Neutral(k.Server), k.Path)
+
+		return err
+	})
+}
+
+// look reads the file to merge into, and refuses to replace a file without being told to.
+func (o *options) look(path string) ([]byte, error) {
+	if o.merge {
+		return kube.ReadKubeconfig(path)
+	}
+
+	if o.rename {
+		return nil, errs.Usagef("--rename goes with --merge")
+	}
+
+	if _, err := os.Lstat(path); path != "-" && !o.overwrite && !errors.Is(err, os.ErrNotExist) {
+		return nil, errs.Usagef("%s is there already", path).WithHint("give --overwrite to replace it, or --merge to add to it")
+	}
+
+	return nil, nil
+}
+
+// fetch asks the chosen control planes one after another until one answers.
+func fetch(c *cmdutil.Call) ([]byte, talos.Target, error) {
+	targets, err := c.Targets()
+	if err != nil {
+		return nil, talos.Target{}, err
+	}
+
+	cluster, err := c.Cluster()
+	if err != nil {
+		return nil, talos.Target{}, err
+	}
+
+	var all error
+
+	for _, t := range targets.Nodes {
+		ctx, cancel := context.WithTimeout(c.Context(), cluster.Idle())
+		raw, err := cluster.Node(t).Kubeconfig(ctx)
+
+		cancel()
+
+		if err == nil {
+			return raw, t, nil
+		}
+
+		all = errors.Join(all, err)
+	}
+
+	return nil, talos.Target{}, all
+}

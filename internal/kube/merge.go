@@ -1,0 +1,143 @@
+package kube
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// OnClash says what a merge does with a name that is there already.
+type OnClash string
+
+// The answers to a clash.
+const (
+	Refuse    OnClash = ""          // A usage error.
+	Overwrite OnClash = "overwrite" // The new one wins.
+	Rename    OnClash = "rename"    // The new one gets a free name, NAME-1 and so on.
+)
+
+// Merged is what a merge did.
+type Merged struct {
+	Context   string // The context's name in the result.
+	Cluster   string // The cluster's name in the result.
+	User      string // The user's name in the result.
+	Server    string // The API server's address.
+	Overwrote bool   // Something of that name was replaced.
+	Renamed   bool   // A clash was solved by renaming.
+}
+
+// KubeconfigPath is where kubectl looks first: the first file of $KUBECONFIG, else ~/.kube/config.
+func KubeconfigPath(env func(string) (string, bool)) string {
+	if list, ok := env("KUBECONFIG"); ok {
+		for _, path := range filepath.SplitList(list) {
+			if path != "" {
+				return path
+			}
+		}
+	}
+
+	home, _ := env("HOME")
+
+	return filepath.Join(home, ".kube", "config")
+}
+
+// MergeKubeconfig adds the current context of one kubeconfig, with its cluster and user, to another (nil for
+// none) and makes it the current one. name renames the context. Everything else of the other stays.
+func MergeKubeconfig(into, from []byte, name string, clash OnClash) ([]byte, Merged, error) {
+	dst := clientcmdapi.NewConfig()
+
+	if len(into) > 0 {
+		var err error
+		if dst, err = clientcmd.Load(into); err != nil {
+			return nil, Merged{}, errs.Usagef("cannot read the kubeconfig to merge into: %w", err)
+		}
+	}
+
+	src, err := clientcmd.Load(from)
+	if err != nil {
+		return nil, Merged{}, fmt.Errorf("cannot read the node's kubeconfig: %w", err)
+	}
+
+	ctx := src.Contexts[src.CurrentContext]
+	if ctx == nil || src.Clusters[ctx.Cluster] == nil || src.AuthInfos[ctx.AuthInfo] == nil {
+		return nil, Merged{}, errors.New("the node's kubeconfig has no complete current context")
+	}
+
+	if name == "" {
+		name = src.CurrentContext
+	}
+
+	m := Merged{Context: name, Cluster: ctx.Cluster, User: ctx.AuthInfo, Server: src.Clusters[ctx.Cluster].Server}
+
+	var clashes []string
+
+	for _, c := range []struct {
+		kind, name string
+		there      bool
+	}{
+		{"context", m.Context, dst.Contexts[m.Context] != nil},
+		{"cluster", m.Cluster, dst.Clusters[m.Cluster] != nil},
+		{"user", m.User, dst.AuthInfos[m.User] != nil},
+	} {
+		if c.there {
+			clashes = append(clashes, fmt.Sprintf("%s %q", c.kind, c.name))
+		}
+	}
+
+	switch {
+	case len(clashes) == 0:
+	case clash == Overwrite:
+		m.Overwrote = true
+	case clash == Rename:
+		m.Context = free(m.Context, dst.Contexts)
+		m.Cluster = free(m.Cluster, dst.Clusters)
+		m.User = free(m.User, dst.AuthInfos)
+		m.Renamed = true
+	default:
+		return nil, m, errs.Usagef("the kubeconfig has %s already", strings.Join(clashes, " and ")).
+			WithHint("give --overwrite to replace it, --rename to keep both, or another --context-name")
+	}
+
+	dst.Clusters[m.Cluster], dst.AuthInfos[m.User] = src.Clusters[ctx.Cluster], src.AuthInfos[ctx.AuthInfo]
+	ctx.Cluster, ctx.AuthInfo = m.Cluster, m.User
+	dst.Contexts[m.Context], dst.CurrentContext = ctx, m.Context
+
+	raw, err := clientcmd.Write(*dst)
+
+	return raw, m, err
+}
+
+func free[T any](name string, taken map[string]T) string {
+	for i := 0; ; i++ {
+		candidate := name
+		if i > 0 {
+			candidate = fmt.Sprintf("%s-%d", name, i)
+		}
+
+		if _, there := taken[candidate]; !there {
+			return candidate
+		}
+	}
+}
+
+// ReadKubeconfig reads a file that may be missing.
+func ReadKubeconfig(path string) ([]byte, error) {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+
+	if err != nil {
+		return nil, errs.Usagef("cannot read the kubeconfig: %w", err)
+	}
+
+	return raw, nil
+}
