@@ -15,6 +15,8 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 	return cmdutil.Group("image", "List, pull, remove and prune images", []string{"images", "img"},
 		newCmdList(f),
 		newCmdPrune(f),
+		newCmdPull(f),
+		newCmdRemove(f),
 	)
 }
 

@@ -1,0 +1,57 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/image"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdPull(f *cmdutil.Factory) *cobra.Command {
+	var (
+		namespace string
+		limit     time.Duration
+	)
+
+	return cmdutil.NewNodeChange(f, cmdutil.NodeChange[image.PullResult]{
+		Use: "pull REF", Short: "Make nodes fetch an image",
+		Long: "Make nodes fetch an image into one of their two containerd instances. The answer holds the digest-pinned\n" +
+			"name (from Talos 1.13 on). Talos removes images of the system instance that nothing uses about an hour\n" +
+			"after it first saw them unused.",
+		Example: "  talosmate image pull registry.k8s.io/pause:3.10 --workers\n" +
+			"  talosmate image pull factory.talos.dev/metal-installer/SCHEMATIC:v1.13.9 -n cp-1 --namespace system -o json --query '.items[].image'",
+		Args: cmdutil.ExactArgs("REF"),
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Operators(), Schema: "ImagePullList"},
+		Flags: func(cmd *cobra.Command) {
+			namespaceFlag(cmd.Flags(), &namespace)
+			cmd.Flags().DurationVar(&limit, "pull-timeout", 15*time.Minute, "how long one node's pull may take")
+		},
+		Validate: func([]string) error {
+			if limit <= 0 {
+				return errs.Usagef("--pull-timeout must be positive")
+			}
+
+			return checkNamespace(namespace)
+		},
+		Limit: func() time.Duration { return limit },
+		Act: func(ctx context.Context, c *cmdutil.Call, n *talos.Node) (image.PullResult, error) {
+			return image.Pull(ctx, n, namespace, c.Args[0], c.DryRun, c.Progress(), n.Name())
+		},
+		Columns: []output.Column[image.PullResult]{
+			{Header: "STATUS", Value: func(r image.PullResult) string { return r.Status }},
+			{Header: "IMAGE", Value: func(r image.PullResult) string { return r.Image }},
+			{Header: "LAYERS", Value: func(r image.PullResult) string { return fmt.Sprint(r.Layers) }},
+			{Header: "SIZE", Value: func(r image.PullResult) string { return output.Bytes(r.TotalBytes) }},
+			{Header: "TOOK", Value: func(r image.PullResult) string { return output.Seconds(r.ElapsedSeconds) }},
+			{Header: "NAMESPACE", Wide: true, Value: func(r image.PullResult) string { return r.Namespace }},
+		},
+		Name: func(r image.PullResult) string { return r.Image },
+	})
+}

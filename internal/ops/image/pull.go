@@ -1,0 +1,113 @@
+package image
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// PullResult is what a pull did on one node.
+type PullResult struct {
+	talos.NodeRef
+
+	Namespace      string  `json:"namespace"`             // cri or system.
+	Reference      string  `json:"reference"`             // The image as it was asked for.
+	Status         string  `json:"status"`                // planned, pulled or failed.
+	Image          string  `json:"image"`                 // The name that the node gave, digest-pinned from Talos 1.13 on.
+	Present        bool    `json:"present_before"`        // Whether the node had an image of that name before.
+	Layers         int     `json:"layers"`                // How many layers the node told about; 0 before Talos 1.13.
+	TotalBytes     int64   `json:"total_bytes"`           // The layers that had to be fetched, as far as the node told.
+	AnswerLost     bool    `json:"answer_lost,omitempty"` // Whether the answer was lost and the list read back.
+	ElapsedSeconds float64 `json:"elapsed_seconds"`       // How long it took.
+}
+
+// Puller is what a pull asks of a node; *talos.Node is one.
+type Puller interface {
+	Images(ctx context.Context, namespace string) ([]talos.Image, error)
+	PullImage(ctx context.Context, namespace, ref string, progress func(talos.PullProgress)) (string, error)
+}
+
+// Pull makes a node fetch an image and sees that it is there.
+func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, tell progress.Sink, node string) (PullResult, error) {
+	started := time.Now()
+	res := PullResult{Namespace: namespace, Reference: ref, Status: "failed"}
+
+	before, err := n.Images(ctx, namespace)
+	if err != nil {
+		return res, err
+	}
+
+	res.Present = slices.ContainsFunc(before, func(i talos.Image) bool { return i.Name == ref || i.Name == canonical(ref) })
+
+	if dryRun {
+		res.Status = "planned"
+
+		return res, nil
+	}
+
+	layers := map[string]talos.PullProgress{}
+
+	res.Image, err = n.PullImage(ctx, namespace, ref, func(p talos.PullProgress) {
+		layers[p.Layer] = p
+
+		var done, total int64
+		for _, l := range layers {
+			done, total = done+l.Offset, total+l.Total
+		}
+
+		res.Layers, res.TotalBytes = len(layers), total
+		tell.Emit(progress.Event{
+			Time: time.Now(), Node: node, Stage: "pull", Message: p.Layer + " " + p.Status, Current: done, Total: total,
+		})
+	})
+	res.ElapsedSeconds = time.Since(started).Seconds()
+
+	if err != nil && talos.Transient(err) && ctx.Err() == nil {
+		err = res.readBack(ctx, n, before, err)
+	}
+
+	if err == nil {
+		res.Status = "pulled"
+	}
+
+	tell.Emit(progress.Event{Time: time.Now(), Node: node, Stage: "pull", Message: res.Status, Done: true, Failed: err != nil})
+
+	return res, err
+}
+
+// readBack tells a pull whose answer was lost from one that was not done: the name is there, and was not
+// before, or is newer than before.
+func (r *PullResult) readBack(ctx context.Context, n Puller, before []talos.Image, cause error) error {
+	r.AnswerLost = true
+
+	now, err := n.Images(ctx, r.Namespace)
+	if err != nil {
+		return &errs.Error{Exit: errs.Unknown, Err: cause, Hint: "whether the image was pulled could not be read back: see `talosmate image list`"}
+	}
+
+	made := func(list []talos.Image) time.Time {
+		for _, i := range list {
+			if (i.Name == r.Reference || i.Name == canonical(r.Reference)) && i.Created != nil {
+				return *i.Created
+			}
+		}
+
+		return time.Time{}
+	}
+
+	if !made(now).After(made(before)) {
+		return cause
+	}
+
+	for _, i := range now {
+		if i.Name == r.Reference || i.Name == canonical(r.Reference) {
+			r.Image = i.Name + "@" + i.Digest
+		}
+	}
+
+	return nil
+}

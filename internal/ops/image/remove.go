@@ -1,0 +1,157 @@
+package image
+
+import (
+	"context"
+	"slices"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// RemoveResult is what the removal of one image did on one node.
+type RemoveResult struct {
+	talos.NodeRef
+
+	Namespace     string   `json:"namespace"`             // cri or system.
+	Reference     string   `json:"reference"`             // The image as it was asked for.
+	Digest        string   `json:"digest"`                // The image's digest.
+	Status        string   `json:"status"`                // planned, removed, untagged (other names keep the content) or failed.
+	SizeBytes     int64    `json:"size_bytes"`            // The size of the image's content, which goes with its last name.
+	RemovedNames  []string `json:"removed_names"`         // The names that went, or would go; never null.
+	RemainingRefs []string `json:"remaining_refs"`        // The names that still hold the content; never null.
+	UsedBy        []string `json:"used_by"`               // Containers that use the image; never null.
+	AnswerLost    bool     `json:"answer_lost,omitempty"` // Whether an answer was lost and the list read back.
+}
+
+// RemoveRequest says what to remove.
+type RemoveRequest struct {
+	Namespace string
+	Reference string
+	AllRefs   bool // Every name of the image.
+	DryRun    bool
+}
+
+// Remove takes one name of an image away, or all of them. The content goes with the last name only.
+func Remove(ctx context.Context, n Node, req RemoveRequest, node string) (RemoveResult, error) {
+	res := RemoveResult{Namespace: req.Namespace, Reference: req.Reference, RemovedNames: []string{}, RemainingRefs: []string{}, UsedBy: []string{}}
+
+	images, err := n.Images(ctx, req.Namespace)
+	if err != nil {
+		return res, err
+	}
+
+	containers, err := n.Containers(ctx, req.Namespace)
+	if err != nil {
+		return res, err
+	}
+
+	names, err := res.find(MarkUse(images, containers), req, node)
+	if err != nil {
+		return res, err
+	}
+
+	if req.DryRun {
+		res.Status, res.RemovedNames = "planned", names
+
+		return res, nil
+	}
+
+	res.Status = "failed"
+
+	for _, name := range names {
+		if err = n.RemoveImage(ctx, req.Namespace, name); err != nil && talos.KindOf(err) != errs.KindNotFound {
+			if !talos.Transient(err) || ctx.Err() != nil {
+				return res, err
+			}
+
+			// The answer was lost: the list below tells whether it was done.
+			res.AnswerLost = true
+		}
+	}
+
+	left, listErr := n.Images(ctx, req.Namespace)
+	if listErr != nil {
+		return res, &errs.Error{Exit: errs.Unknown, Err: listErr, Hint: "what was removed could not be read back: see `talosmate image list`"}
+	}
+
+	return res, res.settle(left, names, err)
+}
+
+// find looks the image up and says which names are to go.
+func (r *RemoveResult) find(images []talos.Image, req RemoveRequest, node string) ([]string, error) {
+	digest, ok := newIndex(images).find(req.Reference)
+	if !ok {
+		return nil, errs.New(errs.Failed, "cannot remove %s on %s: there is no such image in the %s namespace", req.Reference, node, req.Namespace).
+			WithKind(errs.KindNotFound).WithHint("see `talosmate image list --namespace %s`", req.Namespace)
+	}
+
+	r.Digest = digest
+
+	var all, exact []string
+
+	for _, img := range images {
+		if img.Digest != digest {
+			continue
+		}
+
+		r.SizeBytes, r.UsedBy = img.SizeBytes, append([]string{}, img.UsedBy...)
+		all = append(all, img.Name)
+
+		if img.Name == req.Reference || img.Name == canonical(req.Reference) {
+			exact = append(exact, img.Name)
+		}
+	}
+
+	slices.Sort(all)
+
+	if req.AllRefs || len(exact) == 0 {
+		exact = all
+	}
+
+	// A tag's siblings are removed before it, so that a removal that stops midway leaves the name people know.
+	slices.SortStableFunc(exact, func(a, b string) int { return rank(talos.ImageKind(b, digest)) - rank(talos.ImageKind(a, digest)) })
+
+	for _, name := range all {
+		if !slices.Contains(exact, name) {
+			r.RemainingRefs = append(r.RemainingRefs, name)
+		}
+	}
+
+	return exact, nil
+}
+
+// settle compares what was to go with what is left.
+func (r *RemoveResult) settle(left []talos.Image, names []string, lost error) error {
+	r.RemainingRefs = []string{}
+
+	var stayed []string
+
+	for _, img := range left {
+		if img.Digest == r.Digest {
+			r.RemainingRefs = append(r.RemainingRefs, img.Name)
+
+			if slices.Contains(names, img.Name) {
+				stayed = append(stayed, img.Name)
+			}
+		}
+	}
+
+	for _, name := range names {
+		if !slices.Contains(stayed, name) {
+			r.RemovedNames = append(r.RemovedNames, name)
+		}
+	}
+
+	switch {
+	case len(stayed) > 0 && lost != nil:
+		return lost
+	case len(stayed) > 0:
+		return errs.New(errs.Failed, "cannot remove %v: the node still lists it", stayed)
+	case len(r.RemainingRefs) > 0:
+		r.Status = "untagged"
+	default:
+		r.Status = "removed"
+	}
+
+	return nil
+}

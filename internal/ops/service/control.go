@@ -1,0 +1,211 @@
+// Package service starts, stops and restarts the services of a node and sees that they did.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Node is what is asked of a node; *talos.Node is one.
+type Node interface {
+	Service(ctx context.Context, id string) (talos.Service, error)
+	ControlService(ctx context.Context, act, id string) (string, error)
+}
+
+// Status is how it ended.
+type Status string
+
+// The ends.
+const (
+	Planned   Status = "planned"   // Dry run: nothing was done.
+	OK        Status = "ok"        // Done, and seen.
+	Requested Status = "requested" // Done by the node's word; not waited for.
+	Unchanged Status = "unchanged" // The service was as wanted already.
+	Unhealthy Status = "unhealthy" // It did not become healthy (or did not stop) within the deadline.
+	Failed    Status = "failed"    // The node refused.
+	Unknown   Status = "unknown"   // The answer was lost, and what became of it cannot be read back.
+)
+
+// Change is what was done to one service of one node.
+type Change struct {
+	talos.NodeRef
+
+	ID             string  `json:"id"`                    // The service.
+	Action         string  `json:"action"`                // start, stop or restart.
+	Status         Status  `json:"status"`                // planned, ok, requested, unchanged, unhealthy, failed or unknown.
+	State          string  `json:"state"`                 // The service's state as last seen, in lower case.
+	Health         string  `json:"health"`                // healthy, unhealthy, or unknown where there is no check.
+	Message        string  `json:"message"`               // What the node or the service said last.
+	AnswerLost     bool    `json:"answer_lost,omitempty"` // Whether the answer was lost and the state read back.
+	ElapsedSeconds float64 `json:"elapsed_seconds"`       // How long it took.
+}
+
+// Options are what the user decides.
+type Options struct {
+	Act      string        // start, stop or restart.
+	Wait     bool          // Until it is healthy again, or stopped.
+	Deadline time.Duration // For the wait.
+	DryRun   bool
+}
+
+// Refused says why a service cannot be controlled at all, nil when that is not known: Talos answers so for
+// these on every version (their APIStopAllowed and APIRestartAllowed are absent).
+func Refused(act, id string) error {
+	if act == talos.ServiceStart || !slices.Contains([]string{"apid", "etcd", "machined", "trustd"}, id) {
+		return nil
+	}
+
+	return errs.Usagef("cannot %s %s: Talos does not allow it through its API", act, id).
+		WithHint("a reboot restarts it: talosmate node reboot")
+}
+
+// Control does it and sees that it was done. name is the node in messages. The change holds what was seen, whatever the end.
+func Control(ctx context.Context, n Node, name, id string, o Options) (Change, error) {
+	started := time.Now()
+	res := Change{ID: id, Action: o.Act}
+
+	err := control(ctx, n, name, &res, o)
+	res.ElapsedSeconds = time.Since(started).Seconds()
+
+	return res, err
+}
+
+func control(ctx context.Context, n Node, name string, res *Change, o Options) error {
+	before, err := n.Service(ctx, res.ID)
+	if err != nil {
+		return err
+	}
+
+	res.see(before)
+
+	switch {
+	case already(before, o.Act):
+		res.Status = Unchanged
+
+		return nil
+	case o.DryRun:
+		res.Status = Planned
+
+		return nil
+	}
+
+	if res.Message, err = n.ControlService(ctx, o.Act, res.ID); err != nil {
+		if !talos.Transient(err) || ctx.Err() != nil {
+			res.Status = Failed
+
+			return err
+		}
+
+		res.AnswerLost = true
+	}
+
+	if !o.Wait && !res.AnswerLost {
+		res.Status = Requested
+
+		return nil
+	}
+
+	return await(ctx, n, name, res, before, o, err)
+}
+
+// already says whether there is nothing to do.
+func already(s talos.Service, act string) bool {
+	switch act {
+	case talos.ServiceStart:
+		return s.State == "running"
+	case talos.ServiceStop:
+		return s.State == "finished"
+	default:
+		return false
+	}
+}
+
+// await polls the service until it is as wanted. cause is the lost answer's error, nil when there was one.
+func await(ctx context.Context, n Node, name string, res *Change, before talos.Service, o Options, cause error) error {
+	moved := false
+
+	err := engine.Poll(ctx, "service "+res.ID, time.Second/2, o.Deadline, func(ctx context.Context) (bool, string, error) {
+		now, err := n.Service(ctx, res.ID)
+		if err != nil {
+			return false, err.Error(), nil
+		}
+
+		res.see(now)
+		moved = moved || last(now).After(last(before))
+
+		return moved && wanted(now, o.Act), fmt.Sprintf("%s, health %s %s", now.State, now.Health, now.LastMessage), nil
+	})
+
+	switch {
+	case err == nil:
+		res.Status = OK
+	case ctx.Err() != nil:
+		return err
+	case cause != nil && !moved:
+		// Nothing happened to it that could be seen: the request may still be on its way.
+		res.Status = Unknown
+
+		return lost(cause, err)
+	default:
+		res.Status = Unhealthy
+
+		return &errs.Error{Exit: errs.Lost, Err: fmt.Errorf("cannot %s service %s on %s: %w", o.Act, res.ID, name, err)}
+	}
+
+	return nil
+}
+
+func lost(cause, err error) error {
+	out := &errs.Error{
+		Exit: errs.Unknown, Err: fmt.Errorf("%w; reading the state back: %w", cause, err),
+		Hint: "whether it was carried out is not known; look with `talosmate service info` before you ask again",
+	}
+
+	var typed *errs.Error
+	if errors.As(cause, &typed) {
+		out.Node, out.Hostname, out.GRPCCode = typed.Node, typed.Hostname, typed.GRPCCode
+	}
+
+	return out
+}
+
+func (c *Change) see(s talos.Service) {
+	c.State, c.Health = s.State, s.Health
+
+	if len(s.Events) > 0 {
+		c.Message = s.Events[len(s.Events)-1].Message
+	}
+}
+
+// last is the time of the service's last event, by the node's clock.
+func last(s talos.Service) time.Time {
+	if len(s.Events) == 0 {
+		return time.Time{}
+	}
+
+	return s.Events[len(s.Events)-1].Time
+}
+
+// wanted says whether a service is where the act was to bring it. A service that was ever checked must be
+// healthy; one without a check only runs.
+func wanted(s talos.Service, act string) bool {
+	if act == talos.ServiceStop {
+		return s.State == "finished"
+	}
+
+	if s.State != "running" {
+		return false
+	}
+
+	checked := slices.ContainsFunc(s.Events, func(e talos.ServiceEvent) bool { return strings.HasPrefix(e.Message, "Health check") })
+
+	return s.Health == talos.Healthy || (!checked && s.Health == talos.HealthUnknown)
+}

@@ -1,0 +1,70 @@
+package talos
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// EachChange calls fn for every target like Each, for work that changes something: never through the node
+// that is changed where that can be helped, and bounded by limit (0 for no bound) instead of the read
+// timeout. What fn returns besides an error is kept. When ctx ends no further node is begun; those carry
+// its cause.
+func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, limit time.Duration, fn func(context.Context, *Node) (T, error)) []Outcome[T] {
+	out := make([]Outcome[T], len(targets))
+	slots := make(chan struct{}, c.Options.Concurrency)
+
+	var wg sync.WaitGroup
+
+	for i, t := range targets {
+		slots <- struct{}{}
+
+		wg.Go(func() {
+			defer func() { <-slots }()
+
+			out[i].Target = t
+
+			if ctx.Err() != nil {
+				out[i].Err = context.Cause(ctx)
+
+				return
+			}
+
+			callCtx, cancel := ctx, context.CancelFunc(func() {})
+			if limit > 0 {
+				callCtx, cancel = context.WithTimeout(ctx, limit)
+			}
+			defer cancel()
+
+			node := c.ChangingNode(t)
+			out[i].Value, out[i].Err = fn(callCtx, node)
+			nameNode(t, out[i].Err)
+
+			if KindOf(out[i].Err) == errs.KindUnimplemented {
+				c.explainUnimplemented(ctx, node, out[i].Err)
+			}
+		})
+	}
+
+	wg.Wait()
+
+	return out
+}
+
+// nameNode puts the node into a typed error that does not name one.
+func nameNode(t Target, err error) {
+	var typed *errs.Error
+	if errors.As(err, &typed) && typed.Node == "" && typed.Exit != errs.Interrupted {
+		typed.Node, typed.Hostname = t.Address, t.Hostname
+	}
+}
+
+// Failed joins the errors of failed nodes; nil if none failed.
+func Failed[T any](outcomes []Outcome[T]) error {
+	_, err := Collect(outcomes, false)
+
+	return err
+}

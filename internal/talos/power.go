@@ -1,0 +1,66 @@
+package talos
+
+import (
+	"context"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Shutdown asks the node to power off. Unless forced it first cordons and drains itself, where it is a
+// Kubernetes member. Roles: operator, admin.
+func (n *Node) Shutdown(ctx context.Context, force bool) error {
+	_, err := n.machine().Shutdown(ctx, &machine.ShutdownRequest{Force: force})
+
+	return n.fail("shut down", err)
+}
+
+// Rollback makes the other boot slot the default and reboots; the server refuses when that slot is empty.
+// Role: admin.
+func (n *Node) Rollback(ctx context.Context) error {
+	_, err := n.machine().Rollback(ctx, &machine.RollbackRequest{})
+
+	return n.fail("roll back", err)
+}
+
+// Wipe modes of a reset.
+const (
+	WipeAll        = "all"         // The system disk and the user disks named.
+	WipeSystemDisk = "system-disk" // The system disk only.
+	WipeUserDisks  = "user-disks"  // The user disks named, and nothing of the system disk.
+)
+
+// Reset is what a reset does.
+type Reset struct {
+	Graceful     bool     // Cordon, drain and leave etcd first.
+	Reboot       bool     // Reboot instead of powering off.
+	Mode         string   // all, system-disk or user-disks.
+	SystemLabels []string // Partitions of the system disk; none means the whole disk to the server.
+	WholeDisk    bool     // The whole system disk is meant: without it an empty SystemLabels is not sent.
+	UserDisks    []string // Device paths, with /dev/.
+}
+
+// Reset wipes the node as told. The answer comes before the work: that a graceful reset could not leave etcd
+// shows in the node's log only, and the node then stays as it is. Role: admin.
+func (n *Node) Reset(ctx context.Context, r Reset) error {
+	if r.Mode != WipeUserDisks && len(r.SystemLabels) == 0 && !r.WholeDisk {
+		return errs.Usagef("a reset without partitions would wipe the whole system disk")
+	}
+
+	modes := map[string]machine.ResetRequest_WipeMode{
+		WipeAll: machine.ResetRequest_ALL, WipeSystemDisk: machine.ResetRequest_SYSTEM_DISK, WipeUserDisks: machine.ResetRequest_USER_DISKS,
+	}
+
+	req := &machine.ResetRequest{Graceful: r.Graceful, Reboot: r.Reboot, Mode: modes[r.Mode], UserDisksToWipe: r.UserDisks}
+
+	if !r.WholeDisk {
+		for _, label := range r.SystemLabels {
+			req.SystemPartitionsToWipe = append(req.SystemPartitionsToWipe, &machine.ResetPartitionSpec{Label: label, Wipe: true})
+		}
+	}
+
+	_, err := n.machine().Reset(ctx, req)
+
+	return n.fail("reset", err)
+}

@@ -1,0 +1,39 @@
+package talos
+
+import (
+	"context"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+)
+
+// What can be done to a service.
+const (
+	ServiceStart   = "start"
+	ServiceStop    = "stop"
+	ServiceRestart = "restart"
+)
+
+// ControlService starts, stops or restarts a service and returns what the node said. Only some services
+// allow it: kubelet restarts, services of extensions do everything, etcd, apid, machined and trustd nothing
+// (Talos, internal/app/machined/pkg/system/services). Roles: operator, admin.
+func (n *Node) ControlService(ctx context.Context, act, id string) (string, error) {
+	op := act + " service " + id
+
+	switch act {
+	case ServiceStart:
+		resp, err := n.machine().ServiceStart(ctx, &machine.ServiceStartRequest{Id: id})
+		m, err := first(n, op, resp.GetMessages(), err)
+
+		return m.GetResp(), err
+	case ServiceStop:
+		resp, err := n.machine().ServiceStop(ctx, &machine.ServiceStopRequest{Id: id})
+		m, err := first(n, op, resp.GetMessages(), err)
+
+		return m.GetResp(), err
+	default:
+		resp, err := n.machine().ServiceRestart(ctx, &machine.ServiceRestartRequest{Id: id})
+		m, err := first(n, op, resp.GetMessages(), err)
+
+		return m.GetResp(), err
+	}
+}
