@@ -1,0 +1,72 @@
+# Every target works on a fresh machine with Go; what else it needs it installs or builds.
+
+GOLANGCI_VERSION := v2.15.0
+GOFUMPT_VERSION  := v0.12.0
+TOOLS            := $(CURDIR)/.tools
+VERSION          ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS          := -s -w -X github.com/talosmate/talosmate/internal/app.version=$(VERSION)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## Build talosmate and the lab into bin/
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/talosmate ./cmd/talosmate
+	go build -C lab -trimpath -o ../bin/talosmate-lab ./cmd/talosmate-lab
+
+.PHONY: demo
+demo: build ## Start the lab and run the main jobs on it
+	bash hack/demo.sh
+
+.PHONY: deps
+deps: ## Install what the tests need besides Go (podman, jq)
+	bash hack/deps.sh
+
+.PHONY: test
+test: deps kube ## All tests: units with the race detector, scenarios against the lab, real Kubernetes
+	bash hack/timed.sh 'unit tests and scenarios' go test -race -timeout 30m ./...
+	bash hack/timed.sh 'lab tests' go test -C lab -race -timeout 20m ./...
+	bash hack/timed.sh 'kubernetes bed tests' go test -C lab/kube -race -timeout 10m ./...
+
+.PHONY: test-short
+test-short: ## Unit tests only
+	go test -race ./internal/... ./commands/...
+
+.PHONY: kube
+kube: ## Build the real Kubernetes control plane for the tests (cached)
+	@bash hack/timed.sh 'kubernetes bed' go run -C lab/kube ./build
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## Run the linters
+	$(TOOLS)/golangci-lint run ./...
+	cd lab && $(TOOLS)/golangci-lint run --config ../.golangci.yml ./...
+
+$(TOOLS)/golangci-lint: Makefile
+	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	@touch $@
+
+.PHONY: generate
+generate: ## Write docs/cli, docs/schemas and completions/ from the command tree
+	go run ./internal/generate
+
+.PHONY: check
+check: ## What CI runs besides the tests: generated files, formatting, vet, linters
+	bash hack/timed.sh 'generated files' bash hack/check-generated.sh
+	bash hack/timed.sh 'go vet' go vet ./...
+	bash hack/timed.sh 'module files' bash hack/check-modules.sh
+	bash hack/timed.sh 'linters' $(MAKE) --no-print-directory lint
+
+.PHONY: bench
+bench: build ## Measure start-up, memory, streams and the upgrade's critical path
+	bash hack/bench.sh
+
+.PHONY: snapshot
+snapshot: ## Build the release archives locally (needs goreleaser)
+	goreleaser release --snapshot --clean
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin dist .tools coverage.out

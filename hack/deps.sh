@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# What the tests need besides Go: jq, and podman for the imager's real builds.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+if ! command -v jq >/dev/null 2>&1; then
+  if ! command -v apt-get >/dev/null 2>&1; then
+    echo "deps: install jq with this system's package manager" >&2
+    exit 1
+  fi
+  sudo=
+  [ "$(id -u)" -eq 0 ] || sudo=sudo
+  $sudo apt-get update -q
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends jq
+fi
+
+sh ./install-podman.sh
