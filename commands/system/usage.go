@@ -49,7 +49,7 @@ func newCmdUsage(f *cmdutil.Factory) *cobra.Command {
 		},
 		Columns: []output.Column[talos.Usage]{
 			{Header: "PATH", Value: func(u talos.Usage) string { return u.Path }},
-			{Header: "USED", Value: func(u talos.Usage) string { return output.Bytes(u.SizeBytes) }},
+			{Header: "USED", Value: used},
 			{Header: "USED%", Value: func(u talos.Usage) string { return ofMount(u, output.Percent(u.UsedRatio)) }},
 			{Header: "AVAILABLE", Value: func(u talos.Usage) string { return ofMount(u, output.Bytes(u.AvailableBytes)) }},
 			{Header: "SIZE", Value: func(u talos.Usage) string { return ofMount(u, output.Bytes(u.TotalBytes)) }},
@@ -82,13 +82,22 @@ func unmeasured(rows []talos.Usage) ([]talos.Usage, error) {
 
 	for _, u := range rows {
 		if u.Error != "" {
-			e := errs.New(exit, "cannot measure %s on %s: %s", u.Path, u.Node, u.Error).WithKind(errs.KindFailed).OnNode(u.Node)
+			node := talos.Target{Address: u.Node, Hostname: u.Hostname}
+			e := errs.New(exit, "cannot measure %s on %s: %s", u.Path, node.Name(), u.Error).WithKind(errs.KindFailed).OnNode(u.Node)
 			e.Hostname = u.Hostname
 			all = append(all, e)
 		}
 	}
 
 	return rows, errors.Join(all...)
+}
+
+func used(u talos.Usage) string {
+	if u.Error != "" {
+		return ""
+	}
+
+	return output.Bytes(u.SizeBytes)
 }
 
 func ofMount(u talos.Usage, cell string) string {

@@ -8,7 +8,7 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"google.golang.org/grpc"
 
-	labmachine "github.com/talosmate/talosmate/lab/internal/machine"
+	node "github.com/talosmate/talosmate/lab/internal/machine"
 )
 
 // DiskUsage implements machine.MachineService. As in Talos, only the first path is measured, the path itself
@@ -49,7 +49,7 @@ type folder struct {
 	size int64
 }
 
-func (m *measure) visit(f labmachine.File) error {
+func (m *measure) visit(f node.File) error {
 	if err := m.leave(f.Path); err != nil {
 		return err
 	}
