@@ -162,7 +162,7 @@ func (c *Cluster) addMember(i int) error {
 		Name: name, Address: address, Number: i + 1, Type: kind, Version: c.version(name), Schematic: c.Options.Schematic,
 		Times:     machine.Times{Install: c.Options.Install, Shutdown: c.Options.Shutdown, Boot: c.Options.Boot, GCAge: c.Options.GCAge},
 		Seed:      c.Options.Seed,
-		Recording: recording.Open(recordingVersion+"/"+recordedAs(kind), c.rewriter(i, kind)),
+		Recording: recording.Open(recordingVersion+"/"+recordedAs(kind), c.Rewriter(i, kind)),
 		Registry:  c.Registry, Etcd: member, Cluster: c, Kubelet: kubeletProxy{c}, Config: provider, Kubernetes: kubernetesVersion,
 		RegisterWithKubernetes: c.Options.Kubernetes == "real",
 	})
@@ -196,9 +196,9 @@ func recordedAs(kind string) string {
 	return "worker-1"
 }
 
-// rewriter maps the recorded cluster to this one. The recorded node itself
+// Rewriter maps the recorded cluster to this one. The recorded node itself
 // becomes the i-th node, and whom it took the place of takes the recorded one's.
-func (c *Cluster) rewriter(i int, kind string) recording.Rewriter {
+func (c *Cluster) Rewriter(i int, kind string) recording.Rewriter {
 	self := 0
 	if kind != machine.ControlPlane {
 		self = 3
@@ -437,3 +437,7 @@ func (c *Cluster) Changed(*machine.Node) {
 		m.PeersChanged(peers)
 	}
 }
+
+// MadeByStateMachine says whether a resource comes from a node's state, and not
+// from the recordings.
+func (c *Cluster) MadeByStateMachine(typ, id string) bool { return machine.MakesResource(typ, id) }

@@ -15,6 +15,8 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/cosi-project/runtime/pkg/state/impl/inmem"
 	"github.com/cosi-project/runtime/pkg/state/impl/namespaced"
+	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
+	"github.com/siderolabs/talos/pkg/machinery/resources/network"
 	"github.com/siderolabs/talos/pkg/machinery/role"
 	"go.yaml.in/yaml/v4"
 	"google.golang.org/grpc/codes"
@@ -127,7 +129,46 @@ func typedFromYAML(wire *v1alpha1.Resource, spec *yaml.Node) (resource.Resource,
 		return nil, fmt.Errorf("type %s is not known to machinery", wire.Metadata.Type)
 	}
 
-	return typed, spec.Decode(typed.Spec())
+	return typed, decodeSpec(spec, typed)
+}
+
+// decodeSpec reads a spec from its YAML. A few types write themselves in a form
+// of their own, which they do not read.
+func decodeSpec(spec *yaml.Node, typed resource.Resource) error {
+	switch t := typed.(type) {
+	case *k8s.Manifest:
+		return spec.Decode(&t.TypedSpec().Items)
+	case *k8s.StaticPod:
+		return spec.Decode(&t.TypedSpec().Pod)
+	case *network.EthernetStatus:
+		return decodeEthernet(spec, t.TypedSpec())
+	default:
+		return spec.Decode(typed.Spec())
+	}
+}
+
+// decodeEthernet reads the features from the mapping they are written as.
+func decodeEthernet(spec *yaml.Node, to *network.EthernetStatusSpec) error {
+	rest := *spec
+	rest.Content = nil
+
+	for i := 0; i+1 < len(spec.Content); i += 2 {
+		if spec.Content[i].Value != "features" {
+			rest.Content = append(rest.Content, spec.Content[i], spec.Content[i+1])
+
+			continue
+		}
+
+		for f := spec.Content[i+1].Content; len(f) > 1; f = f[2:] {
+			to.Features = append(to.Features, network.EthernetFeatureStatus{Name: f[0].Value, Status: f[1].Value})
+		}
+	}
+
+	features := to.Features
+	err := rest.Decode(to)
+	to.Features = features
+
+	return err
 }
 
 // Without drops seeds the predicate names.

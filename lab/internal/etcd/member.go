@@ -89,6 +89,9 @@ func (m *Member) Name() string {
 	return m.cfg.Name
 }
 
+// Quota is the size in bytes that its database may grow to, 0 for etcd's own default.
+func (m *Member) Quota() int64 { return m.cfg.QuotaBytes }
+
 // PeerURL is where other members reach it.
 func (m *Member) PeerURL() string { return "https://" + join(m.cfg.Host, m.cfg.PeerPort) }
 

@@ -196,6 +196,8 @@ func (n *Node) putJoined(peers []Peer) {
 	n.putPeers(peers)
 
 	if n.Etcd != nil {
+		n.putEtcdSpec()
+
 		if _, self, err := n.Etcd.Leader(); err == nil {
 			member := etcdres.NewMember(etcdres.NamespaceName, etcdres.LocalMemberID)
 			member.TypedSpec().MemberID = etcdres.FormatMemberID(self)
@@ -518,4 +520,13 @@ func eventStage(stage runtime.MachineStage) machineapi.MachineStatusEvent_Machin
 	default:
 		return machineapi.MachineStatusEvent_UNKNOWN
 	}
+}
+
+// MakesResource says whether the state machine makes a resource itself.
+func MakesResource(typ resource.Type, id resource.ID) bool {
+	if typ == network.HostnameStatusType {
+		return true
+	}
+
+	return replaced(typ) || metalReplaces(resource.NewMetadata("", typ, id, resource.VersionUndefined))
 }

@@ -1,0 +1,107 @@
+package machined
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+
+	talosx509 "github.com/siderolabs/crypto/x509"
+	"github.com/siderolabs/talos/pkg/machinery/api/common"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// Kubeconfig implements machine.MachineService: the administrator's, in an archive.
+func (s *Service) Kubeconfig(_ *emptypb.Empty, srv grpc.ServerStreamingServer[common.Data]) error {
+	if err := s.controlPlaneOnly("kubeconfig"); err != nil {
+		return err
+	}
+
+	raw := s.node.AdminKubeconfig()
+	if raw == nil {
+		generated, err := s.generateKubeconfig()
+		if err != nil {
+			return err
+		}
+
+		raw = generated
+	}
+
+	var out bytes.Buffer
+
+	zw := gzip.NewWriter(&out)
+	tw := tar.NewWriter(zw)
+
+	if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "kubeconfig", Size: int64(len(raw)), ModTime: time.Now(), Mode: 0o600}); err != nil {
+		return err
+	}
+
+	if _, err := tw.Write(raw); err != nil {
+		return err
+	}
+
+	// the archive is not finished, only flushed: Talos leaves its trailer out too
+	if err := errors.Join(tw.Flush(), zw.Close()); err != nil {
+		return err
+	}
+
+	return srv.Send(&common.Data{Bytes: out.Bytes()})
+}
+
+// generateKubeconfig makes the kubeconfig Talos makes from the configuration.
+func (s *Service) generateKubeconfig() ([]byte, error) {
+	cfg := s.node.Config()
+	if cfg == nil {
+		return nil, status.Error(codes.FailedPrecondition, "machine configuration is not available")
+	}
+
+	ca, err := talosx509.NewCertificateAuthorityFromCertificateAndKey(cfg.Cluster().IssuingCA())
+	if err != nil {
+		return nil, fmt.Errorf("error getting Kubernetes CA: %w", err)
+	}
+
+	admin := cfg.Cluster().AdminKubeconfig()
+
+	pair, err := talosx509.NewKeyPair(ca,
+		talosx509.CommonName(admin.CommonName()),
+		talosx509.Organization(admin.CertOrganization()),
+		talosx509.NotBefore(time.Now().Add(-10*time.Second)),
+		talosx509.NotAfter(time.Now().Add(admin.CertLifetime())),
+		talosx509.KeyUsage(x509.KeyUsageDigitalSignature|x509.KeyUsageKeyEncipherment),
+		talosx509.ExtKeyUsage([]x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("error generating Kubernetes client certificate: %w", err)
+	}
+
+	name := cfg.Cluster().Name()
+	b64 := base64.StdEncoding.EncodeToString
+
+	return fmt.Appendf(nil, `apiVersion: v1
+kind: Config
+clusters:
+- name: %[1]s
+  cluster:
+    server: %[2]s
+    certificate-authority-data: %[3]s
+contexts:
+- name: admin@%[1]s
+  context:
+    cluster: %[1]s
+    namespace: default
+    user: admin@%[1]s
+current-context: admin@%[1]s
+users:
+- name: admin@%[1]s
+  user:
+    client-certificate-data: %[4]s
+    client-key-data: %[5]s
+`, name, cfg.Cluster().Endpoint(), b64(cfg.Cluster().IssuingCA().Crt), b64(pair.CrtPEM), b64(pair.KeyPEM)), nil
+}
