@@ -43,7 +43,13 @@ func (k keychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
 // files are the places in order: $REGISTRY_AUTH_FILE, $DOCKER_CONFIG or ~/.docker, podman's runtime
 // directory, podman's persistent directory (containers-auth.json(5)).
 func (k keychain) files() []string {
-	get := func(key string) string { v, _ := k.env(key); return v }
+	get := func(key string) string {
+		if v, ok := k.env(key); ok {
+			return v
+		}
+
+		return ""
+	}
 
 	var out []string
 

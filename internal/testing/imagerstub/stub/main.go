@@ -1,0 +1,274 @@
+// Command stub stands in for Siderolabs' imager: it takes the same arguments, tells what it was given, and
+// writes files of known content. Kernel arguments that begin with stub. make it misbehave.
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/testing/imagerstub/seen"
+)
+
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, " ") }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+type arguments struct {
+	profile, arch, kind string
+	knobs               map[string]string
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+
+		var code exitCode
+		if errors.As(err, &code) {
+			os.Exit(int(code))
+		}
+
+		os.Exit(1)
+	}
+}
+
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("failed as told with %d", int(c)) }
+
+// parse accepts what the imager of Talos 1.14 accepts and nothing else.
+func parse(args []string) (arguments, error) {
+	a := arguments{knobs: map[string]string{}}
+	if len(args) == 0 {
+		return a, errors.New("no profile")
+	}
+
+	a.profile = args[0]
+
+	var (
+		kernel, many list
+		one          string
+		yes          bool
+	)
+
+	flags := flag.NewFlagSet("imager", flag.ContinueOnError)
+	flags.StringVar(&a.arch, "arch", "", "")
+	flags.StringVar(&a.kind, "output-kind", "", "")
+	flags.Var(&kernel, "extra-kernel-arg", "")
+
+	for _, name := range []string{"meta", "system-extension-image", "overlay-option"} {
+		flags.Var(&many, name, "")
+	}
+
+	for _, name := range []string{
+		"platform", "base-installer-image", "image-cache", "overlay-name", "overlay-image", "embedded-config-path", "secureboot-enroll-keys",
+	} {
+		flags.StringVar(&one, name, "", "")
+	}
+
+	flags.BoolVar(&yes, "insecure", false, "")
+	flags.BoolVar(&yes, "secureboot-include-well-known-certs", false, "")
+
+	if err := flags.Parse(args[1:]); err != nil {
+		return a, err
+	}
+
+	for _, k := range kernel {
+		if name, ok := strings.CutPrefix(k, "stub."); ok {
+			key, value, _ := strings.Cut(name, "=")
+			a.knobs[key] = value
+		}
+	}
+
+	return a, nil
+}
+
+func run(args []string) error {
+	a, err := parse(args)
+	if err != nil {
+		return err
+	}
+
+	report, err := look(args)
+	if err != nil {
+		return err
+	}
+
+	text, err := json.Marshal(report)
+	if err != nil {
+		return err
+	}
+
+	fmt.Println("assembling the finalized profile...")
+	fmt.Println(seen.Prefix + string(text))
+
+	if _, ok := a.knobs["deaf"]; ok {
+		signal.Ignore(os.Interrupt)
+	}
+
+	path := filepath.Join("/out", product(a))
+
+	return write(path, a, args)
+}
+
+func product(a arguments) string {
+	switch {
+	case strings.HasSuffix(a.profile, "installer"):
+		return "installer-" + a.arch + ".tar"
+	case a.profile == "iso":
+		return "metal-" + a.arch + ".iso"
+	default:
+		return a.profile + "-" + a.arch + ".raw.zst"
+	}
+}
+
+func write(path string, a arguments, args []string) error {
+	if strings.HasSuffix(path, ".tar") {
+		return copyFile("/installer.tar", path)
+	}
+
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+
+	// Like the imager's, the content depends on the clock unless it is told not to.
+	stamp := os.Getenv("SOURCE_DATE_EPOCH")
+	if os.Getenv("DETERMINISTIC_SEED") == "" {
+		stamp = time.Now().String()
+	}
+
+	fmt.Fprintf(f, "%s\n%s\n", strings.Join(args, " "), stamp)
+
+	if wait, ok := a.knobs["sleep"]; ok {
+		d, err := time.ParseDuration(wait)
+		if err != nil {
+			return err
+		}
+
+		fmt.Println("creating disk image...")
+		<-time.After(d)
+	}
+
+	if _, ok := a.knobs["fill"]; ok {
+		if err = fill(f); err != nil {
+			return err
+		}
+	}
+
+	if err = f.Close(); err != nil {
+		return err
+	}
+
+	return misbehave(path, a)
+}
+
+func fill(f *os.File) error {
+	chunk := make([]byte, 64<<10)
+
+	for {
+		if _, err := f.Write(chunk); err != nil {
+			return err
+		}
+	}
+}
+
+func misbehave(path string, a arguments) error {
+	if code, ok := a.knobs["fail"]; ok {
+		n, err := strconv.Atoi(code)
+		if err != nil {
+			return err
+		}
+
+		return exitCode(n)
+	}
+
+	if _, ok := a.knobs["nothing"]; ok {
+		return os.Remove(path)
+	}
+
+	if _, ok := a.knobs["link"]; ok {
+		return os.Symlink("/etc/passwd", "/out/link")
+	}
+
+	if owner, ok := a.knobs["owner"]; ok {
+		id, err := strconv.Atoi(owner)
+		if err != nil {
+			return err
+		}
+
+		return errors.Join(os.Chmod(path, 0o600), os.Chown(path, id, id))
+	}
+
+	return nil
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+
+	defer in.Close() //nolint:errcheck // it was only read
+
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+
+	_, err = io.Copy(out, in)
+
+	return errors.Join(err, out.Close())
+}
+
+// look reports what the container is and has.
+func look(args []string) (seen.Report, error) {
+	r := seen.Report{Args: args, UID: os.Getuid(), GID: os.Getgid(), Files: map[string]string{}}
+
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return r, err
+	}
+
+	for line := range strings.Lines(string(status)) {
+		if caps, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			if r.Capabilities, err = strconv.ParseUint(strings.TrimSpace(caps), 16, 64); err != nil {
+				return r, err
+			}
+		}
+	}
+
+	_, err = os.Stat("/dev/kmsg") // among the host's devices, never among a container's own
+	r.HostDevices = err == nil
+
+	for _, key := range []string{"SOURCE_DATE_EPOCH", "DETERMINISTIC_SEED", "DOCKER_CONFIG"} {
+		if v, ok := os.LookupEnv(key); ok {
+			r.Env = append(r.Env, key+"="+v)
+		}
+	}
+
+	for _, path := range []string{
+		"/secureboot/uki-signing-cert.pem", "/embedded-config.yaml", "/image-cache/index.json", "/registry-auth/config.json", "/overlay-options/0",
+	} {
+		if body, err := os.ReadFile(path); err == nil {
+			r.Files[path] = fmt.Sprintf("%x", sha256.Sum256(body))
+
+			if f, err := os.OpenFile(path, os.O_WRONLY, 0); err == nil {
+				r.Writable = append(r.Writable, path)
+				_ = f.Close() // nothing was written
+			}
+		}
+	}
+
+	return r, nil
+}
