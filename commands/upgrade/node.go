@@ -12,6 +12,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -86,22 +87,16 @@ func runNode(c *cmdutil.Call, o upgrade.Options) error {
 		return err
 	}
 
-	kubernetes := func(ctx context.Context) (upgrade.Kube, string, error) {
-		k, err := c.Kubernetes(ctx)
-		if err != nil {
-			return nil, "", err
-		}
+	connect, holder := once(c), kube.ThisHolder("talosmate upgrade node")
 
-		return k, k.Source, nil
-	}
-
-	world, err := upgrade.NewWorld(c.Context(), cluster, targets.Nodes[0], kubernetes)
+	world, err := upgrade.NewWorld(c.Context(), cluster, targets.Nodes[0], access(connect))
 	if err != nil {
 		return err
 	}
 
-	o.Overrides, o.DryRun, o.BeforeChange = c.Overrides, c.DryRun, c.BeginChange
-	o.Reason = "talosmate upgrade node to " + o.Image
+	world.Notes = notes(c)
+	o.Overrides, o.DryRun, o.BeforeChange, o.Lock = c.Overrides, c.DryRun, c.BeginChange, locker(c, connect, holder)
+	o.Reason = holder.Reason(purpose, "to "+o.Image)
 
 	res, err := upgrade.Run(c.Context(), world, o, c.Progress())
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,34 +14,56 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/kubectl/pkg/drain"
 )
 
 // CordonAnnotation marks a cordon as ours: who made it and why. Only a node that carries it is uncordoned.
 const CordonAnnotation = "talosmate.dev/cordoned"
 
-// Cordon makes a node unschedulable and marks the cordon as ours. ours is false when somebody else had
-// cordoned it before; then nothing is changed.
+// Cordon makes a node unschedulable and marks the cordon as ours; reason says what for and who, such as
+// "talosmate upgrade by ann@host: to v1.13.9". ours is false when somebody else had cordoned it before, with
+// whatever tool, or talosmate for another purpose; then nothing is changed.
 func (c *Client) Cordon(ctx context.Context, name, reason string) (ours bool, err error) {
-	n, found, err := c.Node(ctx, name)
-	if err != nil {
-		return false, err
-	}
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		n, err := c.API.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
 
-	if !found {
-		return false, fmt.Errorf("cannot cordon %s: Kubernetes does not know the node", name)
-	}
+		if n.Spec.Unschedulable {
+			ours = nodeOf(n).CordonedFor(reason)
 
-	if n.Unschedulable {
-		_, ours = n.Annotations[CordonAnnotation]
+			return nil
+		}
 
-		return ours, nil
-	}
+		// The version keeps a cordon that somebody else makes at this moment from being taken for ours.
+		ours = true
 
-	return true, c.patchNode(ctx, name, map[string]any{
-		"metadata": map[string]any{"annotations": map[string]any{CordonAnnotation: reason}},
-		"spec":     map[string]any{"unschedulable": true},
+		return c.patchNode(ctx, name, map[string]any{
+			"metadata": map[string]any{"resourceVersion": n.ResourceVersion, "annotations": map[string]any{CordonAnnotation: reason}},
+			"spec":     map[string]any{"unschedulable": true},
+		})
 	})
+	if err != nil {
+		return false, fmt.Errorf("cannot cordon %s: %w", name, err)
+	}
+
+	return ours, nil
+}
+
+// CordonedFor says whether the node carries a cordon of talosmate's for the same purpose as reason's, that is
+// one whose first two words are the same: what an earlier run of the same command left.
+func (n Node) CordonedFor(reason string) bool {
+	left, marked := n.Annotations[CordonAnnotation]
+
+	return marked && n.Unschedulable && purpose(left) == purpose(reason)
+}
+
+func purpose(reason string) string {
+	words := strings.Fields(reason)
+
+	return strings.Join(words[:min(2, len(words))], " ")
 }
 
 // Uncordon lifts our own cordon and leaves anybody else's alone.

@@ -59,11 +59,38 @@ func (n *Node) System(ctx context.Context) (System, error) {
 		return System{}, err
 	}
 
-	if at := strings.LastIndex(kubelet.Image, ":v"); at >= 0 {
-		out.Kubelet, _, _ = strings.Cut(kubelet.Image[at+1:], "@")
+	if out.Kubelet = versionOfImage(kubelet.Image); out.Kubelet == "" {
+		out.Kubelet = n.runningKubelet(ctx)
 	}
 
 	return out, nil
+}
+
+// runningKubelet is the version of the kubelet's container, for nodes whose kubelet spec cannot be read.
+func (n *Node) runningKubelet(ctx context.Context) string {
+	containers, err := n.Containers(ctx, NamespaceSystem)
+	if err != nil {
+		return "" // that it is not known is what is said
+	}
+
+	for _, c := range containers {
+		if c.ID == "kubelet" || c.Name == "kubelet" {
+			return versionOfImage(c.Image)
+		}
+	}
+
+	return ""
+}
+
+func versionOfImage(image string) string {
+	at := strings.LastIndex(image, ":v")
+	if at < 0 {
+		return ""
+	}
+
+	version, _, _ := strings.Cut(image[at+1:], "@")
+
+	return version
 }
 
 // schematicResource asks where Talos 1.14 and newer keep the schematic; older nodes do not know the type.

@@ -52,7 +52,15 @@ type World struct {
 	VirtualIPs   []string // Addresses that move between nodes.
 	Nodes        int      // How many members the cluster has.
 
-	Now func() time.Time
+	// Notes keep the marker where there is no Kubernetes node to carry it; nil for none.
+	Notes Notes
+	Now   func() time.Time
+}
+
+// Notes remember a short text a node on this machine.
+type Notes interface {
+	Get(node string) string // Empty when there is none, or it cannot be read.
+	Set(node, text string) error
 }
 
 func (w *World) witness() boot.Witness[Node] {

@@ -21,7 +21,8 @@ type facts struct {
 	system  talos.System
 	image   registry.Installer
 	k8sName string
-	marker  *marker
+	marker  *marker // What an earlier run noted in the boot that runs.
+	left    bool    // Whether an earlier run left any note at all.
 }
 
 // target is the version that the image's tag names, empty when it names none.
@@ -314,6 +315,6 @@ func (r *run) gateSpace(ctx context.Context) (gate.Verdict, error) {
 	case free < spaceWanted:
 		return gate.New(gate.DiskSpace, gate.Warn, node, "only %d MiB are free under /var", free>>20), nil
 	default:
-		return gate.New(gate.DiskSpace, gate.Pass, node, "%d MiB are free under /var", free>>20), nil
+		return gate.New(gate.DiskSpace, gate.Pass, node, "more than %d MiB are free under /var", spaceWanted>>20), nil
 	}
 }

@@ -16,26 +16,26 @@ type Status string
 
 // The ends of an upgrade.
 const (
-	Planned            Status = "planned"              // Dry run: nothing was done.
-	OK                 Status = "ok"                   // Upgraded and verified.
-	Installed          Status = "installed"            // Installed; the reboot was not wanted.
-	AlreadyCurrent     Status = "already_current"      // The node runs the target already.
-	RefusedStatus      Status = "refused"              // A gate refused; nothing was changed.
-	PullFailed         Status = "pull_failed"          // The image could not be pulled; nothing was changed.
-	CordonFailed       Status = "cordon_failed"        // The node could not be cordoned.
-	DrainFailed        Status = "drain_failed"         // Pods did not leave; nothing was installed.
-	DiscoveryFailed    Status = "k8s_discovery_failed" // A Kubernetes member whose API cannot be reached; nothing was installed.
-	InstallFailed      Status = "install_failed"       // The installer failed; the node was not rebooted.
-	InstalledNoReboot  Status = "installed_no_reboot"  // Installed, and it was not safe to reboot any more.
-	RebootFailed       Status = "reboot_failed"        // Installed, and the node refused to reboot.
-	RebootedNoWait     Status = "rebooted_no_wait"     // The reboot was requested and not waited for.
-	DidNotReturn       Status = "did_not_return"       // The node did not come back within the deadline.
-	RolledBack         Status = "rolled_back"          // The node came back on its previous version.
-	VerifyFailed       Status = "verify_failed"        // The node came back and is not what it should be.
-	UnknownStatus      Status = "unknown"              // A request was sent and its outcome could not be read back.
-	InterruptedStatus  Status = "interrupted"          // The user interrupted it.
-	unfinished         Status = ""
-	defaultUndoTimeout        = 30 * time.Second
+	Planned           Status = "planned"              // Dry run: nothing was done.
+	OK                Status = "ok"                   // Upgraded and verified.
+	Installed         Status = "installed"            // Installed; the reboot was not wanted.
+	AlreadyCurrent    Status = "already_current"      // The node runs the target already.
+	RefusedStatus     Status = "refused"              // A gate refused; nothing was changed.
+	PullFailed        Status = "pull_failed"          // The image could not be pulled; nothing was changed.
+	CordonFailed      Status = "cordon_failed"        // The node could not be cordoned.
+	DrainFailed       Status = "drain_failed"         // Pods did not leave; nothing was installed.
+	DiscoveryFailed   Status = "k8s_discovery_failed" // A Kubernetes member whose API cannot be reached; nothing was installed.
+	InstallFailed     Status = "install_failed"       // The installer failed; the node was not rebooted.
+	InstalledNoReboot Status = "installed_no_reboot"  // Installed, and it was not safe to reboot any more.
+	RebootFailed      Status = "reboot_failed"        // Installed, and the node refused to reboot.
+	RebootedNoWait    Status = "rebooted_no_wait"     // The reboot was requested and not waited for.
+	DidNotReturn      Status = "did_not_return"       // The node did not come back within the deadline.
+	RolledBack        Status = "rolled_back"          // The node came back on its previous version.
+	VerifyFailed      Status = "verify_failed"        // The node came back and is not what it should be.
+	UnknownStatus     Status = "unknown"              // A request was sent and its outcome could not be read back.
+	InterruptedStatus Status = "interrupted"          // The user interrupted it.
+	PreflightFailed   Status = "preflight_failed"     // The node could not be looked at; nothing was changed.
+	unfinished        Status = ""
 )
 
 // exit is the exit code of a status on its own.
@@ -53,7 +53,7 @@ func (s Status) exit() errs.Code {
 		return errs.Unknown
 	case InterruptedStatus:
 		return errs.Interrupted
-	case PullFailed, CordonFailed, DrainFailed, InstallFailed, InstalledNoReboot, RebootFailed, unfinished:
+	case PreflightFailed, PullFailed, CordonFailed, DrainFailed, InstallFailed, InstalledNoReboot, RebootFailed, unfinished:
 		return errs.Failed
 	default:
 		return errs.Failed

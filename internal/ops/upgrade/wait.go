@@ -38,7 +38,8 @@ func (r *run) awaitBoot(ctx context.Context, f facts, asked time.Time) error {
 	}
 
 	r.res.Rebooted, r.res.BootIDAfter = true, seen.Boot.ID
-	r.res.DowntimeSeconds = seen.Downtime.Seconds()
+	r.res.DowntimeSeconds += seconds(seen.Downtime)
+	r.left = f.boot
 	r.stage("wait", "a new boot answers after %.1f s", r.w.Now().Sub(asked).Seconds())
 
 	// The cordon goes now, whatever comes: a node that is not Ready gets no pods anyway.
@@ -77,7 +78,7 @@ func (r *run) verify(ctx context.Context, f facts) error {
 		return err
 	}
 
-	if err := r.awaitKubernetes(ctx, f); err != nil {
+	if err := r.awaitKubernetes(ctx); err != nil {
 		return err
 	}
 
@@ -90,7 +91,7 @@ func (r *run) verify(ctx context.Context, f facts) error {
 	return nil
 }
 
-func (r *run) awaitVersion(ctx context.Context, f facts) error {
+func (r *run) readVersion(ctx context.Context) (talos.Version, error) {
 	var version talos.Version
 
 	err := engine.Poll(ctx, "the version of "+r.w.Target.Name(), boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
@@ -103,7 +104,16 @@ func (r *run) awaitVersion(ctx context.Context, f facts) error {
 		})
 	})
 	if err != nil {
-		return r.unverified(ctx, err)
+		return version, r.unverified(ctx, err)
+	}
+
+	return version, nil
+}
+
+func (r *run) awaitVersion(ctx context.Context, f facts) error {
+	version, err := r.readVersion(ctx)
+	if err != nil {
+		return err
 	}
 
 	r.res.RunningTag = version.Tag
@@ -160,6 +170,12 @@ func (r *run) compareSystem(f facts) error {
 		want = f.image.Schematic
 	}
 
+	if f.image.Factory() && r.res.SchematicAfter != want && r.res.SchematicAfter == f.system.Schematic && r.res.Rebooted {
+		r.res.Hint = "the new system did not boot and the node fell back by itself; see its console and `talosmate dmesg`"
+
+		return r.fail(RolledBack, "the node came back with its previous schematic %q", r.res.SchematicAfter)
+	}
+
 	if f.image.Factory() && r.res.SchematicAfter != want {
 		r.res.Hint = "the node lost its schematic; roll it back with `talosmate node rollback`, or install the right image"
 
@@ -203,12 +219,12 @@ func (r *run) awaitEtcd(ctx context.Context) error {
 	return nil
 }
 
-func (r *run) awaitKubernetes(ctx context.Context, f facts) error {
+func (r *run) awaitKubernetes(ctx context.Context) error {
 	if r.kube == nil {
 		return nil
 	}
 
-	if err := boot.AwaitKubernetes(ctx, r.kube, r.res.K8sNodeName, boot.Other(f.boot), r.o.ReadyTimeout); err != nil {
+	if err := boot.AwaitKubernetes(ctx, r.kube, r.res.K8sNodeName, boot.Other(r.left), r.o.ReadyTimeout); err != nil {
 		r.res.K8sReadyError = err.Error()
 
 		return r.unverified(ctx, err)

@@ -1,0 +1,291 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// How long a small request to Kubernetes is repeated: the API server may be on the node that is away.
+const (
+	insistEvery = time.Second
+	insistFor   = 45 * time.Second
+	undoTimeout = time.Minute
+)
+
+func (r *run) pull(ctx context.Context) error {
+	r.beforeChange()
+	r.stage("pull", "pulling %s", r.o.Image)
+
+	pulled, err := r.w.Change.PullImage(ctx, talos.NamespaceSystem, r.o.Image, func(p talos.PullProgress) {
+		r.sink.Emit(progress.Event{
+			Time: r.w.Now(), Node: r.w.Target.Name(), Stage: "pull", Message: "layer " + p.Layer, Current: p.Offset, Total: p.Total,
+		})
+	})
+	if err != nil {
+		return r.fail(PullFailed, "%w", err)
+	}
+
+	r.res.PulledImage = pulled
+
+	return nil
+}
+
+// clear cordons and drains. The uncordon is registered first.
+func (r *run) clear(ctx context.Context) error {
+	if r.kube == nil || r.o.SkipDrain {
+		return nil
+	}
+
+	name := r.res.K8sNodeName
+	r.keep = r.undo.Push("cordon of "+name, func(ctx context.Context) error { return r.uncordon(ctx) })
+
+	r.stage("cordon", "cordoning %s", name)
+
+	ours, err := r.kube.Cordon(ctx, name, r.o.Reason)
+	if err != nil {
+		return r.fail(CordonFailed, "%w", err)
+	}
+
+	r.res.Cordoned = ours
+	if !ours {
+		r.keep()
+		r.stage("cordon", "%s was cordoned by somebody else and stays so", name)
+	}
+
+	r.stage("drain", "draining %s, for at most %s", name, r.o.DrainTimeout)
+
+	pods, err := r.kube.Drain(ctx, name, kube.DrainOptions{Timeout: r.o.DrainTimeout, Tell: func(m string) {
+		r.sink.Emit(progress.Event{Time: r.w.Now(), Node: r.w.Target.Name(), Stage: "drain", Message: m})
+	}})
+	if err != nil {
+		return r.fail(DrainFailed, "%w", err)
+	}
+
+	r.res.DrainedPods = pods
+
+	return nil
+}
+
+// uncordon lifts our cordon; the library looks that it is ours. The API server may be away for a moment.
+func (r *run) uncordon(ctx context.Context) error {
+	r.stage("uncordon", "uncordoning %s", r.res.K8sNodeName)
+
+	if err := r.insist(ctx, "uncordon", func(ctx context.Context) error { return r.kube.Uncordon(ctx, r.res.K8sNodeName) }); err != nil {
+		return err
+	}
+
+	r.res.Uncordoned = r.res.Cordoned
+
+	return nil
+}
+
+// insist repeats what may be repeated and fails while the Kubernetes API is away.
+func (r *run) insist(ctx context.Context, what string, try func(context.Context) error) error {
+	var last error
+
+	err := engine.Poll(ctx, what+" "+r.res.K8sNodeName, insistEvery, insistFor, func(ctx context.Context) (bool, string, error) {
+		if last = try(ctx); last != nil {
+			return false, last.Error(), nil
+		}
+
+		return true, "", nil
+	})
+	if err != nil && last != nil && ctx.Err() == nil {
+		return last
+	}
+
+	return err
+}
+
+// mark notes on the node how far the install is; an empty text takes the note away.
+func (r *run) mark(ctx context.Context, m string) error {
+	if r.kube == nil {
+		return r.setLocalNote(m)
+	}
+
+	err := r.insist(ctx, "annotate", func(ctx context.Context) error {
+		return r.kube.Annotate(ctx, r.res.K8sNodeName, MarkerAnnotation, m)
+	})
+
+	if m == "" {
+		err = errors.Join(err, r.setLocalNote(""))
+	}
+
+	return err
+}
+
+func (r *run) localNote() string {
+	if r.w.Notes == nil {
+		return ""
+	}
+
+	return r.w.Notes.Get(r.w.Target.Address)
+}
+
+func (r *run) setLocalNote(text string) error {
+	if r.w.Notes == nil {
+		return nil
+	}
+
+	return r.w.Notes.Set(r.w.Target.Address, text)
+}
+
+func (r *run) install(ctx context.Context, f facts) error {
+	if f.version.API == talos.APILegacy {
+		return nil // restart sends the one request that installs and reboots
+	}
+
+	m := marker{Image: r.res.PulledImage, Target: f.target(), BootID: f.boot.ID, Phase: markerInstalling, Time: r.w.Now().UTC()}
+	if err := r.mark(ctx, m.String()); err != nil {
+		return r.fail(InstallFailed, "cannot note the install on the node: %w", err)
+	}
+
+	r.stage("install", "installing %s", r.res.PulledImage)
+	r.installed = installBegun
+
+	code, err := r.w.Change.Install(ctx, r.res.PulledImage, func(line string) {
+		r.res.InstallerLines = append(r.res.InstallerLines, line)
+		r.sink.Emit(progress.Event{Time: r.w.Now(), Node: r.w.Target.Name(), Stage: "install", Message: line})
+	})
+
+	switch {
+	case err != nil && lost(err):
+		// Whether the installer finished cannot be read back: nothing in Talos's API tells.
+		r.res.Status = UnknownStatus
+		r.res.Hint = "whether the install finished is not known: do not install again by hand before the node has rebooted, or its way back is lost; the same command again reboots it first and looks"
+
+		return fmt.Errorf("cannot upgrade %s: the connection was lost during the install: %w", r.w.Target.Name(), err)
+	case err != nil || code != 0:
+		if err == nil {
+			err = fmt.Errorf("the installer ended with exit code %d", code)
+		}
+
+		r.installed = installNone
+		// A failed installer wrote nothing that boots; the marker goes so that another try is possible.
+		if unmarkErr := r.mark(context.WithoutCancel(ctx), ""); unmarkErr != nil {
+			err = errors.Join(err, unmarkErr)
+		}
+
+		return r.fail(InstallFailed, "%w", err)
+	}
+
+	r.res.InstallerLines, r.installed = nil, installDone
+	m.Phase = markerInstalled
+
+	if err := r.mark(context.WithoutCancel(ctx), m.String()); err != nil {
+		return r.fail(InstalledNoReboot, "installed, but it cannot be noted on the node: %w", err)
+	}
+
+	return nil
+}
+
+// lost says whether a call's answer was lost on the way rather than given.
+func lost(err error) bool {
+	return talos.Transient(err)
+}
+
+// restart reboots, or on the legacy API installs and reboots, then waits and verifies.
+func (r *run) restart(ctx context.Context, f facts) error {
+	if err := r.quorumAgain(ctx); err != nil {
+		return err
+	}
+
+	asked, err := r.askReboot(ctx, f, f.version.API == talos.APILegacy)
+	if err != nil {
+		return err
+	}
+
+	if !r.o.Wait {
+		r.res.Status = RebootedNoWait
+
+		return nil
+	}
+
+	if err = r.awaitBoot(ctx, f, asked); err != nil {
+		return err
+	}
+
+	return r.verify(ctx, f)
+}
+
+// askReboot sends the one request that makes the node go away, once.
+func (r *run) askReboot(ctx context.Context, f facts, install bool) (time.Time, error) {
+	asked := r.w.Now()
+
+	if ctx.Err() != nil {
+		return asked, context.Cause(ctx)
+	}
+
+	r.beforeChange()
+
+	r.res.RebootRequested = true
+
+	var err error
+
+	if install {
+		r.stage("install", "asking for the upgrade: the node installs and reboots by itself")
+		err = r.w.Change.UpgradeLegacy(ctx, r.o.Image, r.o.RebootMode)
+	} else {
+		r.stage("reboot", "rebooting (%s)", r.o.RebootMode)
+		err = r.w.Change.Reboot(ctx, r.o.RebootMode)
+	}
+
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return asked, err
+	case err != nil && lost(err):
+		// The request may have been carried out: the state is read back, the request never sent again.
+		r.res.AnswerLost = true
+		r.stage("reboot", "the answer was lost (%v): reading the state back", err)
+	case err != nil && install:
+		r.res.RebootRequested = false
+
+		return asked, r.fail(InstallFailed, "%w", err)
+	case err != nil:
+		r.res.RebootRequested = false
+		r.res.Hint = "the new version is installed and becomes active with the next reboot"
+
+		return asked, r.fail(RebootFailed, "%w", err)
+	}
+
+	return asked, nil
+}
+
+// quorumAgain asks etcd once more: pull, drain and install took their time.
+func (r *run) quorumAgain(ctx context.Context) error {
+	if !r.w.ControlPlane {
+		return nil
+	}
+
+	// On the legacy API the install is part of what comes next, so that this is a refusal like any other.
+	status, hint := InstalledNoReboot, "the new version is installed; run the same command again when etcd is well"
+	if r.res.API == talos.APILegacy {
+		status, hint = RefusedStatus, "nothing was installed; run the same command again when etcd is well"
+	}
+
+	view, err := r.w.Etcd(ctx)
+	if err != nil {
+		r.res.Hint = hint
+
+		return r.fail(status, "etcd cannot be asked any more: %w", err)
+	}
+
+	verdicts := view.Check(etcd.Restart, r.w.Target)
+	if err = gate.Apply(verdicts, r.o.Overrides); err != nil {
+		r.verdict(verdicts...)
+		r.res.Hint = hint
+
+		return r.fail(status, "etcd changed meanwhile: %w", err)
+	}
+
+	return nil
+}

@@ -1,0 +1,241 @@
+package upgrade
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/kube"
+)
+
+func (r *run) note(f facts) {
+	r.res.API, r.res.ServerTag, r.res.RunningTag, r.res.TargetTag = f.version.API, f.version.Tag, f.version.Tag, f.target()
+	r.res.BootIDBefore, r.res.BootProof, r.res.SchematicBefore, r.res.K8sNodeName = f.boot.ID, f.boot.Proof, f.system.Schematic, f.k8sName
+	r.res.ExtensionsBefore = extensionNames(f.system.Extensions)
+}
+
+// discover finds the Kubernetes side of the node: its API, our own cordon and our marker from an earlier run.
+func (r *run) discover(ctx context.Context, f *facts) error {
+	f.readMarker(r.localNote())
+
+	if f.k8sName == "" {
+		r.stage("preflight", "the node is no Kubernetes member: cordon, drain and uncordon are skipped")
+
+		return nil
+	}
+
+	node, err := r.connectKubernetes(ctx, f.k8sName)
+	if err != nil {
+		if r.o.SkipDrain || !r.o.AutoReboot {
+			r.stage("preflight", "the Kubernetes API cannot be reached (%v): going on without it", err)
+
+			return nil
+		}
+
+		if r.o.Overrides.Has(gate.KubernetesAway) {
+			r.verdict(gate.New(gate.KubernetesAway, gate.Overridden, r.w.Target.Address, "%v", err))
+
+			return nil
+		}
+
+		v := gate.New(gate.KubernetesAway, gate.Refuse, r.w.Target.Address,
+			"%s is a Kubernetes member and its API cannot be reached: %v", r.w.Target.Name(), err).
+			WithRemedy("name a kubeconfig with --kubeconfig, or go on without cordon and drain: --skip-drain")
+		r.verdict(v)
+		r.res.Status = DiscoveryFailed
+
+		return v.Refusal()
+	}
+
+	f.readMarker(node.Annotations[MarkerAnnotation])
+
+	if f.system.Kubelet == "" {
+		f.system.Kubelet = node.KubeletVersion
+	}
+
+	return nil
+}
+
+// readMarker takes a marker that was written in the boot that runs; one of another boot is spent.
+func (f *facts) readMarker(text string) {
+	if m, ok := parseMarker(text); ok {
+		f.left = true
+
+		if m.BootID == f.boot.ID {
+			f.marker = &m
+		}
+	}
+}
+
+func (r *run) connectKubernetes(ctx context.Context, name string) (kube.Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+
+	k, source, err := r.w.Kube(ctx)
+	if err != nil {
+		return kube.Node{}, err
+	}
+
+	node, found, err := k.Node(ctx, name)
+	if err != nil {
+		return kube.Node{}, err
+	}
+
+	if !found {
+		return kube.Node{}, fmt.Errorf("kubernetes knows no node %q", name)
+	}
+
+	r.kube, r.res.K8sCredentials = k, source
+
+	return node, nil
+}
+
+// alreadyCurrent ends an upgrade that has nothing to do. What an earlier run left behind is released, and
+// then its verification is made up for.
+func (r *run) alreadyCurrent(ctx context.Context, f facts) error {
+	r.stage("preflight", "the node runs %s already", r.res.TargetTag)
+	r.res.SchematicAfter, r.res.ExtensionsAfter = f.system.Schematic, extensionNames(f.system.Extensions)
+	r.res.BootIDAfter = f.boot.ID
+
+	var node kube.Node
+
+	if r.kube != nil {
+		var err error
+		if node, _, err = r.kube.Node(ctx, r.res.K8sNodeName); err != nil {
+			return err
+		}
+	}
+
+	r.res.K8sReady = node.Ready
+
+	ours := node.CordonedFor(r.o.Reason)
+	if r.o.DryRun || (!ours && !f.left) {
+		r.res.Status, r.res.TalosBack = AlreadyCurrent, f.status.Settled()
+
+		return nil
+	}
+
+	if err := r.lock(ctx); err != nil {
+		return err
+	}
+
+	if ours {
+		r.beforeChange()
+		r.stage("uncordon", "lifting the cordon that an earlier run left")
+
+		r.res.Cordoned = true
+		if err := r.uncordon(ctx); err != nil {
+			return err
+		}
+	}
+
+	if err := r.verify(ctx, f); err != nil {
+		return err
+	}
+
+	r.res.Status = AlreadyCurrent
+
+	return nil
+}
+
+func (r *run) verdict(v ...gate.Verdict) { r.res.Gates = append(r.res.Gates, v...) }
+
+// gates asks all gates and refuses with the first that stands. All verdicts are in the result.
+func (r *run) gates(ctx context.Context, f facts) error {
+	verdicts, err := r.preflight(ctx, f)
+	if err != nil {
+		return err
+	}
+
+	verdicts = append(verdicts, r.gatePending(f))
+
+	if r.kube != nil && r.o.AutoReboot && !r.o.SkipDrain {
+		budget, err := r.gateBudgets(ctx)
+		if err != nil {
+			return err
+		}
+
+		verdicts = append(verdicts, budget...)
+	}
+
+	err = gate.Apply(verdicts, r.o.Overrides)
+	r.verdict(verdicts...)
+
+	r.tell(verdicts...)
+
+	if err != nil {
+		r.res.Status = RefusedStatus
+	}
+
+	return err
+}
+
+// tell puts into words what does not simply pass.
+func (r *run) tell(verdicts ...gate.Verdict) {
+	for _, v := range verdicts {
+		switch v.Verdict {
+		case gate.Warn:
+			r.stage("preflight", "warning (%s): %s", v.Gate, v.Message)
+		case gate.Overridden:
+			r.res.OverriddenGates = append(r.res.OverriddenGates, string(v.Gate))
+			r.stage("preflight", "gate %s overridden: %s", v.Gate, v.Message)
+		case gate.Pass, gate.Refuse, gate.Skip:
+		}
+	}
+}
+
+// gatePending guards the way back: an install that is not yet booted must not be repeated.
+func (r *run) gatePending(f facts) gate.Verdict {
+	node := r.w.Target.Address
+
+	switch m := f.marker; {
+	case m == nil && r.o.RebootOnly:
+		return gate.New(gate.InstallPending, gate.Refuse, node, "nothing was installed that waits for its reboot, and only that was asked for").
+			WithRemedy("install first: --install-only")
+	case m == nil:
+		return gate.New(gate.InstallPending, gate.Pass, node, "no install waits for its reboot")
+	case m.Phase == markerInstalled && m.Target == f.target():
+		return gate.New(gate.InstallPending, gate.Pass, node, "%s was installed at %s and waits for its reboot", m.Target, m.Time.UTC().Format(time.RFC3339))
+	case m.Phase == markerInstalled:
+		return gate.New(gate.InstallPending, gate.Refuse, node,
+			"%s was installed at %s and waits for its reboot: another install would overwrite the running system's slot, and with it the way back",
+			m.Target, m.Time.UTC().Format(time.RFC3339)).WithRemedy("reboot the node first")
+	case !r.o.AutoReboot:
+		return gate.New(gate.InstallPending, gate.Refuse, node,
+			"an install of %s began at %s and its end was not seen: another one could overwrite the running system's slot", m.Target, m.Time.UTC().Format(time.RFC3339)).
+			WithRemedy("reboot the node and look which version comes up")
+	default:
+		// Only a boot tells what the node holds, and after it no install overwrites what runs.
+		return gate.New(gate.InstallPending, gate.Warn, node,
+			"an install of %s began at %s and its end was not seen: the node is rebooted first, to see which version comes up", m.Target, m.Time.UTC().Format(time.RFC3339))
+	}
+}
+
+func (r *run) gateBudgets(ctx context.Context) ([]gate.Verdict, error) {
+	node := r.w.Target.Address
+
+	if r.w.Nodes == 1 {
+		r.o.SkipDrain = true
+
+		return []gate.Verdict{gate.New(gate.NowhereToDrain, gate.Warn, node, "the cluster has one node: there is nowhere to drain to, so that cordon and drain are skipped")}, nil
+	}
+
+	blockers, err := r.kube.Blockers(ctx, r.res.K8sNodeName)
+	if err != nil {
+		return nil, err
+	}
+
+	for _, b := range blockers {
+		if b.Never {
+			return []gate.Verdict{gate.New(gate.BudgetNeverMet, gate.Refuse, node, "the disruption budget %s can never be met: %s", b.Budget, b.Message).
+				WithRemedy("give its workload another replica, or loosen the budget")}, nil
+		}
+	}
+
+	if len(blockers) > 0 {
+		return []gate.Verdict{gate.New(gate.BudgetNeverMet, gate.Warn, node, "the disruption budget %s holds %s for now: %s", blockers[0].Budget, blockers[0].Pod, blockers[0].Message)}, nil
+	}
+
+	return []gate.Verdict{gate.New(gate.BudgetNeverMet, gate.Pass, node, "no disruption budget holds a pod")}, nil
+}

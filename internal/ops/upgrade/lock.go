@@ -1,0 +1,57 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/kube"
+)
+
+// Held is the cluster's lock in our hands; *kube.Lock is one.
+type Held interface {
+	Lost() <-chan error
+	Release(ctx context.Context) error
+}
+
+// Locker takes the cluster's lock.
+type Locker func(ctx context.Context) (Held, error)
+
+// KubeLocker makes a Locker of access to Kubernetes. tell hears of renewals that fail.
+func KubeLocker(connect func(context.Context) (*kube.Client, error), h kube.Holder, tell func(error)) Locker {
+	return func(ctx context.Context) (Held, error) {
+		k, err := connect(ctx)
+		if err != nil {
+			return nil, errors.Join(errNoKubernetes, err)
+		}
+
+		return k.TakeLock(ctx, h, time.Now, tell)
+	}
+}
+
+var errNoKubernetes = errors.New("the Kubernetes API cannot be reached")
+
+// takeLock takes the lock with TM143's verdict. Without Kubernetes there is no lock, and the verdict says so.
+func takeLock(ctx context.Context, lock Locker) (Held, gate.Verdict) {
+	if lock == nil {
+		return nil, gate.New(gate.LockHeld, gate.Skip, "", "the cluster has no Kubernetes, and without it there is no lock: run one upgrade at a time")
+	}
+
+	held, err := lock(ctx)
+
+	var other *kube.HeldError
+
+	switch {
+	case err == nil:
+		return held, gate.New(gate.LockHeld, gate.Pass, "", "the cluster's lock is ours")
+	case errors.Is(err, errNoKubernetes):
+		return nil, gate.New(gate.LockHeld, gate.Warn, "", "there is no lock: %v", err)
+	case errors.As(err, &other):
+		return nil, gate.New(gate.LockHeld, gate.Refuse, "", "%v", other).
+			WithRemedy("wait for %s, or until the lock ends by itself; see `talosmate upgrade status`", other.State.Holder)
+	default:
+		return nil, gate.New(gate.LockHeld, gate.Refuse, "", "the cluster's lock cannot be taken: %v", err).
+			WithRemedy("it is the Lease %s/%s: may these credentials write it?", kube.LockNamespace, kube.LockName)
+	}
+}

@@ -1,0 +1,477 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// TestStatuses walks through every end of an upgrade: its status, its exit code, which requests were sent,
+// and that the cordon is gone.
+func TestStatuses(t *testing.T) {
+	t.Parallel()
+
+	refusal := errors.New("the server says no")
+
+	tests := []struct {
+		name    string
+		arrange func(*bed, *Options)
+		status  Status
+		code    errs.Code
+		calls   []string // What was sent to the node.
+		marked  bool     // Whether a note stays on the node.
+	}{
+		{"ok", nil, OK, errs.OK, []string{"pull", "install", "reboot"}, false},
+		{"ok legacy", func(b *bed, _ *Options) {
+			b.node.version = talos.Version{Tag: "v1.12.9", API: "legacy", Platform: "metal"}
+		},
+			OK, errs.OK, []string{"pull", "legacy"}, false},
+		{"ok control plane", func(b *bed, _ *Options) { b.controlPlane() }, OK, errs.OK, []string{"pull", "install", "reboot"}, false},
+		{"dry run", func(_ *bed, o *Options) { o.DryRun = true }, Planned, errs.OK, nil, false},
+		{"installed", func(_ *bed, o *Options) { o.AutoReboot = false }, Installed, errs.OK, []string{"pull", "install"}, true},
+		{"already current", func(b *bed, _ *Options) { b.node.version.Tag = "v1.13.9" }, AlreadyCurrent, errs.OK, nil, false},
+		{"no wait", func(_ *bed, o *Options) { o.Wait = false }, RebootedNoWait, errs.OK, []string{"pull", "install", "reboot"}, true},
+		{"refused", func(b *bed, _ *Options) { b.node.args = []string{"console=ttyS0"} }, RefusedStatus, errs.Refused, nil, false},
+		{"unreachable", func(b *bed, _ *Options) { b.node.fail["version"] = errAway }, PreflightFailed, errs.Unreachable, nil, false},
+		{"no kubernetes", func(b *bed, _ *Options) { b.kube.gone = errAway }, DiscoveryFailed, errs.Refused, nil, false},
+		{"pull failed", func(b *bed, _ *Options) { b.node.fail["pull"] = refusal }, PullFailed, errs.Failed, []string{"pull"}, false},
+		{"cordon failed", func(b *bed, _ *Options) { b.kube.fail["cordon"] = refusal }, CordonFailed, errs.Failed, []string{"pull"}, false},
+		{"drain failed", func(b *bed, _ *Options) { b.kube.fail["drain"] = refusal }, DrainFailed, errs.Failed, []string{"pull"}, false},
+		{"marker failed", func(b *bed, _ *Options) { b.kube.fail["annotate"] = refusal }, InstallFailed, errs.Failed, []string{"pull"}, false},
+		{"install refused", func(b *bed, _ *Options) { b.node.fail["install"] = refusal }, InstallFailed, errs.Failed, []string{"pull", "install"}, false},
+		{"installer exit code", func(b *bed, _ *Options) { b.node.exitCode = 1 }, InstallFailed, errs.Failed, []string{"pull", "install"}, false},
+		{"install lost", func(b *bed, _ *Options) { b.node.loseReply["install"] = errAway }, UnknownStatus, errs.Unknown, []string{"pull", "install"}, true},
+		{"quorum gone", func(b *bed, _ *Options) {
+			b.controlPlane().node.during["install"] = func() { b.view.Members[1].Healthy = false }
+		}, InstalledNoReboot, errs.Failed, []string{"pull", "install"}, true},
+		{"quorum gone, legacy", func(b *bed, _ *Options) {
+			b.controlPlane().node.version = talos.Version{Tag: "v1.12.9", API: "legacy", Platform: "metal"}
+			b.kube.during["drain"] = func() { b.view.Members[1].Healthy = false }
+		}, RefusedStatus, errs.Refused, []string{"pull"}, false},
+		{"reboot refused", func(b *bed, _ *Options) { b.node.fail["reboot"] = refusal }, RebootFailed, errs.Failed, []string{"pull", "install", "reboot"}, true},
+		{"reboot's answer lost", func(b *bed, _ *Options) { b.node.loseReply["reboot"] = errAway }, OK, errs.OK, []string{"pull", "install", "reboot"}, false},
+		{"reboot lost", func(b *bed, _ *Options) { b.node.fail["reboot"] = errAway }, UnknownStatus, errs.Unknown, []string{"pull", "install", "reboot"}, true},
+		{"legacy answer lost", func(b *bed, _ *Options) {
+			b.node.version = talos.Version{Tag: "v1.12.9", API: "legacy", Platform: "metal"}
+			b.node.loseReply["legacy"] = errAway
+		}, OK, errs.OK, []string{"pull", "legacy"}, false},
+		{"never back", func(b *bed, _ *Options) { b.node.never = true }, DidNotReturn, errs.Lost, []string{"pull", "install", "reboot"}, true},
+		{"rolled back", func(b *bed, _ *Options) { b.node.bootInto = func(string) string { return "" } }, RolledBack, errs.RolledBack,
+			[]string{"pull", "install", "reboot"}, false},
+		{"third version", func(b *bed, _ *Options) { b.node.bootInto = func(string) string { return "v1.13.7" } }, VerifyFailed, errs.Lost,
+			[]string{"pull", "install", "reboot"}, true},
+		{"schematic lost", func(b *bed, _ *Options) { b.node.afterBoot = func(m *machine) { m.system.Schematic = "" } }, VerifyFailed, errs.Lost,
+			[]string{"pull", "install", "reboot"}, true},
+		{"extension lost", func(b *bed, _ *Options) { b.node.afterBoot = func(m *machine) { m.system.Extensions = nil } }, VerifyFailed, errs.Lost,
+			[]string{"pull", "install", "reboot"}, true},
+		{"not settled", func(b *bed, _ *Options) { b.node.afterBoot = func(m *machine) { m.status.Stage = "booting" } }, VerifyFailed, errs.Lost,
+			[]string{"pull", "install", "reboot"}, true},
+		{"etcd does not come back", func(b *bed, _ *Options) {
+			b.controlPlane().node.afterBoot = func(*machine) { b.view.Members[0].Healthy = false }
+		}, VerifyFailed, errs.Lost, []string{"pull", "install", "reboot"}, true},
+		{"kubernetes does not come back", func(b *bed, _ *Options) {
+			b.node.afterBoot = func(*machine) { b.k8s().Ready = false }
+		}, VerifyFailed, errs.Lost, []string{"pull", "install", "reboot"}, true},
+	}
+
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b, o := newBed("v1.13.8"), options()
+				if tt.arrange != nil {
+					tt.arrange(b, &o)
+				}
+
+				res, err := b.run(t.Context(), o)
+
+				if res.Status != tt.status || errs.ExitCode(err) != tt.code {
+					t.Errorf("status %q, exit code %d, want %q and %d: %v", res.Status, errs.ExitCode(err), tt.status, tt.code, err)
+				}
+
+				if !slices.Equal(b.node.calls, tt.calls) {
+					t.Errorf("sent %v, want %v", b.node.calls, tt.calls)
+				}
+
+				if (b.k8s().Annotations[MarkerAnnotation] != "") != tt.marked {
+					t.Errorf("marker %q, want one: %t", b.k8s().Annotations[MarkerAnnotation], tt.marked)
+				}
+
+				b.released(t)
+				looksWhole(t, res, err)
+			})
+		})
+	}
+}
+
+// looksWhole holds what every result promises.
+func looksWhole(t *testing.T, res Result, err error) {
+	t.Helper()
+
+	if (err == nil) != (res.Error == "") {
+		t.Errorf("error %v, in the result %q", err, res.Error)
+	}
+
+	if res.Cordoned && !res.Uncordoned {
+		t.Error("cordoned and not uncordoned")
+	}
+
+	if res.ExtensionsBefore == nil || res.ExtensionsAfter == nil || res.Gates == nil || len(res.Stages) == 0 {
+		t.Error("a list is null")
+	}
+
+	for _, v := range append([]float64{res.DowntimeSeconds, res.ElapsedSeconds}, res.Stages[len(res.Stages)-1].ElapsedSeconds) {
+		if v*1000 != float64(int64(v*1000+0.5)) && v != seconds(time.Duration(v*1e9)) {
+			t.Errorf("%v s is finer than a millisecond", v)
+		}
+	}
+}
+
+func TestResultOfASuccess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed("v1.13.8").controlPlane()
+
+		res, err := b.run(t.Context(), options())
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if res.ServerTag != "v1.13.8" || res.TargetTag != "v1.13.9" || res.RunningTag != "v1.13.9" || res.API != "lifecycle" {
+			t.Errorf("versions: %+v", res)
+		}
+
+		if !res.Rebooted || !res.TalosBack || !res.K8sReady || !res.Cordoned || !res.Uncordoned || res.DrainedPods != 3 {
+			t.Errorf("facts: %+v", res)
+		}
+
+		if res.BootIDBefore != "boot-1" || res.BootIDAfter != "boot-2" || res.PulledImage != newImage+"@sha256:1111" {
+			t.Errorf("proofs: %+v", res)
+		}
+
+		if res.DowntimeSeconds < 2 || res.DowntimeSeconds > 3 {
+			t.Errorf("downtime %v", res.DowntimeSeconds)
+		}
+	})
+}
+
+// TestInterrupt ends the upgrade in the middle of every stage: the cordon goes at once, nothing further is
+// sent, and a second run finishes without another install before the reboot.
+func TestInterrupt(t *testing.T) {
+	t.Parallel()
+
+	tests := []struct {
+		name  string
+		where func(b *bed, interrupt func())
+		calls []string // Until the interrupt.
+		rerun []string // By the second run.
+	}{
+		{"pull", func(b *bed, f func()) { b.node.during["pull"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
+		{"cordon", func(b *bed, f func()) { b.kube.during["cordon"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
+		{"drain", func(b *bed, f func()) { b.kube.during["drain"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
+		{"marker", func(b *bed, f func()) { b.kube.during["annotate"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
+		// Whether the installer finished only a boot tells: the second run reboots before it installs again.
+		{"install", func(b *bed, f func()) { b.node.during["install"] = f }, []string{"pull", "install"}, []string{"reboot", "pull", "install", "reboot"}},
+		{"reboot", func(b *bed, f func()) { b.node.during["reboot"] = f }, []string{"pull", "install", "reboot"}, nil},
+	}
+
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := newBed("v1.13.8")
+				ctx, cancel := context.WithCancelCause(t.Context())
+
+				tt.where(b, func() { cancel(errs.New(errs.Interrupted, "interrupted by a test")) })
+
+				res, err := b.run(ctx, options())
+				if res.Status != InterruptedStatus || errs.ExitCode(err) != errs.Interrupted {
+					t.Errorf("status %q, exit code %d: %v", res.Status, errs.ExitCode(err), err)
+				}
+
+				if res.Hint == "" {
+					t.Error("nothing is said about what is left")
+				}
+
+				b.released(t)
+				looksWhole(t, res, err)
+
+				if !slices.Equal(b.node.calls, tt.calls) {
+					t.Errorf("sent %v, want %v", b.node.calls, tt.calls)
+				}
+
+				b.node.calls = nil
+
+				res, err = b.run(t.Context(), options())
+				if err != nil || (res.Status != OK && res.Status != AlreadyCurrent) {
+					t.Fatalf("the second run: %q, %v", res.Status, err)
+				}
+
+				if !slices.Equal(b.node.calls, tt.rerun) {
+					t.Errorf("the second run sent %v, want %v", b.node.calls, tt.rerun)
+				}
+
+				b.released(t)
+				b.unmarked(t)
+
+				if b.node.version.Tag != "v1.13.9" {
+					t.Errorf("the node runs %s", b.node.version.Tag)
+				}
+			})
+		})
+	}
+}
+
+func TestResume(t *testing.T) {
+	t.Parallel()
+
+	tests := []struct {
+		name    string
+		arrange func(*bed, *Options)
+		status  Status
+		calls   []string
+	}{
+		{"complete: only the reboot", func(b *bed, _ *Options) { b.marker(markerInstalled, "v1.13.9"); b.node.installed = "v1.13.9" }, OK, []string{"reboot"}},
+		{"complete, of another version", func(b *bed, _ *Options) { b.marker(markerInstalled, "v1.13.7") }, RefusedStatus, nil},
+		{"complete, install only", func(b *bed, o *Options) { b.marker(markerInstalled, "v1.13.9"); o.AutoReboot = false }, Installed, nil},
+		{"incomplete, had finished", func(b *bed, _ *Options) { b.marker(markerInstalling, "v1.13.9"); b.node.installed = "v1.13.9" }, OK, []string{"reboot"}},
+		{"incomplete, had not", func(b *bed, _ *Options) { b.marker(markerInstalling, "v1.13.9") }, OK, []string{"reboot", "pull", "install", "reboot"}},
+		{"incomplete, install only", func(b *bed, o *Options) { b.marker(markerInstalling, "v1.13.9"); o.AutoReboot = false }, RefusedStatus, nil},
+		{"stale", func(b *bed, _ *Options) { b.marker(markerInstalled, "v1.13.9"); b.node.boots = 7 }, OK, []string{"pull", "install", "reboot"}},
+		{"reboot only", func(b *bed, o *Options) {
+			b.marker(markerInstalled, "v1.13.9")
+			b.node.installed, o.RebootOnly = "v1.13.9", true
+		}, OK, []string{"reboot"}},
+		{"reboot only, nothing there", func(_ *bed, o *Options) { o.RebootOnly = true }, RefusedStatus, nil},
+		{"cordon of a killed run", func(b *bed, _ *Options) {
+			b.k8s().Unschedulable, b.k8s().Annotations[kube.CordonAnnotation] = true, "talosmate upgrade by somebody"
+		}, OK, []string{"pull", "install", "reboot"}},
+		{"killed after the reboot", func(b *bed, _ *Options) {
+			b.marker(markerInstalled, "v1.13.9")
+			b.k8s().Unschedulable, b.k8s().Annotations[kube.CordonAnnotation] = true, "talosmate upgrade by somebody"
+			b.node.installed = "v1.13.9"
+			b.node.goDown()
+		}, AlreadyCurrent, nil},
+	}
+
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b, o := newBed("v1.13.8"), options()
+				tt.arrange(b, &o)
+
+				res, err := b.run(t.Context(), o)
+				if res.Status != tt.status {
+					t.Errorf("status %q, want %q: %v", res.Status, tt.status, err)
+				}
+
+				if !slices.Equal(b.node.calls, tt.calls) {
+					t.Errorf("sent %v, want %v", b.node.calls, tt.calls)
+				}
+
+				b.released(t)
+
+				if res.Status == OK || res.Status == AlreadyCurrent {
+					b.unmarked(t)
+				}
+			})
+		})
+	}
+}
+
+// TestNotesWithoutKubernetes: a node that is no Kubernetes member has its marker on this machine.
+func TestNotesWithoutKubernetes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed("v1.13.8")
+		notes := notes{}
+		b.world.Notes, b.node.k8sName = notes, ""
+
+		ctx, cancel := context.WithCancelCause(t.Context())
+		b.node.during["install"] = func() { cancel(errs.New(errs.Interrupted, "interrupted")) }
+
+		if res, _ := b.run(ctx, options()); res.Status != InterruptedStatus || notes["10.0.0.11"] == "" {
+			t.Fatalf("status %q, note %q", res.Status, notes["10.0.0.11"])
+		}
+
+		b.node.calls = nil
+
+		res, err := b.run(t.Context(), options())
+		if err != nil || res.Status != OK || !slices.Equal(b.node.calls, []string{"reboot", "pull", "install", "reboot"}) || notes["10.0.0.11"] != "" {
+			t.Errorf("status %q (%v), sent %v, note %q", res.Status, err, b.node.calls, notes["10.0.0.11"])
+		}
+	})
+}
+
+type notes map[string]string
+
+func (n notes) Get(node string) string { return n[node] }
+
+func (n notes) Set(node, text string) error {
+	n[node] = text
+
+	return nil
+}
+
+func TestOthersCordonStays(t *testing.T) {
+	t.Parallel()
+
+	for name, annotations := range map[string]map[string]string{
+		"by hand":            {},
+		"by another command": {kube.CordonAnnotation: "talosmate reboot by ann@host"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := newBed("v1.13.8")
+				b.k8s().Unschedulable, b.k8s().Annotations = true, annotations
+
+				res, err := b.run(t.Context(), options())
+				if err != nil || res.Status != OK {
+					t.Fatalf("%q, %v", res.Status, err)
+				}
+
+				if !b.k8s().Unschedulable || res.Cordoned || res.Uncordoned {
+					t.Errorf("unschedulable %t, cordoned %t, uncordoned %t", b.k8s().Unschedulable, res.Cordoned, res.Uncordoned)
+				}
+			})
+		})
+	}
+}
+
+// TestUncordonInsists: the API server is away when the cordon is to be lifted.
+func TestUncordonInsists(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed("v1.13.8")
+		b.kube.during["drain"] = func() {
+			b.kube.fail["drain"], b.kube.fail["uncordon"] = errAway, errAway
+			time.AfterFunc(30*time.Second, func() {
+				b.kube.mu.Lock()
+				delete(b.kube.fail, "uncordon")
+				b.kube.mu.Unlock()
+			})
+		}
+
+		res, _ := b.run(t.Context(), options())
+		if res.Status != DrainFailed || !res.Uncordoned {
+			t.Errorf("status %q, uncordoned %t: %s", res.Status, res.Uncordoned, res.UncordonError)
+		}
+
+		b.released(t)
+	})
+}
+
+func TestGates(t *testing.T) {
+	t.Parallel()
+
+	tests := []struct {
+		gate    gate.Code
+		name    string
+		arrange func(*bed, *Options)
+	}{
+		{gate.VersionPath, "too far", func(b *bed, _ *Options) { b.node.version.Tag, b.node.version.API = "v1.9.0", "legacy" }},
+		{gate.VersionPath, "no version in the image", func(_ *bed, o *Options) { o.Image = "ghcr.io/siderolabs/installer@sha256:" + schematicA }},
+		{gate.KubernetesRange, "kubernetes too old", func(b *bed, _ *Options) { b.node.system.Kubelet = "v1.29.0" }},
+		{gate.KubernetesRange, "kubelet spec not readable", func(b *bed, _ *Options) {
+			b.node.system.Kubelet = ""
+			b.k8s().KubeletVersion = "v1.29.0"
+		}},
+		{gate.ExtensionsLost, "stock image", func(_ *bed, o *Options) { o.Image = "ghcr.io/siderolabs/installer:v1.13.9" }},
+		{gate.ExtensionsLost, "another schematic", func(_ *bed, o *Options) {
+			o.Image = strings.Replace(newImage, schematicA, "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba", 1)
+		}},
+		{gate.PlatformMismatch, "another platform", func(_ *bed, o *Options) { o.Image = strings.Replace(newImage, "metal-", "aws-", 1) }},
+		{gate.PlatformMismatch, "secure boot", func(b *bed, _ *Options) { b.node.system.SecureBoot = true }},
+		{gate.KernelArgsDropped, "kernel arguments", func(b *bed, _ *Options) { b.node.args = []string{"a=b"} }},
+		{gate.NoInstallOnly, "legacy cannot only install", func(b *bed, o *Options) {
+			b.node.version.Tag, b.node.version.API, o.AutoReboot = "v1.12.9", "legacy", false
+		}},
+		{gate.BudgetNeverMet, "budget", func(b *bed, _ *Options) { b.kube.blockers = []kube.Blocker{{Budget: "a/b", Pod: "a/c", Never: true}} }},
+		{gate.EndpointIsTarget, "virtual IP", func(b *bed, _ *Options) {
+			b.world.Endpoints, b.world.VirtualIPs = []string{"10.0.0.100"}, []string{"10.0.0.100"}
+		}},
+		{gate.InstallRunning, "busy", func(b *bed, _ *Options) { b.node.status.Stage = "upgrading" }},
+		{gate.DiskSpace, "no space", func(b *bed, _ *Options) { b.node.mounts[0].AvailableBytes = 1 << 20 }},
+		{gate.EtcdQuorum, "quorum", func(b *bed, _ *Options) {
+			b.controlPlane().view.Members[1].Healthy, b.view.Members[2].Healthy = false, false
+		}},
+		{gate.EtcdUnhealthy, "another member is ill", func(b *bed, _ *Options) { b.controlPlane().view.Members[1].Alarms = []string{"nospace"} }},
+		{gate.LockHeld, "lock", func(_ *bed, o *Options) {
+			o.Lock = func(context.Context) (Held, error) {
+				return nil, &kube.HeldError{State: kube.LockState{Holder: "ann@host", Held: true}}
+			}
+		}},
+	}
+
+	for _, tt := range tests {
+		t.Run(string(tt.gate)+" "+tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b, o := newBed("v1.13.8"), options()
+				tt.arrange(b, &o)
+
+				changed := false
+				o.BeforeChange = func() { changed = true }
+
+				res, err := b.run(t.Context(), o)
+
+				var typed *errs.Error
+				if res.Status != RefusedStatus || !errors.As(err, &typed) || typed.Gate != string(tt.gate) || typed.Exit != errs.Refused {
+					t.Fatalf("status %q, %v", res.Status, err)
+				}
+
+				if len(b.node.calls) > 0 || len(b.kube.acts) > 0 || changed {
+					t.Errorf("a refusal sent %v and %v", b.node.calls, b.kube.acts)
+				}
+
+				if typed.Hint == "" {
+					t.Error("nothing is said about what to do")
+				}
+
+				o.Overrides = gate.Overrides{string(tt.gate), string(gate.EtcdUnhealthy)}
+				if res, err = b.run(t.Context(), o); !slices.Contains(verdictsOf(res), string(tt.gate)+" overridden") {
+					t.Errorf("not overridden: %v (%v)", verdictsOf(res), err)
+				}
+			})
+		})
+	}
+}
+
+func verdictsOf(res Result) []string {
+	var out []string
+	for _, g := range res.Gates {
+		out = append(out, string(g.Gate)+" "+string(g.Verdict))
+	}
+
+	return out
+}
+
+// TestWaitsForANodeUnderway: an earlier run was killed while the node booted.
+func TestWaitsForANodeUnderway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed("v1.13.8")
+		b.marker(markerInstalled, "v1.13.9")
+		b.node.installed = "v1.13.9"
+		b.node.goDown()
+		b.node.downUntil = time.Now().Add(time.Minute)
+
+		res, err := b.run(t.Context(), options())
+		if err != nil || res.Status != AlreadyCurrent || len(b.node.calls) > 0 {
+			t.Errorf("status %q, sent %v: %v", res.Status, b.node.calls, err)
+		}
+
+		b.unmarked(t)
+	})
+}
