@@ -65,8 +65,21 @@ func statusColumns() []output.Column[talos.EtcdStatus] {
 		{Header: "APPLIED", Wide: true, Value: func(s row) string { return fmt.Sprint(s.RaftAppliedIndex) }},
 		{Header: "LAG", Value: func(s row) string { return fmt.Sprint(s.RaftLag) }},
 		{Header: "ALARMS", Value: func(s row) string { return strings.Join(s.Alarms, ",") }},
-		{Header: "ERRORS", Value: func(s row) string { return strings.Join(s.Errors, "; ") }},
+		{Header: "ERRORS", Value: complaints},
 	}
+}
+
+// complaints leaves out what the alarm column says already: every member repeats the alarms of all.
+func complaints(s talos.EtcdStatus) string {
+	var out []string
+
+	for _, e := range s.Errors {
+		if !strings.Contains(e, "alarm:") {
+			out = append(out, e)
+		}
+	}
+
+	return strings.Join(out, "; ")
 }
 
 func role(s talos.EtcdStatus) string {

@@ -134,16 +134,12 @@ func (n *Node) EtcdQuota(ctx context.Context) (int64, error) {
 		return 0, n.fail("read the etcd arguments", err)
 	}
 
-	value := spec.ExtraArgs["quota-backend-bytes"]
-	if list, ok := value.([]any); ok && len(list) > 0 { // newer Talos: an argument may be given several times
-		value = list[len(list)-1]
-	}
-
-	if value == nil {
+	value := lastArgument(spec.ExtraArgs["quota-backend-bytes"])
+	if value == "" {
 		return EtcdDefaultQuota, nil
 	}
 
-	quota, err := strconv.ParseInt(fmt.Sprint(value), 10, 64)
+	quota, err := strconv.ParseInt(value, 10, 64)
 	if err != nil {
 		return 0, n.fail("read the etcd quota", err)
 	}
@@ -153,4 +149,23 @@ func (n *Node) EtcdQuota(ctx context.Context) (int64, error) {
 	}
 
 	return quota, nil
+}
+
+// lastArgument gives the value of an argument that counts: Talos up to 1.12 holds one value, newer ones
+// {values: […]}, of which the last wins.
+func lastArgument(raw any) string {
+	switch v := raw.(type) {
+	case nil:
+		return ""
+	case map[string]any:
+		return lastArgument(v["values"])
+	case []any:
+		if len(v) == 0 {
+			return ""
+		}
+
+		return fmt.Sprint(v[len(v)-1])
+	default:
+		return fmt.Sprint(v)
+	}
 }

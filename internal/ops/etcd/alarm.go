@@ -31,13 +31,18 @@ type Usage struct {
 	QuotaBytes int64
 }
 
-// Usages asks the members with a NOSPACE alarm for their quota.
+// Usages asks every member that answers for its quota while there is a NOSPACE alarm: a member that has none
+// yet would raise it next.
 func (e Env) Usages(ctx context.Context, v View) ([]Usage, error) {
 	var out []Usage
 
+	if !slices.ContainsFunc(v.Alarms(), func(a talos.EtcdAlarm) bool { return a.Alarm == AlarmNoSpace }) {
+		return nil, nil
+	}
+
 	for _, m := range v.Members {
 		status := v.Status(m.ID)
-		if status == nil || !slices.Contains(m.Alarms, AlarmNoSpace) {
+		if status == nil {
 			continue
 		}
 
@@ -62,10 +67,13 @@ func (v View) PlanDisarm(usages []Usage) Disarmed {
 	}
 
 	for _, m := range v.Members {
+		known := slices.ContainsFunc(usages, func(u Usage) bool { return u.Member.ID == m.ID })
+		if known || slices.Contains(m.Alarms, AlarmNoSpace) {
+			out.Gates = append(out.Gates, spaceFreed(m, usages))
+		}
+
 		for _, alarm := range m.Alarms {
-			if alarm == AlarmNoSpace {
-				out.Gates = append(out.Gates, spaceFreed(m, usages))
-			} else {
+			if alarm != AlarmNoSpace {
 				out.Gates = append(out.Gates, gate.New(gate.EtcdUnhealthy, gate.Refuse, m.Node,
 					"%s has the alarm %s, and disarming it does not mend its data", m.label(), alarm).WithRemedy("%s", alarmHint(alarm)))
 			}

@@ -127,7 +127,7 @@ func (e Env) explain(plan Downgrade, err error) error {
 		return errs.New(e.no(plan), "%w", err).WithKind(errs.KindPrecondition).WithHint("end it with `talosmate etcd downgrade cancel`")
 	case has(notInProgress):
 		return errs.New(errs.Failed, "%w", err).WithKind(errs.KindPrecondition).WithHint("no downgrade is enabled, there is nothing to cancel")
-	case has("invalid downgrade target version"), has("version format"):
+	case has("invalid downgrade target version"), has("version format"), talos.KindOf(err) == errs.KindInvalid:
 		return errs.New(e.no(plan), "%w", err).WithKind(errs.KindInvalid).WithHint("etcd goes down one minor at a time")
 	default:
 		return err
