@@ -18,6 +18,7 @@ import (
 	"github.com/talosmate/talosmate/commands/imager"
 	"github.com/talosmate/talosmate/commands/kubeconfig"
 	"github.com/talosmate/talosmate/commands/logs"
+	"github.com/talosmate/talosmate/commands/machineconfig"
 	"github.com/talosmate/talosmate/commands/network"
 	"github.com/talosmate/talosmate/commands/process"
 	"github.com/talosmate/talosmate/commands/service"
@@ -77,6 +78,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		image.NewCmd(f),
 		service.NewCmd(f),
 		fs.NewCmd(f),
+		machineconfig.NewCmd(f),
 		kubeconfig.NewCmd(f),
 		logs.NewCmd(f),
 		dmesg.NewCmd(f),

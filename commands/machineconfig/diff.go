@@ -1,0 +1,175 @@
+package machineconfig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/machineconfig"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Difference is one difference of a node's machine configuration from what it is held against.
+type Difference struct {
+	talos.NodeRef
+	machineconfig.Change
+
+	Against string `json:"against"` // The file or the node it is held against.
+}
+
+type diffOptions struct {
+	file        string
+	showSecrets bool
+}
+
+func newCmdDiff(f *cmdutil.Factory) *cobra.Command {
+	o := &diffOptions{}
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Read, Roles: cmdutil.Admins(), Schema: "MachineConfigDiff", Default: talos.DefaultMembers, Question: true, Raw: true,
+		Document: output.List[Difference]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "diff", Short: "Compare the machine configuration of nodes with a file or with each other",
+		Long: "Compare configurations path by path: each node's with a file, or without one with that of the first chosen\n" +
+			"node of the same machine type. Exit code 3 says that they differ. Comments, the order of keys and quoting\n" +
+			"make no difference; secrets are compared and not shown.",
+		Example: "  talosmate machineconfig diff -f controlplane.yaml --controlplanes\n" +
+			"  talosmate mc diff -A -o json --query '.items[].path'",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, o.run),
+	}
+
+	f.Declare(cmd, spec)
+	cmd.Flags().StringVarP(&o.file, "file", "f", "", "the configuration `file` to compare with, - for stdin")
+	cmd.Flags().BoolVar(&o.showSecrets, "show-secrets", false, "show secrets")
+
+	return cmd
+}
+
+// held is a node's configuration.
+type held struct {
+	talos.NodeRef
+	config machineconfig.Config
+}
+
+func (o *diffOptions) run(c *cmdutil.Call) error {
+	raw := c.RawOutput()
+
+	var want machineconfig.Config
+
+	if o.file != "" {
+		var err error
+		if want, err = o.readFile(c); err != nil {
+			return err
+		}
+	}
+
+	nodes, err := cmdutil.FetchRows(c, func(ctx context.Context, n *talos.Node) ([]held, error) {
+		_, cfg, err := read(ctx, n)
+
+		return []held{{config: cfg}}, err
+	})
+	if err != nil && len(nodes) == 0 {
+		return err
+	}
+
+	if o.file == "" && len(nodes) < 2 && err == nil {
+		return errs.Usagef("one node has nothing to be compared with").WithHint("give a file with -f, or choose more nodes")
+	}
+
+	rows := o.compare(nodes, want)
+
+	if len(rows) > 0 {
+		err = errors.Join(err, errs.New(errs.Negative, "the machine configurations differ: %d differences", len(rows)))
+	}
+
+	if raw {
+		return errors.Join(err, writeDiff(c.IO.Out, rows))
+	}
+
+	return cmdutil.PrintList(c, rows, err, []output.Column[Difference]{}, func(d Difference) string { return d.Path })
+}
+
+func (o *diffOptions) readFile(c *cmdutil.Call) (machineconfig.Config, error) {
+	var (
+		text []byte
+		err  error
+	)
+
+	if o.file == "-" {
+		text, err = io.ReadAll(c.IO.In)
+	} else {
+		text, err = os.ReadFile(o.file)
+	}
+
+	if err != nil {
+		return machineconfig.Config{}, errs.Usagef("cannot read the machine configuration: %w", err)
+	}
+
+	return machineconfig.Parse(text)
+}
+
+// compare holds every node against the file, or against the first node of its type.
+func (o *diffOptions) compare(nodes []held, want machineconfig.Config) []Difference {
+	rows := []Difference{}
+	first := map[string]held{}
+
+	for _, n := range nodes {
+		from, against := want, o.file
+
+		if o.file == "" {
+			base, there := first[n.config.Type()]
+			if !there {
+				first[n.config.Type()] = n
+
+				continue
+			}
+
+			from, against = base.config, base.NodeName()
+		}
+
+		for _, change := range machineconfig.Diff(from, n.config, o.showSecrets) {
+			rows = append(rows, Difference{NodeRef: n.NodeRef, Change: change, Against: against})
+		}
+	}
+
+	return rows
+}
+
+func writeDiff(w io.Writer, rows []Difference) error {
+	node := ""
+
+	for _, r := range rows {
+		if r.Node != node {
+			node = r.Node
+			if _, err := fmt.Fprintf(w, "%s, against %s:\n", output.Neutral(r.NodeName()), output.Neutral(r.Against)); err != nil {
+				return err
+			}
+		}
+
+		line := ""
+
+		switch r.Op {
+		case machineconfig.Add:
+			line = fmt.Sprintf("+ %s %s: %s", r.Document, r.Path, r.To)
+		case machineconfig.Remove:
+			line = fmt.Sprintf("- %s %s: %s", r.Document, r.Path, r.From)
+		default:
+			line = fmt.Sprintf("~ %s %s: %s -> %s", r.Document, r.Path, r.From, r.To)
+		}
+
+		if _, err := fmt.Fprintln(w, output.Cell(line)); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}

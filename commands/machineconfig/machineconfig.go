@@ -1,0 +1,14 @@
+// Package machineconfig holds `talosmate machineconfig`: the configuration of nodes.
+package machineconfig
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+)
+
+// NewCmd makes the group.
+func NewCmd(f *cmdutil.Factory) *cobra.Command {
+	return cmdutil.Group("machineconfig", "Look at and change the configuration of nodes", []string{"mc", "machineconfigs"},
+		newCmdGet(f), newCmdDiff(f))
+}

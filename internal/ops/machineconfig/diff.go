@@ -1,0 +1,243 @@
+package machineconfig
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// Ops of a change.
+const (
+	Add    = "add"
+	Remove = "remove"
+	Modify = "change"
+)
+
+// Change is one difference between two configurations.
+type Change struct {
+	Document string `json:"document"`       // The document: v1alpha1, or its kind and name.
+	Path     string `json:"path"`           // The path in it; list items by what names them.
+	Op       string `json:"op"`             // add, remove or change.
+	From     string `json:"from,omitempty"` // The value before; secrets are redacted.
+	To       string `json:"to,omitempty"`   // The value after; secrets are redacted.
+	Secret   bool   `json:"secret"`         // Whether the values are secrets, so that they are not shown.
+}
+
+// Diff lists what leads from one configuration to another, in the order of the documents and their fields.
+// Comments, key order and quoting make no difference. Secrets are compared but shown only when asked for.
+func Diff(from, to Config, showSecrets bool) []Change {
+	out := []Change{}
+
+	for _, d := range from.Documents {
+		out = append(out, diffDocument(d.Key(), flatten(d), flatten(to.find(d.Key())), showSecrets)...)
+	}
+
+	for _, d := range to.Documents {
+		if from.find(d.Key()).node == nil {
+			out = append(out, diffDocument(d.Key(), nil, flatten(d), showSecrets)...)
+		}
+	}
+
+	return out
+}
+
+func (c Config) find(key string) Document {
+	for _, d := range c.Documents {
+		if d.Key() == key {
+			return d
+		}
+	}
+
+	return Document{}
+}
+
+// leaf is a value at a path.
+type leaf struct {
+	path  string
+	value string
+	tag   string
+	shown string   // What stands for the value where secrets are hidden; empty when it is no secret.
+	items []string // A list of plain values, compared as a set first.
+}
+
+func (l leaf) text(showSecrets bool) string {
+	if l.shown != "" && !showSecrets {
+		return l.shown
+	}
+
+	if l.items != nil {
+		return "[" + strings.Join(l.items, ", ") + "]"
+	}
+
+	return l.value
+}
+
+func (l leaf) equal(m leaf) bool {
+	return l.value == m.value && l.tag == m.tag && slices.Equal(l.items, m.items)
+}
+
+func flatten(d Document) []leaf {
+	if d.node == nil {
+		return nil
+	}
+
+	f := &flattener{secrets: secrets(d.node)}
+	f.add(d.node.Content[0], "")
+
+	return f.leaves
+}
+
+type flattener struct {
+	secrets map[*yaml.Node]string
+	leaves  []leaf
+}
+
+func (f *flattener) add(n *yaml.Node, path string) {
+	switch n.Kind {
+	case yaml.AliasNode:
+		f.add(n.Alias, path)
+	case yaml.MappingNode:
+		if len(n.Content) == 0 {
+			f.leaves = append(f.leaves, leaf{path: path, value: "{}"})
+		}
+
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			f.add(n.Content[i+1], join(path, n.Content[i].Value))
+		}
+	case yaml.SequenceNode:
+		f.list(n, path)
+	default:
+		f.leaves = append(f.leaves, leaf{path: path, value: n.Value, tag: n.ShortTag(), shown: f.secrets[n]})
+	}
+}
+
+func (f *flattener) list(n *yaml.Node, path string) {
+	plain := func(c *yaml.Node) bool { return c.Kind == yaml.ScalarNode && f.secrets[c] == "" }
+
+	if !slices.ContainsFunc(n.Content, func(c *yaml.Node) bool { return !plain(c) }) {
+		l := leaf{path: path, items: []string{}}
+		for _, c := range n.Content {
+			l.items = append(l.items, c.Value)
+		}
+
+		f.leaves = append(f.leaves, l)
+
+		return
+	}
+
+	by := identity(n.Content)
+
+	for i, c := range n.Content {
+		if by == "" {
+			f.add(c, fmt.Sprintf("%s[%d]", path, i))
+		} else {
+			f.add(c, fmt.Sprintf("%s[%s=%s]", path, by, scalar(c, by)))
+		}
+	}
+}
+
+// identity is the field that names the items of a list: all have it, no two the same.
+func identity(items []*yaml.Node) string {
+	for _, key := range []string{
+		"name", "interface", "id", "mountPoint", "destination", "path", "device", "disk", "address", "network", "endpoint", "publicKey", "url", "image",
+	} {
+		seen := map[string]bool{"": true}
+
+		if !slices.ContainsFunc(items, func(n *yaml.Node) bool {
+			value := scalar(n, key)
+			again := seen[value]
+			seen[value] = true
+
+			return again
+		}) {
+			return key
+		}
+	}
+
+	return ""
+}
+
+func join(path, key string) string {
+	if strings.ContainsAny(key, ".[]/ ") {
+		key = `"` + key + `"`
+	}
+
+	if path == "" {
+		return key
+	}
+
+	return path + "." + key
+}
+
+func diffDocument(key string, from, to []leaf, showSecrets bool) []Change {
+	after := map[string]leaf{}
+	for _, l := range to {
+		after[l.path] = l
+	}
+
+	var out []Change
+
+	change := func(op, path string, a, b leaf) {
+		c := Change{Document: key, Path: path, Op: op, Secret: a.shown != "" || b.shown != ""}
+		if op != Add {
+			c.From = a.text(showSecrets)
+		}
+
+		if op != Remove {
+			c.To = b.text(showSecrets)
+		}
+
+		out = append(out, c)
+	}
+
+	before := map[string]bool{}
+
+	for _, a := range from {
+		before[a.path] = true
+
+		b, there := after[a.path]
+
+		switch {
+		case !there:
+			change(Remove, a.path, a, leaf{})
+		case a.equal(b):
+		case a.items != nil && b.items != nil:
+			out = append(out, diffItems(key, a, b)...)
+		default:
+			change(Modify, a.path, a, b)
+		}
+	}
+
+	for _, b := range to {
+		if !before[b.path] {
+			change(Add, b.path, leaf{}, b)
+		}
+	}
+
+	return out
+}
+
+// diffItems compares lists of plain values: what came and went, or else the order.
+func diffItems(key string, a, b leaf) []Change {
+	var out []Change
+
+	for _, item := range a.items {
+		if !slices.Contains(b.items, item) {
+			out = append(out, Change{Document: key, Path: a.path + "[" + item + "]", Op: Remove, From: item})
+		}
+	}
+
+	for _, item := range b.items {
+		if !slices.Contains(a.items, item) {
+			out = append(out, Change{Document: key, Path: a.path + "[" + item + "]", Op: Add, To: item})
+		}
+	}
+
+	if len(out) == 0 {
+		out = append(out, Change{Document: key, Path: a.path, Op: Modify, From: a.text(false), To: b.text(false)})
+	}
+
+	return out
+}

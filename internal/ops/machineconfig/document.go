@@ -1,0 +1,145 @@
+// Package machineconfig reads machine configurations without judging them: documents kept apart, secrets
+// found, two configurations compared path by path. It works on YAML, so that documents of newer Talos
+// versions pass through.
+package machineconfig
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Document is one document of a machine configuration.
+type Document struct {
+	Kind string // v1alpha1 for the main document, else its kind.
+	Name string // Its name, where it has one.
+
+	node *yaml.Node
+}
+
+// Key names a document within a configuration: v1alpha1, HostnameConfig, VolumeConfig/EPHEMERAL.
+func (d Document) Key() string {
+	if d.Name == "" {
+		return d.Kind
+	}
+
+	return d.Kind + "/" + d.Name
+}
+
+// Config is a machine configuration.
+type Config struct {
+	Documents []Document
+}
+
+// Parse reads a configuration. Input that is no YAML mapping is a usage error.
+func Parse(text []byte) (Config, error) {
+	var out Config
+
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+
+	for {
+		var doc yaml.Node
+
+		err := dec.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+
+		if err != nil {
+			return out, errs.Usagef("cannot parse the machine configuration: %w", err)
+		}
+
+		if len(doc.Content) == 0 || doc.Content[0].ShortTag() == "!!null" {
+			continue
+		}
+
+		body := doc.Content[0]
+		if body.Kind != yaml.MappingNode {
+			return out, errs.Usagef("cannot parse the machine configuration: line %d is no mapping", body.Line)
+		}
+
+		d := Document{Kind: "v1alpha1", node: &doc}
+		if kind := scalar(body, "kind"); kind != "" {
+			d.Kind, d.Name = kind, scalar(body, "name")
+		}
+
+		out.Documents = append(out.Documents, d)
+	}
+
+	if len(out.Documents) == 0 {
+		return out, errs.Usagef("the machine configuration is empty")
+	}
+
+	return out, nil
+}
+
+// Type is machine.type of the main document: controlplane, worker, init, or empty without one.
+func (c Config) Type() string {
+	for _, d := range c.Documents {
+		if d.Kind == "v1alpha1" {
+			return scalar(child(d.node.Content[0], "machine"), "type")
+		}
+	}
+
+	return ""
+}
+
+// Redact replaces every secret, for good.
+func (c Config) Redact() {
+	for _, d := range c.Documents {
+		for node, text := range secrets(d.node) {
+			node.Value, node.Tag, node.Style = text, "!!str", 0
+		}
+	}
+}
+
+// YAML writes the documents again, comments kept.
+func (c Config) YAML() ([]byte, error) {
+	var out bytes.Buffer
+
+	enc := yaml.NewEncoder(&out)
+	enc.SetIndent(4) // as Talos writes it
+
+	for _, d := range c.Documents {
+		if err := enc.Encode(d.node); err != nil {
+			return nil, fmt.Errorf("cannot write the machine configuration: %w", err)
+		}
+	}
+
+	return out.Bytes(), enc.Close()
+}
+
+// Value gives a document as plain values.
+func (d Document) Value() (map[string]any, error) {
+	out := map[string]any{}
+	err := d.node.Decode(&out)
+
+	return out, err
+}
+
+func child(n *yaml.Node, key string) *yaml.Node {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil
+	}
+
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+
+	return nil
+}
+
+func scalar(n *yaml.Node, key string) string {
+	if c := child(n, key); c != nil && c.Kind == yaml.ScalarNode {
+		return c.Value
+	}
+
+	return ""
+}
