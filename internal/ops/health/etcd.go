@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/talos"
 )
 
 func etcdMembers(_ context.Context, s *survey) []Finding {
@@ -62,6 +63,8 @@ func etcdHealth(_ context.Context, s *survey) []Finding {
 		f.Node, f.Hostname = m.Node, m.Name
 		out = append(out, f)
 	}
+
+	slices.SortFunc(out, func(a, b Finding) int { return talos.CompareAddresses(a.Node, b.Node) })
 
 	return out
 }

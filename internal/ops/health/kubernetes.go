@@ -32,6 +32,10 @@ func kubelet(_ context.Context, s *survey) []Finding {
 
 func staticPods(_ context.Context, s *survey) []Finding {
 	return s.perNode(func(ctx context.Context, n *nodeFacts) Finding {
+		if name, err := n.name(); err == nil && name == "" {
+			return Finding{Status: Skip, Message: "the node is no Kubernetes member"}
+		}
+
 		wanted, err := n.node.Resources(ctx, "k8s", "StaticPods.kubernetes.talos.dev")
 		if err != nil {
 			return unknown("the static pods cannot be read", err)
@@ -89,6 +93,10 @@ func staticPodReady(r talos.Resource, id string) bool {
 
 // withKubernetes asks the API and says uniformly why it cannot be asked.
 func withKubernetes(ctx context.Context, s *survey, ask func(Kubernetes) []Finding) []Finding {
+	if s.withoutKubernetes() {
+		return []Finding{{Status: Skip, Message: "no node is a Kubernetes member"}}
+	}
+
 	k, denied, err := s.kube()
 
 	switch {

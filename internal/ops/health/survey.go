@@ -102,6 +102,20 @@ func (s *survey) controlPlanes() []talos.Target {
 	return out
 }
 
+// withoutKubernetes says whether every node told that it is no Kubernetes member. A node that did not answer
+// may be one.
+func (s *survey) withoutKubernetes() bool {
+	nodes := s.nodes()
+
+	for _, n := range nodes {
+		if name, err := n.name(); err != nil || name != "" {
+			return false
+		}
+	}
+
+	return len(nodes) > 0
+}
+
 // perNode asks every node side by side. A node that does not answer its version is not asked further: the
 // check talos-api says so, everything else about it is unknown.
 func (s *survey) perNode(ask func(context.Context, *nodeFacts) Finding, only func(talos.Member) bool) []Finding {
