@@ -38,6 +38,7 @@ func newCtl(s *streams, dir *string) *cobra.Command {
 		c.log(),
 		c.file(),
 		c.verb("kernel NODE FACILITY PRIORITY TEXT", "Add a kernel message", "kernel", "facility", "priority", "line"),
+		c.global("kubernetes-outage DURATION refuse|hang", "Take the Kubernetes API server away for a while", "kubernetes-outage", "duration", "mode"),
 		c.verb("config NODE", "Show a node's machine configuration", "config"),
 	)
 

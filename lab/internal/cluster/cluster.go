@@ -20,6 +20,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/apid"
 	"github.com/talosmate/talosmate/lab/internal/etcd"
 	"github.com/talosmate/talosmate/lab/internal/images"
+	"github.com/talosmate/talosmate/lab/internal/kubebed"
 	"github.com/talosmate/talosmate/lab/internal/machine"
 	"github.com/talosmate/talosmate/lab/internal/machined"
 	"github.com/talosmate/talosmate/lab/internal/pki"
@@ -38,12 +39,14 @@ type Cluster struct {
 	Registry *images.Registry
 	PKI      *pki.PKI
 
-	foreign *pki.PKI
-	subnet  *subnet
-	configs *configs
-	members []*Member
-	kubelet machine.Kubelet
-	stopGC  context.CancelFunc
+	foreign  *pki.PKI
+	subnet   *subnet
+	configs  *configs
+	members  []*Member
+	kubelet  machine.Kubelet
+	bed      *kubebed.Bed
+	kubelets *kubebed.Kubelet
+	stopGC   context.CancelFunc
 }
 
 // Member is one node with its network side.
@@ -100,9 +103,6 @@ func New(opts Options, log func(Note)) (*Cluster, error) {
 
 	return c, nil
 }
-
-// SetKubelet gives the nodes a Kubernetes to register with; before Start.
-func (c *Cluster) SetKubelet(k machine.Kubelet) { c.kubelet = k }
 
 // nodeName gives the name of the i-th node.
 func (c *Cluster) nodeName(i int) string {
@@ -308,6 +308,10 @@ func (c *Cluster) Start(ctx context.Context) error {
 		}
 	}
 
+	if err := c.awaitKubernetes(ctx); err != nil {
+		return err
+	}
+
 	gc, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c.stopGC = stop
 
@@ -351,6 +355,7 @@ func (c *Cluster) Stop() {
 	}
 
 	wg.Wait()
+	c.stopKubernetes()
 	c.subnet.release()
 }
 

@@ -366,3 +366,15 @@ func (s *Server) wait(ctx context.Context, m *cluster.Member, r Request) (any, e
 
 	return m.Dump(), nil
 }
+
+// outage takes the Kubernetes API server away for a while.
+func (s *Server) outage(ctx context.Context, r Request) (any, error) {
+	d, err := time.ParseDuration(r.Params["duration"])
+	if err != nil {
+		return nil, err
+	}
+
+	err = s.cluster.Outage(ctx, d.Seconds(), r.Params["mode"])
+
+	return done{err == nil}, err
+}

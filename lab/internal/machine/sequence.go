@@ -154,22 +154,24 @@ func (n *Node) stopAll(actor string) {
 
 func (n *Node) stopService(id string) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 
 	if n.services[id] == nil || n.services[id].State != ServiceRunning {
+		n.mu.Unlock()
+
 		return
 	}
 
 	if id == "kubelet" {
 		n.k8sReady = false
-
-		if n.kubelet != nil {
-			n.kubelet.Stop(n)
-		}
 	}
 
 	n.moveService(id, ServiceStopping, fmt.Sprintf("Sending SIGTERM to task %s (PID %d, container %s)", id, servicePID(id), id))
 	n.moveService(id, ServiceFinished, "Service finished successfully")
+	n.mu.Unlock()
+
+	if id == "kubelet" {
+		n.kubelet.Stop(n)
+	}
 }
 
 func (n *Node) cordonAndDrain(actor string) {
@@ -214,12 +216,8 @@ func (n *Node) down(reason string) {
 		n.try = nil
 	}
 
-	kubelet := n.kubelet
 	n.mu.Unlock()
-
-	if kubelet != nil {
-		kubelet.Stop(n)
-	}
+	n.kubelet.Stop(n)
 
 	if n.Etcd != nil && n.Etcd.Running() {
 		n.Etcd.Kill()
