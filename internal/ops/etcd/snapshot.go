@@ -71,7 +71,7 @@ func (v View) ChooseMember() (talos.Target, error) {
 	}
 
 	best := slices.MinFunc(all, func(a, b candidate) int {
-		return cmp.Or(compareBool(a.status.Leader, b.status.Leader), compareBool(a.alarm, b.alarm),
+		return cmp.Or(compareBool(a.status.ID == v.Leader, b.status.ID == v.Leader), compareBool(a.alarm, b.alarm),
 			cmp.Compare(v.Lag(a.status), v.Lag(b.status)), talos.CompareAddresses(a.target.Address, b.target.Address))
 	})
 
