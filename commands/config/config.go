@@ -10,6 +10,6 @@ import (
 // NewCmd makes the group.
 func NewCmd(f *cmdutil.Factory) *cobra.Command {
 	return cmdutil.Group("config", "Look at and edit the talosconfig", nil,
-		newCmdInfo(f),
+		newCmdInfo(f), newCmdContexts(f), newCmdUse(f), newCmdAdd(f), newCmdEndpoint(f), newCmdNode(f), newCmdMerge(f), newCmdRemove(f), newCmdCheck(f), newCmdNew(f),
 	)
 }

@@ -88,7 +88,7 @@ func (o *diffOptions) run(c *cmdutil.Call) error {
 	rows := o.compare(nodes, want)
 
 	if len(rows) > 0 {
-		err = errors.Join(err, errs.New(errs.Negative, "the machine configurations differ: %d differences", len(rows)))
+		err = errors.Join(err, errs.New(errs.Negative, "the machine configurations differ (differences: %d)", len(rows)))
 	}
 
 	if raw {

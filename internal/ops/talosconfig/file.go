@@ -1,0 +1,358 @@
+// Package talosconfig edits talosconfig files in place: comments, order and what this program does not know
+// stay as they are.
+package talosconfig
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
+)
+
+// File is a talosconfig that is being edited.
+type File struct {
+	Path string
+
+	before []byte // nil when there is no file yet.
+	doc    *yaml.Node
+	indent int
+}
+
+// Open reads a talosconfig; one that is missing is empty.
+func Open(path string) (*File, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errs.Usagef("cannot read the talosconfig: %w", err)
+	}
+
+	f, err := Parse(raw)
+	if err != nil {
+		return nil, errs.Usagef("cannot edit %s: %w", path, err)
+	}
+
+	f.Path = path
+
+	return f, nil
+}
+
+// Parse reads a talosconfig's text.
+func Parse(raw []byte) (*File, error) {
+	f := &File{before: raw, doc: &yaml.Node{}, indent: indentation(raw)}
+
+	if err := yaml.Unmarshal(raw, f.doc); err != nil {
+		return nil, err
+	}
+
+	if len(f.doc.Content) == 0 {
+		f.doc = &yaml.Node{Kind: yaml.DocumentNode, Content: []*yaml.Node{{Kind: yaml.MappingNode, Tag: "!!map"}}}
+	}
+
+	if f.root().Kind != yaml.MappingNode {
+		return nil, errors.New("it is not a talosconfig")
+	}
+
+	return f, nil
+}
+
+// Bytes writes the talosconfig anew.
+func (f *File) Bytes() ([]byte, error) {
+	var out bytes.Buffer
+
+	enc := yaml.NewEncoder(&out)
+	enc.SetIndent(f.indent)
+
+	if err := enc.Encode(f.doc); err != nil {
+		return nil, fmt.Errorf("cannot write the talosconfig: %w", err)
+	}
+
+	return out.Bytes(), enc.Close()
+}
+
+// Save replaces the file, for its owner only. backup keeps what was there as PATH.bak and is its path.
+func (f *File) Save(backup bool) (bak string, err error) {
+	text, err := f.Bytes()
+	if err != nil {
+		return "", err
+	}
+
+	if backup && f.before != nil {
+		bak = f.Path + ".bak"
+		if err = fsutil.WriteBytes(bak, 0o600, f.before); err != nil {
+			return "", err
+		}
+	}
+
+	return bak, fsutil.WriteFile(f.Path, 0o600, func(w io.Writer) error {
+		_, err := w.Write(text)
+
+		return err
+	})
+}
+
+// Current is the current context, empty for none.
+func (f *File) Current() string {
+	if n := get(f.root(), "context"); n != nil {
+		return n.Value
+	}
+
+	return ""
+}
+
+// Names lists the contexts in the file's order.
+func (f *File) Names() []string {
+	out := []string{}
+
+	if all := f.contexts(); all != nil {
+		for i := 0; i+1 < len(all.Content); i += 2 {
+			out = append(out, all.Content[i].Value)
+		}
+	}
+
+	return out
+}
+
+// Has says whether a context is there.
+func (f *File) Has(name string) bool { return slices.Contains(f.Names(), name) }
+
+// Use makes a context the current one.
+func (f *File) Use(name string) error {
+	if !f.Has(name) {
+		return f.unknown(name)
+	}
+
+	set(f.root(), "context", text(name))
+
+	return nil
+}
+
+// SetList sets a context's endpoints or nodes; an empty list takes the field away.
+func (f *File) SetList(name, field string, values []string) error {
+	ctx := get(f.contexts(), name)
+	if ctx == nil {
+		return f.unknown(name)
+	}
+
+	if len(values) == 0 && field != "endpoints" {
+		unset(ctx, field)
+
+		return nil
+	}
+
+	set(ctx, field, list(values))
+
+	return nil
+}
+
+// Context is what a new context holds. The credentials are PEM in base64, as talosconfig files have them.
+type Context struct {
+	Endpoints, Nodes []string
+	Cluster          string
+	CA, Crt, Key     string
+}
+
+// Add puts a new context at the end.
+func (f *File) Add(name string, c Context) error {
+	if f.Has(name) {
+		return errs.Usagef("the talosconfig has a context %q already", name)
+	}
+
+	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	set(n, "endpoints", list(c.Endpoints))
+
+	if len(c.Nodes) > 0 {
+		set(n, "nodes", list(c.Nodes))
+	}
+
+	for _, field := range []struct{ key, value string }{{"ca", c.CA}, {"crt", c.Crt}, {"key", c.Key}, {"cluster", c.Cluster}} {
+		if field.value != "" {
+			set(n, field.key, text(field.value))
+		}
+	}
+
+	f.put(name, n)
+
+	return nil
+}
+
+// Remove takes a context away. The current one is not removed without naming another first.
+func (f *File) Remove(name string) error {
+	if !f.Has(name) {
+		return f.unknown(name)
+	}
+
+	if f.Current() == name && len(f.Names()) > 1 {
+		return errs.Usagef("%q is the current context", name).WithHint("choose another first: talosmate config use NAME")
+	}
+
+	unset(f.contexts(), name)
+
+	if f.Current() == name {
+		set(f.root(), "context", text(""))
+	}
+
+	return nil
+}
+
+// Clash policies of a merge.
+const (
+	Overwrite = "overwrite" // The new context replaces the old.
+	Rename    = "rename"    // The new context gets a free name, NAME-1 and so on.
+	Skip      = "skip"      // The old context stays.
+)
+
+// Merged is what became of one context of a merge.
+type Merged struct {
+	Context string `json:"context"` // The context's name in the merged file.
+	As      string `json:"as"`      // Its name in the talosconfig; empty when it was skipped.
+	Action  string `json:"action"`  // added, overwritten, renamed or skipped.
+}
+
+// Merge adds every context of another talosconfig. With no policy a clash is a usage error. The current
+// context changes only where there was none.
+func (f *File) Merge(other *File, policy string) ([]Merged, error) {
+	out := []Merged{}
+
+	for _, name := range other.Names() {
+		m := Merged{Context: name, As: name, Action: "added"}
+
+		switch {
+		case !f.Has(name):
+		case policy == Overwrite:
+			m.Action = "overwritten"
+		case policy == Skip:
+			out = append(out, Merged{Context: name, Action: "skipped"})
+
+			continue
+		case policy == Rename:
+			m.As, m.Action = f.free(name), "renamed"
+		default:
+			return nil, errs.Usagef("the talosconfig has a context %q already", name).
+				WithHint("give --overwrite, --rename or --skip to say what happens to it")
+		}
+
+		f.put(m.As, get(other.contexts(), name))
+		out = append(out, m)
+	}
+
+	if f.Current() == "" && len(out) > 0 {
+		current := other.Current()
+		for _, m := range out {
+			if m.Context == current || current == "" {
+				set(f.root(), "context", text(m.As))
+
+				break
+			}
+		}
+	}
+
+	return out, nil
+}
+
+func (f *File) free(name string) string {
+	for i := 1; ; i++ {
+		if candidate := fmt.Sprintf("%s-%d", name, i); !f.Has(candidate) {
+			return candidate
+		}
+	}
+}
+
+func (f *File) unknown(name string) error {
+	return errs.Usagef("the talosconfig has no context %q", name).WithHint("contexts: %s", strings.Join(f.Names(), ", "))
+}
+
+func (f *File) root() *yaml.Node { return f.doc.Content[0] }
+
+func (f *File) contexts() *yaml.Node { return get(f.root(), "contexts") }
+
+func (f *File) put(name string, ctx *yaml.Node) {
+	if all := f.contexts(); all == nil || all.Kind != yaml.MappingNode {
+		if f.Current() == "" {
+			set(f.root(), "context", text(""))
+		}
+
+		set(f.root(), "contexts", &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"})
+	}
+
+	f.contexts().Style = 0 // an empty one may be written {}
+	set(f.contexts(), name, ctx)
+}
+
+func get(n *yaml.Node, key string) *yaml.Node {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil
+	}
+
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+
+	return nil
+}
+
+// set replaces a value and keeps the comments at it.
+func set(n *yaml.Node, key string, value *yaml.Node) {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			old := n.Content[i+1]
+			value.HeadComment, value.LineComment, value.FootComment = old.HeadComment, old.LineComment, old.FootComment
+			n.Content[i+1] = value
+
+			return
+		}
+	}
+
+	n.Content = append(n.Content, text(key), value)
+}
+
+func unset(n *yaml.Node, key string) {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			n.Content = slices.Delete(n.Content, i, i+2)
+
+			return
+		}
+	}
+}
+
+func text(s string) *yaml.Node {
+	n := &yaml.Node{}
+	n.SetString(s)
+
+	return n
+}
+
+func list(values []string) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
+	if len(values) == 0 {
+		n.Style = yaml.FlowStyle
+	}
+
+	for _, v := range values {
+		n.Content = append(n.Content, text(v))
+	}
+
+	return n
+}
+
+// indentation is the width of the first indented line, 4 as Talos writes it where there is none.
+func indentation(raw []byte) int {
+	for line := range strings.Lines(string(raw)) {
+		trimmed := strings.TrimLeft(line, " ")
+		if width := len(line) - len(trimmed); width > 0 && width <= 8 && trimmed != "\n" && !strings.HasPrefix(trimmed, "#") {
+			return max(width, 2)
+		}
+	}
+
+	return 4
+}
