@@ -316,6 +316,7 @@ func (c *Cluster) Start(ctx context.Context) error {
 	c.stopGC = stop
 
 	go c.collectImages(gc)
+	go c.watchLeader(gc)
 
 	return nil
 }
@@ -337,6 +338,36 @@ func (c *Cluster) collectImages(ctx context.Context) {
 				if m.Up() {
 					m.CollectImages(now)
 				}
+			}
+		}
+	}
+}
+
+// leaderPoll is how often the timeline looks for another etcd leader.
+const leaderPoll = 50 * time.Millisecond
+
+// watchLeader writes changes of etcd's leader into the timeline.
+func (c *Cluster) watchLeader(ctx context.Context) {
+	ticker := time.NewTicker(leaderPoll)
+	defer ticker.Stop()
+
+	last := ""
+
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+
+		for _, m := range c.members {
+			if m.Etcd == nil {
+				continue
+			}
+
+			if leader, self, err := m.Etcd.Leader(); err == nil && leader == self && leader != 0 && m.Name != last {
+				last = m.Name
+				c.Note(m.Name, "etcd-leader", fmt.Sprintf("%016x", self))
 			}
 		}
 	}

@@ -6,8 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/talos/pkg/machinery/client"
 	clientconfig "github.com/siderolabs/talos/pkg/machinery/client/config"
+	"go.yaml.in/yaml/v4"
 	"google.golang.org/grpc"
 
 	"github.com/talosmate/talosmate/lab/internal/cluster"
@@ -42,6 +44,10 @@ func start(t *testing.T, change func(*cluster.Options)) *bed {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	t.Cleanup(c.Stop)
+
+	if err := c.StartKubernetes(ctx); err != nil {
+		t.Fatal(err)
+	}
 
 	if err := c.Start(ctx); err != nil {
 		t.Fatal(err)
@@ -122,4 +128,25 @@ func (b *bed) until(what string, condition func() bool) {
 			b.t.Fatalf("timed out waiting for %s", what)
 		}
 	}
+}
+
+// rawResources lists resources of a type no client library knows.
+func (b *bed) rawResources(node, typ string) (string, error) {
+	list, err := b.client("").COSI.List(b.on(node), resource.NewMetadata("runtime", typ, "", resource.VersionUndefined))
+	if err != nil {
+		return "", err
+	}
+
+	var out []byte
+
+	for _, item := range list.Items {
+		raw, err := yaml.Marshal(item.Spec())
+		if err != nil {
+			return "", err
+		}
+
+		out = append(out, raw...)
+	}
+
+	return string(out), nil
 }

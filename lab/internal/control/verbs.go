@@ -91,8 +91,6 @@ func (s *Server) etcdMoveLeader(ctx context.Context, m *cluster.Member, _ Reques
 			return nil, err
 		}
 
-		m.Note("leader", m.Name)
-
 		return done{true}, nil
 	}
 

@@ -195,7 +195,8 @@ type Node struct {
 	diskBase   int64
 	identity   string
 	k8sReady   bool
-	kubernetes bool // the node registers with Kubernetes
+	kubeStatus *NodeStatus // as Kubernetes last had the node in this boot
+	kubernetes bool        // the node registers with Kubernetes
 	// kubernetesRuns says whether the lab has a Kubernetes to register with.
 	kubernetesRuns  bool
 	hostname        string

@@ -195,6 +195,10 @@ func (n *Node) putJoined(peers []Peer) {
 	n.putHostname()
 	n.putPeers(peers)
 
+	if n.kubeStatus != nil {
+		n.putNodeStatus(*n.kubeStatus)
+	}
+
 	if n.Etcd != nil {
 		n.putEtcdSpec()
 
@@ -486,12 +490,15 @@ func (n *Node) KubernetesStatus(status NodeStatus) {
 	defer n.mu.Unlock()
 
 	n.k8sReady = status.Ready && n.up
+	n.kubeStatus = &status
 	n.refresh()
 
-	if n.state == nil {
-		return
+	if n.state != nil {
+		n.putNodeStatus(status)
 	}
+}
 
+func (n *Node) putNodeStatus(status NodeStatus) {
 	res := k8s.NewNodeStatus(k8s.NamespaceName, n.hostname)
 	spec := res.TypedSpec()
 	spec.Nodename, spec.NodeReady, spec.Unschedulable = n.hostname, status.Ready, status.Unschedulable

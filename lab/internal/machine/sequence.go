@@ -205,6 +205,7 @@ func (n *Node) down(reason string) {
 	n.sequence = ""
 	n.state = nil
 	n.k8sReady = false
+	n.kubeStatus = nil
 	n.events.Close()
 
 	for _, l := range n.logs {

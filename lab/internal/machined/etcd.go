@@ -357,8 +357,6 @@ func (s *Service) forfeit(ctx context.Context, c *clientv3.Client) (string, erro
 			return "", err
 		}
 
-		s.node.Note("leader", m.Name)
-
 		return m.Name, nil
 	}
 
