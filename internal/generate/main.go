@@ -82,9 +82,7 @@ func schemas(f *cmdutil.Factory, _ *cobra.Command) error {
 		s.Title = output.SchemaPrefix + name
 		s.ID = jsonschema.ID("https://github.com/talosmate/talosmate/docs/schemas/" + name + ".json")
 
-		if err := tidy(s, name); err != nil {
-			return err
-		}
+		tidy(s, name)
 
 		body, err := json.MarshalIndent(s, "", "  ")
 		if err != nil {
@@ -110,20 +108,15 @@ func schemas(f *cmdutil.Factory, _ *cobra.Command) error {
 
 // tidy makes the schema say what the envelope promises: its own name, and null for the result of a command
 // that failed before it had one.
-func tidy(s *jsonschema.Schema, name string) error {
-	field, ok := s.Properties.Get("schema")
-	if !ok {
-		return fmt.Errorf("the schema %s has no envelope", name)
+func tidy(s *jsonschema.Schema, name string) {
+	if field, ok := s.Properties.Get("schema"); ok {
+		field.Const = output.SchemaPrefix + name // a document; the files that users write have no envelope
 	}
-
-	field.Const = output.SchemaPrefix + name
 
 	if result, ok := s.Properties.Get("result"); ok {
 		nullable := &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "null"}, result}}
 		s.Properties.Set("result", nullable)
 	}
-
-	return nil
 }
 
 func reference(_ *cmdutil.Factory, root *cobra.Command) error {

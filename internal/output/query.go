@@ -30,7 +30,13 @@ func query(doc []byte, expression string, format Format) (string, error) {
 		encoder = yqlib.NewJSONEncoder(prefs)
 	}
 
-	out, err := yqlib.NewStringEvaluator().EvaluateAll(expression, string(doc), encoder, yqlib.NewJSONDecoder())
+	// The document goes in as YAML, whose integers keep all their digits; yq's JSON reader makes them floats.
+	asYAML, err := yamlFromJSON(doc)
+	if err != nil {
+		return "", err
+	}
+
+	out, err := yqlib.NewStringEvaluator().EvaluateAll(expression, string(asYAML), encoder, yqlib.NewYamlDecoder(yqlib.NewDefaultYamlPreferences()))
 	if err != nil {
 		return "", fmt.Errorf("cannot evaluate --query %q: %w", expression, err)
 	}

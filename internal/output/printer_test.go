@@ -1,0 +1,167 @@
+package output_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/output"
+)
+
+type row struct {
+	Node string `json:"node"`
+	ID   string `json:"id"`
+	Size int64  `json:"size_bytes"`
+}
+
+func rows() []row {
+	return []row{{"10.0.0.1", "8e9e05c52164694d", 10}, {"10.0.0.2", "yes", 9}, {"10.0.0.3", "a\x1b[2Jb", 100}}
+}
+
+func columns() []output.Column[row] {
+	return []output.Column[row]{
+		{Header: "NODE", Value: func(r row) string { return r.Node }},
+		{Header: "ID", Value: func(r row) string { return r.ID }},
+		{Header: "SIZE", Wide: true, Value: func(r row) string { return output.Bytes(r.Size) }},
+	}
+}
+
+func render(t *testing.T, p output.Printer, list []row, failure error) (string, error) {
+	t.Helper()
+
+	var buf bytes.Buffer
+
+	p.Out, p.Schema, p.Context = &buf, "RowList", "prod"
+	p.Now = func() time.Time { return time.Date(2026, 11, 22, 18, 0, 0, 0, time.UTC) }
+
+	err := output.PrintList(&p, list, failure, columns(), func(r row) string { return r.ID })
+
+	return buf.String(), err
+}
+
+func TestTableNeutralisesControlSequences(t *testing.T) {
+	t.Parallel()
+
+	got, err := render(t, output.Printer{Format: output.Table}, rows(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if strings.ContainsRune(got, 0x1b) || strings.Contains(got, "SIZE") || !strings.HasPrefix(got, "NODE") {
+		t.Errorf("table %q", got)
+	}
+}
+
+func TestEmptyListIsAnEmptyListInEveryFormat(t *testing.T) {
+	t.Parallel()
+
+	for format, want := range map[output.Format]string{
+		output.JSON: `"items": []`, output.YAML: "items: []", output.NDJSON: `{"type":"summary","schema":"talosmate/v1/RowList","items":0,"errors":0}`,
+	} {
+		got, err := render(t, output.Printer{Format: format}, nil, nil)
+		if err != nil || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, %v", format, got, err)
+		}
+	}
+}
+
+func TestYAMLKeepsTextAsText(t *testing.T) {
+	t.Parallel()
+
+	list := []row{{Node: "10.0.0.1", ID: "0123456789012345"}, {Node: "x", ID: "no"}, {Node: "y", ID: "1e3"}}
+
+	got, err := render(t, output.Printer{Format: output.YAML}, list, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var doc struct{ Items []struct{ ID any } }
+	if err = yaml.Unmarshal([]byte(got), &doc); err != nil {
+		t.Fatal(err)
+	}
+
+	for i, item := range doc.Items {
+		if item.ID != list[i].ID {
+			t.Errorf("%q came back as %#v", list[i].ID, item.ID)
+		}
+	}
+}
+
+func TestQuery(t *testing.T) {
+	t.Parallel()
+
+	for expr, want := range map[string]string{
+		".items[0].id":                     "8e9e05c52164694d\n",
+		".items[].size_bytes":              "10\n9\n100\n",
+		".items | length":                  "3\n",
+		".items[] | select(.id == \"no\")": "",
+	} {
+		got, err := render(t, output.Printer{Format: output.JSON, Query: expr}, rows(), nil)
+		if err != nil || got != want {
+			t.Errorf("%s: %q, %v", expr, got, err)
+		}
+	}
+}
+
+func TestQueryKeepsBigNumbers(t *testing.T) {
+	t.Parallel()
+
+	got, err := render(t, output.Printer{Format: output.JSON, Query: ".items[0].size_bytes"}, []row{{Size: 9007199254740993}}, nil)
+	if err != nil || got != "9007199254740993\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestQueryReadsNeitherFilesNorEnvironment(t *testing.T) {
+	t.Setenv("TALOSMATE_TEST_SECRET", "tell-nobody")
+
+	file := filepath.Join(t.TempDir(), "secret.json")
+	if err := os.WriteFile(file, []byte(`"tell-nobody"`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, expr := range []string{
+		`load("` + file + `")`, `load_str("` + file + `")`, `env(TALOSMATE_TEST_SECRET)`, `strenv(TALOSMATE_TEST_SECRET)`,
+		`"${TALOSMATE_TEST_SECRET}" | envsubst`, `"x" | system("cat ` + file + `")`,
+	} {
+		got, err := render(t, output.Printer{Format: output.JSON, Query: expr}, rows(), nil)
+		if strings.Contains(got, "tell-nobody") {
+			t.Errorf("%s gave %q", expr, got)
+		}
+
+		if err == nil {
+			t.Errorf("%s was not refused", expr)
+		} else if errs.ExitCode(err) != errs.Usage {
+			t.Errorf("%s: exit code %d", expr, errs.ExitCode(err))
+		}
+	}
+}
+
+func TestSortBy(t *testing.T) {
+	t.Parallel()
+
+	got, err := render(t, output.Printer{Format: output.JSON, SortBy: "-size_bytes", Query: ".items[].size_bytes"}, rows(), nil)
+	if err != nil || got != "100\n10\n9\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+
+	if _, err = render(t, output.Printer{Format: output.Table, SortBy: "nosuch"}, rows(), nil); errs.ExitCode(err) != errs.Usage {
+		t.Errorf("an unknown field gave %v", err)
+	}
+}
+
+func TestFailuresAreInTheDocument(t *testing.T) {
+	t.Parallel()
+
+	got, err := render(t, output.Printer{Format: output.JSON, Query: ".errors[0].message"}, nil, errors.New("cannot list on n1: away"))
+	if err != nil || got != "cannot list on n1: away\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
