@@ -94,5 +94,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		system.NewCmd(f),
 	)
 
+	cmdutil.CompleteFlags(root)
+
 	return root
 }
