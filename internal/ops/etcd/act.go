@@ -38,7 +38,18 @@ func Through(c *talos.Cluster) Access { return through{c} }
 type through struct{ cluster *talos.Cluster }
 
 // Look implements Access.
-func (t through) Look(ctx context.Context) (View, error) { return Look(ctx, t.cluster) }
+func (t through) Look(ctx context.Context) (View, error) {
+	timeout := t.cluster.Options.Timeout
+	if timeout <= 0 || timeout > patience {
+		timeout = patience
+	}
+
+	return LookFor(ctx, t.cluster, timeout)
+}
+
+// patience is how long acts wait for a member's status: one that needs longer is not healthy, and acts look
+// often.
+const patience = 10 * time.Second
 
 // Node implements Access.
 func (t through) Node(target talos.Target) Actor { return t.cluster.ChangingNode(target) }

@@ -111,6 +111,11 @@ func (d Difference) Error() string {
 // Look gathers the view of the whole cluster: every control plane that discovery knows, and every member
 // that etcd lists besides. Without discovery etcd's own list names the nodes.
 func Look(ctx context.Context, c *talos.Cluster) (View, error) {
+	return LookFor(ctx, c, c.Options.Timeout)
+}
+
+// LookFor is Look with a time for each node of its own.
+func LookFor(ctx context.Context, c *talos.Cluster, timeout time.Duration) (View, error) {
 	targets, err := c.Targets(ctx, talos.Selection{ControlPlanes: true}, talos.DefaultNone)
 	if err != nil {
 		list, listErr := c.Endpoint().EtcdMembers(ctx, false)
@@ -121,10 +126,10 @@ func Look(ctx context.Context, c *talos.Cluster) (View, error) {
 		targets.Nodes = targetsOf(list)
 	}
 
-	v := Gather(ctx, Sources(c, targets.Nodes), c.Options.Timeout)
+	v := Gather(ctx, Sources(c, targets.Nodes), timeout)
 
 	if more := v.unasked(); len(more) > 0 {
-		rest := Gather(ctx, Sources(c, more), c.Options.Timeout)
+		rest := Gather(ctx, Sources(c, more), timeout)
 		v = newView(append(v.Answers, rest.Answers...))
 	}
 
