@@ -364,8 +364,6 @@ func (n *Node) bootServices(generation int, maintenance, first bool) {
 	for _, id := range []string{"machined", "containerd", "syslogd", "auditd", "udevd", "dashboard", "apid"} {
 		n.startService(id)
 	}
-
-	n.up = true
 	n.mu.Unlock()
 
 	if err := n.api.Up(maintenance); err != nil {
@@ -374,6 +372,9 @@ func (n *Node) bootServices(generation int, maintenance, first bool) {
 		return
 	}
 
+	n.mu.Lock()
+	n.up = true
+	n.mu.Unlock()
 	n.note("up", n.Version())
 	n.cluster.Changed(n)
 

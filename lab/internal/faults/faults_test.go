@@ -1,0 +1,79 @@
+package faults_test
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/talosmate/talosmate/lab/internal/faults"
+)
+
+func TestParse(t *testing.T) {
+	for spec, check := range map[string]func(*faults.Fault) bool{
+		"latency=20ms":         func(f *faults.Fault) bool { return f.Dur == 20*time.Millisecond && f.Count == 0 },
+		"loss=0.5":             func(f *faults.Fault) bool { return f.P == 0.5 },
+		"install-exit-code=3":  func(f *faults.Fault) bool { return f.N == 3 && f.Count == 1 },
+		"boot-old-slot":        func(f *faults.Fault) bool { return f.Count == 1 },
+		"drop-answer=Reboot":   func(f *faults.Fault) bool { return f.Method == "Reboot" },
+		"cut-stream=Logs:4096": func(f *faults.Fault) bool { return f.Method == "Logs" && f.N == 4096 },
+		"fail-rpc=machine.MachineService/Version:Unavailable:a: b:2": func(f *faults.Fault) bool {
+			return f.Code == codes.Unavailable && f.Message == "a: b" && f.Count == 2
+		},
+		"fail-rpc=Version:not_found:gone": func(f *faults.Fault) bool { return f.Code == codes.NotFound && f.Count == 0 },
+		"event-stream-dead":               func(f *faults.Fault) bool { return f.Value == "end" },
+		"pull-error=no route to registry": func(f *faults.Fault) bool { return f.Value == "no route to registry" },
+		"registry-status=503":             func(f *faults.Fault) bool { return f.N == 503 },
+		"clock-skew=-5s":                  func(f *faults.Fault) bool { return f.Dur == -5*time.Second },
+	} {
+		f, err := faults.Parse(spec)
+		if err != nil || !check(f) {
+			t.Errorf("%s: %+v %v", spec, f, err)
+		}
+	}
+
+	for _, spec := range []string{"nosuch", "loss=2", "latency", "drop-answer", "cut-stream=Logs", "fail-rpc=X", "fail-rpc=X:Nosuch:y", "pull-error", "event-stream-dead=x"} {
+		if _, err := faults.Parse(spec); err == nil {
+			t.Errorf("%s: no error", spec)
+		}
+	}
+}
+
+func TestMatches(t *testing.T) {
+	const method = "/machine.ImageService/Pull"
+
+	for name, want := range map[string]bool{
+		"Pull": true, "pull": true, "machine.ImageService/Pull": true, "/machine.ImageService/Pull": true,
+		"ImageService/Pull": true, "ImageService.Pull": true, "*": true,
+		"ImagePull": false, "Pul": false, "OtherService/Pull": false,
+	} {
+		if got := faults.Matches(name, method); got != want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+func TestStrikesAreUsedUp(t *testing.T) {
+	s := faults.NewSet(nil)
+
+	f, err := faults.Parse("fail-rpc=Version:Unavailable:x:2")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	s.Arm(f)
+
+	if _, ok := s.TakeFor(faults.FailRPC, "/machine.MachineService/Reboot"); ok {
+		t.Error("struck another method")
+	}
+
+	for i := range 3 {
+		if _, ok := s.TakeFor(faults.FailRPC, "/machine.MachineService/Version"); ok != (i < 2) {
+			t.Errorf("strike %d: %t", i, ok)
+		}
+	}
+
+	if len(s.List()) != 0 {
+		t.Error("still armed")
+	}
+}
