@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -147,8 +148,10 @@ func protect(g talos.Image, inv Inventory, p Policy) string {
 			return "the pause image"
 		case repo == "kubelet", repo == "etcd":
 			return "Talos's own " + repo
-		case isInstaller(repo) && (tag(n) == inv.Version || tag(n) == ""):
+		case isInstaller(n) && tag(n) == inv.Version:
 			return "the running system's installer"
+		case isInstaller(n) && !tagged(g.Names):
+			return "an installer of unknown version"
 		}
 
 		for _, pattern := range p.Exclude {
@@ -158,8 +161,6 @@ func protect(g talos.Image, inv Inventory, p Policy) string {
 		}
 	}
 
-	// An image under digests only has no tag to tell installers apart by; one that shares its repository
-	// with an installer was covered above.
 	if g.Created != nil && inv.Now.Sub(*g.Created) < p.OlderThan {
 		return fmt.Sprintf("younger than %s", p.OlderThan)
 	}
@@ -167,8 +168,21 @@ func protect(g talos.Image, inv Inventory, p Policy) string {
 	return ""
 }
 
-func isInstaller(repo string) bool {
-	return repo == "installer" || repo == "installer-base" || strings.HasSuffix(repo, "-installer") || strings.HasSuffix(repo, "-installer-secureboot")
+// isInstaller knows Talos's own installers and those of an Image Factory, whose repository ends in a
+// schematic: factory.talos.dev/metal-installer/SCHEMATIC.
+func isInstaller(ref string) bool {
+	i, err := registry.ParseInstaller(ref)
+	if err != nil {
+		return false
+	}
+
+	last := base(i.Repository())
+
+	return i.Factory() || last == "installer" || last == "installer-base"
+}
+
+func tagged(names []string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return tag(n) != "" })
 }
 
 func matches(pattern, ref string) bool {
