@@ -88,6 +88,10 @@ func repository(ref string) string {
 
 // tag is the tag of a name, empty where it has none.
 func tag(ref string) string {
+	if strings.HasPrefix(ref, "sha256:") {
+		return ""
+	}
+
 	ref, _, _ = strings.Cut(ref, "@")
 
 	at := strings.LastIndex(ref, ":")
