@@ -97,15 +97,15 @@ func (d Difference) Error() string {
 	var parts []string
 
 	for _, p := range []struct {
-		word string
-		ids  []string
-	}{{"without", d.Missing}, {"with", d.Extra}, {"with other facts about", d.Changed}} {
+		format string
+		ids    []string
+	}{{"does not list %s", d.Missing}, {"lists %s besides", d.Extra}, {"lists %s with other facts", d.Changed}} {
 		if len(p.ids) > 0 {
-			parts = append(parts, p.word+" "+strings.Join(p.ids, ", "))
+			parts = append(parts, fmt.Sprintf(p.format, strings.Join(p.ids, ", ")))
 		}
 	}
 
-	return fmt.Sprintf("the etcd member list differs between nodes: %s lists the members %s", d.Target.Name(), strings.Join(parts, " and "))
+	return "the etcd member list differs between nodes: " + d.Target.Name() + " " + strings.Join(parts, " and ")
 }
 
 // Look gathers the view of the whole cluster: every control plane that discovery knows, and every member
@@ -267,24 +267,25 @@ func hasLeader(s talos.EtcdStatus) bool {
 	return s.LeaderID != "" && s.LeaderID != talos.EtcdID(0).Hex()
 }
 
-// memberList picks the list to believe: the leader's own, else the one that most nodes have.
+// memberList picks the list to believe: the one that most nodes have, and among equals the leader's own.
 func (v View) memberList() []talos.EtcdMember {
 	votes := map[string]int{}
 
 	var best []talos.EtcdMember
 
 	for _, a := range v.Answers {
+		if a.Members != nil {
+			votes[fingerprint(a.Members)]++
+		}
+	}
+
+	for _, a := range v.Answers {
 		if a.Members == nil {
 			continue
 		}
 
-		if a.Status != nil && a.Status.ID == v.Leader && v.Leader != "" {
-			return a.Members
-		}
-
-		votes[fingerprint(a.Members)]++
-
-		if best == nil || votes[fingerprint(a.Members)] > votes[fingerprint(best)] {
+		mine, most := votes[fingerprint(a.Members)], votes[fingerprint(best)]
+		if best == nil || mine > most || (mine == most && a.Status != nil && a.Status.ID == v.Leader) {
 			best = a.Members
 		}
 	}

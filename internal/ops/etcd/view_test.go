@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,18 +144,45 @@ func TestGatherDeadNode(t *testing.T) {
 func TestGatherDifference(t *testing.T) {
 	t.Parallel()
 
-	sources, nodes := three()
-	nodes[1].members = nodes[1].members[:2]
-	nodes[2].members[0].Learner = true
+	for _, c := range []struct {
+		name    string
+		change  func([]*node)
+		members int
+		differs []string
+	}{
+		{"a follower", func(n []*node) { n[1].members = n[1].members[:2] }, 3, []string{"cp-2 does not list " + id(3)}},
+		{"the leader", func(n []*node) { n[0].members = n[0].members[:2] }, 3, []string{"cp-1 does not list " + id(3)}},
+		{"other facts", func(n []*node) { n[2].members[0].Learner = true }, 3, []string{"cp-3 lists " + id(1) + " with other facts"}},
+		{
+			"one against one", func(n []*node) { n[1].members, n[2].err = n[1].members[:2], errors.New("gone") }, 3,
+			[]string{"cp-2 does not list " + id(3)},
+		},
+		{
+			"too many", func(n []*node) { n[1].members = append(n[1].members, talos.EtcdMember{ID: id(9)}) }, 3,
+			[]string{"cp-2 lists " + id(9) + " besides"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 
-	v := etcd.Gather(t.Context(), sources, time.Second)
+			sources, nodes := three()
+			c.change(nodes)
 
-	if len(v.Differences) != 2 || !slices.Equal(v.Differences[0].Missing, []string{id(3)}) || !slices.Equal(v.Differences[1].Changed, []string{id(1)}) {
-		t.Errorf("differences %+v", v.Differences)
-	}
+			v := etcd.Gather(t.Context(), sources, time.Second)
 
-	if len(v.Members) != 3 {
-		t.Errorf("the leader's list is to be believed, got %+v", v.Members)
+			got := []string{}
+			for _, d := range v.Differences {
+				got = append(got, strings.TrimPrefix(d.Error(), "the etcd member list differs between nodes: "))
+			}
+
+			if !slices.Equal(got, c.differs) || len(v.Members) != c.members {
+				t.Errorf("differences %q, %d members", got, len(v.Members))
+			}
+
+			if errs.ExitCode(v.Consistent()) != errs.Negative {
+				t.Errorf("consistent: %v", v.Consistent())
+			}
+		})
 	}
 }
 
