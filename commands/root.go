@@ -20,6 +20,7 @@ import (
 	"github.com/talosmate/talosmate/commands/logs"
 	"github.com/talosmate/talosmate/commands/machineconfig"
 	"github.com/talosmate/talosmate/commands/network"
+	"github.com/talosmate/talosmate/commands/node"
 	"github.com/talosmate/talosmate/commands/process"
 	"github.com/talosmate/talosmate/commands/service"
 	"github.com/talosmate/talosmate/commands/storage"
@@ -89,6 +90,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		factory.NewCmd(f),
 		imager.NewCmd(f),
 		network.NewCmd(f),
+		node.NewCmd(f),
 		process.NewCmd(f),
 		storage.NewCmd(f),
 		system.NewCmd(f),

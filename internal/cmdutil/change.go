@@ -25,6 +25,8 @@ type NodeChange[T any] struct {
 	Columns                   []output.Column[T]
 	Name                      func(T) string // For -o name.
 	Validate                  func(args []string) error
+	// Before runs once the nodes are known, before any of them is asked.
+	Before func(*Call) error
 	// Confirm phrases what a destructive command is about to do; the node's or the cluster's name is asked.
 	Confirm func(args []string, targets string) string
 	// Limit bounds the work on one node; nil or 0 for no bound.
@@ -58,8 +60,14 @@ func NewNodeChange[T any, P Row[T]](f *Factory, l NodeChange[T]) *cobra.Command 
 				return err
 			}
 
+			if l.Before != nil {
+				if err = l.Before(c); err != nil {
+					return err
+				}
+			}
+
 			if l.Confirm != nil {
-				if err = c.ConfirmTargets(l.Confirm(c.Args, c.describeTargets())); err != nil {
+				if err = c.ConfirmTargets(l.Confirm(c.Args, c.DescribeTargets())); err != nil {
 					return err
 				}
 			}
@@ -113,6 +121,16 @@ func changeNodes[T any, P Row[T]](c *Call, l NodeChange[T], targets talos.Target
 	return rows, err
 }
 
+// Members are the cluster's members as discovery knows them.
+func (c *Call) Members() ([]talos.Member, error) {
+	cluster, err := c.Cluster()
+	if err != nil {
+		return nil, err
+	}
+
+	return cluster.Members(c.ctx)
+}
+
 // ConfirmTargets asks for the name of the one node, or of the cluster when there are several.
 func (c *Call) ConfirmTargets(action string) error {
 	subject := clusterName(c.cluster.Context)
@@ -123,7 +141,8 @@ func (c *Call) ConfirmTargets(action string) error {
 	return c.Confirm(action, subject)
 }
 
-func (c *Call) describeTargets() string {
+// DescribeTargets names what was chosen, for a question to the user.
+func (c *Call) DescribeTargets() string {
 	if len(c.targets.Nodes) == 1 {
 		return c.targets.Nodes[0].Name()
 	}

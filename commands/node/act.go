@@ -1,0 +1,209 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// act is the shape of the commands that make nodes go away.
+type act struct {
+	use, short, long, example string
+	spec                      cmdutil.Spec
+	flags                     func(*pflag.FlagSet)
+	check                     func() error
+	confirm                   func(targets string) string // Nil for what is not destructive.
+	o                         node.Options
+}
+
+func newCmdAct(f *cmdutil.Factory, a *act) *cobra.Command {
+	a.spec.Schema, a.spec.Document = "NodeActionList", output.List[node.Result]{}
+
+	cmd := &cobra.Command{
+		Use: a.use, Short: a.short, Long: a.long, Example: a.example, Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(a.spec, a.run),
+	}
+
+	f.Declare(cmd, a.spec)
+
+	fs := cmd.Flags()
+	fs.BoolVar(&a.o.Wait, "wait", true, "prove what became of the node")
+	fs.DurationVar(&a.o.BootTimeout, "boot-timeout", 15*time.Minute, "how long the node may take to boot, or to go off")
+	fs.DurationVar(&a.o.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the node may take to be well after the boot")
+
+	if a.flags != nil {
+		a.flags(fs)
+	}
+
+	cmdutil.CompleteChoices(cmd)
+
+	return cmd
+}
+
+func drainFlags(fs *pflag.FlagSet, o *node.Options) {
+	fs.BoolVar(&o.Drain, "drain", false, "cordon and drain the Kubernetes node first")
+	fs.DurationVar(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions together may take")
+}
+
+func (a *act) run(c *cmdutil.Call) error {
+	if a.o.BootTimeout <= 0 || a.o.ReadyTimeout <= 0 || (a.o.Drain && a.o.DrainTimeout <= 0) {
+		return errs.Usagef("timeouts must be positive")
+	}
+
+	if a.check != nil {
+		if err := a.check(); err != nil {
+			return err
+		}
+	}
+
+	targets, err := c.Targets()
+	if err != nil {
+		return err
+	}
+
+	cluster, err := c.Cluster()
+	if err != nil {
+		return err
+	}
+
+	worlds, err := node.Worlds(c.Context(), cluster, targets.Nodes, func(ctx context.Context) (node.Kube, error) { return c.Kubernetes(ctx) })
+	if err != nil {
+		return err
+	}
+
+	if err = a.checkWaits(worlds); err != nil {
+		return err
+	}
+
+	if a.confirm != nil {
+		if err = c.ConfirmTargets(a.confirm(c.DescribeTargets())); err != nil {
+			return err
+		}
+	}
+
+	a.o.Overrides, a.o.DryRun, a.o.BeforeChange = c.Overrides, c.DryRun, c.BeginChange
+	a.o.Reason = fmt.Sprintf("talosmate %s", a.o.Action)
+
+	parallel := 1
+	if c.Cmd.Flags().Changed("concurrency") {
+		parallel = cluster.Options.Concurrency
+	}
+
+	results, err := node.Sequence(c.Context(), worlds, a.o, parallel, c.Progress())
+
+	return cmdutil.PrintList(c, results, err, actColumns(), func(r node.Result) string { return r.NodeName() })
+}
+
+// checkWaits keeps a second control plane from going while the first is still on its way.
+func (a *act) checkWaits(worlds []*node.World) error {
+	controlPlanes := 0
+
+	for _, w := range worlds {
+		if w.ControlPlane {
+			controlPlanes++
+		}
+	}
+
+	if controlPlanes > 1 && !a.o.Wait && !a.o.DryRun {
+		return errs.Usagef("several control planes go one at a time, which needs --wait")
+	}
+
+	return nil
+}
+
+func actColumns() []output.Column[node.Result] {
+	return []output.Column[node.Result]{
+		{Header: "NODE", Value: node.Result.NodeName},
+		{Header: "ACTION", Value: func(r node.Result) string { return string(r.Action) }},
+		{Header: "STATUS", Value: func(r node.Result) string { return string(r.Status) }},
+		{Header: "DOWNTIME", Value: func(r node.Result) string {
+			if r.DowntimeSeconds == 0 {
+				return ""
+			}
+
+			return output.Seconds(r.DowntimeSeconds)
+		}},
+		{Header: "TOOK", Value: func(r node.Result) string { return output.Seconds(r.ElapsedSeconds) }},
+		{Header: "GATES", Value: noteworthy},
+		{Header: "ERROR", Value: func(r node.Result) string { return r.Error }},
+		{Header: "VERSION", Wide: true, Value: func(r node.Result) string { return r.RunningTag }},
+		{Header: "BOOT", Wide: true, Value: func(r node.Result) string { return r.BootIDBefore + " -> " + r.BootIDAfter }},
+	}
+}
+
+// noteworthy are the gates that did not simply pass.
+func noteworthy(r node.Result) string {
+	var out []string
+
+	for _, v := range r.Gates {
+		if v.Verdict != "pass" && v.Verdict != "skip" {
+			out = append(out, string(v.Gate)+" "+string(v.Verdict))
+		}
+	}
+
+	return strings.Join(out, ", ")
+}
+
+func newCmdReboot(f *cmdutil.Factory) *cobra.Command {
+	a := &act{
+		use: "reboot", short: "Reboot nodes and prove that they came back",
+		long: "Reboot nodes and prove that they came back: a new boot, nothing unmet, the etcd member of a control plane\n" +
+			"healthy. Nodes go one at a time, workers first (--concurrency N lets N workers go at once; control planes\n" +
+			"never), and the next control plane waits for etcd. The first node that fails ends the run.\n\n" +
+			"The new boot is read from the node over fresh connections and through the endpoints, whichever answers.",
+		example: "  talosmate node reboot -n worker-1 --drain\n" +
+			"  talosmate node reboot --controlplanes -o json --query '.items[] | .hostname + \" \" + (.downtime_seconds | tostring)'",
+		spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Operators()},
+	}
+	a.o.Action = node.Reboot
+	a.flags = func(fs *pflag.FlagSet) {
+		drainFlags(fs, &a.o)
+		cmdutil.ChoiceVar(fs, &a.o.Mode, "mode", talos.RebootDefault, "how to go down", talos.RebootDefault, talos.RebootPowercycle, talos.RebootForce)
+	}
+
+	return newCmdAct(f, a)
+}
+
+func newCmdShutdown(f *cmdutil.Factory) *cobra.Command {
+	a := &act{
+		use: "shutdown", short: "Power nodes off",
+		long: "Power nodes off, one at a time and control planes last, and see that they are off. A node that is a\n" +
+			"Kubernetes member cordons and drains itself first, unless --force is given; --drain does it from here, with\n" +
+			"its progress shown and the disruption budgets looked at, and leaves the node cordoned.",
+		example: "  talosmate node shutdown -n worker-1\n" +
+			"  talosmate node shutdown -n worker-1 --force --wait=false",
+		spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Operators()},
+	}
+	a.o.Action = node.Shutdown
+	a.flags = func(fs *pflag.FlagSet) {
+		drainFlags(fs, &a.o)
+		fs.BoolVar(&a.o.Force, "force", false, "without the node's own cordon and drain")
+	}
+
+	return newCmdAct(f, a)
+}
+
+func newCmdRollback(f *cmdutil.Factory) *cobra.Command {
+	a := &act{
+		use: "rollback", short: "Boot what nodes ran before their last upgrade",
+		long: "Make the other boot slot the default and reboot into it. The node refuses when that slot is empty. A new\n" +
+			"boot on another version or schematic is the proof; a node that comes back on the same one is exit code 9.",
+		example: "  talosmate node rollback -n worker-1\n" +
+			"  talosmate node rollback -n worker-1 -o json --query '.items[] | .server_tag + \" -> \" + .running_tag'",
+		spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins()},
+	}
+	a.o.Action = node.Rollback
+	a.flags = func(fs *pflag.FlagSet) { drainFlags(fs, &a.o) }
+
+	return newCmdAct(f, a)
+}

@@ -1,0 +1,190 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Scheduler is what cordon, drain and uncordon ask of Kubernetes; *kube.Client is one.
+type Scheduler interface {
+	Kube
+	Node(ctx context.Context, name string) (kube.Node, bool, error)
+	SetSchedulable(ctx context.Context, name string, schedulable bool) (changed bool, err error)
+	Drain(ctx context.Context, name string, o kube.DrainOptions) (int, error)
+}
+
+// Statuses of a node.
+const (
+	Planned   = "planned"
+	Cordoned  = "cordoned"
+	Unchanged = "unchanged" // It was so already.
+	Released  = "uncordoned"
+	Drained   = "drained"
+	Refused   = "refused"
+	Failed    = "failed" // Pods did not leave; the node stays cordoned.
+)
+
+// Change is what was done to one Kubernetes node.
+type Change struct {
+	talos.NodeRef
+
+	K8sNodeName    string         `json:"k8s_node_name"`   // The Kubernetes node.
+	K8sCredentials string         `json:"k8s_credentials"` // Which Kubernetes credentials were used.
+	Status         string         `json:"status"`          // planned, cordoned, uncordoned, drained, unchanged, refused or failed.
+	Unschedulable  bool           `json:"unschedulable"`   // Whether the node is cordoned now.
+	Changed        bool           `json:"changed"`         // Whether this run changed that.
+	DrainedPods    int            `json:"drained_pods"`    // How many pods left.
+	Blockers       []kube.Blocker `json:"blockers"`        // Disruption budgets that held a pod before; never null.
+	Gates          []gate.Verdict `json:"gates"`           // What the gates said; never null.
+	ElapsedSeconds float64        `json:"elapsed_seconds"` // How long it took.
+}
+
+// Options are what the user decides.
+type Options struct {
+	Schedulable bool // Uncordon.
+	Evict       bool // Drain after the cordon.
+	Timeout     time.Duration
+	Overrides   gate.Overrides
+	DryRun      bool
+	Nodes       int // How many members the cluster has.
+}
+
+// Schedule cordons, drains or uncordons a node by the user's will. An interrupted drain lifts the cordon that
+// it made; one that fails leaves it, as kubectl's does, so that the pods that left do not come back.
+func Schedule(ctx context.Context, k Scheduler, target talos.Target, name string, o Options, sink progress.Sink) (Change, error) {
+	started := time.Now()
+	res := Change{K8sNodeName: name, Blockers: []kube.Blocker{}, Gates: []gate.Verdict{}, Status: Failed}
+	res.SetNode(target)
+
+	err := schedule(ctx, k, &res, o, sink)
+	res.ElapsedSeconds = time.Since(started).Seconds()
+
+	return res, err
+}
+
+func schedule(ctx context.Context, k Scheduler, res *Change, o Options, sink progress.Sink) error {
+	before, found, err := k.Node(ctx, res.K8sNodeName)
+	if err != nil {
+		return err
+	}
+
+	if !found {
+		return errs.New(errs.Failed, "kubernetes knows no node %q", res.K8sNodeName).WithKind(errs.KindNotFound)
+	}
+
+	res.Unschedulable = before.Unschedulable
+
+	if o.Evict {
+		if err = res.gates(ctx, k, o); err != nil {
+			return err
+		}
+	}
+
+	if o.DryRun {
+		res.Status = Planned
+
+		return nil
+	}
+
+	if !o.Evict {
+		return res.set(ctx, k, o.Schedulable)
+	}
+
+	return res.drain(ctx, k, o, sink)
+}
+
+func (c *Change) gates(ctx context.Context, k Scheduler, o Options) error {
+	var err error
+
+	if c.Blockers, err = k.Blockers(ctx, c.K8sNodeName); err != nil {
+		return err
+	}
+
+	if c.Gates, _, err = Gates(ctx, k, c.K8sNodeName, c.Node, o.Nodes); err != nil {
+		return err
+	}
+
+	for i, v := range c.Gates {
+		// Here the drain is what was asked for: on the only node it is refused, not skipped.
+		if v.Gate == gate.NowhereToDrain {
+			c.Gates[i] = gate.New(gate.NowhereToDrain, gate.Refuse, c.Node, "the cluster has one node: there is nowhere to drain to")
+		}
+	}
+
+	if err = gate.Apply(c.Gates, o.Overrides); err != nil {
+		c.Status = Refused
+	}
+
+	return err
+}
+
+func (c *Change) set(ctx context.Context, k Scheduler, schedulable bool) error {
+	changed, err := k.SetSchedulable(ctx, c.K8sNodeName, schedulable)
+	if err != nil {
+		return err
+	}
+
+	c.Changed, c.Unschedulable = changed, !schedulable
+
+	switch {
+	case !changed:
+		c.Status = Unchanged
+	case schedulable:
+		c.Status = Released
+	default:
+		c.Status = Cordoned
+	}
+
+	return nil
+}
+
+func (c *Change) drain(ctx context.Context, k Scheduler, o Options, sink progress.Sink) error {
+	var undo engine.Undo
+
+	keep := undo.Push("cordon of "+c.K8sNodeName, func(ctx context.Context) error {
+		_, err := k.SetSchedulable(ctx, c.K8sNodeName, true)
+		if err == nil {
+			c.Unschedulable, c.Changed = false, false
+		}
+
+		return err
+	})
+
+	changed, err := k.SetSchedulable(ctx, c.K8sNodeName, false)
+	if err == nil {
+		c.Changed, c.Unschedulable = changed, true
+
+		c.DrainedPods, err = k.Drain(ctx, c.K8sNodeName, kube.DrainOptions{Timeout: o.Timeout, Tell: func(m string) {
+			sink.Emit(progress.Event{Time: time.Now(), Node: c.NodeName(), Stage: "drain", Message: m})
+		}})
+	}
+
+	if ctx.Err() == nil || !c.Changed {
+		keep()
+	}
+
+	if undoErr := undo.Run(ctx, time.Minute); undoErr != nil {
+		err = errors.Join(err, undoErr)
+	}
+
+	if err != nil {
+		if ctx.Err() == nil {
+			return &errs.Error{Exit: errs.Failed, Err: fmt.Errorf("cannot drain %s: %w", c.NodeName(), err), Hint: "the node stays cordoned: `talosmate node uncordon`"}
+		}
+
+		return err
+	}
+
+	c.Status = Drained
+
+	return nil
+}

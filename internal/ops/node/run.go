@@ -1,0 +1,644 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Options are what the user decides.
+type Options struct {
+	Action Action
+	Mode   string      // Of a reboot: default, powercycle or force.
+	Force  bool        // Of a shutdown: without the node's own cordon and drain.
+	Reset  talos.Reset // Of a reset.
+
+	Drain        bool          // Cordon and drain before, uncordon after.
+	DrainTimeout time.Duration // For all evictions together.
+	Wait         bool          // Prove what became of it.
+	BootTimeout  time.Duration // From the request to a new boot, or to the node being off.
+	ReadyTimeout time.Duration // From the new boot to everything being well.
+
+	DeleteKubernetesNode bool // Delete the Kubernetes node afterwards; of a reset.
+
+	Overrides    gate.Overrides
+	DryRun       bool
+	Reason       string // Who and why, for the cordon's annotation.
+	BeforeChange func() // Called right before the first request that changes something.
+}
+
+// off is how long a node must be silent to be taken for off, begun how long a request whose answer was lost
+// may take to show.
+const (
+	off         = 2 * time.Second
+	begun       = 30 * time.Second
+	undoTimeout = time.Minute
+)
+
+type run struct {
+	w    *World
+	o    Options
+	sink progress.Sink
+	undo engine.Undo
+
+	res     Result
+	started time.Time
+	kube    Kube
+	keep    func() // Takes the uncordon off the undo stack.
+	changed bool
+
+	before talos.Boot
+	system talos.System
+
+	machine Machine // The way by which the node answered first.
+	hangUp  func() error
+}
+
+// Run acts on one node. The result holds everything that was observed, whatever the end; the error says the
+// end again, with its exit code and hint.
+func Run(ctx context.Context, w *World, o Options, sink progress.Sink) (Result, error) {
+	r := newRun(w, o, sink)
+	err := r.steps(ctx)
+
+	_ = r.hangUp() // nothing is asked over it any more
+
+	if undoErr := r.undo.Run(ctx, undoTimeout); undoErr != nil {
+		r.res.UndoError = undoErr.Error()
+		err = errors.Join(err, undoErr)
+	}
+
+	r.finish(ctx, err)
+
+	return r.res, r.typed(err)
+}
+
+func newRun(w *World, o Options, sink progress.Sink) *run {
+	r := &run{w: w, o: o, sink: sink, started: w.Now(), machine: w.Change, hangUp: func() error { return nil }}
+	r.res = Result{Action: o.Action, DryRun: o.DryRun, Gates: []gate.Verdict{}, Stages: []Stage{}, Wipes: wipes(o)}
+	r.res.SetNode(w.Target)
+
+	return r
+}
+
+// wipes lists what a reset erases.
+func wipes(o Options) []string {
+	if o.Action != Reset {
+		return nil
+	}
+
+	out := append([]string{}, o.Reset.SystemLabels...)
+	if o.Reset.WholeDisk {
+		out = []string{"the whole system disk"}
+	}
+
+	if o.Reset.Mode == talos.WipeUserDisks {
+		out = nil
+	}
+
+	return append(out, o.Reset.UserDisks...)
+}
+
+func (r *run) stage(name, format string, args ...any) {
+	now, message := r.w.Now(), fmt.Sprintf(format, args...)
+	r.res.Stages = append(r.res.Stages, Stage{Time: now.UTC(), Stage: name, Message: message, ElapsedSeconds: now.Sub(r.started).Seconds()})
+	r.sink.Emit(progress.Event{Time: now, Node: r.w.Target.Name(), Stage: name, Message: message})
+}
+
+func (r *run) fail(status Status, format string, args ...any) error {
+	r.res.Status = status
+
+	return fmt.Errorf("cannot %s %s: %w", r.o.Action, r.w.Target.Name(), fmt.Errorf(format, args...))
+}
+
+func (r *run) finish(ctx context.Context, err error) {
+	if err != nil {
+		r.res.Error = err.Error()
+
+		if r.res.Status == "" {
+			r.res.Status = Failed
+		}
+	}
+
+	if ctx.Err() != nil && r.res.Status != OK && r.res.Status != Requested {
+		r.res.Status, r.res.Hint = Interrupted, r.leftovers()
+	}
+
+	if hints := errs.Hints(err); r.res.Hint == "" && len(hints) > 0 {
+		r.res.Hint = hints[0]
+	}
+
+	r.res.ElapsedSeconds = r.w.Now().Sub(r.started).Seconds()
+
+	message := r.res.Error
+	if err == nil {
+		message = fmt.Sprintf("took %.1f s", r.res.ElapsedSeconds)
+	}
+
+	r.sink.Emit(progress.Event{
+		Time: r.w.Now(), Node: r.w.Target.Name(), Stage: string(r.res.Status), Message: message, Done: true, Failed: err != nil,
+	})
+}
+
+// leftovers says what an interruption leaves on the node.
+func (r *run) leftovers() string {
+	switch {
+	case r.res.Rebooted:
+		return "the node has rebooted; whether it is well was not seen to the end"
+	case r.requested():
+		return fmt.Sprintf("the %s was requested and goes on; look at the node with `talosmate health`", r.o.Action)
+	default:
+		return "the node was left as it was"
+	}
+}
+
+func (r *run) requested() bool {
+	for _, s := range r.res.Stages {
+		if s.Stage == string(r.o.Action) {
+			return true
+		}
+	}
+
+	return false
+}
+
+// typed gives the run's error the exit code of its status.
+func (r *run) typed(err error) error {
+	if err == nil {
+		return nil
+	}
+
+	var inner *errs.Error
+
+	out := &errs.Error{Exit: r.res.Status.exit(), Node: r.w.Target.Address, Hostname: r.w.Target.Hostname, Hint: r.res.Hint, Err: err}
+	if errors.As(err, &inner) {
+		out.GRPCCode, out.Gate, out.Retryable = inner.GRPCCode, inner.Gate, inner.Retryable
+
+		if r.res.Status == Failed {
+			// Nothing was decided here: the cause's own code tells best.
+			out.Exit, out.Kind = inner.Exit, inner.Kind
+		}
+	}
+
+	if out.Exit == errs.OK {
+		out.Exit = errs.Failed
+	}
+
+	return out
+}
+
+func (r *run) beforeChange() {
+	if !r.changed && r.o.BeforeChange != nil {
+		r.o.BeforeChange()
+	}
+
+	r.changed = true
+}
+
+// steps is the runbook.
+func (r *run) steps(ctx context.Context) error {
+	r.stage("preflight", "looking at the node")
+
+	if err := r.observe(ctx); err != nil {
+		return err
+	}
+
+	if err := r.gates(ctx); err != nil {
+		return err
+	}
+
+	if r.o.DryRun {
+		r.res.Status = Planned
+		r.stage("preflight", "dry run: nothing is done")
+
+		return nil
+	}
+
+	if err := r.clear(ctx); err != nil {
+		return err
+	}
+
+	asked, err := r.act(ctx)
+	if err != nil {
+		return err
+	}
+
+	if !r.o.Wait && !r.res.AnswerLost {
+		r.res.Status = Requested
+
+		return nil
+	}
+
+	if err = r.await(ctx, asked); err != nil {
+		return err
+	}
+
+	return r.deleteKubernetesNode(ctx)
+}
+
+func (r *run) observe(ctx context.Context) error {
+	version, err := r.firstAnswer(ctx)
+	if err != nil {
+		return err
+	}
+
+	r.res.ServerTag = version.Tag
+
+	if r.before, err = r.machine.Boot(ctx); err != nil {
+		return err
+	}
+
+	r.res.BootIDBefore, r.res.BootProof = r.before.ID, r.before.Proof
+
+	if r.o.Action == Rollback {
+		if r.system, err = r.machine.System(ctx); err != nil {
+			return err
+		}
+	}
+
+	r.res.K8sNodeName, err = r.machine.KubernetesName(ctx)
+
+	return err
+}
+
+// firstAnswer finds the way by which the node answers: an endpoint may still back off towards a node that
+// was away a moment ago.
+func (r *run) firstAnswer(ctx context.Context) (talos.Version, error) {
+	limited, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
+	defer cancel()
+
+	version, err := r.w.Change.Version(limited)
+	if err == nil || ctx.Err() != nil || !talos.Transient(err) {
+		return version, err
+	}
+
+	fresh, hangUp := r.w.Fresh()
+
+	freshCtx, cancelFresh := context.WithTimeout(ctx, boot.ProbeLimit)
+	defer cancelFresh()
+
+	version, freshErr := fresh.Version(freshCtx)
+	if freshErr != nil {
+		return version, errors.Join(err, hangUp())
+	}
+
+	r.machine, r.hangUp = fresh, hangUp
+	r.stage("preflight", "the endpoints do not reach the node (%v); it is dialled directly", err)
+
+	return version, nil
+}
+
+// clear cordons and drains, if that was asked for. The uncordon is registered first.
+func (r *run) clear(ctx context.Context) error {
+	if !r.o.Drain || r.kube == nil {
+		return nil
+	}
+
+	name := r.res.K8sNodeName
+
+	r.beforeChange()
+	r.keep = r.undo.Push("cordon of "+name, r.uncordon)
+	r.stage("cordon", "cordoning %s", name)
+
+	ours, err := r.kube.Cordon(ctx, name, r.o.Reason)
+	if err != nil {
+		return r.fail(DrainFailed, "%w", err)
+	}
+
+	if r.res.Cordoned = ours; !ours {
+		r.keep()
+		r.stage("cordon", "%s was cordoned by somebody else and stays so", name)
+	}
+
+	r.stage("drain", "draining %s, for at most %s", name, r.o.DrainTimeout)
+
+	r.res.DrainedPods, err = r.kube.Drain(ctx, name, kube.DrainOptions{Timeout: r.o.DrainTimeout, Tell: func(m string) {
+		r.sink.Emit(progress.Event{Time: r.w.Now(), Node: r.w.Target.Name(), Stage: "drain", Message: m})
+	}})
+	if err != nil {
+		return r.fail(DrainFailed, "%w", err)
+	}
+
+	return nil
+}
+
+func (r *run) uncordon(ctx context.Context) error {
+	r.stage("uncordon", "uncordoning %s", r.res.K8sNodeName)
+
+	if err := r.kube.Uncordon(ctx, r.res.K8sNodeName); err != nil {
+		return err
+	}
+
+	r.res.Uncordoned = true
+
+	return nil
+}
+
+// act sends the one request, once. An answer that was lost is not a failure: the state is read back.
+func (r *run) act(ctx context.Context) (time.Time, error) {
+	if err := r.quorumAgain(ctx); err != nil {
+		return time.Time{}, err
+	}
+
+	if ctx.Err() != nil {
+		return time.Time{}, context.Cause(ctx)
+	}
+
+	r.beforeChange()
+
+	asked := r.w.Now()
+	err := r.send(ctx)
+
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return asked, context.Cause(ctx)
+	case talos.Transient(err):
+		r.res.AnswerLost = true
+		r.stage("wait", "the answer was lost (%v): reading the state back", err)
+	default:
+		r.res.Status = Failed
+
+		return asked, err
+	}
+
+	return asked, nil
+}
+
+func (r *run) send(ctx context.Context) error {
+	// The answer comes at once; the work goes on without it.
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+
+	switch r.o.Action {
+	case Shutdown:
+		r.stage(string(Shutdown), "shutting down")
+
+		return r.machine.Shutdown(ctx, r.o.Force)
+	case Rollback:
+		r.stage(string(Rollback), "rolling back to the other boot slot")
+
+		return r.machine.Rollback(ctx)
+	case Reset:
+		r.stage(string(Reset), "resetting: %v", r.res.Wipes)
+
+		return r.machine.Reset(ctx, r.o.Reset)
+	case Reboot:
+	}
+
+	r.stage(string(Reboot), "rebooting (%s)", r.o.Mode)
+
+	return r.machine.Reboot(ctx, r.o.Mode)
+}
+
+func (r *run) await(ctx context.Context, asked time.Time) error {
+	if r.res.AnswerLost {
+		if err := r.awaitBegun(ctx); err != nil {
+			return err
+		}
+
+		if !r.o.Wait {
+			r.res.Status = Requested
+
+			return nil
+		}
+	}
+
+	switch {
+	case r.o.Action == Shutdown, r.o.Action == Reset && !r.o.Reset.Reboot:
+		return r.awaitOff(ctx, asked)
+	case r.o.Action == Reset && r.losesConfig():
+		return r.awaitMaintenance(ctx, asked)
+	default:
+		return r.awaitBack(ctx, asked)
+	}
+}
+
+// awaitBegun reads back whether a request whose answer was lost was carried out: the node goes away, is in
+// another boot, or says that it is busy. It is never sent again.
+func (r *run) awaitBegun(ctx context.Context) error {
+	err := engine.Poll(ctx, r.w.Target.Name()+" to begin the "+string(r.o.Action), boot.Poll, begun, func(ctx context.Context) (bool, string, error) {
+		now, err := r.w.witness().Probe(ctx, r.before.Proof)
+		if err != nil || now.ID != r.before.ID {
+			return true, "", nil //nolint:nilerr // that it does not answer is the answer
+		}
+
+		return r.w.witness().Ask(ctx, func(ctx context.Context, n Machine) (string, bool, error) {
+			status, err := n.MachineStatus(ctx)
+
+			return status.String(), err == nil && slices.Contains(busyStages(), status.Stage), err
+		})
+	})
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+
+	r.res.Status = Unknown
+	r.res.Hint = "whether the request arrived is not known; look at the node before you ask again"
+
+	return fmt.Errorf("cannot %s %s: the answer was lost and the node still runs its old boot: %w", r.o.Action, r.w.Target.Name(), err)
+}
+
+func busyStages() []string {
+	return []string{"installing", "upgrading", "resetting", "rebooting", "shuttingDown"}
+}
+
+// losesConfig says whether a reset erases the machine configuration.
+func (r *run) losesConfig() bool {
+	if r.o.Reset.Mode == talos.WipeUserDisks {
+		return false
+	}
+
+	if r.o.Reset.WholeDisk {
+		return true
+	}
+
+	for _, label := range r.o.Reset.SystemLabels {
+		if label == "STATE" {
+			return true
+		}
+	}
+
+	return false
+}
+
+func (r *run) awaitOff(ctx context.Context, asked time.Time) error {
+	r.stage("wait", "waiting until the node is off, for at most %s", r.o.BootTimeout)
+
+	up, err := r.w.witness().AwaitGone(ctx, asked, off, r.o.BootTimeout)
+	if err != nil {
+		return r.stayed(ctx, err)
+	}
+
+	r.res.PoweredOff, r.res.Status = true, OK
+	r.stage("wait", "the node answered last %.1f s after the request", up.Seconds())
+
+	return nil
+}
+
+func (r *run) awaitMaintenance(ctx context.Context, asked time.Time) error {
+	r.stage("wait", "waiting for maintenance mode, for at most %s", r.o.BootTimeout)
+
+	err := engine.Poll(ctx, r.w.Target.Name()+" in maintenance mode", boot.VerifyPoll, r.o.BootTimeout, func(ctx context.Context) (bool, string, error) {
+		ctx, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
+		defer cancel()
+
+		status, err := r.w.Maint(ctx)
+		if err != nil {
+			return false, err.Error(), nil //nolint:nilerr // it is away, or not in maintenance mode yet
+		}
+
+		return status.Stage == "maintenance", status.String(), nil
+	})
+	if err != nil {
+		return r.stayed(ctx, err)
+	}
+
+	r.res.Maintenance, r.res.Rebooted, r.res.Status = true, true, OK
+	r.res.DowntimeSeconds = r.w.Now().Sub(asked).Seconds()
+	r.stage("wait", "maintenance mode after %.1f s", r.res.DowntimeSeconds)
+
+	return nil
+}
+
+// stayed phrases a node that did not go where it was told to.
+func (r *run) stayed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+
+	if r.w.witness().Still(ctx, r.before) {
+		r.res.Hint = "the node still runs the boot of before; `talosmate logs machined` says what keeps it"
+	} else {
+		r.res.Hint = "look at the node's console"
+	}
+
+	return r.fail(DidNotReturn, "%w", err)
+}
+
+func (r *run) awaitBack(ctx context.Context, asked time.Time) error {
+	r.stage("wait", "waiting for a new boot, for at most %s", r.o.BootTimeout)
+
+	seen, err := r.w.witness().AwaitNew(ctx, r.before, asked, r.o.BootTimeout)
+	if err != nil {
+		return r.stayed(ctx, err)
+	}
+
+	r.res.Rebooted, r.res.BootIDAfter = true, seen.Boot.ID
+	r.res.DowntimeSeconds, r.res.DetectionLagSeconds = seen.Downtime.Seconds(), seen.Lag.Seconds()
+	r.stage("wait", "a new boot answers after %.1f s", r.w.Now().Sub(asked).Seconds())
+
+	// The cordon goes now, whatever comes: a node that is not Ready gets no pods anyway.
+	if r.keep != nil && r.res.Cordoned {
+		if err := r.uncordon(ctx); err != nil {
+			r.stage("uncordon", "%v: trying again at the end", err)
+		} else {
+			r.keep()
+		}
+	}
+
+	return r.verify(ctx)
+}
+
+func (r *run) verify(ctx context.Context) error {
+	r.stage("verify", "looking what came up, for at most %s", r.o.ReadyTimeout)
+
+	// Without its data a control plane waits for a bootstrap or for its neighbours: that it is up is all.
+	lostEtcd := r.o.Action == Reset && r.w.ControlPlane && r.wipesEtcd()
+
+	if !lostEtcd {
+		if err := boot.AwaitSettled(ctx, r.w.witness(), r.o.ReadyTimeout); err != nil {
+			return r.unverified(ctx, err)
+		}
+	}
+
+	r.res.TalosBack = true
+
+	if err := r.compareVersion(ctx); err != nil {
+		return err
+	}
+
+	if r.w.ControlPlane && !lostEtcd {
+		if err := boot.AwaitEtcd(ctx, r.w.Target, r.w.Etcd, r.o.ReadyTimeout); err != nil {
+			return r.unverified(ctx, err)
+		}
+	}
+
+	if r.kube != nil && r.o.Action != Reset {
+		if err := boot.AwaitKubernetes(ctx, r.kube, r.res.K8sNodeName, boot.Other(r.before), r.o.ReadyTimeout); err != nil {
+			return r.unverified(ctx, err)
+		}
+	}
+
+	r.res.Status = OK
+
+	return nil
+}
+
+func (r *run) unverified(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+
+	return r.fail(VerifyFailed, "the node rebooted and is not well: %w", err)
+}
+
+// compareVersion notes what runs now. A rollback must have changed it, or it rolled nothing back.
+func (r *run) compareVersion(ctx context.Context) error {
+	var (
+		version talos.Version
+		system  talos.System
+	)
+
+	err := engine.Poll(ctx, "the version of "+r.w.Target.Name(), boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
+		return r.w.witness().Ask(ctx, func(ctx context.Context, n Machine) (string, bool, error) {
+			var err error
+			if version, err = n.Version(ctx); err == nil && r.o.Action == Rollback {
+				system, err = n.System(ctx)
+			}
+
+			return "", err == nil, err
+		})
+	})
+	if err != nil {
+		return r.unverified(ctx, err)
+	}
+
+	r.res.RunningTag = version.Tag
+
+	if r.o.Action == Rollback && version.Tag == r.res.ServerTag && system.Schematic == r.system.Schematic {
+		return r.fail(VerifyFailed, "the node came back on the same version %s and schematic: either both slots hold it, or the other one did not boot", version.Tag)
+	}
+
+	return nil
+}
+
+// deleteKubernetesNode ends a reset's membership in Kubernetes.
+func (r *run) deleteKubernetesNode(ctx context.Context) error {
+	if !r.o.DeleteKubernetesNode || r.kube == nil {
+		return nil
+	}
+
+	r.stage("kubernetes", "deleting the Kubernetes node %s", r.res.K8sNodeName)
+
+	if err := r.kube.DeleteNode(ctx, r.res.K8sNodeName); err != nil {
+		return r.fail(VerifyFailed, "the node was reset, and its Kubernetes node stays: %w", err)
+	}
+
+	r.res.K8sNodeDeleted = true
+
+	if r.keep != nil {
+		r.keep() // there is nothing left to uncordon
+	}
+
+	return nil
+}

@@ -1,0 +1,151 @@
+// Package node makes nodes go away and come back: reboot, shutdown, rollback and reset, each planned, gated,
+// done once, and proved by what is observed afterwards.
+package node
+
+import (
+	"context"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Machine is what is asked of a Talos node; *talos.Node is one.
+type Machine interface {
+	Version(ctx context.Context) (talos.Version, error)
+	Boot(ctx context.Context) (talos.Boot, error)
+	MachineStatus(ctx context.Context) (talos.MachineStatus, error)
+	System(ctx context.Context) (talos.System, error)
+	KubernetesName(ctx context.Context) (string, error)
+	Reboot(ctx context.Context, mode string) error
+	Shutdown(ctx context.Context, force bool) error
+	Rollback(ctx context.Context) error
+	Reset(ctx context.Context, r talos.Reset) error
+}
+
+// Kube is what is asked of Kubernetes; *kube.Client is one.
+type Kube interface {
+	Node(ctx context.Context, name string) (kube.Node, bool, error)
+	Blockers(ctx context.Context, name string) ([]kube.Blocker, error)
+	Cordon(ctx context.Context, name, reason string) (ours bool, err error)
+	Uncordon(ctx context.Context, name string) error
+	Drain(ctx context.Context, name string, o kube.DrainOptions) (int, error)
+	DeleteNode(ctx context.Context, name string) error
+}
+
+// World is the cluster around one node.
+type World struct {
+	Target talos.Target
+
+	Change Machine                                            // By way of the endpoints, never the node itself if that can be helped.
+	Fresh  func() (Machine, func() error)                     // The node itself over a connection of its own.
+	Etcd   func(context.Context) (etcd.View, error)           // All control planes' etcd.
+	Kube   func(context.Context) (Kube, error)                // Kubernetes, where it can be reached.
+	Maint  func(context.Context) (talos.MachineStatus, error) // The node in maintenance mode, over a connection of its own.
+
+	ControlPlane bool     // Whether the node is a control plane.
+	Endpoints    []string // The endpoints that calls go through.
+	VirtualIPs   []string // Addresses that move between nodes.
+	Nodes        int      // How many members the cluster has.
+
+	Now func() time.Time
+}
+
+// Worlds looks at a cluster from the side of each of several nodes, in the order in which they are to be
+// acted on: workers first, since a control plane may be what they are reached through.
+func Worlds(ctx context.Context, c *talos.Cluster, targets []talos.Target, k func(context.Context) (Kube, error)) ([]*World, error) {
+	members, err := c.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	var controlPlanes []talos.Target
+
+	for _, m := range members {
+		if m.Type == talos.ControlPlane {
+			controlPlanes = append(controlPlanes, m.Target())
+		}
+	}
+
+	var vips []string
+	if len(controlPlanes) > 0 {
+		// Only a control plane knows about virtual IPs; one that does not answer is the etcd gates' business.
+		vipCtx, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
+		defer cancel()
+
+		vips, _ = c.Node(controlPlanes[0]).VirtualIPs(vipCtx)
+	}
+
+	var workers, masters []*World
+
+	for _, t := range targets {
+		w := &World{
+			Target: t, Change: c.ChangingNode(t), Endpoints: c.Endpoints(), VirtualIPs: vips, Kube: k, Nodes: len(members), Now: time.Now,
+			Fresh: func() (Machine, func() error) { return c.Fresh(t) },
+			Etcd:  func(ctx context.Context) (etcd.View, error) { return etcd.LookClosely(ctx, c) },
+			Maint: func(ctx context.Context) (talos.MachineStatus, error) { return maintenance(ctx, t) },
+			ControlPlane: slices.ContainsFunc(controlPlanes, func(cp talos.Target) bool {
+				return cp.Address == t.Address || slices.Contains(cp.Addresses, t.Address) || (t.Hostname != "" && cp.Hostname == t.Hostname)
+			}),
+		}
+
+		if w.ControlPlane {
+			masters = append(masters, w)
+		} else {
+			workers = append(workers, w)
+		}
+	}
+
+	return append(workers, masters...), nil
+}
+
+func maintenance(ctx context.Context, t talos.Target) (talos.MachineStatus, error) {
+	c, err := talos.NewCluster(nil, "--insecure", talos.Options{Insecure: true})
+	if err != nil {
+		return talos.MachineStatus{}, err
+	}
+
+	n, hangUp := c.Fresh(t)
+	defer func() { _ = hangUp() }() // the connection served its one question
+
+	return n.MachineStatus(ctx)
+}
+
+func (w *World) witness() boot.Witness[Machine] {
+	return boot.Witness[Machine]{Name: w.Target.Name(), Via: w.Change, Fresh: w.Fresh, Now: w.Now}
+}
+
+// gateEndpoints guards the way to the node's neighbours while it is away.
+func (w *World) gateEndpoints() gate.Verdict {
+	t := w.Target
+	others, vips := 0, 0
+
+	for _, e := range w.Endpoints {
+		host := e
+		if h, _, err := net.SplitHostPort(e); err == nil {
+			host = h
+		}
+
+		switch {
+		case slices.Contains(w.VirtualIPs, host):
+			vips++
+		case host != t.Address && !slices.Contains(t.Addresses, host):
+			others++
+		}
+	}
+
+	switch {
+	case others > 0:
+		return gate.New(gate.EndpointIsTarget, gate.Pass, t.Address, "%d endpoints stay while the node is away", others)
+	case vips > 0:
+		return gate.New(gate.EndpointIsTarget, gate.Refuse, t.Address, "every endpoint is a virtual IP or the node itself: the connection would move or die with the node").
+			WithRemedy("name the control planes' own addresses with --endpoints")
+	default:
+		return gate.New(gate.EndpointIsTarget, gate.Warn, t.Address, "the node is the only endpoint: nothing can be asked through it while it is away")
+	}
+}

@@ -1,0 +1,284 @@
+// Package wipe erases block devices of a node, after it has looked at what uses them.
+package wipe
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Node is what is asked of a node; *talos.Node is one.
+type Node interface {
+	Disks(ctx context.Context) ([]talos.Disk, error)
+	BlockDevices(ctx context.Context) ([]talos.BlockDevice, error)
+	Volumes(ctx context.Context) ([]talos.Volume, error)
+	DiscoveredVolumes(ctx context.Context) ([]talos.DiscoveredVolume, error)
+	WipeDevices(ctx context.Context, devices []talos.DeviceWipe) error
+}
+
+// Statuses of a device.
+const (
+	Planned = "planned"
+	Wiped   = "wiped"   // Done, and nothing is discovered on it any more.
+	Refused = "refused" // A gate refused; nothing was wiped, on no device.
+	Failed  = "failed"
+	Unknown = "unknown" // The answer was lost and the outcome could not be read back.
+)
+
+// Device is one device and what became of it.
+type Device struct {
+	talos.NodeRef
+
+	Device        string         `json:"device"`           // The device, with /dev/.
+	Type          string         `json:"type"`             // disk or partition.
+	SizeBytes     uint64         `json:"size_bytes"`       // Its size.
+	Model         string         `json:"model,omitempty"`  // The disk's model.
+	Serial        string         `json:"serial,omitempty"` // The disk's serial number.
+	Contents      string         `json:"contents"`         // What was found on it: gpt, xfs, luks, …; empty for nothing known.
+	Method        string         `json:"method"`           // fast or zeroes.
+	DropPartition bool           `json:"drop_partition"`   // Whether the partition goes too.
+	SystemDisk    bool           `json:"system_disk"`      // Whether it is the disk that Talos is installed on, or a part of it.
+	UsedBy        []string       `json:"used_by"`          // Volumes, and RAID or LVM devices, that use it; never null.
+	Gates         []gate.Verdict `json:"gates"`            // What the gate said; never null.
+	Status        string         `json:"status"`           // planned, wiped, refused, failed or unknown.
+
+	volumes, secondary bool // Whether the server's checks have to be skipped.
+}
+
+// Request is what the user decides.
+type Request struct {
+	Devices       []string // With or without /dev/.
+	Zeroes        bool
+	DropPartition bool
+}
+
+// Plan looks at the devices and what uses them, by the server's own rule (Talos,
+// internal/app/storaged/blockdevice_wipe.go). It is what a dry run prints.
+func Plan(ctx context.Context, n Node, node talos.Target, req Request) ([]Device, error) {
+	devices, err := n.BlockDevices(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	disks, err := n.Disks(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	volumes, err := n.Volumes(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	found, err := n.DiscoveredVolumes(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	out := make([]Device, 0, len(req.Devices))
+
+	for _, name := range req.Devices {
+		d, err := planOne(strings.TrimPrefix(name, "/dev/"), devices, disks, volumes, found)
+		if err != nil {
+			return nil, err
+		}
+
+		if req.DropPartition && d.Type != "partition" {
+			return nil, errs.Usagef("--drop-partition: %s is a %s, not a partition", d.Device, d.Type)
+		}
+
+		if d.Method = talos.WipeFast; req.Zeroes {
+			d.Method = talos.WipeZeroes
+		}
+
+		d.DropPartition, d.Status = req.DropPartition, Planned
+		d.SetNode(node)
+		d.Gates = []gate.Verdict{d.verdict(node)}
+
+		if !slices.ContainsFunc(out, func(o Device) bool { return o.Device == d.Device }) {
+			out = append(out, d)
+		}
+	}
+
+	return out, nil
+}
+
+func planOne(name string, devices []talos.BlockDevice, disks []talos.Disk, volumes []talos.Volume, found []talos.DiscoveredVolume) (Device, error) {
+	at := slices.IndexFunc(devices, func(d talos.BlockDevice) bool { return d.Name == name })
+	if at < 0 {
+		known := make([]string, len(devices))
+		for i, d := range devices {
+			known[i] = d.Name
+		}
+
+		return Device{}, errs.Usagef("the node has no block device %q", name).WithHint("its devices are %s", strings.Join(known, ", "))
+	}
+
+	dev := devices[at]
+	out := Device{Device: "/dev/" + name, Type: dev.Type, UsedBy: []string{}}
+
+	for _, d := range disks {
+		if base := path.Base(d.Device); base == name || base == dev.Parent {
+			out.SystemDisk = d.SystemDisk
+
+			if base == name {
+				out.SizeBytes, out.Model, out.Serial = d.SizeBytes, d.Model, d.Serial
+			}
+		}
+	}
+
+	for _, f := range found {
+		if path.Base(f.Device) == name {
+			out.Contents, out.SizeBytes = f.Discovered, f.SizeBytes
+		}
+	}
+
+	for _, other := range devices {
+		if slices.Contains(other.Secondaries, name) {
+			out.secondary = true
+			out.UsedBy = append(out.UsedBy, "device "+other.Name)
+		}
+	}
+
+	for _, v := range volumes {
+		on := func(location string, names ...string) bool {
+			return location != "" && slices.Contains(names, path.Base(location))
+		}
+
+		own := []string{name}
+		if dev.Parent != "" {
+			own = append(own, dev.Parent)
+		}
+
+		if on(v.Location, own...) || on(v.MountLocation, own...) || on(v.Parent, name) {
+			out.volumes = true
+			out.UsedBy = append(out.UsedBy, "volume "+v.ID)
+		}
+	}
+
+	return out, nil
+}
+
+func (d Device) verdict(node talos.Target) gate.Verdict {
+	switch {
+	case d.SystemDisk:
+		return gate.New(gate.SystemDisk, gate.Refuse, node.Address, "%s is the disk that Talos is installed on, or a part of it%s", d.Device, d.users(", used")).
+			WithRemedy("a node's own disk is wiped with `talosmate node reset`")
+	case len(d.UsedBy) > 0:
+		return gate.New(gate.SystemDisk, gate.Refuse, node.Address, "%s is in use%s", d.Device, d.users("")).
+			WithRemedy("take it out of the machine configuration first")
+	default:
+		return gate.New(gate.SystemDisk, gate.Pass, node.Address, "nothing uses %s", d.Device)
+	}
+}
+
+func (d Device) users(used string) string {
+	if len(d.UsedBy) == 0 {
+		return ""
+	}
+
+	return used + " by " + strings.Join(d.UsedBy, ", ")
+}
+
+// Gate applies the verdicts of all devices together: one that is refused keeps all from being wiped.
+func Gate(devices []Device, o gate.Overrides) error {
+	var first error
+
+	for i := range devices {
+		if err := gate.Apply(devices[i].Gates, o); err != nil && first == nil {
+			first = err
+		}
+	}
+
+	if first != nil {
+		for i := range devices {
+			devices[i].Status = Refused
+		}
+	}
+
+	return first
+}
+
+// settle is how long the node may take to see what is on the devices now.
+const settle = 30 * time.Second
+
+// Run wipes the devices of a plan, all in one request, and looks that nothing is on them any more.
+func Run(ctx context.Context, n Node, devices []Device, node string) error {
+	req := make([]talos.DeviceWipe, len(devices))
+	for i, d := range devices {
+		// A check is skipped only where the gate that stands for it was passed.
+		req[i] = talos.DeviceWipe{
+			Device: d.Device, Zeroes: d.Method == talos.WipeZeroes, DropPartition: d.DropPartition, SkipVolumes: d.volumes, SkipSecondary: d.secondary,
+		}
+	}
+
+	err := n.WipeDevices(ctx, req)
+	if err != nil && (!talos.Transient(err) || ctx.Err() != nil) {
+		set(devices, Failed)
+
+		return err
+	}
+
+	seen := engine.Poll(ctx, "the devices of "+node+" to be empty", time.Second/2, settle, func(ctx context.Context) (bool, string, error) {
+		left, err := contents(ctx, n, devices)
+		if err != nil {
+			return false, err.Error(), nil //nolint:nilerr // looked again until the deadline
+		}
+
+		return left == "", left, nil
+	})
+
+	switch {
+	case seen == nil:
+		set(devices, Wiped)
+
+		return nil
+	case err != nil:
+		set(devices, Unknown)
+
+		return &errs.Error{
+			Exit: errs.Unknown, Err: fmt.Errorf("%w; reading the state back: %w", err, seen),
+			Hint: "whether the devices were wiped is not known: see `talosmate storage discovered`",
+		}
+	case ctx.Err() != nil:
+		set(devices, Unknown)
+
+		return seen
+	default:
+		set(devices, Failed)
+
+		return &errs.Error{Exit: errs.Lost, Err: fmt.Errorf("cannot wipe on %s: the node answered that it did, and still finds something: %w", node, seen)}
+	}
+}
+
+func set(devices []Device, status string) {
+	for i := range devices {
+		devices[i].Status = status
+	}
+}
+
+// contents says what is still found on the devices, empty for nothing.
+func contents(ctx context.Context, n Node, devices []Device) (string, error) {
+	found, err := n.DiscoveredVolumes(ctx)
+	if err != nil {
+		return "", err
+	}
+
+	for _, f := range found {
+		for _, d := range devices {
+			if f.Device == d.Device && (f.Discovered != "" || d.DropPartition) {
+				return fmt.Sprintf("%s holds %s", f.Device, f.Discovered), nil
+			}
+		}
+	}
+
+	return "", nil
+}
