@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -540,7 +541,7 @@ func TestBuildInstaller(t *testing.T) {
 	// Without a reference it still has a name of its own inside, not the base installer's.
 	plain, _ := ok(t, bed, "installer", "--arch", "amd64")
 
-	manifest, err := tarball.LoadManifest(func() (r readCloser, err error) { return os.Open(plain.Files[0].Path) })
+	manifest, err := tarball.LoadManifest(func() (io.ReadCloser, error) { return os.Open(plain.Files[0].Path) })
 	if err != nil || manifest[0].RepoTags[0] != "localhost/installer:v1.13.9" {
 		t.Errorf("manifest %+v, %v", manifest, err)
 	}

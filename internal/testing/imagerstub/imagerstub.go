@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -54,13 +53,34 @@ func Start(t *testing.T) *Bed {
 		t.Fatal("podman is not installed, and these tests build with a real engine: run `make deps`")
 	}
 
+	b := serve(t)
+	b.Dir, b.bin, b.podman = t.TempDir(), t.TempDir(), podman
+
+	b.configure(t)
+	b.Push(t, "imager:"+Version, b.imager(t))
+
+	return b
+}
+
+// Registry serves a release's images but the imager itself, and returns where they are. The release v1.13.2 has
+// no proper catalogue.
+func Registry(t *testing.T) (base string) {
+	t.Helper()
+
+	b := serve(t)
+	b.Push(t, "overlays:v1.13.2", Image(t, map[string][]byte{"x": nil}))
+
+	return b.Base
+}
+
+func serve(t *testing.T) *Bed {
+	t.Helper()
+
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)
 
 	host := strings.TrimPrefix(server.URL, "http://")
-	b := &Bed{Host: host, Base: host + "/siderolabs", Dir: t.TempDir(), bin: t.TempDir(), podman: podman}
-
-	b.configure(t)
+	b := &Bed{Host: host, Base: host + "/siderolabs"}
 	b.publish(t)
 
 	return b
@@ -174,7 +194,6 @@ func (b *Bed) write(t *testing.T, path, body string, mode os.FileMode) {
 func (b *Bed) publish(t *testing.T) {
 	t.Helper()
 
-	b.Push(t, "imager:"+Version, b.imager(t))
 	b.Push(t, "installer-base:"+Version, Image(t, map[string][]byte{"base": []byte("base installer")}))
 
 	var digests, descriptions strings.Builder
@@ -378,6 +397,3 @@ func Saw(t *testing.T, stderr string) seen.Report {
 
 	return seen.Report{}
 }
-
-// Handler is a registry that a test wraps with faults.
-func Handler() http.Handler { return registry.New(registry.Logger(log.New(io.Discard, "", 0))) }
