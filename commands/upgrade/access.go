@@ -14,9 +14,6 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 )
 
-// purpose is what our cordons are for: those of an earlier `upgrade` command are ours.
-const purpose = "talosmate upgrade"
-
 // once connects to Kubernetes the first time it is asked, and tries again only after a failure.
 func once(c *cmdutil.Call) func(context.Context) (*kube.Client, error) {
 	turn := make(chan struct{}, 1)

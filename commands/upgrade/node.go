@@ -96,7 +96,7 @@ func runNode(c *cmdutil.Call, o upgrade.Options) error {
 
 	world.Notes = notes(c)
 	o.Overrides, o.DryRun, o.BeforeChange, o.Lock = c.Overrides, c.DryRun, c.BeginChange, locker(c, connect, holder)
-	o.Reason = holder.Reason(purpose, "to "+o.Image)
+	o.Reason = holder.Reason(upgrade.Purpose(), "to "+o.Image)
 
 	res, err := upgrade.Run(c.Context(), world, o, c.Progress())
 

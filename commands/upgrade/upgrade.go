@@ -11,5 +11,8 @@ import (
 func NewCmd(f *cmdutil.Factory) *cobra.Command {
 	return cmdutil.Group("upgrade", "Upgrade Talos, node by node and with proof", nil,
 		newCmdNode(f),
+		newCmdPlan(f),
+		newCmdApply(f),
+		newCmdStatus(f),
 	)
 }

@@ -17,6 +17,7 @@ type Node interface {
 	MachineStatus(ctx context.Context) (talos.MachineStatus, error)
 	System(ctx context.Context) (talos.System, error)
 	ExtraKernelArgs(ctx context.Context) ([]string, error)
+	InstallImage(ctx context.Context) (string, error)
 	KubernetesName(ctx context.Context) (string, error)
 	Mounts(ctx context.Context) ([]talos.Mount, error)
 	EtcdStatus(ctx context.Context) (talos.EtcdStatus, error)
@@ -24,6 +25,8 @@ type Node interface {
 	Install(ctx context.Context, image string, line func(string)) (int, error)
 	UpgradeLegacy(ctx context.Context, image, rebootMode string) error
 	Reboot(ctx context.Context, mode string) error
+	Rollback(ctx context.Context) error
+	EtcdForfeitLeadership(ctx context.Context) (string, error)
 }
 
 // Kube is what an upgrade asks of Kubernetes; *kube.Client is one.
@@ -65,41 +68,4 @@ type Notes interface {
 
 func (w *World) witness() boot.Witness[Node] {
 	return boot.Witness[Node]{Name: w.Target.Name(), Via: w.Change, Fresh: w.Fresh, Now: w.Now}
-}
-
-// NewWorld looks at a cluster from one node's side.
-func NewWorld(ctx context.Context, c *talos.Cluster, t talos.Target, k func(context.Context) (Kube, string, error)) (*World, error) {
-	w := &World{
-		Target: t, Read: c.Node(t), Change: c.ChangingNode(t), Endpoints: c.Endpoints(), Kube: k, Now: time.Now,
-		Fresh: func() (Node, func() error) { return c.Fresh(t) },
-	}
-
-	members, err := c.Members(ctx)
-	if err != nil {
-		return nil, err
-	}
-
-	w.Nodes = len(members)
-
-	var controlPlanes []talos.Target
-
-	for _, m := range members {
-		if m.Type == talos.ControlPlane {
-			controlPlanes = append(controlPlanes, m.Target())
-			w.ControlPlane = w.ControlPlane || m.Node == t.Address || (t.Hostname != "" && m.Hostname == t.Hostname)
-		}
-	}
-
-	w.Etcd = func(ctx context.Context) (etcd.View, error) {
-		return etcd.Gather(ctx, etcd.Sources(c, controlPlanes), c.Options.Timeout), nil
-	}
-
-	if len(controlPlanes) > 0 {
-		// Only a control plane knows about virtual IPs; one that does not answer is the etcd gates' business.
-		if vips, err := c.Node(controlPlanes[0]).VirtualIPs(ctx); err == nil {
-			w.VirtualIPs = vips
-		}
-	}
-
-	return w, nil
 }

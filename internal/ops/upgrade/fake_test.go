@@ -51,7 +51,7 @@ type machine struct {
 	exitCode  int                           // Of the installer.
 	afterBoot func(*machine)
 	kube      *cluster
-	voter     bool
+	forfeit   func()
 }
 
 func newMachine(version string) *machine {
@@ -495,4 +495,35 @@ func (b *bed) unmarked(t *testing.T) {
 	if text := b.k8s().Annotations[MarkerAnnotation]; text != "" {
 		t.Errorf("the marker is still there: %s", text)
 	}
+}
+
+func (m *machine) InstallImage(ctx context.Context) (string, error) {
+	return read(ctx, m, "image", func() string { return oldImage })
+}
+
+func (m *machine) Rollback(ctx context.Context) error {
+	if err := m.enter(ctx, "rollback", true); err != nil {
+		return err
+	}
+
+	m.mu.Lock()
+	m.installed, m.bootInto, m.afterBoot = "v1.13.8", nil, nil
+	m.system = newMachine("v1.13.8").system
+	m.status = talos.MachineStatus{Stage: "running", Ready: true}
+	m.mu.Unlock()
+	m.goDown()
+
+	return nil
+}
+
+func (m *machine) EtcdForfeitLeadership(ctx context.Context) (string, error) {
+	if err := m.enter(ctx, "forfeit", true); err != nil {
+		return "", err
+	}
+
+	if m.forfeit != nil {
+		m.forfeit()
+	}
+
+	return "cp-2", nil
 }

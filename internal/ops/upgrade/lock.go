@@ -55,3 +55,23 @@ func takeLock(ctx context.Context, lock Locker) (Held, gate.Verdict) {
 			WithRemedy("it is the Lease %s/%s: may these credentials write it?", kube.LockNamespace, kube.LockName)
 	}
 }
+
+// LockReader reads the cluster's lock; *kube.Client is one.
+type LockReader interface {
+	ReadLock(ctx context.Context, now time.Time) (kube.LockState, error)
+}
+
+// lockReader is the Kubernetes access, where it can also read the lock.
+func (f *Fleet) lockReader(ctx context.Context) (LockReader, error) {
+	k, _, err := f.Kube(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	reader, ok := k.(LockReader)
+	if !ok {
+		return nil, errNoKubernetes
+	}
+
+	return reader, nil
+}

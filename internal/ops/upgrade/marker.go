@@ -9,6 +9,12 @@ import (
 // shows that an install waits for its reboot, and a second install would overwrite the slot that is running.
 const MarkerAnnotation = "talosmate.dev/upgrade"
 
+// purpose is what our cordons are for; those of an earlier run with the same purpose are ours.
+const purpose = "talosmate upgrade"
+
+// Purpose is how the reasons of an upgrade's cordons begin.
+func Purpose() string { return purpose }
+
 // Phases of a marker.
 const (
 	markerInstalling = "installing" // Written before the install.

@@ -66,12 +66,7 @@ func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds
 // Run upgrades one node. The result holds everything that was observed, whatever the end; the error says
 // the end again, with its exit code and hint.
 func Run(ctx context.Context, w *World, o Options, sink progress.Sink) (Result, error) {
-	r := &run{w: w, o: o, sink: sink, started: w.Now()}
-	r.res = Result{
-		Image: o.Image, DryRun: o.DryRun, ExtensionsBefore: []string{}, ExtensionsAfter: []string{}, Gates: []gate.Verdict{}, Stages: []Stage{},
-	}
-	r.res.SetNode(w.Target)
-
+	r := newRun(w, o, sink)
 	err := r.steps(ctx)
 
 	if undoErr := r.undo.Run(ctx, undoTimeout); undoErr != nil {
@@ -82,6 +77,16 @@ func Run(ctx context.Context, w *World, o Options, sink progress.Sink) (Result, 
 	r.finish(ctx, err)
 
 	return r.res, r.typed(err)
+}
+
+func newRun(w *World, o Options, sink progress.Sink) *run {
+	r := &run{w: w, o: o, sink: sink, started: w.Now()}
+	r.res = Result{
+		Image: o.Image, DryRun: o.DryRun, ExtensionsBefore: []string{}, ExtensionsAfter: []string{}, Gates: []gate.Verdict{}, Stages: []Stage{},
+	}
+	r.res.SetNode(w.Target)
+
+	return r
 }
 
 // finish settles status and message.

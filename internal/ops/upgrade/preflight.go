@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/registry"
@@ -275,6 +276,10 @@ func (r *run) gateKernelArgs(ctx context.Context, f facts) (gate.Verdict, error)
 	}
 
 	args, err := r.w.Read.ExtraKernelArgs(ctx)
+	if talos.KindOf(err) == errs.KindPermissionDenied {
+		return gate.New(gate.KernelArgsDropped, gate.Skip, node, "this certificate may not read the machine configuration"), nil
+	}
+
 	if err != nil {
 		return gate.Verdict{}, err
 	}

@@ -108,5 +108,15 @@ type Result struct {
 	ElapsedSeconds   float64        `json:"elapsed_seconds"`              // How long all of it took.
 	ResumedInstall   bool           `json:"resumed_install,omitempty"`    // Whether an install of an earlier run was finished.
 	RebootRequested  bool           `json:"reboot_requested"`             // Whether a reboot was requested.
+	Rollback         *Rollback      `json:"rollback,omitempty"`           // What --on-failure rollback did to it.
 	AnswerLost       bool           `json:"reboot_answer_lost,omitempty"` // Whether the answer to it was lost and the state read back.
+}
+
+// Rollback is a failed node brought back to its previous version.
+type Rollback struct {
+	OK              bool    `json:"ok"`               // Whether it runs its previous version again and is well.
+	RunningTag      string  `json:"running_tag"`      // The version that runs.
+	BootIDAfter     string  `json:"boot_id_after"`    // The boot after.
+	DowntimeSeconds float64 `json:"downtime_seconds"` // How long the Talos API was away.
+	Error           string  `json:"error,omitempty"`  // Why it failed.
 }

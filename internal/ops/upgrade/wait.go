@@ -11,6 +11,9 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
+// newBootAnswers begins the message of the moment when a node is back.
+const newBootAnswers = "a new boot answers"
+
 // awaitBoot waits until the node proves a new boot.
 func (r *run) awaitBoot(ctx context.Context, f facts, asked time.Time) error {
 	r.stage("wait", "waiting for a new boot, for at most %s", r.o.RebootTimeout)
@@ -40,7 +43,7 @@ func (r *run) awaitBoot(ctx context.Context, f facts, asked time.Time) error {
 	r.res.Rebooted, r.res.BootIDAfter = true, seen.Boot.ID
 	r.res.DowntimeSeconds += seconds(seen.Downtime)
 	r.left = f.boot
-	r.stage("wait", "a new boot answers after %.1f s", r.w.Now().Sub(asked).Seconds())
+	r.stage("wait", newBootAnswers+" after %.1f s", r.w.Now().Sub(asked).Seconds())
 
 	// The cordon goes now, whatever comes: a node that is not Ready gets no pods anyway.
 	if r.keep != nil && r.res.Cordoned {

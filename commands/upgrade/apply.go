@@ -1,0 +1,315 @@
+package upgrade
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// applyOptions are the flags of apply besides the request's.
+type applyOptions struct {
+	request   upgrade.Request
+	apply     upgrade.ApplyOptions
+	cel       []string
+	commands  []string
+	onFailure string
+	window    string
+	snapshot  string
+	report    string
+}
+
+const (
+	halt     = "halt"
+	rollback = "rollback"
+	noFile   = "none"
+)
+
+func newCmdApply(f *cmdutil.Factory) *cobra.Command {
+	var o applyOptions
+
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Change, Roles: cmdutil.Admins(), Schema: "UpgradeApplyResult", Named: true, Document: output.Single[upgrade.ApplyResult]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "apply [PLAN]", Short: "Upgrade the cluster node by node, by a plan",
+		Long: "Upgrade the cluster by a plan file, or plan and run for the nodes chosen (-A for all). First a snapshot of\n" +
+			"etcd, then the images on all nodes, then the control planes one at a time with etcd's leader last, then the\n" +
+			"workers, --max-parallel at once. Between nodes the cluster must be as well as before, and your own gates hold.\n\n" +
+			"After a failure no further node is started, and those under way are waited for. Run the same command again\n" +
+			"after whatever broke it off: what is done is skipped, what is half done is finished, nothing is installed\n" +
+			"twice. One run at a time holds the cluster's lock.",
+		Example: "  talosmate upgrade apply plan.json --report upgrade.md\n" +
+			"  talosmate upgrade apply -A --to v1.13.9 --max-parallel 2 --gate 'healthy && failed == 0' --on-failure rollback",
+		Args: cobra.MaximumNArgs(1),
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error { return runApply(c, o) }),
+	}
+
+	f.Declare(cmd, spec)
+	addRequestFlags(cmd.Flags(), &o.request)
+	o.addFlags(cmd.Flags())
+
+	cmdutil.RegisterFlagCompletion(f, cmd, "canary", cmdutil.CompleteNodes)
+	cmdutil.RegisterFlagCompletion(f, cmd, "override", completeGates)
+	cmdutil.RegisterFlagCompletion(f, cmd, "on-failure", func(context.Context, *cmdutil.Call, []string) []string { return []string{halt, rollback} })
+	cmdutil.RegisterFlagCompletion(f, cmd, "reboot-mode", func(context.Context, *cmdutil.Call, []string) []string { return rebootModes() })
+
+	return cmd
+}
+
+func (o *applyOptions) addFlags(flags *pflag.FlagSet) {
+	n := &o.apply.Node
+	n.Wait = true
+
+	flags.StringArrayVar(&o.cel, "gate", nil, "CEL `expression` that must hold before each node: healthy, problems, nodes, upgraded, remaining, failed, next, to, elapsed (repeatable)")
+	flags.StringArrayVar(&o.commands, "gate-command", nil, "shell `command` that must succeed before each node (repeatable); it is told TALOSMATE_NEXT_NODE")
+	flags.DurationVar(&o.apply.GateTimeout, "gate-timeout", 5*time.Minute, "how long health and gates are waited for")
+	flags.DurationVar(&o.apply.Pause, "pause-between", 0, "wait this long between nodes")
+	flags.DurationVar(&o.apply.Soak, "soak", 0, "watch the cluster this long after the canary")
+	flags.StringVar(&o.onFailure, "on-failure", halt, "halt, or rollback: bring the failed node back to its version before")
+	flags.StringVar(&o.window, "window", "", `start no node outside this maintenance window, "Sat 02:00-05:00" in local time`)
+	flags.StringVar(&o.snapshot, "snapshot", "", "`file` for etcd's snapshot, or none (default: etcd-CONTEXT-TIME.db in the working directory)")
+	flags.StringVar(&o.report, "report", "", "write a Markdown report to this `file`, and a timeline beside it (.svg)")
+	flags.DurationVar(&n.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions of a node together may take")
+	flags.StringVar(&n.RebootMode, "reboot-mode", talos.RebootDefault, "default, powercycle or force")
+	flags.DurationVar(&n.RebootTimeout, "reboot-timeout", 15*time.Minute, "how long a node may take to boot")
+	flags.DurationVar(&n.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long a node may take to be well after the boot")
+}
+
+// complete checks the flags and fills in what follows from them.
+func (o *applyOptions) complete() error {
+	n := o.apply.Node
+
+	switch {
+	case o.onFailure != halt && o.onFailure != rollback:
+		return errs.Usagef("unknown --on-failure %q, want halt or rollback", o.onFailure)
+	case !slices.Contains(rebootModes(), n.RebootMode):
+		return errs.Usagef("unknown reboot mode %q, want one of %s", n.RebootMode, strings.Join(rebootModes(), ", "))
+	case n.DrainTimeout <= 0 || n.RebootTimeout <= 0 || n.ReadyTimeout <= 0 || o.apply.GateTimeout <= 0:
+		return errs.Usagef("timeouts must be positive")
+	case o.apply.Pause < 0 || o.apply.Soak < 0:
+		return errs.Usagef("--pause-between and --soak cannot be negative")
+	case o.apply.Soak > 0 && o.request.Canary == "":
+		return errs.Usagef("--soak watches a canary: name it with --canary")
+	}
+
+	o.apply.RollBack = o.onFailure == rollback
+
+	var err error
+	if o.apply.Window, err = upgrade.ParseWindow(o.window); err != nil {
+		return err
+	}
+
+	for _, text := range o.cel {
+		g, err := celGate(text)
+		if err != nil {
+			return err
+		}
+
+		o.apply.Gates = append(o.apply.Gates, g)
+	}
+
+	for _, text := range o.commands {
+		o.apply.Gates = append(o.apply.Gates, upgrade.CommandGate(text))
+	}
+
+	return nil
+}
+
+func runApply(c *cmdutil.Call, o applyOptions) error {
+	var planned *upgrade.Plan
+
+	if len(c.Args) == 1 {
+		p, err := readPlan(c.Args[0])
+		if err != nil {
+			return err
+		}
+
+		for _, name := range []string{"to", "image", "via", "max-parallel", "canary", "skip-drain", "install-only", "reboot-only"} {
+			if c.Cmd.Flags().Changed(name) {
+				return errs.Usagef("--%s is in the plan already", name).WithHint("make another plan with it")
+			}
+		}
+
+		if c.Selection().Explicit() {
+			return errs.Usagef("the plan names its nodes already").WithHint("make another plan for the nodes")
+		}
+
+		planned, o.request = &p, p.Request
+	} else {
+		if err := checkRequest(o.request); err != nil {
+			return err
+		}
+
+		if !c.Selection().Explicit() {
+			return errs.Usagef("no nodes chosen: a command that changes something never picks nodes by itself").
+				WithHint("-A for the whole cluster, -n for some, or give a plan file")
+		}
+	}
+
+	if err := o.complete(); err != nil {
+		return err
+	}
+
+	fleet, holder, err := newFleet(c, "talosmate upgrade apply")
+	if err != nil {
+		return err
+	}
+
+	if c.Selection().Explicit() {
+		targets, err := c.Targets()
+		if err != nil {
+			return err
+		}
+
+		o.request.Nodes = targets.Addresses()
+	}
+
+	plan, err := upgrade.MakePlan(c.Context(), fleet, o.request, c.Overrides)
+	if err != nil && len(plan.Nodes) == 0 {
+		return err
+	}
+
+	if planned != nil {
+		if err = compare(c, *planned, &plan); err != nil {
+			return err
+		}
+	}
+
+	n := &o.apply.Node
+	n.Overrides, n.DryRun, n.BeforeChange = c.Overrides, c.DryRun, c.BeginChange
+	n.Reason = holder.Reason(upgrade.Purpose(), "to "+plan.To)
+	o.apply.Journal = journal(c)
+	o.apply.Snapshot = snapshotPath(o.snapshot, plan.Cluster, time.Now())
+
+	res, err := upgrade.Apply(c.Context(), fleet, plan, o.apply, c.Progress())
+
+	if o.report != "" && !c.DryRun {
+		err = errors.Join(err, writeReport(&res, o.report))
+	}
+
+	return cmdutil.PrintResult(c, res, err, string(res.Status), showApply)
+}
+
+// compare refuses a plan that is not this cluster's, or not any more.
+func compare(c *cmdutil.Call, planned upgrade.Plan, now *upgrade.Plan) error {
+	different := planned.Differences(*now)
+	v := gate.New(gate.PlanDiffers, gate.Pass, "", "the cluster is as planned")
+
+	if len(different) > 0 {
+		v = gate.New(gate.PlanDiffers, gate.Refuse, "", "the cluster is not as planned: %s", strings.Join(different, "; ")).
+			WithRemedy("make a new plan")
+	}
+
+	verdicts := []gate.Verdict{v}
+	err := gate.Apply(verdicts, c.Overrides)
+	now.Gates = append(now.Gates, verdicts...)
+
+	return err
+}
+
+// readPlan reads what `upgrade plan -o json` or yaml wrote, with or without its envelope.
+func readPlan(path string) (upgrade.Plan, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return upgrade.Plan{}, errs.Usagef("cannot read the plan: %w", err)
+	}
+
+	if !bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
+		var any any
+		if err = yaml.Unmarshal(raw, &any); err == nil {
+			raw, err = json.Marshal(any)
+		}
+
+		if err != nil {
+			return upgrade.Plan{}, errs.Usagef("%s is no plan: %w", path, err)
+		}
+	}
+
+	var doc struct {
+		Result *upgrade.Plan `json:"result"`
+		upgrade.Plan
+	}
+
+	if err = json.Unmarshal(raw, &doc); err != nil {
+		return upgrade.Plan{}, errs.Usagef("%s is no plan: %w", path, err)
+	}
+
+	plan := doc.Plan
+	if doc.Result != nil {
+		plan = *doc.Result
+	}
+
+	if plan.Hash == "" || len(plan.Nodes) == 0 {
+		return upgrade.Plan{}, errs.Usagef("%s is no plan", path).WithHint("talosmate upgrade plan --to v1.13.9 -o json > %s", path)
+	}
+
+	return plan, nil
+}
+
+func snapshotPath(flag, cluster string, now time.Time) string {
+	switch flag {
+	case noFile:
+		return ""
+	case "":
+		return etcd.FileName(cluster, now)
+	default:
+		return flag
+	}
+}
+
+func writeReport(res *upgrade.ApplyResult, path string) error {
+	res.Report = path
+	res.Timeline = strings.TrimSuffix(path, filepath.Ext(path)) + ".svg"
+
+	err := fsutil.WriteFile(res.Timeline, 0o644, func(w io.Writer) error { return upgrade.WriteTimeline(w, *res) })
+
+	return errors.Join(err, fsutil.WriteFile(path, 0o644, func(w io.Writer) error { return upgrade.WriteReport(w, *res, res.Timeline) }))
+}
+
+func showApply(w io.Writer, r upgrade.ApplyResult) error {
+	if r.DryRun {
+		return showPlan(w, r.Plan)
+	}
+
+	fmt.Fprintf(w, "%s to %s: %s, %d upgraded, %d failed, %d skipped, %d not started, %s\n", output.Neutral(r.Cluster), output.Cell(r.To), r.Status,
+		r.Upgraded, r.Failed, len(r.Skipped), len(r.Remaining), output.Seconds(r.ElapsedSeconds))
+
+	if len(r.Nodes) == 0 {
+		p := r.Plan
+		p.Gates = r.Gates
+		showGates(w, p)
+
+		return nil
+	}
+
+	return output.WriteTable(w, []output.Column[upgrade.Result]{
+		{Header: "NODE", Value: func(n upgrade.Result) string { return talos.Target{Address: n.Node, Hostname: n.Hostname}.Name() }},
+		{Header: "STATUS", Value: func(n upgrade.Result) string { return string(n.Status) }},
+		{Header: "VERSION", Value: func(n upgrade.Result) string { return n.ServerTag + " -> " + n.RunningTag }},
+		{Header: "AWAY", Value: func(n upgrade.Result) string { return output.Seconds(n.DowntimeSeconds) }},
+		{Header: "TOOK", Value: func(n upgrade.Result) string { return output.Seconds(n.ElapsedSeconds) }},
+		{Header: "PODS", Value: func(n upgrade.Result) string { return fmt.Sprint(n.DrainedPods) }},
+	}, r.Nodes, false, true)
+}

@@ -1,0 +1,190 @@
+package upgrade
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/factory"
+	"github.com/talosmate/talosmate/internal/ops/health"
+	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/registry"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// registryTimeout is short: the node's own pull decides, ours only warns early.
+const registryTimeout = 5 * time.Second
+
+// addRequestFlags puts the flags on a command that say what is wanted of the cluster.
+func addRequestFlags(flags *pflag.FlagSet, r *upgrade.Request) {
+	flags.StringVar(&r.To, "to", "", "Talos `version`; each node keeps its own schematic, platform and registry")
+	flags.StringVar(&r.Image, "image", "", "one installer image for all nodes, in place of --to")
+	flags.StringSliceVar(&r.Via, "via", nil, "`version` to go by where the path needs it (default: the latest patch of each minor)")
+	flags.StringVar(&r.MaxParallel, "max-parallel", "1", "how many workers at once: a number or a percentage; control planes go one at a time")
+	flags.StringVar(&r.Canary, "canary", "", "the `node` that goes first")
+	flags.BoolVar(&r.SkipDrain, "skip-drain", false, "neither cordon nor drain")
+	flags.BoolVar(&r.InstallOnly, "install-only", false, "install now and do not reboot (Talos 1.13 and newer)")
+	flags.BoolVar(&r.RebootOnly, "reboot-only", false, "only reboot what --install-only installed")
+	flags.Bool("check-images", true, "ask the registries whether the images exist")
+}
+
+// newFleet makes the cluster as the operations see it.
+func newFleet(c *cmdutil.Call, command string) (*upgrade.Fleet, kube.Holder, error) {
+	holder := kube.ThisHolder(command)
+
+	cluster, err := c.Cluster()
+	if err != nil {
+		return nil, holder, err
+	}
+
+	connect := once(c)
+
+	f, err := upgrade.NewFleet(c.Context(), cluster, cluster.Context.Name, access(connect))
+	if err != nil {
+		return nil, holder, err
+	}
+
+	world, local := f.World, notes(c)
+	f.World = func(t talos.Target) *upgrade.World {
+		w := world(t)
+		w.Notes = local
+
+		return w
+	}
+
+	f.Lock = locker(c, connect, holder)
+	f.Health = healthOf(cluster, f.Members, connect)
+	f.Snapshot = snapshotOf(c, cluster, f)
+	f.Releases = releases
+
+	if check, err := c.Cmd.Flags().GetBool("check-images"); err == nil && check {
+		client, err := registry.New(registry.Options{Env: c.IO.Env, Timeout: registryTimeout})
+		if err != nil {
+			return nil, holder, err
+		}
+
+		f.Image = func(ctx context.Context, ref string) (string, error) {
+			ctx, cancel := context.WithTimeout(ctx, registryTimeout)
+			defer cancel()
+
+			image, err := client.Resolve(ctx, ref)
+
+			return image.Digest, err
+		}
+	}
+
+	return f, holder, nil
+}
+
+// releases asks the public Image Factory, which builds them all.
+func releases(ctx context.Context) ([]string, error) {
+	client, err := factory.New("", registryTimeout)
+	if err != nil {
+		return nil, err
+	}
+
+	versions, err := client.Versions(ctx)
+	out := make([]string, 0, len(versions))
+
+	for _, v := range versions {
+		if !v.Prerelease {
+			out = append(out, v.Version)
+		}
+	}
+
+	return out, err
+}
+
+// healthOf asks the health checks about the members that are not in flight. What an upgrade itself brings
+// about for a while (different versions, a cordon, workloads on the move) is not asked.
+func healthOf(cluster *talos.Cluster, members []talos.Member, connect func(context.Context) (*kube.Client, error)) func(context.Context, []talos.Target) ([]string, error) {
+	return func(ctx context.Context, skip []talos.Target) ([]string, error) {
+		staying := slices.DeleteFunc(slices.Clone(members), func(m talos.Member) bool {
+			return slices.ContainsFunc(skip, func(t talos.Target) bool { return t.Address == m.Node })
+		})
+
+		result := health.Check(ctx, health.Cluster{
+			Members: func(context.Context) ([]talos.Member, error) { return staying, nil },
+			Node:    func(t talos.Target) health.Node { return cluster.Node(t) },
+			Etcd: func(ctx context.Context, targets []talos.Target) etcd.View {
+				return etcd.Gather(ctx, etcd.Sources(cluster, targets), cluster.Options.Timeout)
+			},
+			Kubernetes: func(ctx context.Context) (health.Kubernetes, bool, error) {
+				k, err := connect(ctx)
+				if err != nil {
+					return nil, false, err
+				}
+
+				return k, false, nil
+			},
+			Timeout: cluster.Options.Timeout, Expires: cluster.Context.NotAfter, Now: time.Now,
+		}, health.Options{Scope: "full", Skip: []string{
+			"talos-discovery", "talos-versions", "talos-certificate", "talos-time", "talos-diagnostics", "kubernetes-schedulable", "kubernetes-workloads",
+		}})
+
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+
+		problems := []string{}
+
+		for _, found := range result.Findings {
+			if found.Status == health.Fail || found.Status == health.Unknown {
+				where := found.Hostname
+				if where == "" {
+					where = found.Node
+				}
+
+				if where == "" {
+					where = "cluster"
+				}
+
+				problems = append(problems, found.ID+" on "+where+": "+found.Message)
+			}
+		}
+
+		return problems, nil
+	}
+}
+
+// snapshotOf takes a snapshot of etcd from a healthy follower.
+func snapshotOf(c *cmdutil.Call, cluster *talos.Cluster, f *upgrade.Fleet) func(context.Context, string) (etcd.Snapshot, error) {
+	return func(ctx context.Context, path string) (etcd.Snapshot, error) {
+		view, err := f.Etcd(ctx)
+		if err != nil {
+			return etcd.Snapshot{}, err
+		}
+
+		target, err := view.ChooseMember()
+		if err != nil {
+			return etcd.Snapshot{}, err
+		}
+
+		began := time.Now()
+
+		snap, err := etcd.Save(ctx, cluster.Node(target), path, cluster.Options.Timeout, func(n int64) {
+			c.Progress().Emit(progress.Event{Time: time.Now(), Stage: "snapshot", Message: "etcd of " + target.Name(), Current: n})
+		})
+		snap.Node, snap.Hostname = target.Address, target.Hostname
+		snap.DurationSeconds = time.Since(began).Round(time.Millisecond).Seconds()
+
+		return snap, err
+	}
+}
+
+func journal(c *cmdutil.Call) engine.Journal {
+	dir := stateDir(c)
+	if dir == "" {
+		return engine.Journal{}
+	}
+
+	return engine.Journal{Path: filepath.Join(dir, "upgrade.jsonl")}
+}

@@ -1,0 +1,197 @@
+package upgrade
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdPlan(f *cmdutil.Factory) *cobra.Command {
+	var (
+		r         upgrade.Request
+		overrides []string
+	)
+
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "UpgradePlan", Default: talos.DefaultMembers, Document: output.Single[upgrade.Plan]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "plan", Short: "Look at the whole cluster and say what an upgrade would do",
+		Long: "Plan the upgrade of the cluster, or of the nodes chosen: the order, each node's way and image with its own\n" +
+			"schematic, platform and registry kept, what every gate says, and which disruption budgets hold pods now.\n" +
+			"Nothing is changed. The same cluster gives the same document but for times.\n\n" +
+			"Write it to a file and give that to `upgrade apply`, which refuses when the cluster is not as planned any\n" +
+			"more. A gate that refuses is exit code 5, with the whole plan printed all the same.",
+		Example: "  talosmate upgrade plan --to v1.13.9\n" +
+			"  talosmate upgrade plan --to v1.13.9 --max-parallel 25% --canary worker-1 -o json > plan.json",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			c.Overrides = overrides
+			if err := c.Overrides.Validate(); err != nil {
+				return err
+			}
+
+			if err := checkRequest(r); err != nil {
+				return err
+			}
+
+			plan, err := makePlan(c, r)
+			if len(plan.Nodes) == 0 {
+				return err
+			}
+
+			return cmdutil.PrintResult(c, plan, err, plan.Hash, showPlan)
+		}),
+	}
+
+	f.Declare(cmd, spec)
+	addRequestFlags(cmd.Flags(), &r)
+	cmd.Flags().StringSliceVar(&overrides, "override", nil, "plan as if this safety gate were passed, by code (repeatable)")
+	cmdutil.RegisterFlagCompletion(f, cmd, "canary", cmdutil.CompleteNodes)
+
+	return cmd
+}
+
+func checkRequest(r upgrade.Request) error {
+	switch {
+	case r.InstallOnly && r.RebootOnly:
+		return errs.Usagef("--install-only and --reboot-only are the two halves: choose one")
+	case (r.To == "") == (r.Image == ""):
+		return errs.Usagef("say where to: either --to VERSION or --image REFERENCE").WithHint("for example --to v1.13.9")
+	default:
+		return nil
+	}
+}
+
+// makePlan plans for the chosen nodes, all members by default.
+func makePlan(c *cmdutil.Call, r upgrade.Request) (upgrade.Plan, error) {
+	fleet, _, err := newFleet(c, "talosmate upgrade plan")
+	if err != nil {
+		return upgrade.Plan{}, err
+	}
+
+	if c.Selection().Explicit() {
+		targets, err := c.Targets()
+		if err != nil {
+			return upgrade.Plan{}, err
+		}
+
+		r.Nodes = targets.Addresses()
+	}
+
+	return upgrade.MakePlan(c.Context(), fleet, r, c.Overrides)
+}
+
+func showPlan(w io.Writer, p upgrade.Plan) error {
+	fmt.Fprintf(w, "%s to %s: %d of %d nodes, %d workers at once\n\n", output.Neutral(p.Cluster), output.Cell(p.To), p.Work, len(p.Nodes), p.Workers)
+
+	cols := []output.Column[upgrade.NodePlan]{
+		{Header: "#", Value: func(n upgrade.NodePlan) string {
+			if n.Order == 0 {
+				return "-"
+			}
+
+			return fmt.Sprint(n.Order)
+		}},
+		{Header: "NODE", Value: func(n upgrade.NodePlan) string { return output.Neutral(nodeName(n)) }},
+		{Header: "ROLE", Value: func(n upgrade.NodePlan) string {
+			if n.EtcdLeader {
+				return n.Role + " (leader)"
+			}
+
+			return n.Role
+		}},
+		{Header: "ACTION", Value: func(n upgrade.NodePlan) string { return n.Action }},
+		{Header: "WAY", Value: way},
+		{Header: "IMAGE", Value: func(n upgrade.NodePlan) string { return output.Cell(n.Image) }},
+	}
+
+	if err := output.WriteTable(w, cols, p.Nodes, false, true); err != nil {
+		return err
+	}
+
+	showGates(w, p)
+
+	for _, n := range p.Nodes {
+		for _, b := range n.Blockers {
+			fmt.Fprintf(w, "%s: budget %s holds %s: %s\n", output.Neutral(nodeName(n)), output.Neutral(b.Budget), output.Neutral(b.Pod), output.Neutral(b.Message))
+		}
+	}
+
+	_, err := fmt.Fprintf(w, "\nplan %.12s\n", p.Hash)
+
+	return err
+}
+
+func nodeName(n upgrade.NodePlan) string {
+	return talos.Target{Address: n.Node, Hostname: n.Hostname}.Name()
+}
+
+func way(n upgrade.NodePlan) string {
+	if len(n.Hops) == 0 {
+		return n.From
+	}
+
+	steps := []string{n.From}
+	for _, h := range n.Hops {
+		steps = append(steps, h.To)
+	}
+
+	return strings.Join(steps, " -> ")
+}
+
+// showGates says what does not simply pass, what is said of several nodes once.
+func showGates(w io.Writer, p upgrade.Plan) {
+	var lines []string
+
+	who := map[string][]string{}
+
+	add := func(name string, verdicts []gate.Verdict) {
+		for _, g := range verdicts {
+			if g.Verdict == gate.Pass || g.Verdict == gate.Skip {
+				continue
+			}
+
+			line := fmt.Sprintf("%s %s: %s", g.Gate, g.Verdict, g.Message)
+			if who[line] == nil {
+				lines = append(lines, line)
+			}
+
+			who[line] = append(who[line], name)
+		}
+	}
+
+	add("cluster", p.Gates)
+
+	for _, n := range p.Nodes {
+		add(nodeName(n), n.Gates)
+	}
+
+	for _, line := range lines {
+		fmt.Fprintf(w, "%s (%s)\n", output.Neutral(line), output.Neutral(strings.Join(who[line], ", ")))
+	}
+}
+
+// completeGates offers the gates' codes.
+func completeGates(context.Context, *cmdutil.Call, []string) []string {
+	var out []string
+
+	for _, g := range gate.All() {
+		if g.Overridable {
+			out = append(out, cobra.CompletionWithDesc(string(g.Code), g.Title))
+		}
+	}
+
+	return out
+}

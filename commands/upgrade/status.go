@@ -1,0 +1,83 @@
+package upgrade
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdStatus(f *cmdutil.Factory) *cobra.Command {
+	lines := 20
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "UpgradeStatus", Default: talos.DefaultMembers,
+		Document: output.Single[upgrade.StatusResult]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "status", Short: "Show what a running or broken-off upgrade left",
+		Long: "Show which nodes have a new version installed that waits for its reboot, which cordons are ours, and who\n" +
+			"holds the cluster's lock. The cluster itself tells; the last lines of this machine's journal explain.",
+		Example: "  talosmate upgrade status\n" +
+			"  talosmate upgrade status -o json --query '.result.nodes[] | select(.state != \"clean\") | .hostname'",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			fleet, _, err := newFleet(c, "talosmate upgrade status")
+			if err != nil {
+				return err
+			}
+
+			res, err := upgrade.ReadStatus(c.Context(), fleet, notes(c), journal(c).Tail(lines))
+
+			return cmdutil.PrintResult(c, res, err, map[bool]string{true: "clean", false: "unclean"}[res.Clean], showStatus)
+		}),
+	}
+
+	f.Declare(cmd, spec)
+	cmd.Flags().IntVar(&lines, "journal", lines, "how many of the journal's last lines to show")
+
+	return cmd
+}
+
+func showStatus(w io.Writer, s upgrade.StatusResult) error {
+	switch {
+	case !s.HasLock:
+		fmt.Fprintln(w, "lock: there is none to look at, Kubernetes cannot be asked")
+	case s.Lock.Held:
+		fmt.Fprintf(w, "lock: %s since %s (%s)\n", output.Neutral(s.Lock.Holder), s.Lock.AcquiredAt.Format(time.RFC3339), output.Neutral(s.Lock.Command))
+	default:
+		fmt.Fprintln(w, "lock: nobody holds it")
+	}
+
+	err := output.WriteTable(w, []output.Column[upgrade.NodeStatus]{
+		{Header: "NODE", Value: func(n upgrade.NodeStatus) string { return talos.Target{Address: n.Node, Hostname: n.Hostname}.Name() }},
+		{Header: "ROLE", Value: func(n upgrade.NodeStatus) string { return n.Role }},
+		{Header: "VERSION", Value: func(n upgrade.NodeStatus) string { return output.Cell(n.Version) }},
+		{Header: "STATE", Value: func(n upgrade.NodeStatus) string { return n.State }},
+		{Header: "CORDONED", Value: cordoned},
+		{Header: "MEANING", Value: func(n upgrade.NodeStatus) string { return n.Message }},
+	}, s.Nodes, false, true)
+
+	for _, e := range s.Journal {
+		fmt.Fprintf(w, "%s %s %s %s\n", e.Time.Format("2006-01-02 15:04:05"), output.Cell(e.Node), e.Stage, output.Neutral(e.Message))
+	}
+
+	return err
+}
+
+func cordoned(n upgrade.NodeStatus) string {
+	switch {
+	case n.OurCordon:
+		return "by us"
+	case n.Cordoned:
+		return "yes"
+	default:
+		return "no"
+	}
+}

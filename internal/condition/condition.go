@@ -1,0 +1,105 @@
+// Package condition evaluates CEL expressions of the user's over a document of ours. It is apart because
+// linking CEL costs: only what needs it imports it.
+package condition
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/ext"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Condition is a compiled expression that is true or false.
+type Condition struct {
+	text    string
+	program cel.Program
+}
+
+// costLimit keeps an expression from running away; a thousand nodes looked at from every side are well below.
+const costLimit = 10_000_000
+
+// Compile checks an expression over the named variables, each of any type. The mistake in one that does not
+// compile, or is not a condition, is a usage error.
+func Compile(text string, variables ...string) (*Condition, error) {
+	slices.Sort(variables)
+
+	options := []cel.EnvOption{ext.Strings(), ext.Sets(), cel.OptionalTypes()}
+	for _, v := range variables {
+		options = append(options, cel.Variable(v, cel.DynType))
+	}
+
+	env, err := cel.NewEnv(options...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot prepare the expression %q: %w", text, err)
+	}
+
+	ast, issues := env.Compile(text)
+	if issues != nil && issues.Err() != nil {
+		return nil, errs.Usagef("bad expression %q: %w", text, issues.Err()).WithHint("it may use %v; see https://cel.dev", variables)
+	}
+
+	if out := ast.OutputType(); !out.IsAssignableType(cel.BoolType) && out != cel.DynType {
+		return nil, errs.Usagef("the expression %q is a %s, and a condition is wanted", text, out)
+	}
+
+	program, err := env.Program(ast, cel.CostLimit(costLimit), cel.InterruptCheckFrequency(100))
+	if err != nil {
+		return nil, errs.Usagef("bad expression %q: %w", text, err)
+	}
+
+	return &Condition{text: text, program: program}, nil
+}
+
+// Holds evaluates over a document, whose JSON fields are the variables.
+func (c *Condition) Holds(document any) (bool, error) {
+	raw, err := json.Marshal(document)
+	if err != nil {
+		return false, fmt.Errorf("cannot encode what %q looks at: %w", c.text, err)
+	}
+
+	var values map[string]any
+	if err = json.Unmarshal(raw, &values); err != nil {
+		return false, fmt.Errorf("cannot encode what %q looks at: %w", c.text, err)
+	}
+
+	for key, v := range values {
+		values[key] = whole(v)
+	}
+
+	out, _, err := c.program.Eval(values)
+	if err != nil {
+		return false, fmt.Errorf("cannot evaluate %q: %w", c.text, err)
+	}
+
+	held, ok := out.Value().(bool)
+	if !ok {
+		return false, fmt.Errorf("cannot evaluate %q: it is not true or false", c.text)
+	}
+
+	return held, nil
+}
+
+// whole turns JSON's numbers without a fraction into integers, since CEL does not compare the two kinds in
+// arithmetic.
+func whole(v any) any {
+	switch typed := v.(type) {
+	case float64:
+		if typed == float64(int64(typed)) {
+			return int64(typed)
+		}
+	case []any:
+		for i := range typed {
+			typed[i] = whole(typed[i])
+		}
+	case map[string]any:
+		for k := range typed {
+			typed[k] = whole(typed[k])
+		}
+	}
+
+	return v
+}

@@ -1,0 +1,66 @@
+package engine
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Entry is one line of a journal.
+type Entry struct {
+	Time    time.Time `json:"time"`              // When it happened.
+	Node    string    `json:"node,omitempty"`    // The node, empty for the whole run.
+	Stage   string    `json:"stage"`             // What was being done.
+	Message string    `json:"message,omitempty"` // What happened.
+}
+
+// Journal explains afterwards what a run did: lines appended to a file. It decides nothing, so that its
+// errors stop nothing. The zero value writes nowhere.
+type Journal struct{ Path string }
+
+// Note appends a line.
+func (j Journal) Note(at time.Time, node, stage, message string) {
+	if j.Path == "" {
+		return
+	}
+
+	line, err := json.Marshal(Entry{Time: at.UTC(), Node: node, Stage: stage, Message: message})
+	if err != nil {
+		return
+	}
+
+	if os.MkdirAll(filepath.Dir(j.Path), 0o700) != nil {
+		return
+	}
+
+	f, err := os.OpenFile(j.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return
+	}
+
+	_, _ = f.Write(append(line, '\n')) // a journal that cannot be written explains nothing, and no more
+	_ = f.Close()
+}
+
+// Tail reads the last n lines; lines that are torn are left out.
+func (j Journal) Tail(n int) []Entry {
+	out := []Entry{}
+
+	raw, err := os.ReadFile(j.Path)
+	if j.Path == "" || err != nil {
+		return out
+	}
+
+	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
+
+	for _, line := range lines[max(0, len(lines)-n):] {
+		var e Entry
+		if json.Unmarshal([]byte(line), &e) == nil {
+			out = append(out, e)
+		}
+	}
+
+	return out
+}

@@ -1,0 +1,79 @@
+package upgrade
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// canRollBack says whether the other boot slot holds the version before: the node answers on the new one.
+func (r *Result) canRollBack() bool {
+	return r.Status == VerifyFailed && r.Rebooted && r.BootIDAfter != ""
+}
+
+// rollBack brings a node that failed its verification back to the version before, and verifies that.
+func rollBack(ctx context.Context, w *World, o Options, failed Result, sink progress.Sink) Result {
+	r := newRun(w, o, sink)
+	r.res = failed
+	r.res.Rollback = &Rollback{RunningTag: failed.RunningTag}
+
+	if err := r.goBack(ctx); err != nil {
+		r.res.Rollback.Error = err.Error()
+		r.stage("rollback", "%v", err)
+
+		return r.res
+	}
+
+	r.res.Rollback.OK, r.res.Status = true, RolledBack
+	r.res.TalosBack, r.res.RunningTag = true, r.res.Rollback.RunningTag
+	r.res.Hint = "the node was rolled back and is well on its previous version"
+
+	return r.res
+}
+
+func (r *run) goBack(ctx context.Context) error {
+	before, err := r.w.witness().Probe(ctx, r.res.BootProof)
+	if err != nil {
+		return fmt.Errorf("cannot roll back %s: %w", r.w.Target.Name(), err)
+	}
+
+	r.stage("rollback", "rolling back to %s", r.res.ServerTag)
+
+	asked := r.w.Now()
+	if err = r.w.Change.Rollback(ctx); err != nil && !lost(err) {
+		return fmt.Errorf("cannot roll back %s: %w", r.w.Target.Name(), err)
+	}
+
+	seen, err := r.w.witness().AwaitNew(ctx, before, asked, r.o.RebootTimeout)
+	if err != nil {
+		return err
+	}
+
+	r.left = before
+	r.res.Rollback.BootIDAfter, r.res.Rollback.DowntimeSeconds = seen.Boot.ID, seconds(seen.Downtime)
+
+	version, err := r.readVersion(ctx)
+	if err != nil {
+		return err
+	}
+
+	r.res.Rollback.RunningTag = version.Tag
+
+	if !talos.SameVersion(version.Tag, r.res.ServerTag) {
+		return fmt.Errorf("%s came back on %s instead of %s", r.w.Target.Name(), version.Tag, r.res.ServerTag)
+	}
+
+	if r.res.K8sNodeName != "" {
+		if _, err = r.connectKubernetes(ctx, r.res.K8sNodeName); err != nil {
+			r.stage("rollback", "%v: going on without it", err)
+		}
+	}
+
+	if err = r.settled(ctx); err != nil {
+		return err
+	}
+
+	return r.mark(ctx, "")
+}
