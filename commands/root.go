@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/commands/extension"
 	"github.com/talosmate/talosmate/commands/factory"
 	"github.com/talosmate/talosmate/commands/fs"
+	"github.com/talosmate/talosmate/commands/gen"
 	"github.com/talosmate/talosmate/commands/image"
 	"github.com/talosmate/talosmate/commands/imager"
 	"github.com/talosmate/talosmate/commands/kubeconfig"
@@ -26,6 +27,7 @@ import (
 	"github.com/talosmate/talosmate/commands/storage"
 	"github.com/talosmate/talosmate/commands/system"
 	"github.com/talosmate/talosmate/commands/upgrade"
+	"github.com/talosmate/talosmate/commands/validate"
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 )
@@ -79,6 +81,8 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		image.NewCmd(f),
 		service.NewCmd(f),
 		fs.NewCmd(f),
+		gen.NewCmd(f),
+		validate.NewCmd(f),
 		machineconfig.NewCmd(f),
 		kubeconfig.NewCmd(f),
 		logs.NewCmd(f),

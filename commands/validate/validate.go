@@ -1,0 +1,95 @@
+// Package validate holds `talosmate validate`.
+package validate
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/validate"
+	"github.com/talosmate/talosmate/internal/output"
+)
+
+// NewCmd makes the command.
+func NewCmd(f *cmdutil.Factory) *cobra.Command {
+	var (
+		file, mode string
+		strict     bool
+	)
+
+	spec := cmdutil.Spec{Kind: cmdutil.Read, Offline: true, Question: true, Schema: "Validation", Document: output.Single[validate.Result]{}}
+	cmd := &cobra.Command{
+		Use: "validate", Short: "Judge a machine configuration without a cluster",
+		Long: "Judge a machine configuration with Talos's own loader and validation. Exit code 3 says that it is not valid;\n" +
+			"the document says why, with line numbers.",
+		Example: "  talosmate validate -f controlplane.yaml --mode metal --strict\n" +
+			"  talosmate machineconfig get -n cp-1 --show-secrets | talosmate validate -f - --mode metal -o json",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			var (
+				text []byte
+				err  error
+			)
+
+			switch file {
+			case "":
+				return errs.Usagef("no file to validate").WithHint("name it with -f, - reads stdin")
+			case "-":
+				text, err = io.ReadAll(c.IO.In)
+			default:
+				text, err = os.ReadFile(file)
+			}
+
+			if err != nil {
+				return errs.Usagef("cannot read the machine configuration: %w", err)
+			}
+
+			result := validate.Config(text, mode, strict)
+			result.File = file
+
+			if !result.Valid {
+				err = errs.New(errs.Negative, "%s is not valid for mode %s (errors: %d)", file, mode, len(result.Errors))
+			}
+
+			return cmdutil.PrintResult(c, result, err, file, show)
+		}),
+	}
+
+	f.Declare(cmd, spec)
+	cmd.Flags().StringVarP(&file, "file", "f", "", "the configuration `file`, - for stdin")
+	cmdutil.ChoiceVar(cmd.Flags(), &mode, "mode", "metal", "the kind of machine", validate.Modes()...)
+	cmd.Flags().BoolVar(&strict, "strict", false, "treat what Talos only warns of as errors")
+	cmdutil.CompleteChoices(cmd)
+
+	return cmd
+}
+
+func show(w io.Writer, r validate.Result) error {
+	for _, group := range []struct {
+		word     string
+		problems []validate.Problem
+	}{{"error", r.Errors}, {"warning", r.Warnings}} {
+		for _, p := range group.problems {
+			at := r.File
+			if p.Line > 0 {
+				at = fmt.Sprintf("%s:%d", r.File, p.Line)
+			}
+
+			if _, err := fmt.Fprintf(w, "%s: %s: %s\n", at, group.word, output.Cell(p.Message)); err != nil {
+				return err
+			}
+		}
+	}
+
+	if !r.Valid {
+		return nil
+	}
+
+	_, err := fmt.Fprintf(w, "%s is valid for mode %s\n", r.File, r.Mode)
+
+	return err
+}

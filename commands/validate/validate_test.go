@@ -1,0 +1,36 @@
+package validate_test
+
+import (
+	"testing"
+
+	"github.com/talosmate/talosmate/internal/testing/clitest"
+	"github.com/talosmate/talosmate/internal/testing/golden"
+)
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		args []string
+		code int
+	}{
+		"unknown.json": {[]string{"-f", "testdata/unknown.yaml", "-o", "json"}, 3},
+		"unknown":      {[]string{"-f", "testdata/unknown.yaml"}, 3},
+		"invalid.json": {[]string{"-f", "testdata/invalid.yaml", "-o", "json"}, 3},
+		"syntax.json":  {[]string{"-f", "testdata/syntax.yaml", "-o", "json"}, 3},
+		"missing":      {[]string{"-f", "testdata/none.yaml"}, 2},
+		"no-file":      {nil, 2},
+		"mode":         {[]string{"-f", "testdata/invalid.yaml", "--mode", "vm"}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			got := clitest.Run(t, nil, append([]string{"validate"}, c.args...)...)
+			if got.Code != c.code {
+				t.Errorf("exit %d: %s", got.Code, got.Stderr)
+			}
+
+			golden.Assert(t, name, []byte(got.Stdout))
+		})
+	}
+}

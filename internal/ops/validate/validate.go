@@ -1,0 +1,320 @@
+// Package validate judges machine configurations with Talos's own loader and validation, and says where in
+// the file each complaint belongs.
+package validate
+
+import (
+	"bytes"
+	"errors"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/siderolabs/talos/pkg/machinery/config/configloader"
+	"github.com/siderolabs/talos/pkg/machinery/config/validation"
+	"go.yaml.in/yaml/v4"
+)
+
+// Modes lists the kinds of machine that a configuration can be for.
+func Modes() []string { return []string{"metal", "cloud", "container"} }
+
+// Problem is one complaint.
+type Problem struct {
+	Message string `json:"message"`        // What is wrong.
+	Line    int    `json:"line,omitempty"` // The line in the file, where it is known.
+	Path    string `json:"path,omitempty"` // The field, where the complaint names one.
+}
+
+// Result is the verdict on a configuration.
+type Result struct {
+	File     string    `json:"file"`     // The file.
+	Mode     string    `json:"mode"`     // The kind of machine: metal, cloud or container.
+	Strict   bool      `json:"strict"`   // Whether warnings that strictness makes errors are errors.
+	Valid    bool      `json:"valid"`    // Whether Talos takes it.
+	Warnings []Problem `json:"warnings"` // What is doubtful.
+	Errors   []Problem `json:"errors"`   // What is wrong.
+}
+
+type mode string
+
+func (m mode) String() string        { return string(m) }
+func (m mode) RequiresInstall() bool { return m == "metal" }
+func (m mode) InContainer() bool     { return m == "container" }
+
+// Config judges a configuration for a mode.
+func Config(text []byte, kind string, strict bool) Result {
+	out := Result{Mode: kind, Strict: strict, Warnings: []Problem{}, Errors: []Problem{}}
+	where := locate(text)
+
+	cfg, err := configloader.NewFromBytes(text)
+	if err != nil {
+		out.Errors = append(out.Errors, where.loadErrors(err)...)
+
+		return out
+	}
+
+	options := []validation.Option{validation.WithLocal()}
+	if strict {
+		options = append(options, validation.WithStrict())
+	}
+
+	warnings, err := cfg.Validate(mode(kind), options...)
+	for _, w := range warnings {
+		out.Warnings = append(out.Warnings, where.problem(w))
+	}
+
+	for _, message := range split(err) {
+		out.Errors = append(out.Errors, where.problem(message))
+	}
+
+	out.Valid = len(out.Errors) == 0
+
+	return out
+}
+
+// split takes a joined error apart.
+func split(err error) []string {
+	switch typed := err.(type) { //nolint:errorlint // the tree is walked by hand
+	case nil:
+		return nil
+	case interface{ WrappedErrors() []error }:
+		return splitAll(typed.WrappedErrors())
+	case interface{ Unwrap() []error }:
+		return splitAll(typed.Unwrap())
+	default:
+		if inner := errors.Unwrap(err); inner != nil && inner.Error() == err.Error() {
+			return split(inner)
+		}
+
+		return splitText(err.Error())
+	}
+}
+
+// splitText takes the text of a joined error apart that was wrapped once more.
+func splitText(text string) []string {
+	head, list, found := strings.Cut(text, " occurred:\n")
+	if !found || !strings.Contains(head, "error") {
+		return []string{strings.TrimSpace(text)}
+	}
+
+	var out []string
+
+	for part := range strings.SplitSeq(list, "\t* ") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+
+	return out
+}
+
+func splitAll(all []error) []string {
+	var out []string
+	for _, e := range all {
+		out = append(out, split(e)...)
+	}
+
+	return out
+}
+
+// source knows the lines of a configuration's fields.
+type source struct {
+	documents []*yaml.Node
+	words     *regexp.Regexp
+	line      *regexp.Regexp
+	quoted    *regexp.Regexp
+}
+
+func locate(text []byte) *source {
+	s := &source{
+		words: regexp.MustCompile(`[A-Za-z][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)+`),
+		line:  regexp.MustCompile(`\bline (\d+)`),
+
+		quoted: regexp.MustCompile(`"([^"]+)"`),
+	}
+
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+
+	for {
+		var doc yaml.Node
+		if dec.Decode(&doc) != nil { // the loader complains about what cannot be read
+			return s
+		}
+
+		if len(doc.Content) > 0 {
+			s.documents = append(s.documents, doc.Content[0])
+		}
+	}
+}
+
+// problem finds the field that a message names: the longest dotted path in it that leads anywhere.
+func (s *source) problem(message string) Problem {
+	out := Problem{Message: message}
+
+	if m := s.line.FindStringSubmatch(message); m != nil {
+		out.Line, _ = strconv.Atoi(m[1])
+
+		return out
+	}
+
+	deepest := 0
+
+	for _, word := range s.words.FindAllString(message, -1) {
+		path := strings.Split(word, ".")
+
+		for _, doc := range s.documents {
+			if depth, line := descend(doc, path); depth > deepest {
+				deepest, out.Line, out.Path = depth, line, word
+			}
+		}
+	}
+
+	for _, m := range s.quoted.FindAllStringSubmatch(message, -1) {
+		if out.Line == 0 {
+			out.Line = s.valueLine(m[1])
+		}
+	}
+
+	if out.Line == 0 {
+		out.Line = s.documentLine(message)
+	}
+
+	return out
+}
+
+// valueLine is the line of the only value that reads like this, 0 when there is none or more.
+func (s *source) valueLine(text string) int {
+	line, found := 0, 0
+
+	var walk func(*yaml.Node)
+
+	walk = func(n *yaml.Node) {
+		if n.Kind == yaml.ScalarNode && n.Value == text {
+			line, found = n.Line, found+1
+		}
+
+		for _, c := range n.Content {
+			walk(c)
+		}
+	}
+
+	for _, doc := range s.documents {
+		walk(doc)
+	}
+
+	if found != 1 {
+		return 0
+	}
+
+	return line
+}
+
+// documentLine is the line of the document whose kind a message names.
+func (s *source) documentLine(message string) int {
+	for _, doc := range s.documents {
+		if kind := value(doc, "kind"); kind != nil && strings.Contains(message, kind.Value) {
+			return kind.Line
+		}
+	}
+
+	return 0
+}
+
+// loadErrors are the loader's complaints: syntax, or the tree of keys that it does not know.
+func (s *source) loadErrors(err error) []Problem {
+	const unknown = "unknown keys found during decoding:"
+
+	_, tree, found := strings.Cut(err.Error(), unknown)
+	if !found {
+		var out []Problem
+		for _, message := range split(err) {
+			out = append(out, s.problem(message))
+		}
+
+		return out
+	}
+
+	var keys yaml.Node
+	if yaml.Unmarshal([]byte(tree), &keys) != nil || len(keys.Content) == 0 {
+		return []Problem{{Message: strings.TrimSpace(err.Error())}}
+	}
+
+	var out []Problem
+
+	s.unknownKeys(keys.Content[0], nil, &out)
+	slices.SortStableFunc(out, func(a, b Problem) int { return a.Line - b.Line })
+
+	return out
+}
+
+// unknownKeys names every key of the tree that leads nowhere further in it, or whose value the file has in
+// the same place: what is below an unknown key is unknown with it.
+func (s *source) unknownKeys(n *yaml.Node, path []string, out *[]Problem) {
+	switch {
+	case n.Kind == yaml.MappingNode && len(n.Content) > 0:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			s.unknownKeys(n.Content[i+1], append(path[:len(path):len(path)], n.Content[i].Value), out)
+		}
+	case n.Kind == yaml.SequenceNode && len(n.Content) > 0 && n.Content[0].Kind == yaml.MappingNode:
+		for i, c := range n.Content {
+			s.unknownKeys(c, append(path[:len(path):len(path)], strconv.Itoa(i)), out)
+		}
+	default:
+		p := Problem{Message: "unknown key " + strings.Join(path, "."), Path: strings.Join(path, ".")}
+		deepest := 0
+
+		for _, doc := range s.documents {
+			if depth, line := descend(doc, path); depth > deepest {
+				deepest, p.Line = depth, line
+			}
+		}
+
+		*out = append(*out, p)
+	}
+}
+
+// descend follows a path as far as it leads.
+func descend(n *yaml.Node, path []string) (depth, line int) {
+	for _, key := range path {
+		next := value(n, key)
+
+		if i, err := strconv.Atoi(key); err == nil && n.Kind == yaml.SequenceNode && i < len(n.Content) {
+			next = n.Content[i]
+		}
+
+		if next == nil {
+			break
+		}
+
+		depth, line, n = depth+1, keyLine(n, key, next), next
+	}
+
+	return depth, line
+}
+
+func value(n *yaml.Node, key string) *yaml.Node {
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+
+	return nil
+}
+
+// keyLine is where the key stands, since a nested value begins on the next line.
+func keyLine(n *yaml.Node, key string, otherwise *yaml.Node) int {
+	if n.Kind == yaml.MappingNode {
+		for i := 0; i < len(n.Content); i += 2 {
+			if n.Content[i].Value == key {
+				return n.Content[i].Line
+			}
+		}
+	}
+
+	return otherwise.Line
+}
