@@ -102,7 +102,7 @@ func (f *Factory) Declare(cmd *cobra.Command, s Spec) {
 	cmd.Flags().Bool("dry-run", false, "show what would be done and change nothing")
 
 	if !s.Offline && !s.Local {
-		cmd.Flags().StringSlice("override", nil, "pass this safety gate on purpose, by code (repeatable; see `talosmate help gates`)")
+		cmd.Flags().StringSlice("override", nil, "pass this safety `GATE` on purpose, by code (repeatable; see talosmate help gates)")
 	}
 
 	if s.Kind == Destructive {

@@ -5,6 +5,7 @@ package iostreams
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"strings"
@@ -81,7 +82,7 @@ func (s *Streams) ReadLine(ctx context.Context) (string, error) {
 
 	select {
 	case a := <-got:
-		if a.err == io.EOF && a.line != "" {
+		if errors.Is(a.err, io.EOF) && a.line != "" {
 			return a.line, nil
 		}
 

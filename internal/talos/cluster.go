@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -227,9 +226,9 @@ func (c *Cluster) tlsConfig() *tls.Config {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} //nolint:gosec // maintenance mode has no CA yet; --cert-fingerprint pins it
 
 	if want := strings.ToLower(strings.ReplaceAll(c.Options.Fingerprint, ":", "")); want != "" {
-		cfg.VerifyPeerCertificate = func(raw [][]byte, _ [][]*x509.Certificate) error {
-			for _, der := range raw {
-				if sum := sha256.Sum256(der); hex.EncodeToString(sum[:]) == want {
+		cfg.VerifyConnection = func(state tls.ConnectionState) error {
+			for _, cert := range state.PeerCertificates {
+				if sum := sha256.Sum256(cert.Raw); hex.EncodeToString(sum[:]) == want {
 					return nil
 				}
 			}

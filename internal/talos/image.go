@@ -99,7 +99,7 @@ func (n *Node) imagesLegacy(ctx context.Context, namespace string) ([]Image, err
 
 	out := []Image{}
 
-	return out, receive(n, "list images", stream.Recv, func(m *machine.ImageListResponse) error { //nolint:staticcheck // see above
+	return out, receive(n, "list images", stream.Recv, func(m *machine.ImageListResponse) error {
 		img := Image{
 			Namespace: namespace, Name: m.GetName(), Digest: m.GetDigest(), SizeBytes: m.GetSize(), Labels: map[string]string{},
 			Kind: ImageKind(m.GetName(), m.GetDigest()),

@@ -162,7 +162,7 @@ func (n *Node) bootForReaders(ctx context.Context, cause error) (Boot, error) {
 		return Boot{}, errors.Join(cause, err)
 	}
 
-	return Boot{ID: time.Unix(int64(m.GetBootTime()), 0).UTC().Format(time.RFC3339), Proof: "boot_time"}, nil //nolint:gosec // seconds fit
+	return Boot{ID: time.Unix(int64(m.GetBootTime()), 0).UTC().Format(time.RFC3339), Proof: "boot_time"}, nil
 }
 
 // BootID reads the kernel's boot ID. Role: admin.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -58,7 +57,7 @@ func api(_ context.Context, s *survey) []Finding {
 
 	// The versions are asked for by the other checks too; whoever comes first pays.
 	answers := s.perNode(func(_ context.Context, n *nodeFacts) Finding {
-		v, _ := n.version() //nolint:errcheck // perNode has seen that it answers
+		v, _ := n.version() // perNode has seen that it answers
 
 		return ok("Talos " + v.Tag)
 	}, nil)
@@ -242,6 +241,3 @@ func certificate(_ context.Context, s *survey) []Finding {
 
 	return []Finding{f}
 }
-
-// kindIsDenied says whether a failed question was one that the certificate may not ask.
-func kindIsDenied(err error) bool { return talos.KindOf(err) == errs.KindPermissionDenied }

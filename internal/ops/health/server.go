@@ -38,7 +38,6 @@ func Server(ctx context.Context, n ServerNode, wait time.Duration, tell func(Fin
 type serverLog struct {
 	findings []Finding
 	at       map[string]int
-	started  map[string]time.Time
 	tell     func(Finding)
 }
 

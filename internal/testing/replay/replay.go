@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -44,7 +43,7 @@ func Start(t *testing.T, version string, variants map[string]string) *Server {
 
 	s := &Server{dir: filepath.Join(recordings(t), version), variants: variants, creds: newCredentials(t)}
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +155,7 @@ func (s *Server) send(stream grpc.ServerStream, r recording) error {
 			return status.Errorf(codes.Internal, "recorded message %q: %v", r.Message, err)
 		}
 
-		var msg proto.Message = kind.New().Interface()
+		msg := kind.New().Interface()
 		if err = (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(raw, msg); err != nil {
 			return status.Errorf(codes.Internal, "recorded message %q: %v", r.Message, err)
 		}
