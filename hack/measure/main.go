@@ -1,0 +1,70 @@
+//go:build unix
+
+// Command measure runs a program several times and prints the medians of its CPU time, wall time and peak
+// memory, as the operating system accounts for them.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/exec"
+	"slices"
+	"syscall"
+	"time"
+)
+
+func main() {
+	log.SetFlags(0)
+
+	runs := flag.Int("runs", 7, "how many runs count")
+	name := flag.String("name", "", "what to call it")
+	flag.Parse()
+
+	if flag.NArg() == 0 {
+		log.Fatal("usage: measure [-runs N] [-name TEXT] -- PROGRAM [ARGS]")
+	}
+
+	var cpu, wall, memory []float64
+
+	for i := range *runs + 1 {
+		c, w, m, err := once(flag.Args())
+		if err != nil {
+			log.Fatal(err)
+		}
+
+		if i > 0 { // the first one warms up
+			cpu, wall, memory = append(cpu, c), append(wall, w), append(memory, m)
+		}
+	}
+
+	fmt.Printf("%-44s cpu %6.1f ms   wall %7.1f ms   peak %6.1f MiB\n", *name, median(cpu), median(wall), median(memory))
+}
+
+func once(args []string) (cpu, wall, memory float64, err error) {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr = io.Discard, os.Stderr
+
+	start := time.Now()
+
+	if err = cmd.Run(); err != nil {
+		return 0, 0, 0, fmt.Errorf("%v: %w", args, err)
+	}
+
+	wall = float64(time.Since(start).Microseconds()) / 1000
+	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+
+	if !ok {
+		return 0, wall, 0, nil
+	}
+
+	return float64((cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Microseconds()) / 1000, wall, float64(usage.Maxrss) / 1024, nil
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+
+	return v[len(v)/2]
+}
