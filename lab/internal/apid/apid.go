@@ -140,8 +140,12 @@ func listen(address string) (net.Listener, error) {
 	return nil, err
 }
 
-// Down closes the listener and every connection at once.
-func (s *Server) Down() {
+// farewell is how long a node that goes down in order still answers what it was asked.
+const farewell = 150 * time.Millisecond
+
+// Down closes the listener and every connection: in order, when answers under
+// way still go out, or at once, as a power cut does.
+func (s *Server) Down(inOrder bool) {
 	s.mu.Lock()
 	server, machined, local, remotes := s.server, s.machined, s.local, s.remotes
 	s.server, s.machined, s.local, s.remotes = nil, nil, nil, nil
@@ -149,6 +153,12 @@ func (s *Server) Down() {
 
 	if server == nil {
 		return
+	}
+
+	if inOrder {
+		finished := time.AfterFunc(farewell, server.Stop)
+		server.GracefulStop()
+		finished.Stop()
 	}
 
 	s.gate.closeAll()

@@ -172,8 +172,15 @@ func (c *Cluster) addMember(i int) error {
 		Addresses: []string{address.String(), name, "127.0.0.1", "localhost"},
 		Forwards:  node.IsControlPlane,
 		Keys: func() (*pki.Node, error) {
-			return c.PKI.NodeCertificates(name, net.IP(address.AsSlice()), net.IPv4(127, 0, 0, 1))
+			// a node that was configured for another cluster belongs to that one
+			keys := pki.FromConfig(node.Config())
+			if keys == nil {
+				keys = c.PKI
+			}
+
+			return keys.NodeCertificates(name, net.IP(address.AsSlice()), net.IPv4(127, 0, 0, 1))
 		},
+
 		Machined: func() *grpc.Server { return machined.New(node, c.PKI).NewServer() },
 		Dial:     c.dial,
 		Faults:   node.Faults,

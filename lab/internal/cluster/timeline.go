@@ -22,12 +22,13 @@ type Timeline struct {
 
 func (t *Timeline) add(n Note) {
 	t.mu.Lock()
-	t.notes = append(t.notes, n)
-	sink := t.sink
-	t.mu.Unlock()
+	defer t.mu.Unlock()
 
-	if sink != nil {
-		sink(n)
+	t.notes = append(t.notes, n)
+
+	// one after another, so that lines do not mix
+	if t.sink != nil {
+		t.sink(n)
 	}
 }
 

@@ -111,6 +111,15 @@ func (s *Store) List(ns Namespace) []Image {
 	return slices.SortedFunc(maps.Values(s.images[ns]), func(a, b Image) int { return cmp.Compare(a.Name, b.Name) })
 }
 
+// Forget makes the garbage collection see every image for the first time again,
+// as after a boot.
+func (s *Store) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.unused = map[string]time.Time{}
+}
+
 // Clear empties a store, as a wipe of EPHEMERAL does.
 func (s *Store) Clear(namespaces ...Namespace) {
 	s.mu.Lock()

@@ -209,7 +209,7 @@ func (n *Node) Configure(next config.Provider) {
 			return
 		}
 
-		n.api.Down()
+		n.api.Down(true)
 
 		n.mu.Lock()
 		n.config = n.persisted

@@ -334,25 +334,21 @@ func httpText(status int) string {
 	}
 }
 
-// CollectImages runs Talos's image garbage collection once at the given time.
+// CollectImages runs Talos's image garbage collection once at the given time: of
+// the system store it keeps the images of the current kubelet and etcd, and
+// nothing else; installers go too.
 func (n *Node) CollectImages(now time.Time) []string {
-	n.mu.Lock()
-	keep := []string{n.slots[n.runningSlot].Image}
-	n.mu.Unlock()
+	keep := []string{"ghcr.io/siderolabs/kubelet:" + n.Kube}
+	if n.IsControlPlane() {
+		keep = append(keep, "registry.k8s.io/etcd:v3.6.12")
+	}
 
 	age := n.Times.GCAge
 	if age == 0 {
 		age = time.Hour
 	}
 
-	removed := n.Images.Collect(now, age, func(img images.Image) bool {
-		ref, err := images.ParseReference(img.Name)
-		if err != nil {
-			return false
-		}
-
-		return strings.HasSuffix(ref.Repository, "/kubelet") || strings.HasSuffix(ref.Repository, "/etcd") || slices.Contains(keep, img.Name)
-	})
+	removed := n.Images.Collect(now, age, func(img images.Image) bool { return slices.Contains(keep, img.Name) })
 
 	for _, name := range removed {
 		n.note("image-gc", name)

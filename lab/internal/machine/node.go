@@ -92,7 +92,8 @@ type Cluster interface {
 // API is the node's network side: the apid that listens on its address.
 type API interface {
 	Up(maintenance bool) error
-	Down()
+	// Down ends it: in order, with answers under way still going out, or at once.
+	Down(inOrder bool)
 }
 
 // Kubelet is the node's Kubernetes side; nil where the lab runs no Kubernetes.

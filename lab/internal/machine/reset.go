@@ -70,7 +70,7 @@ func (n *Node) Reset(actor string, plan ResetPlan) {
 			return
 		}
 
-		n.down("reset")
+		n.down("reset", true)
 		n.erase(plan)
 
 		if plan.Reboot {

@@ -202,11 +202,16 @@ func (n *Node) putJoined(peers []Peer) {
 	if n.Etcd != nil {
 		n.putEtcdSpec()
 
-		if _, self, err := n.Etcd.Leader(); err == nil {
-			member := etcdres.NewMember(etcdres.NamespaceName, etcdres.LocalMemberID)
-			member.TypedSpec().MemberID = etcdres.FormatMemberID(self)
-			n.put(member, "etcd.MemberController")
-		}
+		n.putEtcdMember()
+	}
+}
+
+// putEtcdMember says who the node's member is, while it runs.
+func (n *Node) putEtcdMember() {
+	if _, self, err := n.Etcd.Leader(); err == nil {
+		member := etcdres.NewMember(etcdres.NamespaceName, etcdres.LocalMemberID)
+		member.TypedSpec().MemberID = etcdres.FormatMemberID(self)
+		n.put(member, "etcd.MemberController")
 	}
 }
 

@@ -196,8 +196,8 @@ func (n *Node) cordonAndDrain(actor string) {
 }
 
 // down takes everything off the network: the end of a boot.
-func (n *Node) down(reason string) {
-	n.api.Down()
+func (n *Node) down(reason string, inOrder bool) {
+	n.api.Down(inOrder)
 
 	n.mu.Lock()
 	n.up = false
@@ -231,7 +231,7 @@ func (n *Node) down(reason string) {
 
 // restart goes down and comes up again after the boot time.
 func (n *Node) restart(reason string) {
-	n.down(reason)
+	n.down(reason, true)
 
 	n.mu.Lock()
 	n.history.Reboots = append(n.history.Reboots, time.Now())
@@ -257,7 +257,7 @@ func (n *Node) PowerOff(reason string) {
 	n.mu.Unlock()
 
 	if was {
-		n.down(reason)
+		n.down(reason, false)
 		n.note("power-off", reason)
 	}
 }
@@ -316,6 +316,8 @@ func (n *Node) boot(generation int, first bool) {
 	n.sequence = "boot"
 	n.services = map[string]*Service{}
 	n.stopped = map[string]bool{}
+	n.failing = map[string]string{}
+	n.Images.Forget()
 	n.resetContainers()
 	n.bootMessages()
 
@@ -329,6 +331,7 @@ func (n *Node) boot(generation int, first bool) {
 
 	if !maintenance {
 		n.adoptType()
+		n.etcdWanted = n.Etcd != nil && n.nodeType == ControlPlane
 	}
 
 	for _, id := range serviceIDs(n.nodeType == ControlPlane) {
@@ -524,6 +527,10 @@ func (n *Node) watchEtcd(generation int) {
 	n.mu.Lock()
 	if n.services["etcd"] != nil && n.services["etcd"].State == ServiceRunning {
 		n.judgeService("etcd", err == nil, fmt.Sprint(err))
+	}
+
+	if n.state != nil {
+		n.putEtcdMember()
 	}
 	n.mu.Unlock()
 }

@@ -36,6 +36,20 @@ func New() (*PKI, error) {
 	return &PKI{Bundle: bundle}, nil
 }
 
+// FromConfig gives the secrets a machine configuration brings with it; nil when it
+// holds no key of the Talos CA, as a worker's does not.
+func FromConfig(cfg config.Provider) *PKI {
+	if cfg == nil || cfg.Machine() == nil || cfg.Cluster() == nil {
+		return nil
+	}
+
+	if ca := cfg.Machine().Security().IssuingCA(); ca == nil || len(ca.Key) == 0 {
+		return nil
+	}
+
+	return &PKI{Bundle: secrets.NewBundleFromConfig(secrets.NewFixedClock(time.Now()), cfg)}
+}
+
 // Talosconfig makes a client configuration for the roles with the context name
 // "lab". A negative ttl gives a certificate that has expired.
 func (p *PKI) Talosconfig(context string, endpoints []string, roles role.Set, ttl time.Duration) (*clientconfig.Config, error) {
