@@ -14,5 +14,6 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 		newCmdPlan(f),
 		newCmdApply(f),
 		newCmdStatus(f),
+		newCmdKubernetes(f),
 	)
 }

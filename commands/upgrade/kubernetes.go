@@ -1,0 +1,158 @@
+package upgrade
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// kubernetesOptions are the command's flags.
+type kubernetesOptions struct {
+	to, from, talosctl, endpoint string
+	prePull, kubelet             bool
+}
+
+func newCmdKubernetes(f *cmdutil.Factory) *cobra.Command {
+	var o kubernetesOptions
+
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Change, Roles: cmdutil.Admins(), Schema: "UpgradeKubernetesResult", Named: true,
+		Document: output.Single[upgrade.KubernetesResult]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "kubernetes", Short: "Upgrade Kubernetes, with talosctl as the engine", Aliases: []string{"k8s"},
+		Long: "Upgrade Kubernetes on the whole cluster: first the gates (does every node's Talos run that version, do the\n" +
+			"images exist, is the cluster's lock free), then talosctl's own upgrade-k8s, found on PATH or by --talosctl.\n" +
+			"What it says becomes progress events and the steps of the result, and its exit code is kept.\n\n" +
+			"-n names the control plane node to work through; the first one by default. With --dry-run talosctl says what\n" +
+			"it would do.",
+		Example: "  talosmate upgrade kubernetes --to v1.35.4 --dry-run\n" +
+			"  talosmate upgrade kubernetes --to v1.35.4 --talosctl ./talosctl -o json --query .result.updated",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error { return runKubernetes(c, o) }),
+	}
+
+	f.Declare(cmd, spec)
+
+	flags := cmd.Flags()
+	flags.StringVar(&o.to, "to", "", "Kubernetes `version`")
+	flags.StringVar(&o.from, "from", "", "the `version` that runs (default: talosctl finds it)")
+	flags.StringVar(&o.talosctl, "talosctl", "", "the talosctl `program` (default: the one on PATH)")
+	flags.StringVar(&o.endpoint, "kubernetes-endpoint", "", "Kubernetes `endpoint` for talosctl, in place of the cluster's own")
+	flags.BoolVar(&o.prePull, "pre-pull-images", true, "pull the images before the first component is touched")
+	flags.BoolVar(&o.kubelet, "upgrade-kubelet", true, "upgrade the kubelets too")
+	flags.Bool("check-images", true, "ask the registries whether the images exist")
+	cmdutil.RegisterFlagCompletion(f, cmd, "override", completeGates)
+
+	return cmd
+}
+
+func runKubernetes(c *cmdutil.Call, o kubernetesOptions) error {
+	if !talos.SameVersion(o.to, o.to) {
+		return errs.Usagef("--to wants a Kubernetes version").WithHint("for example --to v1.35.4")
+	}
+
+	talosctl, err := upgrade.FindTalosctl(o.talosctl)
+	if err != nil {
+		return err
+	}
+
+	fleet, _, err := newFleet(c, "talosmate upgrade kubernetes")
+	if err != nil {
+		return err
+	}
+
+	node, err := throughNode(c, fleet.Members)
+	if err != nil {
+		return err
+	}
+
+	file, remove, err := c.TalosconfigFile()
+	if err != nil {
+		return err
+	}
+	defer remove()
+
+	cluster, err := c.Cluster()
+	if err != nil {
+		return err
+	}
+
+	res, err := upgrade.Kubernetes(c.Context(), fleet, upgrade.KubernetesOptions{
+		To: o.to, Talosctl: talosctl, DryRun: c.DryRun, Overrides: c.Overrides, BeforeChange: c.BeginChange,
+		Arguments: []string{
+			"--talosconfig", file, "--context", cluster.Context.Name, "--endpoints", strings.Join(cluster.Endpoints(), ","), "--nodes", node,
+		},
+		Extra: o.extra(),
+	}, c.Progress())
+
+	return cmdutil.PrintResult(c, res, err, res.Status, showKubernetes)
+}
+
+// throughNode is the control plane node that talosctl works through.
+func throughNode(c *cmdutil.Call, members []talos.Member) (string, error) {
+	if c.Selection().Explicit() {
+		targets, err := c.Targets()
+		if err != nil {
+			return "", err
+		}
+
+		at := slices.IndexFunc(members, func(m talos.Member) bool { return m.Node == targets.Nodes[0].Address })
+
+		if len(targets.Nodes) != 1 || at < 0 || members[at].Type != talos.ControlPlane {
+			return "", errs.Usagef("-n wants one control plane node to work through")
+		}
+
+		return targets.Nodes[0].Address, nil
+	}
+
+	for _, m := range members {
+		if m.Type == talos.ControlPlane {
+			return m.Node, nil
+		}
+	}
+
+	return "", errs.Usagef("discovery knows no control plane node").WithHint("name one with -n")
+}
+
+func (o kubernetesOptions) extra() []string {
+	var out []string
+
+	if o.from != "" {
+		out = append(out, "--from", strings.TrimPrefix(o.from, "v"))
+	}
+
+	if o.endpoint != "" {
+		out = append(out, "--endpoint", o.endpoint)
+	}
+
+	return append(out, fmt.Sprintf("--pre-pull-images=%t", o.prePull), fmt.Sprintf("--upgrade-kubelet=%t", o.kubelet))
+}
+
+func showKubernetes(w io.Writer, r upgrade.KubernetesResult) error {
+	fmt.Fprintf(w, "Kubernetes %s -> %s: %s, %d updates, %s\n", output.Cell(output.Neutral(r.From)), r.To, r.Status, len(r.Updated), output.Seconds(r.ElapsedSeconds))
+
+	for _, u := range r.Updated {
+		fmt.Fprintf(w, "  %s\n", output.Neutral(u))
+	}
+
+	showGates(w, upgrade.Plan{Gates: r.Gates})
+
+	if r.DryRun {
+		for _, s := range r.Steps {
+			fmt.Fprintf(w, "  %s\n", output.Neutral(strings.TrimSpace(s.Node+" "+s.Message)))
+		}
+	}
+
+	return nil
+}
