@@ -1,7 +1,8 @@
 package factory
 
 import (
-	"fmt"
+	"crypto/sha256"
+	"encoding/hex"
 	"net/url"
 	"slices"
 	"strings"
@@ -148,23 +149,21 @@ func FromNode(node, id, text string) (Schematic, error) {
 		return Schematic{ID: id, Node: node, Extensions: []string{}, KernelArgs: []string{}}, nil
 	}
 
-	s, err := schematic.Unmarshal([]byte(text))
-	if err != nil {
-		return Schematic{}, errs.New(errs.Failed, "cannot read the schematic of %s: %w", node, err)
+	out := Schematic{ID: id, Node: node, YAML: text, Extensions: []string{}, KernelArgs: []string{}}
+
+	// A newer factory may have put in what this library does not know; the text counts all the same.
+	if s, err := schematic.Unmarshal([]byte(text)); err == nil {
+		out.Overlay = s.Overlay.Name
+		out.Extensions = append(out.Extensions, s.Customization.SystemExtensions.OfficialExtensions...)
+		out.KernelArgs = append(out.KernelArgs, s.Customization.ExtraKernelArgs...)
 	}
 
-	out, err := Describe(*s)
-	if err != nil {
-		return out, err
+	// The factory writes the canonical text into the image: it is what the ID is the hash of
+	// (image-factory, internal/artifacts/schematic.go).
+	if sum := sha256.Sum256([]byte(text)); hex.EncodeToString(sum[:]) != id {
+		return out, errs.New(errs.Failed, "the schematic that %s shows has the ID %x, not %s", node, sum, id).
+			WithHint("the ID is what the image was made from; do not build on the text")
 	}
 
-	// The node's word counts: a newer factory may have put in what this library does not know.
-	out.Node, out.YAML = node, text
-
-	if out.ID != id {
-		err = fmt.Errorf("the schematic that %s shows has the ID %s, not %s", node, out.ID, id)
-		out.ID = id
-	}
-
-	return out, err
+	return out, nil
 }

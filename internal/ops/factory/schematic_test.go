@@ -1,6 +1,8 @@
 package factory_test
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -118,8 +120,13 @@ func TestSchematicIDs(t *testing.T) {
 				}
 			}
 
-			node, err := factory.FromNode("n1", want, c.yaml)
-			if err != nil || node.ID != want || node.Node != "n1" || node.YAML != c.yaml {
+			text, err := parsed.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			node, err := factory.FromNode("n1", want, string(text))
+			if err != nil || node.ID != want || node.Node != "n1" || node.YAML != string(text) {
 				t.Errorf("from a node: %+v, %v", node, err)
 			}
 		})
@@ -149,6 +156,14 @@ func TestMakeRefuses(t *testing.T) {
 
 	if _, err := factory.FromNode("n1", "", ""); err == nil {
 		t.Error("a node without a schematic has one")
+	}
+
+	// What a newer factory knows passes through as long as the hash is right.
+	newer := "customization:\n    somethingNew: true\n"
+	id := fmt.Sprintf("%x", sha256.Sum256([]byte(newer)))
+
+	if got, err := factory.FromNode("n1", id, newer); err != nil || got.YAML != newer || got.ID != id {
+		t.Errorf("an unknown field: %+v, %v", got, err)
 	}
 
 	if _, err := factory.FromNode("n1", strings.Repeat("0", 64), "customization: {}\n"); err == nil {
