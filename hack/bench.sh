@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures what a user waits for and pays. Figures are medians of seven runs after a warm-up; a talosctl on PATH
-# is measured beside ours. The programs are copied first and the page cache is left to the system: a binary
-# that was just linked shows more resident pages than one that was installed.
+# is measured beside ours. Programs are measured as installed ones are found: read from disk on demand. Right
+# after linking or copying the page cache holds a file in large pieces, which the kernel counts as resident
+# whole, whether the program touches them or not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -10,19 +11,31 @@ go build -o "$work/measure" ./hack/measure
 
 printf '\n# start-up: CPU, peak memory, binary\n'
 row() { "$work/measure" -runs 7 -name "$1" -- "${@:2}"; }
-row 'talosmate version --client' bin/talosmate version --client
-row 'talosmate --help' bin/talosmate --help
-row 'talosmate __complete ""' bin/talosmate __complete ''
+install_fresh() { # install_fresh FROM TO: a copy that the page cache has forgotten
+  cp "$1" "$2"
+  sync "$2"
+  dd if="$2" iflag=nocache count=0 status=none
+}
+mkdir "$work/bin"
+install_fresh bin/talosmate "$work/bin/talosmate"
+install_fresh bin/talosmate-lab "$work/bin/talosmate-lab"
+ours=$work/bin/talosmate
+
+row 'talosmate version --client' "$ours" version --client
+row 'talosmate --help' "$ours" --help
+row 'talosmate __complete ""' "$ours" __complete ''
 printf '%-44s %s bytes\n' 'size of talosmate' "$(wc -c <bin/talosmate)"
 if command -v talosctl >/dev/null 2>&1; then
-  row 'talosctl version --client' talosctl version --client
-  row 'talosctl --help' talosctl --help
-  row 'talosctl __complete ""' talosctl __complete ''
+  install_fresh "$(command -v talosctl)" "$work/bin/talosctl"
+  row 'talosctl version --client' "$work/bin/talosctl" version --client
+  row 'talosctl --help' "$work/bin/talosctl" --help
+  row 'talosctl __complete ""' "$work/bin/talosctl" __complete ''
   printf '%-44s %s bytes\n' 'size of talosctl' "$(wc -c <"$(command -v talosctl)")"
 else
   printf 'no talosctl on PATH to measure beside\n'
 fi
 
+PATH=$work/bin:$PATH
 for script in hack/bench.d/*.sh; do
   [ -e "$script" ] || continue
   bash "$script" "$work/measure"

@@ -2,7 +2,6 @@
 # 2 GiB of log through a filter and 2 GiB of file through fs cp: memory must not grow with the stream.
 set -euo pipefail
 measure=$1
-PATH=$PWD/bin:$PATH
 dir=$(mktemp -d)
 export TALOSMATE_LAB_DIR=$dir TALOSCONFIG=$dir/talosconfig
 trap 'talosmate-lab down >/dev/null 2>&1 || true; rm -rf "$dir"' EXIT

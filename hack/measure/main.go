@@ -5,11 +5,11 @@
 package main
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"io"
 	"log"
-	"os"
 	"os/exec"
 	"slices"
 	"syscall"
@@ -44,13 +44,15 @@ func main() {
 }
 
 func once(args []string) (cpu, wall, memory float64, err error) {
+	var stderr bytes.Buffer
+
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stdout, cmd.Stderr = io.Discard, os.Stderr
+	cmd.Stdout, cmd.Stderr = io.Discard, &stderr
 
 	start := time.Now()
 
 	if err = cmd.Run(); err != nil {
-		return 0, 0, 0, fmt.Errorf("%v: %w", args, err)
+		return 0, 0, 0, fmt.Errorf("%v: %w\n%s", args, err, stderr.Bytes())
 	}
 
 	wall = float64(time.Since(start).Microseconds()) / 1000

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"slices"
 
-	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/ext"
+	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/ext"
 
 	"github.com/talosmate/talosmate/internal/errs"
 )
