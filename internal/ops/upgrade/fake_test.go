@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,6 +53,7 @@ type machine struct {
 	afterBoot func(*machine)
 	kube      *cluster
 	forfeit   func()
+	doubled   bool // A second install came before the reboot: it overwrote what ran.
 }
 
 func newMachine(version string) *machine {
@@ -68,9 +70,31 @@ func newMachine(version string) *machine {
 
 func (m *machine) bootID() string { return fmt.Sprintf("boot-%d", m.boots) }
 
+// life is a process that can be killed: from then on nothing it asks for is carried out, undo included.
+type life struct{ over atomic.Bool }
+
+type lifeKey struct{}
+
+// mortal gives a context of a process, and the kill -9 that ends it.
+func mortal(ctx context.Context) (context.Context, func()) {
+	l := &life{}
+	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, lifeKey{}, l))
+
+	return ctx, func() {
+		l.over.Store(true)
+		cancel(errs.New(errs.Interrupted, "killed"))
+	}
+}
+
+func dead(ctx context.Context) bool {
+	l, ok := ctx.Value(lifeKey{}).(*life)
+
+	return ok && l.over.Load()
+}
+
 // enter notes a call and says whether the node answers.
 func (m *machine) enter(ctx context.Context, call string, change bool) error {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || dead(ctx) {
 		return interrupted(ctx)
 	}
 
@@ -95,6 +119,10 @@ func (m *machine) enter(ctx context.Context, call string, change bool) error {
 }
 
 func interrupted(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return errAway
+	}
+
 	return &errs.Error{Exit: errs.Interrupted, Kind: errs.KindInterrupted, Err: ctx.Err()}
 }
 
@@ -189,6 +217,7 @@ func (m *machine) Install(ctx context.Context, image string, line func(string)) 
 	defer m.mu.Unlock()
 
 	if m.exitCode == 0 {
+		m.doubled = m.doubled || m.installed != ""
 		m.installed = tagOf(image)
 	}
 
@@ -317,6 +346,10 @@ func (c *cluster) enter(ctx context.Context, act string) error {
 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+
+	if dead(ctx) {
+		return errAway
 	}
 
 	c.mu.Lock()
