@@ -68,7 +68,8 @@ json and yaml are one document:
    "errors": [{"node": "10.0.0.13", "code": "unreachable", "message": "…", "hint": "…", "retryable": true}]}
 
 A single result has "result" in place of "items". A failure still prints a valid document, with "errors".
-ndjson is one object a line with a "type": item, error, event or summary; the first line names the schema.
+ndjson is one object a line with a "type": item, error, event or summary; the first line names the schema. A row's
+own field "type" is called "item_type" there.
 
 --query EXPR evaluates a yq expression over the document (and implies -o json). A scalar prints raw. The
 expression reads neither files nor the environment:

@@ -37,7 +37,7 @@ type Check struct {
 const soon = 30 * 24 * time.Hour
 
 func newCmdCheck(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{Kind: cmdutil.Read, Question: true, Schema: "ConfigCheckList", Document: output.List[Check]{}}
+	spec := cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Question: true, Schema: "ConfigCheckList", Document: output.List[Check]{}}
 	cmd := &cobra.Command{
 		Use: "check", Short: "Try every context of the talosconfig on its endpoints",
 		Long: "Dial every endpoint of every context (or of --context): does the certificate chain match what it serves, is\n" +

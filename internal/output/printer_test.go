@@ -165,3 +165,35 @@ func TestFailuresAreInTheDocument(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+func TestALineHasOneType(t *testing.T) {
+	t.Parallel()
+
+	type inner struct {
+		Type string `json:"type"`
+	}
+
+	for _, c := range []struct {
+		row  any
+		want string
+	}{
+		{struct {
+			Node string `json:"node"`
+			Type string `json:"type"`
+		}{"n1", "worker"}, `{"type":"item","schema":"talosmate/v1/X","node":"n1","item_type":"worker"}`},
+		{struct {
+			Metadata inner  `json:"metadata"`
+			Words    []int  `json:"words"`
+			Note     string `json:"note"`
+		}{inner{"deep"}, []int{1}, "type"}, `{"type":"item","schema":"talosmate/v1/X","metadata":{"type":"deep"},"words":[1],"note":"type"}`},
+	} {
+		var buf bytes.Buffer
+		if err := output.NewStream(&buf, "X").Item(c.row); err != nil {
+			t.Fatal(err)
+		}
+
+		if got := strings.TrimSpace(buf.String()); got != c.want {
+			t.Errorf("%s\nwant %s", got, c.want)
+		}
+	}
+}

@@ -3,7 +3,9 @@ package output
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -40,6 +42,10 @@ func (s *Stream) line(kind string, v any) error {
 		return err
 	}
 
+	if body, err = renameType(body); err != nil {
+		return err
+	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -61,6 +67,50 @@ func (s *Stream) line(kind string, v any) error {
 	_, err = s.w.Write(append(joined, '\n'))
 
 	return err
+}
+
+// renameType calls a row's own field "type" "item_type": in a line of ndjson "type" says what the line is.
+func renameType(object []byte) ([]byte, error) {
+	dec := json.NewDecoder(bytes.NewReader(object))
+	depth, key := 0, false
+
+	for {
+		before := dec.InputOffset()
+
+		token, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			return object, nil
+		}
+
+		if err != nil {
+			return nil, err
+		}
+
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+			key = depth == 1
+
+			continue
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+			key = depth == 1
+
+			continue
+		}
+
+		if depth != 1 {
+			continue
+		}
+
+		if key && token == "type" {
+			at := before + int64(bytes.Index(object[before:], []byte(`"type"`)))
+
+			return slices.Concat(object[:at], []byte(`"item_type"`), object[at+int64(len(`"type"`)):]), nil
+		}
+
+		key = !key
+	}
 }
 
 func encode(v any) ([]byte, error) {
