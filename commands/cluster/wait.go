@@ -1,0 +1,175 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/health"
+	"github.com/talosmate/talosmate/internal/ops/wait"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+type waitOptions struct {
+	conditions []string
+	timeout    time.Duration
+}
+
+// NewCmdWait makes `talosmate wait`.
+func NewCmdWait(f *cmdutil.Factory) *cobra.Command {
+	var o waitOptions
+
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "WaitResult", Default: talos.DefaultMembers,
+		Document: output.Single[wait.Result]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "wait --for=CONDITION", Short: "Wait until a condition holds on the cluster or its nodes",
+		Long: "Wait until a condition holds: on every chosen node (all members by default), or on the cluster. Several\n" +
+			"--for must hold at the same look. Nodes that do not answer are asked again until the deadline; then the\n" +
+			"exit code is 124 and the document holds what was seen last.\n\nConditions:\n" + conditionList() +
+			"\nEXPR is CEL over metadata and spec, such as spec.stage == \"running\".",
+		Example: "  talosmate wait --for=ready --for=version=v1.13.9 -n worker-1 --wait-timeout 10m\n" +
+			"  talosmate wait --for='resource=machinestatus/machine:spec.status.ready' --controlplanes\n" +
+			"  id=$(talosmate describe node worker-1 --query '.result.node.boot.id')\n" +
+			"  talosmate wait --for=rebooted=$id -n worker-1",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error { return o.run(c, f.Now) }),
+	}
+
+	f.Declare(cmd, spec)
+	cmd.Flags().StringArrayVar(&o.conditions, "for", nil, "what to wait for: a `condition` as listed above (repeatable)")
+	cmd.Flags().DurationVar(&o.timeout, "wait-timeout", 5*time.Minute, "how long to wait")
+	cmdutil.RegisterFlagCompletion(f, cmd, "for", func(context.Context, *cmdutil.Call, []string) []string {
+		var out []string
+
+		for _, form := range wait.Forms() {
+			name, value, hasValue := strings.Cut(form[0], "=")
+			if hasValue {
+				name += "="
+			}
+
+			if value == wait.Healthy {
+				name += value
+			}
+
+			out = append(out, cobra.CompletionWithDesc(name, form[1]))
+		}
+
+		return out
+	})
+
+	return cmd
+}
+
+func conditionList() string {
+	var b strings.Builder
+
+	for _, form := range wait.Forms() {
+		fmt.Fprintf(&b, "  %-22s %s\n", form[0], form[1])
+	}
+
+	return b.String()
+}
+
+func (o waitOptions) run(c *cmdutil.Call, now func() time.Time) error {
+	if len(o.conditions) == 0 {
+		return errs.Usagef("nothing to wait for").WithHint("name a condition with --for, such as --for=ready")
+	}
+
+	conditions := make([]wait.Condition, len(o.conditions))
+
+	for i, text := range o.conditions {
+		var err error
+		if conditions[i], err = wait.Parse(text); err != nil {
+			return err
+		}
+	}
+
+	if o.timeout <= 0 {
+		return errs.Usagef("bad --wait-timeout %s: it has to be longer than nothing", o.timeout)
+	}
+
+	world, err := waitWorld(c, now)
+	if err != nil {
+		return err
+	}
+
+	res, err := wait.For(c.Context(), world, conditions, boot.VerifyPoll, o.timeout)
+	if err != nil && errs.ExitCode(err) != errs.Timeout {
+		return err
+	}
+
+	word := "met"
+	if !res.Met {
+		word = "not-met"
+	}
+
+	return cmdutil.PrintResult(c, res, err, word, showWait)
+}
+
+func waitWorld(c *cmdutil.Call, now func() time.Time) (wait.World, error) {
+	cluster, err := c.Cluster()
+	if err != nil {
+		return wait.World{}, err
+	}
+
+	look, err := healthWorld(c, now)
+	if err != nil {
+		return wait.World{}, err
+	}
+
+	var known []talos.Target
+
+	return wait.World{
+		// Once known the nodes stay the same: a node that is away must not be left out.
+		Targets: func(context.Context) ([]talos.Target, error) {
+			if known == nil {
+				targets, err := c.Targets()
+				if err != nil {
+					return nil, err
+				}
+
+				known = targets.Nodes
+			}
+
+			return known, nil
+		},
+		Witness: func(t talos.Target) boot.Witness[wait.Node] {
+			return boot.Witness[wait.Node]{
+				Name: t.Name(), Via: cluster.Node(t), Now: now,
+				Fresh: func() (wait.Node, func() error) { return cluster.Fresh(t) },
+			}
+		},
+		Health: func(ctx context.Context) health.Result { return health.Check(ctx, look(), health.Options{Scope: "full"}) },
+		Etcd: func(ctx context.Context) (etcd.View, error) {
+			return etcd.LookFor(ctx, cluster, min(cluster.Options.Timeout, boot.ProbeLimit))
+		},
+		Now: now,
+	}, nil
+}
+
+func showWait(w io.Writer, r wait.Result) error {
+	return output.WriteTable(w, []output.Column[wait.Seen]{
+		{Header: "NODE", Value: func(s wait.Seen) string {
+			if s.Hostname != "" {
+				return s.Hostname
+			}
+
+			return s.Node
+		}},
+		{Header: "CONDITION", Value: func(s wait.Seen) string { return s.Condition }},
+		{Header: "MET", Value: func(s wait.Seen) string { return fmt.Sprint(s.Met) }},
+		{Header: "SAW", Value: func(s wait.Seen) string { return s.Saw }},
+	}, r.Seen, false, true)
+}

@@ -1,0 +1,221 @@
+package wait
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/health"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Seen is what was seen last of one condition.
+type Seen struct {
+	Condition string `json:"condition"`          // The condition, as it was given.
+	Node      string `json:"node,omitempty"`     // The node it was asked of; empty for the cluster.
+	Hostname  string `json:"hostname,omitempty"` // That node's hostname, where known.
+	Met       bool   `json:"met"`                // Whether it held.
+	Saw       string `json:"saw"`                // What was seen, in words.
+}
+
+// Result is how a wait ended.
+type Result struct {
+	Met           bool    `json:"met"`            // Whether all conditions held at the same look.
+	WaitedSeconds float64 `json:"waited_seconds"` // How long it took.
+	Attempts      int     `json:"attempts"`       // How often was looked.
+	Seen          []Seen  `json:"seen"`           // What was seen last, by condition and node; never null.
+}
+
+// World is what is looked at.
+type World struct {
+	Targets func(context.Context) ([]talos.Target, error) // The nodes that conditions of nodes are about.
+	Witness func(talos.Target) boot.Witness[Node]         // The two ways to one node.
+	Health  func(context.Context) health.Result
+	Etcd    func(context.Context) (etcd.View, error)
+	Now     func() time.Time
+}
+
+// For waits until all conditions hold at one look. What cannot become true by waiting (a certificate without
+// the role, an unknown resource type) ends it at once. A passed deadline is errs.Timeout.
+func For(ctx context.Context, w World, conditions []Condition, every, deadline time.Duration) (Result, error) {
+	res := Result{Seen: []Seen{}}
+	began := w.Now()
+	texts := make([]string, len(conditions))
+
+	for i, c := range conditions {
+		texts[i] = c.Text
+	}
+
+	err := engine.Poll(ctx, strings.Join(texts, " and "), every, deadline, func(ctx context.Context) (bool, string, error) {
+		res.Attempts++
+
+		seen, err := w.look(ctx, conditions)
+		if err != nil {
+			return false, "", err
+		}
+
+		// A look that the deadline cut off says less than the one before it.
+		if ctx.Err() != nil && len(res.Seen) > 0 {
+			return false, "", nil
+		}
+
+		res.Seen = seen
+		res.Met = !slices.ContainsFunc(seen, func(s Seen) bool { return !s.Met })
+
+		return res.Met, unmet(seen), nil
+	})
+
+	res.WaitedSeconds = w.Now().Sub(began).Round(time.Millisecond).Seconds()
+
+	if errors.Is(err, engine.ErrDeadline) {
+		err = errs.New(errs.Timeout, "%w", err).WithKind(errs.KindTimeout)
+	}
+
+	return res, err
+}
+
+// unmet tells up to three of what does not hold.
+func unmet(seen []Seen) string {
+	var parts []string
+
+	for _, s := range seen {
+		if s.Met {
+			continue
+		}
+
+		if len(parts) == 3 {
+			parts = append(parts, "and more")
+
+			break
+		}
+
+		if where := cmp.Or(s.Hostname, s.Node); where != "" {
+			parts = append(parts, where+": "+s.Saw)
+		} else {
+			parts = append(parts, s.Saw)
+		}
+	}
+
+	return strings.Join(parts, "; ")
+}
+
+func (w World) look(ctx context.Context, conditions []Condition) ([]Seen, error) {
+	var targets []talos.Target
+
+	if slices.ContainsFunc(conditions, Condition.OfNode) {
+		var err error
+
+		targets, err = w.Targets(ctx)
+		if final(err) || (err != nil && ctx.Err() != nil) {
+			return nil, err
+		}
+
+		if err != nil {
+			return []Seen{{Condition: conditions[0].Text, Saw: err.Error()}}, nil
+		}
+	}
+
+	for _, c := range conditions {
+		if c.OneNode() && len(targets) != 1 {
+			return nil, errs.Usagef("%s is about one node, and %d are chosen", c.Text, len(targets)).WithHint("name it with -n")
+		}
+	}
+
+	found := make([][]Seen, len(conditions))
+	failed := make([]error, len(conditions))
+
+	var wg sync.WaitGroup
+
+	for i, c := range conditions {
+		wg.Go(func() {
+			switch {
+			case c.Kind == Healthy:
+				found[i] = []Seen{w.lookHealth(ctx, c)}
+			case c.Kind == Etcd:
+				found[i] = []Seen{w.lookEtcd(ctx, c)}
+			default:
+				found[i], failed[i] = w.lookNodes(ctx, c, targets)
+			}
+		})
+	}
+
+	wg.Wait()
+
+	return slices.Concat(found...), errors.Join(failed...)
+}
+
+func (w World) lookHealth(ctx context.Context, c Condition) Seen {
+	res := w.Health(ctx)
+	seen := Seen{Condition: c.Text, Met: res.Healthy, Saw: "healthy"}
+
+	if !res.Healthy {
+		var ids []string
+
+		for _, f := range res.Findings {
+			if f.Status == health.Fail || f.Status == health.Unknown {
+				ids = append(ids, strings.TrimSpace(f.ID+" "+f.Hostname))
+			}
+		}
+
+		seen.Saw = "not well: " + strings.Join(slices.Compact(ids), ", ")
+	}
+
+	return seen
+}
+
+func (w World) lookEtcd(ctx context.Context, c Condition) Seen {
+	view, err := w.Etcd(ctx)
+	if err == nil {
+		err = errors.Join(view.Err(true), view.Healthy(true))
+	}
+
+	if err == nil && (!view.Known || len(view.Members) == 0) {
+		err = errors.New("no etcd member is known")
+	}
+
+	if err != nil {
+		return Seen{Condition: c.Text, Saw: strings.ReplaceAll(err.Error(), "\n", "; ")}
+	}
+
+	return Seen{Condition: c.Text, Met: true, Saw: fmt.Sprintf("healthy, %d members", len(view.Members))}
+}
+
+func (w World) lookNodes(ctx context.Context, c Condition, targets []talos.Target) ([]Seen, error) {
+	out := make([]Seen, len(targets))
+	failed := make([]error, len(targets))
+
+	var wg sync.WaitGroup
+
+	for i, t := range targets {
+		wg.Go(func() {
+			// An answer that does not come is what was seen: Ask gives no error.
+			met, saw, _ := w.Witness(t).Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
+				saw, met, err := c.Ask(ctx, n)
+				if final(err) {
+					failed[i] = err
+				}
+
+				return saw, met, err
+			})
+			out[i] = Seen{Condition: c.Text, Node: t.Address, Hostname: t.Hostname, Met: met, Saw: saw}
+		})
+	}
+
+	wg.Wait()
+
+	return out, errors.Join(failed...)
+}
+
+// final says whether waiting cannot help.
+func final(err error) bool {
+	return err != nil && (errs.ExitCode(err) == errs.Usage || talos.OneOf(err, errs.KindPermissionDenied, errs.KindUnimplemented))
+}
