@@ -20,7 +20,7 @@ import (
 type getOptions struct {
 	typ, id, namespace string
 	selectors          []string
-	watch              bool
+	watch, showSecrets bool
 }
 
 // NewCmdGet makes `talosmate get`.
@@ -36,7 +36,9 @@ func NewCmdGet(f *cmdutil.Factory) *cobra.Command {
 		Use: "get TYPE [ID]", Short: "Get Talos resources of any type",
 		Long: "Get Talos resources by type: the full name, an alias or the short name, as the node itself defines\n" +
 			"them. Specs pass through exactly as Talos names their fields, also for types of newer releases.\n" +
-			"`talosmate get rd` lists the types.",
+			"`talosmate get rd` lists the types. The specs of types that Talos calls sensitive (machine configurations,\n" +
+			"certificates, keys) are left out unless --show-secrets is given; `talosmate machineconfig get` shows a\n" +
+			"configuration with its secrets redacted.",
 		Example: "  talosmate get members\n" +
 			"  talosmate get machinestatus machine -n worker-1 -o json --query '.items[0].spec.stage'\n" +
 			"  talosmate get services -n cp-1 --watch",
@@ -67,6 +69,7 @@ func NewCmdGet(f *cmdutil.Factory) *cobra.Command {
 	f.Declare(cmd, spec)
 	cmd.Flags().StringVar(&o.namespace, "namespace", "", "the resources' namespace (default: the type's own)")
 	cmd.Flags().StringSliceVar(&o.selectors, "selector", nil, "label selector: key, key! or key=value; all must match")
+	cmd.Flags().BoolVar(&o.showSecrets, "show-secrets", false, "show the specs of sensitive types")
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "print every change as one JSON object a line")
 
 	return cmd
@@ -79,16 +82,32 @@ func (o getOptions) run(c *cmdutil.Call) error {
 			return nil, err
 		}
 
+		var list []talos.Resource
+
 		if o.id == "" {
-			return n.Resources(ctx, kind.DefaultNamespace, kind.Type, o.selectors...)
+			list, err = n.Resources(ctx, kind.DefaultNamespace, kind.Type, o.selectors...)
+		} else {
+			list = make([]talos.Resource, 1)
+			list[0], err = n.Resource(ctx, kind.DefaultNamespace, kind.Type, o.id)
 		}
 
-		r, err := n.Resource(ctx, kind.DefaultNamespace, kind.Type, o.id)
+		for i := range list {
+			list[i].Spec = o.shown(kind, list[i].Spec)
+		}
 
-		return []talos.Resource{r}, err
+		return list, err
 	})
 
 	return cmdutil.PrintList(c, rows, err, resourceColumns(), func(r talos.Resource) string { return r.Metadata.Type + "/" + r.Metadata.ID })
+}
+
+// shown leaves the spec of a sensitive type out unless it was asked for.
+func (o getOptions) shown(kind talos.ResourceKind, spec any) any {
+	if kind.Sensitive && !o.showSecrets && spec != nil {
+		return "[redacted]"
+	}
+
+	return spec
 }
 
 // resolve finds the type among those that the node knows; the wanted namespace replaces the type's own.
@@ -129,6 +148,8 @@ func (o getOptions) runWatch(c *cmdutil.Call) error {
 			kind, err := o.resolve(c.Context(), node)
 			if err == nil {
 				err = node.WatchResources(c.Context(), kind.DefaultNamespace, kind.Type, o.id, o.selectors, func(e talos.ResourceEvent) error {
+					e.Spec = o.shown(kind, e.Spec)
+
 					return stream.Event(e)
 				})
 			}
