@@ -155,21 +155,22 @@ func writeDiff(w io.Writer, rows []Difference) error {
 			}
 		}
 
-		line := ""
-
-		switch r.Op {
-		case machineconfig.Add:
-			line = fmt.Sprintf("+ %s %s: %s", r.Document, r.Path, r.To)
-		case machineconfig.Remove:
-			line = fmt.Sprintf("- %s %s: %s", r.Document, r.Path, r.From)
-		default:
-			line = fmt.Sprintf("~ %s %s: %s -> %s", r.Document, r.Path, r.From, r.To)
-		}
-
-		if _, err := fmt.Fprintln(w, output.Cell(line)); err != nil {
+		if _, err := fmt.Fprintln(w, output.Cell(changeLine(r.Change))); err != nil {
 			return err
 		}
 	}
 
 	return nil
+}
+
+// changeLine shows a change as + added, - removed or ~ changed.
+func changeLine(c machineconfig.Change) string {
+	switch c.Op {
+	case machineconfig.Add:
+		return fmt.Sprintf("+ %s %s: %s", c.Document, c.Path, c.To)
+	case machineconfig.Remove:
+		return fmt.Sprintf("- %s %s: %s", c.Document, c.Path, c.From)
+	default:
+		return fmt.Sprintf("~ %s %s: %s -> %s", c.Document, c.Path, c.From, c.To)
+	}
 }

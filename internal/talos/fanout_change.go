@@ -68,3 +68,10 @@ func Failed[T any](outcomes []Outcome[T]) error {
 
 	return err
 }
+
+// AsNodeError makes a node's error the typed one that documents list, and names the node in it.
+func AsNodeError(t Target, err error) *errs.Error {
+	nameNode(t, err)
+
+	return asNodeError(t, err)
+}

@@ -5,12 +5,30 @@ import (
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/errs"
 )
 
 // MachineConfig reads the active machine configuration as the node holds it: YAML, one or more documents.
 // Role: admin.
 func (n *Node) MachineConfig(ctx context.Context) ([]byte, error) {
-	resp, err := n.state().Get(ctx, &cosi.GetRequest{Namespace: "config", Type: "MachineConfigs.config.talos.dev", Id: "v1alpha1"})
+	return n.machineConfig(ctx, "v1alpha1")
+}
+
+// PersistedConfig reads the machine configuration that the node's next boot will find: another one than the
+// active while one is staged or on trial. known is false on nodes that do not tell (the resource is younger
+// than the active one). Role: admin.
+func (n *Node) PersistedConfig(ctx context.Context) (text []byte, known bool, err error) {
+	text, err = n.machineConfig(ctx, "persistent")
+	if KindOf(err) == errs.KindNotFound {
+		return nil, false, nil
+	}
+
+	return text, err == nil, err
+}
+
+func (n *Node) machineConfig(ctx context.Context, id string) ([]byte, error) {
+	resp, err := n.state().Get(ctx, &cosi.GetRequest{Namespace: "config", Type: "MachineConfigs.config.talos.dev", Id: id})
 	if err != nil {
 		return nil, n.fail("read the machine configuration", err)
 	}

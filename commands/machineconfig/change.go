@@ -1,0 +1,200 @@
+package machineconfig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/machineconfig"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// changeOptions are what apply, patch and edit have in common.
+type changeOptions struct {
+	machineconfig.ApplyOptions
+}
+
+func (o *changeOptions) flags(fs *pflag.FlagSet) {
+	cmdutil.ChoiceVar(fs, &o.Mode, "mode", talos.ApplyAuto, "how to apply", talos.ApplyModes()...)
+	fs.DurationVar(&o.TryTimeout, "try-timeout", time.Minute, "with --mode try: after which the node reverts by itself")
+	fs.BoolVar(&o.Wait, "wait", true, "wait for a reboot that is needed, and for the node to be well after it")
+	fs.DurationVar(&o.BootTimeout, "boot-timeout", 15*time.Minute, "how long the node may take to boot")
+	fs.DurationVar(&o.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the node may take to be well after the boot")
+	fs.BoolVar(&o.ShowSecrets, "show-secrets", false, "show secrets in the difference")
+}
+
+func (o *changeOptions) check() error {
+	switch {
+	case o.BootTimeout <= 0 || o.ReadyTimeout <= 0 || o.TryTimeout <= 0:
+		return errs.Usagef("timeouts must be positive")
+	default:
+		return nil
+	}
+}
+
+const modesLong = "Modes: auto reboots if the change needs it, no-reboot refuses a change that does, reboot reboots in any\n" +
+	"case, staged waits for the next reboot, try reverts by itself after --try-timeout. A control plane that would\n" +
+	"reboot stands behind the quorum gates, and is waited for. Nodes go one after another, and the first that fails\n" +
+	"ends the run. The configuration is judged by Talos's own validator first, compared path by path with what the\n" +
+	"node has (secrets redacted), and read back afterwards."
+
+// source gives the configuration for a node.
+type source func(ctx context.Context, n *talos.Node) ([]byte, error)
+
+// change configures the chosen nodes one after another.
+func (o *changeOptions) change(c *cmdutil.Call, from source) error {
+	targets, err := c.Targets()
+	if err != nil {
+		return err
+	}
+
+	cluster, err := c.Cluster()
+	if err != nil {
+		return err
+	}
+
+	o.DryRun, o.Overrides = c.DryRun, c.Overrides
+	rows := []machineconfig.Applied{}
+	failed := &errs.Nodes{}
+
+	for i, t := range targets.Nodes {
+		if c.Context().Err() != nil {
+			break
+		}
+
+		row, err := o.one(c, cluster, t, from)
+		if row.Node != "" {
+			rows = append(rows, row)
+		}
+
+		if err == nil {
+			failed.Succeeded++
+
+			continue
+		}
+
+		if errs.ExitCode(err) == errs.Usage && i == 0 {
+			return err // the input is wrong, whatever the node
+		}
+
+		failed.Errors = append(failed.Errors, talos.AsNodeError(t, err))
+
+		if !o.DryRun {
+			if rest := targets.Nodes[i+1:]; len(rest) > 0 {
+				c.Warn("not begun, because %s failed: %d more nodes", t.Name(), len(rest))
+			}
+
+			break
+		}
+	}
+
+	if len(failed.Errors) > 0 {
+		err = failed
+	}
+
+	if c.Context().Err() != nil {
+		err = errors.Join(context.Cause(c.Context()), err)
+	}
+
+	if !c.Printer.Structured() && c.Printer.Format != output.Name {
+		return errors.Join(err, writeChanges(c.IO.Out, rows))
+	}
+
+	return cmdutil.PrintList(c, rows, err, []output.Column[machineconfig.Applied]{}, machineconfig.Applied.NodeName)
+}
+
+func (o *changeOptions) one(c *cmdutil.Call, cluster *talos.Cluster, t talos.Target, from source) (machineconfig.Applied, error) {
+	node := cluster.ChangingNode(t)
+
+	text, err := from(c.Context(), node)
+	if err != nil {
+		return machineconfig.Applied{}, err
+	}
+
+	site := machineconfig.Site{
+		Target: t, Via: node, Now: time.Now, Tell: c.Progress(), Begin: c.BeginChange, Maintenance: cluster.Options.Insecure,
+		Fresh: func() (machineconfig.Machine, func() error) { return cluster.Fresh(t) },
+		Etcd:  func(ctx context.Context) (etcd.View, error) { return etcd.LookClosely(ctx, cluster) },
+	}
+
+	if !site.Maintenance {
+		members, err := cluster.Members(c.Context())
+		if err != nil {
+			return machineconfig.Applied{}, err
+		}
+
+		site.ControlPlane = slices.ContainsFunc(members, func(m talos.Member) bool {
+			return m.Type == talos.ControlPlane && slices.Contains(m.Addresses, t.Address)
+		})
+	}
+
+	return machineconfig.Apply(c.Context(), site, text, o.ApplyOptions)
+}
+
+func writeChanges(w io.Writer, rows []machineconfig.Applied) error {
+	for _, r := range rows {
+		line := fmt.Sprintf("%s: %s", output.Neutral(r.NodeName()), r.Status)
+
+		if r.AppliedMode != "" {
+			line += ", mode " + r.AppliedMode
+		}
+
+		if r.RebootNeeded {
+			line += ", needs a reboot"
+		}
+
+		if r.RevertsAt != nil {
+			line += ", reverts by itself at " + output.Time(*r.RevertsAt)
+		}
+
+		lines := []string{line}
+		if r.Details != "" {
+			lines = append(lines, "  "+strings.ReplaceAll(output.Neutral(r.Details), "\n", "\n  "))
+		}
+
+		for _, warning := range r.Warnings {
+			lines = append(lines, "  warning: "+output.Cell(warning))
+		}
+
+		for _, change := range r.Changes {
+			lines = append(lines, "  "+output.Cell(changeLine(change)))
+		}
+
+		if _, err := fmt.Fprintln(w, strings.Join(lines, "\n")); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// readInput reads a file that the user names, - for stdin.
+func readInput(c *cmdutil.Call, path, what string) ([]byte, error) {
+	var (
+		text []byte
+		err  error
+	)
+
+	if path == "-" {
+		text, err = io.ReadAll(c.IO.In)
+	} else {
+		text, err = os.ReadFile(path)
+	}
+
+	if err != nil {
+		return nil, errs.Usagef("cannot read the %s: %w", what, err)
+	}
+
+	return text, nil
+}

@@ -1,0 +1,79 @@
+package machineconfig
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/machineconfig"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdPatch(f *cmdutil.Factory) *cobra.Command {
+	var (
+		o     changeOptions
+		texts []string
+	)
+
+	spec := changeSpec()
+
+	cmd := &cobra.Command{
+		Use: "patch", Short: "Change a part of nodes' machine configuration",
+		Long: "Fetch each node's configuration, patch it, show the difference and apply it. Patches are strategic merge\n" +
+			"patches (a piece of the configuration; `$patch: delete` takes away; several documents in one patch) or\n" +
+			"JSON6902, as text or as @FILE, in the order given. JSON6902 works on configurations of one document only.\n\n" + modesLong,
+		Example: "  talosmate machineconfig patch -n worker-1 -p '{\"machine\": {\"sysctls\": {\"vm.swappiness\": \"1\"}}}' --dry-run\n" +
+			"  talosmate mc patch --workers -p @sysctls.yaml -p @labels.yaml --mode no-reboot",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			if err := o.check(); err != nil {
+				return err
+			}
+
+			patches, err := loadPatches(c, texts)
+			if err != nil {
+				return err
+			}
+
+			return o.change(c, func(ctx context.Context, n *talos.Node) ([]byte, error) {
+				text, err := n.MachineConfig(ctx)
+				if err != nil {
+					return nil, err
+				}
+
+				return patches.Apply(text)
+			})
+		}),
+	}
+
+	f.Declare(cmd, spec)
+	o.flags(cmd.Flags())
+	cmd.Flags().StringArrayVarP(&texts, "patch", "p", nil, "the patch, or @FILE (repeatable)")
+	cmdutil.CompleteChoices(cmd)
+
+	return cmd
+}
+
+func loadPatches(c *cmdutil.Call, texts []string) (machineconfig.Patches, error) {
+	if len(texts) == 0 {
+		return machineconfig.Patches{}, errs.Usagef("--patch is missing").WithHint("give it as text or as -p @FILE")
+	}
+
+	bodies := make([][]byte, len(texts))
+
+	for i, text := range texts {
+		bodies[i] = []byte(text)
+
+		if file, named := strings.CutPrefix(text, "@"); named {
+			var err error
+			if bodies[i], err = readInput(c, file, "patch"); err != nil {
+				return machineconfig.Patches{}, err
+			}
+		}
+	}
+
+	return machineconfig.LoadPatches(bodies)
+}
