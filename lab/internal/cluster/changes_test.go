@@ -42,7 +42,7 @@ func (b *bed) apply(c *client.Client, node, config string, mode machineapi.Apply
 }
 
 func TestApplyConfiguration(t *testing.T) {
-	b := start(t, small)
+	b := start(t, func(o *testOptions) { small(o); o.Shutdown = 2 * time.Second })
 	c := b.client("")
 	was := b.config("worker-1")
 	sysctl := strings.Replace(was, "machine:\n", "machine:\n    sysctls:\n        vm.swappiness: \"1\"\n", 1)
@@ -86,6 +86,9 @@ func TestApplyConfiguration(t *testing.T) {
 	if !strings.Contains(b.config("worker-1"), "A: b") {
 		t.Error("the reboot did not bring the configuration")
 	}
+
+	// the endpoint's own connection may still be waiting to try again
+	c = b.direct("worker-1")
 
 	for _, wrong := range []string{"", "machine:\n  nosuch: 1\n", "machine: [", "apiVersion: v1alpha1\nkind: HostnameConfig\nauto: off\nhostname: x\n"} {
 		if _, err := b.apply(c, "worker-1", wrong, machineapi.ApplyConfigurationRequest_NO_REBOOT, false); status.Code(err) != codes.InvalidArgument {

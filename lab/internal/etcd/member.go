@@ -130,12 +130,17 @@ func (m *Member) Running() bool {
 
 // Start runs the member. initial names all members with their peer URLs and
 // matters only while there is no data; existing says that it joins a cluster.
-func (m *Member) Start(initial []string, existing bool) error {
+// wanted is asked at the last moment: the node may have gone down meanwhile.
+func (m *Member) Start(initial []string, existing bool, wanted func() bool) error {
 	m.starting.Lock()
 	defer m.starting.Unlock()
 
 	if m.Running() {
 		return nil
+	}
+
+	if !wanted() {
+		return ErrStopped
 	}
 
 	cfg, err := m.embedConfig(initial, existing)
@@ -246,6 +251,10 @@ func (m *Member) Stopped() <-chan struct{} {
 
 // Stop ends the server; the data stays. A leader hands over first, as etcd does on SIGTERM.
 func (m *Member) Stop() {
+	// a start under way is waited for: etcd panics when its files go away beneath it
+	m.starting.Lock()
+	defer m.starting.Unlock()
+
 	m.mu.Lock()
 	server := m.server
 	m.server = nil
@@ -258,6 +267,10 @@ func (m *Member) Stop() {
 
 // Kill ends the server without handing over leadership, as a power cut does.
 func (m *Member) Kill() {
+	// a start under way is waited for: etcd panics when its files go away beneath it
+	m.starting.Lock()
+	defer m.starting.Unlock()
+
 	m.mu.Lock()
 	server := m.server
 	m.server = nil

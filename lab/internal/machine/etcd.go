@@ -14,8 +14,10 @@ import (
 // joinEtcd starts the node's member: with its data, as the first of a cluster
 // that starts together, or as a learner that is promoted.
 func (n *Node) joinEtcd(generation int) error {
+	wanted := func() bool { return n.alive(generation) }
+
 	if !n.Etcd.Empty() {
-		return n.Etcd.Start(nil, false)
+		return n.Etcd.Start(nil, false, wanted)
 	}
 
 	n.mu.Lock()
@@ -24,7 +26,7 @@ func (n *Node) joinEtcd(generation int) error {
 	n.mu.Unlock()
 
 	if len(initial) > 0 {
-		return n.Etcd.Start(initial, false)
+		return n.Etcd.Start(initial, false, wanted)
 	}
 
 	return n.joinAsLearner(generation)
@@ -51,7 +53,7 @@ func (n *Node) joinAsLearner(generation int) error {
 		if others := n.EtcdMembers(true); len(others) > 0 {
 			initial, id, err := n.addLearner(others)
 			if err == nil {
-				if err := n.Etcd.Start(initial, true); err != nil {
+				if err := n.Etcd.Start(initial, true, func() bool { return n.alive(generation) }); err != nil {
 					return err
 				}
 

@@ -220,9 +220,13 @@ func (n *Node) down(reason string, inOrder bool) {
 	n.mu.Unlock()
 	n.kubelet.Stop(n)
 
-	if n.Etcd != nil && n.Etcd.Running() {
+	if n.Etcd != nil {
+		was := n.Etcd.Running()
 		n.Etcd.Kill()
-		n.note("etcd-down", reason)
+
+		if was {
+			n.note("etcd-down", reason)
+		}
 	}
 
 	n.note("down", reason)
@@ -439,6 +443,13 @@ func (n *Node) startRest(generation int) {
 	if n.etcdWaits() {
 		// the boot goes on when somebody bootstraps, or a cluster takes the member in
 		go func() {
+			// a bootstrap under way writes the member's data itself, and starts it
+			for n.isBootstrapping() {
+				if !n.pause(generation, joinRetry) {
+					return
+				}
+			}
+
 			n.startEtcd(generation)
 			n.finishBoot(generation, kubeletFails)
 		}()
@@ -455,7 +466,14 @@ func (n *Node) etcdWaits() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 
-	return n.Etcd != nil && n.services["etcd"] != nil && len(n.initialEtcd) == 0 && n.Etcd.Empty()
+	return n.Etcd != nil && n.services["etcd"] != nil && (n.bootstrapping || len(n.initialEtcd) == 0 && n.Etcd.Empty())
+}
+
+func (n *Node) isBootstrapping() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.bootstrapping
 }
 
 // finishBoot ends the boot sequence.
