@@ -72,6 +72,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		about.NewCmdCommands(f),
 		about.NewCmdSchema(f),
 		about.NewCmdSettings(f),
+		cluster.NewCmdAssert(f),
 		cluster.NewCmdGet(f),
 		cluster.NewCmdHealth(f),
 		cluster.NewCmdMembers(f),

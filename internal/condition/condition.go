@@ -8,7 +8,9 @@ import (
 	"slices"
 
 	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/ext"
+	"github.com/google/cel-go/parser"
 
 	"github.com/talosmate/talosmate/internal/errs"
 )
@@ -27,7 +29,11 @@ const costLimit = 10_000_000
 func Compile(text string, variables ...string) (*Condition, error) {
 	slices.Sort(variables)
 
-	options := []cel.EnvOption{ext.Strings(), ext.Sets(), cel.OptionalTypes()}
+	options := []cel.EnvOption{
+		ext.Strings(), ext.Sets(), cel.OptionalTypes(),
+		// all(list, n, …) reads like a sentence; list.all(n, …) is CEL's own form.
+		cel.Macros(quantifier("all", parser.MakeAll), quantifier("exists", parser.MakeExists), quantifier("exists_one", parser.MakeExistsOne)),
+	}
 	for _, v := range variables {
 		options = append(options, cel.Variable(v, cel.DynType))
 	}
@@ -52,6 +58,13 @@ func Compile(text string, variables ...string) (*Condition, error) {
 	}
 
 	return &Condition{text: text, program: program}, nil
+}
+
+// quantifier is a macro of CEL with the list as its first argument.
+func quantifier(name string, expand cel.MacroFactory) cel.Macro {
+	return cel.GlobalMacro(name, 3, func(eh cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
+		return expand(eh, args[0], args[1:])
+	})
 }
 
 // Holds evaluates over a document, whose JSON fields are the variables.

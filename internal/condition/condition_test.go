@@ -22,11 +22,15 @@ func TestHolds(t *testing.T) {
 	}}
 
 	for text, want := range map[string]bool{
-		"healthy":                       true,
-		"healthy && failed == 0":        false,
-		"failed + 1 == 2":               true,
-		"elapsed > 1.0":                 true,
-		"nodes.all(n, n.version != '')": true,
+		"healthy":                                  true,
+		"healthy && failed == 0":                   false,
+		"failed + 1 == 2":                          true,
+		"elapsed > 1.0":                            true,
+		"nodes.all(n, n.version != '')":            true,
+		"all(nodes, n, n.version != '')":           true,
+		"all(nodes, n, n.role == 'worker')":        false,
+		"exists_one(nodes, n, n.role == 'worker')": true,
+		"exists(nodes, n, n.role == 'none')":       false,
 		"nodes.exists(n, n.role == 'worker' && n.version == 'v1.13.9')": true,
 		"size(nodes) == 3": false,
 	} {

@@ -1,0 +1,57 @@
+package fleet
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Description is a cluster on one page.
+type Description struct {
+	Fleet
+
+	Versions    []string    `json:"versions"`    // The Talos versions that run, each once; never null.
+	Certificate Certificate `json:"certificate"` // The client certificate that asked.
+}
+
+// Describe adds what only all nodes together tell.
+func Describe(f Fleet, cert Certificate) Description {
+	out := Description{Fleet: f, Versions: []string{}, Certificate: cert}
+
+	for _, n := range f.Nodes {
+		if n.Version != "" {
+			out.Versions = append(out.Versions, n.Version)
+		}
+	}
+
+	slices.Sort(out.Versions)
+	out.Versions = slices.Compact(out.Versions)
+
+	return out
+}
+
+// NodeDescription is a node on one page.
+type NodeDescription struct {
+	Node        Node        `json:"node"`           // The node.
+	Etcd        *EtcdMember `json:"etcd,omitempty"` // Its etcd member, where it has one.
+	Checks      []Finding   `json:"checks"`         // The health findings about it that are not ok; never null.
+	Certificate Certificate `json:"certificate"`    // The client certificate that asked.
+}
+
+// DescribeNode takes a node out of a fleet.
+func DescribeNode(f Fleet, n Node, cert Certificate) NodeDescription {
+	out := NodeDescription{Node: n, Checks: []Finding{}, Certificate: cert}
+
+	for i, m := range f.Etcd.Members {
+		if m.Node == n.Node || (n.Hostname != "" && m.Name == n.Hostname) {
+			out.Etcd = &f.Etcd.Members[i]
+		}
+	}
+
+	for _, finding := range f.Health.Checks {
+		if cmp.Or(finding.Node, n.Node) == n.Node {
+			out.Checks = append(out.Checks, finding)
+		}
+	}
+
+	return out
+}

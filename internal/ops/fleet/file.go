@@ -1,0 +1,141 @@
+package fleet
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/machineconfig"
+)
+
+// FileSchema is what a saved fleet calls itself.
+const FileSchema = "talosmate/v1/Fleet"
+
+// File is a fleet as it is saved. The same cluster gives the same bytes.
+type File struct {
+	Schema string `json:"schema"` // talosmate/v1/Fleet.
+	Fleet
+}
+
+// Encode writes a fleet down.
+func Encode(f Fleet) ([]byte, error) {
+	var out bytes.Buffer
+
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+
+	if err := enc.Encode(File{Schema: FileSchema, Fleet: f}); err != nil {
+		return nil, fmt.Errorf("cannot encode the state: %w", err)
+	}
+
+	return out.Bytes(), nil
+}
+
+// Check refuses bytes that are no saved fleet, as a usage error. A file of a newer version may have more fields.
+func Check(name string, raw []byte) error {
+	var f File
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return errs.Usagef("cannot read the state in %s: %w", name, err)
+	}
+
+	if f.Schema != FileSchema {
+		return errs.Usagef("cannot read the state in %s: its schema is %q and not %q", name, f.Schema, FileSchema).
+			WithHint("write one with `talosmate state save %s`", name)
+	}
+
+	return nil
+}
+
+// Diff lists what leads from one saved fleet to another.
+func Diff(from, to []byte) ([]machineconfig.Change, error) {
+	a, err := keyed(from)
+	if err != nil {
+		return nil, err
+	}
+
+	b, err := keyed(to)
+	if err != nil {
+		return nil, err
+	}
+
+	before, err := machineconfig.Parse(a)
+	if err != nil {
+		return nil, err
+	}
+
+	after, err := machineconfig.Parse(b)
+	if err != nil {
+		return nil, err
+	}
+
+	changes := machineconfig.Diff(before, after, true)
+	for i := range changes {
+		changes[i].Document = "state"
+	}
+
+	return changes, nil
+}
+
+// keyed turns lists whose items have a key of their own into mappings, so that an item that comes or goes
+// does not move the others. JSON is YAML.
+func keyed(raw []byte) ([]byte, error) {
+	var doc map[string]any
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return nil, fmt.Errorf("cannot read the state: %w", err)
+	}
+
+	delete(doc, "schema")
+
+	out, err := json.Marshal(byKey(doc))
+	if err != nil {
+		return nil, fmt.Errorf("cannot encode the state: %w", err)
+	}
+
+	return out, nil
+}
+
+func byKey(v any) any {
+	switch typed := v.(type) {
+	case map[string]any:
+		for k, item := range typed {
+			typed[k] = byKey(item)
+		}
+	case []any:
+		out := map[string]any{}
+
+		for _, item := range typed {
+			key := keyOf(item)
+			if _, again := out[key]; again || key == "" {
+				return typed
+			}
+
+			out[key] = byKey(item)
+		}
+
+		if len(typed) > 0 {
+			return out
+		}
+	}
+
+	return v
+}
+
+// keyOf names an item: a node by its hostname, an etcd member by its name, a health finding by check and node.
+func keyOf(item any) string {
+	m, _ := item.(map[string]any)
+	text := func(k string) string { s, _ := m[k].(string); return s }
+
+	if _, finding := m["status"]; finding && text("id") != "" {
+		return text("id") + "@" + text("node")
+	}
+
+	for _, k := range []string{"hostname", "name", "id", "device", "node"} {
+		if s := text(k); s != "" {
+			return s
+		}
+	}
+
+	return ""
+}

@@ -1,0 +1,319 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/health"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Cluster is what a fleet is gathered from. Etcd, Health and Kubernetes are left out where they are nil.
+type Cluster struct {
+	Context string
+	Targets []talos.Target // The nodes that the fleet is about.
+	// Nodes asks every target; its outcomes are in their order.
+	Nodes  func(ctx context.Context, ask func(context.Context, *talos.Node) (Answer, error)) []talos.Outcome[Answer]
+	Etcd   func(context.Context) (etcd.View, error)
+	Health func(context.Context) health.Result
+	// Kubernetes lists its nodes. denied says that the certificate may not ask, which is no failure.
+	Kubernetes func(context.Context) (nodes []kube.Node, denied bool, err error)
+}
+
+// Answer is what one node said, with the parts that failed.
+type Answer struct {
+	Node   Node
+	Errors []error
+}
+
+// Gather looks at everything side by side. What fails leaves its part empty; the error joins the failures.
+func Gather(ctx context.Context, c Cluster) (Fleet, error) {
+	f := Fleet{
+		Context: c.Context, Nodes: []Node{},
+		Etcd: Etcd{Problems: []string{}, Members: []EtcdMember{}}, Health: Health{Checks: []Finding{}},
+		Kubernetes: Kubernetes{Reason: "not asked"},
+	}
+
+	var (
+		wg               sync.WaitGroup
+		outcomes         []talos.Outcome[Answer]
+		kubeNodes        []kube.Node
+		etcdErr, kubeErr error
+		denied           bool
+	)
+
+	wg.Go(func() { outcomes = c.Nodes(ctx, Ask) })
+
+	if c.Etcd != nil {
+		wg.Go(func() { f.Etcd, etcdErr = lookEtcd(ctx, c) })
+	}
+
+	if c.Health != nil {
+		wg.Go(func() { f.Health = lookHealth(c.Health(ctx)) })
+	}
+
+	if c.Kubernetes != nil {
+		wg.Go(func() {
+			kubeNodes, denied, kubeErr = c.Kubernetes(ctx)
+			f.Kubernetes = Kubernetes{Available: kubeErr == nil}
+
+			if kubeErr != nil {
+				f.Kubernetes.Reason = kubeErr.Error()
+			}
+		})
+	}
+
+	wg.Wait()
+
+	if ctx.Err() != nil {
+		return f, context.Cause(ctx)
+	}
+
+	failed := &errs.Nodes{}
+
+	for _, o := range outcomes {
+		n := o.Value.Node
+		n.SetNode(o.Target)
+
+		n.Type = o.Target.Type
+		f.Nodes = append(f.Nodes, n.filled())
+
+		all := o.Value.Errors
+		if o.Err != nil {
+			all = append(all, o.Err)
+		}
+
+		for _, err := range all {
+			failed.Errors = append(failed.Errors, onNode(o.Target, err))
+		}
+
+		if n.Reachable {
+			failed.Succeeded++
+		}
+	}
+
+	for i := range f.Nodes {
+		f.Nodes[i].join(kubeNodes)
+	}
+
+	// Without a Kubernetes member there is no API to miss.
+	if denied || !slices.ContainsFunc(f.Nodes, func(n Node) bool { return n.Kubernetes.Name != "" }) {
+		kubeErr = nil
+	}
+
+	for _, err := range []error{etcdErr, kubeErr} {
+		if err != nil {
+			failed.Errors = append(failed.Errors, onNode(talos.Target{}, err))
+		}
+	}
+
+	if len(failed.Errors) == 0 {
+		return f, nil
+	}
+
+	return f, failed
+}
+
+func onNode(t talos.Target, err error) *errs.Error {
+	var typed *errs.Error
+	if errors.As(err, &typed) {
+		return typed
+	}
+
+	return &errs.Error{Exit: errs.ExitCode(err), Node: t.Address, Hostname: t.Hostname, Err: err}
+}
+
+// Ask reads one node. A node that does not tell its version is not asked further.
+func Ask(ctx context.Context, n *talos.Node) (Answer, error) {
+	var (
+		out Answer
+		mu  sync.Mutex
+		wg  sync.WaitGroup
+	)
+
+	v, err := n.Version(ctx)
+	if err != nil {
+		return out, err
+	}
+
+	node := &out.Node
+	node.Reachable, node.Version, node.Arch, node.Platform = true, v.Tag, v.Arch, v.Platform
+
+	part := func(read func() error) {
+		wg.Go(func() {
+			// What the certificate may not read stays empty, as documented.
+			if err := read(); err != nil && !talos.OneOf(err, errs.KindPermissionDenied) {
+				mu.Lock()
+				defer mu.Unlock()
+
+				out.Errors = append(out.Errors, err)
+			}
+		})
+	}
+
+	part(func() error { return node.readStatus(ctx, n) })
+	part(func() error { return node.readServices(ctx, n) })
+	part(func() error { return node.readSystem(ctx, n) })
+	part(func() error { return node.readDisks(ctx, n) })
+	part(func() error { return node.readAlerts(ctx, n) })
+	part(func() (err error) { node.Boot, err = n.Boot(ctx); return err })
+	part(func() (err error) { node.Kubernetes.Name, err = n.KubernetesName(ctx); return err })
+	part(func() (err error) { node.InstallImage, err = n.InstallImage(ctx); return err })
+	wg.Wait()
+
+	slices.SortFunc(out.Errors, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+
+	if tag := tagOf(node.InstallImage); tag != "" {
+		node.ImageDrift = strings.TrimPrefix(tag, "v") != strings.TrimPrefix(node.Version, "v")
+	}
+
+	return out, nil
+}
+
+// tagOf is the tag of an image reference, empty for one that has only a digest.
+func tagOf(image string) string {
+	image, _, _ = strings.Cut(image, "@")
+
+	at := strings.LastIndexByte(image, ':')
+	if at < 0 || strings.Contains(image[at:], "/") {
+		return ""
+	}
+
+	return image[at+1:]
+}
+
+func (n *Node) readStatus(ctx context.Context, from *talos.Node) error {
+	s, err := from.MachineStatus(ctx)
+	n.Stage, n.Ready = s.Stage, s.Ready
+
+	for _, u := range s.Unmet {
+		n.Unmet = append(n.Unmet, Unmet{Name: u.Name, Reason: u.Reason})
+	}
+
+	return err
+}
+
+func (n *Node) readServices(ctx context.Context, from *talos.Node) error {
+	list, err := from.Services(ctx)
+	for _, s := range list {
+		n.Services = append(n.Services, Service{ID: s.ID, State: s.State, Health: s.Health})
+	}
+
+	return err
+}
+
+func (n *Node) readSystem(ctx context.Context, from *talos.Node) error {
+	s, err := from.System(ctx)
+	n.Schematic, n.SecureBoot, n.Kubelet = s.Schematic, s.SecureBoot, s.Kubelet
+
+	for _, e := range s.Extensions {
+		n.Extensions = append(n.Extensions, Extension{Name: e.Name, Version: e.Version})
+	}
+
+	slices.SortFunc(n.Extensions, func(a, b Extension) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Version, b.Version)) })
+
+	return err
+}
+
+func (n *Node) readDisks(ctx context.Context, from *talos.Node) error {
+	list, err := from.Disks(ctx)
+	for _, d := range list {
+		n.Disks = append(n.Disks, Disk{Device: d.Device, SizeBytes: d.SizeBytes, Model: d.Model, SystemDisk: d.SystemDisk})
+	}
+
+	slices.SortFunc(n.Disks, func(a, b Disk) int { return strings.Compare(a.Device, b.Device) })
+
+	return err
+}
+
+func (n *Node) readAlerts(ctx context.Context, from *talos.Node) error {
+	list, err := from.Resources(ctx, "runtime", "Diagnostics.runtime.talos.dev")
+	if err != nil {
+		return err
+	}
+
+	for _, r := range list {
+		spec, err := talos.Decode[struct {
+			Message string `json:"message"`
+		}](r)
+		if err != nil {
+			return err
+		}
+
+		n.Alerts = append(n.Alerts, Alert{ID: r.Metadata.ID, Message: spec.Message})
+	}
+
+	return nil
+}
+
+// filled has no null lists.
+func (n Node) filled() Node {
+	n.Unmet = append([]Unmet{}, n.Unmet...)
+	n.Services = append([]Service{}, n.Services...)
+	n.Extensions = append([]Extension{}, n.Extensions...)
+	n.Disks = append([]Disk{}, n.Disks...)
+	n.Alerts = append([]Alert{}, n.Alerts...)
+
+	return n
+}
+
+func (n *Node) join(list []kube.Node) {
+	for _, k := range list {
+		if k.Name == n.Kubernetes.Name && k.Name != "" {
+			n.Kubernetes = KubeNode{Name: k.Name, Known: true, Ready: k.Ready, Schedulable: !k.Unschedulable, Kubelet: k.KubeletVersion}
+		}
+	}
+}
+
+func lookEtcd(ctx context.Context, c Cluster) (Etcd, error) {
+	out := Etcd{Problems: []string{}, Members: []EtcdMember{}}
+
+	view, err := c.Etcd(ctx)
+	if err != nil {
+		out.Problems = append(out.Problems, err.Error())
+
+		return out, err
+	}
+
+	out.Known = view.Known
+
+	for _, entry := range errs.Entries(errors.Join(view.Err(true), view.Healthy(true))) {
+		out.Problems = append(out.Problems, entry.Message)
+	}
+
+	slices.Sort(out.Problems)
+	out.Healthy = view.Known && len(view.Members) > 0 && len(out.Problems) == 0
+
+	for _, m := range view.Members {
+		member := EtcdMember{ID: m.ID, Name: m.Name, Node: m.Node, Learner: m.Learner, Healthy: m.Healthy, Alarms: append([]string{}, m.Alarms...)}
+
+		if s := view.Status(m.ID); s != nil {
+			member.Version = s.Version
+		}
+
+		out.Members = append(out.Members, member)
+	}
+
+	slices.SortFunc(out.Members, func(a, b EtcdMember) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID)) })
+
+	return out, nil
+}
+
+func lookHealth(r health.Result) Health {
+	out := Health{Healthy: r.Healthy, Failed: r.Summary.Fail, Unknown: r.Summary.Unknown, Warned: r.Summary.Warn, Checks: []Finding{}}
+
+	for _, f := range r.Findings {
+		if f.Status != health.OK && f.Status != health.Skip {
+			out.Checks = append(out.Checks, Finding{ID: f.ID, Status: f.Status, Node: f.Node, Hostname: f.Hostname, Message: f.Message})
+		}
+	}
+
+	return out
+}
