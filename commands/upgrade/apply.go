@@ -186,6 +186,10 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 		o.request.Nodes = targets.Addresses()
 	}
 
+	if !c.DryRun {
+		fleet.AwaitUnderway = o.apply.Node.RebootTimeout
+	}
+
 	plan, err := upgrade.MakePlan(c.Context(), fleet, o.request, c.Overrides)
 	if err != nil && len(plan.Nodes) == 0 {
 		return err

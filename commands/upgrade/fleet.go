@@ -60,7 +60,7 @@ func newFleet(c *cmdutil.Call, command string) (*upgrade.Fleet, kube.Holder, err
 		return w
 	}
 
-	f.Lock = locker(c, connect, holder)
+	f.Lock, f.Holder = locker(c, connect, holder), holder
 	f.Health = healthOf(cluster, f.Members, connect)
 	f.Snapshot = snapshotOf(c, cluster, f)
 	f.Releases = releases

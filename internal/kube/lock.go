@@ -135,8 +135,9 @@ func lockState(l *coordinationv1.Lease, now time.Time) LockState {
 	return s
 }
 
-// abandoned says whether the holder was a process of ours on this machine that is dead.
-func (s LockState) abandoned(h Holder) bool {
+// Abandoned says whether the holder was a process of the same user on this machine that is dead: h may take
+// the lock over at once.
+func (s LockState) Abandoned(h Holder) bool {
 	pid, space, ok := strings.Cut(s.process, " ")
 	if !ok || space == "" || space != h.Process.Space || s.Holder != h.Name || h.Process.Alive == nil {
 		return false
@@ -213,7 +214,7 @@ func (l *Lock) mayTake(ctx context.Context, old *coordinationv1.Lease) (*coordin
 	state := lockState(old, l.now())
 
 	switch {
-	case state.Holder == "", state.abandoned(l.holder):
+	case state.Holder == "", state.Abandoned(l.holder):
 		return old, nil
 	case state.Held:
 		return nil, &HeldError{state}

@@ -199,8 +199,21 @@ func (r *run) restart(ctx context.Context, f facts) error {
 		return err
 	}
 
-	asked, err := r.askReboot(ctx, f, f.version.API == talos.APILegacy)
+	legacy := f.version.API == talos.APILegacy
+
+	if legacy {
+		m := marker{Image: r.o.Image, Target: f.target(), BootID: f.boot.ID, Phase: markerRequested, Time: r.w.Now().UTC()}
+		if err := r.mark(ctx, m.String()); err != nil {
+			return r.fail(InstallFailed, "cannot note the upgrade on the node: %w", err)
+		}
+	}
+
+	asked, err := r.askReboot(ctx, f, legacy)
 	if err != nil {
+		if legacy && r.res.Status == InstallFailed {
+			err = errors.Join(err, r.mark(context.WithoutCancel(ctx), ""))
+		}
+
 		return err
 	}
 

@@ -128,6 +128,10 @@ func (a *apply) steps(ctx context.Context) error {
 		a.res.Status = ApplyPlanned
 
 		return nil
+	case len(a.plan.Nodes) == 0:
+		a.res.Status = ApplyFailed
+
+		return errs.New(errs.Failed, "cannot apply a plan without nodes")
 	case a.plan.Work == 0:
 		a.res.Status = ApplyNothing
 
@@ -277,21 +281,11 @@ func (a *apply) prePull(ctx context.Context) error {
 	}
 
 	failed := make([]error, len(targets))
-	slots := make(chan struct{}, lookConcurrency)
 
-	var wg sync.WaitGroup
-
-	for i := range targets {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-
-			a.beginChange()
-			failed[i] = a.pull(ctx, targets[i], refs[i])
-		})
-	}
-
-	wg.Wait()
+	sideBySide(targets, func(i int, t talos.Target) {
+		a.beginChange()
+		failed[i] = a.pull(ctx, t, refs[i])
+	})
 
 	if err := nodeErrors(ctx, targets, failed); err != nil {
 		a.res.Hint = "no node was disturbed"

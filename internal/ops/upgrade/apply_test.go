@@ -401,7 +401,7 @@ func breakOff(t *testing.T, version string, kill bool, at time.Duration) {
 		f.clean2(t, "")
 	}
 
-	f.awaitUp()
+	f.AwaitUnderway = 5 * time.Minute
 
 	if res, err = f.apply(t.Context(), request, nil); err != nil || (res.Status != ApplyOK && res.Status != ApplyNothing) {
 		t.Fatalf("the second run: %q, %v", res.Status, err)
@@ -412,15 +412,6 @@ func breakOff(t *testing.T, version string, kill bool, at time.Duration) {
 	for name, m := range f.nodes {
 		if m.version.Tag != "v1.13.9" || m.doubled || m.count("reboot")+m.count("legacy") > 1+m.count("install")/2 {
 			t.Errorf("%s: %s, overwritten %t, %v", name, m.version.Tag, m.doubled, m.calls)
-		}
-	}
-}
-
-// awaitUp lets a node that was rebooting answer again: planning looks at every node.
-func (f *fakeFleet) awaitUp() {
-	for name := range f.nodes {
-		for f.away(name) {
-			time.Sleep(100 * time.Millisecond) //nolint:forbidigo // of the bubble's clock
 		}
 	}
 }
@@ -500,12 +491,19 @@ func TestPlanRefuses(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := newFleetOf(t, "v1.13.8", 1)
+				f.AwaitUnderway = time.Minute // nothing is underway
 				if tt.arrange != nil {
 					tt.arrange(f)
 				}
 
-				if _, err := f.plan(tt.request); errs.ExitCode(err) != tt.code {
+				p, err := f.plan(tt.request)
+				if errs.ExitCode(err) != tt.code {
 					t.Errorf("exit code %d: %v", errs.ExitCode(err), err)
+				}
+
+				// Half a plan must never pass for a whole one.
+				if tt.code != errs.Refused && len(p.Nodes) > 0 {
+					t.Errorf("a plan with %d nodes", len(p.Nodes))
 				}
 			})
 		})

@@ -62,7 +62,7 @@ func (f *facts) readMarker(text string) {
 	if m, ok := parseMarker(text); ok {
 		f.left = true
 
-		if m.BootID == f.boot.ID {
+		if m.BootID == f.boot.ID && m.Phase != markerRequested {
 			f.marker = &m
 		}
 	}

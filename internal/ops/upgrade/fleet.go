@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -27,8 +28,11 @@ type Fleet struct {
 	Health func(ctx context.Context, skip []talos.Target) ([]string, error)
 	// Snapshot takes a verified snapshot of etcd into a file.
 	Snapshot func(ctx context.Context, path string) (etcd.Snapshot, error)
-	// Lock takes the cluster's lock.
-	Lock Locker
+	Lock     Locker      // Takes the cluster's lock.
+	Holder   kube.Holder // Who we are to it.
+
+	// AwaitUnderway is how long a plan waits for a node that an earlier run left rebooting; zero for not at all.
+	AwaitUnderway time.Duration
 
 	Now func() time.Time
 }

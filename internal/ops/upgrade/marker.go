@@ -19,6 +19,9 @@ func Purpose() string { return purpose }
 const (
 	markerInstalling = "installing" // Written before the install.
 	markerInstalled  = "installed"  // Written after it; a reboot is due.
+	// Written before the legacy API's one request, which installs and reboots. It only says that the node may
+	// be on its way: the server itself keeps a second request from coming between.
+	markerRequested = "requested"
 )
 
 // marker is the annotation's value.

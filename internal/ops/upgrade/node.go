@@ -227,8 +227,8 @@ func (r *run) steps(ctx context.Context) error {
 // look observes the node, and Kubernetes' side of it.
 func (r *run) look(ctx context.Context) (facts, error) {
 	f, err := r.observe(ctx)
-	if err != nil && talos.Transient(err) && ctx.Err() == nil {
-		f, err = r.observeReturning(ctx, err)
+	if ctx.Err() == nil && (err != nil && talos.Transient(err) || err == nil && busy(f.status)) {
+		f, err = r.observeReturning(ctx, f, err)
 	}
 
 	r.note(f)

@@ -95,7 +95,7 @@ type Plan struct {
 const lookConcurrency = 8
 
 // MakePlan looks at everything and changes nothing. A gate that refuses is in the plan and in the error; the
-// plan is whole all the same. A node that cannot be looked at is an error without a plan.
+// plan is whole all the same. A node that cannot be looked at is an error, and then the plan has no nodes.
 func MakePlan(ctx context.Context, f *Fleet, r Request, overrides gate.Overrides) (Plan, error) {
 	p := Plan{Cluster: f.Name, Request: r, To: r.To, Nodes: []NodePlan{}, Gates: []gate.Verdict{}}
 	targets, err := f.targets(r)
@@ -126,15 +126,20 @@ func MakePlan(ctx context.Context, f *Fleet, r Request, overrides gate.Overrides
 
 	planner := &planner{fleet: f, request: r, to: p.To, overrides: overrides, images: map[string]imageAnswer{}}
 
-	if p.Nodes, err = planner.nodes(ctx, targets); err != nil {
-		return p, err
+	nodes, err := planner.nodes(ctx, targets)
+	if err != nil {
+		return p, err // without its nodes: half a plan must never pass for a whole one
 	}
+
+	p.Nodes = nodes
 
 	for i := range p.Nodes {
 		p.Nodes[i].EtcdLeader = leader != "" && p.Nodes[i].Node == leader
 	}
 
 	if err = p.order(f, r.Canary); err != nil {
+		p.Nodes = nil
+
 		return p, err
 	}
 
@@ -244,6 +249,8 @@ func (f *Fleet) gateHeld(ctx context.Context, nodes []NodePlan) gate.Verdict {
 	switch {
 	case err != nil:
 		return gate.New(gate.LockHeld, gate.Warn, "", "%v", err)
+	case state.Abandoned(f.Holder):
+		return gate.New(gate.LockHeld, gate.Pass, "", "a run of yours on this machine was killed and left the cluster's lock: it is free")
 	case state.Held:
 		return gate.New(gate.LockHeld, gate.Refuse, "", "%v", &kube.HeldError{State: state}).WithRemedy("wait for %s", state.Holder)
 	default:
@@ -348,6 +355,17 @@ type imageAnswer struct {
 func (p *planner) nodes(ctx context.Context, targets []talos.Target) ([]NodePlan, error) {
 	out := make([]NodePlan, len(targets))
 	failed := make([]error, len(targets))
+
+	if p.fleet.AwaitUnderway > 0 {
+		sideBySide(targets, func(_ int, t talos.Target) { p.arrive(ctx, t) })
+	}
+
+	sideBySide(targets, func(i int, t talos.Target) { out[i], failed[i] = p.node(ctx, t) })
+
+	return out, nodeErrors(ctx, targets, failed)
+}
+
+func sideBySide(targets []talos.Target, do func(int, talos.Target)) {
 	slots := make(chan struct{}, lookConcurrency)
 
 	var wg sync.WaitGroup
@@ -357,13 +375,11 @@ func (p *planner) nodes(ctx context.Context, targets []talos.Target) ([]NodePlan
 			slots <- struct{}{}
 			defer func() { <-slots }()
 
-			out[i], failed[i] = p.node(ctx, t)
+			do(i, t)
 		})
 	}
 
 	wg.Wait()
-
-	return out, nodeErrors(ctx, targets, failed)
 }
 
 // nodeErrors joins what failed, node by node.
@@ -429,6 +445,25 @@ func (p *planner) node(ctx context.Context, t talos.Target) (NodePlan, error) {
 	}
 
 	return n, p.inspect(ctx, w, &n)
+}
+
+// arrive waits for a node that an earlier run left on its way to a new boot: what the gates say of the others
+// rests on it. What it is then is for the gates to say.
+func (p *planner) arrive(ctx context.Context, t talos.Target) {
+	r := newRun(p.fleet.World(t), Options{Reason: purpose, ReadyTimeout: p.fleet.AwaitUnderway}, progress.Discard{})
+	if !r.isUnderway(ctx) {
+		return
+	}
+
+	if _, err := r.readVersion(ctx); err != nil {
+		return
+	}
+
+	if _, err := r.awaitSettled(ctx); err != nil {
+		return
+	}
+
+	_ = r.awaitEtcd(ctx) // the etcd gates look again, and say what is wrong
 }
 
 // way finds the hops and their images.

@@ -231,8 +231,8 @@ func (r *run) gateInstallOnly(f facts) gate.Verdict {
 func (r *run) gateInstallRunning(f facts) gate.Verdict {
 	node := r.w.Target.Address
 
-	switch f.status.Stage {
-	case "installing", "upgrading", "resetting", "rebooting", "shuttingDown":
+	switch {
+	case busy(f.status):
 		return gate.New(gate.InstallRunning, gate.Refuse, node, "the node is busy: %s", f.status).WithRemedy("wait until it is running again")
 	default:
 		return gate.New(gate.InstallRunning, gate.Pass, node, "the node is not installing anything")

@@ -11,18 +11,14 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// observeReturning is for a node that does not answer: if an earlier run's marker says that it is on its way
-// to a new version, it is waited for. cause is why it does not answer.
-func (r *run) observeReturning(ctx context.Context, cause error) (facts, error) {
-	if !r.isUnderway(ctx) {
-		return facts{}, cause
+// observeReturning is for a node that does not answer, or is busy: if an earlier run's note says that it is on
+// its way to a new version, it is waited for. What was seen is given back otherwise.
+func (r *run) observeReturning(ctx context.Context, seen facts, cause error) (facts, error) {
+	if r.o.DryRun || !r.isUnderway(ctx) {
+		return seen, cause
 	}
 
-	r.stage("wait", "the node does not answer, and an earlier run left it on its way: waiting for at most %s", r.o.RebootTimeout)
-
-	if r.o.DryRun {
-		return facts{}, cause
-	}
+	r.stage("wait", "an earlier run left the node on its way: waiting for at most %s", r.o.RebootTimeout)
 
 	var f facts
 
@@ -32,11 +28,19 @@ func (r *run) observeReturning(ctx context.Context, cause error) (facts, error) 
 			return false, err.Error(), nil
 		}
 
-		return err == nil, "", err
+		return err == nil && !busy(f.status), f.status.String(), err
 	})
 
 	return f, err
 }
+
+// busy says whether the node is at something that ends with another boot.
+func busy(s talos.MachineStatus) bool {
+	return slices.Contains([]string{"installing", "upgrading", "resetting", "rebooting", "shuttingDown"}, s.Stage)
+}
+
+// underwayTimeout is how long Kubernetes may take to say whether an earlier run left a node on its way.
+const underwayTimeout = 20 * time.Second
 
 // isUnderway looks for the node's marker without the node's help.
 func (r *run) isUnderway(ctx context.Context) bool {
@@ -44,15 +48,21 @@ func (r *run) isUnderway(ctx context.Context) bool {
 		return true
 	}
 
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
+	var nodes []kube.Node
 
-	k, _, err := r.w.Kube(ctx)
-	if err != nil {
-		return false
-	}
+	// The API server may be on the very node.
+	err := engine.Poll(ctx, "Kubernetes", insistEvery, underwayTimeout, func(ctx context.Context) (bool, string, error) {
+		k, _, err := r.w.Kube(ctx)
+		if err == nil {
+			nodes, err = k.Nodes(ctx)
+		}
 
-	nodes, err := k.Nodes(ctx)
+		if err != nil {
+			return false, err.Error(), nil
+		}
+
+		return true, "", nil
+	})
 	if err != nil {
 		return false
 	}

@@ -1,0 +1,164 @@
+package kube_test
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/talosmate/talosmate/internal/kube"
+)
+
+func holder(name string, pid int, alive bool) kube.Holder {
+	return kube.Holder{Name: name, Command: "talosmate upgrade apply", Process: kube.Process{PID: pid, Space: "here", Alive: func(int) bool { return alive }}}
+}
+
+func TestLock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := &kube.Client{API: fake.NewClientset()}
+		ctx := t.Context()
+
+		first, err := c.TakeLock(ctx, holder("ann@host", 1, true), time.Now, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		var held *kube.HeldError
+
+		// Renewed, it outlives its duration.
+		time.Sleep(3 * kube.LockDuration) //nolint:forbidigo // of the bubble's clock
+
+		if _, err = c.TakeLock(ctx, holder("bob@host", 2, true), time.Now, nil); !errors.As(err, &held) || held.State.Holder != "ann@host" {
+			t.Fatalf("the second one: %v", err)
+		}
+
+		if err = first.Release(ctx); err != nil {
+			t.Fatal(err)
+		}
+
+		if err = first.Release(ctx); err != nil { // twice is as good as once
+			t.Fatal(err)
+		}
+
+		second, err := c.TakeLock(ctx, holder("bob@host", 2, true), time.Now, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if s, err := c.ReadLock(ctx, time.Now()); err != nil || !s.Held || s.Holder != "bob@host" {
+			t.Errorf("%+v, %v", s, err)
+		}
+
+		if err = second.Release(ctx); err != nil {
+			t.Fatal(err)
+		}
+
+		if s, err := c.ReadLock(ctx, time.Now()); err != nil || s.Held {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})
+}
+
+// abandon leaves a lock as a process that was killed does.
+func abandon(t *testing.T, c *kube.Client, h kube.Holder) {
+	t.Helper()
+
+	l, err := c.TakeLock(t.Context(), h, time.Now, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	lease, err := c.API.CoordinationV1().Leases(kube.LockNamespace).Get(t.Context(), kube.LockName, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err = l.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	if _, err = c.API.CoordinationV1().Leases(kube.LockNamespace).Update(t.Context(), lease, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTakeover(t *testing.T) {
+	t.Parallel()
+
+	for name, tt := range map[string]struct {
+		who  kube.Holder
+		wait time.Duration
+		took time.Duration // Negative when it is refused.
+	}{
+		"the same user, the process is dead":    {holder("ann@host", 2, false), 0, 0},
+		"the same user, the process lives":      {holder("ann@host", 2, true), 0, -1},
+		"another user, the process is dead":     {holder("bob@host", 2, false), 0, -1},
+		"the same user, somewhere else":         {kube.Holder{Name: "ann@host", Process: kube.Process{PID: 2, Space: "there", Alive: func(int) bool { return false }}}, 0, -1},
+		"expired: watched, and then taken over": {holder("bob@host", 2, true), kube.LockDuration + time.Second, kube.LockRenewal + 2*time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := &kube.Client{API: fake.NewClientset()}
+				abandon(t, c, holder("ann@host", 1, true))
+				time.Sleep(tt.wait) //nolint:forbidigo // of the bubble's clock
+
+				began := time.Now()
+				l, err := c.TakeLock(t.Context(), tt.who, time.Now, nil)
+
+				var held *kube.HeldError
+
+				if (tt.took < 0) != errors.As(err, &held) || (err == nil && time.Since(began) != tt.took) {
+					t.Fatalf("after %s: %v", time.Since(began), err)
+				}
+
+				if err == nil {
+					if err = l.Release(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestLockIsLost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := &kube.Client{API: fake.NewClientset()}
+		leases := c.API.CoordinationV1().Leases(kube.LockNamespace)
+
+		l, err := c.TakeLock(t.Context(), holder("ann@host", 1, true), time.Now, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		lease, err := leases.Get(t.Context(), kube.LockName, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		bob := "bob@host"
+		lease.Spec.HolderIdentity = &bob
+
+		if _, err = leases.Update(t.Context(), lease, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+
+		if err = <-l.Lost(); !errors.Is(err, kube.ErrLockLost) {
+			t.Error(err)
+		}
+
+		if err = l.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+
+		if s, err := c.ReadLock(t.Context(), time.Now()); err != nil || s.Holder != bob {
+			t.Errorf("somebody else's lock was released: %+v, %v", s, err)
+		}
+	})
+}
