@@ -151,7 +151,9 @@ func waitWorld(c *cmdutil.Call, now func() time.Time) (wait.World, error) {
 				Fresh: func() (wait.Node, func() error) { return cluster.Fresh(t) },
 			}
 		},
-		Health: func(ctx context.Context) health.Result { return health.Check(ctx, look(), health.Options{Scope: "full"}) },
+		Health: func(ctx context.Context) health.Result {
+			return health.Check(ctx, look(), health.Options{Scope: "full"})
+		},
 		Etcd: func(ctx context.Context) (etcd.View, error) {
 			return etcd.LookFor(ctx, cluster, min(cluster.Options.Timeout, boot.ProbeLimit))
 		},

@@ -31,6 +31,8 @@ func TestInfo(t *testing.T) {
 func TestCompleteService(t *testing.T) {
 	t.Parallel()
 
-	clitest.Test(t, []clitest.Recorded{{Name: "info.complete", Args: []string{"__complete", "service", "info", "-n", "n4", ""},
-		Stderr: []string{"ShellCompDirectiveNoFileComp"}}})
+	clitest.Test(t, []clitest.Recorded{{
+		Name: "info.complete", Args: []string{"__complete", "service", "info", "-n", "n4", ""},
+		Stderr: []string{"ShellCompDirectiveNoFileComp"},
+	}})
 }

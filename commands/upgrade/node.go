@@ -107,8 +107,12 @@ func showNode(w io.Writer, r upgrade.Result) error {
 	fmt.Fprintf(w, "%s: %s\n", output.Neutral(talos.Target{Address: r.Node, Hostname: r.Hostname}.Name()), r.Status)
 
 	rows := [][2]string{
-		{"version", r.ServerTag + " -> " + r.RunningTag}, {"image", r.PulledImage}, {"boot", r.BootIDBefore + " -> " + r.BootIDAfter},
-		{"kubernetes", kubernetesLine(r)}, {"downtime", output.Seconds(r.DowntimeSeconds)}, {"elapsed", output.Seconds(r.ElapsedSeconds)},
+		{"version", r.ServerTag + " -> " + r.RunningTag},
+		{"image", r.PulledImage},
+		{"boot", r.BootIDBefore + " -> " + r.BootIDAfter},
+		{"kubernetes", kubernetesLine(r)},
+		{"downtime", output.Seconds(r.DowntimeSeconds)},
+		{"elapsed", output.Seconds(r.ElapsedSeconds)},
 	}
 
 	for _, row := range rows {

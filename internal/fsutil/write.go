@@ -21,8 +21,8 @@ func WriteFile(path string, mode fs.FileMode, write func(io.Writer) error) error
 // WriteVerified is WriteFile for content that must prove itself: verify is given the path of the complete
 // and synced temporary file, and its error leaves path as it was.
 func WriteVerified(path string, mode fs.FileMode, write func(io.Writer) error, verify func(tmp string) error) (err error) {
-	if real, evalErr := filepath.EvalSymlinks(path); evalErr == nil {
-		path = real
+	if target, evalErr := filepath.EvalSymlinks(path); evalErr == nil {
+		path = target
 	}
 
 	dir := filepath.Dir(path)

@@ -52,9 +52,9 @@ func (n *Node) Events(ctx context.Context, r EventsRequest, fn func(Event) error
 	case r.AfterID != "":
 		req.TailId = r.AfterID
 	case r.Since > 0:
-		req.TailSeconds = int32(min(r.Since.Seconds(), 1<<30)) //nolint:gosec // bounded
+		req.TailSeconds = int32(min(r.Since.Seconds(), 1<<30))
 	default:
-		req.TailEvents = int32(max(min(r.Tail, 1<<30), -1)) //nolint:gosec // bounded
+		req.TailEvents = int32(max(min(r.Tail, 1<<30), -1))
 	}
 
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -51,7 +51,7 @@ func (n *Node) ListFiles(ctx context.Context, r ListRequest) ([]File, error) {
 
 	// A depth without Recurse is ignored by the server, and a depth of 0 with it means no limit.
 	if r.Depth != 1 {
-		req.Recurse, req.RecursionDepth = true, int32(max(r.Depth, 0)) //nolint:gosec // a depth is small
+		req.Recurse, req.RecursionDepth = true, int32(max(r.Depth, 0))
 	}
 
 	types := map[string]machine.ListRequest_Type{

@@ -25,7 +25,7 @@ type LogRequest struct {
 func (n *Node) Logs(ctx context.Context, r LogRequest, fn func([]byte) error) error {
 	req := &machine.LogsRequest{
 		Id: r.ID, Namespace: constants.SystemContainerdNamespace, Driver: common.ContainerDriver_CONTAINERD,
-		Follow: r.Follow, TailLines: int32(max(min(r.Tail, 1<<30), -1)), //nolint:gosec // bounded
+		Follow: r.Follow, TailLines: int32(max(min(r.Tail, 1<<30), -1)),
 	}
 
 	if r.Kubernetes {

@@ -29,12 +29,16 @@ type Node struct {
 }
 
 func (n *Node) machine() machine.MachineServiceClient { return machine.NewMachineServiceClient(n.conn) }
-func (n *Node) images() machine.ImageServiceClient    { return machine.NewImageServiceClient(n.conn) }
+
+func (n *Node) images() machine.ImageServiceClient { return machine.NewImageServiceClient(n.conn) }
+
 func (n *Node) lifecycle() machine.LifecycleServiceClient {
 	return machine.NewLifecycleServiceClient(n.conn)
 }
+
 func (n *Node) storage() storage.StorageServiceClient { return storage.NewStorageServiceClient(n.conn) }
-func (n *Node) clock() timeapi.TimeServiceClient      { return timeapi.NewTimeServiceClient(n.conn) }
+
+func (n *Node) clock() timeapi.TimeServiceClient { return timeapi.NewTimeServiceClient(n.conn) }
 
 // first gives the answer of the one node that was asked; apid wraps answers in a list of messages.
 func first[M any](n *Node, op string, messages []M, err error) (M, error) {

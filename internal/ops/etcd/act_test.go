@@ -207,23 +207,33 @@ func TestDefrag(t *testing.T) {
 					}
 				}
 			},
-			[]string{"defrag cp-2", "defrag cp-1", "defrag cp-3"}, []string{"cp-2 done", "cp-3 done", "cp-1 done"}, errs.OK,
+			[]string{"defrag cp-2", "defrag cp-1", "defrag cp-3"},
+			[]string{"cp-2 done", "cp-3 done", "cp-1 done"},
+			errs.OK,
 		},
 		{
 			"a member becomes unhealthy", func(f *fake) { f.sicken = "cp-3" },
-			[]string{"defrag cp-2", "defrag cp-3"}, []string{"cp-2 done", "cp-3 done", "cp-1 not_reached"}, errs.Partial,
+			[]string{"defrag cp-2", "defrag cp-3"},
+			[]string{"cp-2 done", "cp-3 done", "cp-1 not_reached"},
+			errs.Partial,
 		},
 		{
 			"another member dies meanwhile", func(f *fake) { f.during = func() { f.nodes[0].err = errors.New("gone") } },
-			[]string{"defrag cp-2"}, []string{"cp-2 done", "cp-3 not_reached", "cp-1 not_reached"}, errs.Partial,
+			[]string{"defrag cp-2"},
+			[]string{"cp-2 done", "cp-3 not_reached", "cp-1 not_reached"},
+			errs.Partial,
 		},
 		{
 			"lost answers", func(f *fake) { f.lose = 3 },
-			[]string{"defrag cp-2", "defrag cp-3", "defrag cp-1"}, []string{"cp-2 done", "cp-3 done", "cp-1 done"}, errs.OK,
+			[]string{"defrag cp-2", "defrag cp-3", "defrag cp-1"},
+			[]string{"cp-2 done", "cp-3 done", "cp-1 done"},
+			errs.OK,
 		},
 		{
 			"refused twice", func(f *fake) { f.refuse = 2 },
-			[]string{"defrag cp-2", "defrag cp-3", "defrag cp-1"}, []string{"cp-2 done", "cp-3 done", "cp-1 done"}, errs.OK,
+			[]string{"defrag cp-2", "defrag cp-3", "defrag cp-1"},
+			[]string{"cp-2 done", "cp-3 done", "cp-1 done"},
+			errs.OK,
 		},
 		{"nobody needs it", func(f *fake) {
 			for _, n := range f.nodes {

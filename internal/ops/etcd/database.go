@@ -102,7 +102,7 @@ func (c *counter) revision(k, v []byte) error {
 		return fmt.Errorf("%q is no revision", k)
 	}
 
-	c.db.Revision = int64(binary.BigEndian.Uint64(k)) //nolint:gosec // etcd's own type for revisions is int64
+	c.db.Revision = int64(binary.BigEndian.Uint64(k))
 	c.db.Revisions++
 
 	key, err := keyOf(v)

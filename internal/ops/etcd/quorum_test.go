@@ -17,7 +17,7 @@ func TestCheckExhaustive(t *testing.T) {
 	cases := 0
 
 	for voters := 1; voters <= 7; voters++ {
-		for learners := 0; learners <= 2; learners++ {
+		for learners := range 3 {
 			size := voters + learners
 
 			for unhealthy := range 1 << size {

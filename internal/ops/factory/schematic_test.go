@@ -44,37 +44,44 @@ func TestSchematicIDs(t *testing.T) {
 		"kernel arguments": {
 			factory.Customization{KernelArgs: []string{"net.ifnames=0", "console=ttyS0"}},
 			"customization: {extraKernelArgs: [net.ifnames=0, console=ttyS0]}",
-			schematic.Schematic{Customization: schematic.Customization{ExtraKernelArgs: []string{"net.ifnames=0", "console=ttyS0"}}}, "",
+			schematic.Schematic{Customization: schematic.Customization{ExtraKernelArgs: []string{"net.ifnames=0", "console=ttyS0"}}},
+			"",
 		},
 		"kernel arguments, other order": {
 			factory.Customization{KernelArgs: []string{"console=ttyS0", "net.ifnames=0"}},
 			"customization: {extraKernelArgs: [console=ttyS0, net.ifnames=0]}",
-			schematic.Schematic{Customization: schematic.Customization{ExtraKernelArgs: []string{"console=ttyS0", "net.ifnames=0"}}}, "",
+			schematic.Schematic{Customization: schematic.Customization{ExtraKernelArgs: []string{"console=ttyS0", "net.ifnames=0"}}},
+			"",
 		},
 		"meta": {
 			factory.Customization{Meta: []string{"0xc=b", "0xa=a=1"}},
 			"customization: {meta: [{key: 10, value: a=1}, {key: 12, value: b}]}",
-			schematic.Schematic{Customization: schematic.Customization{Meta: []schematic.MetaValue{{Key: 10, Value: "a=1"}, {Key: 12, Value: "b"}}}}, "",
+			schematic.Schematic{Customization: schematic.Customization{Meta: []schematic.MetaValue{{Key: 10, Value: "a=1"}, {Key: 12, Value: "b"}}}},
+			"",
 		},
 		"secure boot": {
 			factory.Customization{WellKnownCerts: true},
 			"customization: {secureboot: {includeWellKnownCertificates: true}}",
-			schematic.Schematic{Customization: schematic.Customization{SecureBoot: schematic.SecureBootCustomization{IncludeWellKnownCertificates: true}}}, "",
+			schematic.Schematic{Customization: schematic.Customization{SecureBoot: schematic.SecureBootCustomization{IncludeWellKnownCertificates: true}}},
+			"",
 		},
 		"overlay": {
 			factory.Customization{OverlayName: "rpi_generic", OverlayImage: "siderolabs/sbc-raspberrypi"},
 			"overlay: {image: siderolabs/sbc-raspberrypi, name: rpi_generic}\ncustomization: {}",
-			schematic.Schematic{Overlay: schematic.Overlay{Name: "rpi_generic", Image: "siderolabs/sbc-raspberrypi"}}, "",
+			schematic.Schematic{Overlay: schematic.Overlay{Name: "rpi_generic", Image: "siderolabs/sbc-raspberrypi"}},
+			"",
 		},
 		"overlay with options": {
 			factory.Customization{OverlayName: "rpi_generic", OverlayImage: "siderolabs/sbc-raspberrypi", OverlayOptions: map[string]string{"b": "2", "a": "x"}},
 			"overlay: {image: siderolabs/sbc-raspberrypi, name: rpi_generic, options: {a: x, b: \"2\"}}\ncustomization: {}",
-			schematic.Schematic{Overlay: schematic.Overlay{Name: "rpi_generic", Image: "siderolabs/sbc-raspberrypi", Options: map[string]any{"a": "x", "b": "2"}}}, "",
+			schematic.Schematic{Overlay: schematic.Overlay{Name: "rpi_generic", Image: "siderolabs/sbc-raspberrypi", Options: map[string]any{"a": "x", "b": "2"}}},
+			"",
 		},
 		"extension and argument": {
 			factory.Customization{Extensions: []string{"gvisor"}, KernelArgs: []string{"mitigations=off"}},
 			"customization: {extraKernelArgs: [mitigations=off], systemExtensions: {officialExtensions: [siderolabs/gvisor]}}",
-			schematic.Schematic{Customization: schematic.Customization{ExtraKernelArgs: []string{"mitigations=off"}, SystemExtensions: official("siderolabs/gvisor")}}, "",
+			schematic.Schematic{Customization: schematic.Customization{ExtraKernelArgs: []string{"mitigations=off"}, SystemExtensions: official("siderolabs/gvisor")}},
+			"",
 		},
 		"everything": {
 			factory.Customization{
@@ -89,7 +96,8 @@ func TestSchematicIDs(t *testing.T) {
 					ExtraKernelArgs: []string{"a"}, Meta: []schematic.MetaValue{{Key: 10, Value: "x"}}, SystemExtensions: official("siderolabs/zfs"),
 					SecureBoot: schematic.SecureBootCustomization{IncludeWellKnownCertificates: true},
 				},
-			}, "",
+			},
+			"",
 		},
 	} {
 		t.Run(label, func(t *testing.T) {

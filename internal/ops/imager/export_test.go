@@ -39,4 +39,4 @@ var (
 )
 
 // Owner is owner.
-func Owner(uid, gid int) owner { return owner{uid, gid} } //nolint:revive // a test's door
+func Owner(uid, gid int) owner { return owner{uid, gid} }

@@ -31,7 +31,7 @@ func open(t *testing.T, content string) *talosconfig.File {
 	t.Helper()
 
 	path := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(path, []byte(content), 0o644); err != nil { //nolint:gosec // the edit must tighten it
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 		t.Fatal(err)
 	}
 

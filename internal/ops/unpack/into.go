@@ -121,7 +121,7 @@ func unpackFrom(receive func(io.Writer) error, dir, source string) (Summary, err
 func removeAll(dir string) error {
 	_ = filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
-			_ = os.Chmod(p, 0o700) // what cannot be changed shows when it is removed
+			_ = os.Chmod(p, 0o700) //nolint:gosec // the tree is ours and about to go; what cannot be changed shows when it is removed
 		}
 
 		return nil

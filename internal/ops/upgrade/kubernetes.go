@@ -218,7 +218,7 @@ const stopWait = 10 * time.Second
 
 // drive runs talosctl and reads what it says.
 func (r *KubernetesResult) drive(ctx context.Context, now func() time.Time, sink progress.Sink) error {
-	cmd := exec.CommandContext(ctx, r.Talosctl, r.Command...) //nolint:gosec // the user's own talosctl
+	cmd := exec.CommandContext(ctx, r.Talosctl, r.Command...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = stopWait
 

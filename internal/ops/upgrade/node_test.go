@@ -31,10 +31,14 @@ func TestStatuses(t *testing.T) {
 		marked  bool     // Whether a note stays on the node.
 	}{
 		{"ok", nil, OK, errs.OK, []string{"pull", "install", "reboot"}, false},
-		{"ok legacy", func(b *bed, _ *Options) {
-			b.node.version = talos.Version{Tag: "v1.12.9", API: "legacy", Platform: "metal"}
+		{
+			"ok legacy", func(b *bed, _ *Options) {
+				b.node.version = talos.Version{Tag: "v1.12.9", API: "legacy", Platform: "metal"}
+			},
+			OK, errs.OK,
+			[]string{"pull", "legacy"},
+			false,
 		},
-			OK, errs.OK, []string{"pull", "legacy"}, false},
 		{"ok control plane", func(b *bed, _ *Options) { b.controlPlane() }, OK, errs.OK, []string{"pull", "install", "reboot"}, false},
 		{"dry run", func(_ *bed, o *Options) { o.DryRun = true }, Planned, errs.OK, nil, false},
 		{"installed", func(_ *bed, o *Options) { o.AutoReboot = false }, Installed, errs.OK, []string{"pull", "install"}, true},
@@ -65,16 +69,31 @@ func TestStatuses(t *testing.T) {
 			b.node.loseReply["legacy"] = errAway
 		}, OK, errs.OK, []string{"pull", "legacy"}, false},
 		{"never back", func(b *bed, _ *Options) { b.node.never = true }, DidNotReturn, errs.Lost, []string{"pull", "install", "reboot"}, true},
-		{"rolled back", func(b *bed, _ *Options) { b.node.bootInto = func(string) string { return "" } }, RolledBack, errs.RolledBack,
-			[]string{"pull", "install", "reboot"}, false},
-		{"third version", func(b *bed, _ *Options) { b.node.bootInto = func(string) string { return "v1.13.7" } }, VerifyFailed, errs.Lost,
-			[]string{"pull", "install", "reboot"}, true},
-		{"schematic lost", func(b *bed, _ *Options) { b.node.afterBoot = func(m *machine) { m.system.Schematic = "" } }, VerifyFailed, errs.Lost,
-			[]string{"pull", "install", "reboot"}, true},
-		{"extension lost", func(b *bed, _ *Options) { b.node.afterBoot = func(m *machine) { m.system.Extensions = nil } }, VerifyFailed, errs.Lost,
-			[]string{"pull", "install", "reboot"}, true},
-		{"not settled", func(b *bed, _ *Options) { b.node.afterBoot = func(m *machine) { m.status.Stage = "booting" } }, VerifyFailed, errs.Lost,
-			[]string{"pull", "install", "reboot"}, true},
+		{
+			"rolled back", func(b *bed, _ *Options) { b.node.bootInto = func(string) string { return "" } }, RolledBack, errs.RolledBack,
+			[]string{"pull", "install", "reboot"},
+			false,
+		},
+		{
+			"third version", func(b *bed, _ *Options) { b.node.bootInto = func(string) string { return "v1.13.7" } }, VerifyFailed, errs.Lost,
+			[]string{"pull", "install", "reboot"},
+			true,
+		},
+		{
+			"schematic lost", func(b *bed, _ *Options) { b.node.afterBoot = func(m *machine) { m.system.Schematic = "" } }, VerifyFailed, errs.Lost,
+			[]string{"pull", "install", "reboot"},
+			true,
+		},
+		{
+			"extension lost", func(b *bed, _ *Options) { b.node.afterBoot = func(m *machine) { m.system.Extensions = nil } }, VerifyFailed, errs.Lost,
+			[]string{"pull", "install", "reboot"},
+			true,
+		},
+		{
+			"not settled", func(b *bed, _ *Options) { b.node.afterBoot = func(m *machine) { m.status.Stage = "booting" } }, VerifyFailed, errs.Lost,
+			[]string{"pull", "install", "reboot"},
+			true,
+		},
 		{"etcd does not come back", func(b *bed, _ *Options) {
 			b.controlPlane().node.afterBoot = func(*machine) { b.view.Members[0].Healthy = false }
 		}, VerifyFailed, errs.Lost, []string{"pull", "install", "reboot"}, true},

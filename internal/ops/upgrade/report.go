@@ -87,7 +87,7 @@ func list(b *strings.Builder, title string, items []string) {
 func short(id string) string { return id[:min(8, len(id))] }
 
 func span(s float64) string {
-	return (time.Duration(s * float64(time.Second))).Round(100 * time.Millisecond).String()
+	return time.Duration(s * float64(time.Second)).Round(100 * time.Millisecond).String()
 }
 
 // WriteTimeline draws who did what when as an SVG: a row a node, a bar a stage, the API's absence in red.
@@ -157,8 +157,12 @@ type bar struct {
 
 func legend() []bar {
 	return []bar{
-		{what: "pull", colour: "#9ecae1"}, {what: "drain", colour: "#fdd0a2"}, {what: "install", colour: "#a1d99b"},
-		{what: "API away", colour: "#d73027"}, {what: "verify", colour: "#c7b9e2"}, {what: "other", colour: "#d9d9d9"},
+		{what: "pull", colour: "#9ecae1"},
+		{what: "drain", colour: "#fdd0a2"},
+		{what: "install", colour: "#a1d99b"},
+		{what: "API away", colour: "#d73027"},
+		{what: "verify", colour: "#c7b9e2"},
+		{what: "other", colour: "#d9d9d9"},
 	}
 }
 

@@ -137,10 +137,10 @@ func (w World) look(ctx context.Context, conditions []Condition) ([]Seen, error)
 
 	for i, c := range conditions {
 		wg.Go(func() {
-			switch {
-			case c.Kind == Healthy:
+			switch c.Kind {
+			case Healthy:
 				found[i] = []Seen{w.lookHealth(ctx, c)}
-			case c.Kind == Etcd:
+			case Etcd:
 				found[i] = []Seen{w.lookEtcd(ctx, c)}
 			default:
 				found[i], failed[i] = w.lookNodes(ctx, c, targets)

@@ -161,9 +161,7 @@ func write(path string, a arguments, args []string) error {
 	}
 
 	if _, ok := a.knobs["fill"]; ok {
-		if err = fill(f); err != nil {
-			return err
-		}
+		return fill(f)
 	}
 
 	if err = f.Close(); err != nil {
@@ -219,7 +217,7 @@ func copyFile(from, to string) error {
 		return err
 	}
 
-	defer in.Close() //nolint:errcheck // it was only read
+	defer in.Close()
 
 	out, err := os.Create(to)
 	if err != nil {
