@@ -98,6 +98,10 @@ func (c *Call) guard() error {
 		return gate.New(gate.ReadOnly, gate.Refuse, "", "changes are switched off by --read-only or $TALOSMATE_READ_ONLY").Refusal()
 	}
 
+	if err := c.confirmable(); err != nil {
+		return err
+	}
+
 	if !c.Spec.Offline && !c.Spec.Local && !c.Spec.Named {
 		if sel := c.Selection(); !sel.Explicit() {
 			return errs.Usagef("no nodes chosen: a command that changes something never picks nodes by itself").
@@ -108,6 +112,17 @@ func (c *Call) guard() error {
 	}
 
 	return nil
+}
+
+// confirmable refuses at once what nobody can confirm later.
+func (c *Call) confirmable() error {
+	yes, _ := c.Cmd.Flags().GetBool("yes")
+	if c.Spec.Kind != Destructive || c.DryRun || yes || c.IO.InTTY {
+		return nil
+	}
+
+	return gate.New(gate.NotConfirmed, gate.Refuse, "", "%s is destructive and there is no terminal to confirm it on", c.Cmd.CommandPath()).
+		WithRemedy("run it on a terminal, or with --yes").Refusal()
 }
 
 // Selection is what the flags say about nodes.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
@@ -34,6 +35,7 @@ type Server struct {
 	variants map[string]string
 	creds    *credentialsFiles
 	address  string
+	requests atomic.Int64
 }
 
 // Start serves the recordings of a version ("talos-v1.13.8") until the test ends. variants choose a
@@ -50,7 +52,7 @@ func Start(t *testing.T, version string, variants map[string]string) *Server {
 
 	s.address = l.Addr().String()
 
-	srv := grpc.NewServer(grpc.Creds(credentials.NewTLS(s.creds.server)), grpc.UnknownServiceHandler(s.handle))
+	srv := grpc.NewServer(append(s.counting(), grpc.Creds(credentials.NewTLS(s.creds.server)), grpc.UnknownServiceHandler(s.handle))...)
 	cosi.RegisterStateServer(srv, &stateServer{Server: s})
 
 	go func() { _ = srv.Serve(l) }() // ends with Stop
