@@ -51,7 +51,11 @@ func gatherFleet(c *cmdutil.Call, now func() time.Time, expressions ...string) (
 
 	if wanted("health") {
 		from.Health = func(ctx context.Context) health.Result {
-			return health.Check(ctx, look(), health.Options{Scope: "full"})
+			// The health is the cluster's also where few nodes are chosen: a part of etcd alone has no quorum.
+			world := look()
+			world.Members = cluster.Members
+
+			return health.Check(ctx, world, health.Options{Scope: "full"})
 		}
 	}
 

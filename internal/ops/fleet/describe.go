@@ -1,9 +1,6 @@
 package fleet
 
-import (
-	"cmp"
-	"slices"
-)
+import "slices"
 
 // Description is a cluster on one page.
 type Description struct {
@@ -48,7 +45,7 @@ func DescribeNode(f Fleet, n Node, cert Certificate) NodeDescription {
 	}
 
 	for _, finding := range f.Health.Checks {
-		if cmp.Or(finding.Node, n.Node) == n.Node {
+		if finding.Node == n.Node {
 			out.Checks = append(out.Checks, finding)
 		}
 	}

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 
@@ -100,42 +101,53 @@ func byKey(v any) any {
 	switch typed := v.(type) {
 	case map[string]any:
 		for k, item := range typed {
+			if list, ok := item.([]any); ok && len(list) == 0 {
+				delete(typed, k) // nothing there is no difference from no list
+
+				continue
+			}
+
 			typed[k] = byKey(item)
 		}
 	case []any:
 		out := map[string]any{}
 
 		for _, item := range typed {
-			key := keyOf(item)
+			key, value := keyOf(item)
 			if _, again := out[key]; again || key == "" {
 				return typed
 			}
 
-			out[key] = byKey(item)
+			out[key] = byKey(value)
 		}
 
-		if len(typed) > 0 {
-			return out
-		}
+		return out
 	}
 
 	return v
 }
 
-// keyOf names an item: a node by its hostname, an etcd member by its name, a health finding by check and node.
-func keyOf(item any) string {
+// keyOf names an item and gives what is left of it: a node goes by its hostname, an etcd member by its name, a
+// health finding, which becomes one line, by check and node.
+func keyOf(item any) (string, any) {
 	m, _ := item.(map[string]any)
 	text := func(k string) string { s, _ := m[k].(string); return s }
 
-	if _, finding := m["status"]; finding && text("id") != "" {
-		return text("id") + "@" + text("node")
+	if id := text("id"); id != "" && text("status") != "" {
+		if where := cmp.Or(text("hostname"), text("node")); where != "" {
+			id += "@" + where
+		}
+
+		return id, text("status") + ": " + text("message")
 	}
 
 	for _, k := range []string{"hostname", "name", "id", "device", "node"} {
 		if s := text(k); s != "" {
-			return s
+			delete(m, k)
+
+			return s, m
 		}
 	}
 
-	return ""
+	return "", item
 }

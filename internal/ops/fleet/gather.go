@@ -217,7 +217,9 @@ func (n *Node) readSystem(ctx context.Context, from *talos.Node) error {
 		n.Extensions = append(n.Extensions, Extension{Name: e.Name, Version: e.Version})
 	}
 
-	slices.SortFunc(n.Extensions, func(a, b Extension) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Version, b.Version)) })
+	slices.SortFunc(n.Extensions, func(a, b Extension) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Version, b.Version))
+	})
 
 	return err
 }

@@ -137,10 +137,10 @@ func (w World) look(ctx context.Context, conditions []Condition) ([]Seen, error)
 
 	for i, c := range conditions {
 		wg.Go(func() {
-			switch c.Kind {
-			case Healthy:
+			switch {
+			case c.Kind == Healthy:
 				found[i] = []Seen{w.lookHealth(ctx, c)}
-			case Etcd:
+			case c.Kind == Etcd:
 				found[i] = []Seen{w.lookEtcd(ctx, c)}
 			default:
 				found[i], failed[i] = w.lookNodes(ctx, c, targets)

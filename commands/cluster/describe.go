@@ -1,0 +1,201 @@
+package cluster
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/ops/fleet"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// NewCmdDescribe makes `talosmate describe` and `talosmate describe node`.
+func NewCmdDescribe(f *cmdutil.Factory) *cobra.Command {
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "ClusterDescription", Default: talos.DefaultMembers,
+		Document: output.Single[fleet.Description]{},
+	}
+
+	cmd := declared(f, spec, &cobra.Command{
+		Use: "describe", Short: "Describe the cluster on one page",
+		Long: "Describe the cluster on one page: versions, types, health, etcd, disks, extensions, schematics, image\n" +
+			"drift, certificate and alerts. What cannot be read is left empty and told as an error; what the\n" +
+			"certificate may not read is left empty.",
+		Example: "  talosmate describe\n" +
+			"  talosmate describe --workers -o json --query '.result.nodes[] | select(.image_drift) | .hostname'",
+		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			seen, err := gatherFleet(c, f.Now)
+			if len(seen.Nodes) == 0 {
+				return err
+			}
+
+			return cmdutil.PrintResult(c, fleet.Describe(seen, certificate(c)), err, seen.Context, showDescription)
+		}),
+	})
+	cmd.AddCommand(newCmdDescribeNode(f))
+
+	return cmd
+}
+
+func certificate(c *cmdutil.Call) fleet.Certificate {
+	out := fleet.Certificate{Roles: []string{}}
+
+	if cluster, err := c.Cluster(); err == nil && cluster.Context != nil {
+		out.Roles = append(out.Roles, cluster.Context.Roles...)
+
+		if at := cluster.Context.NotAfter; !at.IsZero() {
+			at = at.UTC()
+			out.Expires = &at
+		}
+	}
+
+	return out
+}
+
+func showDescription(w io.Writer, d fleet.Description) error {
+	word := "healthy"
+	if !d.Health.Healthy {
+		word = fmt.Sprintf("NOT healthy: %d checks failed, %d have no answer", d.Health.Failed, d.Health.Unknown)
+	}
+
+	lines := [][2]string{
+		{"Cluster", d.Context}, {"Versions", strings.Join(d.Versions, ", ")}, {"Health", word}, {"etcd", etcdLine(d.Etcd)},
+		{"Kubernetes", kubernetesLine(d.Kubernetes)}, {"Certificate", certificateLine(d.Certificate)},
+	}
+
+	if err := writeLines(w, lines); err != nil {
+		return err
+	}
+
+	fmt.Fprintln(w)
+
+	if err := output.WriteTable(w, describeColumns(), d.Nodes, false, true); err != nil {
+		return err
+	}
+
+	for _, n := range d.Nodes {
+		for _, a := range n.Alerts {
+			fmt.Fprintf(w, "\nalert on %s: %s: %s", output.Cell(n.NodeName()), output.Cell(a.ID), output.Cell(a.Message))
+		}
+	}
+
+	return showFindings(w, d.Health.Checks)
+}
+
+func showFindings(w io.Writer, found []fleet.Finding) error {
+	for _, f := range found {
+		fmt.Fprintf(w, "\n%s %s: %s", f.Status, output.Cell(strings.TrimSpace(f.ID+" "+cmp.Or(f.Hostname, f.Node))), output.Cell(f.Message))
+	}
+
+	if len(found) == 0 {
+		return nil
+	}
+
+	_, err := fmt.Fprintln(w)
+
+	return err
+}
+
+func describeColumns() []output.Column[fleet.Node] {
+	return []output.Column[fleet.Node]{
+		{Header: "NODE", Value: fleet.Node.NodeName},
+		{Header: "TYPE", Value: func(n fleet.Node) string { return n.Type }},
+		{Header: "VERSION", Value: func(n fleet.Node) string { return n.Version }},
+		{Header: "STAGE", Value: stageOf},
+		{Header: "KUBERNETES", Value: func(n fleet.Node) string { return kubeWord(n.Kubernetes) }},
+		{Header: "SCHEMATIC", Value: func(n fleet.Node) string { return n.Schematic[:min(8, len(n.Schematic))] }},
+		{Header: "EXTENSIONS", Value: extensionsOf},
+		{Header: "DISKS", Value: func(n fleet.Node) string { return fmt.Sprint(len(n.Disks)) }},
+		{Header: "DRIFT", Value: driftOf},
+	}
+}
+
+func stageOf(n fleet.Node) string {
+	switch {
+	case !n.Reachable:
+		return "no answer"
+	case !n.Ready:
+		return n.Stage + ", not ready"
+	default:
+		return n.Stage
+	}
+}
+
+func kubeWord(k fleet.KubeNode) string {
+	switch {
+	case k.Name == "":
+		return ""
+	case !k.Known:
+		return "unknown"
+	case !k.Ready:
+		return "not ready"
+	case !k.Schedulable:
+		return "ready, cordoned"
+	default:
+		return "ready"
+	}
+}
+
+func extensionsOf(n fleet.Node) string {
+	all := make([]string, len(n.Extensions))
+	for i, e := range n.Extensions {
+		all[i] = e.Name
+	}
+
+	return strings.Join(all, ",")
+}
+
+func driftOf(n fleet.Node) string {
+	if n.ImageDrift {
+		return n.InstallImage
+	}
+
+	return ""
+}
+
+func etcdLine(e fleet.Etcd) string {
+	if e.Healthy {
+		return fmt.Sprintf("healthy, %d members", len(e.Members))
+	}
+
+	return "NOT healthy: " + strings.Join(e.Problems, "; ")
+}
+
+func kubernetesLine(k fleet.Kubernetes) string {
+	if k.Available {
+		return "its API answers"
+	}
+
+	return "not available: " + k.Reason
+}
+
+func certificateLine(c fleet.Certificate) string {
+	line := strings.Join(c.Roles, ", ")
+	if c.Expires != nil {
+		line += ", expires " + c.Expires.Format(time.RFC3339)
+	}
+
+	return line
+}
+
+// writeLines writes names and values below each other, empty values left out.
+func writeLines(w io.Writer, lines [][2]string) error {
+	for _, l := range lines {
+		if l[1] == "" {
+			continue
+		}
+
+		if _, err := fmt.Fprintf(w, "%-14s %s\n", l[0]+":", output.Cell(l[1])); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}

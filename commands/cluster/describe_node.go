@@ -1,0 +1,111 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/fleet"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdDescribeNode(f *cmdutil.Factory) *cobra.Command {
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "NodeDescription", Default: talos.DefaultMembers, Named: true,
+		Document: output.Single[fleet.NodeDescription]{},
+	}
+
+	return declared(f, spec, &cobra.Command{
+		Use: "node NODE", Short: "Describe one node on one page",
+		Long: "Describe one node on one page: version, stage, boot, services that are not well, etcd member, Kubernetes\n" +
+			"node, disks, extensions, schematic, image drift and alerts. NODE is an address, a hostname or a\n" +
+			"Kubernetes node name.",
+		Example: "  talosmate describe node worker-1\n" +
+			"  talosmate describe node cp-1 -o json --query '.result.node.boot.id'",
+		Args: cmdutil.ExactArgs("NODE"),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+
+			return f.Complete(cmd, args, func(ctx context.Context, c *cmdutil.Call, args []string) []string {
+				return cmdutil.CompleteNodes(ctx, c, args)
+			}), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			if c.Selection().Explicit() {
+				return errs.Usagef("name the node as the argument only")
+			}
+
+			if err := c.Cmd.Flags().Set("nodes", c.Args[0]); err != nil {
+				return errs.AsUsage(err)
+			}
+
+			seen, err := gatherFleet(c, f.Now)
+			if len(seen.Nodes) != 1 || !seen.Nodes[0].Reachable {
+				return err
+			}
+
+			d := fleet.DescribeNode(seen, seen.Nodes[0], certificate(c))
+
+			return cmdutil.PrintResult(c, d, err, d.Node.NodeName(), showNode)
+		}),
+	})
+}
+
+func showNode(w io.Writer, d fleet.NodeDescription) error {
+	n := d.Node
+	lines := [][2]string{
+		{"Node", n.NodeName()}, {"Address", n.Node}, {"Type", n.Type}, {"Version", n.Version}, {"Platform", n.Platform + "/" + n.Arch},
+		{"Stage", stageOf(n)}, {"Boot", n.Boot.ID}, {"Schematic", n.Schematic}, {"Extensions", extensionsOf(n)},
+		{"Install image", n.InstallImage}, {"Kubelet", n.Kubelet}, {"Kubernetes", strings.TrimSpace(n.Kubernetes.Name + " " + kubeWord(n.Kubernetes))},
+	}
+
+	if n.ImageDrift {
+		lines = append(lines, [2]string{"Image drift", "the install image has another version than the one that runs"})
+	}
+
+	if d.Etcd != nil {
+		word := "no answer"
+		if d.Etcd.Healthy {
+			word = "healthy"
+		}
+
+		lines = append(lines, [2]string{"etcd", fmt.Sprintf("member %s, %s", d.Etcd.ID, word)})
+	}
+
+	for _, u := range n.Unmet {
+		lines = append(lines, [2]string{"Unmet", u.Name + ": " + u.Reason})
+	}
+
+	for _, disk := range n.Disks {
+		word := ""
+		if disk.SystemDisk {
+			word = " (system)"
+		}
+
+		lines = append(lines, [2]string{"Disk", disk.Device + " " + output.Bytes(disk.SizeBytes) + " " + disk.Model + word})
+	}
+
+	for _, s := range n.Services {
+		if s.Health == talos.Unhealthy || s.State == "failed" {
+			lines = append(lines, [2]string{"Service", s.ID + " is " + s.State + " and " + s.Health})
+		}
+	}
+
+	for _, a := range n.Alerts {
+		lines = append(lines, [2]string{"Alert", a.ID + ": " + a.Message})
+	}
+
+	if err := writeLines(w, append(lines, [2]string{"Certificate", certificateLine(d.Certificate)})); err != nil {
+		return err
+	}
+
+	return showFindings(w, d.Checks)
+}

@@ -1,0 +1,146 @@
+package wait_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/ops/wait"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// node comes up two seconds after the test began.
+type node struct {
+	start time.Time
+	deny  error
+}
+
+func (n node) up() error {
+	if n.deny != nil {
+		return n.deny
+	}
+
+	if time.Since(n.start) < 2*time.Second {
+		return errors.New("connection refused")
+	}
+
+	return nil
+}
+
+func (n node) Boot(context.Context) (talos.Boot, error) {
+	return talos.Boot{ID: "new", Proof: "boot_id"}, n.up()
+}
+
+func (n node) MachineStatus(context.Context) (talos.MachineStatus, error) {
+	return talos.MachineStatus{Stage: "running", Ready: true}, n.up()
+}
+
+func (n node) Version(context.Context) (talos.Version, error) {
+	return talos.Version{Tag: "v1.13.9"}, n.up()
+}
+
+func (n node) Services(context.Context) ([]talos.Service, error) {
+	return []talos.Service{{ID: "kubelet", State: "running", Health: talos.Healthy}}, n.up()
+}
+
+func (n node) ResourceKinds(context.Context) ([]talos.ResourceKind, error) {
+	return []talos.ResourceKind{{Type: "AddressStatuses.net.talos.dev", DefaultNamespace: "network", Aliases: []string{"addresses"}}}, n.up()
+}
+
+func (n node) Resource(_ context.Context, _, _, id string) (talos.Resource, error) {
+	return talos.Resource{Metadata: talos.ResourceMetadata{ID: id}, Spec: map[string]any{"linkName": "eth0"}}, n.up()
+}
+
+func run(t *testing.T, deny error, deadline time.Duration, texts ...string) (wait.Result, error) {
+	t.Helper()
+
+	conditions := make([]wait.Condition, len(texts))
+
+	for i, text := range texts {
+		var err error
+		if conditions[i], err = wait.Parse(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	n := node{start: time.Now(), deny: deny}
+	world := wait.World{
+		Now: time.Now,
+		Targets: func(context.Context) ([]talos.Target, error) {
+			return []talos.Target{{Address: "10.0.0.1", Hostname: "n1"}}, nil
+		},
+		Witness: func(talos.Target) boot.Witness[wait.Node] {
+			return boot.Witness[wait.Node]{
+				Name: "n1", Via: n, Now: time.Now,
+				Fresh: func() (wait.Node, func() error) { return n, func() error { return nil } },
+			}
+		},
+	}
+
+	return wait.For(t.Context(), world, conditions, time.Second, deadline)
+}
+
+func TestFor(t *testing.T) {
+	t.Parallel()
+
+	for _, text := range []string{
+		"ready", "stage=running", "version=1.13.9", "service=kubelet", "service=kubelet:running", "rebooted=old",
+		"resource=addresses/eth0/fe80::1/64", "resource=addresses/eth0/fe80::1/64:spec.linkName == 'eth0' && metadata.id.endsWith('::1/64')",
+	} {
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+
+			if text == "resource=addresses/eth0/fe80::1/64" {
+				text += ":true" // an ID with colons needs an expression
+			}
+
+			synctest.Test(t, func(t *testing.T) {
+				res, err := run(t, nil, time.Minute, text)
+				if err != nil || !res.Met || res.WaitedSeconds < 2 || res.Attempts < 3 {
+					t.Errorf("got %+v, %v", res, err)
+				}
+			})
+		})
+	}
+}
+
+func TestForEndsBadly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		res, err := run(t, nil, 10*time.Second, "ready", "version=v1.14.0")
+		if errs.ExitCode(err) != errs.Timeout || res.Met || len(res.Seen) != 2 || !res.Seen[0].Met || res.Seen[1].Saw != "version v1.13.9" ||
+			!strings.Contains(err.Error(), "n1: version v1.13.9") {
+			t.Errorf("deadline: %+v, %v", res, err)
+		}
+
+		denied := errs.New(errs.Unreachable, "not authorized").WithKind(errs.KindPermissionDenied)
+		if res, err = run(t, denied, time.Hour, "ready"); !errors.Is(err, denied) || res.WaitedSeconds > 1 {
+			t.Errorf("what waiting cannot help was waited for: %+v, %v", res, err)
+		}
+
+		if res, err = run(t, nil, time.Hour, "resource=nosuch/x"); errs.ExitCode(err) != errs.Usage || res.WaitedSeconds > 5 {
+			t.Errorf("an unknown type was waited for: %+v, %v", res, err)
+		}
+
+		if _, err = run(t, nil, time.Hour, "rebooted=2026-01-01T00:00:00Z"); errs.ExitCode(err) != errs.Usage {
+			t.Errorf("another kind of proof counted: %v", err)
+		}
+	})
+}
+
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+
+	for _, text := range []string{
+		"", "nope", "ready=yes", "stage", "stage=", "etcd=well", "service=", "service=kubelet:", "resource=x", "resource=x/y:spec.", "resource=x/:true",
+	} {
+		if _, err := wait.Parse(text); errs.ExitCode(err) != errs.Usage {
+			t.Errorf("%q: %v, want a usage error", text, err)
+		}
+	}
+}
