@@ -197,9 +197,17 @@ func (w World) lookNodes(ctx context.Context, c Condition, targets []talos.Targe
 
 	for i, t := range targets {
 		wg.Go(func() {
+			witness := w.Witness(t)
+
 			// An answer that does not come is what was seen: Ask gives no error.
-			met, saw, _ := w.Witness(t).Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
+			met, saw, _ := witness.Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
 				saw, met, err := c.Ask(ctx, n)
+
+				// What comes after the wait goes by way of the endpoints, which back off from a node that was away.
+				if err == nil && met && n != witness.Via && c.Kind != Rebooted {
+					saw, met = saw+" (it answers directly, and not yet through the endpoints)", false
+				}
+
 				if final(err) {
 					failed[i] = err
 				}
