@@ -1,0 +1,19 @@
+package cluster_test
+
+import (
+	"testing"
+
+	"github.com/talosmate/talosmate/internal/testing/clitest"
+)
+
+// Two of the five recorded nodes are dead.
+func TestFleet(t *testing.T) {
+	t.Parallel()
+
+	clitest.Test(t, []clitest.Recorded{
+		{Name: "assert.table", Args: []string{"assert", "-n", "10.5.0.2,10.5.0.5", `all(nodes, n, n.version == "v1.13.8")`, "size(nodes) == 3"}, Code: 3, Stderr: []string{"not true: size(nodes) == 3"}},
+		{Name: "assert.unknown-field", Args: []string{"assert", "nodes.all(n, n.nope)"}, Code: 2, Stderr: []string{"no such key: nope"}},
+		{Name: "wait.json", Args: []string{"wait", "--for=version=v1.13.8", "-n", "10.5.0.5", "-o", "json", "--query", ".result.seen"}},
+		{Name: "wait.unknown", Args: []string{"wait", "--for=nope"}, Code: 2, Stderr: []string{`unknown condition "nope"`}},
+	})
+}
