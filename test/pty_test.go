@@ -1,0 +1,172 @@
+//go:build unix
+
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+)
+
+// terminal runs a command line on a pseudo-terminal of its own; once the question stands there, answer is
+// typed. It gives the exit code and everything that was shown.
+func terminal(t *testing.T, env []string, answer string, args ...string) (int, string) {
+	t.Helper()
+
+	cmd := exec.Command(filepath.Join(os.Getenv("TALOSMATE_TEST_BIN"), "talosmate"), args...)
+	cmd.Env = append(os.Environ(), env...)
+
+	tty, err := pty.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	defer tty.Close() //nolint:errcheck // the program is gone by then
+
+	deadline := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	defer deadline.Stop()
+
+	var shown bytes.Buffer
+
+	for asked := false; ; {
+		chunk := make([]byte, 4096)
+		n, err := tty.Read(chunk)
+		shown.Write(chunk[:n])
+
+		if !asked && strings.Contains(shown.String(), "to go on: ") {
+			asked = true
+
+			if _, err := io.WriteString(tty, answer); err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		if err != nil { // EIO: the program has ended and the terminal with it
+			break
+		}
+	}
+
+	err = cmd.Wait()
+
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+
+	return cmd.ProcessState.ExitCode(), shown.String()
+}
+
+// TestConfirmation runs every destructive command on a terminal and without one.
+func TestConfirmation(t *testing.T) {
+	t.Parallel()
+
+	dir := t.TempDir()
+	bin := os.Getenv("TALOSMATE_TEST_BIN")
+	lab := func(args ...string) []byte {
+		t.Helper()
+
+		cmd := exec.Command(filepath.Join(bin, "talosmate-lab"), append([]string{"--dir", dir}, args...)...)
+		cmd.Stderr = os.Stderr
+
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("lab %v: %v", args, err)
+		}
+
+		return out
+	}
+
+	lab("up", "--detach", "--boot-time", "700ms", "--shutdown-time", "200ms")
+	t.Cleanup(func() { lab("down") })
+
+	env := []string{"TALOSCONFIG=" + filepath.Join(dir, "talosconfig"), "HOME=" + dir, "NO_COLOR=1"}
+
+	// In this order each can be carried out. What is typed is the node's or the member's name.
+	destructive := []struct {
+		path, name string
+		args       []string
+		before     []string // What the lab does first.
+	}{
+		{"node wipe", "worker-1", []string{"sdb", "-n", "worker-1"}, nil},
+		{"node reset", "worker-2", []string{"-n", "worker-2"}, nil},
+		{"etcd remove-member", "cp-3", []string{"cp-3"}, []string{"ctl", "power", "cp-3", "off"}},
+		{"etcd leave", "cp-2", []string{"-n", "cp-2"}, nil},
+	}
+
+	known := map[string]bool{}
+
+	for _, d := range destructive {
+		known[d.path] = true
+		args := append(strings.Fields(d.path), d.args...)
+
+		if d.before != nil {
+			lab(d.before...)
+		}
+
+		lab("ctl", "requests", "--reset")
+
+		if code, shown := terminal(t, env, "something-else\r", args...); code != 5 || !strings.Contains(shown, "TM112") {
+			t.Errorf("%s, the wrong name: exit code %d\n%s", d.path, code, shown)
+		}
+
+		if code, shown := terminal(t, env, "\r", args...); code != 5 {
+			t.Errorf("%s, nothing typed: exit code %d\n%s", d.path, code, shown)
+		}
+
+		if code, shown := terminal(t, env, "\x03", args...); code != 130 {
+			t.Errorf("%s, Ctrl-C: exit code %d\n%s", d.path, code, shown)
+		}
+
+		cmd := exec.Command(filepath.Join(bin, "talosmate"), args...)
+		cmd.Env = append(os.Environ(), env...)
+
+		if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 5 || !strings.Contains(string(out), "TM112") {
+			t.Errorf("%s, no terminal: %v\n%s", d.path, err, out)
+		}
+
+		var sent struct {
+			Mutations int `json:"mutations"`
+		}
+
+		if err := json.Unmarshal(lab("ctl", "requests"), &sent); err != nil || sent.Mutations != 0 {
+			t.Errorf("%s: %d changes were sent without confirmation, %v", d.path, sent.Mutations, err)
+		}
+
+		if code, shown := terminal(t, env, d.name+"\r", args...); code != 0 {
+			t.Errorf("%s, the right name: exit code %d\n%s", d.path, code, shown)
+		}
+	}
+
+	// A destructive command that is not in the table above fails here.
+	out, err := exec.Command(filepath.Join(bin, "talosmate"), "commands", "-o", "json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var catalogue struct {
+		Items []struct {
+			Path, Kind string
+			Offline    bool
+			Local      bool
+		} `json:"items"`
+	}
+
+	if err = json.Unmarshal(out, &catalogue); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, c := range catalogue.Items {
+		if path := strings.TrimPrefix(c.Path, "talosmate "); c.Kind == "destructive" && !known[path] {
+			t.Errorf("%q is destructive and not in this test's table", path)
+		}
+	}
+}
