@@ -29,7 +29,6 @@ import (
 	"github.com/talosmate/talosmate/commands/upgrade"
 	"github.com/talosmate/talosmate/commands/validate"
 	"github.com/talosmate/talosmate/internal/cmdutil"
-	"github.com/talosmate/talosmate/internal/errs"
 )
 
 // NewRoot makes the whole tree. It neither reads nor dials.
@@ -59,9 +58,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 	root.SetErr(f.IO.Err)
 	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return errs.Usagef("%w", err).WithHint("%s --help lists the flags", cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(unknownFlag)
 
 	cmdutil.AddGlobalFlags(root.PersistentFlags())
 	cmdutil.RegisterFlagCompletion(f, root, "nodes", cmdutil.CompleteNodes)

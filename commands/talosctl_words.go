@@ -35,6 +35,7 @@ func talosctlWords() map[string]string {
 		"mounts": "system mounts", "memory": "system memory", "time": "system time", "netstat": "network netstat",
 		"ss": "network netstat", "pcap": "network capture", "reboot": "node reboot", "reset": "node reset",
 		"shutdown": "node shutdown", "rollback": "node rollback", "wipe": "node wipe", "restart": "service restart",
+		"services": "service list", "upgrade": "upgrade node",
 	}
 }
 
@@ -44,4 +45,16 @@ func leftToTalosctl() []string {
 		"dashboard", "support", "rotate-ca", "cluster", "inspect", "cgroups", "meta", "debug", "upgrade-k8s", "conformance",
 		"image-cache", "notarize",
 	}
+}
+
+// unknownFlag is the usage error for a flag that a command does not have. talosctl's upgrade takes its flags
+// where ours takes a verb.
+func unknownFlag(cmd *cobra.Command, err error) error {
+	usage := errs.Usagef("%w", err)
+
+	if here, ok := talosctlWords()[cmd.Name()]; ok && cmd.HasSubCommands() {
+		return usage.WithHint("talosctl's %q is `talosmate %s` here", cmd.Name(), here)
+	}
+
+	return usage.WithHint("%s --help lists the flags", cmd.CommandPath())
 }

@@ -9,6 +9,6 @@ import (
 
 // NewCmd makes the group.
 func NewCmd(f *cmdutil.Factory) *cobra.Command {
-	return cmdutil.Group("service", "Look at and control Talos services", []string{"svc", "services"}, newCmdList(f), newCmdInfo(f),
+	return cmdutil.Group("service", "Look at and control Talos services", []string{"svc"}, newCmdList(f), newCmdInfo(f),
 		newCmdRestart(f), newCmdStart(f), newCmdStop(f))
 }
