@@ -348,7 +348,7 @@ func (a *apply) everyHop(ctx context.Context) error {
 		}
 	}
 
-	return nil
+	return a.healthy(ctx, NodePlan{NodeRef: talos.NodeRef{Hostname: "the end"}})
 }
 
 // pass goes over the cluster once: canary, control planes one at a time with the leader last, workers side

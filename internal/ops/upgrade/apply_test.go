@@ -75,7 +75,12 @@ func newFleetOf(t *testing.T, version string, workers int) *fakeFleet {
 			Nodes: len(names), Now: time.Now,
 		}
 	}
-	f.Health = func(context.Context, []talos.Target) ([]string, error) { return f.problems, nil }
+	f.Health = func(context.Context, []talos.Target) ([]string, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+
+		return f.problems, nil
+	}
 	f.Snapshot = func(_ context.Context, path string) (etcd.Snapshot, error) {
 		f.snaps = append(f.snaps, path)
 
@@ -83,6 +88,13 @@ func newFleetOf(t *testing.T, version string, workers int) *fakeFleet {
 	}
 
 	return f
+}
+
+func (f *fakeFleet) ill(problem string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	f.problems = []string{problem}
 }
 
 func (f *fakeFleet) away(name string) bool {
@@ -252,7 +264,7 @@ func TestApplyEnds(t *testing.T) {
 			o.Gates = []UserGate{{Kind: "cel", Text: "x", Check: func(_ context.Context, in GateInput) (bool, string, error) { return in.Upgraded < 2, "no", nil }}}
 		}, ApplyHalted, errs.Partial, 2, false},
 		{"health goes", func(f *fakeFleet, _ *Request, _ *ApplyOptions) {
-			f.nodes["cp-2"].afterBoot = func(*machine) { f.problems = []string{"etcd-health on cp-2"} }
+			f.nodes["cp-2"].afterBoot = func(*machine) { f.ill("etcd-health on cp-2") }
 		}, ApplyHalted, errs.Partial, 1, false},
 		{"what was wrong before does not count", func(f *fakeFleet, _ *Request, _ *ApplyOptions) { f.problems = []string{"talos-disk on cp-2"} }, ApplyOK, errs.OK, 5, false},
 		{"first node rolls back", func(f *fakeFleet, _ *Request, _ *ApplyOptions) {
@@ -592,7 +604,7 @@ func TestCanarySoaks(t *testing.T) {
 		}
 
 		f = newFleetOf(t, "v1.13.8", 2)
-		time.AfterFunc(5*time.Minute, func() { f.problems = []string{"kubelet on worker-2"} })
+		time.AfterFunc(5*time.Minute, func() { f.ill("kubelet on worker-2") })
 
 		res, err = f.apply(t.Context(), Request{To: "v1.13.9", Canary: "worker-2"}, func(o *ApplyOptions) { o.Soak = 10 * time.Minute })
 		if res.Status != ApplyHalted || errs.ExitCode(err) != errs.Partial || !slices.Equal(f.order, []string{"worker-2"}) {

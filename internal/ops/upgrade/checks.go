@@ -66,18 +66,8 @@ func (a *apply) between(ctx context.Context, next NodePlan) error {
 		}
 	}
 
-	if a.started() > 0 && a.fleet.Health != nil {
-		err := a.check(ctx, "health", next, "nothing is wrong that was well before", func(ctx context.Context) error {
-			return engine.Poll(ctx, "the cluster's health", healthPoll, a.o.GateTimeout, func(ctx context.Context) (bool, string, error) {
-				problems, err := a.problems(ctx)
-				if err != nil {
-					return false, err.Error(), nil
-				}
-
-				return len(problems) == 0, strings.Join(problems, "; "), nil
-			})
-		})
-		if err != nil {
+	if a.started() > 0 {
+		if err := a.healthy(ctx, next); err != nil {
 			return err
 		}
 	}
@@ -99,6 +89,24 @@ func (a *apply) between(ctx context.Context, next NodePlan) error {
 	}
 
 	return nil
+}
+
+// healthy waits until nothing is wrong that was well before.
+func (a *apply) healthy(ctx context.Context, next NodePlan) error {
+	if a.fleet.Health == nil {
+		return nil
+	}
+
+	return a.check(ctx, "health", next, "nothing is wrong that was well before", func(ctx context.Context) error {
+		return engine.Poll(ctx, "the cluster's health", healthPoll, a.o.GateTimeout, func(ctx context.Context) (bool, string, error) {
+			problems, err := a.problems(ctx)
+			if err != nil {
+				return false, err.Error(), nil
+			}
+
+			return len(problems) == 0, strings.Join(problems, "; "), nil
+		})
+	})
 }
 
 // check carries one wait out and notes it.

@@ -451,7 +451,14 @@ func (p *planner) node(ctx context.Context, t talos.Target) (NodePlan, error) {
 // rests on it. What it is then is for the gates to say.
 func (p *planner) arrive(ctx context.Context, t talos.Target) {
 	r := newRun(p.fleet.World(t), Options{Reason: purpose, ReadyTimeout: p.fleet.AwaitUnderway}, progress.Discard{})
-	if !r.isUnderway(ctx) {
+	patience := underwayTimeout
+
+	// A node that is well may still have its etcd member on the way; Kubernetes is asked in passing.
+	if status, err := r.w.Read.MachineStatus(ctx); err == nil && status.Settled() {
+		patience = insistEvery
+	}
+
+	if !r.isUnderway(ctx, patience) {
 		return
 	}
 

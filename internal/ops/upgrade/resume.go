@@ -14,7 +14,7 @@ import (
 // observeReturning is for a node that does not answer, or is busy: if an earlier run's note says that it is on
 // its way to a new version, it is waited for. What was seen is given back otherwise.
 func (r *run) observeReturning(ctx context.Context, seen facts, cause error) (facts, error) {
-	if r.o.DryRun || !r.isUnderway(ctx) {
+	if r.o.DryRun || !r.isUnderway(ctx, underwayTimeout) {
 		return seen, cause
 	}
 
@@ -42,8 +42,9 @@ func busy(s talos.MachineStatus) bool {
 // underwayTimeout is how long Kubernetes may take to say whether an earlier run left a node on its way.
 const underwayTimeout = 20 * time.Second
 
-// isUnderway looks for the node's marker without the node's help.
-func (r *run) isUnderway(ctx context.Context) bool {
+// isUnderway looks for the node's marker without the node's help. Kubernetes is asked for as long as patience
+// lasts while it does not answer.
+func (r *run) isUnderway(ctx context.Context, patience time.Duration) bool {
 	if r.localNote() != "" {
 		return true
 	}
@@ -51,7 +52,7 @@ func (r *run) isUnderway(ctx context.Context) bool {
 	var nodes []kube.Node
 
 	// The API server may be on the very node.
-	err := engine.Poll(ctx, "Kubernetes", insistEvery, underwayTimeout, func(ctx context.Context) (bool, string, error) {
+	err := engine.Poll(ctx, "Kubernetes", insistEvery, patience, func(ctx context.Context) (bool, string, error) {
 		k, _, err := r.w.Kube(ctx)
 		if err == nil {
 			nodes, err = k.Nodes(ctx)
