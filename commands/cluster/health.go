@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -169,19 +170,16 @@ func healthWorld(c *cmdutil.Call, now func() time.Time) (func() health.Cluster, 
 		return nil, err
 	}
 
-	wanted := c.Selection()
+	only, err := chosen(c, cluster)
+	if err != nil {
+		return nil, err
+	}
 
 	return func() health.Cluster {
 		return health.Cluster{
-			Members: func(ctx context.Context) ([]talos.Member, error) {
-				members, err := cluster.Endpoint().Members(ctx)
-				if err != nil || !wanted.Explicit() {
-					return members, err
-				}
-
-				return chosen(ctx, cluster, wanted, members)
-			},
-			Node: func(t talos.Target) health.Node { return cluster.Node(t) },
+			Members: func(ctx context.Context) ([]talos.Member, error) { return cluster.Endpoint().Members(ctx) },
+			Only:    only,
+			Node:    func(t talos.Target) health.Node { return cluster.Node(t) },
 			Etcd: func(ctx context.Context, targets []talos.Target) etcd.View {
 				return etcd.Gather(ctx, etcd.Sources(cluster, targets), cluster.Options.Timeout)
 			},
@@ -198,26 +196,23 @@ func healthWorld(c *cmdutil.Call, now func() time.Time) (func() health.Cluster, 
 	}, nil
 }
 
-// chosen keeps the members that the user named.
-func chosen(ctx context.Context, cluster *talos.Cluster, s talos.Selection, members []talos.Member) ([]talos.Member, error) {
-	targets, err := cluster.Targets(ctx, s, talos.DefaultNone)
+// chosen says which members the user named, nil for all of them.
+func chosen(c *cmdutil.Call, cluster *talos.Cluster) (func(talos.Member) bool, error) {
+	s := c.Selection()
+	if !s.Explicit() {
+		return nil, nil // nobody was named
+	}
+
+	targets, err := cluster.Targets(c.Context(), s, talos.DefaultNone)
 	if err != nil {
 		return nil, err
 	}
 
-	var out []talos.Member
-
-	for _, m := range members {
-		for _, t := range targets.Nodes {
-			if m.Node == t.Address || (t.Hostname != "" && m.Hostname == t.Hostname) {
-				out = append(out, m)
-
-				break
-			}
-		}
-	}
-
-	return out, nil
+	return func(m talos.Member) bool {
+		return slices.ContainsFunc(targets.Nodes, func(t talos.Target) bool {
+			return m.Node == t.Address || (t.Hostname != "" && m.Hostname == t.Hostname)
+		})
+	}, nil
 }
 
 func (o healthOptions) runServer(c *cmdutil.Call) error {

@@ -80,8 +80,11 @@ type Node interface {
 // Cluster is what the checks are asked of.
 type Cluster struct {
 	Members func(context.Context) ([]talos.Member, error)
-	Node    func(talos.Target) Node
-	Etcd    func(context.Context, []talos.Target) etcd.View
+	// Only narrows the checks of single nodes; nil for all. What is true of the cluster as a whole, etcd's
+	// quorum above all, is never asked of a part of it.
+	Only func(talos.Member) bool
+	Node func(talos.Target) Node
+	Etcd func(context.Context, []talos.Target) etcd.View
 	// Kubernetes gives access to the API; the error says why there is none. Denied tells that the certificate
 	// does not allow to ask, which is no illness.
 	Kubernetes func(context.Context) (k Kubernetes, denied bool, err error)

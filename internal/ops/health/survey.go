@@ -37,9 +37,12 @@ func newSurvey(ctx context.Context, c Cluster) *survey {
 			return nil
 		}
 
-		out := make([]*nodeFacts, len(members))
-		for i, m := range members {
-			out[i] = newNodeFacts(ctx, c, m)
+		out := make([]*nodeFacts, 0, len(members))
+
+		for _, m := range members {
+			if c.Only == nil || c.Only(m) {
+				out = append(out, newNodeFacts(ctx, c, m))
+			}
 		}
 
 		return out
