@@ -66,8 +66,12 @@ func showDescription(w io.Writer, d fleet.Description) error {
 	}
 
 	lines := [][2]string{
-		{"Cluster", d.Context}, {"Versions", strings.Join(d.Versions, ", ")}, {"Health", word}, {"etcd", etcdLine(d.Etcd)},
-		{"Kubernetes", kubernetesLine(d.Kubernetes)}, {"Certificate", certificateLine(d.Certificate)},
+		{"Cluster", d.Context},
+		{"Versions", strings.Join(d.Versions, ", ")},
+		{"Health", word},
+		{"etcd", etcdLine(d.Etcd)},
+		{"Kubernetes", kubernetesLine(d.Kubernetes)},
+		{"Certificate", certificateLine(d.Certificate)},
 	}
 
 	if err := writeLines(w, lines); err != nil {

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -34,9 +33,7 @@ func newCmdDescribeNode(f *cmdutil.Factory) *cobra.Command {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
 
-			return f.Complete(cmd, args, func(ctx context.Context, c *cmdutil.Call, args []string) []string {
-				return cmdutil.CompleteNodes(ctx, c, args)
-			}), cobra.ShellCompDirectiveNoFileComp
+			return f.Complete(cmd, args, cmdutil.CompleteNodes), cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
 			if c.Selection().Explicit() {
@@ -62,9 +59,18 @@ func newCmdDescribeNode(f *cmdutil.Factory) *cobra.Command {
 func showNode(w io.Writer, d fleet.NodeDescription) error {
 	n := d.Node
 	lines := [][2]string{
-		{"Node", n.NodeName()}, {"Address", n.Node}, {"Type", n.Type}, {"Version", n.Version}, {"Platform", n.Platform + "/" + n.Arch},
-		{"Stage", stageOf(n)}, {"Boot", n.Boot.ID}, {"Schematic", n.Schematic}, {"Extensions", extensionsOf(n)},
-		{"Install image", n.InstallImage}, {"Kubelet", n.Kubelet}, {"Kubernetes", strings.TrimSpace(n.Kubernetes.Name + " " + kubeWord(n.Kubernetes))},
+		{"Node", n.NodeName()},
+		{"Address", n.Node},
+		{"Type", n.Type},
+		{"Version", n.Version},
+		{"Platform", n.Platform + "/" + n.Arch},
+		{"Stage", stageOf(n)},
+		{"Boot", n.Boot.ID},
+		{"Schematic", n.Schematic},
+		{"Extensions", extensionsOf(n)},
+		{"Install image", n.InstallImage},
+		{"Kubelet", n.Kubelet},
+		{"Kubernetes", strings.TrimSpace(n.Kubernetes.Name + " " + kubeWord(n.Kubernetes))},
 	}
 
 	if n.ImageDrift {

@@ -1,8 +1,6 @@
 package config
 
 import (
-	"context"
-
 	"github.com/spf13/cobra"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
@@ -29,11 +27,9 @@ func newCmdNode(f *cmdutil.Factory) *cobra.Command {
 			"member. Commands that change something never use this default.",
 		Example: "  talosmate config node 10.0.0.11\n" +
 			"  talosmate config node --context test",
-		Args:  cobra.ArbitraryArgs,
-		Apply: setList("nodes"),
-		Complete: func(ctx context.Context, c *cmdutil.Call, args []string) []string {
-			return cmdutil.CompleteNodes(ctx, c, args)
-		},
+		Args:     cobra.ArbitraryArgs,
+		Apply:    setList("nodes"),
+		Complete: cmdutil.CompleteNodes,
 	})
 }
 

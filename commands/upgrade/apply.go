@@ -241,9 +241,9 @@ func readPlan(path string) (upgrade.Plan, error) {
 	}
 
 	if !bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
-		var any any
-		if err = yaml.Unmarshal(raw, &any); err == nil {
-			raw, err = json.Marshal(any)
+		var doc any
+		if err = yaml.Unmarshal(raw, &doc); err == nil {
+			raw, err = json.Marshal(doc)
 		}
 
 		if err != nil {

@@ -2,14 +2,21 @@ package output
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/mikefarah/yq/v4/pkg/yqlib"
 )
+
+// yqMutex guards yqlib, which keeps its preferences and its parser in package variables.
+var yqMutex sync.Mutex //nolint:gochecknoglobals // what it guards is global
 
 // query evaluates a yq expression on a JSON document. Scalars print raw, one a line, as `yq -r` does;
 // other results print in the format (json or yaml). The expression can read neither files nor the
 // environment, and cannot run commands.
 func query(doc []byte, expression string, format Format) (string, error) {
+	yqMutex.Lock()
+	defer yqMutex.Unlock()
+
 	yqlib.ConfiguredSecurityPreferences = yqlib.SecurityPreferences{DisableEnvOps: true, DisableFileOps: true}
 
 	var encoder yqlib.Encoder

@@ -208,7 +208,7 @@ func (r *run) restart(ctx context.Context, f facts) error {
 		}
 	}
 
-	asked, err := r.askReboot(ctx, f, legacy)
+	asked, err := r.askReboot(ctx, legacy)
 	if err != nil {
 		if legacy && r.res.Status == InstallFailed {
 			err = errors.Join(err, r.mark(context.WithoutCancel(ctx), ""))
@@ -231,7 +231,7 @@ func (r *run) restart(ctx context.Context, f facts) error {
 }
 
 // askReboot sends the one request that makes the node go away, once.
-func (r *run) askReboot(ctx context.Context, f facts, install bool) (time.Time, error) {
+func (r *run) askReboot(ctx context.Context, install bool) (time.Time, error) {
 	asked := r.w.Now()
 
 	if ctx.Err() != nil {

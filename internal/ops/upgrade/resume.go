@@ -93,7 +93,7 @@ func (r *run) settleInstall(ctx context.Context, f *facts) (done bool, err error
 		return false, err
 	}
 
-	asked, err := r.askReboot(ctx, *f, false)
+	asked, err := r.askReboot(ctx, false)
 	if err != nil {
 		return false, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -206,7 +207,7 @@ func (r *remoteBackend) AppendInfo(streaming bool, resp []byte) ([]byte, error) 
 		return nil, protowire.ParseError(m)
 	}
 
-	body := append(resp[n+m:len(resp):len(resp)], info...)
+	body := slices.Concat(resp[n+m:], info)
 
 	return append(protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.BytesType), uint64(len(body))), body...), nil
 }

@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -365,7 +366,7 @@ func TestLogsAndFilesOfAnySize(t *testing.T) {
 
 	for {
 		data, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 

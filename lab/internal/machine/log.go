@@ -151,7 +151,6 @@ func (l *Log) ReadAt(p []byte, off int64) (int, error) {
 
 		c := s.readAt(p[n:], off)
 		n += c
-		off += int64(c) - s.len()
 
 		if n == len(p) {
 			return n, nil

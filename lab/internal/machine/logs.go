@@ -184,7 +184,6 @@ func (n *Node) ServiceCommand(id, operation string) error {
 		if n.generation == generation && !n.stopped[id] {
 			n.startService(id)
 		}
-
 	}()
 
 	return nil

@@ -32,7 +32,8 @@ const (
 	partScheduler         = "kube-scheduler"
 )
 
-func (l layout) server() string     { return "https://" + loopback + ":" + strconv.Itoa(l.apiserver) }
+func (l layout) server() string { return "https://" + loopback + ":" + strconv.Itoa(l.apiserver) }
+
 func (l layout) etcdServer() string { return "https://" + loopback + ":" + strconv.Itoa(l.etcdClient) }
 
 func (l layout) etcdArgs() []string {
