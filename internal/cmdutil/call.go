@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/blang/semver/v4"
@@ -38,8 +40,10 @@ type Call struct {
 	cluster *talos.Cluster
 	targets talos.Targets
 	sink    progress.Sink
-	begun   bool
-	printed bool
+	// Nodes are asked side by side, and any of them may be the first with something to tell.
+	sinkOnce sync.Once
+	begun    atomic.Bool
+	printed  bool
 }
 
 // Context ends with the process's first interrupt.
@@ -49,10 +53,10 @@ func (c *Call) Context() context.Context { return c.ctx }
 func (c *Call) Printed() bool { return c.printed }
 
 // ChangeInFlight says whether something that changes state may have been sent.
-func (c *Call) ChangeInFlight() bool { return c.begun }
+func (c *Call) ChangeInFlight() bool { return c.begun.Load() }
 
 // BeginChange marks that from now on a request may change state.
-func (c *Call) BeginChange() { c.begun = true }
+func (c *Call) BeginChange() { c.begun.Store(true) }
 
 func (c *Call) prepare() error {
 	var err error
@@ -286,10 +290,10 @@ func (c *Call) warnAboutVersions() {
 
 // Progress is where long work tells what it does. It is closed with the command.
 func (c *Call) Progress() progress.Sink {
-	if c.sink == nil {
+	c.sinkOnce.Do(func() {
 		mode, _ := c.Cmd.Flags().GetString("progress")
 		c.sink = c.factory.progress(mode)
-	}
+	})
 
 	return c.sink
 }
