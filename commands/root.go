@@ -69,6 +69,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		about.NewCmdCommands(f),
 		about.NewCmdSchema(f),
 		about.NewCmdSettings(f),
+		cluster.NewCmdBootstrap(f),
 		cluster.NewCmdAssert(f),
 		cluster.NewCmdDescribe(f),
 		cluster.NewCmdGet(f),

@@ -1,0 +1,264 @@
+// Package bootstrap starts a cluster's etcd, new or from a snapshot, on exactly one control plane node.
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Node is what is asked of the node; *talos.Node is one.
+type Node interface {
+	Version(ctx context.Context) (talos.Version, error)
+	Service(ctx context.Context, id string) (talos.Service, error)
+	EtcdStatus(ctx context.Context) (talos.EtcdStatus, error)
+	Bootstrap(ctx context.Context, recover, skipHashCheck bool) error
+	UploadSnapshot(ctx context.Context, from io.Reader, sent func(int64)) error
+}
+
+// Statuses.
+const (
+	Planned   = "planned"
+	OK        = "ok"        // etcd runs and has a leader.
+	Requested = "requested" // Accepted; not waited for.
+	Refused   = "refused"
+	Failed    = "failed"
+	Lost      = "lost"    // Accepted, and etcd did not become healthy within the deadline.
+	Unknown   = "unknown" // The answer was lost and the outcome could not be read back.
+)
+
+// Result is what was observed, whatever the end.
+type Result struct {
+	talos.NodeRef
+
+	Status         string         `json:"status"`                // planned, ok, requested, refused, failed, lost or unknown.
+	DryRun         bool           `json:"dry_run"`               // Whether nothing was to be done.
+	Snapshot       *etcd.Snapshot `json:"snapshot"`              // The snapshot that is recovered from, verified; null for a new cluster.
+	UploadedBytes  int64          `json:"uploaded_bytes"`        // How much of it was sent.
+	ServiceState   string         `json:"service_state"`         // The state of the node's etcd service as last seen.
+	ServiceMessage string         `json:"service_message"`       // What it said last.
+	MemberID       string         `json:"member_id,omitempty"`   // The first member's ID in hex, once it runs.
+	LeaderID       string         `json:"leader_id,omitempty"`   // Whom it follows.
+	Gates          []gate.Verdict `json:"gates"`                 // What the gates said; never null.
+	AnswerLost     bool           `json:"answer_lost,omitempty"` // Whether the answer was lost and the state read back.
+	ElapsedSeconds float64        `json:"elapsed_seconds"`       // How long it took.
+}
+
+// Options are what the user decides.
+type Options struct {
+	SkipHashCheck bool // The snapshot is a copy of a database, without etcd's trailing hash.
+	Wait          bool
+	Timeout       time.Duration // Until etcd is healthy.
+	Overrides     gate.Overrides
+	Tell          progress.Sink
+	Begin         func() // Called before the first request that changes something.
+}
+
+// Verify looks at a snapshot before anything is sent: a file that cannot be recovered from is a usage error.
+func Verify(ctx context.Context, path string, skipHashCheck bool) (*etcd.Snapshot, error) {
+	snap, err := etcd.Inspect(ctx, path)
+	if err != nil {
+		return nil, errs.Usagef("%s", err.Error()).WithHint("nothing was sent; take another snapshot")
+	}
+
+	if !snap.HashVerified && !skipHashCheck {
+		return nil, errs.Usagef("the snapshot %s has no trailing hash: it is a copy of a database", path).
+			WithHint("if that is what it is: --recover-skip-hash-check")
+	}
+
+	return &snap, nil
+}
+
+// Plan says whether the node may be bootstrapped: nobody has an etcd member yet. view is what all control
+// planes said of their etcd, of which most say that there is none.
+func Plan(ctx context.Context, n Node, t talos.Target, view etcd.View, snap *etcd.Snapshot, o Options) (Result, error) {
+	res := Result{Status: Planned, Snapshot: snap, Gates: []gate.Verdict{}}
+	res.SetNode(t)
+
+	if t.Type == talos.Worker {
+		return res, errs.Usagef("%s is a worker: etcd starts on a control plane node", t.Name())
+	}
+
+	if _, err := n.Version(ctx); err != nil {
+		res.Status = Failed
+
+		return res, err
+	}
+
+	var running, silent []string
+
+	for _, a := range view.Answers {
+		switch {
+		case a.Status != nil || len(a.Members) > 0:
+			running = append(running, a.Target.Name())
+		case a.Target.Address != t.Address && talos.OneOf(a.Err(), errs.KindUnreachable, errs.KindTimeout):
+			silent = append(silent, a.Target.Name())
+		}
+	}
+
+	if len(running) > 0 {
+		res.Status = Refused
+		e := errs.New(errs.Refused, "cannot bootstrap %s: etcd has a member on %s already", t.Name(), strings.Join(running, ", "))
+		e = e.WithKind(errs.KindAlreadyExists).OnNode(t.Address).
+			WithHint("to recover a cluster that lost its quorum, wipe each control plane first: talosmate node reset --graceful=false --system-labels EPHEMERAL --reboot")
+
+		return res, e
+	}
+
+	verdict := gate.New(gate.EtcdUnhealthy, gate.Pass, t.Address, "no control plane runs an etcd member")
+	if len(silent) > 0 {
+		verdict = gate.New(gate.EtcdUnhealthy, gate.Warn, t.Address, "%s cannot be asked: a member with the old data there must not come back", strings.Join(silent, ", "))
+	}
+
+	res.Gates = append(res.Gates, verdict)
+
+	service, err := n.Service(ctx, "etcd")
+	if err != nil {
+		res.Status = Failed
+
+		return res, err
+	}
+
+	res.see(service)
+
+	return res, gate.Apply(res.Gates, o.Overrides)
+}
+
+func (r *Result) see(s talos.Service) {
+	r.ServiceState = s.State
+
+	if len(s.Events) > 0 {
+		r.ServiceMessage = s.Events[len(s.Events)-1].Message
+	}
+}
+
+// Run carries a plan out: the upload, which may be repeated, then the one request that may not.
+func Run(ctx context.Context, n Node, res Result, open func() (io.ReadCloser, error), o Options) (Result, error) {
+	started := time.Now()
+	err := run(ctx, n, &res, open, o)
+	res.ElapsedSeconds = time.Since(started).Seconds()
+
+	return res, err
+}
+
+func run(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser, error), o Options) error {
+	tell := func(stage, message string, current, total int64) {
+		o.Tell.Emit(progress.Event{Time: time.Now(), Node: res.NodeName(), Stage: stage, Message: message, Current: current, Total: total})
+	}
+
+	res.Status = Failed
+
+	o.Begin()
+
+	if res.Snapshot != nil {
+		if err := upload(ctx, n, res, open, tell); err != nil {
+			return err
+		}
+	}
+
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+
+	tell("bootstrap", "bootstrapping etcd", 0, 0)
+
+	err := n.Bootstrap(ctx, res.Snapshot != nil, o.SkipHashCheck)
+	if err != nil {
+		if !talos.Transient(err) || ctx.Err() != nil {
+			return err
+		}
+
+		res.AnswerLost = true
+	} else if !o.Wait {
+		res.Status = Requested
+
+		return nil
+	}
+
+	return await(ctx, n, res, o, err, tell)
+}
+
+func upload(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser, error), tell func(string, string, int64, int64)) error {
+	file, err := open()
+	if err != nil {
+		return errs.Usagef("cannot read the snapshot: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // it is only read
+
+	tell("upload", "uploading the snapshot", 0, res.Snapshot.SizeBytes)
+
+	if err = n.UploadSnapshot(ctx, file, func(sent int64) {
+		res.UploadedBytes = sent
+		tell("upload", "uploading the snapshot", sent, res.Snapshot.SizeBytes)
+	}); err != nil {
+		return err
+	}
+
+	if res.UploadedBytes != res.Snapshot.SizeBytes {
+		return errs.New(errs.Failed, "cannot upload the etcd snapshot to %s: the file changed meanwhile: %d bytes instead of %d",
+			res.NodeName(), res.UploadedBytes, res.Snapshot.SizeBytes)
+	}
+
+	return nil
+}
+
+// await waits until the member runs and has a leader. cause is the lost answer's error, nil when there was one.
+func await(ctx context.Context, n Node, res *Result, o Options, cause error, tell func(string, string, int64, int64)) error {
+	tell("wait", fmt.Sprintf("waiting until etcd is healthy, for at most %s", o.Timeout), 0, 0)
+
+	begun := false
+
+	err := engine.Poll(ctx, "etcd on "+res.NodeName(), time.Second/2, o.Timeout, func(ctx context.Context) (bool, string, error) {
+		before := res.ServiceMessage
+
+		if service, err := n.Service(ctx, "etcd"); err == nil {
+			res.see(service)
+			begun = begun || service.State == "running" || res.ServiceMessage != before
+
+			if service.State == "failed" {
+				return false, "", errs.New(errs.Failed, "cannot bootstrap %s: etcd failed: %s", res.NodeName(), res.ServiceMessage)
+			}
+		}
+
+		status, err := n.EtcdStatus(ctx)
+		if err != nil {
+			return false, fmt.Sprintf("etcd is %s: %s", res.ServiceState, res.ServiceMessage), nil //nolint:nilerr // not up yet
+		}
+
+		res.MemberID, res.LeaderID = status.ID, status.LeaderID
+
+		return status.LeaderID != "" && status.LeaderID != talos.EtcdID(0).Hex(), "the member knows no leader", nil
+	})
+
+	switch {
+	case err == nil:
+		res.Status = OK
+
+		return nil
+	case ctx.Err() != nil:
+		return err
+	case !errors.Is(err, engine.ErrDeadline):
+		return err
+	case cause != nil && !begun:
+		res.Status = Unknown
+
+		return &errs.Error{Exit: errs.Unknown, Err: cause, Hint: "whether the bootstrap was begun could not be read back: see `talosmate service info etcd`"}
+	default:
+		res.Status = Lost
+
+		return &errs.Error{
+			Exit: errs.Lost, Node: res.Node, Hostname: res.Hostname, Err: fmt.Errorf("cannot bootstrap %s: %w", res.NodeName(), err),
+			Hint: "see `talosmate logs etcd` and `talosmate service info etcd`",
+		}
+	}
+}

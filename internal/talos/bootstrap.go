@@ -1,0 +1,65 @@
+package talos
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/common"
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+)
+
+// Bootstrap makes the node's member the first of a new etcd cluster, from the snapshot that was uploaded if
+// recover is set. The first request of all control planes wins: the second is "already exists". Role: admin.
+func (n *Node) Bootstrap(ctx context.Context, recover, skipHashCheck bool) error { //nolint:predeclared // the word is Talos's
+	_, err := n.machine().Bootstrap(ctx, &machine.BootstrapRequest{RecoverEtcd: recover, RecoverSkipHashCheck: skipHashCheck})
+
+	return n.fail("bootstrap", err)
+}
+
+// uploadChunk is how much of a snapshot is sent at once.
+const uploadChunk = 64 << 10
+
+// UploadSnapshot sends an etcd snapshot to the node, where a bootstrap then finds it. Sending it again
+// replaces it. sent is told the bytes so far. Role: admin.
+func (n *Node) UploadSnapshot(ctx context.Context, from io.Reader, sent func(int64)) error {
+	const op = "upload the etcd snapshot"
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	stream, err := n.machine().EtcdRecover(ctx)
+	if err != nil {
+		return n.fail(op, err)
+	}
+
+	buf, total := make([]byte, uploadChunk), int64(0)
+
+	for {
+		size, readErr := from.Read(buf)
+		if size > 0 {
+			if err = stream.Send(&common.Data{Bytes: buf[:size]}); err != nil {
+				if errors.Is(err, io.EOF) {
+					break // the node has ended the call; its reason comes with the answer
+				}
+
+				return n.fail(op, err)
+			}
+
+			total += int64(size)
+			sent(total)
+		}
+
+		if errors.Is(readErr, io.EOF) {
+			break
+		}
+
+		if readErr != nil {
+			return n.fail(op, readErr)
+		}
+	}
+
+	_, err = stream.CloseAndRecv()
+
+	return n.fail(op, err)
+}
