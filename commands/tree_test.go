@@ -22,7 +22,7 @@ import (
 // safety layer. A command that is missing here fails the test.
 func changes(file string) map[string][]string {
 	return map[string][]string{
-		"bootstrap":               {},
+		"bootstrap":               {"--yes"},
 		"config new":              {"--dry-run=false", filepath.Join(filepath.Dir(file), "talosconfig")},
 		"etcd alarm disarm":       {},
 		"etcd defrag":             {},

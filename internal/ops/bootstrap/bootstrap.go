@@ -22,7 +22,7 @@ type Node interface {
 	Version(ctx context.Context) (talos.Version, error)
 	Service(ctx context.Context, id string) (talos.Service, error)
 	EtcdStatus(ctx context.Context) (talos.EtcdStatus, error)
-	Bootstrap(ctx context.Context, recover, skipHashCheck bool) error
+	Bootstrap(ctx context.Context, fromSnapshot, skipHashCheck bool) error
 	UploadSnapshot(ctx context.Context, from io.Reader, sent func(int64)) error
 }
 
