@@ -18,6 +18,8 @@ const (
 	Poll       = 250 * time.Millisecond // Between two looks for a new boot.
 	VerifyPoll = 500 * time.Millisecond // Between two looks at a node that is back.
 	ProbeLimit = 3 * time.Second        // For the answer to one question.
+
+	headStart = 500 * time.Millisecond // How long the direct way may still answer after the endpoints did.
 )
 
 // Booter tells which boot a node is in; *talos.Node is one.
@@ -138,24 +140,41 @@ func (w Witness[N]) Still(ctx context.Context, before talos.Boot) bool {
 	return err == nil && boot.ID == before.ID
 }
 
-// Ask puts one question to the node, by way of the endpoints and then directly. An answer that does not come
-// is what was seen, not a failure: it has the form of an engine.Probe.
+// Ask puts one question to the node by a way that is open, directly if the network lets us: each endpoint backs
+// off by itself towards a node that was away, and holds a call up until it gives in. An answer that does not
+// come is what was seen, not a failure: it has the form of an engine.Probe.
 func (w Witness[N]) Ask(ctx context.Context, question func(context.Context, N) (saw string, done bool, err error)) (bool, string, error) {
-	viaCtx, cancel := context.WithTimeout(ctx, ProbeLimit)
+	askCtx, cancel := context.WithTimeout(ctx, ProbeLimit)
 	defer cancel()
-
-	saw, done, err := question(viaCtx, w.Via)
-	if err == nil || ctx.Err() != nil {
-		return done && err == nil, saw, nil
-	}
 
 	fresh, hangUp := w.Fresh()
 	defer func() { _ = hangUp() }() // the connection served its one question
 
-	freshCtx, cancelFresh := context.WithTimeout(ctx, ProbeLimit)
-	defer cancelFresh()
+	try := func(n N) func(context.Context) error {
+		return func(ctx context.Context) error {
+			_, err := n.Boot(ctx)
+			if talos.KindOf(err) != "" && !talos.Transient(err) {
+				return nil // a refusal is an answer: the way is open
+			}
 
-	saw, done, err = question(freshCtx, fresh)
+			return err
+		}
+	}
+
+	way := fresh
+
+	switch engine.Prefer(askCtx, headStart, try(fresh), try(w.Via)) {
+	case 0:
+	case 1:
+		way = w.Via
+	default:
+		return false, "the node does not answer", nil
+	}
+
+	answerCtx, cancelAnswer := context.WithTimeout(ctx, ProbeLimit)
+	defer cancelAnswer()
+
+	saw, done, err := question(answerCtx, way)
 	if err != nil {
 		return false, err.Error(), nil
 	}

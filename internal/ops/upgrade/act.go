@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -19,6 +20,8 @@ const (
 	insistEvery = time.Second
 	insistFor   = 45 * time.Second
 	undoTimeout = time.Minute
+
+	quorumPatience = 15 * time.Second
 )
 
 func (r *run) pull(ctx context.Context) error {
@@ -285,20 +288,44 @@ func (r *run) quorumAgain(ctx context.Context) error {
 		status, hint = RefusedStatus, "nothing was installed; run the same command again when etcd is well"
 	}
 
-	view, err := r.w.Etcd(ctx)
-	if err != nil {
-		r.res.Hint = hint
+	var (
+		verdicts []gate.Verdict
+		refused  error
+	)
 
-		return r.fail(status, "etcd cannot be asked any more: %w", err)
+	// Members that have just come back may be at an election: one bad look is not the end.
+	err := engine.Poll(ctx, "etcd to do without "+r.w.Target.Name(), boot.VerifyPoll, quorumPatience, func(ctx context.Context) (bool, string, error) {
+		view, err := r.w.Etcd(ctx)
+		if err != nil {
+			refused = fmt.Errorf("etcd cannot be asked any more: %w", err)
+
+			return false, err.Error(), nil
+		}
+
+		verdicts = view.Check(etcd.Restart, r.w.Target)
+
+		if err = gate.Apply(verdicts, r.o.Overrides); err != nil {
+			if refused == nil {
+				r.stage("preflight", "%v: looking again for at most %s", err, quorumPatience)
+			}
+
+			refused = fmt.Errorf("etcd changed meanwhile: %w", err)
+
+			return false, err.Error(), nil
+		}
+
+		return true, "", nil
+	})
+
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return err
 	}
 
-	verdicts := view.Check(etcd.Restart, r.w.Target)
-	if err = gate.Apply(verdicts, r.o.Overrides); err != nil {
-		r.verdict(verdicts...)
-		r.res.Hint = hint
+	r.verdict(verdicts...)
+	r.res.Hint = hint
 
-		return r.fail(status, "etcd changed meanwhile: %w", err)
-	}
-
-	return nil
+	return r.fail(status, "%w", refused)
 }

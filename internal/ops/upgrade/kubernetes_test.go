@@ -3,6 +3,7 @@ package upgrade
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -46,8 +47,13 @@ func fakeTalosctl(t *testing.T, script string) string {
 	t.Helper()
 
 	path := filepath.Join(t.TempDir(), "talosctl")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
-		t.Fatal(err)
+	// Another process writes it: a descriptor of ours, open for writing, could be inherited by the child of a test
+	// beside this one, and the script could not be run then.
+	write := exec.CommandContext(t.Context(), "sh", "-c", `cat > "$0" && chmod 700 "$0"`, path)
+	write.Stdin = strings.NewReader("#!/bin/sh\n" + script)
+
+	if out, err := write.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 
 	return path

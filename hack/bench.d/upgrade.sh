@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Three control planes and six workers, two at a time, on real Kubernetes: the wall time of `upgrade apply`
+# beside its critical path, which is the lab's own install, shutdown and boot times along the longest chain
+# (three control planes, then three pairs of workers).
+set -euo pipefail
+dir=$(mktemp -d)
+export TALOSMATE_LAB_DIR=$dir TALOSCONFIG=$dir/talosconfig XDG_STATE_HOME=$dir
+trap 'talosmate-lab down >/dev/null 2>&1 || true; rm -rf "$dir"' EXIT
+install=${INSTALL:-10} shutdown=${SHUTDOWN:-2} boot=${BOOT:-28}
+talosmate-lab up --detach --dir "$dir" --kubernetes real --preset factory --controlplanes 3 --workers 6 --talos-version v1.12.9 \
+  --install-time "${install}s" --shutdown-time "${shutdown}s" --boot-time "${boot}s" >/dev/null
+took=$(talosmate upgrade apply -A --to v1.13.9 --max-parallel 2 --check-images=false --snapshot "$dir/snap.db" --progress none --query .result.elapsed_seconds)
+awk -v took="$took" -v node=$((install + shutdown + boot)) 'BEGIN {
+  printf "\n# upgrade: 3 control planes, 6 workers, 2 at a time\n"
+  printf "wall time %.1f s, critical path %d s, ratio %.3f (at most 1.10)\n", took, 6 * node, took / (6 * node)
+  exit took / (6 * node) > 1.10
+}'
