@@ -69,8 +69,9 @@ func terminal(t *testing.T, env []string, answer string, args ...string) (int, s
 func TestConfirmation(t *testing.T) {
 	t.Parallel()
 
-	dir := t.TempDir()
 	bin := os.Getenv("TALOSMATE_TEST_BIN")
+	running, empty := t.TempDir(), t.TempDir() // A cluster, and one whose etcd was never started.
+	dir := running
 	lab := func(args ...string) []byte {
 		t.Helper()
 
@@ -85,27 +86,39 @@ func TestConfirmation(t *testing.T) {
 		return out
 	}
 
-	lab("up", "--detach", "--boot-time", "700ms", "--shutdown-time", "200ms")
-	t.Cleanup(func() { lab("down") })
+	for in, flags := range map[string][]string{running: nil, empty: {"--unbootstrapped", "--controlplanes", "1", "--workers", "0"}} {
+		dir = in
 
-	env := []string{"TALOSCONFIG=" + filepath.Join(dir, "talosconfig"), "HOME=" + dir, "NO_COLOR=1"}
+		lab(append([]string{"up", "--detach", "--boot-time", "700ms", "--shutdown-time", "200ms"}, flags...)...)
+	}
+
+	t.Cleanup(func() {
+		for _, in := range []string{running, empty} {
+			dir = in
+
+			lab("down")
+		}
+	})
 
 	// In this order each can be carried out. What is typed is the node's or the member's name.
 	destructive := []struct {
 		path, name string
 		args       []string
 		before     []string // What the lab does first.
+		in         string
 	}{
-		{"node wipe", "worker-1", []string{"sdb", "-n", "worker-1"}, nil},
-		{"node reset", "worker-2", []string{"-n", "worker-2"}, nil},
-		{"etcd remove-member", "cp-3", []string{"cp-3"}, []string{"ctl", "power", "cp-3", "off"}},
-		{"etcd leave", "cp-2", []string{"-n", "cp-2"}, nil},
+		{"bootstrap", "cp-1", []string{"-n", "cp-1"}, nil, empty},
+		{"node wipe", "worker-1", []string{"sdb", "-n", "worker-1"}, nil, running},
+		{"node reset", "worker-2", []string{"-n", "worker-2"}, nil, running},
+		{"etcd remove-member", "cp-3", []string{"cp-3"}, []string{"ctl", "power", "cp-3", "off"}, running},
+		{"etcd leave", "cp-2", []string{"-n", "cp-2"}, nil, running},
 	}
 
 	known := map[string]bool{}
 
 	for _, d := range destructive {
-		known[d.path] = true
+		known[d.path], dir = true, d.in
+		env := []string{"TALOSCONFIG=" + filepath.Join(dir, "talosconfig"), "HOME=" + dir, "NO_COLOR=1"}
 		args := append(strings.Fields(d.path), d.args...)
 
 		if d.before != nil {

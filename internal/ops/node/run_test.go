@@ -1,0 +1,321 @@
+package node_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+var (
+	errAway = &errs.Error{Exit: errs.Unreachable, Kind: errs.KindUnreachable, Err: errors.New("connection refused")}
+	errNo   = &errs.Error{Exit: errs.Failed, Kind: errs.KindPrecondition, Err: errors.New("no")}
+)
+
+// machine is a node that goes away for two seconds when it is told to.
+type machine struct {
+	asked   time.Time
+	sent    []string
+	answer  error // Of the request.
+	ignore  bool  // The request does not arrive.
+	stays   bool  // It never comes back.
+	offNow  bool  // The request is one after which it stays away.
+	version string
+}
+
+func (m *machine) away() bool {
+	return !m.asked.IsZero() && (m.stays || m.offNow || time.Since(m.asked) < 2*time.Second)
+}
+
+func (m *machine) rebooted() bool { return !m.asked.IsZero() && !m.away() }
+
+func (m *machine) act(what string) error {
+	m.sent = append(m.sent, what)
+
+	if !m.ignore && !errors.Is(m.answer, errNo) {
+		m.asked = time.Now()
+	}
+
+	return m.answer
+}
+
+func (m *machine) Version(context.Context) (talos.Version, error) {
+	if m.away() {
+		return talos.Version{}, errAway
+	}
+
+	if m.rebooted() && m.version != "" {
+		return talos.Version{Tag: m.version}, nil
+	}
+
+	return talos.Version{Tag: "v1.13.9"}, nil
+}
+
+func (m *machine) Boot(context.Context) (talos.Boot, error) {
+	switch {
+	case m.away():
+		return talos.Boot{}, errAway
+	case m.rebooted():
+		return talos.Boot{ID: "b", Proof: "boot_id"}, nil
+	default:
+		return talos.Boot{ID: "a", Proof: "boot_id"}, nil
+	}
+}
+
+func (m *machine) MachineStatus(context.Context) (talos.MachineStatus, error) {
+	if m.away() {
+		return talos.MachineStatus{}, errAway
+	}
+
+	return talos.MachineStatus{Stage: "running", Ready: true}, nil
+}
+
+func (m *machine) System(context.Context) (talos.System, error)   { return talos.System{}, nil }
+func (m *machine) KubernetesName(context.Context) (string, error) { return "n1", nil }
+func (m *machine) Reboot(context.Context, string) error           { return m.act("reboot") }
+func (m *machine) Rollback(context.Context) error                 { return m.act("rollback") }
+func (m *machine) Shutdown(context.Context, bool) error           { m.offNow = true; return m.act("shutdown") }
+func (m *machine) Reset(context.Context, talos.Reset) error       { m.offNow = true; return m.act("reset") }
+
+// cluster is Kubernetes: whether the node is cordoned, and what a drain ends with.
+type cluster struct {
+	cordoned bool
+	foreign  bool // Somebody else cordoned it.
+	drain    func(context.Context) error
+	deleted  bool
+}
+
+func (k *cluster) Node(context.Context, string) (kube.Node, bool, error) {
+	return kube.Node{Name: "n1", Ready: true, BootID: "b"}, true, nil
+}
+
+func (k *cluster) Blockers(context.Context, string) ([]kube.Blocker, error) { return nil, nil }
+
+func (k *cluster) Cordon(context.Context, string, string) (bool, error) {
+	k.cordoned = true
+
+	return !k.foreign, nil
+}
+
+func (k *cluster) Uncordon(ctx context.Context, _ string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+
+	k.cordoned = k.foreign
+
+	return nil
+}
+
+func (k *cluster) Drain(ctx context.Context, _ string, _ kube.DrainOptions) (int, error) {
+	if k.drain != nil {
+		return 0, k.drain(ctx)
+	}
+
+	return 3, nil
+}
+
+func (k *cluster) DeleteNode(context.Context, string) error {
+	k.deleted = true
+
+	return nil
+}
+
+func world(name string, m *machine, k *cluster) *node.World {
+	return &node.World{
+		Target: talos.Target{Address: name, Hostname: name}, Change: m, Nodes: 3, Now: time.Now, Endpoints: []string{"other"},
+		Fresh: func() (node.Machine, func() error) { return m, func() error { return nil } },
+		Etcd: func(context.Context) (etcd.View, error) {
+			return etcd.View{Known: true, Members: []etcd.Member{
+				{ID: "1", Node: name, Healthy: !m.away()}, {ID: "2", Node: "x", Healthy: true}, {ID: "3", Node: "y", Healthy: true},
+			}}, nil
+		},
+		Kube:  func(context.Context) (node.Kube, error) { return k, nil },
+		Maint: func(context.Context) (talos.MachineStatus, error) { return talos.MachineStatus{}, errAway },
+	}
+}
+
+func options(a node.Action) node.Options {
+	return node.Options{
+		Action: a, Mode: talos.RebootDefault, Drain: true, DrainTimeout: time.Minute, Wait: true, BootTimeout: time.Minute, ReadyTimeout: time.Minute,
+		Reset: talos.Reset{Graceful: true, SystemLabels: []string{"STATE", "EPHEMERAL"}},
+	}
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+
+	stuck := func(context.Context) error { return errors.New("a pod stays") }
+
+	for _, c := range []struct {
+		name     string
+		act      node.Action
+		m        machine
+		k        cluster
+		want     node.Status
+		code     errs.Code
+		sent     int
+		cordoned bool // Afterwards.
+	}{
+		{name: "reboot", act: node.Reboot, want: node.OK, sent: 1},
+		{name: "a foreign cordon stays", act: node.Reboot, k: cluster{foreign: true, cordoned: true}, want: node.OK, sent: 1, cordoned: true},
+		{name: "the drain fails", act: node.Reboot, k: cluster{drain: stuck}, want: node.DrainFailed, code: errs.Failed},
+		{name: "the node refuses", act: node.Reboot, m: machine{answer: errNo}, want: node.Failed, code: errs.Failed, sent: 1},
+		{name: "it does not come back", act: node.Reboot, m: machine{stays: true}, want: node.DidNotReturn, code: errs.Lost, sent: 1},
+		{name: "the answer is lost and it was done", act: node.Reboot, m: machine{answer: errAway}, want: node.OK, sent: 1},
+		{name: "the answer is lost and it was not done", act: node.Reboot, m: machine{answer: errAway, ignore: true}, want: node.Unknown, code: errs.Unknown, sent: 1},
+		{name: "it is ignored", act: node.Reboot, m: machine{ignore: true}, want: node.DidNotReturn, code: errs.Lost, sent: 1},
+		{name: "rollback", act: node.Rollback, m: machine{version: "v1.13.8"}, want: node.OK, sent: 1},
+		{name: "rollback to the same", act: node.Rollback, want: node.VerifyFailed, code: errs.Lost, sent: 1},
+		{name: "reset powers off", act: node.Reset, want: node.OK, sent: 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m, k := c.m, c.k
+
+				res, err := node.Run(t.Context(), world("n1", &m, &k), options(c.act), progress.Discard{})
+				if res.Status != c.want || errs.ExitCode(err) != c.code {
+					t.Errorf("status %s, exit %d, want %s, %d: %v", res.Status, errs.ExitCode(err), c.want, c.code, err)
+				}
+
+				if len(m.sent) != c.sent {
+					t.Errorf("sent %v, want %d requests", m.sent, c.sent)
+				}
+
+				if k.cordoned != c.cordoned {
+					t.Errorf("cordoned afterwards: %t, want %t", k.cordoned, c.cordoned)
+				}
+			})
+		})
+	}
+}
+
+// TestRunInterrupted cancels in every phase and looks at what is left.
+func TestRunInterrupted(t *testing.T) {
+	t.Parallel()
+
+	hang := func(ctx context.Context) error {
+		<-ctx.Done()
+
+		return context.Cause(ctx)
+	}
+
+	for _, c := range []struct {
+		name  string
+		after time.Duration
+		k     cluster
+		m     machine
+		sent  int
+	}{
+		{"in the drain", time.Second, cluster{drain: hang}, machine{}, 0},
+		{"while it is away", time.Second, cluster{}, machine{}, 1},
+		{"while it stays away", 20 * time.Second, cluster{}, machine{stays: true}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				m, k := c.m, c.k
+
+				time.AfterFunc(c.after, func() { cancel(errs.New(errs.Interrupted, "interrupted")) })
+
+				res, err := node.Run(ctx, world("n1", &m, &k), options(node.Reboot), progress.Discard{})
+				if res.Status != node.Interrupted || errs.ExitCode(err) != errs.Interrupted || res.Hint == "" {
+					t.Errorf("status %s, exit %d, hint %q: %v", res.Status, errs.ExitCode(err), res.Hint, err)
+				}
+
+				if len(m.sent) != c.sent || k.cordoned {
+					t.Errorf("sent %v, cordoned %t", m.sent, k.cordoned)
+				}
+			})
+		})
+	}
+}
+
+func TestSequence(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ms := []*machine{{}, {stays: true}, {}}
+		worlds := make([]*node.World, 3)
+
+		for i, m := range ms {
+			worlds[i] = world([]string{"n1", "n2", "n3"}[i], m, &cluster{})
+			worlds[i].ControlPlane = true
+		}
+
+		results, err := node.Sequence(t.Context(), worlds, options(node.Reboot), 16, progress.Discard{})
+
+		var got []node.Status
+		for _, r := range results {
+			got = append(got, r.Status)
+		}
+
+		if want := []node.Status{node.OK, node.DidNotReturn, node.NotStarted}; !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+
+		if errs.ExitCode(err) != errs.Partial || len(ms[2].sent) > 0 {
+			t.Errorf("exit %d, third node: %v", errs.ExitCode(err), ms[2].sent)
+		}
+	})
+}
+
+func TestGates(t *testing.T) {
+	t.Parallel()
+
+	sick := etcd.View{Known: true, Members: []etcd.Member{{ID: "1", Node: "n1", Healthy: true}, {ID: "2", Node: "x", Healthy: true}, {ID: "3", Node: "y"}}}
+	alone := etcd.View{Known: true, Members: []etcd.Member{{ID: "1", Node: "n1", Healthy: true}}}
+
+	for _, c := range []struct {
+		name  string
+		view  etcd.View
+		o     func(*node.Options)
+		gate  gate.Code
+		pass  []string
+		want  node.Status
+		asked int
+	}{
+		{"quorum", sick, func(*node.Options) {}, gate.EtcdQuorum, nil, node.Refused, 0},
+		{"quorum overridden", sick, func(*node.Options) {}, "", []string{"TM120", "TM121"}, node.OK, 1},
+		{"the last voter leaves", alone, func(o *node.Options) { o.Action = node.Reset }, gate.LastVoter, []string{"TM120"}, node.Refused, 0},
+		{"the last voter is wiped", alone, func(o *node.Options) { o.Action, o.Reset.Graceful = node.Reset, false }, gate.LastVoter, nil, node.Refused, 0},
+		{"the whole disk", etcd.View{}, func(o *node.Options) { o.Action, o.Reset.WholeDisk = node.Reset, true }, gate.FullWipe, nil, node.Refused, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var m machine
+
+				w := world("n1", &m, &cluster{})
+				w.ControlPlane = true
+				w.Etcd = func(context.Context) (etcd.View, error) { return c.view, nil }
+
+				o := options(node.Reboot)
+				o.Overrides = c.pass
+				c.o(&o)
+
+				res, err := node.Run(t.Context(), w, o, progress.Discard{})
+
+				var typed *errs.Error
+				if res.Status != c.want || len(m.sent) != c.asked {
+					t.Errorf("status %s, sent %v: %v", res.Status, m.sent, err)
+				}
+
+				if c.gate != "" && (!errors.As(err, &typed) || typed.Gate != string(c.gate)) {
+					t.Errorf("refused with %v, want %s", err, c.gate)
+				}
+			})
+		})
+	}
+}
