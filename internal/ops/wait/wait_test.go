@@ -14,6 +14,9 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
+// viaLag is how much later a node answers through its endpoints.
+const viaLag = 3 * time.Second
+
 // node comes up two seconds after the test began.
 type node struct {
 	start time.Time
@@ -69,6 +72,7 @@ func run(t *testing.T, deny error, deadline time.Duration, texts ...string) (wai
 	}
 
 	n := node{start: time.Now(), deny: deny}
+	via := node{start: n.start.Add(viaLag), deny: deny} // an endpoint backs off from it
 	world := wait.World{
 		Now: time.Now,
 		Targets: func(context.Context) ([]talos.Target, error) {
@@ -76,7 +80,7 @@ func run(t *testing.T, deny error, deadline time.Duration, texts ...string) (wai
 		},
 		Witness: func(talos.Target) boot.Witness[wait.Node] {
 			return boot.Witness[wait.Node]{
-				Name: "n1", Via: n, Now: time.Now,
+				Name: "n1", Via: via, Now: time.Now,
 				Fresh: func() (wait.Node, func() error) { return n, func() error { return nil } },
 			}
 		},
@@ -100,9 +104,20 @@ func TestFor(t *testing.T) {
 			}
 
 			synctest.Test(t, func(t *testing.T) {
+				least := 2 * time.Second
+				if !strings.HasPrefix(text, "rebooted") {
+					least += viaLag
+				}
+
 				res, err := run(t, nil, time.Minute, text)
-				if err != nil || !res.Met || res.WaitedSeconds < 2 || res.Attempts < 3 {
+				if err != nil || !res.Met || res.WaitedSeconds < least.Seconds() || res.WaitedSeconds > least.Seconds()+2 || res.Attempts < 3 {
 					t.Errorf("got %+v, %v", res, err)
+				}
+
+				// Until the endpoints see it, the node's own answer tells what is going on.
+				if res, err = run(t, nil, least-time.Second, text); err == nil || len(res.Seen) != 1 ||
+					least > viaLag && !strings.Contains(res.Seen[0].Saw, "not yet through the endpoints") {
+					t.Errorf("before the endpoints see it: %+v, %v", res, err)
 				}
 			})
 		})
