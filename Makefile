@@ -14,7 +14,7 @@ help: ## Show the targets
 
 .PHONY: build
 build: ## Build talosmate and the lab into bin/
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/talosmate ./cmd/talosmate
+	CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)' -o bin/talosmate ./cmd/talosmate
 	go build -C lab -trimpath -o ../bin/talosmate-lab ./cmd/talosmate-lab
 
 .PHONY: demo

@@ -19,6 +19,7 @@ import (
 	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/startup"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -181,6 +182,8 @@ func (c *Call) Cluster() (*talos.Cluster, error) {
 			source = string(c.config.Origin)
 		}
 	}
+
+	startup.Over()
 
 	cluster, err := talos.NewCluster(tc, source, o)
 	if err != nil {

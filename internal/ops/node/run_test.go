@@ -85,7 +85,8 @@ func (m *machine) KubernetesName(context.Context) (string, error) { return "n1",
 func (m *machine) Reboot(context.Context, string) error           { return m.act("reboot") }
 func (m *machine) Rollback(context.Context) error                 { return m.act("rollback") }
 func (m *machine) Shutdown(context.Context, bool) error           { m.offNow = true; return m.act("shutdown") }
-func (m *machine) Reset(context.Context, talos.Reset) error       { m.offNow = true; return m.act("reset") }
+
+func (m *machine) Reset(context.Context, talos.Reset) error { m.offNow = true; return m.act("reset") }
 
 // cluster is Kubernetes: whether the node is cordoned, and what a drain ends with.
 type cluster struct {
