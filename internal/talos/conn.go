@@ -2,13 +2,24 @@ package talos
 
 import (
 	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 )
+
+// detourLimit bounds how long a direct connection may take where the endpoints have none. Networks that let us
+// reach the endpoints only often drop what goes to the nodes.
+const detourLimit = 2 * time.Second
 
 // conn is a connection as seen by one node's calls: it names the node to the endpoint, traces every call
 // and translates every error, so that no command has to.
@@ -23,12 +34,12 @@ type conn struct {
 }
 
 func (c *conn) outgoing(ctx context.Context) context.Context {
-	md := metadata.Pairs("runtime", "Talos")
-	if c.node != "" {
-		md.Set("node", c.node)
+	ctx = direct(ctx)
+	if c.node == "" {
+		return ctx
 	}
 
-	return metadata.NewOutgoingContext(ctx, md)
+	return metadata.AppendToOutgoingContext(ctx, "node", c.node)
 }
 
 func (c *conn) done(method string, err error, start time.Time) error {
@@ -52,7 +63,13 @@ func (c *conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 
 	var from peer.Peer
 
-	err := c.cc.Invoke(c.outgoing(ctx), method, args, reply, append(opts, grpc.Peer(&from))...)
+	err := c.cc.Invoke(c.outgoing(ctx), method, args, reply, append(slices.Clone(opts), grpc.Peer(&from))...)
+	if way := c.detour(ctx, err, &from); way != nil {
+		if again := way.Invoke(direct(ctx), method, args, reply, append(slices.Clone(opts), grpc.Peer(&from))...); !undelivered(again) {
+			err = again
+		}
+	}
+
 	c.heard(&from)
 
 	return c.done(method, err, start)
@@ -78,7 +95,19 @@ func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 		return nil, c.done(method, err, start)
 	}
 
-	return &stream{ClientStream: s, conn: c, method: method, start: start}, nil
+	out := &stream{ClientStream: s, conn: c, method: method, start: start}
+	if !desc.ClientStreams {
+		out.again = func(err error, from *peer.Peer) (grpc.ClientStream, error) {
+			way := c.detour(ctx, err, from)
+			if way == nil {
+				return nil, err
+			}
+
+			return way.NewStream(direct(ctx), desc, method, opts...)
+		}
+	}
+
+	return out, nil
 }
 
 type stream struct {
@@ -87,11 +116,32 @@ type stream struct {
 	conn   *conn
 	method string
 	start  time.Time
+
+	// What a detour needs: the same stream by another way, and what was sent. It is nil when none can be taken:
+	// once something was received it is too late, and what a client streams is not kept.
+	again   func(err error, from *peer.Peer) (grpc.ClientStream, error)
+	request any
+}
+
+// SendMsg implements grpc.ClientStream.
+func (s *stream) SendMsg(m any) error {
+	if s.again != nil {
+		s.request = m
+	}
+
+	return s.ClientStream.SendMsg(m)
 }
 
 // RecvMsg implements grpc.ClientStream.
 func (s *stream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
+
+	if err != nil && s.again != nil {
+		err = s.detour(m, err)
+	}
+
+	s.again, s.request = nil, nil
+
 	if err == nil {
 		s.conn.answered.Store(true)
 
@@ -102,4 +152,75 @@ func (s *stream) RecvMsg(m any) error {
 	}
 
 	return s.conn.done(s.method, err, s.start)
+}
+
+// detour asks again by another way and receives the first message. When that way is closed too it gives the error
+// that was.
+func (s *stream) detour(m any, was error) error {
+	from, _ := peer.FromContext(s.Context())
+
+	other, err := s.again(was, from)
+	if err != nil {
+		return was
+	}
+
+	if err = errors.Join(other.SendMsg(s.request), other.CloseSend()); err == nil || errors.Is(err, io.EOF) {
+		err = other.RecvMsg(m) // io.EOF of SendMsg means that RecvMsg tells why
+	}
+
+	if undelivered(err) {
+		return was
+	}
+
+	s.ClientStream = other
+
+	return err
+}
+
+// detour is the way to the node itself when an endpoint answered that it cannot dial the node. An endpoint backs
+// off from a node that was away, for up to 15 seconds after it is back (apid's connection parameters), while the
+// node has long been answering. What an endpoint could not deliver was not executed, so that it may be sent again,
+// whatever it is.
+func (c *conn) detour(ctx context.Context, err error, from *peer.Peer) *grpc.ClientConn {
+	if c.node == "" || from == nil || from.Addr == nil || !undelivered(err) {
+		return nil
+	}
+
+	way, err := c.cluster.connect([]string{c.node})
+	if err != nil {
+		return nil
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, detourLimit)
+	defer cancel()
+
+	way.Connect()
+
+	state := way.GetState()
+	if state == connectivity.TransientFailure {
+		way.ResetConnectBackoff()
+
+		if !way.WaitForStateChange(ctx, state) {
+			return nil
+		}
+	}
+
+	for state = way.GetState(); state != connectivity.Ready; state = way.GetState() {
+		if state == connectivity.TransientFailure || !way.WaitForStateChange(ctx, state) {
+			return nil
+		}
+	}
+
+	return way
+}
+
+// undelivered says whether a call ended before any node saw it: gRPC's own words for a connection that could not
+// be made.
+func undelivered(err error) bool {
+	return status.Code(err) == codes.Unavailable && strings.Contains(status.Convert(err).Message(), "Error while dialing")
+}
+
+// direct is the context of a call that no endpoint forwards.
+func direct(ctx context.Context) context.Context {
+	return metadata.NewOutgoingContext(ctx, metadata.Pairs("runtime", "Talos"))
 }

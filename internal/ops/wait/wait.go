@@ -197,11 +197,15 @@ func (w World) lookNodes(ctx context.Context, c Condition, targets []talos.Targe
 
 	for i, t := range targets {
 		wg.Go(func() {
-			saw, met, err := c.askVia(ctx, w.Witness(t))
-			if final(err) {
-				failed[i] = err
-			}
+			// An answer that does not come is what was seen: Ask gives no error.
+			met, saw, _ := w.Witness(t).Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
+				saw, met, err := c.Ask(ctx, n)
+				if final(err) {
+					failed[i] = err
+				}
 
+				return saw, met, err
+			})
 			out[i] = Seen{Condition: c.Text, Node: t.Address, Hostname: t.Hostname, Met: met, Saw: saw}
 		})
 	}
@@ -209,33 +213,6 @@ func (w World) lookNodes(ctx context.Context, c Condition, targets []talos.Targe
 	wg.Wait()
 
 	return out, errors.Join(failed...)
-}
-
-// askVia asks by way of the endpoints, since what comes after the wait goes that way. An endpoint backs off from
-// a node that was away: then the node's own answer tells what is going on, and counts for its boot alone. Of the
-// errors only the final ones are given: an answer that does not come is what was seen.
-func (c Condition) askVia(ctx context.Context, witness boot.Witness[Node]) (saw string, met bool, err error) {
-	if c.Kind != Rebooted {
-		viaCtx, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
-		defer cancel()
-
-		if saw, met, err = c.Ask(viaCtx, witness.Via); err == nil || final(err) {
-			return saw, met, err
-		}
-	}
-
-	met, saw, _ = witness.Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
-		saw, met, failed := c.Ask(ctx, n)
-		err = failed
-
-		if failed == nil && met && c.Kind != Rebooted {
-			saw, met = saw+" (it answers directly, and not yet through the endpoints)", false
-		}
-
-		return saw, met, failed
-	})
-
-	return saw, met, err
 }
 
 // final says whether waiting cannot help.

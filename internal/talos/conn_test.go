@@ -1,0 +1,96 @@
+package talos
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/common"
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// station is an endpoint or a node: it counts what it is asked and answers with fail, or well.
+type station struct {
+	machine.UnimplementedMachineServiceServer
+
+	asked atomic.Int32
+	fail  error
+}
+
+func (s *station) Version(context.Context, *emptypb.Empty) (*machine.VersionResponse, error) {
+	s.asked.Add(1)
+
+	return &machine.VersionResponse{Messages: []*machine.Version{{Version: &machine.VersionInfo{Tag: "v1.13.9"}}}}, s.fail
+}
+
+func (s *station) Logs(r *machine.LogsRequest, stream grpc.ServerStreamingServer[common.Data]) error {
+	s.asked.Add(1)
+
+	if s.fail != nil {
+		return s.fail
+	}
+
+	return stream.Send(&common.Data{Bytes: []byte(r.GetId())})
+}
+
+// An endpoint backs off from a node that was away. What it could not deliver goes to the node itself, once; whatever
+// the node may have seen does not.
+func TestDetour(t *testing.T) {
+	t.Parallel()
+
+	const refused = `connection error: desc = "transport: Error while dialing: dial tcp 10.0.0.1:50000: connect: connection refused"`
+
+	for name, c := range map[string]struct {
+		endpoint, node error
+		asked          int32 // How often the node is.
+		want           string
+	}{
+		"the endpoint delivers":            {asked: 0},
+		"the endpoint cannot dial":         {endpoint: status.Error(codes.Unavailable, refused), asked: 1},
+		"the node refuses":                 {endpoint: status.Error(codes.Unavailable, refused), node: status.Error(codes.PermissionDenied, "no"), asked: 1, want: "no"},
+		"nor can we":                       {endpoint: status.Error(codes.Unavailable, refused), node: status.Error(codes.Unavailable, "Error while dialing us"), asked: 1, want: refused},
+		"the connection broke after a try": {endpoint: status.Error(codes.Unavailable, "error reading from server: EOF"), want: "error reading from server: EOF"},
+	} {
+		for _, kind := range []string{"unary", "stream"} {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				t.Parallel()
+
+				endpoint, node := &station{fail: c.endpoint}, &station{fail: c.node}
+				direct := fakeNode(t, func(s *grpc.Server) { machine.RegisterMachineServiceServer(s, node) })
+				via := fakeNode(t, func(s *grpc.Server) { machine.RegisterMachineServiceServer(s, endpoint) })
+				via.conn.cluster.conns["10.0.0.1"] = direct.conn.cc
+
+				var (
+					got string
+					err error
+				)
+
+				if kind == "unary" {
+					var v Version
+
+					v, err = via.Version(t.Context())
+					got = v.Tag
+				} else {
+					err = via.Logs(t.Context(), LogRequest{ID: "v1.13.9"}, func(b []byte) error {
+						got += string(b)
+
+						return nil
+					})
+				}
+
+				if c.want == "" && (err != nil || got != "v1.13.9") || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+					t.Errorf("got %q, %v, want an error with %q", got, err, c.want)
+				}
+
+				if endpoint.asked.Load() != 1 || node.asked.Load() != c.asked {
+					t.Errorf("asked the endpoint %d times and the node %d times, want 1 and %d", endpoint.asked.Load(), node.asked.Load(), c.asked)
+				}
+			})
+		}
+	}
+}
