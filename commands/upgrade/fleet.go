@@ -4,7 +4,6 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -112,14 +111,11 @@ func healthOf(cluster *talos.Cluster, members []talos.Member, connect func(conte
 			return slices.ContainsFunc(skip, func(t talos.Target) bool { return t.Address == m.Node })
 		})
 
-		nodes, done := nearest(ctx, cluster, staying)
-		defer done()
-
 		result := health.Check(ctx, health.Cluster{
 			Members: func(context.Context) ([]talos.Member, error) { return staying, nil },
-			Node:    func(t talos.Target) health.Node { return nodes[t.Address] },
+			Node:    func(t talos.Target) health.Node { return cluster.Node(t) },
 			Etcd: func(ctx context.Context, targets []talos.Target) etcd.View {
-				return upgrade.GatherNearest(ctx, cluster, targets)
+				return etcd.Gather(ctx, etcd.Sources(cluster, targets), cluster.Options.Timeout)
 			},
 			Kubernetes: func(ctx context.Context) (health.Kubernetes, bool, error) {
 				k, err := connect(ctx)
@@ -156,36 +152,6 @@ func healthOf(cluster *talos.Cluster, members []talos.Member, connect func(conte
 		}
 
 		return problems, nil
-	}
-}
-
-// nearest finds the open way to each member: the endpoints take their time to find a node again that was away.
-func nearest(ctx context.Context, cluster *talos.Cluster, members []talos.Member) (nodes map[string]*talos.Node, done func()) {
-	var (
-		mu      sync.Mutex
-		wg      sync.WaitGroup
-		hangUps []func()
-	)
-
-	nodes = map[string]*talos.Node{}
-
-	for _, m := range members {
-		wg.Go(func() {
-			n, hangUp := cluster.Nearest(ctx, m.Target())
-
-			mu.Lock()
-			defer mu.Unlock()
-
-			nodes[m.Node], hangUps = n, append(hangUps, hangUp)
-		})
-	}
-
-	wg.Wait()
-
-	return nodes, func() {
-		for _, hangUp := range hangUps {
-			hangUp()
-		}
 	}
 }
 

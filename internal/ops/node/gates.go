@@ -65,7 +65,7 @@ func (r *run) tell(verdicts []gate.Verdict) {
 func (r *run) gateBusy(ctx context.Context) (gate.Verdict, error) {
 	node := r.w.Target.Address
 
-	status, err := r.machine.MachineStatus(ctx)
+	status, err := r.w.Change.MachineStatus(ctx)
 	if err != nil {
 		return gate.Verdict{}, err
 	}

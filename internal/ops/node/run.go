@@ -59,9 +59,6 @@ type run struct {
 
 	before talos.Boot
 	system talos.System
-
-	machine Machine // The way by which the node answered first.
-	hangUp  func() error
 }
 
 // Run acts on one node. The result holds everything that was observed, whatever the end; the error says the
@@ -69,8 +66,6 @@ type run struct {
 func Run(ctx context.Context, w *World, o Options, sink progress.Sink) (Result, error) {
 	r := newRun(w, o, sink)
 	err := r.steps(ctx)
-
-	_ = r.hangUp() // nothing is asked over it any more
 
 	if undoErr := r.undo.Run(ctx, undoTimeout); undoErr != nil {
 		r.res.UndoError = undoErr.Error()
@@ -83,7 +78,7 @@ func Run(ctx context.Context, w *World, o Options, sink progress.Sink) (Result, 
 }
 
 func newRun(w *World, o Options, sink progress.Sink) *run {
-	r := &run{w: w, o: o, sink: sink, started: w.Now(), machine: w.Change, hangUp: func() error { return nil }}
+	r := &run{w: w, o: o, sink: sink, started: w.Now()}
 	r.res = Result{Action: o.Action, DryRun: o.DryRun, Gates: []gate.Verdict{}, Stages: []Stage{}, Wipes: wipes(o)}
 	r.res.SetNode(w.Target)
 
@@ -246,55 +241,28 @@ func (r *run) steps(ctx context.Context) error {
 }
 
 func (r *run) observe(ctx context.Context) error {
-	version, err := r.firstAnswer(ctx)
+	version, err := r.w.Change.Version(ctx)
 	if err != nil {
 		return err
 	}
 
 	r.res.ServerTag = version.Tag
 
-	if r.before, err = r.machine.Boot(ctx); err != nil {
+	if r.before, err = r.w.Change.Boot(ctx); err != nil {
 		return err
 	}
 
 	r.res.BootIDBefore, r.res.BootProof = r.before.ID, r.before.Proof
 
 	if r.o.Action == Rollback {
-		if r.system, err = r.machine.System(ctx); err != nil {
+		if r.system, err = r.w.Change.System(ctx); err != nil {
 			return err
 		}
 	}
 
-	r.res.K8sNodeName, err = r.machine.KubernetesName(ctx)
+	r.res.K8sNodeName, err = r.w.Change.KubernetesName(ctx)
 
 	return err
-}
-
-// firstAnswer finds the way by which the node answers: an endpoint may still back off towards a node that
-// was away a moment ago.
-func (r *run) firstAnswer(ctx context.Context) (talos.Version, error) {
-	limited, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
-	defer cancel()
-
-	version, err := r.w.Change.Version(limited)
-	if err == nil || ctx.Err() != nil || !talos.Transient(err) {
-		return version, err
-	}
-
-	fresh, hangUp := r.w.Fresh()
-
-	freshCtx, cancelFresh := context.WithTimeout(ctx, boot.ProbeLimit)
-	defer cancelFresh()
-
-	version, freshErr := fresh.Version(freshCtx)
-	if freshErr != nil {
-		return version, errors.Join(err, hangUp())
-	}
-
-	r.machine, r.hangUp = fresh, hangUp
-	r.stage("preflight", "the endpoints do not reach the node (%v); it is dialled directly", err)
-
-	return version, nil
 }
 
 // clear cordons and drains, if that was asked for. The uncordon is registered first.
@@ -383,21 +351,21 @@ func (r *run) send(ctx context.Context) error {
 	case Shutdown:
 		r.stage(string(Shutdown), "shutting down")
 
-		return r.machine.Shutdown(ctx, r.o.Force)
+		return r.w.Change.Shutdown(ctx, r.o.Force)
 	case Rollback:
 		r.stage(string(Rollback), "rolling back to the other boot slot")
 
-		return r.machine.Rollback(ctx)
+		return r.w.Change.Rollback(ctx)
 	case Reset:
 		r.stage(string(Reset), "resetting: %v", r.res.Wipes)
 
-		return r.machine.Reset(ctx, r.o.Reset)
+		return r.w.Change.Reset(ctx, r.o.Reset)
 	case Reboot:
 	}
 
 	r.stage(string(Reboot), "rebooting (%s)", r.o.Mode)
 
-	return r.machine.Reboot(ctx, r.o.Mode)
+	return r.w.Change.Reboot(ctx, r.o.Mode)
 }
 
 func (r *run) await(ctx context.Context, asked time.Time) error {

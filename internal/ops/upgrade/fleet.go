@@ -55,7 +55,7 @@ func NewFleet(ctx context.Context, c *talos.Cluster, name string, k func(context
 	}
 
 	f.Etcd = func(ctx context.Context) (etcd.View, error) {
-		return GatherNearest(ctx, c, controlPlanes), nil
+		return etcd.Gather(ctx, etcd.Sources(c, controlPlanes), c.Options.Timeout), nil
 	}
 
 	var vips []string
@@ -76,26 +76,6 @@ func NewFleet(ctx context.Context, c *talos.Cluster, name string, k func(context
 	}
 
 	return f, nil
-}
-
-// GatherNearest asks every control plane's etcd by the way that answers first: after a reboot the endpoints
-// take their time to find a node again.
-func GatherNearest(ctx context.Context, c *talos.Cluster, controlPlanes []talos.Target) etcd.View {
-	sources := make([]etcd.Source, len(controlPlanes))
-	hangUps := make([]func(), len(controlPlanes))
-
-	sideBySide(controlPlanes, func(i int, t talos.Target) {
-		node, done := c.Nearest(ctx, t)
-		sources[i], hangUps[i] = etcd.Source{Target: t, Reader: node}, done
-	})
-
-	defer func() {
-		for _, done := range hangUps {
-			done()
-		}
-	}()
-
-	return etcd.Gather(ctx, sources, c.Options.Timeout)
 }
 
 func (f *Fleet) isControlPlane(t talos.Target) bool {
