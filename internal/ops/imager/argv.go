@@ -54,6 +54,12 @@ func (b Build) spec(t target, inputs []Input, h host) container.Spec {
 		s.Env = append(s.Env, "DOCKER_CONFIG="+authTarget)
 	}
 
+	if b.document != nil {
+		b.document.run(&s, inputs, h, b.SecureBoot)
+
+		return s
+	}
+
 	if b.Platform != "" {
 		s.Args = append(s.Args, "--platform", b.Platform)
 	}
@@ -64,6 +70,7 @@ func (b Build) spec(t target, inputs []Input, h host) container.Spec {
 
 	b.images(&s, inputs)
 	b.customization(&s)
+	b.secureBoot(&s)
 
 	if h.insecure {
 		s.Args = append(s.Args, "--insecure")
@@ -120,20 +127,6 @@ func (b Build) customization(s *container.Spec) {
 	if b.Embedded != "" {
 		s.Mounts = append(s.Mounts, container.Mount{Source: absolute(b.Embedded), Target: embeddedTarget, ReadOnly: true})
 		s.Args = append(s.Args, "--embedded-config-path", embeddedTarget)
-	}
-
-	if b.SecureBoot == nil {
-		return
-	}
-
-	s.Mounts = append(s.Mounts, container.Mount{Source: absolute(b.SecureBoot.Keys), Target: secureBootTarget, ReadOnly: true})
-
-	if b.SecureBoot.IncludeWellKnownCerts {
-		s.Args = append(s.Args, "--secureboot-include-well-known-certs")
-	}
-
-	if b.SecureBoot.EnrollKeys != "" {
-		s.Args = append(s.Args, "--secureboot-enroll-keys", b.SecureBoot.EnrollKeys)
 	}
 }
 

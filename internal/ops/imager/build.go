@@ -40,9 +40,12 @@ type Build struct {
 	Overlay      *Overlay    `json:"overlay,omitempty" yaml:"overlay,omitempty"`                 // The overlay for a single board computer.
 	KernelArgs   []string    `json:"kernel_args,omitempty" yaml:"kernel_args,omitempty"`         // Extra kernel arguments, in order.
 	Meta         []string    `json:"meta,omitempty" yaml:"meta,omitempty"`                       // META values, KEY=VALUE with the key in hexadecimal: 0xa=….
+	Installer    string      `json:"base_installer,omitempty" yaml:"base_installer,omitempty"`   // Another base installer image than the release's, for installers.
 	ImageCache   string      `json:"image_cache,omitempty" yaml:"image_cache,omitempty"`         // An image cache: a reference, or a local OCI layout directory.
 	Embedded     string      `json:"embedded_config,omitempty" yaml:"embedded_config,omitempty"` // A file with the machine configuration to embed.
 	SecureBoot   *SecureBoot `json:"secureboot,omitempty" yaml:"secureboot,omitempty"`           // Keys and options of secure boot profiles.
+
+	document *document // The imager's own profile document, where the build was given as one.
 }
 
 // Overlay is a board's overlay.
@@ -50,13 +53,6 @@ type Overlay struct {
 	Name    string            `json:"name" yaml:"name"`                           // The overlay's name in the release's catalogue, rpi_generic.
 	Image   string            `json:"image,omitempty" yaml:"image,omitempty"`     // Its image, where it is not in the catalogue.
 	Options map[string]string `json:"options,omitempty" yaml:"options,omitempty"` // Options for the overlay, a value of @FILE is read from that file.
-}
-
-// SecureBoot says how a secure boot profile is signed.
-type SecureBoot struct {
-	Keys                  string `json:"keys,omitempty" yaml:"keys,omitempty"`                                         // The directory with the signing keys, as `talosctl gen secureboot` makes it.
-	IncludeWellKnownCerts bool   `json:"include_well_known_certs,omitempty" yaml:"include_well_known_certs,omitempty"` // Enroll Microsoft's certificates too.
-	EnrollKeys            string `json:"enroll_keys,omitempty" yaml:"enroll_keys,omitempty"`                           // How keys are enrolled at first boot: if-safe, manual, force or off. From 1.14.
 }
 
 // ParseBuild reads a build file. Unknown keys are errors, paths are taken relative to the file's directory.
@@ -134,6 +130,15 @@ type target struct {
 	profile Profile
 }
 
+// profile is the imager's profile that the build starts from.
+func (b Build) profile(v semver.Version) (Profile, error) {
+	if b.document != nil {
+		return b.document.profile(v)
+	}
+
+	return FindProfile(v, b.Profile)
+}
+
 // check finds everything wrong with a build that can be known without asking anybody.
 func (b Build) check() (target, error) {
 	v, err := ParseVersion(b.TalosVersion)
@@ -141,7 +146,7 @@ func (b Build) check() (target, error) {
 		return target{}, err
 	}
 
-	p, err := FindProfile(v, b.Profile)
+	p, err := b.profile(v)
 	if err != nil {
 		return target{}, err
 	}
@@ -162,7 +167,7 @@ func (b Build) check() (target, error) {
 
 	t := target{version: v, profile: p}
 
-	for _, check := range []func(target) error{b.checkCustomization, b.checkMeta, b.checkVersioned, b.checkFiles} {
+	for _, check := range []func(target) error{b.checkCustomization, b.checkSecureBoot, b.checkMeta, b.checkVersioned, b.checkFiles} {
 		if err = check(t); err != nil {
 			return t, err
 		}
@@ -182,11 +187,8 @@ func (b Build) checkCustomization(t target) error {
 		return errs.Usagef("a %s carries neither kernel arguments nor META values", kind)
 	case (kind == KindKernel || kind == KindInitramfs) && t.profile.SecureBoot:
 		return errs.Usagef("there is no secure boot %s", kind)
-	case b.SecureBoot != nil && !t.profile.SecureBoot:
-		return errs.Usagef("profile %s is not a secure boot profile", t.profile.Name).WithHint("secure boot is a profile: secureboot-%s", t.profile.Name)
-	case t.profile.SecureBoot && (b.SecureBoot == nil || b.SecureBoot.Keys == ""):
-		return errs.Usagef("profile %s needs signing keys", t.profile.Name).
-			WithHint("make them with `talosctl gen secureboot` and name their directory with --secureboot-keys")
+	case kind != KindInstaller && b.Installer != "":
+		return errs.Usagef("only an installer has a base installer: profile %s makes a %s", t.profile.Name, kind)
 	case b.Overlay != nil && b.Overlay.Name == "":
 		return errs.Usagef("an overlay needs a name")
 	}
@@ -220,18 +222,6 @@ func (b Build) checkVersioned(t target) error {
 		return errs.Usagef("Talos v%s cannot embed a machine configuration: v1.12.0 is the first", t.version)
 	}
 
-	if b.SecureBoot == nil || b.SecureBoot.EnrollKeys == "" {
-		return nil
-	}
-
-	if !atLeast(t.version, "v1.14.0") {
-		return errs.Usagef("the imager of Talos v%s cannot choose how keys are enrolled: v1.14.0 is the first", t.version)
-	}
-
-	if words := []string{"if-safe", "manual", "force", "off"}; !slices.Contains(words, b.SecureBoot.EnrollKeys) {
-		return errs.Usagef("unknown key enrolment %q, want one of %s", b.SecureBoot.EnrollKeys, strings.Join(words, ", "))
-	}
-
 	return nil
 }
 
@@ -239,14 +229,6 @@ func (b Build) checkFiles(target) error {
 	if b.Embedded != "" {
 		if info, err := os.Stat(b.Embedded); err != nil || info.IsDir() {
 			return errs.Usagef("cannot read the machine configuration %s to embed", b.Embedded)
-		}
-	}
-
-	if b.SecureBoot != nil {
-		for _, name := range []string{"uki-signing-key.pem", "uki-signing-cert.pem", "pcr-signing-key.pem"} {
-			if _, err := os.Stat(filepath.Join(b.SecureBoot.Keys, name)); err != nil {
-				return errs.Usagef("there is no %s in %s", name, b.SecureBoot.Keys).WithHint("`talosctl gen secureboot` makes it")
-			}
 		}
 	}
 

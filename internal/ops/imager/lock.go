@@ -64,9 +64,8 @@ func (b Build) fingerprint() (string, error) {
 	b.Embedded = ""
 
 	if b.SecureBoot != nil {
-		plain := *b.SecureBoot
-		plain.Keys = ""
-		b.SecureBoot = &plain
+		portable := b.SecureBoot.portable()
+		b.SecureBoot = &portable
 	}
 
 	if b.cacheIsLocal() {
@@ -78,6 +77,10 @@ func (b Build) fingerprint() (string, error) {
 		return "", err
 	}
 
+	if b.document != nil {
+		text = append(text, b.document.text...)
+	}
+
 	sum := sha256.Sum256(text)
 
 	return hex.EncodeToString(sum[:]), nil
@@ -85,8 +88,8 @@ func (b Build) fingerprint() (string, error) {
 
 func (b Build) lockedFiles() ([]LockedFile, error) {
 	paths := map[string]string{"embedded-config": b.Embedded}
-	if b.SecureBoot != nil {
-		paths["signing-certificate"] = filepath.Join(b.SecureBoot.Keys, "uki-signing-cert.pem")
+	if b.SecureBoot != nil && b.SecureBoot.Keys != "" && b.SecureBoot.SignerAddress == "" && b.document == nil {
+		paths["signing-certificate"] = filepath.Join(b.SecureBoot.Keys, signingCertificate)
 	}
 
 	var out []LockedFile

@@ -65,8 +65,13 @@ func (r resolver) resolve(ctx context.Context, b Build, t target) ([]Input, erro
 
 	out := []Input{tool}
 
-	if t.profile.Kind == KindInstaller {
-		base, err := r.image(ctx, RoleBaseInstaller, RoleBaseInstaller, b.Registry+"/installer-base:"+b.TalosVersion)
+	if t.profile.Kind == KindInstaller && !b.document.hasInstaller() {
+		reference := b.Installer
+		if reference == "" {
+			reference = b.Registry + "/installer-base:" + b.TalosVersion
+		}
+
+		base, err := r.image(ctx, RoleBaseInstaller, RoleBaseInstaller, reference)
 		if err != nil {
 			return nil, err
 		}

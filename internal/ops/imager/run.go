@@ -52,6 +52,7 @@ type Result struct {
 	Privileged      bool            `json:"privileged"`               // Whether the container ran with all privileges.
 	Images          []Input         `json:"images"`                   // Every image that went in.
 	Command         []string        `json:"command"`                  // The command that was run, or would be.
+	Document        string          `json:"document,omitempty"`       // The profile on the imager's stdin, every image by digest, an embedded machine configuration redacted.
 	LockFile        string          `json:"lock_file,omitempty"`      // The lock file that was used or written.
 	OutputDir       string          `json:"output_dir"`               // Where the results are.
 	Expected        string          `json:"expected"`                 // The name of the file that this profile makes.
@@ -150,6 +151,10 @@ func (b *Builder) prepare(ctx context.Context, build Build, o Options, e *contai
 		Profile: p.target.profile.Name, Kind: kind, TalosVersion: build.TalosVersion, Arch: build.Arch,
 		Engine: e.Name, EngineVersion: e.Version, Images: p.inputs, LockFile: o.Lock, OutputDir: absolute(o.OutputDir),
 		Expected: p.target.profile.Product(build.Arch), Files: []Product{},
+	}
+
+	if build.document != nil {
+		p.result.Document = build.document.shown(p.inputs, o.Insecure)
 	}
 
 	p.result.Privileged = o.Privileged == PrivilegedAlways ||

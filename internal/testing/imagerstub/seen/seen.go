@@ -14,6 +14,8 @@ type Report struct {
 	Env          []string          `json:"env"`
 	Files        map[string]string `json:"files"`    // SHA-256 of what was mounted.
 	Writable     []string          `json:"writable"` // Which of these could be written.
+	Signers      map[string]string `json:"signers"`  // What said who listens on a signer's socket.
+	Document     string            `json:"document"` // The profile on stdin.
 }
 
 // Privileged says whether it had more than a container's usual capabilities (CAP_SYS_ADMIN is bit 21).

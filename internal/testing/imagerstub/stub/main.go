@@ -9,12 +9,15 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/testing/imagerstub/seen"
 )
@@ -26,7 +29,9 @@ func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 type arguments struct {
 	profile, arch, kind string
+	document            string
 	knobs               map[string]string
+	signers             []string
 }
 
 func main() {
@@ -54,10 +59,14 @@ func parse(args []string) (arguments, error) {
 	}
 
 	a.profile = args[0]
+	if a.profile == "-" {
+		return fromDocument(a, args[1:])
+	}
 
 	var (
 		kernel, many list
 		one          string
+		signers      [2]string
 		yes          bool
 	)
 
@@ -76,6 +85,8 @@ func parse(args []string) (arguments, error) {
 		flags.StringVar(&one, name, "", "")
 	}
 
+	flags.StringVar(&signers[0], "secureboot-signer-address", "", "")
+	flags.StringVar(&signers[1], "pcr-signer-address", "", "")
 	flags.BoolVar(&yes, "insecure", false, "")
 	flags.BoolVar(&yes, "secureboot-include-well-known-certs", false, "")
 
@@ -83,14 +94,91 @@ func parse(args []string) (arguments, error) {
 		return a, err
 	}
 
+	a.signers = signers[:]
+	a.turn(kernel)
+
+	return a, nil
+}
+
+// fromDocument reads the profile on stdin. The imager takes no flags with it.
+func fromDocument(a arguments, rest []string) (arguments, error) {
+	if len(rest) > 0 {
+		return a, fmt.Errorf("flags beside a profile document: %v", rest)
+	}
+
+	body, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return a, err
+	}
+
+	var doc struct {
+		Base          string `yaml:"baseProfileName"`
+		Arch          string `yaml:"arch"`
+		Customization struct {
+			KernelArgs []string `yaml:"extraKernelArgs"`
+		} `yaml:"customization"`
+		Input struct {
+			SecureBoot struct {
+				Signer struct {
+					Address string `yaml:"signerAddress"`
+				} `yaml:"secureBootSigner"`
+			} `yaml:"secureboot"`
+		} `yaml:"input"`
+		Output struct {
+			Kind string `yaml:"kind"`
+		} `yaml:"output"`
+	}
+
+	if err = yaml.Unmarshal(body, &doc); err != nil {
+		return a, err
+	}
+
+	a.document, a.arch, a.profile = string(body), doc.Arch, doc.Output.Kind
+	if doc.Base != "" {
+		a.profile = doc.Base
+	}
+
+	a.signers = []string{doc.Input.SecureBoot.Signer.Address}
+	a.turn(doc.Customization.KernelArgs)
+
+	return a, nil
+}
+
+// turn turns the knobs among the kernel arguments.
+func (a arguments) turn(kernel []string) {
 	for _, k := range kernel {
 		if name, ok := strings.CutPrefix(k, "stub."); ok {
 			key, value, _ := strings.Cut(name, "=")
 			a.knobs[key] = value
 		}
 	}
+}
 
-	return a, nil
+// ask reads what who listens on each signer's socket says.
+func ask(addresses []string) (map[string]string, error) {
+	said := map[string]string{}
+
+	for _, address := range addresses {
+		path, ok := strings.CutPrefix(address, "unix://")
+		if !ok {
+			continue
+		}
+
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			return nil, err
+		}
+
+		body, err := io.ReadAll(conn)
+		if err != nil {
+			return nil, err
+		}
+
+		said[address] = string(body)
+		_ = conn.Close() // it was only read
+	}
+
+	return said, nil
 }
 
 func run(args []string) error {
@@ -101,6 +189,12 @@ func run(args []string) error {
 
 	report, err := look(args)
 	if err != nil {
+		return err
+	}
+
+	report.Document = a.document
+
+	if report.Signers, err = ask(a.signers); err != nil {
 		return err
 	}
 
@@ -148,7 +242,7 @@ func write(path string, a arguments, args []string) error {
 		stamp = time.Now().String()
 	}
 
-	fmt.Fprintf(f, "%s\n%s\n", strings.Join(args, " "), stamp)
+	fmt.Fprintf(f, "%s\n%s%s\n", strings.Join(args, " "), a.document, stamp)
 
 	if wait, ok := a.knobs["sleep"]; ok {
 		d, err := time.ParseDuration(wait)

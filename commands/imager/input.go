@@ -1,0 +1,197 @@
+package imager
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/container"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/imager"
+)
+
+func (o *buildOptions) addFlags(flags *pflag.FlagSet) {
+	flags.StringVarP(&o.file, "file", "f", "", "build `file`, - for stdin")
+	flags.StringVar(&o.run.Lock, "lock", "", "lock `file` with every image by digest; written where it does not exist")
+	flags.BoolVar(&o.run.UpdateLock, "update-lock", false, "resolve anew and replace the lock file")
+	flags.BoolVar(&o.check, "check", false, "say what locking anew would change, and build nothing; exit 3 when something would")
+	flags.StringVar(&o.run.OutputDir, "output-dir", "_out", "`directory` for the results")
+	flags.StringVar(&o.engine, "engine", container.Auto, "container engine: docker, podman, nerdctl or auto")
+	flags.StringVar(&o.run.Privileged, "privileged", imager.PrivilegedAuto, "run the container with all privileges: auto (where needed), always or never")
+	flags.StringVar(&o.run.Network, "network", "", "`network` of the container, as the engine names it")
+	flags.StringVar(&o.run.RegistryAuth, "registry-auth", "", "docker config `file` with credentials for what the imager pulls by itself")
+	flags.DurationVar(&o.run.Timeout, "build-timeout", 30*time.Minute, "how long the whole build may take")
+	flags.BoolVar(&o.run.Load, "load", false, "load the installer into the engine")
+	flags.StringVar(&o.run.Push, "push", "", "push the installer to this image `reference`")
+
+	b := &o.build
+	flags.StringVar(&b.Arch, "arch", "", "architecture, amd64 or arm64 (default: this machine's)")
+	flags.StringVar(&b.Platform, "platform", "", "another Talos `platform` than the profile's")
+	flags.StringVar(&b.OutputKind, "output-kind", "", "another `kind` of output than the profile's: iso, image, installer, kernel, initramfs, uki or cmdline")
+	flags.StringArrayVar(&b.Extensions, "extension", nil, "system `extension`: NAME, NAME:TAG, NAME@DIGEST or an image reference (repeatable)")
+	flags.StringArrayVar(&b.KernelArgs, "kernel-arg", nil, "extra kernel `argument` (repeatable)")
+	flags.StringArrayVar(&b.Meta, "meta", nil, "META value as `KEY=VALUE` with the key in hexadecimal (repeatable)")
+	flags.StringVar(&b.Installer, "base-installer", "", "another base installer `image` than the release's, for installers")
+	flags.StringVar(&b.ImageCache, "image-cache", "", "image cache: an image reference, or an OCI layout directory")
+	flags.StringVar(&b.Embedded, "embedded-config", "", "machine configuration `file` to embed (Talos 1.12 and newer)")
+	flags.StringVar(&o.overlay.Name, "overlay", "", "overlay of a board, by `name`")
+	flags.StringVar(&o.overlay.Image, "overlay-image", "", "the overlay's `image` where it is not in the release's catalogue")
+	flags.StringArrayVar(&o.options, "overlay-option", nil, "option for the overlay as `KEY=VALUE` or KEY=@FILE (repeatable)")
+	flags.StringVar(&o.secureBoot.Keys, "secureboot-keys", "", "`directory` with the signing keys of a secure boot profile")
+	flags.StringVar(&o.secureBoot.SignerAddress, "secureboot-signer-address", "",
+		"unix:// `address` of a service that signs what boots, in place of its key (Talos 1.14 and newer)")
+	flags.StringVar(&o.secureBoot.PCRSignerAddress, "pcr-signer-address", "",
+		"unix:// `address` of a service that signs the PCR measurements, in place of its key (Talos 1.14 and newer)")
+	flags.BoolVar(&o.secureBoot.IncludeWellKnownCerts, "secureboot-include-well-known-certs", false, "enroll Microsoft's certificates too")
+	flags.StringVar(&o.secureBoot.EnrollKeys, "secureboot-enroll-keys", "", "how keys are enrolled at first boot: if-safe, manual, force or off (Talos 1.14 and newer)")
+}
+
+// runFlags say how to build; what to build is in the file where there is one.
+func runFlags() []string {
+	return []string{
+		"file", "lock", "update-lock", "check", "output-dir", "engine", "privileged", "network", "registry-auth", "build-timeout",
+		"load", "push", "dry-run", "plain-http", "registry-ca", "registry", "talos-version", "arch",
+	}
+}
+
+// read gives the build as the file or the flags say it. Version, architecture and registry on the command line
+// win over the file's, so that one file serves a matrix.
+func (o *buildOptions) read(c *cmdutil.Call) (imager.Build, error) {
+	switch {
+	case o.file == "" && len(c.Args) > 0 && c.Args[0] == imager.Stdin:
+		return o.fromDocument(c)
+	case o.file == "":
+		return o.fromFlags(c)
+	}
+
+	if len(c.Args) > 0 {
+		return imager.Build{}, errs.Usagef("the profile is in the build file: leave %q away", c.Args[0])
+	}
+
+	if err := onlyFlags(c, "with -f put %s into the build file", runFlags()); err != nil {
+		return imager.Build{}, err
+	}
+
+	data, dir, err := readInput(c, o.file)
+	if err != nil {
+		return imager.Build{}, err
+	}
+
+	b, err := imager.ParseBuild(data, dir)
+	if err != nil {
+		return b, err
+	}
+
+	for flag, field := range map[string]*string{"talos-version": &b.TalosVersion, "registry": &b.Registry, "arch": &b.Arch} {
+		if c.Cmd.Flags().Changed(flag) {
+			*field, _ = c.Cmd.Flags().GetString(flag)
+		}
+	}
+
+	return b.Complete(runtime.GOARCH), nil
+}
+
+// onlyFlags refuses flags that say what the input says.
+func onlyFlags(c *cmdutil.Call, refusal string, allowed []string) error {
+	var wrong []string
+
+	c.Cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Changed && !slices.Contains(allowed, f.Name) {
+			wrong = append(wrong, "--"+f.Name)
+		}
+	})
+
+	if len(wrong) > 0 {
+		return errs.Usagef(refusal, strings.Join(wrong, ", "))
+	}
+
+	return nil
+}
+
+// fromDocument reads the imager's own profile document. The key directory is not in it: the imager finds it
+// under a path of its container's.
+func (o *buildOptions) fromDocument(c *cmdutil.Call) (imager.Build, error) {
+	allowed := slices.DeleteFunc(append(runFlags(), "secureboot-keys"), func(name string) bool { return name == "arch" })
+	if err := onlyFlags(c, "with - put %s into the profile document", allowed); err != nil {
+		return imager.Build{}, err
+	}
+
+	data, _, err := readInput(c, imager.Stdin)
+	if err != nil {
+		return imager.Build{}, err
+	}
+
+	version, _ := c.Cmd.Flags().GetString("talos-version")
+
+	b, err := imager.ParseDocument(data, version)
+	if err != nil {
+		return b, err
+	}
+
+	if o.secureBoot.Keys != "" {
+		b.SecureBoot = &imager.SecureBoot{Keys: o.secureBoot.Keys}
+	}
+
+	b.Registry, _ = c.Cmd.Flags().GetString("registry")
+
+	return b.Complete(runtime.GOARCH), nil
+}
+
+func (o *buildOptions) fromFlags(c *cmdutil.Call) (imager.Build, error) {
+	if len(c.Args) == 0 {
+		return imager.Build{}, errs.Usagef("want a PROFILE, - or a build file (-f)").WithHint("`talosmate imager profiles` lists the profiles")
+	}
+
+	b := o.build
+	b.Profile = c.Args[0]
+	b.TalosVersion, _ = c.Cmd.Flags().GetString("talos-version")
+	b.Registry, _ = c.Cmd.Flags().GetString("registry")
+
+	if o.secureBoot != (imager.SecureBoot{}) {
+		b.SecureBoot = &o.secureBoot
+	}
+
+	for _, option := range o.options {
+		key, value, ok := strings.Cut(option, "=")
+		if !ok || key == "" {
+			return b, errs.Usagef("overlay option %q is not KEY=VALUE", option)
+		}
+
+		if o.overlay.Options == nil {
+			o.overlay.Options = map[string]string{}
+		}
+
+		o.overlay.Options[key] = value
+	}
+
+	if o.overlay.Name != "" {
+		b.Overlay = &o.overlay
+	} else if o.overlay.Image != "" || len(o.options) > 0 {
+		return b, errs.Usagef("name the overlay with --overlay")
+	}
+
+	return b.Complete(runtime.GOARCH), nil
+}
+
+func readInput(c *cmdutil.Call, path string) (data []byte, dir string, err error) {
+	if path == imager.Stdin {
+		data, err = io.ReadAll(c.IO.In)
+		dir = "."
+	} else {
+		data, err = os.ReadFile(path)
+		dir = filepath.Dir(path)
+	}
+
+	if err != nil {
+		return nil, "", errs.Usagef("cannot read the build: %w", err)
+	}
+
+	return data, dir, nil
+}

@@ -1,0 +1,90 @@
+package imager
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/talosmate/talosmate/internal/ops/imager"
+	"github.com/talosmate/talosmate/internal/output"
+)
+
+func productNames(r imager.Result) string {
+	names := make([]string, len(r.Files))
+	for i, f := range r.Files {
+		names[i] = f.Path
+	}
+
+	return strings.Join(names, "\n")
+}
+
+func showBuild(w io.Writer, r imager.Result) error {
+	if r.Changes != nil {
+		return showChanges(w, r.Changes)
+	}
+
+	if r.DryRun {
+		line := shellLine(r.Command)
+		if r.Document != "" {
+			line += " <<'END'\n" + r.Document + "END"
+		}
+
+		_, err := fmt.Fprintln(w, line)
+
+		return err
+	}
+
+	if err := output.WriteTable(w, []output.Column[imager.Product]{
+		{Header: "FILE", Value: func(p imager.Product) string { return p.Path }},
+		{Header: "SIZE", Value: func(p imager.Product) string { return output.Bytes(p.SizeBytes) }},
+		{Header: "SHA256", Value: func(p imager.Product) string { return p.SHA256 }},
+	}, r.Files, false, true); err != nil {
+		return err
+	}
+
+	var err error
+
+	if r.Loaded != "" {
+		_, err = fmt.Fprintf(w, "loaded as %s\n", r.Loaded)
+	}
+
+	if r.Pushed != nil {
+		_, pushErr := fmt.Fprintf(w, "pushed %s\n", r.Pushed.Pinned)
+		err = errors.Join(err, pushErr)
+	}
+
+	return err
+}
+
+func showChanges(w io.Writer, changes []imager.Change) error {
+	if len(changes) == 0 {
+		_, err := fmt.Fprintln(w, "nothing would change")
+
+		return err
+	}
+
+	return output.WriteTable(w, []output.Column[imager.Change]{
+		{Header: "WHAT", Value: func(c imager.Change) string { return c.Subject }},
+		{Header: "LOCKED", Value: func(c imager.Change) string { return c.Locked }},
+		{Header: "NOW", Value: func(c imager.Change) string { return c.Now }},
+	}, changes, false, true)
+}
+
+// shellLine writes a command so that a shell reads it back as it is.
+func shellLine(argv []string) string {
+	out := make([]string, len(argv))
+
+	for i, a := range argv {
+		out[i] = a
+		if a == "" || strings.ContainsFunc(a, func(r rune) bool { return !strings.ContainsRune("@%+=:,./-_", r) && !isWord(r) }) {
+			out[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+	}
+
+	return strings.Join(out, " ")
+}
+
+func isWord(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+}

@@ -1,0 +1,451 @@
+package imager
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/blang/semver/v4"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/container"
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Stdin is the name of the profile that the imager reads on stdin.
+const Stdin = "-"
+
+// document is a profile as the imager reads it on stdin (pkg/imager/profile/profile.go of Talos v1.14.0-rc.1).
+// What this program does not need to know goes through as it is written; every image goes through by digest.
+type document struct {
+	text  string
+	facts profileFacts
+}
+
+// profileFacts is what has to be known of a profile: what it makes, and what it takes from outside.
+type profileFacts struct {
+	Base       string `yaml:"baseProfileName"`
+	Arch       string `yaml:"arch"`
+	Platform   string `yaml:"platform"`
+	SecureBoot *bool  `yaml:"secureboot"`
+	Version    string `yaml:"version"`
+
+	Customization struct {
+		KernelArgs []string `yaml:"extraKernelArgs"`
+		Meta       []struct {
+			Key   int    `yaml:"key"`
+			Value string `yaml:"value"`
+		} `yaml:"metaContents"`
+		Embedded string `yaml:"embeddedMachineConfiguration"`
+	} `yaml:"customization"`
+
+	Input struct {
+		Kernel           fileAsset        `yaml:"kernel"`
+		Initramfs        fileAsset        `yaml:"initramfs"`
+		SDStub           fileAsset        `yaml:"sdStub"`
+		SDBoot           fileAsset        `yaml:"sdBoot"`
+		BaseInstaller    imageAsset       `yaml:"baseInstaller"`
+		ImageCache       imageAsset       `yaml:"imageCache"`
+		OverlayInstaller imageAsset       `yaml:"overlayInstaller"`
+		Extensions       []imageAsset     `yaml:"systemExtensions"`
+		SecureBoot       secureBootAssets `yaml:"secureboot"`
+	} `yaml:"input"`
+
+	Overlay *struct {
+		Name  string     `yaml:"name"`
+		Image imageAsset `yaml:"image"`
+	} `yaml:"overlay"`
+
+	Output struct {
+		Kind         string `yaml:"kind"`
+		OutFormat    string `yaml:"outFormat"`
+		ImageOptions struct {
+			DiskFormat string `yaml:"diskFormat"`
+		} `yaml:"imageOptions"`
+	} `yaml:"output"`
+}
+
+type fileAsset struct {
+	Path string `yaml:"path"`
+}
+
+type imageAsset struct {
+	Ref     string `yaml:"imageRef"`
+	Tarball string `yaml:"tarballPath"`
+	OCI     string `yaml:"ociPath"`
+}
+
+// local says whether the image is a file or directory of this machine, which wins over a reference.
+func (a imageAsset) local() bool { return a.Tarball != "" || a.OCI != "" }
+
+type secureBootAssets struct {
+	Signer             signingKey `yaml:"secureBootSigner"`
+	PCRSigner          signingKey `yaml:"pcrSigner"`
+	PlatformKeyPath    string     `yaml:"platformKeyPath"`
+	KeyExchangeKeyPath string     `yaml:"keyExchangeKeyPath"`
+	SignatureKeyPath   string     `yaml:"signatureKeyPath"`
+}
+
+// signingKey is a key in a file, at a service on a socket, or in a cloud's vault.
+type signingKey struct {
+	KeyPath       string         `yaml:"keyPath"`
+	CertPath      string         `yaml:"certPath"`
+	AwsCertPath   string         `yaml:"awsCertPath"`
+	SignerAddress string         `yaml:"signerAddress"`
+	Vault         map[string]any `yaml:",inline"`
+}
+
+// unset says whether the imager takes the key from the key directory because the profile names none.
+func (k signingKey) unset() bool {
+	return k.KeyPath == "" && k.CertPath == "" && k.AwsCertPath == "" && k.SignerAddress == "" && len(k.Vault) == 0
+}
+
+// ParseDocument reads one of the imager's own profile documents. The Talos version is the given one, else the
+// document's, else the one this program was made for.
+func ParseDocument(data []byte, version string) (Build, error) {
+	d := &document{text: string(data)}
+
+	if err := yaml.Unmarshal(data, &d.facts); err != nil {
+		return Build{}, errs.Usagef("cannot read the imager profile: %w", err)
+	}
+
+	f := &d.facts
+	if f.Base == "" && f.Output.Kind == "" {
+		return Build{}, errs.Usagef("not an imager profile: it has neither baseProfileName nor output.kind").
+			WithHint("a build file of this program is read with -f")
+	}
+
+	b := Build{
+		Profile: Stdin, TalosVersion: version, Arch: f.Arch, Platform: f.Platform, OutputKind: f.Output.Kind,
+		KernelArgs: f.Customization.KernelArgs, document: d,
+	}
+
+	if version == "" {
+		b.TalosVersion = f.Version
+	} else if strings.TrimPrefix(f.Version, "v") != strings.TrimPrefix(version, "v") && f.Version != "" {
+		return b, errs.Usagef("the imager profile is for Talos %s, not %s", f.Version, version)
+	}
+
+	if f.Platform == "" && f.Base == "" {
+		return b, errs.Usagef("the imager profile names neither a platform nor a base profile")
+	}
+
+	if f.Arch == "" {
+		return b, errs.Usagef("the imager profile names no architecture").WithHint("write `arch: amd64` or `arch: arm64`")
+	}
+
+	for _, m := range f.Customization.Meta {
+		b.Meta = append(b.Meta, strconv.Itoa(m.Key)+"="+m.Value)
+	}
+
+	return b, d.images(&b)
+}
+
+// images puts the images that a profile names where a build has its own.
+func (d *document) images(b *Build) error {
+	f := &d.facts
+
+	for _, e := range f.Input.Extensions {
+		if !e.local() {
+			b.Extensions = append(b.Extensions, e.Ref)
+		}
+	}
+
+	if !f.Input.BaseInstaller.local() {
+		b.Installer = f.Input.BaseInstaller.Ref
+	}
+
+	if !f.Input.ImageCache.local() {
+		b.ImageCache = f.Input.ImageCache.Ref
+	}
+
+	if f.Overlay != nil && !f.Overlay.Image.local() {
+		b.Overlay = &Overlay{Name: cmp.Or(f.Overlay.Name, "default"), Image: f.Overlay.Image.Ref}
+	}
+
+	if other := f.Input.OverlayInstaller.Ref; other != "" && (b.Overlay == nil || other != b.Overlay.Image) {
+		return errs.Usagef("the imager profile names two overlay images: input.overlayInstaller is not overlay.image")
+	}
+
+	return nil
+}
+
+// hasInstaller says whether the base installer is a file of this machine.
+func (d *document) hasInstaller() bool { return d != nil && d.facts.Input.BaseInstaller.local() }
+
+// profile is what the document makes, with its base profile's values where it names none.
+func (d *document) profile(v semver.Version) (Profile, error) {
+	f := &d.facts
+	p := Profile{Name: Stdin}
+
+	if f.Base != "" {
+		base, err := FindProfile(v, f.Base)
+		if err != nil {
+			return base, err
+		}
+
+		p = base
+		p.Name = Stdin
+	}
+
+	if f.SecureBoot != nil {
+		p.SecureBoot = *f.SecureBoot
+	}
+
+	if f.Output.ImageOptions.DiskFormat != "" {
+		p.Format = f.Output.ImageOptions.DiskFormat
+		if f.Output.OutFormat != "raw" {
+			p.Format += f.Output.OutFormat
+		}
+	}
+
+	if f.Customization.Embedded != "" && !atLeast(v, "v1.12.0") {
+		return p, errs.Usagef("Talos v%s cannot embed a machine configuration: v1.12.0 is the first", v)
+	}
+
+	return p, nil
+}
+
+func (d *document) checkSecureBoot(t target, given *SecureBoot) error {
+	if given != nil && !t.profile.SecureBoot {
+		return errs.Usagef("the imager profile is not for secure boot").WithHint("write `secureboot: true`, or leave the signing keys away")
+	}
+
+	in := &d.facts.Input.SecureBoot
+	keys := SecureBoot{SignerAddress: in.Signer.SignerAddress, PCRSignerAddress: in.PCRSigner.SignerAddress}
+	if given != nil {
+		keys.Keys = given.Keys
+	}
+
+	fromDirectory := in.Signer.unset() || in.PCRSigner.unset() || slices.ContainsFunc(d.secureBootPaths(), inKeyDirectory)
+
+	if t.profile.SecureBoot && fromDirectory && keys.Keys == "" {
+		return errs.Usagef("the imager profile needs signing keys").
+			WithHint("make them with `talosctl gen secureboot` and name their directory with --secureboot-keys")
+	}
+
+	if !in.Signer.unset() || !in.PCRSigner.unset() {
+		keys.Keys = "" // which files are needed is the profile's to say
+	}
+
+	if err := keys.check(t); err != nil {
+		return err
+	}
+
+	for _, path := range d.paths() {
+		if _, err := os.Stat(path); err != nil {
+			return errs.Usagef("cannot read %s, which the imager profile names: %w", path, cause(err))
+		}
+	}
+
+	return nil
+}
+
+// cause is what is wrong with a path, without the path.
+func cause(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return at.Err
+	}
+
+	return err
+}
+
+func (d *document) secureBootPaths() []string {
+	in := &d.facts.Input.SecureBoot
+
+	return []string{
+		in.Signer.KeyPath, in.Signer.CertPath, in.Signer.AwsCertPath, in.PCRSigner.KeyPath,
+		in.PlatformKeyPath, in.KeyExchangeKeyPath, in.SignatureKeyPath,
+	}
+}
+
+func inKeyDirectory(path string) bool { return strings.HasPrefix(path, secureBootTarget+"/") }
+
+// paths are the files of this machine that a profile names. The imager's container has them under the same
+// path; what is in the image itself (/usr/install) and in the key directory is there already.
+func (d *document) paths() []string {
+	in := &d.facts.Input
+	all := append(d.secureBootPaths(), in.Kernel.Path, in.Initramfs.Path, in.SDStub.Path, in.SDBoot.Path)
+
+	images := append(slices.Clone(in.Extensions), in.BaseInstaller, in.ImageCache, in.OverlayInstaller)
+	if d.facts.Overlay != nil {
+		images = append(images, d.facts.Overlay.Image)
+	}
+
+	for _, image := range images {
+		all = append(all, image.Tarball, image.OCI)
+	}
+
+	for _, address := range []string{in.SecureBoot.Signer.SignerAddress, in.SecureBoot.PCRSigner.SignerAddress} {
+		all = append(all, strings.TrimPrefix(address, unixScheme))
+	}
+
+	all = slices.DeleteFunc(all, func(path string) bool {
+		return path == "" || inKeyDirectory(path) || strings.HasPrefix(path, "/usr/install/")
+	})
+
+	slices.Sort(all)
+
+	return slices.Compact(all)
+}
+
+// run gives the container the document on stdin, and the files that it names.
+func (d *document) run(s *container.Spec, inputs []Input, h host, keys *SecureBoot) {
+	s.Args = []string{Stdin}
+	s.Stdin = strings.NewReader(d.pinned(inputs, h.insecure))
+
+	for _, in := range inputs {
+		if in.Role == RoleImager {
+			s.Image = in.byDigest()
+		}
+	}
+
+	if keys != nil && keys.Keys != "" {
+		s.Mounts = append(s.Mounts, container.Mount{Source: absolute(keys.Keys), Target: secureBootTarget, ReadOnly: true})
+	}
+
+	for _, path := range d.paths() {
+		s.Mounts = append(s.Mounts, container.Mount{Source: absolute(path), Target: filepath.Clean(path), ReadOnly: true})
+	}
+}
+
+// pinned is the document with every image by digest.
+func (d *document) pinned(inputs []Input, insecure bool) string {
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(d.text), &doc); err != nil || len(doc.Content) == 0 {
+		return d.text // it was read before: it does parse
+	}
+
+	root := doc.Content[0]
+
+	pin := func(asset *yaml.Node, in Input) {
+		scalar(asset, "imageRef", in.Pinned(), "!!str")
+
+		if insecure {
+			scalar(asset, "forceInsecure", "true", "!!bool")
+		}
+	}
+
+	remote := d.remoteExtensions(root)
+
+	for _, in := range inputs {
+		switch in.Role {
+		case RoleBaseInstaller:
+			pin(mapping(root, "input", "baseInstaller"), in)
+		case RoleImageCache:
+			pin(mapping(root, "input", "imageCache"), in)
+		case RoleOverlay:
+			pin(mapping(root, "overlay", "image"), in)
+
+			if d.facts.Input.OverlayInstaller.Ref != "" {
+				pin(mapping(root, "input", "overlayInstaller"), in)
+			}
+		case RoleExtension:
+			pin(remote[0], in)
+			remote = remote[1:]
+		}
+	}
+
+	var out bytes.Buffer
+
+	enc := yaml.NewEncoder(&out)
+	enc.SetIndent(2)
+
+	if err := errors.Join(enc.Encode(&doc), enc.Close()); err != nil {
+		return d.text
+	}
+
+	return out.String()
+}
+
+// remoteExtensions are the extensions with a reference, in the order in which they were resolved.
+func (d *document) remoteExtensions(root *yaml.Node) []*yaml.Node {
+	if len(d.facts.Input.Extensions) == 0 {
+		return nil
+	}
+
+	var out []*yaml.Node
+
+	for i, n := range value(mapping(root, "input"), "systemExtensions").Content {
+		if !d.facts.Input.Extensions[i].local() {
+			out = append(out, n)
+		}
+	}
+
+	return out
+}
+
+// shown is the pinned document for people: an embedded machine configuration has secrets in it.
+func (d *document) shown(inputs []Input, insecure bool) string {
+	text := d.pinned(inputs, insecure)
+	if d.facts.Customization.Embedded == "" {
+		return text
+	}
+
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+		return ""
+	}
+
+	scalar(mapping(doc.Content[0], "customization"), "embeddedMachineConfiguration", "[redacted]", "!!str")
+
+	out, err := marshal(&doc)
+	if err != nil {
+		return ""
+	}
+
+	return string(out)
+}
+
+// value is a key's value in a mapping, nil where it is missing.
+func value(m *yaml.Node, key string) *yaml.Node {
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		if m.Content[i].Value == key {
+			return m.Content[i+1]
+		}
+	}
+
+	return nil
+}
+
+// mapping walks down mappings and makes what is missing.
+func mapping(m *yaml.Node, path ...string) *yaml.Node {
+	for _, key := range path {
+		next := value(m, key)
+		if next == nil {
+			next = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+			m.Content = append(m.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: key}, next)
+		}
+
+		if next.Kind == yaml.AliasNode {
+			next = next.Alias
+		}
+
+		if next.Kind != yaml.MappingNode {
+			*next = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"} // a null
+		}
+
+		m = next
+	}
+
+	return m
+}
+
+// scalar sets a key of a mapping.
+func scalar(m *yaml.Node, key, text, tag string) {
+	node := yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: text}
+	if old := value(m, key); old != nil {
+		*old = node
+
+		return
+	}
+
+	m.Content = append(m.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: key}, &node)
+}
