@@ -1,8 +1,6 @@
 package factory_test
 
 import (
-	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,78 +8,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/siderolabs/image-factory/pkg/schematic"
-
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/testing/clitest"
+	"github.com/talosmate/talosmate/internal/testing/factorystub"
 	"github.com/talosmate/talosmate/internal/testing/golden"
 )
-
-// serve is a factory: its own library computes the IDs.
-func serve(t *testing.T) string {
-	t.Helper()
-
-	mux := http.NewServeMux()
-	answer := func(w http.ResponseWriter, v any) {
-		if err := json.NewEncoder(w).Encode(v); err != nil {
-			t.Error(err)
-		}
-	}
-
-	mux.HandleFunc("POST /schematics", func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Error(err)
-		}
-
-		s, err := schematic.Unmarshal(body)
-		if err != nil || strings.Contains(string(body), "refused") {
-			http.Error(w, "extension is not known", http.StatusBadRequest)
-
-			return
-		}
-
-		if strings.Contains(string(body), "dropped") {
-			s = &schematic.Schematic{}
-		}
-
-		id, err := s.ID()
-		if err != nil {
-			t.Error(err)
-		}
-
-		answer(w, map[string]string{"id": id})
-	})
-	mux.HandleFunc("GET /versions", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, []string{"v1.12.9", "v1.13.10", "v1.13.9", "v1.14.0-rc.1", "nonsense"})
-	})
-	mux.HandleFunc("GET /version/{version}/extensions/official", func(w http.ResponseWriter, r *http.Request) {
-		if r.PathValue("version") != "v1.13.9" {
-			http.NotFound(w, r)
-
-			return
-		}
-
-		digest := "sha256:" + strings.Repeat("a", 64)
-		answer(w, []map[string]string{
-			{
-				"name": "siderolabs/zfs", "ref": "ghcr.io/siderolabs/zfs:2.4.1-v1.13.9", "digest": digest, "author": "Aenix, Enix",
-				"description": "[contrib] This system extension provides\nZFS.\n",
-			},
-			{"name": "siderolabs/gvisor", "ref": "ghcr.io/siderolabs/gvisor:20260810.0", "digest": digest, "author": "Sidero Labs", "description": "gVisor"},
-		})
-	})
-
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-
-	return server.URL
-}
 
 func TestFactory(t *testing.T) {
 	t.Parallel()
 
-	base := serve(t)
+	base := factorystub.Serve(t)
 	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }))
 	t.Cleanup(broken.Close)
 

@@ -144,6 +144,9 @@ func (b *Bed) Script(t *testing.T, name, body string) {
 	b.write(t, filepath.Join(b.bin, name), "#!/bin/sh\n"+body+"\n", 0o755)
 }
 
+// Bin is the directory that has the bed's engines.
+func (b *Bed) Bin() string { return b.bin }
+
 // Env is the environment of a command line that shall find this bed.
 func (b *Bed) Env() []string { return []string{"PATH=" + b.bin} }
 
