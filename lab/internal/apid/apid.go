@@ -62,6 +62,7 @@ type Server struct {
 	gate *gate
 
 	mu       sync.Mutex
+	gone     chan struct{} // closed when the node goes down; nil while it is down
 	server   *grpc.Server
 	machined *grpc.Server
 	local    *localBackend
@@ -98,7 +99,13 @@ func (s *Server) Up(maintenance bool) error {
 		tlsConfig.VerifyPeerCertificate = clientAuthOnly
 	}
 
-	ln, err := listen(s.cfg.Listen)
+	gone := make(chan struct{})
+
+	s.mu.Lock()
+	s.gone = gone
+	s.mu.Unlock()
+
+	ln, err := listen(s.cfg.Listen, gone)
 	if err != nil {
 		return err
 	}
@@ -122,22 +129,26 @@ func (s *Server) Up(maintenance bool) error {
 	return nil
 }
 
-// listen retries for a moment: the kernel may still hold the address of the boot before.
-func listen(address string) (net.Listener, error) {
-	var (
-		ln  net.Listener
-		err error
-	)
+// listen retries for a moment: the kernel may still hold the address of the boot before. It gives up when the
+// node goes down meanwhile.
+func listen(address string, gone <-chan struct{}) (net.Listener, error) {
+	const patience, pace = time.Second, 20 * time.Millisecond
 
-	for range 50 {
-		if ln, err = net.Listen("tcp", address); err == nil {
-			return ln, nil
+	retry := time.NewTicker(pace)
+	defer retry.Stop()
+
+	for left := int(patience / pace); ; left-- {
+		ln, err := net.Listen("tcp", address)
+		if err == nil || left == 0 {
+			return ln, err
 		}
 
-		time.Sleep(20 * time.Millisecond)
+		select {
+		case <-retry.C:
+		case <-gone:
+			return nil, err
+		}
 	}
-
-	return nil, err
 }
 
 // farewell is how long a node that goes down in order still answers what it was asked.
@@ -147,6 +158,12 @@ const farewell = 150 * time.Millisecond
 // way still go out, or at once, as a power cut does.
 func (s *Server) Down(inOrder bool) {
 	s.mu.Lock()
+
+	if s.gone != nil {
+		close(s.gone)
+		s.gone = nil
+	}
+
 	server, machined, local, remotes := s.server, s.machined, s.local, s.remotes
 	s.server, s.machined, s.local, s.remotes = nil, nil, nil, nil
 	s.mu.Unlock()

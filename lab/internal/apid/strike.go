@@ -138,7 +138,14 @@ func (l *limited) SendMsg(m any) error {
 
 	if over {
 		// what was sent before is to arrive: the transport writes in the background
-		time.Sleep(50 * time.Millisecond)
+		arrived := time.NewTimer(50 * time.Millisecond)
+		defer arrived.Stop()
+
+		select {
+		case <-arrived.C:
+		case <-l.Context().Done():
+		}
+
 		l.cut()
 
 		return status.Error(codes.Unavailable, errCut.Error())

@@ -69,7 +69,7 @@ func newUp(s *streams, dir *string) *cobra.Command {
 	f.BoolVar(&o.opts.Etcd, "etcd", o.opts.Etcd, "run real etcd members")
 	f.Int64Var(&o.opts.EtcdQuotaBytes, "etcd-quota", 0, "etcd's database quota in bytes (etcd's own default)")
 	f.BoolVar(&o.opts.Unbootstrapped, "unbootstrapped", false, "wait for a bootstrap request before etcd starts")
-	f.StringVar(&o.opts.Schematic, "schematic", "", "Image Factory schematic the nodes were installed from (empty: none; the word empty: the empty schematic)")
+	f.StringVar(&o.opts.Schematic, "schematic", "", "Image Factory schematic the nodes were installed from: an ID, names of extensions, or the word empty for the one without (default: none)")
 	f.StringVar(&o.opts.Preset, "preset", "", "single, legacy, mixed, factory or load")
 	f.BoolVar(&o.detach, "detach", false, "run in the background and return once the cluster is ready")
 

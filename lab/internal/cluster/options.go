@@ -4,6 +4,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -83,18 +84,31 @@ func (o *Options) applyPreset() error {
 	case "mixed":
 		o.Mixed = map[string]string{"worker-1": "v1.12.9", "worker-2": "v1.14.0"}
 	case "factory":
-		o.Schematic = "c9078f9419961640c712a8bf2bb9174933dfcf1da383fd8ea2b7dc21493f8bac"
+		o.Schematic = "iscsi-tools,util-linux-tools"
 	case "load":
 		o.ControlPlanes, o.Workers, o.Etcd = 3, 497, false
 	default:
 		return fmt.Errorf("unknown preset %q: want single, legacy, mixed, factory or load", o.Preset)
 	}
 
-	if o.Schematic == "empty" {
-		o.Schematic = images.EmptySchematic
+	return o.findSchematic()
+}
+
+// findSchematic turns the word empty and names of extensions into an ID.
+func (o *Options) findSchematic() error {
+	if o.Schematic == "" || regexp.MustCompile(`^[0-9a-f]{64}$`).MatchString(o.Schematic) {
+		return nil
 	}
 
-	return nil
+	var names []string
+	if o.Schematic != "empty" {
+		names = strings.Split(o.Schematic, ",")
+	}
+
+	s, err := images.NewSchematic(names...)
+	o.Schematic = s.ID()
+
+	return err
 }
 
 // ParseMixed reads NODE=VERSION,NODE=VERSION.

@@ -258,7 +258,7 @@ func (n *Node) firstInstall(generation int, cfg config.Provider) {
 	}
 
 	n.mu.Lock()
-	slot.Extensions = n.extensionsOf(slot.Schematic)
+	slot.Extensions = extensionsOf(slot.Schematic)
 	n.slots = [2]Slot{slot, {}}
 	n.defaultSlot, n.runningSlot = 0, 0
 	n.etcdWanted = n.Etcd != nil && cfg.Machine() != nil && cfg.Machine().Type().IsControlPlane()

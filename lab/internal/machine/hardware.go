@@ -61,6 +61,8 @@ func (n *Node) putBlock() {
 	n.putDisk(dataDisk, 50<<30, 16)
 
 	if n.slots[0].Empty() && n.slots[1].Empty() {
+		n.putDiscovered(systemDisk, "", "", "", uint64(n.diskSize), 0, 0)
+
 		return
 	}
 

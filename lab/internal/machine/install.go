@@ -80,7 +80,7 @@ func (n *Node) Install(ctx context.Context, image string, m images.Manifest, lif
 	}
 
 	if _, lost := n.Faults.Take(faults.LoseExtensions); !lost {
-		slot.Extensions = n.extensionsOf(slot.Schematic)
+		slot.Extensions = extensionsOf(slot.Schematic)
 	}
 
 	n.mu.Lock()

@@ -39,6 +39,7 @@ type Extension struct {
 	Version     string `json:"version"`
 	Author      string `json:"author,omitempty"`
 	Description string `json:"description,omitempty"`
+	ExtraInfo   string `json:"extra_info,omitempty"`
 }
 
 // Slot is one of the two places Talos is installed in.
@@ -177,7 +178,6 @@ type Node struct {
 	runningSlot int
 	fresh       bool // the default slot was installed and never booted
 	staged      *stagedUpgrade
-	schematics  map[string][]Extension
 
 	config    config.Provider // what runs
 	persisted config.Provider // what the next boot takes
@@ -258,7 +258,6 @@ func New(cfg Config) *Node {
 		meta:           map[uint8]string{},
 		diskSize:       100 << 30,
 		diskBase:       2 << 30,
-		schematics:     map[string][]Extension{},
 		kubernetes:     cfg.RegisterWithKubernetes,
 		kubernetesRuns: cfg.RegisterWithKubernetes,
 		hostname:       cfg.Name,
@@ -267,10 +266,6 @@ func New(cfg Config) *Node {
 	}
 	n.Faults = faults.NewSet(func(event, detail string) { n.note(event, detail) })
 	n.identity = n.nodeIdentity()
-
-	if cfg.Schematic != "" && cfg.Schematic != images.EmptySchematic {
-		n.schematics[cfg.Schematic] = defaultExtensions()
-	}
 
 	if cfg.Config != nil {
 		n.preinstall(cfg.Version, cfg.Schematic)
@@ -289,7 +284,7 @@ func (n *Node) preinstall(version, schematic string) {
 		image = "factory.talos.dev/metal-installer/" + schematic + ":" + version
 	}
 
-	n.slots[0] = Slot{Version: version, Image: image, Schematic: schematic, Platform: "metal", Extensions: n.extensionsOf(schematic)}
+	n.slots[0] = Slot{Version: version, Image: image, Schematic: schematic, Platform: "metal", Extensions: extensionsOf(schematic)}
 
 	now := time.Now().Add(-time.Hour)
 
@@ -330,29 +325,28 @@ func (n *Node) preload(ns images.Namespace, name string, at time.Time) {
 	n.Images.Pull(ns, m, at, labels)
 }
 
-// defaultExtensions is what every schematic but the empty one holds.
-func defaultExtensions() []Extension {
-	return []Extension{
-		{Name: "iscsi-tools", Version: "v0.2.0", Author: "Sidero Labs", Description: "This system extension provides iscsi-tools."},
-		{Name: "util-linux-tools", Version: "2.41.2", Author: "Sidero Labs", Description: "This system extension provides Util Linux Tools."},
-	}
-}
-
-func (n *Node) extensionsOf(schematic string) []Extension {
-	if schematic == "" {
+// extensionsOf is what an image of a schematic has: the schematic's extensions, and the virtual one that names
+// it. What is in a schematic that the lab does not know is made up.
+func extensionsOf(id string) []Extension {
+	if id == "" {
 		return nil
 	}
 
-	var out []Extension
+	schematic, known := images.FindSchematic(id)
+	text := schematic.YAML()
 
-	if known, ok := n.schematics[schematic]; ok {
-		out = slices.Clone(known)
-	} else if schematic != images.EmptySchematic {
-		out = defaultExtensions()
+	if !known {
+		schematic, _ = images.NewSchematic("iscsi-tools", "util-linux-tools") // both are known
+		text = ""
+	}
+
+	out := make([]Extension, 0, len(schematic.Extensions)+1)
+	for _, e := range schematic.Extensions {
+		out = append(out, Extension{Name: e.Name, Version: e.Version, Author: e.Author, Description: e.Description})
 	}
 
 	return append(out, Extension{
-		Name: "schematic", Version: schematic, Author: "Image Factory",
+		Name: "schematic", Version: id, Author: "Image Factory", ExtraInfo: text,
 		Description: "Virtual extension which specifies the schematic of the image built with Image Factory.",
 	})
 }

@@ -168,7 +168,7 @@ func (n *Node) putExtensions(slot Slot) {
 
 		if ext.Name == "schematic" {
 			res.TypedSpec().Image = ""
-			res.TypedSpec().Metadata.ExtraInfo = "customization: {}\n"
+			res.TypedSpec().Metadata.ExtraInfo = ext.ExtraInfo
 			res.TypedSpec().Metadata.Compatibility = extensions.Compatibility{}
 		}
 
