@@ -19,6 +19,7 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/constants"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -176,6 +177,45 @@ func (c *Cluster) connect(endpoints []string) (*grpc.ClientConn, error) {
 	}
 
 	return cc, err
+}
+
+// ready gives a connection to a node itself that stands, nil when none can be made before ctx ends. One that failed
+// is not waited for: it has a backoff of its own.
+func (c *Cluster) ready(ctx context.Context, address string) *grpc.ClientConn {
+	c.mu.Lock()
+	cc := c.conns[address]
+	c.mu.Unlock()
+
+	if cc != nil && cc.GetState() == connectivity.Ready {
+		return cc
+	}
+
+	cc, err := c.dial([]string{address})
+	if err != nil {
+		return nil
+	}
+
+	cc.Connect()
+
+	for state := cc.GetState(); state != connectivity.Ready; state = cc.GetState() {
+		if state == connectivity.TransientFailure || !cc.WaitForStateChange(ctx, state) {
+			_ = cc.Close() // nothing went over it
+
+			return nil
+		}
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	// Streams may still end on the one before; Close ends them all.
+	if before := c.conns[address]; before != nil {
+		c.conns[fmt.Sprintf("%s before %d", address, len(c.conns))] = before
+	}
+
+	c.conns[address] = cc
+
+	return cc
 }
 
 func (c *Cluster) dial(endpoints []string) (*grpc.ClientConn, error) {

@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -186,32 +185,10 @@ func (c *conn) detour(ctx context.Context, err error, from *peer.Peer) *grpc.Cli
 		return nil
 	}
 
-	way, err := c.cluster.connect([]string{c.node})
-	if err != nil {
-		return nil
-	}
-
 	ctx, cancel := context.WithTimeout(ctx, detourLimit)
 	defer cancel()
 
-	way.Connect()
-
-	state := way.GetState()
-	if state == connectivity.TransientFailure {
-		way.ResetConnectBackoff()
-
-		if !way.WaitForStateChange(ctx, state) {
-			return nil
-		}
-	}
-
-	for state = way.GetState(); state != connectivity.Ready; state = way.GetState() {
-		if state == connectivity.TransientFailure || !way.WaitForStateChange(ctx, state) {
-			return nil
-		}
-	}
-
-	return way
+	return c.cluster.ready(ctx, c.node)
 }
 
 // undelivered says whether a call ended before any node saw it: gRPC's own words for a connection that could not

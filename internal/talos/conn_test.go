@@ -10,6 +10,7 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
@@ -64,6 +65,13 @@ func TestDetour(t *testing.T) {
 				direct := fakeNode(t, func(s *grpc.Server) { machine.RegisterMachineServiceServer(s, node) })
 				via := fakeNode(t, func(s *grpc.Server) { machine.RegisterMachineServiceServer(s, endpoint) })
 				via.conn.cluster.conns["10.0.0.1"] = direct.conn.cc
+				direct.conn.cc.Connect()
+
+				for state := direct.conn.cc.GetState(); state != connectivity.Ready; state = direct.conn.cc.GetState() {
+					if !direct.conn.cc.WaitForStateChange(t.Context(), state) {
+						t.Fatal("the node cannot be reached")
+					}
+				}
 
 				var (
 					got string
