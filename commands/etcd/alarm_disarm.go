@@ -34,36 +34,28 @@ func newCmdAlarmDisarm(f *cmdutil.Factory) *cobra.Command {
 		Example: "  talosmate etcd alarm disarm --controlplanes\n" +
 			"  talosmate etcd alarm disarm -n cp-1 --dry-run -o json --query '.result.gates[].message'",
 		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			var node talos.Target
-
-			ch.plan = func(ctx context.Context, env etcd.Env, v etcd.View) (etcd.Disarmed, error) {
-				t, err := answering(c, v)
-				node = t
-
-				if err != nil {
-					return etcd.Disarmed{}, err
-				}
-
-				usages, err := env.Usages(ctx, v)
-				if err != nil {
-					return etcd.Disarmed{}, err
-				}
-
-				return v.PlanDisarm(usages), nil
-			}
-			ch.act = func(ctx context.Context, env etcd.Env, _ etcd.View, plan etcd.Disarmed) (etcd.Disarmed, error) {
-				return env.Disarm(ctx, plan, node)
-			}
-
-			return ch.run(c)
-		}),
 	}
 
-	f.Declare(cmd, spec)
-	waitFlag(cmd.Flags(), &ch.settle)
+	return ch.command(f, spec, cmd, func(c *cmdutil.Call) error {
+		var node talos.Target
 
-	return cmd
+		ch.plan = func(ctx context.Context, env etcd.Env, v etcd.View) (etcd.Disarmed, error) {
+			t, err := answering(c, v)
+			if err != nil {
+				return etcd.Disarmed{}, err
+			}
+
+			node = t
+			usages, err := env.Usages(ctx, v)
+
+			return v.PlanDisarm(usages), err
+		}
+		ch.act = func(ctx context.Context, env etcd.Env, _ etcd.View, plan etcd.Disarmed) (etcd.Disarmed, error) {
+			return env.Disarm(ctx, plan, node)
+		}
+
+		return nil
+	})
 }
 
 // answering is the first of the chosen nodes whose member answers: the act is for the whole cluster.

@@ -23,7 +23,7 @@ func newCmdAlarmList(f *cmdutil.Factory) *cobra.Command {
 			"  talosmate etcd alarm list -o json --query '.items | length'",
 		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			v, _, err := viewOf(c)
+			v, _, err := viewOf(c, asGiven)
 			if err != nil {
 				return err
 			}

@@ -5,10 +5,11 @@ import (
 	"io"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
-	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // change is the shape of every act on etcd: look at the whole cluster, plan, gates, confirmation, act, report.
@@ -24,7 +25,23 @@ type change[T any] struct {
 	show    func(io.Writer, T) error
 }
 
-func (ch change[T]) run(c *cmdutil.Call) error {
+// command finishes the command of an act; prepare sets what of it depends on the call, before anything is sent.
+func (ch *change[T]) command(f *cmdutil.Factory, spec cmdutil.Spec, cmd *cobra.Command, prepare func(*cmdutil.Call) error) *cobra.Command {
+	cmd.RunE = f.RunE(spec, func(c *cmdutil.Call) error {
+		if err := prepare(c); err != nil {
+			return err
+		}
+
+		return ch.run(c)
+	})
+
+	f.Declare(cmd, spec)
+	waitFlag(cmd.Flags(), &ch.settle)
+
+	return cmd
+}
+
+func (ch *change[T]) run(c *cmdutil.Call) error {
 	cluster, err := c.Cluster()
 	if err != nil {
 		return err
@@ -67,17 +84,4 @@ func (ch change[T]) run(c *cmdutil.Call) error {
 	}
 
 	return cmdutil.PrintResult(c, result, err, ch.name(result), ch.show)
-}
-
-// member finds the etcd member of the one node that a command names.
-func member(c *cmdutil.Call, v etcd.View) (talos.Target, etcd.Member, error) {
-	targets, err := c.Targets()
-	if err != nil {
-		return talos.Target{}, etcd.Member{}, err
-	}
-
-	t := targets.Nodes[0]
-	m, err := v.NodeMember(t)
-
-	return t, m, err
 }

@@ -74,6 +74,8 @@ func (o *defragOptions) run(c *cmdutil.Call) error {
 	rows, verdicts, missing := v.PlanDefrag(targets.Nodes, threshold)
 
 	if err = errors.Join(missing, gate.Apply(verdicts, c.Overrides)); err != nil {
+		etcd.NotReached(rows)
+
 		return cmdutil.PrintList(c, rows, err, defragColumns(), func(d etcd.Defragmented) string { return d.ID })
 	}
 

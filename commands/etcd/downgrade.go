@@ -21,9 +21,10 @@ func newCmdDowngrade(f *cmdutil.Factory) *cobra.Command {
 			"Ask whether etcd can go down to a version. It changes nothing; the exit code is 3 when the answer is no."),
 		newCmdDowngradeAct(f, etcd.DowngradeEnable, "Let etcd go down to a version",
 			"Let etcd go down to a version: its storage is made readable for that version, and members of that version\n"+
-				"may then join. Every member must be healthy (TM121)."),
+				"may then join. Every member must be healthy (TM121). It ends when every member's storage shows it."),
 		newCmdDowngradeAct(f, etcd.DowngradeCancel, "End a downgrade that was enabled",
-			"End a downgrade that was enabled and not carried out."),
+			"End a downgrade that was enabled and not carried out. It ends when every member's storage is that of its own\n"+
+				"version again, and does no harm where none was enabled."),
 	)
 }
 
@@ -56,37 +57,37 @@ func newCmdDowngradeAct(f *cmdutil.Factory, action, short, long string) *cobra.C
 		Example: "  talosmate etcd downgrade " + action + argument + " -n cp-1\n" +
 			"  talosmate etcd downgrade " + action + argument + " -n cp-1 -o json --query .result.cluster_version",
 		Args: cmdutil.ExactArgs(version...), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			target := ""
-
-			if len(c.Args) > 0 {
-				if err := etcd.CheckDowngradeVersion(c.Args[0]); err != nil {
-					return err
-				}
-
-				target = strings.TrimPrefix(c.Args[0], "v")
-			}
-
-			var node talos.Target
-
-			ch.plan = func(_ context.Context, _ etcd.Env, v etcd.View) (etcd.Downgrade, error) {
-				t, err := answering(c, v)
-				node = t
-
-				return v.PlanDowngrade(action, target), err
-			}
-			ch.act = func(ctx context.Context, env etcd.Env, _ etcd.View, plan etcd.Downgrade) (etcd.Downgrade, error) {
-				return env.Downgrade(ctx, plan, node)
-			}
-
-			return ch.run(c)
-		}),
 	}
 
-	f.Declare(cmd, spec)
-	waitFlag(cmd.Flags(), &ch.settle)
+	return ch.command(f, spec, cmd, func(c *cmdutil.Call) error {
+		target := ""
 
-	return cmd
+		if len(c.Args) > 0 {
+			if err := etcd.CheckDowngradeVersion(c.Args[0]); err != nil {
+				return err
+			}
+
+			target = strings.TrimPrefix(c.Args[0], "v")
+		}
+
+		var node talos.Target
+
+		ch.plan = func(ctx context.Context, env etcd.Env, v etcd.View) (etcd.Downgrade, error) {
+			t, err := answering(c, v)
+			if err != nil {
+				return etcd.Downgrade{}, err
+			}
+
+			node = t
+
+			return env.Prepare(ctx, v.PlanDowngrade(action, target), t)
+		}
+		ch.act = func(ctx context.Context, env etcd.Env, _ etcd.View, plan etcd.Downgrade) (etcd.Downgrade, error) {
+			return env.Downgrade(ctx, plan, node)
+		}
+
+		return nil
+	})
 }
 
 func showDowngrade(w io.Writer, r etcd.Downgrade) error {

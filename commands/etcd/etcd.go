@@ -3,6 +3,7 @@ package etcd
 
 import (
 	"context"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,12 +31,15 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 	)
 }
 
-// viewOf asks the chosen control planes. whole says that none was left out.
-func viewOf(c *cmdutil.Call) (v etcd.View, whole bool, err error) {
+// viewOf asks the chosen control planes. whole says that none was left out. patience bounds each node's answer,
+// of the timeout that the user gave.
+func viewOf(c *cmdutil.Call, patience func(time.Duration) time.Duration) (v etcd.View, whole bool, err error) {
 	cluster, err := c.Cluster()
 	if err != nil {
 		return v, false, err
 	}
+
+	timeout := patience(cluster.Options.Timeout)
 
 	targets, err := c.Targets()
 	if err != nil {
@@ -43,12 +47,15 @@ func viewOf(c *cmdutil.Call) (v etcd.View, whole bool, err error) {
 	}
 
 	if sel := c.Selection(); len(sel.Nodes) > 0 || sel.Workers || sel.All || targets.Source == talos.SourceContext {
-		v = etcd.Gather(c.Context(), etcd.Sources(cluster, targets.Nodes), cluster.Options.Timeout)
+		v = etcd.Gather(c.Context(), etcd.Sources(cluster, targets.Nodes), timeout)
 
 		return v, false, context.Cause(c.Context())
 	}
 
-	v, err = etcd.Look(c.Context(), cluster)
+	v, err = etcd.LookFor(c.Context(), cluster, timeout)
 
 	return v, true, err
 }
+
+// asGiven is the patience of a read: the user's timeout.
+func asGiven(timeout time.Duration) time.Duration { return timeout }

@@ -27,7 +27,7 @@ func newCmdMembers(f *cmdutil.Factory) *cobra.Command {
 			"  talosmate etcd members -o json --query '.items[] | select(.learner) | .id'",
 		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			v, _, err := viewOf(c)
+			v, _, err := viewOf(c, asGiven)
 			if err != nil {
 				return err
 			}

@@ -41,123 +41,97 @@ func newCmdRemoveMember(f *cmdutil.Factory) *cobra.Command {
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			return f.Complete(cmd, args, cmdutil.CompleteFrom(memberNames)), cobra.ShellCompDirectiveNoFileComp
 		},
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			ch.plan = func(_ context.Context, _ etcd.Env, v etcd.View) (etcd.MembershipChange, error) {
-				m, err := v.FindMember(c.Args[0])
-				if err != nil {
-					return etcd.MembershipChange{}, err
-				}
-
-				return v.PlanRemove(m), nil
-			}
-			ch.confirm = func(r etcd.MembershipChange) (string, string) {
-				return fmt.Sprintf("Removing etcd member %s (%s)", r.Member.ID, r.Member.MemberName), subject(r)
-			}
-			ch.act = func(ctx context.Context, env etcd.Env, v etcd.View, plan etcd.MembershipChange) (etcd.MembershipChange, error) {
-				if !c.Selection().Explicit() {
-					return env.Remove(ctx, v, plan, nil)
-				}
-
-				targets, err := c.Targets()
-				if err != nil {
-					return plan, err
-				}
-
-				return env.Remove(ctx, v, plan, &targets.Nodes[0])
-			}
-
-			return ch.run(c)
-		}),
 	}
 
-	f.Declare(cmd, spec)
-	waitFlag(cmd.Flags(), &ch.settle)
+	return ch.command(f, spec, cmd, func(c *cmdutil.Call) error {
+		ch.plan = func(_ context.Context, _ etcd.Env, v etcd.View) (etcd.MembershipChange, error) {
+			m, err := v.FindMember(c.Args[0])
+			if err != nil {
+				return etcd.MembershipChange{}, err
+			}
 
-	return cmd
+			return v.PlanRemove(m), nil
+		}
+		ch.confirm = func(r etcd.MembershipChange) (string, string) {
+			return fmt.Sprintf("Removing etcd member %s (%s)", r.Member.ID, r.Member.MemberName), subject(r)
+		}
+		ch.act = func(ctx context.Context, env etcd.Env, v etcd.View, plan etcd.MembershipChange) (etcd.MembershipChange, error) {
+			if !c.Selection().Explicit() {
+				return env.Remove(ctx, v, plan, nil)
+			}
+
+			targets, err := c.Targets()
+			if err != nil {
+				return plan, err
+			}
+
+			return env.Remove(ctx, v, plan, &targets.Nodes[0])
+		}
+
+		return nil
+	})
 }
 
 func newCmdLeave(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Destructive, Roles: cmdutil.Admins(), Schema: "EtcdLeave", OneNode: true, Document: output.Single[etcd.MembershipChange]{},
-	}
 	ch := membershipChange(leaveTimeout)
+	ch.confirm = func(r etcd.MembershipChange) (string, string) {
+		return fmt.Sprintf("Taking %s out of etcd and removing its data", subject(r)), subject(r)
+	}
 
-	cmd := &cobra.Command{
+	return newCmdOwnMember(f, &ch, cmdutil.Destructive, "EtcdLeave", &cobra.Command{
 		Use: "leave", Short: "Make a node's member leave etcd",
 		Long: "Make a node's member leave etcd. The member's data is removed and etcd stops on the node. Quorum is\n" +
 			"counted as it would be afterwards; the last voting member never leaves.",
 		Example: "  talosmate etcd leave -n cp-3 --dry-run\n" +
 			"  talosmate etcd leave -n cp-3 --yes -o json --query .result.leader_after.member_name",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			var node talos.Target
-
-			ch.plan = func(_ context.Context, _ etcd.Env, v etcd.View) (etcd.MembershipChange, error) {
-				t, m, err := member(c, v)
-				node = t
-
-				if err != nil {
-					return etcd.MembershipChange{}, err
-				}
-
-				return v.PlanLeave(m), nil
-			}
-			ch.confirm = func(r etcd.MembershipChange) (string, string) {
-				return fmt.Sprintf("Taking %s out of etcd and removing its data", node.Name()), subject(r)
-			}
-			ch.act = func(ctx context.Context, env etcd.Env, _ etcd.View, plan etcd.MembershipChange) (etcd.MembershipChange, error) {
-				return env.Leave(ctx, plan, node)
-			}
-
-			return ch.run(c)
-		}),
-	}
-
-	f.Declare(cmd, spec)
-	waitFlag(cmd.Flags(), &ch.settle)
-
-	return cmd
+	}, func(v etcd.View, m etcd.Member) (etcd.MembershipChange, error) { return v.PlanLeave(m), nil }, etcd.Env.Leave)
 }
 
 func newCmdForfeit(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Change, Roles: cmdutil.Admins(), Schema: "EtcdForfeitLeadership", OneNode: true,
-		Document: output.Single[etcd.MembershipChange]{},
-	}
 	ch := membershipChange(actTimeout)
 
-	cmd := &cobra.Command{
+	return newCmdOwnMember(f, &ch, cmdutil.Change, "EtcdForfeitLeadership", &cobra.Command{
 		Use: "forfeit-leadership", Short: "Make a node's member hand over leadership",
 		Long: "Make a node's member hand over leadership, and wait until another one is seen to lead. A member that\n" +
 			"does not lead is left alone (status unchanged).",
 		Example: "  talosmate etcd forfeit-leadership -n cp-1\n" +
 			"  talosmate etcd forfeit-leadership -n cp-1 -o json --query .result.leader_after.member_name",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			var node talos.Target
+	}, etcd.View.PlanForfeit, etcd.Env.Forfeit)
+}
 
-			ch.plan = func(_ context.Context, _ etcd.Env, v etcd.View) (etcd.MembershipChange, error) {
-				t, m, err := member(c, v)
-				node = t
+// newCmdOwnMember makes a command about the member of the one node that it names.
+func newCmdOwnMember(
+	f *cmdutil.Factory, ch *change[etcd.MembershipChange], kind cmdutil.Kind, schema string, cmd *cobra.Command,
+	plan func(etcd.View, etcd.Member) (etcd.MembershipChange, error),
+	act func(etcd.Env, context.Context, etcd.MembershipChange, talos.Target) (etcd.MembershipChange, error),
+) *cobra.Command {
+	spec := cmdutil.Spec{Kind: kind, Roles: cmdutil.Admins(), Schema: schema, OneNode: true, Document: output.Single[etcd.MembershipChange]{}}
+	cmd.Args, cmd.ValidArgsFunction = cmdutil.ExactArgs(), cobra.NoFileCompletions
 
-				if err != nil {
-					return etcd.MembershipChange{}, err
-				}
+	return ch.command(f, spec, cmd, func(c *cmdutil.Call) error {
+		var node talos.Target
 
-				return v.PlanForfeit(m)
+		ch.plan = func(_ context.Context, _ etcd.Env, v etcd.View) (etcd.MembershipChange, error) {
+			targets, err := c.Targets()
+			if err != nil {
+				return etcd.MembershipChange{}, err
 			}
-			ch.act = func(ctx context.Context, env etcd.Env, _ etcd.View, plan etcd.MembershipChange) (etcd.MembershipChange, error) {
-				return env.Forfeit(ctx, plan, node)
+
+			node = targets.Nodes[0]
+
+			m, err := v.NodeMember(node)
+			if err != nil {
+				return etcd.MembershipChange{}, err
 			}
 
-			return ch.run(c)
-		}),
-	}
+			return plan(v, m)
+		}
+		ch.act = func(ctx context.Context, env etcd.Env, _ etcd.View, planned etcd.MembershipChange) (etcd.MembershipChange, error) {
+			return act(env, ctx, planned, node)
+		}
 
-	f.Declare(cmd, spec)
-	waitFlag(cmd.Flags(), &ch.settle)
-
-	return cmd
+		return nil
+	})
 }
 
 func membershipChange(deadline time.Duration) change[etcd.MembershipChange] {

@@ -26,7 +26,7 @@ func newCmdStatus(f *cmdutil.Factory) *cobra.Command {
 			"  talosmate etcd status -o json --query '.items[] | select(.fragmentation > 0.5) | .hostname'",
 		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			v, whole, err := viewOf(c)
+			v, whole, err := viewOf(c, asGiven)
 			if err != nil {
 				return err
 			}

@@ -125,7 +125,7 @@ func (o *changeOptions) one(c *cmdutil.Call, cluster *talos.Cluster, t talos.Tar
 	site := machineconfig.Site{
 		Target: t, Via: node, Now: time.Now, Tell: c.Progress(), Begin: c.BeginChange, Maintenance: cluster.Options.Insecure,
 		Fresh: func() (machineconfig.Machine, func() error) { return cluster.Fresh(t) },
-		Etcd:  func(ctx context.Context) (etcd.View, error) { return etcd.Look(ctx, cluster) },
+		Etcd:  etcd.Through(cluster).Look,
 	}
 
 	if !site.Maintenance {

@@ -39,17 +39,20 @@ type through struct{ cluster *talos.Cluster }
 
 // Look implements Access.
 func (t through) Look(ctx context.Context) (View, error) {
-	timeout := t.cluster.Options.Timeout
-	if timeout <= 0 || timeout > patience {
-		timeout = patience
-	}
-
-	return LookFor(ctx, t.cluster, timeout)
+	return LookFor(ctx, t.cluster, Patience(t.cluster.Options.Timeout))
 }
 
-// patience is how long acts wait for a member's status: one that needs longer is not healthy, and acts look
-// often.
-const patience = 10 * time.Second
+// Patience is how long acts and gates wait for a member's status, of a node's usual timeout: a member that
+// needs longer is not healthy, and whoever has to act while one is away looks often.
+func Patience(timeout time.Duration) time.Duration {
+	const longest = 10 * time.Second
+
+	if timeout <= 0 {
+		return longest
+	}
+
+	return min(timeout, longest)
+}
 
 // Node implements Access.
 func (t through) Node(target talos.Target) Actor { return t.cluster.ChangingNode(target) }
@@ -224,7 +227,7 @@ func (v View) spokesman(not string) (talos.Target, error) {
 	}
 
 	if found == nil {
-		return talos.Target{}, errors.Join(errs.New(errs.Failed, "no healthy etcd member to send the request to"), v.Err(false))
+		return talos.Target{}, v.nobody(errs.New(errs.Failed, "no healthy etcd member to send the request to"))
 	}
 
 	return *found, nil

@@ -28,6 +28,9 @@ type fake struct {
 	sicken string // The node that becomes unhealthy with its defragmentation.
 	blind  bool   // After an act nothing can be seen any more.
 	during func() // Called while an act is carried out.
+
+	downgrade string // The version that a downgrade is enabled to.
+	stuck     bool   // The storage of cp-3 does not follow a downgrade.
 }
 
 func newFake() *fake {
@@ -36,6 +39,7 @@ func newFake() *fake {
 
 	for i, n := range f.nodes {
 		n.status.DBSizeBytes, n.status.DBInUseBytes, n.status.Fragmentation = int64(1000*(i+1)), 100, 0.8
+		n.status.Version, n.status.StorageVersion = "3.6.12", "3.6.0"
 	}
 
 	return f
@@ -148,12 +152,7 @@ func (a *actor) EtcdForfeitLeadership(context.Context) (string, error) {
 	})
 }
 
-func (a *actor) EtcdDowngradeValidate(context.Context, string) (string, error) { return "3.6", nil }
-func (a *actor) EtcdDowngradeEnable(context.Context, string) (string, error) {
-	return "3.6", a.do("downgrade", func() {})
-}
-func (a *actor) EtcdDowngradeCancel(context.Context) (string, error) { return "3.6", nil }
-func (a *actor) EtcdQuota(context.Context) (int64, error)            { return 10000, nil }
+func (a *actor) EtcdQuota(context.Context) (int64, error) { return 10000, nil }
 
 func (f *fake) env() etcd.Env {
 	return etcd.Env{Access: f, Now: time.Now, Progress: progress.Discard{}, Begin: func() {}, Settle: 20 * time.Second, Deadline: time.Minute}

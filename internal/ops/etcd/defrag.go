@@ -158,12 +158,17 @@ func (v View) nextTurn(rows []Defragmented) int {
 	return leader
 }
 
-func (e Env) stopped(rows []Defragmented, done int, cause error) error {
+// NotReached marks what a plan did not come to.
+func NotReached(rows []Defragmented) {
 	for i := range rows {
 		if rows[i].Status == StatusPlanned {
 			rows[i].Status = StatusNotReached
 		}
 	}
+}
+
+func (e Env) stopped(rows []Defragmented, done int, cause error) error {
+	NotReached(rows)
 
 	if done == 0 {
 		return cause

@@ -2,9 +2,11 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 
+	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -13,7 +15,7 @@ import (
 // Downgrade is the answer to, or the result of, a downgrade of the cluster's etcd.
 type Downgrade struct {
 	Action         string         `json:"action"`          // validate, enable or cancel.
-	Status         string         `json:"status"`          // done, planned, refused or failed.
+	Status         string         `json:"status"`          // done, planned, refused, unchanged (enabled already) or failed.
 	TargetVersion  string         `json:"target_version"`  // The version to go down to, MAJOR.MINOR; empty for cancel.
 	ClusterVersion string         `json:"cluster_version"` // The cluster's version as the node answered; empty before the act.
 	Valid          bool           `json:"valid"`           // Whether etcd agrees.
@@ -54,16 +56,7 @@ func CheckDowngradeVersion(version string) error {
 // PlanDowngrade says what a downgrade act would do. Enabling it wants every member healthy, since from then
 // on the members have to be exchanged one by one.
 func (v View) PlanDowngrade(action, version string) Downgrade {
-	out := Downgrade{Action: action, Status: StatusPlanned, TargetVersion: version, Members: []MemberOf{}, Gates: []gate.Verdict{}}
-
-	for _, m := range v.Members {
-		row := MemberOf{MemberRef: *v.ref(m.ID)}
-		if s := v.Status(m.ID); s != nil {
-			row.Version, row.StorageVersion = s.Version, s.StorageVersion
-		}
-
-		out.Members = append(out.Members, row)
-	}
+	out := Downgrade{Action: action, Status: StatusPlanned, TargetVersion: version, Members: v.versions(), Gates: []gate.Verdict{}}
 
 	if action == DowngradeEnable {
 		verdict := situationOf(v.Members, nil).others(Leave)
@@ -77,13 +70,83 @@ func (v View) PlanDowngrade(action, version string) Downgrade {
 	return out
 }
 
+func (v View) versions() []MemberOf {
+	out := []MemberOf{}
+
+	for _, m := range v.Members {
+		row := MemberOf{MemberRef: *v.ref(m.ID)}
+		if s := v.Status(m.ID); s != nil {
+			row.Version, row.StorageVersion = s.Version, s.StorageVersion
+		}
+
+		out = append(out, row)
+	}
+
+	return out
+}
+
 // inProgress is etcd's refusal of a second downgrade (api/v3rpc/rpctypes, ErrGRPCDowngradeInProcess).
-const inProgress = "already in a downgrade process"
+const inProgress = "has a downgrade job in progress"
 
-// notInProgress is etcd's refusal to cancel what was not begun (ErrGRPCNoInflightDowngrade).
-const notInProgress = "no inflight downgrade"
+// invalidTarget is its refusal of a version that is not one minor below (ErrGRPCInvalidDowngradeTargetVersion).
+// Once a downgrade has taken effect the cluster has that version, and the same target is refused like this.
+const invalidTarget = "invalid downgrade target version"
 
-// Downgrade carries out a plan through a node.
+// Prepare asks etcd whether what is planned can be done; it changes nothing. A downgrade that is enabled
+// already is left alone (unchanged).
+func (e Env) Prepare(ctx context.Context, plan Downgrade, node talos.Target) (Downgrade, error) {
+	if plan.Action != DowngradeEnable || gate.Apply(plan.Gates, nil) != nil {
+		return plan, nil // gates are reported before anything else
+	}
+
+	enabled, err := e.enabled(ctx, plan.TargetVersion, node)
+
+	switch {
+	case enabled:
+		plan.Status, plan.Valid, plan.ClusterVersion = StatusUnchanged, true, plan.TargetVersion
+	case err != nil:
+		plan.Status = StatusFailed
+	}
+
+	return plan, explain(plan.Action, err)
+}
+
+// enabled says whether the cluster is on its way down to a version, or there. Without an error and not
+// enabled, etcd would agree to it.
+func (e Env) enabled(ctx context.Context, version string, node talos.Target) (bool, error) {
+	actor := e.Access.Node(node)
+
+	_, err := actor.EtcdDowngradeValidate(ctx, version)
+
+	switch {
+	case err == nil:
+		return false, nil
+	case strings.Contains(err.Error(), inProgress):
+		return true, nil
+	case !strings.Contains(err.Error(), invalidTarget):
+		return false, err
+	}
+
+	status, statusErr := actor.EtcdStatus(ctx)
+	if statusErr != nil {
+		return false, statusErr
+	}
+
+	if minor(status.StorageVersion) == version {
+		return true, nil
+	}
+
+	return false, err
+}
+
+// minor is the MAJOR.MINOR of a version.
+func minor(version string) string {
+	parts := strings.SplitN(version, ".", 3)
+
+	return strings.Join(parts[:min(2, len(parts))], ".")
+}
+
+// Downgrade carries out a plan through a node, and waits until every member's storage shows it.
 func (e Env) Downgrade(ctx context.Context, plan Downgrade, node talos.Target) (Downgrade, error) {
 	actor := e.Access.Node(node)
 
@@ -97,60 +160,83 @@ func (e Env) Downgrade(ctx context.Context, plan Downgrade, node talos.Target) (
 			plan.ClusterVersion, err = actor.EtcdDowngradeEnable(ctx, plan.TargetVersion)
 
 			return err
-		}, func(ctx context.Context) (bool, bool) { return downgrading(ctx, actor, plan.TargetVersion) })
+		}, func(ctx context.Context) (yes, known bool) {
+			yes, err := e.enabled(ctx, plan.TargetVersion, node)
+
+			return yes, err == nil || strings.Contains(err.Error(), invalidTarget)
+		})
 	case DowngradeCancel:
+		// etcd answers a cancel the same whether a downgrade was enabled or not: sending it again is harmless.
 		err = e.carryOut(ctx, "cancelling the downgrade", func(ctx context.Context) (err error) {
 			plan.ClusterVersion, err = actor.EtcdDowngradeCancel(ctx)
 
 			return err
-		}, func(context.Context) (bool, bool) { return false, true }) // a second cancel is refused by etcd and harms nothing
+		}, func(context.Context) (yes, known bool) { return false, true })
 	}
 
-	plan.Status, plan.Valid = StatusDone, err == nil
-	if err != nil {
+	if plan.Valid = err == nil; !plan.Valid {
 		plan.Status = StatusFailed
+
+		return plan, explain(plan.Action, err)
 	}
 
-	return plan, e.explain(plan, err)
+	plan.Status = StatusDone
+
+	if plan.Action == DowngradeValidate {
+		return plan, nil
+	}
+
+	return e.downgradeShown(ctx, plan)
 }
 
-// explain turns etcd's refusals, which come without codes, into answers.
-func (e Env) explain(plan Downgrade, err error) error {
+// downgradeShown waits for the storage of every member: etcd's leader looks every few seconds and then
+// changes the cluster's version, and each member its own file.
+func (e Env) downgradeShown(ctx context.Context, plan Downgrade) (Downgrade, error) {
+	err := engine.Poll(ctx, "every member's storage to follow", pollEvery, e.Settle, func(ctx context.Context) (bool, string, error) {
+		v, err := e.Access.Look(ctx)
+		if err != nil || !v.Known {
+			return false, "the members are not seen", nil //nolint:nilerr // a look that fails is looked again until the deadline
+		}
+
+		plan.Members = v.versions()
+
+		for _, m := range plan.Members {
+			want := plan.TargetVersion
+			if plan.Action == DowngradeCancel {
+				want = minor(m.Version)
+			}
+
+			if minor(m.StorageVersion) != want {
+				return false, m.MemberName + " has " + m.StorageVersion, nil
+			}
+		}
+
+		return true, "", nil
+	})
+	if errors.Is(err, engine.ErrDeadline) {
+		return plan, errs.New(errs.Lost, "%s was carried out: %w", plan.Action, err).WithHint("see `talosmate etcd status`")
+	}
+
+	return plan, err
+}
+
+// explain turns etcd's refusals, which come without codes, into answers: a no to a question, a failed act.
+func explain(action string, err error) error {
 	if err == nil {
 		return nil
 	}
 
-	has := func(text string) bool { return strings.Contains(err.Error(), text) }
+	code := errs.Failed
+	if action == DowngradeValidate {
+		code = errs.Negative
+	}
 
-	switch {
+	switch has := func(text string) bool { return strings.Contains(err.Error(), text) }; {
 	case has(inProgress):
-		return errs.New(e.no(plan), "%w", err).WithKind(errs.KindPrecondition).WithHint("end it with `talosmate etcd downgrade cancel`")
-	case has(notInProgress):
-		return errs.New(errs.Failed, "%w", err).WithKind(errs.KindPrecondition).WithHint("no downgrade is enabled, there is nothing to cancel")
-	case has("invalid downgrade target version"), has("version format"), talos.KindOf(err) == errs.KindInvalid:
-		return errs.New(e.no(plan), "%w", err).WithKind(errs.KindInvalid).WithHint("etcd goes down one minor at a time")
+		return errs.New(code, "%w", err).WithKind(errs.KindPrecondition).WithHint("end it with `talosmate etcd downgrade cancel`")
+	case has(invalidTarget), has("version format"), talos.KindOf(err) == errs.KindInvalid:
+		return errs.New(code, "%w", err).WithKind(errs.KindInvalid).WithHint("etcd goes down one minor at a time")
 	default:
 		return err
 	}
-}
-
-// no is the exit code of a refusal: an answer to a question, or a failed act.
-func (e Env) no(plan Downgrade) errs.Code {
-	if plan.Action == DowngradeValidate {
-		return errs.Negative
-	}
-
-	return errs.Failed
-}
-
-// downgrading asks whether a downgrade is enabled: etcd then refuses to validate another.
-func downgrading(ctx context.Context, actor Actor, version string) (yes, known bool) {
-	_, err := actor.EtcdDowngradeValidate(ctx, version)
-	if err == nil {
-		return false, true
-	}
-
-	yes = strings.Contains(err.Error(), inProgress)
-
-	return yes, yes
 }

@@ -17,7 +17,7 @@ type MembershipChange struct {
 	Status       string         `json:"status"`                  // done, planned, refused, unchanged or failed.
 	Member       MemberRef      `json:"member"`                  // The member that it was about.
 	Healthy      bool           `json:"healthy"`                 // Whether that member was healthy before.
-	VotersBefore int            `json:"voters_before"`           // Voting members before.
+	VotersBefore int            `json:"voters_before"`           // Voting members before; 0 when the member list could not be read.
 	VotersAfter  int            `json:"voters_after"`            // Voting members after; for a plan, as they would be.
 	QuorumAfter  int            `json:"quorum_after"`            // How many of them must agree.
 	LeaderBefore *MemberRef     `json:"leader_before,omitempty"` // Who led before.
@@ -27,7 +27,8 @@ type MembershipChange struct {
 }
 
 // FindMember finds a member by name, hostname, address, or ID in hex (with or without 0x, leading zeros and
-// case do not matter) or decimal. Nothing or more than one found is a usage error with the candidates.
+// case do not matter) or decimal. Nothing or more than one found is a usage error with the candidates, unless
+// the member list could not be read: that is the refusal of every act on it.
 func (v View) FindMember(name string) (Member, error) {
 	var found []Member
 
@@ -46,10 +47,12 @@ func (v View) FindMember(name string) (Member, error) {
 		return strings.Join(all, ", ")
 	}
 
-	switch len(found) {
-	case 1:
+	switch {
+	case len(found) == 1:
 		return found[0], nil
-	case 0:
+	case len(found) == 0 && !v.Known:
+		return Member{}, gate.Apply(v.CheckMembers(Remove), nil) // whether there is such a member cannot be said
+	case len(found) == 0:
 		return Member{}, errs.Usagef("no etcd member is called %q and none has that ID", name).WithHint("members: %s", candidates(v.Members))
 	default:
 		return Member{}, errs.Usagef("%q is ambiguous: %s", name, candidates(found)).WithHint("give the ID in hex with 0x before it")
@@ -86,8 +89,14 @@ func (v View) plan(action string, m Member) MembershipChange {
 	s := situationOf(v.Members, []string{m.ID})
 	out := MembershipChange{
 		Action: action, Status: StatusPlanned, Member: *v.ref(m.ID), Healthy: m.Healthy,
-		VotersBefore: s.voters, VotersAfter: s.voters, LeaderBefore: v.ref(v.Leader), Gates: []gate.Verdict{},
+		LeaderBefore: v.ref(v.Leader), Gates: []gate.Verdict{},
 	}
+
+	if !v.Known {
+		return out // those that answered are not all
+	}
+
+	out.VotersBefore, out.VotersAfter = s.voters, s.voters
 
 	if action != ActionForfeit {
 		out.VotersAfter -= s.leaving

@@ -66,8 +66,8 @@ func (v View) ChooseMember() (talos.Target, error) {
 	}
 
 	if len(all) == 0 {
-		return talos.Target{}, errors.Join(v.Err(false, PartStatus), errs.New(errs.Failed, "no healthy etcd member to take a snapshot from").
-			WithHint("name a member's node with -n to take it all the same"))
+		return talos.Target{}, v.nobody(errs.New(errs.Failed, "no healthy etcd member to take a snapshot from").
+			WithHint("name a member's node with -n to take it all the same"), PartStatus)
 	}
 
 	best := slices.MinFunc(all, func(a, b candidate) int {

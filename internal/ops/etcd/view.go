@@ -501,6 +501,19 @@ func (v View) Err(question bool, parts ...Part) error {
 	return failed
 }
 
+// nobody joins what failed on the nodes with the failure that follows from it. Nodes that answered do not make
+// it a partial success: what was wanted from one of them cannot be had.
+func (v View) nobody(err *errs.Error, parts ...Part) error {
+	failed := &errs.Nodes{}
+	if errors.As(v.Err(false, parts...), &failed) {
+		failed.Succeeded = 0
+	}
+
+	failed.Errors = append(failed.Errors, err)
+
+	return failed
+}
+
 // Check runs the gates for an act on the members of nodes. A view without a member list says nothing about
 // quorum, so that it refuses.
 func (v View) Check(act Act, nodes ...talos.Target) []gate.Verdict {

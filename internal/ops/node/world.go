@@ -87,7 +87,7 @@ func Worlds(ctx context.Context, c *talos.Cluster, targets []talos.Target, k fun
 		w := &World{
 			Target: t, Change: c.ChangingNode(t), Endpoints: c.Endpoints(), VirtualIPs: vips, Kube: k, Nodes: len(members), Now: time.Now,
 			Fresh: func() (Machine, func() error) { return c.Fresh(t) },
-			Etcd:  func(ctx context.Context) (etcd.View, error) { return etcd.Look(ctx, c) },
+			Etcd:  etcd.Through(c).Look,
 			Maint: func(ctx context.Context) (talos.MachineStatus, error) { return maintenance(ctx, t) },
 			ControlPlane: slices.ContainsFunc(controlPlanes, func(cp talos.Target) bool {
 				return cp.Address == t.Address || slices.Contains(cp.Addresses, t.Address) || (t.Hostname != "" && cp.Hostname == t.Hostname)

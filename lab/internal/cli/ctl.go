@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -127,7 +128,8 @@ func (c *ctl) fault() *cobra.Command {
   return-without-kubernetes lose-extensions drop-answer=METHOD
   cut-stream=METHOD:BYTES fail-rpc=METHOD:CODE:MESSAGE[:COUNT]
   pull-error=TEXT pull-slow=DUR disk-full registry-status=N
-  event-stream-dead[=end|hang] clock-skew=DUR slow-boot=DUR`,
+  event-stream-dead[=end|hang] clock-skew=DUR slow-boot=DUR
+  defrag-kills`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, spec := range args[1:] {
@@ -185,9 +187,22 @@ func (c *ctl) etcd() *cobra.Command {
 		compact,
 		c.global("put KEY VALUE", "Write a key", "etcd-put", "key", "value"),
 		c.global("get KEY", "Read a key", "etcd-get", "key"),
+		c.verb("dump NODE", "Show every key that a node's member holds", "etcd-dump"),
+		c.inspect(),
 	)
 
 	return root
+}
+
+func (c *ctl) inspect() *cobra.Command {
+	return &cobra.Command{Use: "inspect FILE", Short: "Show what etcdutl says of a snapshot file", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		path, err := filepath.Abs(args[0])
+		if err != nil {
+			return err
+		}
+
+		return c.send(cmd, control.Request{Verb: "etcd-inspect", Params: map[string]string{"path": path}})
+	}}
 }
 
 func (c *ctl) image() *cobra.Command {

@@ -137,6 +137,8 @@ func (s *Server) verbs() map[string]handler {
 		"etcd-fill":         s.etcdFill,
 		"etcd-put":          s.etcdPut,
 		"etcd-get":          s.etcdGet,
+		"etcd-dump":         s.onNode(s.etcdDump),
+		"etcd-inspect":      s.etcdInspect,
 		"etcd-compact":      s.etcdCompact,
 		"image-add":         s.onNode(s.imageAdd),
 		"image-list":        s.onNode(s.imageList),

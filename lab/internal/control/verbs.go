@@ -3,6 +3,7 @@ package control
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +11,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/etcdutl/v3/snapshot"
+	"go.uber.org/zap"
 
 	"github.com/talosmate/talosmate/lab/internal/cluster"
 	"github.com/talosmate/talosmate/lab/internal/images"
@@ -209,6 +212,63 @@ func (s *Server) etcdGet(ctx context.Context, r Request) (any, error) {
 	}
 
 	return out, nil
+}
+
+// Key is one key in the answer of ctl etcd dump.
+type Key struct {
+	Key            string `json:"key"`
+	ValueSHA256    string `json:"value_sha256"`
+	SizeBytes      int    `json:"size_bytes"`
+	CreateRevision int64  `json:"create_revision"`
+	ModRevision    int64  `json:"mod_revision"`
+	Version        int64  `json:"version"`
+}
+
+// etcdDump reads every key from the node's own member, whatever the others hold.
+func (s *Server) etcdDump(ctx context.Context, m *cluster.Member, _ Request) (any, error) {
+	client, err := m.LocalEtcd(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close() //nolint:errcheck
+
+	const page = 64 // values of fill are half a MiB
+
+	out := []Key{}
+
+	for from := "\x00"; ; {
+		resp, err := client.Get(ctx, from, clientv3.WithFromKey(), clientv3.WithSerializable(), clientv3.WithLimit(page))
+		if err != nil {
+			return nil, err
+		}
+
+		for _, kv := range resp.Kvs {
+			out = append(out, Key{
+				Key: string(kv.Key), ValueSHA256: fmt.Sprintf("%x", sha256.Sum256(kv.Value)), SizeBytes: len(kv.Value),
+				CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision, Version: kv.Version,
+			})
+			from = string(kv.Key) + "\x00"
+		}
+
+		if !resp.More {
+			return out, nil
+		}
+	}
+}
+
+// Inspected is the answer of ctl etcd inspect.
+type Inspected struct {
+	Hash      string `json:"hash"`
+	Revision  int64  `json:"revision"`
+	TotalKeys int    `json:"total_keys"`
+	Version   string `json:"storage_version"`
+}
+
+// etcdInspect reads a snapshot file with the library of `etcdutl snapshot status`.
+func (s *Server) etcdInspect(_ context.Context, r Request) (any, error) {
+	st, err := snapshot.NewV3(zap.NewNop()).Status(r.Params["path"])
+
+	return Inspected{Hash: fmt.Sprintf("%08x", st.Hash), Revision: st.Revision, TotalKeys: st.TotalKey, Version: st.Version}, err
 }
 
 // etcdCompact compacts to the current revision, which frees nothing before a defragmentation.

@@ -32,6 +32,7 @@ const (
 	EventStreamDead         = "event-stream-dead"         // [end|hang]: event streams end, or stay open without events
 	ClockSkew               = "clock-skew"                // DUR: the node's clock is off by so much
 	SlowBoot                = "slow-boot"                 // DUR: every boot takes so much longer
+	DefragKills             = "defrag-kills"              // the next defragmentation ends with the death of the etcd member
 )
 
 // ErrUnknown is returned for a fault name that does not exist.
@@ -90,7 +91,7 @@ func Parse(spec string) (*Fault, error) {
 		f.N, err = strconv.ParseInt(value, 10, 32)
 	case RegistryStatus:
 		f.N, err = strconv.ParseInt(value, 10, 32)
-	case BootOldSlot, NeverReturn, ReturnWithoutKubernetes, LoseExtensions:
+	case BootOldSlot, NeverReturn, ReturnWithoutKubernetes, LoseExtensions, DefragKills:
 		f.Count = 1
 	case DiskFull:
 	case PullError:

@@ -15,6 +15,7 @@ func TestParse(t *testing.T) {
 		"loss=0.5":             func(f *faults.Fault) bool { return f.P == 0.5 },
 		"install-exit-code=3":  func(f *faults.Fault) bool { return f.N == 3 && f.Count == 1 },
 		"boot-old-slot":        func(f *faults.Fault) bool { return f.Count == 1 },
+		"defrag-kills":         func(f *faults.Fault) bool { return f.Count == 1 },
 		"drop-answer=Reboot":   func(f *faults.Fault) bool { return f.Method == "Reboot" },
 		"cut-stream=Logs:4096": func(f *faults.Fault) bool { return f.Method == "Logs" && f.N == 4096 },
 		"fail-rpc=machine.MachineService/Version:Unavailable:a: b:2": func(f *faults.Fault) bool {

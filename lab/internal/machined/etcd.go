@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/talosmate/talosmate/lab/internal/faults"
 )
 
 // leaveRetry is how machined retries a removal that etcd refuses for now.
@@ -202,6 +204,12 @@ func (s *Service) EtcdDefragment(ctx context.Context, _ *emptypb.Empty) (*machin
 	})
 	if err != nil {
 		return nil, err
+	}
+
+	if _, dies := s.node.Faults.Take(faults.DefragKills); dies {
+		if err := s.node.SetEtcdDown(true); err != nil {
+			return nil, err
+		}
 	}
 
 	return &machine.EtcdDefragmentResponse{Messages: []*machine.EtcdDefragment{{}}}, nil
