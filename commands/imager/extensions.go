@@ -21,7 +21,7 @@ func newCmdExtensions(f *cmdutil.Factory) *cobra.Command {
 			"  talosmate imager extensions -o json --query '.items[] | select(.tier == \"core\") | .name'",
 		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			list, err := catalog(c.Context(), c)
+			list, err := catalog(c.Context(), c, imager.Extensions)
 			if err != nil {
 				return err
 			}
@@ -44,35 +44,11 @@ func newCmdExtensions(f *cmdutil.Factory) *cobra.Command {
 	return cmd
 }
 
-func catalog(ctx context.Context, c *cmdutil.Call) ([]imager.Extension, error) {
-	b, err := release(c)
-	if err != nil {
-		return nil, err
-	}
-
-	r, err := registryOf(c)
-	if err != nil {
-		return nil, err
-	}
-
-	defer r.Close()
-
-	return imager.Extensions(ctx, r, b.Registry, b.TalosVersion)
-}
-
 // completeExtensions offers the release's extensions by their short names.
 func completeExtensions(ctx context.Context, c *cmdutil.Call, _ []string) []string {
-	list, err := catalog(ctx, c)
-	if err != nil {
-		return nil
-	}
-
-	out := make([]string, len(list))
-	for i, e := range list {
-		out[i] = cobra.CompletionWithDesc(e.Name, e.Tier+" "+e.Tag)
-	}
-
-	return out
+	return offer(ctx, c, imager.Extensions, func(e imager.Extension) string {
+		return cobra.CompletionWithDesc(e.Name, e.Tier+" "+e.Tag)
+	})
 }
 
 func firstSentence(s string) string {

@@ -2,6 +2,8 @@
 package imager
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -51,4 +53,40 @@ func release(c *cmdutil.Call) (imager.Build, error) {
 	_, err := imager.ParseVersion(b.TalosVersion)
 
 	return b, err
+}
+
+// catalog reads one of a release's catalogues: its extensions or its overlays.
+func catalog[T any](
+	ctx context.Context, c *cmdutil.Call, read func(ctx context.Context, r imager.Registry, base, version string) ([]T, error),
+) ([]T, error) {
+	b, err := release(c)
+	if err != nil {
+		return nil, err
+	}
+
+	r, err := registryOf(c)
+	if err != nil {
+		return nil, err
+	}
+
+	defer r.Close()
+
+	return read(ctx, r, b.Registry, b.TalosVersion)
+}
+
+// offer is what completion offers of a catalogue; nothing where it cannot be read.
+func offer[T any](
+	ctx context.Context, c *cmdutil.Call, read func(ctx context.Context, r imager.Registry, base, version string) ([]T, error), say func(T) string,
+) []string {
+	list, err := catalog(ctx, c, read)
+	if err != nil {
+		return nil
+	}
+
+	out := make([]string, len(list))
+	for i, item := range list {
+		out[i] = say(item)
+	}
+
+	return out
 }

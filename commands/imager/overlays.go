@@ -18,7 +18,7 @@ func newCmdOverlays(f *cmdutil.Factory) *cobra.Command {
 			"  talosmate imager overlays -o json --query '.items[] | select(.name == \"rpi_generic\") | .image'",
 		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			list, err := overlayCatalog(c.Context(), c)
+			list, err := catalog(c.Context(), c, imager.Overlays)
 			if err != nil {
 				return err
 			}
@@ -38,32 +38,9 @@ func newCmdOverlays(f *cmdutil.Factory) *cobra.Command {
 	return cmd
 }
 
-func overlayCatalog(ctx context.Context, c *cmdutil.Call) ([]imager.BoardOverlay, error) {
-	b, err := release(c)
-	if err != nil {
-		return nil, err
-	}
-
-	r, err := registryOf(c)
-	if err != nil {
-		return nil, err
-	}
-
-	defer r.Close()
-
-	return imager.Overlays(ctx, r, b.Registry, b.TalosVersion)
-}
-
+// completeOverlays offers the release's overlays by name.
 func completeOverlays(ctx context.Context, c *cmdutil.Call, _ []string) []string {
-	list, err := overlayCatalog(ctx, c)
-	if err != nil {
-		return nil
-	}
-
-	out := make([]string, len(list))
-	for i, o := range list {
-		out[i] = cobra.CompletionWithDesc(o.Name, o.Image)
-	}
-
-	return out
+	return offer(ctx, c, imager.Overlays, func(o imager.BoardOverlay) string {
+		return cobra.CompletionWithDesc(o.Name, o.Image)
+	})
 }

@@ -151,3 +151,73 @@ func TestFind(t *testing.T) {
 		t.Errorf("guessed %s", g.Name)
 	}
 }
+
+// Each engine is called with exactly this: every operation, and what follows an interrupt.
+func TestEveryCall(t *testing.T) {
+	t.Parallel()
+
+	spec := container.Spec{Name: "n", Image: "r/i@sha256:d", Args: []string{"iso"}, Mounts: []container.Mount{{Source: "/a", Target: "/out"}}}
+
+	for _, name := range container.Names() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			dir := t.TempDir()
+			record, running := filepath.Join(dir, "argv"), filepath.Join(dir, "running")
+			e := script(t, name, "echo \"$@\" >> "+record+"; case \"$1 $2\" in '--version ') echo 'x version 1.2.3';; 'container inspect') exit 1;; "+
+				"'run --rm') if [ -e "+running+" ]; then exit 0; fi; : > "+running+"; exec sleep 60;; esac")
+
+			ctx, cancel := context.WithCancelCause(t.Context())
+			why := errs.New(errs.Interrupted, "interrupted")
+
+			go func() {
+				for _, err := os.Stat(running); err != nil && t.Context().Err() == nil; _, err = os.Stat(running) {
+					<-time.After(10 * time.Millisecond)
+				}
+
+				cancel(why)
+			}()
+
+			path := func(key string) (string, bool) { return filepath.Dir(e.Path), key == "PATH" }
+			if _, err := container.Find(t.Context(), name, path); err != nil {
+				t.Error(err)
+			}
+
+			e.Has(t.Context(), "r/i:1")
+
+			if err := e.Pull(t.Context(), "r/i:1", nil); err != nil {
+				t.Error(err)
+			}
+
+			if err := e.Run(ctx, spec, nil); !errors.Is(err, why) {
+				t.Errorf("got %v", err)
+			}
+
+			if err := e.Run(t.Context(), spec, nil); err != nil {
+				t.Error(err)
+			}
+
+			if err := e.Load(t.Context(), "/a.tar"); err != nil {
+				t.Error(err)
+			}
+
+			rootless := "{{.SecurityOptions}}"
+			if name == "podman" {
+				rootless = "{{.Host.Security.Rootless}}"
+			}
+
+			const run = "run --rm --name n --pull never -v /a:/out r/i@sha256:d iso"
+
+			want := []string{
+				"--version", "info --format " + rootless, "image inspect --format {{.Id}} r/i:1", "pull r/i:1", run,
+				"rm -f n", "container inspect --format {{.Id}} n", // what is left of the container is taken away, and looked for
+				run, "load -i /a.tar",
+			}
+
+			body, err := os.ReadFile(record)
+			if got := strings.Split(strings.TrimSpace(string(body)), "\n"); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s was called with\n%s\nwant\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+		})
+	}
+}

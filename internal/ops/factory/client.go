@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/siderolabs/image-factory/pkg/schematic"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/imager"
 )
 
 // DefaultURL is the public factory.
@@ -140,11 +140,7 @@ func (c *Client) Extensions(ctx context.Context, version string) ([]Extension, e
 	out := make([]Extension, 0, len(list))
 
 	for _, e := range list {
-		tier, text := "unknown", strings.Join(strings.Fields(e.Description), " ")
-		if m := regexp.MustCompile(`^\[(\w+)\] *(.*)$`).FindStringSubmatch(text); m != nil {
-			tier, text = m[1], m[2]
-		}
-
+		tier, text := imager.TierOf(e.Description)
 		_, tag, _ := strings.Cut(path.Base(e.Ref), ":")
 		out = append(out, Extension{
 			Name: e.Name, Tag: tag, Tier: tier, Author: e.Author, Description: text, Image: e.Ref, Digest: e.Digest,

@@ -88,7 +88,7 @@ func Extensions(ctx context.Context, r Registry, base, version string) ([]Extens
 		repository, tag := cutTag(tagged)
 		e := Extension{Name: path.Base(repository), Tag: tag, Digest: digest, Image: rebase(base, repository) + ":" + tag}
 		e.Author = about[line].Author
-		e.Tier, e.Description = tierOf(about[line].Description)
+		e.Tier, e.Description = TierOf(about[line].Description)
 
 		out = append(out, e)
 	}
@@ -98,8 +98,8 @@ func Extensions(ctx context.Context, r Registry, base, version string) ([]Extens
 	return out, lines.Err()
 }
 
-// tierOf splits `[core] This system extension …`.
-func tierOf(description string) (tier, text string) {
+// TierOf splits a description, `[core] This system extension …`, into the tier and the text.
+func TierOf(description string) (tier, text string) {
 	description = strings.Join(strings.Fields(description), " ")
 
 	m := regexp.MustCompile(`^\[(\w+)\] *(.*)$`).FindStringSubmatch(description)

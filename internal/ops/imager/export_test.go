@@ -34,7 +34,6 @@ func Argv(b Build, engineName, user string) ([]string, error) {
 var (
 	PickExtension = pickExtension //nolint:gochecknoglobals // a test's door
 	Compatible    = compatible    //nolint:gochecknoglobals // a test's door
-	TierOf        = tierOf        //nolint:gochecknoglobals // a test's door
 	Own           = own           //nolint:gochecknoglobals // a test's door
 )
 

@@ -414,6 +414,8 @@ func (b *Builder) explain(ctx context.Context, err error, p *prepared, dir strin
 	switch text := exit.Output; {
 	case isFull(text):
 		return diskError(dir, fmt.Errorf("the imager failed: %w", exit))
+	case strings.Contains(text, "loop") && p.engine.Rootless:
+		return out.WithHint("a rootless engine has no loop devices: Talos 1.13 and newer need none, older ones an engine of root's")
 	case strings.Contains(text, "loop") && !p.result.Privileged:
 		return out.WithHint("this build seems to need loop devices after all: try --privileged always")
 	case strings.Contains(text, "UNAUTHORIZED"), strings.Contains(text, "401 Unauthorized"), strings.Contains(text, "DENIED"):

@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -48,6 +49,19 @@ type Bed struct {
 func Start(t *testing.T) *Bed {
 	t.Helper()
 
+	return start(t, 0)
+}
+
+// StartRootless is Start with an engine that runs as the given user and has no rights of root's. It takes root.
+func StartRootless(t *testing.T, uid int) *Bed {
+	t.Helper()
+
+	return start(t, uid)
+}
+
+func start(t *testing.T, uid int) *Bed {
+	t.Helper()
+
 	podman, err := exec.LookPath("podman")
 	if err != nil {
 		t.Fatal("podman is not installed, and these tests build with a real engine: run `make deps`")
@@ -56,7 +70,7 @@ func Start(t *testing.T) *Bed {
 	b := serve(t)
 	b.Dir, b.bin, b.podman = t.TempDir(), t.TempDir(), podman
 
-	b.configure(t)
+	b.configure(t, uid)
 	b.Push(t, "imager:"+Version, b.imager(t))
 
 	return b
@@ -86,15 +100,21 @@ func serve(t *testing.T) *Bed {
 	return b
 }
 
-// configure gives podman a store, a runtime directory and a registry policy of its own.
-func (b *Bed) configure(t *testing.T) {
+// configure gives podman a store, a runtime directory and a registry policy of its own, and runs it as uid.
+func (b *Bed) configure(t *testing.T, uid int) {
 	t.Helper()
 
 	state := t.TempDir()
+	user, storage := "", ""
+
+	if uid != 0 {
+		user = fmt.Sprintf("setpriv --reuid=%[1]d --regid=%[1]d --clear-groups env HOME=%[2]s XDG_RUNTIME_DIR=%[2]s PATH=/usr/sbin:/usr/bin:/sbin:/bin ", uid, state)
+		storage = "[storage.options]\nignore_chown_errors = \"true\"\n" // one user has one ID to give away
+	}
 	files := map[string]string{
 		"containers.conf": "[containers]\nnetns = \"none\"\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n" +
 			"[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nlock_type = \"file\"\ntmp_dir = \"" + state + "/tmp\"\n",
-		"storage.conf":    "[storage]\ndriver = \"vfs\"\ngraphroot = \"" + state + "/graph\"\nrunroot = \"" + state + "/run\"\n",
+		"storage.conf":    "[storage]\ndriver = \"vfs\"\ngraphroot = \"" + state + "/graph\"\nrunroot = \"" + state + "/run\"\n" + storage,
 		"registries.conf": "[[registry]]\nlocation = \"" + b.Host + "\"\ninsecure = true\n",
 		"policy.json":     `{"default":[{"type":"insecureAcceptAnything"}]}`,
 	}
@@ -107,15 +127,45 @@ func (b *Bed) configure(t *testing.T) {
 		"#!/bin/sh",
 		"export CONTAINERS_CONF=" + state + "/containers.conf CONTAINERS_STORAGE_CONF=" + state + "/storage.conf",
 		"export CONTAINERS_REGISTRIES_CONF=" + state + "/registries.conf",
-		"exec " + b.podman + " \"$@\"",
+		"exec " + user + b.podman + " \"$@\"",
 	}, "\n")+"\n", 0o755)
+
+	if uid != 0 {
+		handOver(t, uid, state, b.Dir)
+	}
 
 	t.Cleanup(func() {
 		if left := b.Containers(t); len(left) > 0 {
 			t.Errorf("containers left behind: %v", left)
 			b.Podman(t, "rm", "-f", "-a")
 		}
+
+		if uid != 0 {
+			b.Podman(t, "system", "migrate") // ends the process that holds the user namespace
+		}
 	})
+}
+
+// handOver gives directories of a test to a user, and lets the user pass through what is above them.
+func handOver(t *testing.T, uid int, dirs ...string) {
+	t.Helper()
+
+	for _, dir := range dirs {
+		files, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		for _, path := range append(files, dir) {
+			if err := os.Chown(path, uid, uid); err != nil {
+				t.Fatalf("the test takes root: %v", err)
+			}
+		}
+
+		if err := errors.Join(os.Chmod(dir, 0o700), os.Chmod(filepath.Dir(dir), 0o711)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // AsDocker puts docker's name before the same engine and records how it is called.
@@ -154,12 +204,16 @@ func (b *Bed) Env() []string { return []string{"PATH=" + b.bin} }
 func (b *Bed) Podman(t *testing.T, args ...string) string {
 	t.Helper()
 
-	out, err := exec.Command(filepath.Join(b.bin, "podman"), args...).CombinedOutput() //nolint:noctx // short, and outlives the test's context in cleanups
-	if err != nil {
-		t.Errorf("podman %s: %v\n%s", strings.Join(args, " "), err, out)
+	var out, errOut strings.Builder
+
+	cmd := exec.Command(filepath.Join(b.bin, "podman"), args...) //nolint:noctx // short, and outlives the test's context in cleanups
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+
+	if err := cmd.Run(); err != nil {
+		t.Errorf("podman %s: %v\n%s", strings.Join(args, " "), err, errOut.String())
 	}
 
-	return strings.TrimSpace(string(out))
+	return strings.TrimSpace(out.String())
 }
 
 // Building waits until a container has said something, or until stop is closed.

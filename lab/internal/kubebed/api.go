@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/lab/internal/kubeconfig"
 )
 
 // api is the little of Kubernetes' API that Talos itself uses.
@@ -94,28 +96,7 @@ func newAPI(path string) (*api, error) {
 
 // kubeconfig is the administrator's, named as Talos names it.
 func (a *api) kubeconfig(cluster string) []byte {
-	b64 := base64.StdEncoding.EncodeToString
-
-	return fmt.Appendf(nil, `apiVersion: v1
-kind: Config
-clusters:
-- name: %[1]s
-  cluster:
-    server: %[2]s
-    certificate-authority-data: %[3]s
-contexts:
-- name: admin@%[1]s
-  context:
-    cluster: %[1]s
-    namespace: default
-    user: admin@%[1]s
-current-context: admin@%[1]s
-users:
-- name: admin@%[1]s
-  user:
-    client-certificate-data: %[4]s
-    client-key-data: %[5]s
-`, cluster, a.server, b64(a.ca), b64(a.cert), b64(a.key))
+	return kubeconfig.Admin(cluster, a.server, a.ca, a.cert, a.key)
 }
 
 // statusError is an answer of the API server that is no success.

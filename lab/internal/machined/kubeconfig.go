@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
@@ -16,6 +15,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/talosmate/talosmate/lab/internal/kubeconfig"
 )
 
 // Kubeconfig implements machine.MachineService: the administrator's, in an archive.
@@ -81,27 +82,5 @@ func (s *Service) generateKubeconfig() ([]byte, error) {
 		return nil, fmt.Errorf("error generating Kubernetes client certificate: %w", err)
 	}
 
-	name := cfg.Cluster().Name()
-	b64 := base64.StdEncoding.EncodeToString
-
-	return fmt.Appendf(nil, `apiVersion: v1
-kind: Config
-clusters:
-- name: %[1]s
-  cluster:
-    server: %[2]s
-    certificate-authority-data: %[3]s
-contexts:
-- name: admin@%[1]s
-  context:
-    cluster: %[1]s
-    namespace: default
-    user: admin@%[1]s
-current-context: admin@%[1]s
-users:
-- name: admin@%[1]s
-  user:
-    client-certificate-data: %[4]s
-    client-key-data: %[5]s
-`, name, cfg.Cluster().Endpoint(), b64(cfg.Cluster().IssuingCA().Crt), b64(pair.CrtPEM), b64(pair.KeyPEM)), nil
+	return kubeconfig.Admin(cfg.Cluster().Name(), cfg.Cluster().Endpoint().String(), cfg.Cluster().IssuingCA().Crt, pair.CrtPEM, pair.KeyPEM), nil
 }
