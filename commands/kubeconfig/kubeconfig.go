@@ -107,16 +107,7 @@ func (o *options) run(c *cmdutil.Call) error {
 		return err
 	}
 
-	clash := kube.Refuse
-
-	switch {
-	case o.overwrite:
-		clash = kube.Overwrite
-	case o.rename:
-		clash = kube.Rename
-	}
-
-	out, merged, err := kube.MergeKubeconfig(there, raw, o.name, clash)
+	out, merged, err := kube.MergeKubeconfig(there, raw, o.name, o.clash())
 	if err != nil {
 		return err
 	}
@@ -150,6 +141,18 @@ func (o *options) run(c *cmdutil.Call) error {
 
 		return err
 	})
+}
+
+// clash is what happens to a context of the same name.
+func (o *options) clash() kube.OnClash {
+	switch {
+	case o.overwrite:
+		return kube.Overwrite
+	case o.rename:
+		return kube.Rename
+	default:
+		return kube.Refuse
+	}
 }
 
 // look reads the file to merge into, and refuses to replace a file without being told to.

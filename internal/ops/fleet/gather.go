@@ -76,6 +76,32 @@ func Gather(ctx context.Context, c Cluster) (Fleet, error) {
 		return f, context.Cause(ctx)
 	}
 
+	failed := f.take(outcomes)
+
+	for i := range f.Nodes {
+		f.Nodes[i].join(kubeNodes)
+	}
+
+	// Without a Kubernetes member there is no API to miss.
+	if denied || !slices.ContainsFunc(f.Nodes, func(n Node) bool { return n.Kubernetes.Name != "" }) {
+		kubeErr = nil
+	}
+
+	for _, err := range []error{etcdErr, kubeErr} {
+		if err != nil {
+			failed.Errors = append(failed.Errors, onNode(talos.Target{}, err))
+		}
+	}
+
+	if len(failed.Errors) == 0 {
+		return f, nil
+	}
+
+	return f, failed
+}
+
+// take puts what the nodes said into the fleet, and gives what they did not say.
+func (f *Fleet) take(outcomes []talos.Outcome[Answer]) *errs.Nodes {
 	failed := &errs.Nodes{}
 
 	for _, o := range outcomes {
@@ -99,26 +125,7 @@ func Gather(ctx context.Context, c Cluster) (Fleet, error) {
 		}
 	}
 
-	for i := range f.Nodes {
-		f.Nodes[i].join(kubeNodes)
-	}
-
-	// Without a Kubernetes member there is no API to miss.
-	if denied || !slices.ContainsFunc(f.Nodes, func(n Node) bool { return n.Kubernetes.Name != "" }) {
-		kubeErr = nil
-	}
-
-	for _, err := range []error{etcdErr, kubeErr} {
-		if err != nil {
-			failed.Errors = append(failed.Errors, onNode(talos.Target{}, err))
-		}
-	}
-
-	if len(failed.Errors) == 0 {
-		return f, nil
-	}
-
-	return f, failed
+	return failed
 }
 
 func onNode(t talos.Target, err error) *errs.Error {

@@ -9,11 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
-	"github.com/talosmate/talosmate/internal/registry"
 )
 
 // Product is a file that a build made.
@@ -142,15 +140,4 @@ func diskError(dir string, err error) error {
 
 func isFull(text string) bool {
 	return strings.Contains(text, "no space left on device") || strings.Contains(text, "disk quota exceeded")
-}
-
-// renameInside gives an installer archive a name of its own inside: the imager writes it under the base installer's
-// (ghcr.io/siderolabs/installer-base:1.14.0, without the v), or under none. A created time makes two builds of
-// the same parts the same bytes; the imager always puts the present time.
-func renameInside(archive, reference string, created time.Time) error {
-	if err := fsutil.WriteFile(archive, 0o644, func(w io.Writer) error { return registry.Retag(archive, w, reference, created) }); err != nil {
-		return diskError(filepath.Dir(archive), err)
-	}
-
-	return nil
 }

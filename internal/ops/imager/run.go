@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -316,36 +314,6 @@ func (b *Builder) pull(ctx context.Context, e *container.Engine, image string) e
 	return e.Pull(ctx, image, func(line string) { b.say("pull", line) })
 }
 
-// finishInstallers gives the installers their own name inside; see renameInside.
-func (b *Builder) finishInstallers(scratch string, build Build, o Options, p *prepared) error {
-	archives, err := filepath.Glob(filepath.Join(scratch, "*.tar"))
-	if err != nil {
-		return err
-	}
-
-	var created time.Time
-	if p.epoch != 0 {
-		created = time.Unix(p.epoch, 0)
-	}
-
-	for _, a := range archives {
-		if err = renameInside(a, installerName(build, o), created); err != nil {
-			return err
-		}
-	}
-
-	return nil
-}
-
-// installerName is the name that an installer archive has inside and is loaded under.
-func installerName(b Build, o Options) string {
-	if o.Push != "" {
-		return o.Push
-	}
-
-	return "localhost/installer:" + b.TalosVersion
-}
-
 func (b *Builder) saveLock(build Build, o Options, p *prepared) error {
 	if o.Lock == "" {
 		return nil
@@ -361,45 +329,6 @@ func (b *Builder) saveLock(build Build, o Options, p *prepared) error {
 	}
 
 	return lock.write(o.Lock)
-}
-
-// deliver loads and pushes an installer.
-func (b *Builder) deliver(ctx context.Context, o Options, p *prepared) error {
-	if !o.Load && o.Push == "" {
-		return nil
-	}
-
-	i := slices.IndexFunc(p.result.Files, func(f Product) bool { return strings.HasSuffix(f.Path, ".tar") })
-	if i < 0 {
-		return errs.New(errs.Failed, "the imager wrote no installer archive")
-	}
-
-	archive := p.result.Files[i].Path
-
-	if o.Load {
-		b.say("load", archive)
-
-		if err := p.engine.Load(ctx, archive); err != nil {
-			return err
-		}
-
-		p.result.Loaded = installerName(Build{TalosVersion: p.result.TalosVersion}, o)
-	}
-
-	if o.Push == "" {
-		return nil
-	}
-
-	b.say("push", o.Push)
-
-	image, err := b.Registry.Push(ctx, archive, o.Push)
-	if err != nil {
-		return err
-	}
-
-	p.result.Pushed = &image
-
-	return nil
 }
 
 // explain turns a container's failure into what the user can do about it.
