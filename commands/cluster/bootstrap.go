@@ -82,7 +82,7 @@ func (o *bootstrapOptions) run(c *cmdutil.Call) error {
 		return err
 	}
 
-	node := cluster.AnsweringNode(c.Context(), targets.Nodes[0])
+	node := cluster.ChangingNode(targets.Nodes[0])
 	o.Wait, o.Timeout, o.Overrides, o.Tell, o.Begin = o.wait.Wait, o.wait.Timeout, c.Overrides, c.Progress(), c.BeginChange
 
 	res, err := bootstrap.Plan(c.Context(), node, targets.Nodes[0], view, snap, o.Options)

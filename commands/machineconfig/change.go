@@ -115,7 +115,7 @@ func (o *changeOptions) change(c *cmdutil.Call, from source) error {
 }
 
 func (o *changeOptions) one(c *cmdutil.Call, cluster *talos.Cluster, t talos.Target, from source) (machineconfig.Applied, error) {
-	node := cluster.AnsweringNode(c.Context(), t)
+	node := cluster.ChangingNode(t)
 
 	text, err := from(c.Context(), node)
 	if err != nil {

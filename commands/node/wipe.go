@@ -80,7 +80,7 @@ func runWipe(c *cmdutil.Call, req wipe.Request) error {
 	}
 
 	target := targets.Nodes[0]
-	n := cluster.AnsweringNode(c.Context(), target)
+	n := cluster.ChangingNode(target)
 
 	devices, err := wipe.Plan(c.Context(), n, target, req)
 	if err != nil {

@@ -90,6 +90,10 @@ func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	start := time.Now()
 
 	s, err := c.cc.NewStream(c.outgoing(ctx), desc, method, opts...)
+	if way := c.detour(ctx, err, nil); way != nil {
+		s, err = way.NewStream(direct(ctx), desc, method, opts...)
+	}
+
 	if err != nil {
 		return nil, c.done(method, err, start)
 	}
@@ -176,12 +180,16 @@ func (s *stream) detour(m any, was error) error {
 	return err
 }
 
-// detour is the way to the node itself when an endpoint answered that it cannot dial the node. An endpoint backs
-// off from a node that was away, for up to 15 seconds after it is back (apid's connection parameters), while the
-// node has long been answering. What an endpoint could not deliver was not executed, so that it may be sent again,
-// whatever it is.
+// detour is the way to the node itself when an endpoint answered that it cannot dial the node, or none of them
+// answers and the node is one itself. An endpoint backs off from a node that was away, for up to 15 seconds after it
+// is back (apid's connection parameters), while the node has long been answering. What an endpoint could not deliver
+// was not executed, so that it may be sent again, whatever it is.
 func (c *conn) detour(ctx context.Context, err error, from *peer.Peer) *grpc.ClientConn {
-	if c.node == "" || from == nil || from.Addr == nil || !undelivered(err) {
+	if c.node == "" || !undelivered(err) {
+		return nil
+	}
+
+	if answered := from != nil && from.Addr != nil; !answered && !slices.ContainsFunc(c.cluster.Endpoints(), func(e string) bool { return hostOf(e) == c.node }) {
 		return nil
 	}
 

@@ -2,6 +2,8 @@ package talos
 
 import (
 	"context"
+	"errors"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
@@ -50,11 +53,14 @@ func TestDetour(t *testing.T) {
 		endpoint, node error
 		asked          int32 // How often the node is.
 		want           string
+		endpoints      []string // The context's, all of them down.
 	}{
 		"the endpoint delivers":            {asked: 0},
 		"the endpoint cannot dial":         {endpoint: status.Error(codes.Unavailable, refused), asked: 1},
 		"the node refuses":                 {endpoint: status.Error(codes.Unavailable, refused), node: status.Error(codes.PermissionDenied, "no"), asked: 1, want: "no"},
 		"nor can we":                       {endpoint: status.Error(codes.Unavailable, refused), node: status.Error(codes.Unavailable, "Error while dialing us"), asked: 1, want: refused},
+		"no endpoint, the node is one":     {endpoints: []string{"10.0.0.2", "10.0.0.1"}, asked: 1},
+		"no endpoint, the node is none":    {endpoints: []string{"10.0.0.2"}, want: "Error while dialing"},
 		"the connection broke after a try": {endpoint: status.Error(codes.Unavailable, "error reading from server: EOF"), want: "error reading from server: EOF"},
 	} {
 		for _, kind := range []string{"unary", "stream"} {
@@ -64,6 +70,12 @@ func TestDetour(t *testing.T) {
 				endpoint, node := &station{fail: c.endpoint}, &station{fail: c.node}
 				direct := fakeNode(t, func(s *grpc.Server) { machine.RegisterMachineServiceServer(s, node) })
 				via := fakeNode(t, func(s *grpc.Server) { machine.RegisterMachineServiceServer(s, endpoint) })
+
+				if len(c.endpoints) > 0 {
+					via.conn.cluster.Options.Endpoints = c.endpoints
+					via.conn.cc = closed(t)
+				}
+
 				via.conn.cluster.conns["10.0.0.1"] = direct.conn.cc
 				direct.conn.cc.Connect()
 
@@ -95,10 +107,25 @@ func TestDetour(t *testing.T) {
 					t.Errorf("got %q, %v, want an error with %q", got, err, c.want)
 				}
 
-				if endpoint.asked.Load() != 1 || node.asked.Load() != c.asked {
+				if endpoint.asked.Load() != 1 && len(c.endpoints) == 0 || node.asked.Load() != c.asked {
 					t.Errorf("asked the endpoint %d times and the node %d times, want 1 and %d", endpoint.asked.Load(), node.asked.Load(), c.asked)
 				}
 			})
 		}
 	}
+}
+
+// closed is a connection that nobody takes.
+func closed(t *testing.T) *grpc.ClientConn {
+	t.Helper()
+
+	cc, err := grpc.NewClient("passthrough:///nobody", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return nil, errors.New("connection refused") }))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { _ = cc.Close() })
+
+	return cc
 }

@@ -54,28 +54,6 @@ func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, limit 
 	return out
 }
 
-// AnsweringNode is ChangingNode, or the node dialled directly where the other endpoints do not reach it: they
-// are down, or still back off towards a node that was away. A node that answers by neither way is left to
-// the first call to tell.
-func (c *Cluster) AnsweringNode(ctx context.Context, t Target) *Node {
-	const patience = 3 * time.Second
-
-	via := c.ChangingNode(t)
-
-	for _, n := range []*Node{via, c.DirectNode(t)} {
-		limited, cancel := context.WithTimeout(ctx, patience)
-		_, err := n.Version(limited)
-
-		cancel()
-
-		if !Transient(err) {
-			return n
-		}
-	}
-
-	return via
-}
-
 // nameNode puts the node into a typed error that does not name one.
 func nameNode(t Target, err error) {
 	var typed *errs.Error
