@@ -11,7 +11,6 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/drain"
 	"github.com/talosmate/talosmate/internal/output"
@@ -89,7 +88,7 @@ func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, examp
 
 			k, err := connect()
 			if err != nil {
-				return drain.Change{}, gate.New(gate.KubernetesAway, gate.Refuse, n.Address, "%v", err).WithRemedy("name a kubeconfig with --kubeconfig").Refusal()
+				return drain.Change{}, drain.Unreachable(n.Address, err)
 			}
 
 			own := o

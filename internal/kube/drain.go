@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -114,7 +115,7 @@ type DrainOptions struct {
 }
 
 // Drain evicts a node's pods by talosctl's policy: unmanaged pods too, emptyDir data is lost, DaemonSets
-// stay, each pod has its own grace period. It returns how many pods left. kubectl's helper sleeps between
+// stay, each pod has its own grace period. It returns how many pods left, also when not all did. kubectl's helper sleeps between
 // refused evictions without looking at its context, so that its end can come one delay late.
 func (c *Client) Drain(ctx context.Context, name string, o DrainOptions) (int, error) {
 	if o.Timeout <= 0 {
@@ -126,11 +127,14 @@ func (c *Client) Drain(ctx context.Context, name string, o DrainOptions) (int, e
 		tell = func(string) {}
 	}
 
+	var gone atomic.Int64
+
 	helper := &drain.Helper{
 		Ctx: ctx, Client: c.API, Force: true, DeleteEmptyDirData: true, IgnoreAllDaemonSets: true, GracePeriodSeconds: -1,
 		Timeout: o.Timeout, EvictErrorRetryDelay: time.Second, Out: io.Discard, ErrOut: &lineWriter{emit: tell},
 		OnPodDeletionOrEvictionFinished: func(pod *corev1.Pod, _ bool, err error) {
 			if err == nil {
+				gone.Add(1)
 				tell(fmt.Sprintf("evicted %s/%s", pod.Namespace, pod.Name))
 			}
 		},
@@ -141,16 +145,15 @@ func (c *Client) Drain(ctx context.Context, name string, o DrainOptions) (int, e
 		return 0, fmt.Errorf("cannot drain %s: %w", name, err)
 	}
 
-	pods := list.Pods()
-	if err := helper.DeleteOrEvictPods(pods); err != nil {
+	if err := helper.DeleteOrEvictPods(list.Pods()); err != nil {
 		if ctx.Err() != nil {
-			return 0, context.Cause(ctx)
+			return int(gone.Load()), context.Cause(ctx)
 		}
 
-		return 0, fmt.Errorf("cannot drain %s: %w", name, err)
+		return int(gone.Load()), fmt.Errorf("cannot drain %s: %w", name, err)
 	}
 
-	return len(pods), nil
+	return int(gone.Load()), nil
 }
 
 // Blocker is a disruption budget that holds a pod on a node.

@@ -31,6 +31,7 @@ const (
 	Drained   = "drained"
 	Refused   = "refused"
 	Failed    = "failed" // Pods did not leave; the node stays cordoned.
+	Stopped   = "interrupted"
 )
 
 // Change is what was done to one Kubernetes node.
@@ -39,7 +40,7 @@ type Change struct {
 
 	K8sNodeName    string         `json:"k8s_node_name"`   // The Kubernetes node.
 	K8sCredentials string         `json:"k8s_credentials"` // Which Kubernetes credentials were used.
-	Status         string         `json:"status"`          // planned, cordoned, uncordoned, drained, unchanged, refused or failed.
+	Status         string         `json:"status"`          // planned, cordoned, uncordoned, drained, unchanged, refused, interrupted or failed.
 	Unschedulable  bool           `json:"unschedulable"`   // Whether the node is cordoned now.
 	Changed        bool           `json:"changed"`         // Whether this run changed that.
 	DrainedPods    int            `json:"drained_pods"`    // How many pods left.
@@ -71,10 +72,26 @@ func Schedule(ctx context.Context, k Scheduler, target talos.Target, name string
 	return res, err
 }
 
+// Unreachable is the refusal of what cannot do without Kubernetes; there is no override for it.
+func Unreachable(node string, cause error) error {
+	const remedy = "name a kubeconfig with --kubeconfig"
+
+	err := gate.New(gate.KubernetesAway, gate.Refuse, node, "the Kubernetes API cannot be reached: %v", cause).WithRemedy(remedy).Refusal()
+	err.Hint = remedy
+
+	return err
+}
+
 func schedule(ctx context.Context, k Scheduler, res *Change, o Options, sink progress.Sink) error {
 	before, found, err := k.Node(ctx, res.K8sNodeName)
-	if err != nil {
-		return err
+
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		res.Status = Refused
+
+		return Unreachable(res.Node, err)
 	}
 
 	if !found {
@@ -147,6 +164,16 @@ func (c *Change) set(ctx context.Context, k Scheduler, schedulable bool) error {
 	return nil
 }
 
+// leftovers says what an interrupted drain leaves.
+func (c *Change) leftovers() string {
+	cordon := "lifted"
+	if c.Unschedulable {
+		cordon = "left as it was found"
+	}
+
+	return fmt.Sprintf("the cordon of %s was %s; %d pods had left and stay where they are", c.K8sNodeName, cordon, c.DrainedPods)
+}
+
 func (c *Change) drain(ctx context.Context, k Scheduler, o Options, sink progress.Sink) error {
 	var undo engine.Undo
 
@@ -178,10 +205,12 @@ func (c *Change) drain(ctx context.Context, k Scheduler, o Options, sink progres
 
 	if err != nil {
 		if ctx.Err() == nil {
-			return &errs.Error{Exit: errs.Failed, Err: fmt.Errorf("cannot drain %s: %w", c.NodeName(), err), Hint: "the node stays cordoned: `talosmate node uncordon`"}
+			return &errs.Error{Exit: errs.Failed, Err: err, Hint: "the node stays cordoned: `talosmate node uncordon`"}
 		}
 
-		return err
+		c.Status = Stopped
+
+		return &errs.Error{Exit: errs.Interrupted, Err: err, Hint: c.leftovers()}
 	}
 
 	c.Status = Drained

@@ -151,6 +151,8 @@ func (r *run) leftovers() string {
 		return "the node has rebooted; whether it is well was not seen to the end"
 	case r.requested():
 		return fmt.Sprintf("the %s was requested and goes on; look at the node with `talosmate health`", r.o.Action)
+	case r.res.DrainedPods > 0:
+		return fmt.Sprintf("%d pods had left the node, which was left as it was otherwise", r.res.DrainedPods)
 	default:
 		return "the node was left as it was"
 	}
@@ -227,6 +229,10 @@ func (r *run) steps(ctx context.Context) error {
 		return err
 	}
 
+	if !r.res.AnswerLost {
+		r.stayCordoned()
+	}
+
 	if !r.o.Wait && !r.res.AnswerLost {
 		r.res.Status = Requested
 
@@ -297,6 +303,14 @@ func (r *run) clear(ctx context.Context) error {
 	}
 
 	return nil
+}
+
+// stayCordoned leaves the cordon of a node that goes off: nothing is to be put on it when it comes back, until
+// somebody says so.
+func (r *run) stayCordoned() {
+	if r.o.Action == Shutdown && r.keep != nil {
+		r.keep()
+	}
 }
 
 func (r *run) uncordon(ctx context.Context) error {
@@ -373,6 +387,8 @@ func (r *run) await(ctx context.Context, asked time.Time) error {
 		if err := r.awaitBegun(ctx); err != nil {
 			return err
 		}
+
+		r.stayCordoned()
 
 		if !r.o.Wait {
 			r.res.Status = Requested
