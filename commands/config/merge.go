@@ -1,9 +1,6 @@
 package config
 
 import (
-	"io"
-	"os"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -42,19 +39,9 @@ func newCmdMerge(f *cmdutil.Factory) *cobra.Command {
 func (o *mergeOptions) apply(c *cmdutil.Call, file *talosconfig.File) (Edit, error) {
 	result := Edit{Context: c.Args[0], Action: "merged"}
 
-	var (
-		raw []byte
-		err error
-	)
-
-	if c.Args[0] == "-" {
-		raw, err = io.ReadAll(c.IO.In)
-	} else {
-		raw, err = os.ReadFile(c.Args[0])
-	}
-
+	raw, err := c.Input(c.Args[0], c.Args[0])
 	if err != nil {
-		return result, errs.Usagef("cannot read %s: %w", c.Args[0], err)
+		return result, err
 	}
 
 	other, err := talosconfig.Parse(raw)

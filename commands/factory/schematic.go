@@ -3,8 +3,6 @@ package factory
 import (
 	"fmt"
 	"io"
-	"os"
-	"strings"
 
 	"github.com/siderolabs/image-factory/pkg/schematic"
 	"github.com/spf13/pflag"
@@ -13,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/ops/factory"
+	"github.com/talosmate/talosmate/internal/ops/imager"
 	"github.com/talosmate/talosmate/internal/output"
 )
 
@@ -55,17 +54,9 @@ func (o *schematicOptions) read(c *cmdutil.Call) (schematic.Schematic, error) {
 	var none schematic.Schematic
 
 	if o.file == "" {
-		for _, option := range o.options {
-			key, value, ok := strings.Cut(option, "=")
-			if !ok || key == "" {
-				return none, errs.Usagef("overlay option %q is not KEY=VALUE", option)
-			}
-
-			if o.parts.OverlayOptions == nil {
-				o.parts.OverlayOptions = map[string]string{}
-			}
-
-			o.parts.OverlayOptions[key] = value
+		var err error
+		if o.parts.OverlayOptions, err = imager.OverlayOptions(o.options); err != nil {
+			return none, err
 		}
 
 		return factory.Make(o.parts)
@@ -75,20 +66,12 @@ func (o *schematicOptions) read(c *cmdutil.Call) (schematic.Schematic, error) {
 		return none, errs.Usagef("a schematic comes from a file or from flags, not from both")
 	}
 
-	data, err := readFile(c, o.file)
+	data, err := c.Input(o.file, "the schematic")
 	if err != nil {
-		return none, errs.Usagef("cannot read the schematic: %w", err)
+		return none, err
 	}
 
 	return factory.Parse(data)
-}
-
-func readFile(c *cmdutil.Call, path string) ([]byte, error) {
-	if path == "-" {
-		return io.ReadAll(c.IO.In)
-	}
-
-	return os.ReadFile(path)
 }
 
 func saveSchematic(path string, s factory.Schematic) error {

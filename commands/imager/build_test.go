@@ -265,6 +265,7 @@ func TestBuildFailures(t *testing.T) {
 		"meta in an installer":  {[]string{"installer", "--meta", "0xa=x"}, errs.Usage, "carries no META"},
 		"bad meta":              {[]string{"iso", "--meta", "0x100=x"}, errs.Usage, "not a number up to 0xff"},
 		"push of an iso":        {[]string{"iso", "--push", "x/y:z"}, errs.Usage, "--load and --push are for installers"},
+		"base of an iso":        {[]string{"iso", "--base-installer", "x/y:1"}, errs.Usage, "only an installer has a base installer"},
 		"check without lock":    {[]string{"iso", "--check"}, errs.Usage, "need the lock file"},
 		"secure boot keys":      {[]string{"secureboot-iso"}, errs.Usage, "needs signing keys"},
 		"secure boot flag":      {[]string{"iso", "--secureboot-keys", "x"}, errs.Usage, "is not a secure boot profile"},
@@ -539,7 +540,12 @@ func TestBuildInstaller(t *testing.T) {
 	}
 
 	// Without a reference it still has a name of its own inside, not the base installer's.
-	plain, _ := ok(t, bed, "installer", "--arch", "amd64")
+	bed.Retag(t, "installer-base:"+imagerstub.Version, "our-base:1")
+
+	plain, got := ok(t, bed, "installer", "--arch", "amd64", "--base-installer", bed.Base+"/our-base:1")
+	if saw := imagerstub.Saw(t, got.Stderr); !strings.HasPrefix(after(saw.Args, "--base-installer-image"), bed.Base+"/our-base:1@sha256:") {
+		t.Errorf("args %v", saw.Args)
+	}
 
 	manifest, err := tarball.LoadManifest(func() (io.ReadCloser, error) { return os.Open(plain.Files[0].Path) })
 	if err != nil || manifest[0].RepoTags[0] != "localhost/installer:v1.13.9" {

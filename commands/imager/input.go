@@ -1,8 +1,6 @@
 package imager
 
 import (
-	"io"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -79,12 +77,12 @@ func (o *buildOptions) read(c *cmdutil.Call) (imager.Build, error) {
 		return imager.Build{}, err
 	}
 
-	data, dir, err := readInput(c, o.file)
+	data, err := c.Input(o.file, "the build")
 	if err != nil {
 		return imager.Build{}, err
 	}
 
-	b, err := imager.ParseBuild(data, dir)
+	b, err := imager.ParseBuild(data, filepath.Dir(o.file)) // that of - is the working directory
 	if err != nil {
 		return b, err
 	}
@@ -123,7 +121,7 @@ func (o *buildOptions) fromDocument(c *cmdutil.Call) (imager.Build, error) {
 		return imager.Build{}, err
 	}
 
-	data, _, err := readInput(c, imager.Stdin)
+	data, err := c.Input(imager.Stdin, "the build")
 	if err != nil {
 		return imager.Build{}, err
 	}
@@ -158,17 +156,9 @@ func (o *buildOptions) fromFlags(c *cmdutil.Call) (imager.Build, error) {
 		b.SecureBoot = &o.secureBoot
 	}
 
-	for _, option := range o.options {
-		key, value, ok := strings.Cut(option, "=")
-		if !ok || key == "" {
-			return b, errs.Usagef("overlay option %q is not KEY=VALUE", option)
-		}
-
-		if o.overlay.Options == nil {
-			o.overlay.Options = map[string]string{}
-		}
-
-		o.overlay.Options[key] = value
+	var err error
+	if o.overlay.Options, err = imager.OverlayOptions(o.options); err != nil {
+		return b, err
 	}
 
 	if o.overlay.Name != "" {
@@ -178,20 +168,4 @@ func (o *buildOptions) fromFlags(c *cmdutil.Call) (imager.Build, error) {
 	}
 
 	return b.Complete(runtime.GOARCH), nil
-}
-
-func readInput(c *cmdutil.Call, path string) (data []byte, dir string, err error) {
-	if path == imager.Stdin {
-		data, err = io.ReadAll(c.IO.In)
-		dir = "."
-	} else {
-		data, err = os.ReadFile(path)
-		dir = filepath.Dir(path)
-	}
-
-	if err != nil {
-		return nil, "", errs.Usagef("cannot read the build: %w", err)
-	}
-
-	return data, dir, nil
 }

@@ -4,7 +4,6 @@ package validate
 import (
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -30,22 +29,13 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 			"  talosmate machineconfig get -n cp-1 --show-secrets | talosmate validate -f - --mode metal -o json",
 		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			var (
-				text []byte
-				err  error
-			)
-
-			switch file {
-			case "":
+			if file == "" {
 				return errs.Usagef("no file to validate").WithHint("name it with -f, - reads stdin")
-			case "-":
-				text, err = io.ReadAll(c.IO.In)
-			default:
-				text, err = os.ReadFile(file)
 			}
 
+			text, err := c.Input(file, "the machine configuration")
 			if err != nil {
-				return errs.Usagef("cannot read the machine configuration: %w", err)
+				return err
 			}
 
 			result := validate.Config(text, mode, strict)

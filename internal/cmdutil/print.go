@@ -144,7 +144,11 @@ func FetchRows[T any, P Row[T]](c *Call, fetch func(context.Context, *talos.Node
 		}
 	}
 
-	outcomes := talos.Each(c.ctx, c.cluster, targets.Nodes, fetch)
+	return rowsOf[T, P](c, talos.Each(c.ctx, c.cluster, targets.Nodes, fetch))
+}
+
+// rowsOf marks each row with its node. The error holds the nodes that failed.
+func rowsOf[T any, P Row[T]](c *Call, outcomes []talos.Outcome[[]T]) ([]T, error) {
 	if c.ctx.Err() != nil {
 		return nil, context.Cause(c.ctx)
 	}

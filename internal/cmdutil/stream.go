@@ -33,9 +33,6 @@ func (c *Call) RawOutput() bool {
 	return true
 }
 
-// Selected is the number of chosen nodes, after Targets.
-func (c *Call) Selected() int { return len(c.targets.Nodes) }
-
 // NodeStream is the shape of a command that streams rows from nodes: lines of a log, events. Without -o the
 // rows are text as they come; ndjson writes them as they come; the other formats collect them, so they do
 // not go together with following.
@@ -266,20 +263,5 @@ func StreamLine(w io.Writer, from talos.NodeRef, line string, ended, several, tt
 
 // StreamRows is FetchRows for work whose length depends on the data: no deadline on the whole of it.
 func StreamRows[T any, P Row[T]](c *Call, fetch func(context.Context, *talos.Node) ([]T, error)) ([]T, error) {
-	outcomes := talos.EachStream(c.ctx, c.cluster, c.targets.Nodes, false, fetch)
-	if c.ctx.Err() != nil {
-		return nil, context.Cause(c.ctx)
-	}
-
-	good, err := talos.Collect(outcomes, c.Spec.Question)
-	rows := []T{}
-
-	for _, o := range good {
-		for _, row := range o.Value {
-			P(&row).SetNode(o.Target)
-			rows = append(rows, row)
-		}
-	}
-
-	return rows, err
+	return rowsOf[T, P](c, talos.EachStream(c.ctx, c.cluster, c.targets.Nodes, false, fetch))
 }

@@ -45,9 +45,6 @@ func New(base string, timeout time.Duration) (*Client, error) {
 	return &Client{api: api, url: base, timeout: timeout}, nil
 }
 
-// URL is the factory's own.
-func (c *Client) URL() string { return c.url }
-
 // Create registers a schematic. Registering the same one again is no change. An answer with another ID than
 // the one computed here means that the factory does not know a field of it.
 func (c *Client) Create(ctx context.Context, s schematic.Schematic) (Schematic, error) {

@@ -55,6 +55,26 @@ type Overlay struct {
 	Options map[string]string `json:"options,omitempty" yaml:"options,omitempty"` // Options for the overlay, a value of @FILE is read from that file.
 }
 
+// OverlayOptions reads KEY=VALUE; nil where there are none.
+func OverlayOptions(options []string) (map[string]string, error) {
+	var out map[string]string
+
+	for _, option := range options {
+		key, value, ok := strings.Cut(option, "=")
+		if !ok || key == "" {
+			return nil, errs.Usagef("overlay option %q is not KEY=VALUE", option)
+		}
+
+		if out == nil {
+			out = map[string]string{}
+		}
+
+		out[key] = value
+	}
+
+	return out, nil
+}
+
 // ParseBuild reads a build file. Unknown keys are errors, paths are taken relative to the file's directory.
 func ParseBuild(data []byte, dir string) (Build, error) {
 	var b Build

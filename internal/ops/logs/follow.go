@@ -85,9 +85,6 @@ type Resume struct {
 // NewResume starts with nothing seen.
 func NewResume() *Resume { return &Resume{seed: maphash.MakeSeed()} }
 
-// Seen says whether any line came so far.
-func (r *Resume) Seen() bool { return r.any }
-
 // Scan starts a search: every line of the log as it is now goes through Scanned.
 func (r *Resume) Scan() { r.scanned, r.known = 0, 0 }
 
