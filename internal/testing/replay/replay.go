@@ -139,6 +139,11 @@ func (s *Server) handle(_ any, stream grpc.ServerStream) error {
 
 	raw, err := os.ReadFile(filepath.Join(dir, method+".json"))
 	if err != nil {
+		// What changes something was recorded once for the cluster.
+		raw, err = os.ReadFile(filepath.Join(s.dir, "acts", method+".json"))
+	}
+
+	if err != nil {
 		return status.Errorf(codes.Unimplemented, "no recording of %s", method)
 	}
 
