@@ -5,7 +5,6 @@ package imagerstub
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -98,6 +97,7 @@ func (b *Bed) configure(t *testing.T, uid int) {
 	user, storage := "", ""
 
 	if uid != 0 {
+		state = shortDir(t) // the rootless engine waits long for sockets whose path does not fit
 		user = fmt.Sprintf("setpriv --reuid=%[1]d --regid=%[1]d --clear-groups env HOME=%[2]s XDG_RUNTIME_DIR=%[2]s PATH=/usr/sbin:/usr/bin:/sbin:/bin ", uid, state)
 		storage = "[storage.options]\nignore_chown_errors = \"true\"\n" // one user has one ID to give away
 	}
@@ -122,6 +122,10 @@ func (b *Bed) configure(t *testing.T, uid int) {
 
 	if uid != 0 {
 		handOver(t, uid, state, b.Dir)
+
+		if err := os.Chmod(filepath.Dir(b.Dir), 0o711); err != nil { // to pass through
+			t.Fatal(err)
+		}
 	}
 
 	t.Cleanup(func() {
@@ -136,7 +140,25 @@ func (b *Bed) configure(t *testing.T, uid int) {
 	})
 }
 
-// handOver gives directories of a test to a user, and lets the user pass through what is above them.
+// shortDir is a directory with a short name, for what is 108 bytes at the most.
+func shortDir(t *testing.T) string {
+	t.Helper()
+
+	dir, err := os.MkdirTemp("", "bed-") //nolint:usetesting // a test's own directory has a long name
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+
+	return dir
+}
+
+// handOver gives directories of a test to a user.
 func handOver(t *testing.T, uid int, dirs ...string) {
 	t.Helper()
 
@@ -152,7 +174,7 @@ func handOver(t *testing.T, uid int, dirs ...string) {
 			}
 		}
 
-		if err := errors.Join(os.Chmod(dir, 0o700), os.Chmod(filepath.Dir(dir), 0o711)); err != nil {
+		if err := os.Chmod(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
