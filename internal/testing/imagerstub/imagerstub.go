@@ -140,7 +140,8 @@ func (b *Bed) configure(t *testing.T, uid int) {
 	})
 }
 
-// shortDir is a directory with a short name, for what is 108 bytes at the most.
+// shortDir is a directory with a short name: with a long one each rootless run took some 20 s longer, which a socket
+// path over its 108 bytes would explain.
 func shortDir(t *testing.T) string {
 	t.Helper()
 
