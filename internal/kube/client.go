@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,6 +45,8 @@ const (
 type Client struct {
 	API    kubernetes.Interface
 	Source string // Which credentials were used.
+
+	unanswered atomic.Int64 // Requests that the API server did not answer, or with an error of its own.
 }
 
 // ErrNoCredentials is what Connect ends with when no source gave credentials for this cluster.
@@ -119,12 +123,16 @@ func fromRest(cfg *rest.Config, source string) (*Client, error) {
 	cfg.Timeout = 30 * time.Second
 	cfg.WarningHandler = rest.NoWarnings{}
 
-	api, err := kubernetes.NewForConfig(cfg)
-	if err != nil {
+	c := &Client{Source: source}
+
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &witness{next, &c.unanswered} })
+
+	var err error
+	if c.API, err = kubernetes.NewForConfig(cfg); err != nil {
 		return nil, fmt.Errorf("cannot make a Kubernetes client: %w", err)
 	}
 
-	return &Client{API: api, Source: source}, nil
+	return c, nil
 }
 
 func (c *Client) knowsAny(ctx context.Context, addresses []string) (bool, error) {

@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/kubectl/pkg/drain"
+
+	"github.com/talosmate/talosmate/internal/engine"
 )
 
 // CordonAnnotation marks a cordon as ours: who made it and why. Only a node that carries it is uncordoned.
@@ -110,50 +112,79 @@ func (c *Client) patchNode(ctx context.Context, name string, patch map[string]an
 // DrainOptions are the few things about a drain that a user decides.
 type DrainOptions struct {
 	Timeout time.Duration // How long all evictions together may take; must be positive.
-	// Tell is called for every pod that is evicted, gone or held back.
+	// Tell is called for every pod that is evicted, gone or held back, from several goroutines.
 	Tell func(message string)
+	// Again is called for every eviction that is repeated, from several goroutines.
+	Again func()
 }
 
+// drainAgain is how long a drain waits before it repeats what was refused or not answered.
+const drainAgain = time.Second
+
 // Drain evicts a node's pods by talosctl's policy: unmanaged pods too, emptyDir data is lost, DaemonSets
-// stay, each pod has its own grace period. It returns how many pods left, also when not all did. kubectl's helper sleeps between
-// refused evictions without looking at its context, so that its end can come one delay late.
+// stay, each pod has its own grace period. It returns how many pods left, also when not all did. An API server
+// that is away is waited for within the timeout. kubectl's helper sleeps between refused evictions without
+// looking at its context, so that its end can come one delay late.
 func (c *Client) Drain(ctx context.Context, name string, o DrainOptions) (int, error) {
 	if o.Timeout <= 0 {
 		return 0, errors.New("cannot drain without a timeout")
 	}
 
-	tell := o.Tell
-	if tell == nil {
-		tell = func(string) {}
+	if o.Tell == nil {
+		o.Tell = func(string) {}
+	}
+
+	if o.Again == nil {
+		o.Again = func() {}
 	}
 
 	var gone atomic.Int64
 
+	for deadline := time.Now().Add(o.Timeout); ; {
+		before := c.unanswered.Load()
+
+		err := c.drainOnce(ctx, name, o, time.Until(deadline), &gone)
+
+		switch left := int(gone.Load()); {
+		case err == nil:
+			return left, nil
+		case ctx.Err() != nil:
+			return left, context.Cause(ctx)
+		case c.unanswered.Load() == before || time.Until(deadline) < drainAgain:
+			return left, fmt.Errorf("cannot drain %s: %w", name, err)
+		}
+
+		o.Tell(fmt.Sprintf("the Kubernetes API is away, trying again: %v", err))
+		o.Again()
+
+		if err = engine.Pause(ctx, drainAgain); err != nil {
+			return int(gone.Load()), err
+		}
+	}
+}
+
+func (c *Client) drainOnce(ctx context.Context, name string, o DrainOptions, timeout time.Duration, gone *atomic.Int64) error {
 	helper := &drain.Helper{
 		Ctx: ctx, Client: c.API, Force: true, DeleteEmptyDirData: true, IgnoreAllDaemonSets: true, GracePeriodSeconds: -1,
-		Timeout: o.Timeout, EvictErrorRetryDelay: time.Second, Out: io.Discard, ErrOut: &lineWriter{emit: tell},
+		Timeout: timeout, EvictErrorRetryDelay: drainAgain, Out: io.Discard,
+		ErrOut: &lineWriter{emit: func(line string) {
+			o.Tell(line)
+			o.Again()
+		}},
 		OnPodDeletionOrEvictionFinished: func(pod *corev1.Pod, _ bool, err error) {
 			if err == nil {
 				gone.Add(1)
-				tell(fmt.Sprintf("evicted %s/%s", pod.Namespace, pod.Name))
+				o.Tell(fmt.Sprintf("evicted %s/%s", pod.Namespace, pod.Name))
 			}
 		},
 	}
 
 	list, problems := helper.GetPodsForDeletion(name)
 	if err := errors.Join(problems...); err != nil {
-		return 0, fmt.Errorf("cannot drain %s: %w", name, err)
+		return err
 	}
 
-	if err := helper.DeleteOrEvictPods(list.Pods()); err != nil {
-		if ctx.Err() != nil {
-			return int(gone.Load()), context.Cause(ctx)
-		}
-
-		return int(gone.Load()), fmt.Errorf("cannot drain %s: %w", name, err)
-	}
-
-	return int(gone.Load()), nil
+	return helper.DeleteOrEvictPods(list.Pods())
 }
 
 // Blocker is a disruption budget that holds a pod on a node.
