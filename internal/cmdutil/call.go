@@ -301,9 +301,17 @@ func (c *Call) Progress() progress.Sink {
 	return c.sink
 }
 
-// Warn writes a warning on stderr.
+// Warn writes a warning on stderr, where progress has no place for it.
 func (c *Call) Warn(format string, args ...any) {
-	fmt.Fprintf(c.IO.Err, "warning: %s\n", output.Neutral(fmt.Sprintf(format, args...)))
+	text := output.Neutral(fmt.Sprintf(format, args...))
+
+	if w, ok := c.Progress().(progress.Warner); ok {
+		w.Warn(text)
+
+		return
+	}
+
+	fmt.Fprintf(c.IO.Err, "warning: %s\n", text)
 }
 
 // Confirm asks for subject (a node's or the cluster's name) to be typed, or wants --yes without a terminal.
@@ -394,9 +402,7 @@ func (c *Call) audit(err error) error {
 }
 
 func (c *Call) close() {
-	if c.sink != nil {
-		c.sink.Close()
-	}
+	c.endProgress()
 
 	if c.cluster != nil {
 		_ = c.cluster.Close() // nothing is left to be said to the cluster

@@ -38,7 +38,9 @@ type Factory struct {
 
 // NewFactory makes the factory of a process.
 func NewFactory(io *iostreams.Streams, b Build) *Factory {
-	return &Factory{IO: io, Build: b, Now: time.Now, Kubernetes: kube.Connect, documents: map[string]any{}}
+	return &Factory{IO: io, Build: b, Now: time.Now, Kubernetes: kube.Connect, documents: map[string]any{
+		"ProgressEvent": progress.Event{}, // no command's document: a line of --progress json
+	}}
 }
 
 // Documents gives a value of each schema's document type, once the tree is built.
@@ -127,5 +129,5 @@ func (f *Factory) LoadTalosconfig(flags *pflag.FlagSet) (*talos.Config, error) {
 }
 
 func (f *Factory) progress(mode string) progress.Sink {
-	return progress.New(mode, f.IO.Err, f.IO.ErrTTY && f.IO.Color, f.IO.Width)
+	return progress.New(mode, f.IO.Err, progress.Screen{TTY: f.IO.ErrTTY && f.IO.Color, Width: f.IO.Width, Height: f.IO.Height})
 }

@@ -17,6 +17,8 @@ import (
 // PrintList writes rows and returns err joined with what went wrong in writing, so that the exit code is the
 // same in every format.
 func PrintList[T any](c *Call, rows []T, err error, cols []output.Column[T], name func(T) string) error {
+	c.endProgress()
+
 	if len(rows) == 0 && err != nil && !c.Printer.Structured() {
 		return err
 	}
@@ -29,12 +31,24 @@ func PrintList[T any](c *Call, rows []T, err error, cols []output.Column[T], nam
 // PrintResult writes one result and returns err joined with what went wrong in writing.
 func PrintResult[T any](c *Call, result T, err error, name string, human func(io.Writer, T) error) error {
 	c.printed = true
+	c.endProgress()
 
 	return errors.Join(err, output.PrintResult(c.Printer, result, err, human, name))
 }
 
 // PrintFailure writes the document of a command that failed without a result.
-func (c *Call) PrintFailure(err error) error { return c.Printer.PrintFailure(err) }
+func (c *Call) PrintFailure(err error) error {
+	c.endProgress()
+
+	return c.Printer.PrintFailure(err)
+}
+
+// endProgress draws progress for the last time: what comes on the terminal after it must not be drawn over.
+func (c *Call) endProgress() {
+	if c.sink != nil {
+		c.sink.Close()
+	}
+}
 
 // Row is what the rows of a per-node list have in common.
 type Row[T any] interface {
@@ -129,6 +143,8 @@ func (l NodeList[T]) print(c *Call, rows []T, err error, cols []output.Column[T]
 	}
 
 	c.printed = true
+
+	c.endProgress()
 
 	return errors.Join(err, l.Human(c.Printer.Out, rows))
 }

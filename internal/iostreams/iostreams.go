@@ -26,6 +26,8 @@ type Streams struct {
 	Env func(string) (string, bool)
 	// Width is the width of the terminal in columns, 80 when unknown.
 	Width int
+	// Height is its height in lines, 0 when unknown.
+	Height int
 }
 
 // System gives the process's own streams.
@@ -40,8 +42,8 @@ func System() *Streams {
 	}
 
 	if s.ErrTTY {
-		if w, _, err := term.GetSize(int(os.Stderr.Fd())); err == nil && w > 0 {
-			s.Width = w
+		if w, h, err := term.GetSize(int(os.Stderr.Fd())); err == nil && w > 0 {
+			s.Width, s.Height = w, h
 		}
 	}
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,7 +26,7 @@ type Event struct {
 }
 
 // Sink receives events. Emit may be called from several goroutines. Close ends the display and waits until
-// everything is written.
+// everything is written; it may be called again.
 type Sink interface {
 	Emit(Event)
 	Close()
@@ -45,11 +44,17 @@ func (Discard) Close() {}
 // Modes lists the values of --progress.
 func Modes() []string { return []string{"auto", "tty", "plain", "json", "none"} }
 
+// Screen is what is known of the terminal that a sink writes to.
+type Screen struct {
+	TTY           bool
+	Width, Height int // In cells; 0 when unknown.
+}
+
 // New makes the sink for a mode; auto is tty on a terminal and plain elsewhere.
-func New(mode string, w io.Writer, tty bool, width int) Sink {
+func New(mode string, w io.Writer, screen Screen) Sink {
 	if mode == "auto" {
 		mode = "plain"
-		if tty {
+		if screen.TTY {
 			mode = "tty"
 		}
 	}
@@ -60,11 +65,14 @@ func New(mode string, w io.Writer, tty bool, width int) Sink {
 	case "none":
 		return Discard{}
 	case "tty":
-		return newTTY(w, width)
+		return newTTY(w, screen)
 	default:
 		return &plainSink{w: w, last: map[string]string{}}
 	}
 }
+
+// Warner is a sink with a place of its own for warnings, so that they do not fall into what it draws.
+type Warner interface{ Warn(text string) }
 
 type jsonSink struct {
 	mu    sync.Mutex
@@ -83,6 +91,11 @@ func (s *jsonSink) Emit(e Event) {
 
 	// Progress is best effort: a closed stderr must not fail the work.
 	_ = s.enc.Encode(e)
+}
+
+// Warn implements Warner: every line is an event.
+func (s *jsonSink) Warn(text string) {
+	s.Emit(Event{Time: time.Now(), Stage: "warning", Message: text})
 }
 
 func (s *jsonSink) Close() {}
@@ -117,109 +130,16 @@ func describe(e Event) string {
 		}
 	}
 
-	return strings.Join(parts, ": ")
+	return neutral(strings.Join(parts, ": "))
 }
 
-// ttySink shows one line a node and redraws them; one goroutine owns the terminal.
-type ttySink struct {
-	events chan Event
-	done   chan struct{}
-}
-
-func newTTY(w io.Writer, width int) Sink {
-	s := &ttySink{events: make(chan Event, 64), done: make(chan struct{})}
-	go s.draw(w, width)
-
-	return s
-}
-
-func (s *ttySink) Emit(e Event) { s.events <- e }
-
-func (s *ttySink) Close() {
-	close(s.events)
-	<-s.done
-}
-
-type ttyLine struct {
-	event   Event
-	started time.Time
-}
-
-func (s *ttySink) draw(w io.Writer, width int) {
-	defer close(s.done)
-
-	lines := map[string]*ttyLine{}
-	order := []string{}
-	shown := 0
-	tick := time.NewTicker(200 * time.Millisecond)
-
-	defer tick.Stop()
-
-	paint := func(now time.Time) {
-		var b strings.Builder
-
-		if shown > 0 {
-			fmt.Fprintf(&b, "\x1b[%dA", shown)
-		}
-
-		for _, node := range order {
-			b.WriteString("\x1b[2K" + lines[node].render(now, width) + "\n")
-		}
-
-		shown = len(order)
-		_, _ = io.WriteString(w, b.String())
-	}
-
-	for {
-		select {
-		case e, open := <-s.events:
-			if !open {
-				paint(time.Now())
-
-				return
-			}
-
-			if lines[e.Node] == nil {
-				lines[e.Node] = &ttyLine{started: e.Time}
-				order = append(order, e.Node)
-				slices.Sort(order)
-			}
-
-			lines[e.Node].event = e
-		case now := <-tick.C:
-			paint(now)
-		}
-	}
-}
-
-func (l *ttyLine) render(now time.Time, width int) string {
-	e := l.event
-	end := now
-
-	if e.Done {
-		end = e.Time
-	}
-
-	text := fmt.Sprintf("%-16s %-10s %6s ", e.Node, e.Stage, end.Sub(l.started).Round(time.Second))
-
-	if e.Total > 0 {
-		const bar = 20
-
-		filled := int(min(e.Current, e.Total) * bar / e.Total)
-		text += "[" + strings.Repeat("=", filled) + strings.Repeat(" ", bar-filled) + "] "
-	}
-
-	text += strings.Map(func(r rune) rune {
-		if r < ' ' {
+// neutral takes the control sequences out of text that a node sent.
+func neutral(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
 			return ' '
 		}
 
 		return r
-	}, e.Message)
-
-	if r := []rune(text); len(r) > width-1 && width > 1 {
-		text = string(r[:width-1])
-	}
-
-	return text
+	}, text)
 }
