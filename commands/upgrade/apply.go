@@ -191,11 +191,11 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 	}
 
 	plan, err := upgrade.MakePlan(c.Context(), fleet, o.request, c.Overrides)
-	if err != nil && len(plan.Nodes) == 0 {
+	if err != nil && len(plan.Nodes) == 0 && !plan.Refused {
 		return err
 	}
 
-	if planned != nil {
+	if planned != nil && len(plan.Nodes) > 0 {
 		if err = compare(c, *planned, &plan); err != nil {
 			return err
 		}

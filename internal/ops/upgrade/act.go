@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/engine"
@@ -53,7 +54,13 @@ func (r *run) clear(ctx context.Context) error {
 
 	r.stage("cordon", "cordoning %s", name)
 
-	ours, err := r.kube.Cordon(ctx, name, r.o.Reason)
+	var ours bool
+
+	err := r.insist(ctx, "cordon", func(ctx context.Context) (err error) {
+		ours, err = r.kube.Cordon(ctx, name, r.o.Reason)
+
+		return err
+	})
 	if err != nil {
 		return r.fail(CordonFailed, "%w", err)
 	}
@@ -66,14 +73,18 @@ func (r *run) clear(ctx context.Context) error {
 
 	r.stage("drain", "draining %s, for at most %s", name, r.o.DrainTimeout)
 
-	pods, err := r.kube.Drain(ctx, name, kube.DrainOptions{Timeout: r.o.DrainTimeout, Tell: func(m string) {
-		r.sink.Emit(progress.Event{Time: r.w.Now(), Node: r.w.Target.Name(), Stage: "drain", Message: m})
-	}})
+	var again atomic.Int64
+
+	pods, err := r.kube.Drain(ctx, name, kube.DrainOptions{
+		Timeout: r.o.DrainTimeout, Again: func() { again.Add(1) }, Tell: func(m string) {
+			r.sink.Emit(progress.Event{Time: r.w.Now(), Node: r.w.Target.Name(), Stage: "drain", Message: m})
+		},
+	})
+	r.res.DrainedPods, r.res.Retries = pods, r.res.Retries+int(again.Load())
+
 	if err != nil {
 		return r.fail(DrainFailed, "%w", err)
 	}
-
-	r.res.DrainedPods = pods
 
 	return nil
 }
@@ -91,16 +102,21 @@ func (r *run) uncordon(ctx context.Context) error {
 	return nil
 }
 
-// insist repeats what may be repeated and fails while the Kubernetes API is away.
+// insist repeats a request to Kubernetes while its API is away.
 func (r *run) insist(ctx context.Context, what string, try func(context.Context) error) error {
 	var last error
 
 	err := engine.Poll(ctx, what+" "+r.res.K8sNodeName, insistEvery, insistFor, func(ctx context.Context) (bool, string, error) {
-		if last = try(ctx); last != nil {
-			return false, last.Error(), nil
+		switch last = try(ctx); {
+		case last == nil:
+			return true, "", nil
+		case kube.Definite(last):
+			return false, "", last
 		}
 
-		return true, "", nil
+		r.res.Retries++
+
+		return false, last.Error(), nil
 	})
 	if err != nil && last != nil && ctx.Err() == nil {
 		return last

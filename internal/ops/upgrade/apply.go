@@ -61,6 +61,7 @@ type ApplyResult struct {
 	Upgraded        int            `json:"upgraded"`           // How many nodes were brought to the target.
 	Failed          int            `json:"failed"`             // How many failed.
 	DrainedPods     int            `json:"drained_pods"`       // How many pods left their nodes.
+	Retries         int            `json:"retries"`            // How many requests to Kubernetes were repeated.
 	DowntimeSeconds float64        `json:"downtime_seconds"`   // The nodes' downtimes together.
 	Gates           []gate.Verdict `json:"gates"`              // What the gates said of the cluster; never null.
 	Checks          []Check        `json:"checks"`             // What was waited for between nodes; never null.
@@ -615,6 +616,7 @@ func (a *apply) note(res Result, err error) {
 
 	a.res.Nodes = append(a.res.Nodes, res)
 	a.res.DrainedPods += res.DrainedPods
+	a.res.Retries += res.Retries
 	a.res.DowntimeSeconds = seconds(time.Duration((a.res.DowntimeSeconds + res.DowntimeSeconds) * float64(time.Second)))
 
 	if err != nil {

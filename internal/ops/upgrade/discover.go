@@ -2,9 +2,11 @@ package upgrade
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 )
@@ -25,7 +27,7 @@ func (r *run) discover(ctx context.Context, f *facts) error {
 		return nil
 	}
 
-	node, err := r.connectKubernetes(ctx, f.k8sName)
+	node, err := r.awaitConnection(ctx, f.k8sName)
 	if err != nil {
 		if r.o.SkipDrain || !r.o.AutoReboot {
 			r.stage("preflight", "the Kubernetes API cannot be reached (%v): going on without it", err)
@@ -68,6 +70,32 @@ func (f *facts) readMarker(text string) {
 	}
 }
 
+var errNoNode = errors.New("kubernetes knows no node")
+
+// awaitConnection connects; in the middle of a cluster's upgrade it is patient, since the API server may be behind
+// the node that went before.
+func (r *run) awaitConnection(ctx context.Context, name string) (node kube.Node, err error) {
+	if !r.o.LockHeld || r.o.SkipDrain {
+		return r.connectKubernetes(ctx, name)
+	}
+
+	pollErr := engine.Poll(ctx, "Kubernetes", insistEvery, insistFor, func(ctx context.Context) (bool, string, error) {
+		switch node, err = r.connectKubernetes(ctx, name); {
+		case err == nil:
+			return true, "", nil
+		case kube.Definite(err) || errors.Is(err, kube.ErrNoCredentials) || errors.Is(err, errNoNode):
+			return false, "", err
+		}
+
+		return false, err.Error(), nil
+	})
+	if ctx.Err() != nil {
+		return node, pollErr
+	}
+
+	return node, err
+}
+
 func (r *run) connectKubernetes(ctx context.Context, name string) (kube.Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -83,7 +111,7 @@ func (r *run) connectKubernetes(ctx context.Context, name string) (kube.Node, er
 	}
 
 	if !found {
-		return kube.Node{}, fmt.Errorf("kubernetes knows no node %q", name)
+		return kube.Node{}, fmt.Errorf("%w %q", errNoNode, name)
 	}
 
 	r.kube, r.res.K8sCredentials = k, source

@@ -95,7 +95,8 @@ type Plan struct {
 const lookConcurrency = 8
 
 // MakePlan looks at everything and changes nothing. A gate that refuses is in the plan and in the error; the
-// plan is whole all the same. A node that cannot be looked at is an error, and then the plan has no nodes.
+// plan is whole all the same. A node that cannot be looked at is an error, and then the plan has no nodes. One that is
+// about to be run (f.AwaitUnderway) is refused without nodes when somebody else holds the lock.
 func MakePlan(ctx context.Context, f *Fleet, r Request, overrides gate.Overrides) (Plan, error) {
 	p := Plan{Cluster: f.Name, Request: r, To: r.To, Nodes: []NodePlan{}, Gates: []gate.Verdict{}}
 	targets, err := f.targets(r)
@@ -117,6 +118,15 @@ func MakePlan(ctx context.Context, f *Fleet, r Request, overrides gate.Overrides
 
 	if p.Workers, err = parallel(r.MaxParallel, workers); err != nil {
 		return p, err
+	}
+
+	if f.AwaitUnderway > 0 {
+		// Whoever is at work takes nodes away under our eyes: nothing else would explain what we see.
+		if v := f.gateHeldNow(ctx); v.Verdict == gate.Refuse && !overrides.Has(gate.LockHeld) {
+			p.Gates = append(p.Gates, v)
+
+			return p, p.settle(overrides)
+		}
 	}
 
 	leader, err := f.leader(ctx)
@@ -239,6 +249,10 @@ func (f *Fleet) gateHeld(ctx context.Context, nodes []NodePlan) gate.Verdict {
 		return gate.New(gate.LockHeld, gate.Skip, "", "the cluster has no Kubernetes, and without it there is no lock: run one upgrade at a time")
 	}
 
+	return f.gateHeldNow(ctx)
+}
+
+func (f *Fleet) gateHeldNow(ctx context.Context) gate.Verdict {
 	reader, err := f.lockReader(ctx)
 	if err != nil {
 		return gate.New(gate.LockHeld, gate.Skip, "", "there is no lock to look at: the Kubernetes API cannot be reached")

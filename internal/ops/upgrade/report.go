@@ -36,11 +36,11 @@ func WriteReport(w io.Writer, r ApplyResult, timeline string) error {
 		fmt.Fprintf(&b, "![Who was down when](%s)\n\n", filepath.Base(timeline))
 	}
 
-	b.WriteString("| node | status | version | API away | took | pods drained | boot |\n|---|---|---|---:|---:|---:|---|\n")
+	b.WriteString("| node | status | version | API away | took | pods drained | retries | boot |\n|---|---|---|---:|---:|---:|---:|---|\n")
 
 	for _, n := range r.Nodes {
-		fmt.Fprintf(&b, "| %s | %s | %s → %s | %s | %s | %d | %s |\n", cell(nameOf(n)), n.Status, cell(n.ServerTag), cell(n.RunningTag),
-			span(n.DowntimeSeconds), span(n.ElapsedSeconds), n.DrainedPods, cell(short(n.BootIDBefore)+" → "+short(n.BootIDAfter)))
+		fmt.Fprintf(&b, "| %s | %s | %s → %s | %s | %s | %d | %d | %s |\n", cell(nameOf(n)), n.Status, cell(n.ServerTag), cell(n.RunningTag),
+			span(n.DowntimeSeconds), span(n.ElapsedSeconds), n.DrainedPods, n.Retries, cell(short(n.BootIDBefore)+" → "+short(n.BootIDAfter)))
 	}
 
 	b.WriteString("\n")

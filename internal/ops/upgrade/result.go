@@ -88,6 +88,7 @@ type Result struct {
 	K8sNodeName      string         `json:"k8s_node_name"`                // The Kubernetes node, empty when the node is no member.
 	K8sCredentials   string         `json:"k8s_credentials,omitempty"`    // Which Kubernetes credentials were used.
 	DrainedPods      int            `json:"drained_pods"`                 // How many pods left.
+	Retries          int            `json:"retries"`                      // How many requests to Kubernetes were repeated: evictions that a budget held, an API that was away.
 	BootIDBefore     string         `json:"boot_id_before"`               // The boot before.
 	BootIDAfter      string         `json:"boot_id_after"`                // The boot after.
 	BootProof        string         `json:"boot_proof"`                   // What the boot was told by: boot_id, machine_status or boot_time.
