@@ -6,12 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,12 +22,12 @@ import (
 
 // fleet is a lab with a real Kubernetes control plane behind it.
 type fleet struct {
-	t       *testing.T
-	bin     string
-	dir     string
-	control string
-	kube    *kube.Client
-	env     []string
+	t    *testing.T
+	bin  string
+	dir  string
+	lab  string // The lab's control endpoint.
+	kube *kube.Client
+	env  []string
 }
 
 // startFleet starts a cluster that ends with the test.
@@ -63,7 +64,7 @@ func startFleet(t *testing.T, args ...string) *fleet {
 		t.Fatal(err)
 	}
 
-	f.control = info.Control
+	f.lab = info.Control
 
 	if f.kube, err = kube.Connect(t.Context(), kube.Access{Kubeconfig: info.Kubeconfig}); err != nil {
 		t.Fatal(err)
@@ -119,7 +120,7 @@ func (f *fleet) post(path, body string) {
 
 // read gets a field path of a Kubernetes object.
 func (f *fleet) read(ctx context.Context, path string, into any) error {
-	raw, err := f.kube.API.CoreV1().RESTClient().Get().AbsPath(path).Do(ctx).Raw()
+	raw, err := f.kube.API.CoreV1().RESTClient().Get().RequestURI(path).Do(ctx).Raw()
 	if err != nil {
 		return err
 	}
@@ -144,8 +145,36 @@ func (f *fleet) workload(name string, replicas, minimum int) {
 	})
 }
 
+// lonePod makes a pod that nobody manages on a node, with annotations and what else belongs into its metadata ("" or
+// `,"key":value`), and waits until it is ready.
+func (f *fleet) lonePod(name, node, annotations, metadata string) {
+	f.t.Helper()
+	f.post("/api/v1/namespaces/default/pods", podJSON(name, node, annotations, `,"labels":{"app":"`+name+`"}`+metadata))
+
+	f.until(name+" to be ready", func(ctx context.Context) bool {
+		n, err := f.readyPods(ctx, name)
+
+		return err == nil && n == 1
+	})
+}
+
+func podJSON(name, node, annotations, metadata string) string {
+	return fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":%q,"annotations":%s%s},
+		"spec":{"nodeName":%q,"terminationGracePeriodSeconds":30,"volumes":[{"name":"scratch","emptyDir":{}}],"containers":[{"name":"c","image":"x"}]}}`,
+		name, annotations, metadata, node)
+}
+
+type pod struct {
+	Metadata struct{ DeletionTimestamp string }
+	Status   struct{ Phase string }
+}
+
+func (f *fleet) readPod(ctx context.Context, name string) (p pod, err error) {
+	return p, f.read(ctx, "/api/v1/namespaces/default/pods/"+name, &p)
+}
+
 type budget struct {
-	Status struct{ CurrentHealthy, DesiredHealthy, ObservedGeneration int }
+	Status struct{ CurrentHealthy, DesiredHealthy, ExpectedPods, ObservedGeneration int }
 }
 
 func (f *fleet) budget(ctx context.Context, name string) (b budget, err error) {
@@ -175,23 +204,106 @@ type labNode struct {
 	Name, Type, Version string
 	Up                  bool
 	BootID              string `json:"boot_id"`
+	EtcdHealthy         bool   `json:"etcd_healthy"`
 }
 
-func (f *fleet) nodes(ctx context.Context) ([]labNode, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.control+"/ctl", strings.NewReader(`{"verb":"nodes"}`))
+func (f *fleet) nodes(ctx context.Context) (out []labNode, err error) {
+	return out, f.control(ctx, &out, "nodes", "")
+}
+
+// machine is one node, as the lab knows it.
+func (f *fleet) machine(name string) labNode {
+	f.t.Helper()
+
+	all, err := f.nodes(f.t.Context())
 	if err != nil {
-		return nil, err
+		f.t.Fatal(err)
+	}
+
+	at := slices.IndexFunc(all, func(n labNode) bool { return n.Name == name })
+	if at < 0 {
+		f.t.Fatalf("the lab has no node %s", name)
+	}
+
+	return all[at]
+}
+
+// control sends a verb to the lab; params are pairs of a name and a value.
+func (f *fleet) control(ctx context.Context, into any, verb, node string, params ...string) error {
+	request := struct {
+		Verb   string            `json:"verb"`
+		Node   string            `json:"node"`
+		Params map[string]string `json:"params"`
+	}{verb, node, map[string]string{}}
+
+	for i := 0; i+1 < len(params); i += 2 {
+		request.Params[params[i]] = params[i+1]
+	}
+
+	body, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.lab+"/ctl", bytes.NewReader(body))
+	if err != nil {
+		return err
 	}
 
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it is read
 
-	var out []labNode
+	if resp.StatusCode != http.StatusOK {
+		said, _ := io.ReadAll(resp.Body) // what came is better than nothing
 
-	return out, json.NewDecoder(resp.Body).Decode(&out)
+		return fmt.Errorf("the lab on %s %s: %s", verb, node, said)
+	}
+
+	return json.NewDecoder(resp.Body).Decode(into)
+}
+
+// tellLab is control that must succeed and whose answer does not matter.
+func (f *fleet) tellLab(verb, node string, params ...string) {
+	f.t.Helper()
+
+	var answer any
+	if err := f.control(f.t.Context(), &answer, verb, node, params...); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// fault arms a fault on a node.
+func (f *fleet) fault(node, spec string) {
+	f.t.Helper()
+	f.tellLab("fault", node, "spec", spec)
+}
+
+// history is what happened to a machine.
+type history struct {
+	Reboots  []time.Time
+	Installs []struct {
+		ExitCode    int  `json:"exit_code"`
+		Overwritten bool `json:"overwrote_running_slot"`
+	}
+}
+
+func (f *fleet) histories() map[string]history {
+	f.t.Helper()
+
+	var states map[string]struct{ History history }
+	if err := f.control(f.t.Context(), &states, "state", ""); err != nil {
+		f.t.Fatal(err)
+	}
+
+	out := map[string]history{}
+	for name, s := range states {
+		out[name] = s.History
+	}
+
+	return out
 }
 
 // released fails the test when anything of an upgrade is left on the cluster.
@@ -229,188 +341,5 @@ func (f *fleet) released(want string) {
 		if n.Version != want {
 			f.t.Errorf("%s runs %s", n.Name, n.Version)
 		}
-	}
-}
-
-// TestFleetUpgrade takes three control planes and six workers over the border between the two upgrade APIs,
-// and looks every 50 ms that quorum, the number of workers away and a disruption budget hold.
-func TestFleetUpgrade(t *testing.T) {
-	t.Parallel()
-
-	f := startFleet(t, "--controlplanes", "3", "--workers", "6", "--talos-version", "v1.12.9")
-	f.workload("web", 6, 4)
-
-	var (
-		mu                        sync.Mutex
-		fewest, most, worst, seen = 3, 0, 6, 0
-	)
-
-	ctx, stop := context.WithCancel(t.Context())
-
-	var sampling sync.WaitGroup
-
-	sampling.Go(func() {
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-
-		for ctx.Err() == nil {
-			<-tick.C
-
-			nodes, err := f.nodes(ctx)
-			b, budgetErr := f.budget(ctx, "web")
-
-			if err != nil || budgetErr != nil {
-				continue
-			}
-
-			up, down := 0, 0
-
-			for _, n := range nodes {
-				switch {
-				case n.Type == "controlplane" && n.Up:
-					up++
-				case n.Type == "worker" && !n.Up:
-					down++
-				}
-			}
-
-			mu.Lock()
-			fewest, most, worst, seen = min(fewest, up), max(most, down), min(worst, b.Status.CurrentHealthy), seen+1
-			mu.Unlock()
-		}
-	})
-
-	res, code := f.apply("--max-parallel", "2")
-
-	stop()
-	sampling.Wait()
-
-	if code != 0 || res.Status != upgrade.ApplyOK || res.Upgraded != 9 || !res.Locked {
-		t.Fatalf("exit code %d, %q, %d upgraded, locked %t: %s", code, res.Status, res.Upgraded, res.Locked, res.Error)
-	}
-
-	if fewest < 2 || most > 2 || worst < 4 || seen < 50 {
-		t.Errorf("at least %d control planes up, at most %d workers down, at least %d healthy pods, in %d samples", fewest, most, worst, seen)
-	}
-
-	for _, n := range res.Nodes {
-		if n.Status != upgrade.OK || !n.K8sReady || !n.Uncordoned || n.RunningTag != "v1.13.9" {
-			t.Errorf("%s: %+v", n.Hostname, n)
-		}
-	}
-
-	if res.DrainedPods < 6 {
-		t.Errorf("%d pods were drained", res.DrainedPods)
-	}
-
-	f.released("v1.13.9")
-}
-
-// TestFleetKilled kills a run with SIGKILL in different stages, each time on the same cluster, and lets the
-// last one finish.
-func TestFleetKilled(t *testing.T) {
-	t.Parallel()
-
-	f := startFleet(t, "--controlplanes", "3", "--workers", "2", "--talos-version", "v1.13.8")
-	f.workload("web", 4, 2)
-
-	for _, stage := range []string{": pull: pulled", ": cordon:", ": drain:", ": install: installing", ": install: 20", ": reboot:", ": wait:", ": verify:", ": uncordon:"} {
-		cmd := f.talosmate("upgrade", "apply", "-A", "--to", "v1.13.9", "--check-images=false", "--snapshot", "none", "--progress", "plain")
-
-		pipe, err := cmd.StderrPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-
-		if err = cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-
-		killAt(pipe, stage, cmd.Process)
-		_ = cmd.Wait() // killed, or done before the stage came again
-	}
-
-	res, code := f.apply()
-	if code != 0 {
-		t.Fatalf("exit code %d, %q: %s", code, res.Status, res.Error)
-	}
-
-	f.released("v1.13.9")
-
-	for _, name := range []string{"cp-1", "cp-2", "cp-3", "worker-1", "worker-2"} {
-		out, err := f.command(filepath.Join(f.bin, "talosmate-lab"), "ctl", "state", name).Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-
-		if bytes.Contains(out, []byte(`"overwrote_running_slot": true`)) {
-			t.Errorf("%s: an install overwrote the running slot:\n%s", name, out)
-		}
-	}
-}
-
-// killAt kills a process as soon as its output has a text.
-func killAt(output interface{ Read([]byte) (int, error) }, text string, p *os.Process) {
-	var seen bytes.Buffer
-
-	chunk := make([]byte, 4096)
-
-	for {
-		n, err := output.Read(chunk)
-		seen.Write(chunk[:n])
-
-		if bytes.Contains(seen.Bytes(), []byte(text)) {
-			_ = p.Kill() // it may have ended by itself
-		}
-
-		if err != nil {
-			return
-		}
-	}
-}
-
-// TestFleetRefusals: a budget that can never be met, a second operator, a cordon by hand.
-func TestFleetRefusals(t *testing.T) {
-	t.Parallel()
-
-	f := startFleet(t, "--controlplanes", "3", "--workers", "2", "--talos-version", "v1.13.8")
-	f.workload("stuck", 2, 2)
-
-	res, code := f.apply()
-	if code != 5 || res.Status != upgrade.ApplyRefused || !strings.Contains(res.Error, "TM140") || !strings.Contains(res.Error, "default/stuck") {
-		t.Errorf("exit code %d, %q: %s", code, res.Status, res.Error)
-	}
-
-	if err := f.kube.API.CoreV1().RESTClient().Delete().AbsPath("/apis/policy/v1/namespaces/default/poddisruptionbudgets/stuck").Do(t.Context()).Error(); err != nil {
-		t.Fatal(err)
-	}
-
-	other := kube.Holder{Name: "ann@elsewhere", Command: "talosmate upgrade apply", Process: kube.Process{PID: 1, Space: "elsewhere"}}
-
-	lock, err := f.kube.TakeLock(t.Context(), other, time.Now, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	if res, code = f.apply(); code != 5 || !strings.Contains(res.Error, "TM143") || !strings.Contains(res.Error, "ann@elsewhere") {
-		t.Errorf("exit code %d, %q: %s", code, res.Status, res.Error)
-	}
-
-	if err = lock.Release(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-
-	patch := []byte(`{"spec":{"unschedulable":true}}`)
-	if err = f.kube.API.CoreV1().RESTClient().Patch("application/merge-patch+json").AbsPath("/api/v1/nodes/worker-1").Body(patch).Do(t.Context()).Error(); err != nil {
-		t.Fatal(err)
-	}
-
-	if res, code = f.apply(); code != 0 {
-		t.Fatalf("exit code %d, %q: %s", code, res.Status, res.Error)
-	}
-
-	n, _, err := f.kube.Node(t.Context(), "worker-1")
-	if err != nil || !n.Unschedulable {
-		t.Errorf("somebody else's cordon was lifted: %+v, %v", n, err)
 	}
 }

@@ -174,6 +174,8 @@ type NodeSummary struct {
 	Up      bool   `json:"up"`
 	Powered bool   `json:"powered"`
 	BootID  string `json:"boot_id"`
+	// EtcdHealthy says whether its etcd member runs and serves.
+	EtcdHealthy bool `json:"etcd_healthy"`
 }
 
 func (s *Server) nodes(context.Context, Request) (any, error) {
@@ -182,7 +184,7 @@ func (s *Server) nodes(context.Context, Request) (any, error) {
 	for _, m := range s.cluster.Members() {
 		out = append(out, NodeSummary{
 			Name: m.Name, Address: m.Address.String(), Type: m.Type(), Version: m.Version(), Stage: m.Stage().String(),
-			Up: m.Up(), Powered: m.Powered(), BootID: m.BootID(),
+			Up: m.Up(), Powered: m.Powered(), BootID: m.BootID(), EtcdHealthy: m.EtcdHealthy(),
 		})
 	}
 

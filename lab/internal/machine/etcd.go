@@ -254,3 +254,15 @@ func (n *Node) SetEtcdDown(down bool) error {
 
 // Note adds a line about this node to the lab's timeline.
 func (n *Node) Note(event, detail string) { n.note(event, detail) }
+
+// EtcdHealthy says whether the node's member runs and was found to serve since it started.
+func (n *Node) EtcdHealthy() bool {
+	running := n.Etcd != nil && n.Etcd.Running()
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	s := n.services["etcd"]
+
+	return running && s != nil && s.State == ServiceRunning && s.Healthy
+}
