@@ -494,3 +494,74 @@ func TestWaitsForANodeUnderway(t *testing.T) {
 		b.unmarked(t)
 	})
 }
+
+// backingOff is the way over an endpoint that does not find a node again for a while after it was away.
+type backingOff struct{ *machine }
+
+func (b backingOff) gone() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	if !b.downUntil.IsZero() && time.Now().Before(b.downUntil.Add(16*time.Second)) {
+		return errAway
+	}
+
+	return nil
+}
+
+func (b backingOff) Version(ctx context.Context) (talos.Version, error) {
+	if err := b.gone(); err != nil {
+		return talos.Version{}, err
+	}
+
+	return b.machine.Version(ctx)
+}
+
+func (b backingOff) Rollback(ctx context.Context) error {
+	return errors.Join(b.gone(), b.machine.Rollback(ctx))
+}
+
+func (b backingOff) PullImage(ctx context.Context, ns, ref string, tell func(talos.PullProgress)) (string, error) {
+	if err := b.gone(); err != nil {
+		return "", err
+	}
+
+	return b.machine.PullImage(ctx, ns, ref, tell)
+}
+
+// TestEndpointsBackOff: what comes after a boot goes by the endpoints again, and waits until they find the node.
+func TestEndpointsBackOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed("v1.13.8")
+		b.world.Read, b.world.Change = backingOff{b.node}, backingOff{b.node}
+		b.marker(markerInstalling, "v1.13.9")
+
+		res, err := b.run(t.Context(), options())
+		if err != nil || !slices.Equal(b.node.calls, []string{"reboot", "pull", "install", "reboot"}) {
+			t.Errorf("an install that was broken off: %q, %v: %v", res.Status, b.node.calls, err)
+		}
+
+		f := newFleetOf(t, "v1.13.8", 1)
+		m := f.nodes["worker-1"]
+		m.afterBoot = func(m *machine) { m.system.Extensions = nil }
+		world := f.World
+		f.World = func(target talos.Target) *World {
+			w := world(target)
+			w.Read, w.Change = backingOff{f.nodes[target.Hostname]}, backingOff{f.nodes[target.Hostname]}
+
+			return w
+		}
+
+		began := time.Now()
+		applied, _ := f.apply(t.Context(), Request{To: "v1.13.9", Nodes: []string{"worker-1"}}, func(o *ApplyOptions) { o.RollBack = true })
+
+		if last := applied.Nodes[len(applied.Nodes)-1]; last.Rollback == nil || !last.Rollback.OK || m.count("rollback") != 1 {
+			t.Errorf("a rollback: %+v, %v", last.Rollback, m.calls)
+		}
+
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("a request that was not delivered was waited for: %s", took)
+		}
+	})
+}

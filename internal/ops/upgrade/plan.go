@@ -484,7 +484,7 @@ func (p *planner) arrive(ctx context.Context, t talos.Target) {
 		return
 	}
 
-	_ = r.awaitEtcd(ctx) // the etcd gates look again, and say what is wrong
+	_, _ = r.awaitEtcd(ctx), r.reachable(ctx) // the gates look again, and say what is wrong
 }
 
 // way finds the hops and their images.

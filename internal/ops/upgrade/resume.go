@@ -127,6 +127,10 @@ func (r *run) settleInstall(ctx context.Context, f *facts) (done bool, err error
 	// The second act begins like the first: with the boot that runs now.
 	r.keep, r.res.Cordoned = nil, false
 
+	if err = r.reachable(ctx); err != nil {
+		return false, err
+	}
+
 	again, err := r.observe(ctx)
 	if err != nil {
 		return false, err
@@ -135,6 +139,25 @@ func (r *run) settleInstall(ctx context.Context, f *facts) (done bool, err error
 	*f = again
 
 	return false, nil
+}
+
+// reachable waits until the endpoints find the node again: they back off from one that was away, for many seconds
+// after it answers for itself.
+func (r *run) reachable(ctx context.Context) error {
+	err := engine.Poll(ctx, "the endpoints to reach "+r.w.Target.Name(), boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
+		for _, way := range []Node{r.w.Read, r.w.Change} {
+			if _, err := way.Version(ctx); err != nil && talos.Transient(err) {
+				return false, err.Error(), nil
+			}
+		}
+
+		return true, "", nil
+	})
+	if err != nil {
+		return r.unverified(ctx, err)
+	}
+
+	return nil
 }
 
 // settled waits until the node, its etcd member and its kubelet are well.

@@ -39,6 +39,11 @@ func (r *run) goBack(ctx context.Context) error {
 		return fmt.Errorf("cannot roll back %s: %w", r.w.Target.Name(), err)
 	}
 
+	// A request that an endpoint cannot deliver looks like one whose answer was lost, and would be waited for.
+	if err = r.reachable(ctx); err != nil {
+		return err
+	}
+
 	r.stage("rollback", "rolling back to %s", r.res.ServerTag)
 
 	asked := r.w.Now()
