@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/drain"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -13,7 +14,7 @@ import (
 
 // gates asks all gates and refuses with the first that stands. All verdicts are in the result.
 func (r *run) gates(ctx context.Context) error {
-	verdicts := []gate.Verdict{r.w.gateEndpoints()}
+	verdicts := []gate.Verdict{boot.GateEndpoints(r.w.Target, r.w.Endpoints, r.w.VirtualIPs)}
 
 	busy, err := r.gateBusy(ctx)
 	if err != nil {

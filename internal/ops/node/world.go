@@ -4,11 +4,9 @@ package node
 
 import (
 	"context"
-	"net"
 	"slices"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
@@ -118,34 +116,4 @@ func maintenance(ctx context.Context, t talos.Target) (talos.MachineStatus, erro
 
 func (w *World) witness() boot.Witness[Machine] {
 	return boot.Witness[Machine]{Name: w.Target.Name(), Via: w.Change, Fresh: w.Fresh, Now: w.Now}
-}
-
-// gateEndpoints guards the way to the node's neighbours while it is away.
-func (w *World) gateEndpoints() gate.Verdict {
-	t := w.Target
-	others, vips := 0, 0
-
-	for _, e := range w.Endpoints {
-		host := e
-		if h, _, err := net.SplitHostPort(e); err == nil {
-			host = h
-		}
-
-		switch {
-		case slices.Contains(w.VirtualIPs, host):
-			vips++
-		case host != t.Address && !slices.Contains(t.Addresses, host):
-			others++
-		}
-	}
-
-	switch {
-	case others > 0:
-		return gate.New(gate.EndpointIsTarget, gate.Pass, t.Address, "%d endpoints stay while the node is away", others)
-	case vips > 0:
-		return gate.New(gate.EndpointIsTarget, gate.Refuse, t.Address, "every endpoint is a virtual IP or the node itself: the connection would move or die with the node").
-			WithRemedy("name the control planes' own addresses with --endpoints")
-	default:
-		return gate.New(gate.EndpointIsTarget, gate.Warn, t.Address, "the node is the only endpoint: nothing can be asked through it while it is away")
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/drain"
 )
 
 func (r *run) note(f facts) {
@@ -179,12 +180,12 @@ func (r *run) gates(ctx context.Context, f facts) error {
 	verdicts = append(verdicts, r.gatePending(f))
 
 	if r.kube != nil && r.o.AutoReboot && !r.o.SkipDrain {
-		budget, err := r.gateBudgets(ctx)
+		budgets, err := r.gateDrain(ctx)
 		if err != nil {
 			return err
 		}
 
-		verdicts = append(verdicts, budget...)
+		verdicts = append(verdicts, budgets...)
 	}
 
 	err = gate.Apply(verdicts, r.o.Overrides)
@@ -240,30 +241,12 @@ func (r *run) gatePending(f facts) gate.Verdict {
 	}
 }
 
-func (r *run) gateBudgets(ctx context.Context) ([]gate.Verdict, error) {
-	node := r.w.Target.Address
-
-	if r.w.Nodes == 1 {
+// gateDrain asks what would hold a drain. Where there is nowhere to drain to, cordon and drain are skipped.
+func (r *run) gateDrain(ctx context.Context) ([]gate.Verdict, error) {
+	verdicts, possible, err := drain.Gates(ctx, r.kube, r.res.K8sNodeName, r.w.Target.Address, r.w.Nodes)
+	if !possible {
 		r.o.SkipDrain = true
-
-		return []gate.Verdict{gate.New(gate.NowhereToDrain, gate.Warn, node, "the cluster has one node: there is nowhere to drain to, so that cordon and drain are skipped")}, nil
 	}
 
-	blockers, err := r.kube.Blockers(ctx, r.res.K8sNodeName)
-	if err != nil {
-		return nil, err
-	}
-
-	for _, b := range blockers {
-		if b.Never {
-			return []gate.Verdict{gate.New(gate.BudgetNeverMet, gate.Refuse, node, "the disruption budget %s can never be met: %s", b.Budget, b.Message).
-				WithRemedy("give its workload another replica, or loosen the budget")}, nil
-		}
-	}
-
-	if len(blockers) > 0 {
-		return []gate.Verdict{gate.New(gate.BudgetNeverMet, gate.Warn, node, "the disruption budget %s holds %s for now: %s", blockers[0].Budget, blockers[0].Pod, blockers[0].Message)}, nil
-	}
-
-	return []gate.Verdict{gate.New(gate.BudgetNeverMet, gate.Pass, node, "no disruption budget holds a pod")}, nil
+	return verdicts, err
 }

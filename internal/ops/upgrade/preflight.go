@@ -3,12 +3,12 @@ package upgrade
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -77,7 +77,7 @@ func (r *run) observe(ctx context.Context) (facts, error) {
 func (r *run) preflight(ctx context.Context, f facts) ([]gate.Verdict, error) {
 	verdicts := []gate.Verdict{
 		r.gatePath(f), r.gateKubernetesRange(f), r.gateSystem(f), r.gatePlatform(f), r.gateInstallOnly(f), r.gateInstallRunning(f),
-		r.gateEndpoints(),
+		boot.GateEndpoints(r.w.Target, r.w.Endpoints, r.w.VirtualIPs),
 	}
 
 	args, err := r.gateKernelArgs(ctx, f)
@@ -236,35 +236,6 @@ func (r *run) gateInstallRunning(f facts) gate.Verdict {
 		return gate.New(gate.InstallRunning, gate.Refuse, node, "the node is busy: %s", f.status).WithRemedy("wait until it is running again")
 	default:
 		return gate.New(gate.InstallRunning, gate.Pass, node, "the node is not installing anything")
-	}
-}
-
-func (r *run) gateEndpoints() gate.Verdict {
-	t := r.w.Target
-	others, vips := 0, 0
-
-	for _, e := range r.w.Endpoints {
-		host := e
-		if h, _, err := net.SplitHostPort(e); err == nil {
-			host = h
-		}
-
-		switch {
-		case slices.Contains(r.w.VirtualIPs, host):
-			vips++
-		case host != t.Address && !slices.Contains(t.Addresses, host):
-			others++
-		}
-	}
-
-	switch {
-	case others > 0:
-		return gate.New(gate.EndpointIsTarget, gate.Pass, t.Address, "%d endpoints stay while the node is away", others)
-	case vips > 0:
-		return gate.New(gate.EndpointIsTarget, gate.Refuse, t.Address, "every endpoint is a virtual IP or the node itself: the connection would move or die with the node").
-			WithRemedy("name the control planes' own addresses with --endpoints")
-	default:
-		return gate.New(gate.EndpointIsTarget, gate.Warn, t.Address, "the node is the only endpoint: nothing can be asked while it is away")
 	}
 }
 
