@@ -80,6 +80,12 @@ func (b *boot) strike(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 		return status.Error(f.Code, f.Message)
 	}
 
+	if _, ok := b.cfg.Faults.TakeFor(faults.DropRequest, method); ok {
+		b.cut(ctx)
+
+		return errCut
+	}
+
 	if _, ok := b.cfg.Faults.TakeFor(faults.DropAnswer, method); ok {
 		err := handler(srv, &mute{ServerStream: stream})
 		b.cut(ctx)

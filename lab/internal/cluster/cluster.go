@@ -40,6 +40,7 @@ type Cluster struct {
 	PKI      *pki.PKI
 
 	foreign  *pki.PKI
+	bare     func() (*pki.PKI, error) // what machines without a configuration sign with: nobody knows it
 	subnet   *subnet
 	configs  *configs
 	members  []*Member
@@ -74,6 +75,7 @@ func New(opts Options, log func(Note)) (*Cluster, error) {
 	c := &Cluster{
 		Options: opts, PKI: keys,
 		Timeline: &Timeline{sink: log}, Requests: &Requests{}, Registry: images.NewRegistry(),
+		bare: sync.OnceValues(pki.New),
 	}
 
 	total := opts.ControlPlanes + opts.Workers + opts.Maintenance
@@ -172,6 +174,15 @@ func (c *Cluster) addMember(i int) error {
 		Addresses: []string{address.String(), name, "127.0.0.1", "localhost"},
 		Forwards:  node.IsControlPlane,
 		Keys: func() (*pki.Node, error) {
+			if node.Maintenance() {
+				bare, err := c.bare()
+				if err != nil {
+					return nil, err
+				}
+
+				return bare.NodeCertificates(name, net.IP(address.AsSlice()))
+			}
+
 			// a node that was configured for another cluster belongs to that one
 			keys := pki.FromConfig(node.Config())
 			if keys == nil {
@@ -245,6 +256,11 @@ func (c *Cluster) newEtcd(name string, address netip.Addr) (*etcd.Member, error)
 		Dir: filepath.Join(c.Options.Dir, "etcd", name), CA: c.PKI.Bundle.Certs.Etcd.Crt, Cert: pair.Crt, Key: pair.Key,
 		QuotaBytes: c.Options.EtcdQuotaBytes,
 		Log:        etcdLog{c, name},
+		Ended: func(reason string) {
+			if m := c.Member(name); m != nil {
+				m.EtcdEnded(reason)
+			}
+		},
 	})
 }
 

@@ -41,6 +41,9 @@ type Config struct {
 	QuotaBytes int64
 	// Log receives the member's own log lines.
 	Log io.Writer
+	// Ended is called when the member ends by itself: it was removed from the
+	// cluster, or it crashed.
+	Ended func(reason string)
 }
 
 // Member is one etcd member; it survives stops and starts of its server.
@@ -157,6 +160,11 @@ func (m *Member) Start(initial []string, existing bool, wanted func() bool) erro
 	m.server = server
 	m.mu.Unlock()
 
+	go func() {
+		<-server.Server.StopNotify()
+		m.ended(server, "the member has been permanently removed from the cluster")
+	}()
+
 	return nil
 }
 
@@ -202,15 +210,17 @@ func (m *Member) embedConfig(initial []string, existing bool) (*embed.Config, er
 }
 
 func (m *Member) logger() *zap.Logger {
+	crash := []zap.Option{zap.WithPanicHook(crashed{m}), zap.WithFatalHook(crashed{m})}
+
 	if m.cfg.Log == nil {
-		return zap.NewNop()
+		return zap.New(zapcore.NewNopCore(), crash...)
 	}
 
 	encoder := zap.NewProductionEncoderConfig()
 	encoder.TimeKey = "ts"
 	encoder.EncodeTime = zapcore.ISO8601TimeEncoder
 
-	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.AddSync(m.cfg.Log), zap.InfoLevel))
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.AddSync(m.cfg.Log), zap.InfoLevel), crash...)
 }
 
 // Initial is how the member names itself in an initial cluster.
@@ -233,52 +243,6 @@ func (m *Member) Ready(ctx context.Context) error {
 		return ErrStopped
 	case <-ctx.Done():
 		return fmt.Errorf("etcd member %s is not ready: %w", m.Name(), ctx.Err())
-	}
-}
-
-// Stopped is closed when the running server ends by itself, as it does when the
-// member was removed; nil when it does not run.
-func (m *Member) Stopped() <-chan struct{} {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-
-	if m.server == nil {
-		return nil
-	}
-
-	return m.server.Server.StopNotify()
-}
-
-// Stop ends the server; the data stays. A leader hands over first, as etcd does on SIGTERM.
-func (m *Member) Stop() {
-	// a start under way is waited for: etcd panics when its files go away beneath it
-	m.starting.Lock()
-	defer m.starting.Unlock()
-
-	m.mu.Lock()
-	server := m.server
-	m.server = nil
-	m.mu.Unlock()
-
-	if server != nil {
-		server.Close()
-	}
-}
-
-// Kill ends the server without handing over leadership, as a power cut does.
-func (m *Member) Kill() {
-	// a start under way is waited for: etcd panics when its files go away beneath it
-	m.starting.Lock()
-	defer m.starting.Unlock()
-
-	m.mu.Lock()
-	server := m.server
-	m.server = nil
-	m.mu.Unlock()
-
-	if server != nil {
-		server.Server.HardStop()
-		server.Close()
 	}
 }
 

@@ -22,7 +22,8 @@ const (
 	NeverReturn             = "never-return"              // the next reboot never comes back
 	ReturnWithoutKubernetes = "return-without-kubernetes" // after the next boot the kubelet stays down
 	LoseExtensions          = "lose-extensions"           // the next install drops the node's extensions
-	DropAnswer              = "drop-answer"               // METHOD: execute the next such RPC, then kill the connection
+	DropAnswer              = "drop-answer"               // METHOD[:SKIP]: execute the next such RPC, or the one after SKIP others, then kill the connection
+	DropRequest             = "drop-request"              // METHOD[:SKIP]: the same, and do not execute it
 	CutStream               = "cut-stream"                // METHOD:BYTES: kill the next such stream after so many bytes
 	FailRPC                 = "fail-rpc"                  // METHOD:CODE:MESSAGE[:COUNT]
 	PullError               = "pull-error"                // TEXT: every pull fails with it
@@ -45,7 +46,9 @@ type Fault struct {
 	// Method is the RPC a fault is limited to, short (Reboot) or full (machine.MachineService/Reboot).
 	Method string `json:"method,omitempty"`
 	// Count is how often it still strikes; 0 means until cleared.
-	Count int       `json:"count,omitempty"`
+	Count int `json:"count,omitempty"`
+	// Skip is how many RPCs it lets pass before.
+	Skip  int       `json:"skip,omitempty"`
 	Armed time.Time `json:"armed"`
 
 	Code    codes.Code    `json:"-"`
@@ -104,9 +107,17 @@ func Parse(spec string) (*Fault, error) {
 		} else if value != "end" && value != "hang" {
 			err = errors.New("must be end or hang")
 		}
-	case DropAnswer:
+	case DropAnswer, DropRequest:
 		f.Count = 1
-		f.Method, err = method(value)
+
+		m, skip, ok := cutLast(value)
+		if ok {
+			f.Skip, err = strconv.Atoi(skip)
+		}
+
+		if err == nil {
+			f.Method, err = method(m)
+		}
 	case CutStream:
 		f.Count = 1
 
@@ -253,6 +264,13 @@ func (s *Set) take(match func(*Fault) bool) (Fault, bool) {
 
 	i := slices.IndexFunc(s.armed, match)
 	if i < 0 {
+		s.mu.Unlock()
+
+		return Fault{}, false
+	}
+
+	if s.armed[i].Skip > 0 {
+		s.armed[i].Skip--
 		s.mu.Unlock()
 
 		return Fault{}, false

@@ -17,6 +17,8 @@ func TestParse(t *testing.T) {
 		"boot-old-slot":        func(f *faults.Fault) bool { return f.Count == 1 },
 		"defrag-kills":         func(f *faults.Fault) bool { return f.Count == 1 },
 		"drop-answer=Reboot":   func(f *faults.Fault) bool { return f.Method == "Reboot" },
+		"drop-answer=Reboot:2": func(f *faults.Fault) bool { return f.Method == "Reboot" && f.Skip == 2 },
+		"drop-request=Reboot":  func(f *faults.Fault) bool { return f.Method == "Reboot" && f.Count == 1 },
 		"cut-stream=Logs:4096": func(f *faults.Fault) bool { return f.Method == "Logs" && f.N == 4096 },
 		"fail-rpc=machine.MachineService/Version:Unavailable:a: b:2": func(f *faults.Fault) bool {
 			return f.Code == codes.Unavailable && f.Message == "a: b" && f.Count == 2
@@ -33,7 +35,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 
-	for _, spec := range []string{"nosuch", "loss=2", "latency", "drop-answer", "cut-stream=Logs", "fail-rpc=X", "fail-rpc=X:Nosuch:y", "pull-error", "event-stream-dead=x"} {
+	for _, spec := range []string{"nosuch", "loss=2", "latency", "drop-answer", "drop-answer=X:y", "cut-stream=Logs", "fail-rpc=X", "fail-rpc=X:Nosuch:y", "pull-error", "event-stream-dead=x"} {
 		if _, err := faults.Parse(spec); err == nil {
 			t.Errorf("%s: no error", spec)
 		}
@@ -76,5 +78,22 @@ func TestStrikesAreUsedUp(t *testing.T) {
 
 	if len(s.List()) != 0 {
 		t.Error("still armed")
+	}
+}
+
+func TestSkip(t *testing.T) {
+	s := faults.NewSet(nil)
+
+	f, err := faults.Parse("drop-answer=Reboot:2")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	s.Arm(f)
+
+	for call, want := range []bool{false, false, true, false} {
+		if _, got := s.TakeFor(faults.DropAnswer, "/machine.MachineService/Reboot"); got != want {
+			t.Errorf("call %d: %t, want %t", call, got, want)
+		}
 	}
 }

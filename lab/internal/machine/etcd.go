@@ -252,6 +252,15 @@ func (n *Node) SetEtcdDown(down bool) error {
 	return nil
 }
 
+// EtcdEnded shows that the node's member ended by itself. Talos starts it again
+// and again; a member that was removed ends each time.
+func (n *Node) EtcdEnded(reason string) {
+	n.mu.Lock()
+	n.moveService("etcd", ServiceWaiting, `Error running Containerd(etcd), going to restart forever: task "etcd" failed: exit code 1`)
+	n.mu.Unlock()
+	n.note("etcd-down", reason)
+}
+
 // Note adds a line about this node to the lab's timeline.
 func (n *Node) Note(event, detail string) { n.note(event, detail) }
 
