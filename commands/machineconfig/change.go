@@ -14,6 +14,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/output"
@@ -28,7 +29,7 @@ type changeOptions struct {
 func (o *changeOptions) flags(fs *pflag.FlagSet) {
 	cmdutil.ChoiceVar(fs, &o.Mode, "mode", talos.ApplyAuto, "how to apply", talos.ApplyModes()...)
 	fs.DurationVar(&o.TryTimeout, "try-timeout", time.Minute, "with --mode try: after which the node reverts by itself")
-	fs.BoolVar(&o.Wait, "wait", true, "wait for a reboot that is needed, and for the node to be well after it")
+	fs.BoolVar(&o.Wait, "wait", true, "wait for a reboot that is needed, and for the node to be well after it; with --insecure until it runs with the configuration")
 	fs.DurationVar(&o.BootTimeout, "boot-timeout", 15*time.Minute, "how long the node may take to boot")
 	fs.DurationVar(&o.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the node may take to be well after the boot")
 	fs.BoolVar(&o.ShowSecrets, "show-secrets", false, "show secrets in the difference")
@@ -128,7 +129,9 @@ func (o *changeOptions) one(c *cmdutil.Call, cluster *talos.Cluster, t talos.Tar
 		Etcd:  etcd.Through(cluster).Look,
 	}
 
-	if !site.Maintenance {
+	if site.Maintenance {
+		site.Joined = joined(c, t, text)
+	} else {
 		members, err := cluster.Members(c.Context())
 		if err != nil {
 			return machineconfig.Applied{}, err
@@ -140,6 +143,35 @@ func (o *changeOptions) one(c *cmdutil.Call, cluster *talos.Cluster, t talos.Tar
 	}
 
 	return machineconfig.Apply(c.Context(), site, text, o.ApplyOptions)
+}
+
+// joined waits for a node with the talosconfig at hand, where that is the cluster's which the configuration is
+// of; nil where it is not.
+func joined(c *cmdutil.Call, t talos.Target, text []byte) func(context.Context, time.Duration) (bool, string, error) {
+	want, err := machineconfig.Parse(text)
+	if err != nil {
+		return nil
+	}
+
+	own := c.OwnCluster(want.At("machine", "ca", "crt"))
+	if own == nil {
+		return nil
+	}
+
+	return func(ctx context.Context, deadline time.Duration) (bool, string, error) {
+		if want.Type() == talos.ControlPlane {
+			// The first control plane of a new cluster waits for somebody to bootstrap it.
+			if view, err := etcd.Look(ctx, own); (err != nil || !view.Known) && ctx.Err() == nil {
+				return false, "etcd has no members yet: the node waits for `talosmate bootstrap`", nil
+			}
+		}
+
+		err := boot.AwaitSettled(ctx, boot.Witness[*talos.Node]{
+			Name: t.Name(), Via: own.Node(t), Now: time.Now, Fresh: func() (*talos.Node, func() error) { return own.Fresh(t) },
+		}, deadline)
+
+		return err == nil, "", err
+	}
 }
 
 func writeChanges(w io.Writer, rows []machineconfig.Applied) error {

@@ -39,6 +39,7 @@ type Call struct {
 	ctx     context.Context //nolint:containedctx // lives exactly as long as the command, as cobra's own does
 	config  *talos.Config
 	cluster *talos.Cluster
+	own     *talos.Cluster // Of the talosconfig at hand, beside an insecure one.
 	targets talos.Targets
 	sink    progress.Sink
 	// Nodes are asked side by side, and any of them may be the first with something to tell.
@@ -193,6 +194,38 @@ func (c *Call) Cluster() (*talos.Cluster, error) {
 	c.cluster = cluster
 
 	return cluster, nil
+}
+
+// OwnCluster gives the cluster of the talosconfig at hand for an --insecure command, if its authority is the
+// given one (PEM in base64); else nil. It is closed with the command.
+func (c *Call) OwnCluster(authority string) *talos.Cluster {
+	if c.own != nil && c.own.Context.Trusts(authority) {
+		return c.own
+	}
+
+	cfg, err := c.factory.LoadTalosconfig(c.Cmd.Flags())
+	if err != nil {
+		return nil
+	}
+
+	name, _ := c.Cmd.Flags().GetString("context")
+
+	tc, err := cfg.Pick(name)
+	if err != nil || !tc.Trusts(authority) {
+		return nil
+	}
+
+	o := c.cluster.Options
+	o.Insecure, o.Fingerprint = false, ""
+
+	own, err := talos.NewCluster(tc, cfg.Path, o)
+	if err != nil {
+		return nil
+	}
+
+	c.own = own
+
+	return own
 }
 
 // Talosconfig reads the talosconfig and picks the context, with its warnings on stderr.
@@ -404,7 +437,9 @@ func (c *Call) audit(err error) error {
 func (c *Call) close() {
 	c.endProgress()
 
-	if c.cluster != nil {
-		_ = c.cluster.Close() // nothing is left to be said to the cluster
+	for _, cluster := range []*talos.Cluster{c.cluster, c.own} {
+		if cluster != nil {
+			_ = cluster.Close() // nothing is left to be said to the cluster
+		}
 	}
 }

@@ -98,6 +98,13 @@ func LoadConfig(l Lookup) (*Config, error) {
 	}
 
 	cfg, err := homeConfig(l.Env)
+
+	var none *errs.Error
+	if errors.As(err, &none) && len(warnings) > 0 {
+		// That a file was there and was not taken is what the user has to know most.
+		return nil, errs.Usagef("%w; %s", err, strings.Join(warnings, "; ")).WithHint("%s", none.Hint)
+	}
+
 	if err != nil {
 		return nil, err
 	}

@@ -100,6 +100,19 @@ func (c *Context) HasAnyRole(roles []string) bool {
 	return false
 }
 
+// Trusts says whether the context's authority is the one of a machine configuration, PEM in base64 as it stands
+// there.
+func (c *Context) Trusts(authority string) bool {
+	pem, err := base64.StdEncoding.DecodeString(authority)
+	if err != nil || c.tls.RootCAs == nil {
+		return false
+	}
+
+	pool := x509.NewCertPool()
+
+	return pool.AppendCertsFromPEM(pem) && pool.Equal(c.tls.RootCAs)
+}
+
 // RoleList shows the roles for a message.
 func (c *Context) RoleList() string {
 	if len(c.Roles) == 0 {

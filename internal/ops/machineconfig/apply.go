@@ -34,9 +34,12 @@ type Site struct {
 	Etcd         func(context.Context) (etcd.View, error) // All control planes' etcd.
 	ControlPlane bool
 	Maintenance  bool // The node is in maintenance mode: it has no configuration yet.
-	Now          func() time.Time
-	Tell         progress.Sink
-	Begin        func() // Called before the request that changes something.
+	// Joined waits until a node that left maintenance mode is well, where it can be asked: nil without the
+	// credentials of the cluster that its configuration is of. What keeps it from being waited for is told.
+	Joined func(ctx context.Context, deadline time.Duration) (joined bool, why string, err error)
+	Now    func() time.Time
+	Tell   progress.Sink
+	Begin  func() // Called before the request that changes something.
 }
 
 // ApplyOptions are what the user decides.
@@ -53,25 +56,28 @@ type ApplyOptions struct {
 
 // Statuses of an application.
 const (
-	StatusPlanned   = "planned"
-	StatusUnchanged = "unchanged"  // The node has this configuration already; nothing was sent.
-	StatusApplied   = "applied"    // In force, and read back.
-	StatusStaged    = "staged"     // In force after the next reboot.
-	StatusTrying    = "trying"     // In force until it reverts by itself.
-	StatusRebooted  = "rebooted"   // In force after the reboot that it needed.
-	StatusRebooting = "rebooting"  // The node reboots; not waited for.
-	StatusInstall   = "installing" // A node in maintenance mode took it and installs.
-	StatusRefused   = "refused"
-	StatusFailed    = "failed"
-	StatusLost      = "lost"    // It did not come back, or is not well.
-	StatusUnknown   = "unknown" // The answer was lost and the outcome could not be read back.
+	StatusPlanned     = "planned"
+	StatusUnchanged   = "unchanged"   // The node has this configuration already; nothing was sent.
+	StatusApplied     = "applied"     // In force, and read back.
+	StatusStaged      = "staged"      // In force after the next reboot.
+	StatusTrying      = "trying"      // In force until it reverts by itself.
+	StatusRebooted    = "rebooted"    // In force after the reboot that it needed.
+	StatusRebooting   = "rebooting"   // The node reboots; not waited for.
+	StatusInstall     = "installing"  // A node in maintenance mode took it and installs; not waited for.
+	StatusConfigured  = "configured"  // A node that was in maintenance mode runs with it; whether it is well was not asked.
+	StatusJoined      = "joined"      // A node that was in maintenance mode runs with it, and is well.
+	StatusInterrupted = "interrupted" // The user interrupted it; the hint says what is left.
+	StatusRefused     = "refused"
+	StatusFailed      = "failed"
+	StatusLost        = "lost"    // It did not come back, or is not well.
+	StatusUnknown     = "unknown" // The answer was lost and the outcome could not be read back.
 )
 
 // Applied is what became of a configuration on one node.
 type Applied struct {
 	talos.NodeRef
 
-	Status          string         `json:"status"`                   // planned, unchanged, applied, staged, trying, rebooted, rebooting, installing, refused, failed, lost or unknown.
+	Status          string         `json:"status"`                   // planned, unchanged, applied, staged, trying, rebooted, rebooting, installing, configured, joined, refused, failed, lost, unknown or interrupted.
 	DryRun          bool           `json:"dry_run"`                  // Whether nothing was to be done.
 	Mode            string         `json:"mode"`                     // The mode that was asked for.
 	AppliedMode     string         `json:"applied_mode"`             // What the node did, or would do: no-reboot, reboot, staged or try.
@@ -97,6 +103,7 @@ type application struct {
 	want Config
 
 	before talos.Boot
+	sent   bool
 }
 
 // Apply validates a configuration, compares it with what the node has, asks the gates, sends it once and
@@ -111,7 +118,31 @@ func Apply(ctx context.Context, s Site, text []byte, o ApplyOptions) (Applied, e
 	err := a.run(ctx)
 	a.res.ElapsedSeconds = s.Now().Sub(started).Seconds()
 
+	if err != nil && ctx.Err() != nil {
+		a.res.Status = StatusInterrupted
+		err = &errs.Error{
+			Exit: errs.Interrupted, Node: s.Target.Address, Hostname: s.Target.Hostname, Hint: a.leftovers(),
+			Err: fmt.Errorf("cannot apply the machine configuration on %s: %w", s.Target.Name(), context.Cause(ctx)),
+		}
+	}
+
 	return a.res, err
+}
+
+// leftovers says what an interruption leaves on the node.
+func (a *application) leftovers() string {
+	switch {
+	case !a.sent:
+		return "the node was left as it was"
+	case a.o.Mode == talos.ApplyTry:
+		return fmt.Sprintf("the configuration was sent, and reverts by itself %s after that", a.o.TryTimeout)
+	case a.s.Maintenance:
+		return "the configuration was sent: the node installs and boots with it"
+	case a.before.ID != "":
+		return "the configuration was sent, and the node reboots with it"
+	default:
+		return "the configuration was sent: `talosmate machineconfig diff` says whether the node has it"
+	}
 }
 
 func (a *application) run(ctx context.Context) error {
@@ -150,6 +181,25 @@ func (a *application) run(ctx context.Context) error {
 }
 
 func (a *application) validate(platform string) error {
+	var err error
+	if a.want, err = Parse(a.text); err != nil {
+		return err
+	}
+
+	// A fragment is not judged by itself: the gate says what it is.
+	if !a.want.Full() && !a.s.Maintenance {
+		return nil
+	}
+
+	warnings, err := Judge(a.text, platform)
+	a.res.Warnings = append(a.res.Warnings, warnings...)
+
+	return err
+}
+
+// Judge asks Talos's own validator about a whole configuration for a platform as a node names its own. A
+// configuration that is not valid is a usage error with the lines.
+func Judge(text []byte, platform string) (warnings []string, err error) {
 	kind := "metal"
 
 	switch platform {
@@ -160,23 +210,13 @@ func (a *application) validate(platform string) error {
 		kind = "cloud"
 	}
 
-	var err error
-	if a.want, err = Parse(a.text); err != nil {
-		return err
-	}
-
-	// A fragment is not judged by itself: the gate says what it is.
-	if a.fragment() && !a.s.Maintenance {
-		return nil
-	}
-
-	verdict := validate.Config(a.text, kind, false)
+	verdict := validate.Config(text, kind, false)
 	for _, w := range verdict.Warnings {
-		a.res.Warnings = append(a.res.Warnings, problem(w))
+		warnings = append(warnings, problem(w))
 	}
 
 	if verdict.Valid {
-		return nil
+		return warnings, nil
 	}
 
 	lines := make([]string, len(verdict.Errors))
@@ -184,7 +224,7 @@ func (a *application) validate(platform string) error {
 		lines[i] = problem(p)
 	}
 
-	return errs.Usagef("the machine configuration is not valid: %s", strings.Join(lines, "; ")).
+	return warnings, errs.Usagef("the machine configuration is not valid: %s", strings.Join(lines, "; ")).
 		WithHint("nothing was sent; `talosmate validate` says the same without a node")
 }
 
@@ -195,9 +235,6 @@ func problem(p validate.Problem) string {
 
 	return p.Message
 }
-
-// fragment says whether the main document is missing.
-func (a *application) fragment() bool { return a.want.find("v1alpha1").node == nil }
 
 func (a *application) compare(ctx context.Context) error {
 	text, err := a.s.Via.MachineConfig(ctx)
@@ -210,7 +247,7 @@ func (a *application) compare(ctx context.Context) error {
 		return errs.New(errs.Failed, "cannot read the machine configuration of %s: %s", a.s.Target.Name(), err.Error())
 	}
 
-	if a.fragment() {
+	if !a.want.Full() {
 		return nil
 	}
 
@@ -247,7 +284,7 @@ func (a *application) persisted(ctx context.Context, n Machine) (bool, error) {
 // preview asks the node whether a reboot is needed. It asks by a dry run in mode try, whatever the mode: in
 // any other mode even a dry run ends a try that is running on the node, and keeps what was on trial.
 func (a *application) preview(ctx context.Context) error {
-	if a.fragment() {
+	if !a.want.Full() {
 		return nil
 	}
 
@@ -290,7 +327,7 @@ func (a *application) preview(ctx context.Context) error {
 func (a *application) gates(ctx context.Context) error {
 	node := a.s.Target.Address
 
-	if a.fragment() && !a.s.Maintenance {
+	if !a.want.Full() && !a.s.Maintenance {
 		a.res.Gates = append(a.res.Gates, gate.New(gate.NotFullConfig, gate.Refuse, node, "this is not a full machine configuration: the v1alpha1 document is missing, and the node would lose what it holds").
 			WithRemedy("to change a part of what the node has: talosmate machineconfig patch"))
 	}
@@ -335,6 +372,7 @@ func (a *application) send(ctx context.Context) error {
 	a.tell("apply", "applying (%s)", a.o.Mode)
 
 	asked := a.s.Now()
+	a.sent = true
 
 	answer, err := a.s.Via.ApplyConfig(ctx, a.text, a.o.Mode, a.o.TryTimeout, false)
 
@@ -376,10 +414,8 @@ func withoutDiff(err error) error {
 // see looks what became of it. cause is the lost answer's error, nil when there was an answer.
 func (a *application) see(ctx context.Context, asked time.Time, reboots bool, cause error) error {
 	switch {
-	case a.s.Maintenance && cause == nil:
-		a.res.Status = StatusInstall
-
-		return nil
+	case a.s.Maintenance:
+		return a.awaitInstalled(ctx, cause)
 	case a.o.Mode == talos.ApplyStaged && cause == nil:
 		a.res.Status = StatusStaged
 
@@ -392,9 +428,6 @@ func (a *application) see(ctx context.Context, asked time.Time, reboots bool, ca
 		a.res.Status = StatusStaged
 
 		return nil
-	case a.s.Maintenance:
-		// Nothing shows whether it arrived.
-		return a.unknown(cause)
 	case reboots && !a.o.Wait && cause == nil:
 		a.res.Status = StatusRebooting
 

@@ -78,16 +78,62 @@ func Parse(text []byte) (Config, error) {
 	return out, nil
 }
 
-// Type is machine.type of the main document: controlplane, worker, init, or empty without one.
-func (c Config) Type() string {
-	for _, d := range c.Documents {
-		if d.Kind == "v1alpha1" {
-			return scalar(child(d.node.Content[0], "machine"), "type")
+// Full says whether the main document is there; without it a file is a fragment.
+func (c Config) Full() bool { return c.find("v1alpha1").node != nil }
+
+// At gives the scalar at a path of the main document, empty when there is none.
+func (c Config) At(path ...string) string {
+	if !c.Full() || len(path) == 0 {
+		return ""
+	}
+
+	n := c.find("v1alpha1").node.Content[0]
+	for _, key := range path[:len(path)-1] {
+		n = child(n, key)
+	}
+
+	return scalar(n, path[len(path)-1])
+}
+
+// Each gives the scalar that every element of a list of the main document has under key.
+func (c Config) Each(key string, path ...string) []string {
+	if !c.Full() {
+		return nil
+	}
+
+	n := c.find("v1alpha1").node.Content[0]
+	for _, step := range path {
+		n = child(n, step)
+	}
+
+	if n == nil {
+		return nil
+	}
+
+	var out []string
+
+	for _, element := range n.Content {
+		if value := scalar(element, key); value != "" {
+			out = append(out, value)
 		}
 	}
 
-	return ""
+	return out
 }
+
+// Hostname is the name that the configuration gives the node, empty when it leaves it to the network.
+func (c Config) Hostname() string {
+	for _, d := range c.Documents {
+		if d.Kind == "HostnameConfig" {
+			return scalar(d.node.Content[0], "hostname")
+		}
+	}
+
+	return c.At("machine", "network", "hostname")
+}
+
+// Type is machine.type of the main document: controlplane, worker, init, or empty without one.
+func (c Config) Type() string { return c.At("machine", "type") }
 
 // Redact replaces every secret, for good.
 func (c Config) Redact() {

@@ -1,0 +1,90 @@
+package machineconfig
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// awaitInstalled waits until a node that was in maintenance mode runs with its configuration. cause is the
+// lost answer's error, nil when there was one: that the configuration arrived is read back, by the node
+// leaving maintenance mode, and never sent again.
+func (a *application) awaitInstalled(ctx context.Context, cause error) error {
+	if cause != nil {
+		if err := a.await(ctx, "to leave maintenance mode", begun, func(stage string, err error) bool { return err != nil || stage != "maintenance" }); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+
+			return a.unknown(cause)
+		}
+	}
+
+	if !a.o.Wait {
+		a.res.Status = StatusInstall
+
+		return nil
+	}
+
+	a.tell("wait", "waiting until the node runs with its configuration, for at most %s", a.o.BootTimeout)
+
+	// A configured node asks for a client certificate, which is the proof.
+	if err := a.await(ctx, "to run with its configuration", a.o.BootTimeout, func(_ string, err error) bool {
+		return talos.KindOf(err) == errs.KindUnauthenticated
+	}); err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return err
+		case cause != nil:
+			return a.unknown(cause)
+		default:
+			return a.lost(ctx, err)
+		}
+	}
+
+	a.res.Status = StatusConfigured
+
+	if a.s.Joined == nil {
+		a.tell("wait", "the node runs with its configuration; the talosconfig is not that of its cluster, so that no more can be asked")
+
+		return nil
+	}
+
+	joined, why, err := a.s.Joined(ctx, a.o.ReadyTimeout)
+
+	switch {
+	case err != nil:
+		return a.lost(ctx, err)
+	case joined:
+		a.res.Status = StatusJoined
+	default:
+		a.tell("wait", "%s", why)
+	}
+
+	return nil
+}
+
+// await looks at the node, each time over a new connection and without a certificate.
+func (a *application) await(ctx context.Context, what string, deadline time.Duration, done func(stage string, err error) bool) error {
+	return engine.Poll(ctx, a.s.Target.Name()+" "+what, boot.VerifyPoll, deadline, func(ctx context.Context) (bool, string, error) {
+		ctx, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
+		defer cancel()
+
+		bare, hangUp := a.s.Fresh()
+		defer func() { _ = hangUp() }() // the connection served its one question
+
+		status, err := bare.MachineStatus(ctx)
+		saw := status.String()
+
+		if err != nil {
+			saw = fmt.Sprint(err)
+		}
+
+		return done(status.Stage, err), saw, nil
+	})
+}
