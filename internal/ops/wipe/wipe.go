@@ -31,6 +31,8 @@ const (
 	Refused = "refused" // A gate refused; nothing was wiped, on no device.
 	Failed  = "failed"
 	Unknown = "unknown" // The answer was lost and the outcome could not be read back.
+
+	Interrupted = "interrupted" // The user interrupted it; the request goes on.
 )
 
 // Device is one device and what became of it.
@@ -48,7 +50,7 @@ type Device struct {
 	SystemDisk    bool           `json:"system_disk"`      // Whether it is the disk that Talos is installed on, or a part of it.
 	UsedBy        []string       `json:"used_by"`          // Volumes, and RAID or LVM devices, that use it; never null.
 	Gates         []gate.Verdict `json:"gates"`            // What the gate said; never null.
-	Status        string         `json:"status"`           // planned, wiped, refused, failed or unknown.
+	Status        string         `json:"status"`           // planned, wiped, refused, failed, unknown or interrupted.
 
 	volumes, secondary bool // Whether the server's checks have to be skipped.
 }
@@ -220,11 +222,19 @@ func Run(ctx context.Context, n Node, devices []Device, node string) error {
 		}
 	}
 
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+
 	err := n.WipeDevices(ctx, req)
-	if err != nil && (!talos.Transient(err) || ctx.Err() != nil) {
+	if err != nil && !talos.Transient(err) && ctx.Err() == nil {
 		set(devices, Failed)
 
 		return err
+	}
+
+	if ctx.Err() != nil {
+		return interrupted(ctx, devices, node)
 	}
 
 	seen := engine.Poll(ctx, "the devices of "+node+" to be empty", time.Second/2, settle, func(ctx context.Context) (bool, string, error) {
@@ -241,6 +251,8 @@ func Run(ctx context.Context, n Node, devices []Device, node string) error {
 		set(devices, Wiped)
 
 		return nil
+	case ctx.Err() != nil:
+		return interrupted(ctx, devices, node)
 	case err != nil:
 		set(devices, Unknown)
 
@@ -248,14 +260,19 @@ func Run(ctx context.Context, n Node, devices []Device, node string) error {
 			Exit: errs.Unknown, Err: fmt.Errorf("%w; reading the state back: %w", err, seen),
 			Hint: "whether the devices were wiped is not known: see `talosmate storage discovered`",
 		}
-	case ctx.Err() != nil:
-		set(devices, Unknown)
-
-		return seen
 	default:
 		set(devices, Failed)
 
 		return &errs.Error{Exit: errs.Lost, Err: fmt.Errorf("cannot wipe on %s: the node answered that it did, and still finds something: %w", node, seen)}
+	}
+}
+
+func interrupted(ctx context.Context, devices []Device, node string) error {
+	set(devices, Interrupted)
+
+	return &errs.Error{
+		Exit: errs.Interrupted, Err: fmt.Errorf("cannot wipe on %s: %w", node, context.Cause(ctx)),
+		Hint: "the wipe was requested and goes on: see `talosmate storage discovered`",
 	}
 }
 
