@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -77,7 +78,7 @@ func (o *bootstrapOptions) run(c *cmdutil.Call) error {
 		return err
 	}
 
-	view, err := o.look(c, cluster, targets.Nodes[0])
+	peers, err := o.look(c, cluster, targets.Nodes[0])
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func (o *bootstrapOptions) run(c *cmdutil.Call) error {
 	node := cluster.ChangingNode(targets.Nodes[0])
 	o.Wait, o.Timeout, o.Overrides, o.Tell, o.Begin = o.wait.Wait, o.wait.Timeout, c.Overrides, c.Progress(), c.BeginChange
 
-	res, err := bootstrap.Plan(c.Context(), node, targets.Nodes[0], view, snap, o.Options)
+	res, err := bootstrap.Plan(targets.Nodes[0], peers, snap, o.Options)
 	res.DryRun = c.DryRun
 
 	if errs.ExitCode(err) == errs.Usage {
@@ -103,13 +104,13 @@ func (o *bootstrapOptions) run(c *cmdutil.Call) error {
 	return cmdutil.PrintResult(c, res, err, res.Status, showBootstrap)
 }
 
-// look asks every control plane that is known, and the node itself, for its etcd.
-func (o *bootstrapOptions) look(c *cmdutil.Call, cluster *talos.Cluster, node talos.Target) (etcd.View, error) {
+// look asks every control plane that is known, and the node itself, for its etcd service.
+func (o *bootstrapOptions) look(c *cmdutil.Call, cluster *talos.Cluster, node talos.Target) ([]bootstrap.Peer, error) {
 	controlPlanes := []talos.Target{node}
 
 	members, err := cluster.Members(c.Context())
 	if err != nil && c.Context().Err() != nil {
-		return etcd.View{}, err
+		return nil, err
 	}
 
 	// Without discovery, before a cluster's first boot is over, the node itself is all that can be asked.
@@ -119,12 +120,14 @@ func (o *bootstrapOptions) look(c *cmdutil.Call, cluster *talos.Cluster, node ta
 		}
 	}
 
-	view := etcd.Gather(c.Context(), etcd.Sources(cluster, controlPlanes), min(cluster.Options.Timeout, 5*time.Second))
-	if c.Context().Err() != nil {
-		return view, c.Context().Err()
+	peers := make([]bootstrap.Peer, len(controlPlanes))
+	for i, answer := range talos.Each(c.Context(), cluster, controlPlanes, func(ctx context.Context, n *talos.Node) (talos.Service, error) {
+		return n.Service(ctx, "etcd")
+	}) {
+		peers[i] = bootstrap.Peer{Target: answer.Target, Service: answer.Value, Err: answer.Err}
 	}
 
-	return view, nil
+	return peers, context.Cause(c.Context())
 }
 
 func describeBootstrap(t talos.Target, snap *etcd.Snapshot) string {

@@ -19,7 +19,6 @@ import (
 
 // Node is what is asked of the node; *talos.Node is one.
 type Node interface {
-	Version(ctx context.Context) (talos.Version, error)
 	Service(ctx context.Context, id string) (talos.Service, error)
 	EtcdStatus(ctx context.Context) (talos.EtcdStatus, error)
 	Bootstrap(ctx context.Context, fromSnapshot, skipHashCheck bool) error
@@ -35,13 +34,15 @@ const (
 	Failed    = "failed"
 	Lost      = "lost"    // Accepted, and etcd did not become healthy within the deadline.
 	Unknown   = "unknown" // The answer was lost and the outcome could not be read back.
+
+	Interrupted = "interrupted" // The user interrupted it; the hint says what is left.
 )
 
 // Result is what was observed, whatever the end.
 type Result struct {
 	talos.NodeRef
 
-	Status         string         `json:"status"`                // planned, ok, requested, refused, failed, lost or unknown.
+	Status         string         `json:"status"`                // planned, ok, requested, refused, failed, lost, unknown or interrupted.
 	DryRun         bool           `json:"dry_run"`               // Whether nothing was to be done.
 	Snapshot       *etcd.Snapshot `json:"snapshot"`              // The snapshot that is recovered from, verified; null for a new cluster.
 	UploadedBytes  int64          `json:"uploaded_bytes"`        // How much of it was sent.
@@ -51,7 +52,11 @@ type Result struct {
 	LeaderID       string         `json:"leader_id,omitempty"`   // Whom it follows.
 	Gates          []gate.Verdict `json:"gates"`                 // What the gates said; never null.
 	AnswerLost     bool           `json:"answer_lost,omitempty"` // Whether the answer was lost and the state read back.
+	Hint           string         `json:"hint,omitempty"`        // What to do now.
 	ElapsedSeconds float64        `json:"elapsed_seconds"`       // How long it took.
+
+	seen      time.Time // When the service did last what was seen of it.
+	requested bool
 }
 
 // Options are what the user decides.
@@ -79,9 +84,17 @@ func Verify(ctx context.Context, path string, skipHashCheck bool) (*etcd.Snapsho
 	return &snap, nil
 }
 
-// Plan says whether the node may be bootstrapped: nobody has an etcd member yet. view is what all control
-// planes said of their etcd, of which most say that there is none.
-func Plan(ctx context.Context, n Node, t talos.Target, view etcd.View, snap *etcd.Snapshot, o Options) (Result, error) {
+// Peer is a control plane and what its etcd service says. The service tells more than etcd itself, which
+// answers nothing while it has no quorum, and nothing while it does not run.
+type Peer struct {
+	Target  talos.Target
+	Service talos.Service
+	Err     error
+}
+
+// Plan says whether the node may be bootstrapped: nobody has an etcd member yet. peers are all control planes
+// that are known, the node itself among them.
+func Plan(t talos.Target, peers []Peer, snap *etcd.Snapshot, o Options) (Result, error) {
 	res := Result{Status: Planned, Snapshot: snap, Gates: []gate.Verdict{}}
 	res.SetNode(t)
 
@@ -89,20 +102,26 @@ func Plan(ctx context.Context, n Node, t talos.Target, view etcd.View, snap *etc
 		return res, errs.Usagef("%s is a worker: etcd starts on a control plane node", t.Name())
 	}
 
-	if _, err := n.Version(ctx); err != nil {
-		res.Status = Failed
+	var running, doubtful []string
 
-		return res, err
-	}
+	for _, p := range peers {
+		own := p.Target.Address == t.Address
 
-	var running, silent []string
+		if own && p.Err == nil {
+			res.see(p.Service)
+		}
 
-	for _, a := range view.Answers {
 		switch {
-		case a.Status != nil || len(a.Members) > 0:
-			running = append(running, a.Target.Name())
-		case a.Target.Address != t.Address && talos.OneOf(a.Err(), errs.KindUnreachable, errs.KindTimeout):
-			silent = append(silent, a.Target.Name())
+		case own && p.Err != nil:
+			res.Status = Failed
+
+			return res, p.Err
+		case p.Err != nil:
+			doubtful = append(doubtful, p.Target.Name()+" cannot be asked")
+		case runs(p.Service):
+			running = append(running, p.Target.Name())
+		case p.Service.State == "failed" && !own:
+			doubtful = append(doubtful, "etcd on "+p.Target.Name()+" failed")
 		}
 	}
 
@@ -116,29 +135,34 @@ func Plan(ctx context.Context, n Node, t talos.Target, view etcd.View, snap *etc
 	}
 
 	verdict := gate.New(gate.EtcdUnhealthy, gate.Pass, t.Address, "no control plane runs an etcd member")
-	if len(silent) > 0 {
-		verdict = gate.New(gate.EtcdUnhealthy, gate.Warn, t.Address, "%s cannot be asked: a member with the old data there must not come back", strings.Join(silent, ", "))
+	if len(doubtful) > 0 {
+		verdict = gate.New(gate.EtcdUnhealthy, gate.Warn, t.Address, "%s: a member with the old data there must not come back", strings.Join(doubtful, ", "))
 	}
 
 	res.Gates = append(res.Gates, verdict)
 
-	service, err := n.Service(ctx, "etcd")
-	if err != nil {
-		res.Status = Failed
+	return res, gate.Apply(res.Gates, o.Overrides)
+}
 
-		return res, err
+// runs says whether a service is one of a member with data. A member that ends is started again and again,
+// and is seen waiting between two attempts.
+func runs(s talos.Service) bool {
+	return s.State == "running" || s.State == "stopping" || (s.State == "waiting" && strings.Contains(lastMessage(s), "going to restart"))
+}
+
+func lastMessage(s talos.Service) string {
+	if len(s.Events) == 0 {
+		return ""
 	}
 
-	res.see(service)
-
-	return res, gate.Apply(res.Gates, o.Overrides)
+	return s.Events[len(s.Events)-1].Message
 }
 
 func (r *Result) see(s talos.Service) {
 	r.ServiceState = s.State
 
 	if len(s.Events) > 0 {
-		r.ServiceMessage = s.Events[len(s.Events)-1].Message
+		r.ServiceMessage, r.seen = lastMessage(s), s.Events[len(s.Events)-1].Time
 	}
 }
 
@@ -148,8 +172,35 @@ func Run(ctx context.Context, n Node, res Result, open func() (io.ReadCloser, er
 	err := run(ctx, n, &res, open, o)
 	res.ElapsedSeconds = time.Since(started).Seconds()
 
+	if ctx.Err() != nil && err != nil {
+		res.Status, res.Hint = Interrupted, res.leftovers()
+		err = errs.New(errs.Interrupted, "cannot bootstrap %s: %w", res.NodeName(), context.Cause(ctx)).OnNode(res.Node).WithHint("%s", res.Hint)
+	}
+
 	return res, err
 }
+
+// leftovers says what an interruption leaves on the node.
+func (r *Result) leftovers() string {
+	switch {
+	case r.requested:
+		return "the bootstrap was requested and goes on: see `talosmate service info etcd`"
+	case r.UploadedBytes > 0:
+		return "a part of the snapshot lies on the node, where the next upload replaces it; nothing was started"
+	default:
+		return "the node was left as it was"
+	}
+}
+
+const (
+	poll = time.Second / 2
+	// begun is how long a bootstrap whose answer was lost may take to show.
+	begun = 30 * time.Second
+	// answer bounds the request itself, which is answered before the work is done.
+	answer = time.Minute
+	// uploadRate is the slowest upload that is waited for, in bytes a second.
+	uploadRate = 256 << 10
+)
 
 func run(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser, error), o Options) error {
 	tell := func(stage, message string, current, total int64) {
@@ -161,7 +212,7 @@ func run(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser, e
 	o.Begin()
 
 	if res.Snapshot != nil {
-		if err := upload(ctx, n, res, open, tell); err != nil {
+		if err := upload(ctx, n, res, open, o, tell); err != nil {
 			return err
 		}
 	}
@@ -172,13 +223,19 @@ func run(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser, e
 
 	tell("bootstrap", "bootstrapping etcd", 0, 0)
 
-	err := n.Bootstrap(ctx, res.Snapshot != nil, o.SkipHashCheck)
+	askCtx, cancel := context.WithTimeout(ctx, answer)
+	defer cancel()
+
+	res.requested = true
+
+	err := n.Bootstrap(askCtx, res.Snapshot != nil, o.SkipHashCheck)
 	if err != nil {
 		if !talos.Transient(err) || ctx.Err() != nil {
 			return err
 		}
 
 		res.AnswerLost = true
+		tell("wait", "the answer was lost: reading the state back", 0, 0)
 	} else if !o.Wait {
 		res.Status = Requested
 
@@ -188,7 +245,7 @@ func run(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser, e
 	return await(ctx, n, res, o, err, tell)
 }
 
-func upload(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser, error), tell func(string, string, int64, int64)) error {
+func upload(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser, error), o Options, tell func(string, string, int64, int64)) error {
 	file, err := open()
 	if err != nil {
 		return errs.Usagef("cannot read the snapshot: %w", err)
@@ -196,6 +253,9 @@ func upload(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser
 	defer file.Close() //nolint:errcheck // it is only read
 
 	tell("upload", "uploading the snapshot", 0, res.Snapshot.SizeBytes)
+
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout+time.Duration(res.Snapshot.SizeBytes/uploadRate)*time.Second)
+	defer cancel()
 
 	if err = n.UploadSnapshot(ctx, file, func(sent int64) {
 		res.UploadedBytes = sent
@@ -216,16 +276,14 @@ func upload(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser
 func await(ctx context.Context, n Node, res *Result, o Options, cause error, tell func(string, string, int64, int64)) error {
 	tell("wait", fmt.Sprintf("waiting until etcd is healthy, for at most %s", o.Timeout), 0, 0)
 
-	begun := false
-
-	err := engine.Poll(ctx, "etcd on "+res.NodeName(), time.Second/2, o.Timeout, func(ctx context.Context) (bool, string, error) {
-		before := res.ServiceMessage
-
+	before, shown := res.seen, cause == nil
+	look := func(ctx context.Context) (bool, string, error) {
 		if service, err := n.Service(ctx, "etcd"); err == nil {
 			res.see(service)
-			begun = begun || service.State == "running" || res.ServiceMessage != before
+			shown = shown || service.State == "running" || res.seen.After(before)
 
-			if service.State == "failed" {
+			// What failed before the request does not count.
+			if service.State == "failed" && res.seen.After(before) {
 				return false, "", errs.New(errs.Failed, "cannot bootstrap %s: etcd failed: %s", res.NodeName(), res.ServiceMessage)
 			}
 		}
@@ -238,7 +296,36 @@ func await(ctx context.Context, n Node, res *Result, o Options, cause error, tel
 		res.MemberID, res.LeaderID = status.ID, status.LeaderID
 
 		return status.LeaderID != "" && status.LeaderID != talos.EtcdID(0).Hex(), "the member knows no leader", nil
-	})
+	}
+
+	if !shown {
+		err := engine.Poll(ctx, "the bootstrap of "+res.NodeName()+" to begin", poll, begun, func(ctx context.Context) (bool, string, error) {
+			done, saw, err := look(ctx)
+
+			return done || shown, saw, err
+		})
+
+		switch {
+		case err == nil:
+		case ctx.Err() != nil || !errors.Is(err, engine.ErrDeadline):
+			return err
+		default:
+			res.Status = Unknown
+
+			return &errs.Error{
+				Exit: errs.Unknown, Node: res.Node, Hostname: res.Hostname, Err: cause,
+				Hint: "whether the bootstrap was begun could not be read back: see `talosmate service info etcd`",
+			}
+		}
+	}
+
+	if !o.Wait {
+		res.Status = Requested
+
+		return nil
+	}
+
+	err := engine.Poll(ctx, "etcd on "+res.NodeName(), poll, o.Timeout, look)
 
 	switch {
 	case err == nil:
@@ -249,10 +336,6 @@ func await(ctx context.Context, n Node, res *Result, o Options, cause error, tel
 		return err
 	case !errors.Is(err, engine.ErrDeadline):
 		return err
-	case cause != nil && !begun:
-		res.Status = Unknown
-
-		return &errs.Error{Exit: errs.Unknown, Err: cause, Hint: "whether the bootstrap was begun could not be read back: see `talosmate service info etcd`"}
 	default:
 		res.Status = Lost
 
