@@ -65,6 +65,52 @@ func terminal(t *testing.T, env []string, answer string, args ...string) (int, s
 	return cmd.ProcessState.ExitCode(), shown.String()
 }
 
+// awaitLeader waits until etcd has a leader again: the node that was switched off may have been it.
+func awaitLeader(t *testing.T, dir string) {
+	t.Helper()
+
+	for range 100 {
+		if exec.Command(filepath.Join(os.Getenv("TALOSMATE_TEST_BIN"), "talosmate-lab"), "--dir", dir, "ctl", "etcd", "leader").Run() == nil {
+			return
+		}
+
+		<-time.After(100 * time.Millisecond)
+	}
+
+	t.Fatal("etcd has no leader")
+}
+
+// newMachine finds the address of the machine in maintenance mode and makes a control plane's configuration for it.
+func newMachine(t *testing.T, nodes []byte, dir string) (address, config string) {
+	t.Helper()
+
+	var all []struct{ Name, Address string }
+	if err := json.Unmarshal(nodes, &all); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, n := range all {
+		if n.Name == "new-1" {
+			address = n.Address
+		}
+	}
+
+	cmd := exec.Command(filepath.Join(os.Getenv("TALOSMATE_TEST_BIN"), "talosmate"), "machineconfig", "get", "-n", "cp-1", "--show-secrets")
+	cmd.Env = append(os.Environ(), "TALOSCONFIG="+filepath.Join(dir, "talosconfig"), "HOME="+dir)
+
+	text, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	config = filepath.Join(dir, "new-1.yaml")
+	if err = os.WriteFile(config, bytes.ReplaceAll(text, []byte("hostname: cp-1"), []byte("hostname: new-1")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	return address, config
+}
+
 // TestConfirmation runs every destructive command on a terminal and without one.
 func TestConfirmation(t *testing.T) {
 	t.Parallel()
@@ -86,7 +132,7 @@ func TestConfirmation(t *testing.T) {
 		return out
 	}
 
-	for in, flags := range map[string][]string{running: nil, empty: {"--unbootstrapped", "--controlplanes", "1", "--workers", "0"}} {
+	for in, flags := range map[string][]string{running: {"--maintenance", "1"}, empty: {"--unbootstrapped", "--controlplanes", "1", "--workers", "0"}} {
 		dir = in
 
 		lab(append([]string{"up", "--detach", "--boot-time", "700ms", "--shutdown-time", "200ms"}, flags...)...)
@@ -100,18 +146,24 @@ func TestConfirmation(t *testing.T) {
 		}
 	})
 
+	dir = running
+	spare, config := newMachine(t, lab("ctl", "nodes"), running)
+
 	// In this order each can be carried out. What is typed is the node's or the member's name.
 	destructive := []struct {
 		path, name string
 		args       []string
 		before     []string // What the lab does first.
 		in         string
+		questions  int // How many requests without effect are counted as changes: dry runs that look at a machine.
 	}{
-		{"bootstrap", "cp-1", []string{"-n", "cp-1"}, nil, empty},
-		{"node wipe", "worker-1", []string{"sdb", "-n", "worker-1"}, nil, running},
-		{"node reset", "worker-2", []string{"-n", "worker-2"}, nil, running},
-		{"etcd remove-member", "cp-3", []string{"cp-3"}, []string{"ctl", "power", "cp-3", "off"}, running},
-		{"etcd leave", "cp-2", []string{"-n", "cp-2"}, nil, running},
+		{"bootstrap", "cp-1", []string{"-n", "cp-1"}, nil, empty, 0},
+		{"node wipe", "worker-1", []string{"sdb", "-n", "worker-1"}, nil, running, 0},
+		{"node reset", "worker-2", []string{"-n", "worker-2"}, nil, running, 0},
+		{"node remove", "worker-1", []string{"-n", "worker-1"}, nil, running, 0},
+		{"node replace", "cp-3", []string{"cp-3", "--with", spare, "-f", config}, []string{"ctl", "power", "cp-3", "off"}, running, 3},
+		{"etcd remove-member", "new-1", []string{"new-1"}, []string{"ctl", "power", "new-1", "off"}, running, 0},
+		{"etcd leave", "cp-2", []string{"-n", "cp-2"}, nil, running, 0},
 	}
 
 	known := map[string]bool{}
@@ -123,6 +175,7 @@ func TestConfirmation(t *testing.T) {
 
 		if d.before != nil {
 			lab(d.before...)
+			awaitLeader(t, dir)
 		}
 
 		lab("ctl", "requests", "--reset")
@@ -150,7 +203,7 @@ func TestConfirmation(t *testing.T) {
 			Mutations int `json:"mutations"`
 		}
 
-		if err := json.Unmarshal(lab("ctl", "requests"), &sent); err != nil || sent.Mutations != 0 {
+		if err := json.Unmarshal(lab("ctl", "requests"), &sent); err != nil || sent.Mutations != d.questions {
 			t.Errorf("%s: %d changes were sent without confirmation, %v", d.path, sent.Mutations, err)
 		}
 

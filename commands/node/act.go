@@ -23,8 +23,15 @@ type act struct {
 	flags                     func(*pflag.FlagSet)
 	check                     func() error
 	confirm                   func(targets string) string // Nil for what is not destructive.
+	waits                     bool                        // It always waits: what comes after the wait belongs to it.
 	o                         node.Options
 }
+
+const (
+	bootTimeout  = 15 * time.Minute
+	readyTimeout = 10 * time.Minute
+	drainTimeout = 5 * time.Minute
+)
 
 func newCmdAct(f *cmdutil.Factory, a *act) *cobra.Command {
 	a.spec.Schema, a.spec.Document = "NodeActionList", output.List[node.Result]{}
@@ -37,9 +44,12 @@ func newCmdAct(f *cmdutil.Factory, a *act) *cobra.Command {
 	f.Declare(cmd, a.spec)
 
 	fs := cmd.Flags()
-	fs.BoolVar(&a.o.Wait, "wait", true, "prove what became of the node")
-	fs.DurationVar(&a.o.BootTimeout, "boot-timeout", 15*time.Minute, "how long the node may take to boot, or to go off")
-	fs.DurationVar(&a.o.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the node may take to be well after the boot")
+	if !a.waits {
+		fs.BoolVar(&a.o.Wait, "wait", true, "prove what became of the node")
+	}
+
+	fs.DurationVar(&a.o.BootTimeout, "boot-timeout", bootTimeout, "how long the node may take to boot, or to go off")
+	fs.DurationVar(&a.o.ReadyTimeout, "ready-timeout", readyTimeout, "how long the node may take to be well after the boot")
 
 	if a.flags != nil {
 		a.flags(fs)
@@ -52,7 +62,7 @@ func newCmdAct(f *cmdutil.Factory, a *act) *cobra.Command {
 
 func drainFlags(fs *pflag.FlagSet, o *node.Options) {
 	fs.BoolVar(&o.Drain, "drain", false, "cordon and drain the Kubernetes node first")
-	fs.DurationVar(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions together may take")
+	fs.DurationVar(&o.DrainTimeout, "drain-timeout", drainTimeout, "how long all evictions together may take")
 }
 
 func (a *act) run(c *cmdutil.Call) error {

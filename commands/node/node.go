@@ -9,12 +9,15 @@ import (
 
 // NewCmd makes the group.
 func NewCmd(f *cmdutil.Factory) *cobra.Command {
-	return cmdutil.Group("node", "Reboot, shut down, roll back, reset and wipe nodes; cordon and drain them", []string{"nodes"},
+	return cmdutil.Group("node", "Add, remove and replace nodes; reboot, shut down, roll back, reset and wipe them; cordon and drain them", []string{"nodes"},
 		newCmdReboot(f),
 		newCmdShutdown(f),
 		newCmdRollback(f),
 		newCmdReset(f),
 		newCmdWipe(f),
+		newCmdAdd(f),
+		newCmdRemove(f),
+		newCmdReplace(f),
 		newCmdCordon(f),
 		newCmdUncordon(f),
 		newCmdDrain(f),

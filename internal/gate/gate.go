@@ -43,6 +43,7 @@ const (
 	SystemDisk        Code = "TM150"
 	FullWipe          Code = "TM151"
 	NotFullConfig     Code = "TM152"
+	ForeignConfig     Code = "TM153"
 	SpaceNotFreed     Code = "TM160"
 )
 
@@ -87,6 +88,7 @@ func All() []Info {
 		{SystemDisk, "the system disk, or a disk in use"},
 		{FullWipe, "the whole system disk would be wiped"},
 		{NotFullConfig, "not a full machine configuration"},
+		{ForeignConfig, "the configuration is another cluster's"},
 		{SpaceNotFreed, "the space was not freed"},
 	}
 

@@ -156,8 +156,9 @@ func targetsOf(list []talos.EtcdMember) []talos.Target {
 func (v View) unasked() []talos.Target {
 	return slices.DeleteFunc(targetsOf(v.memberList()), func(t talos.Target) bool {
 		return slices.ContainsFunc(v.Answers, func(a Answer) bool {
+			// Discovery remembers a node that was replaced by one of the same name: silent, it stands for nobody.
 			return a.Target.Address == t.Address || slices.Contains(a.Target.Addresses, t.Address) ||
-				(t.Hostname != "" && a.Target.Hostname == t.Hostname)
+				(t.Hostname != "" && a.Target.Hostname == t.Hostname && a.Status != nil)
 		})
 	})
 }

@@ -93,11 +93,11 @@ func (r *run) gateEtcd(ctx context.Context) ([]gate.Verdict, error) {
 }
 
 func (r *run) checkEtcd(view etcd.View) []gate.Verdict {
-	if r.o.Action != Reset || !r.wipesEtcd() {
+	if !r.o.resets() || (r.o.Action == Reset && !r.wipesEtcd()) {
 		return view.Check(etcd.Restart, r.w.Target)
 	}
 
-	if r.o.Reset.Graceful {
+	if r.o.Action == Remove || r.o.Reset.Graceful {
 		return view.Check(etcd.Leave, r.w.Target)
 	}
 
@@ -140,7 +140,7 @@ func (r *run) wipesEtcd() bool {
 
 // quorumAgain asks etcd once more: a drain took its time.
 func (r *run) quorumAgain(ctx context.Context) error {
-	if !r.w.ControlPlane || !r.o.Drain {
+	if !r.w.ControlPlane || !r.o.Drain || r.left {
 		return nil
 	}
 

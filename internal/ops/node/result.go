@@ -5,6 +5,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -17,6 +18,7 @@ const (
 	Shutdown Action = "shutdown"
 	Rollback Action = "rollback"
 	Reset    Action = "reset"
+	Remove   Action = "remove" // Out of the cluster for good: drained, out of etcd, wiped, out of Kubernetes.
 )
 
 // Status is how it ended.
@@ -59,7 +61,7 @@ func (s Status) exit() errs.Code {
 // Stage is one thing that happened on the way.
 type Stage struct {
 	Time           time.Time `json:"time"`            // When it began.
-	Stage          string    `json:"stage"`           // preflight, cordon, drain, the action, wait, verify, uncordon or kubernetes.
+	Stage          string    `json:"stage"`           // preflight, cordon, drain, etcd, the action, wait, verify, uncordon or kubernetes.
 	Message        string    `json:"message"`         // What happened.
 	ElapsedSeconds float64   `json:"elapsed_seconds"` // Since the work on this node began.
 }
@@ -68,32 +70,33 @@ type Stage struct {
 type Result struct {
 	talos.NodeRef
 
-	Action              Action         `json:"action"`                     // reboot, shutdown, rollback or reset.
-	Status              Status         `json:"status"`                     // planned, ok, requested, refused, drain_failed, failed, did_not_return, verify_failed, unknown, interrupted or not_started.
-	DryRun              bool           `json:"dry_run"`                    // Whether nothing was to be done.
-	ServerTag           string         `json:"server_tag"`                 // The Talos version before.
-	RunningTag          string         `json:"running_tag"`                // The Talos version after, where it was read.
-	BootIDBefore        string         `json:"boot_id_before"`             // The boot before.
-	BootIDAfter         string         `json:"boot_id_after"`              // The boot after; empty when there is none to be seen.
-	BootProof           string         `json:"boot_proof"`                 // What the boot was told by: boot_id, machine_status or boot_time.
-	Rebooted            bool           `json:"rebooted"`                   // Whether a new boot was proved.
-	TalosBack           bool           `json:"talos_back"`                 // Whether Talos answers again and is settled.
-	PoweredOff          bool           `json:"powered_off"`                // Whether the node was seen to be off.
-	Maintenance         bool           `json:"maintenance"`                // Whether the node was seen in maintenance mode afterwards.
-	K8sNodeName         string         `json:"k8s_node_name,omitempty"`    // The Kubernetes node, where the node is a member.
-	Cordoned            bool           `json:"cordoned"`                   // Whether we cordoned it.
-	Uncordoned          bool           `json:"uncordoned"`                 // Whether our cordon was lifted.
-	DrainedPods         int            `json:"drained_pods"`               // How many pods left.
-	K8sNodeDeleted      bool           `json:"k8s_node_deleted"`           // Whether the Kubernetes node was deleted.
-	Wipes               []string       `json:"wipes,omitempty"`            // What a reset erases: partitions, disks, or the whole system disk.
-	DowntimeSeconds     float64        `json:"downtime_seconds"`           // From the last answer of the old boot to the first of the new one.
-	DetectionLagSeconds float64        `json:"detection_lag_seconds"`      // How late at most the new boot was noticed.
-	Gates               []gate.Verdict `json:"gates"`                      // What every gate said; never null.
-	OverriddenGates     []string       `json:"overridden_gates,omitempty"` // The gates that were passed on purpose.
-	Stages              []Stage        `json:"stages"`                     // What happened, in order; never null.
-	AnswerLost          bool           `json:"answer_lost,omitempty"`      // Whether the answer was lost and the state read back.
-	UndoError           string         `json:"undo_error,omitempty"`       // What could not be undone.
-	Error               string         `json:"error,omitempty"`            // What went wrong.
-	Hint                string         `json:"hint,omitempty"`             // What to do now.
-	ElapsedSeconds      float64        `json:"elapsed_seconds"`            // How long all of it took.
+	Action              Action                 `json:"action"`                     // reboot, shutdown, rollback, reset or remove.
+	Status              Status                 `json:"status"`                     // planned, ok, requested, refused, drain_failed, failed, did_not_return, verify_failed, unknown, interrupted or not_started.
+	DryRun              bool                   `json:"dry_run"`                    // Whether nothing was to be done.
+	ServerTag           string                 `json:"server_tag"`                 // The Talos version before.
+	RunningTag          string                 `json:"running_tag"`                // The Talos version after, where it was read.
+	BootIDBefore        string                 `json:"boot_id_before"`             // The boot before.
+	BootIDAfter         string                 `json:"boot_id_after"`              // The boot after; empty when there is none to be seen.
+	BootProof           string                 `json:"boot_proof"`                 // What the boot was told by: boot_id, machine_status or boot_time.
+	Rebooted            bool                   `json:"rebooted"`                   // Whether a new boot was proved.
+	TalosBack           bool                   `json:"talos_back"`                 // Whether Talos answers again and is settled.
+	PoweredOff          bool                   `json:"powered_off"`                // Whether the node was seen to be off.
+	Maintenance         bool                   `json:"maintenance"`                // Whether the node was seen in maintenance mode afterwards.
+	K8sNodeName         string                 `json:"k8s_node_name,omitempty"`    // The Kubernetes node, where the node is a member.
+	Cordoned            bool                   `json:"cordoned"`                   // Whether we cordoned it.
+	Uncordoned          bool                   `json:"uncordoned"`                 // Whether our cordon was lifted.
+	DrainedPods         int                    `json:"drained_pods"`               // How many pods left.
+	K8sNodeDeleted      bool                   `json:"k8s_node_deleted"`           // Whether the Kubernetes node was deleted.
+	Wipes               []string               `json:"wipes,omitempty"`            // What a reset erases: partitions, disks, or the whole system disk.
+	Etcd                *etcd.MembershipChange `json:"etcd,omitempty"`             // What became of its etcd member; of remove, for a control plane that had one.
+	DowntimeSeconds     float64                `json:"downtime_seconds"`           // From the last answer of the old boot to the first of the new one.
+	DetectionLagSeconds float64                `json:"detection_lag_seconds"`      // How late at most the new boot was noticed.
+	Gates               []gate.Verdict         `json:"gates"`                      // What every gate said; never null.
+	OverriddenGates     []string               `json:"overridden_gates,omitempty"` // The gates that were passed on purpose.
+	Stages              []Stage                `json:"stages"`                     // What happened, in order; never null.
+	AnswerLost          bool                   `json:"answer_lost,omitempty"`      // Whether the answer was lost and the state read back.
+	UndoError           string                 `json:"undo_error,omitempty"`       // What could not be undone.
+	Error               string                 `json:"error,omitempty"`            // What went wrong.
+	Hint                string                 `json:"hint,omitempty"`             // What to do now.
+	ElapsedSeconds      float64                `json:"elapsed_seconds"`            // How long all of it took.
 }

@@ -56,6 +56,8 @@ type run struct {
 	kube    Kube
 	keep    func() // Takes the uncordon off the undo stack.
 	changed bool
+	left    bool // The leave of etcd has begun: the node is on its way out.
+	sent    bool // The request that makes the node go has been sent.
 
 	before talos.Boot
 	system talos.System
@@ -85,9 +87,12 @@ func newRun(w *World, o Options, sink progress.Sink) *run {
 	return r
 }
 
+// resets says whether the node is wiped.
+func (o Options) resets() bool { return o.Action == Reset || o.Action == Remove }
+
 // wipes lists what a reset erases.
 func wipes(o Options) []string {
-	if o.Action != Reset {
+	if !o.resets() {
 		return nil
 	}
 
@@ -149,8 +154,12 @@ func (r *run) leftovers() string {
 	switch {
 	case r.res.Rebooted:
 		return "the node has rebooted; whether it is well was not seen to the end"
-	case r.requested():
+	case r.sent && r.o.Action == Remove:
+		return "the node wipes itself and goes on with it" + r.kubernetesLeft()
+	case r.sent:
 		return fmt.Sprintf("the %s was requested and goes on; look at the node with `talosmate health`", r.o.Action)
+	case r.left:
+		return "its etcd member has left, or is leaving, and the node is not wiped: run `talosmate node remove` again"
 	case r.res.DrainedPods > 0:
 		return fmt.Sprintf("%d pods had left the node, which was left as it was otherwise", r.res.DrainedPods)
 	default:
@@ -158,14 +167,13 @@ func (r *run) leftovers() string {
 	}
 }
 
-func (r *run) requested() bool {
-	for _, s := range r.res.Stages {
-		if s.Stage == string(r.o.Action) {
-			return true
-		}
+// kubernetesLeft tells of the Kubernetes node that a removal did not come to.
+func (r *run) kubernetesLeft() string {
+	if r.kube == nil || r.res.K8sNodeDeleted {
+		return ""
 	}
 
-	return false
+	return "; its Kubernetes node stays: `kubectl delete node " + r.res.K8sNodeName + "`"
 }
 
 // typed gives the run's error the exit code of its status.
@@ -221,6 +229,10 @@ func (r *run) steps(ctx context.Context) error {
 	}
 
 	if err := r.clear(ctx); err != nil {
+		return err
+	}
+
+	if err := r.leaveEtcd(ctx); err != nil {
 		return err
 	}
 
@@ -308,7 +320,7 @@ func (r *run) clear(ctx context.Context) error {
 // stayCordoned leaves the cordon of a node that goes off: nothing is to be put on it when it comes back, until
 // somebody says so.
 func (r *run) stayCordoned() {
-	if r.o.Action == Shutdown && r.keep != nil {
+	if !r.returns() && r.keep != nil {
 		r.keep()
 	}
 }
@@ -338,6 +350,7 @@ func (r *run) act(ctx context.Context) (time.Time, error) {
 	r.beforeChange()
 
 	asked := r.w.Now()
+	r.sent = true
 	err := r.send(ctx)
 
 	switch {
@@ -356,6 +369,9 @@ func (r *run) act(ctx context.Context) (time.Time, error) {
 	return asked, nil
 }
 
+// returns says whether the node comes back as what it was.
+func (r *run) returns() bool { return r.o.Action == Reboot || r.o.Action == Rollback }
+
 func (r *run) send(ctx context.Context) error {
 	// The answer comes at once; the work goes on without it.
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -370,7 +386,7 @@ func (r *run) send(ctx context.Context) error {
 		r.stage(string(Rollback), "rolling back to the other boot slot")
 
 		return r.w.Change.Rollback(ctx)
-	case Reset:
+	case Reset, Remove:
 		r.stage(string(Reset), "resetting: %v", r.res.Wipes)
 
 		return r.w.Change.Reset(ctx, r.o.Reset)
@@ -398,9 +414,9 @@ func (r *run) await(ctx context.Context, asked time.Time) error {
 	}
 
 	switch {
-	case r.o.Action == Shutdown, r.o.Action == Reset && !r.o.Reset.Reboot:
+	case r.o.Action == Shutdown, r.o.resets() && !r.o.Reset.Reboot:
 		return r.awaitOff(ctx, asked)
-	case r.o.Action == Reset && r.losesConfig():
+	case r.o.resets() && r.losesConfig():
 		return r.awaitMaintenance(ctx, asked)
 	default:
 		return r.awaitBack(ctx, asked)
@@ -537,7 +553,7 @@ func (r *run) verify(ctx context.Context) error {
 	r.stage("verify", "looking what came up, for at most %s", r.o.ReadyTimeout)
 
 	// Without its data a control plane waits for a bootstrap or for its neighbours: that it is up is all.
-	lostEtcd := r.o.Action == Reset && r.w.ControlPlane && r.wipesEtcd()
+	lostEtcd := r.o.resets() && r.w.ControlPlane && r.wipesEtcd()
 
 	if !lostEtcd {
 		if err := boot.AwaitSettled(ctx, r.w.witness(), r.o.ReadyTimeout); err != nil {
@@ -557,7 +573,7 @@ func (r *run) verify(ctx context.Context) error {
 		}
 	}
 
-	if r.kube != nil && r.o.Action != Reset {
+	if r.kube != nil && !r.o.resets() {
 		if err := boot.AwaitKubernetes(ctx, r.kube, r.res.K8sNodeName, boot.Other(r.before), r.o.ReadyTimeout); err != nil {
 			return r.unverified(ctx, err)
 		}

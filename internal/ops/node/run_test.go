@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -178,7 +179,9 @@ func TestRun(t *testing.T) {
 		{name: "it is ignored", act: node.Reboot, m: machine{ignore: true}, want: node.DidNotReturn, code: errs.Lost, sent: 1},
 		{name: "rollback", act: node.Rollback, m: machine{version: "v1.13.8"}, want: node.OK, sent: 1},
 		{name: "rollback to the same", act: node.Rollback, want: node.VerifyFailed, code: errs.Lost, sent: 1},
-		{name: "reset powers off", act: node.Reset, want: node.OK, sent: 1},
+		{name: "reset powers off", act: node.Reset, want: node.OK, sent: 1, cordoned: true},
+		{name: "a node that is off stays cordoned", act: node.Shutdown, want: node.OK, sent: 1, cordoned: true},
+		{name: "the node refuses to go off", act: node.Shutdown, m: machine{answer: errNo}, want: node.Failed, code: errs.Failed, sent: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -315,6 +318,94 @@ func TestGates(t *testing.T) {
 
 				if c.gate != "" && (!errors.As(err, &typed) || typed.Gate != string(c.gate)) {
 					t.Errorf("refused with %v, want %s", err, c.gate)
+				}
+			})
+		})
+	}
+}
+
+// TestRemove takes a control plane out, and breaks it off in every phase.
+func TestRemove(t *testing.T) {
+	t.Parallel()
+
+	stuck := func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) } //nolint:nlreturn // short
+
+	for _, c := range []struct {
+		name     string
+		k        cluster
+		m        machine
+		leave    error
+		hang     bool // The leave does not come to an end.
+		none     bool // The node has no member any more.
+		after    time.Duration
+		want     node.Status
+		code     errs.Code
+		left     bool
+		sent     int
+		cordoned bool
+		deleted  bool
+		hint     string
+	}{
+		{name: "control plane", want: node.OK, left: true, sent: 1, cordoned: true, deleted: true},
+		{name: "a second run", none: true, want: node.OK, sent: 1, cordoned: true, deleted: true},
+		{name: "etcd refuses", leave: errNo, want: node.Failed, code: errs.Failed},
+		{name: "the leave cannot be read back", leave: &errs.Error{Exit: errs.Unknown, Err: errAway}, want: node.Unknown, code: errs.Unknown},
+		{name: "the node refuses the reset", m: machine{answer: errNo}, want: node.Failed, code: errs.Failed, left: true, sent: 1, cordoned: true},
+		{
+			name: "interrupted in the drain", k: cluster{drain: stuck}, after: time.Second, want: node.Interrupted, code: errs.Interrupted,
+			hint: "left as it was",
+		},
+		{name: "interrupted in the leave", hang: true, after: time.Second, want: node.Interrupted, code: errs.Interrupted, hint: "run `talosmate node remove` again"},
+		{
+			name: "interrupted while it goes off", after: 500 * time.Millisecond, want: node.Interrupted, code: errs.Interrupted, left: true, sent: 1,
+			cordoned: true, hint: "kubectl delete node n1",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+
+				if c.after > 0 {
+					time.AfterFunc(c.after, func() { cancel(errs.New(errs.Interrupted, "interrupted")) })
+				}
+
+				m, k, left := c.m, c.k, false
+
+				w := world("n1", &m, &k)
+				w.ControlPlane = true
+
+				if c.none {
+					w.Etcd = func(context.Context) (etcd.View, error) {
+						return etcd.View{Known: true, Members: []etcd.Member{{ID: "2", Node: "x", Healthy: true}}}, nil
+					}
+				}
+
+				w.Leave = func(ctx context.Context, v etcd.View, member etcd.Member, begin func(), _ progress.Sink) (etcd.MembershipChange, error) {
+					begin()
+
+					if c.hang {
+						<-ctx.Done()
+
+						return v.PlanLeave(member), context.Cause(ctx)
+					}
+
+					left = c.leave == nil
+
+					return v.PlanLeave(member), c.leave
+				}
+
+				o := options(node.Remove)
+				o.DeleteKubernetesNode = true
+
+				res, err := node.Run(ctx, w, o, progress.Discard{})
+				if res.Status != c.want || errs.ExitCode(err) != c.code || !strings.Contains(res.Hint, c.hint) {
+					t.Errorf("status %s, exit %d, want %s, %d, hint %q: %v", res.Status, errs.ExitCode(err), c.want, c.code, res.Hint, err)
+				}
+
+				if left != c.left || len(m.sent) != c.sent || k.cordoned != c.cordoned || k.deleted != c.deleted {
+					t.Errorf("left %t, sent %v, cordoned %t, deleted %t", left, m.sent, k.cordoned, k.deleted)
 				}
 			})
 		})

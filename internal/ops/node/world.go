@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -45,6 +46,8 @@ type World struct {
 	Etcd   func(context.Context) (etcd.View, error)           // All control planes' etcd.
 	Kube   func(context.Context) (Kube, error)                // Kubernetes, where it can be reached.
 	Maint  func(context.Context) (talos.MachineStatus, error) // The node in maintenance mode, over a connection of its own.
+	// Leave takes the node's member out of etcd: by itself while it is healthy, else by the others.
+	Leave func(ctx context.Context, v etcd.View, m etcd.Member, begin func(), sink progress.Sink) (etcd.MembershipChange, error)
 
 	ControlPlane bool     // Whether the node is a control plane.
 	Endpoints    []string // The endpoints that calls go through.
@@ -87,6 +90,17 @@ func Worlds(ctx context.Context, c *talos.Cluster, targets []talos.Target, k fun
 			Fresh: func() (Machine, func() error) { return c.Fresh(t) },
 			Etcd:  etcd.Through(c).Look,
 			Maint: func(ctx context.Context) (talos.MachineStatus, error) { return maintenance(ctx, t) },
+			Leave: func(ctx context.Context, v etcd.View, m etcd.Member, begin func(), sink progress.Sink) (etcd.MembershipChange, error) {
+				env := etcd.Env{
+					Access: etcd.Through(c), Now: time.Now, Progress: sink, Begin: begin, Settle: etcdSettle, Deadline: etcdLeave,
+				}
+
+				if m.Healthy {
+					return env.Leave(ctx, v.PlanLeave(m), t)
+				}
+
+				return env.Remove(ctx, v, v.PlanRemove(m), nil)
+			},
 			ControlPlane: slices.ContainsFunc(controlPlanes, func(cp talos.Target) bool {
 				return cp.Address == t.Address || slices.Contains(cp.Addresses, t.Address) || (t.Hostname != "" && cp.Hostname == t.Hostname)
 			}),
@@ -101,6 +115,13 @@ func Worlds(ctx context.Context, c *talos.Cluster, targets []talos.Target, k fun
 
 	return append(workers, masters...), nil
 }
+
+const (
+	// etcdSettle is how long the rest of etcd may take to show that a member went.
+	etcdSettle = 30 * time.Second
+	// etcdLeave is longer than the five minutes for which a node repeats etcd's refusal of an unhealthy cluster.
+	etcdLeave = 6 * time.Minute
+)
 
 func maintenance(ctx context.Context, t talos.Target) (talos.MachineStatus, error) {
 	c, err := talos.NewCluster(nil, "--insecure", talos.Options{Insecure: true})

@@ -1,0 +1,139 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/join"
+	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func newCmdReplace(f *cmdutil.Factory) *cobra.Command {
+	var (
+		o     = &joinOptions{}
+		with  string
+		drain time.Duration
+	)
+
+	spec := cmdutil.Spec{
+		Kind: cmdutil.Destructive, Roles: cmdutil.Admins(), Schema: "NodeReplaceResult", Named: true, Document: output.Single[join.Replacement]{},
+	}
+
+	cmd := &cobra.Command{
+		Use: "replace OLD", Short: "Exchange a control plane that is lost for a new machine",
+		Long: "Exchange a control plane that is lost for a machine in maintenance mode: the old member is removed from\n" +
+			"etcd, its Kubernetes node is deleted, and the new machine joins as `node add` does it. OLD is a hostname, an\n" +
+			"address or an etcd member ID. The voters are counted at every step and stand in the result.\n\n" +
+			"Everything is looked at before the old one is touched: quorum without it and with the new one, whether the\n" +
+			"configuration is this cluster's, and whether the new machine takes it. An old one that still answers is\n" +
+			"drained and wiped as by `node remove`; one whose member is healthy is refused (TM122): add the new one\n" +
+			"first and remove the old one then, so that there is never a voter less.",
+		Example: "  talosmate node replace cp-3 --with 10.0.0.14 -f controlplane.yaml --dry-run\n" +
+			"  talosmate node replace cp-3 --with 10.0.0.14 -f controlplane.yaml --yes -o json --query '.result.voters[] | .step + \" \" + (.voters | tostring)'",
+		Args: cmdutil.ExactArgs("OLD"),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return f.Complete(cmd, args, cmdutil.CompleteFrom(etcdMembers)), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
+			if drain <= 0 {
+				return errs.Usagef("timeouts must be positive")
+			}
+
+			return o.replace(c, with, drain)
+		}),
+	}
+
+	f.Declare(cmd, spec)
+	o.flags(cmd.Flags())
+	o.Wait = true
+	cmd.Flags().StringVar(&with, "with", "", "the `ADDRESS` of the new machine, which is in maintenance mode")
+	cmd.Flags().DurationVar(&drain, "drain-timeout", drainTimeout, "how long all evictions of an old one that answers may take")
+
+	return cmd
+}
+
+func (o *joinOptions) replace(c *cmdutil.Call, with string, drain time.Duration) error {
+	if with == "" {
+		return errs.Usagef("--with is missing").WithHint("name the address of the new machine")
+	}
+
+	text, err := o.text(c)
+	if err != nil {
+		return err
+	}
+
+	cluster, err := c.Cluster()
+	if err != nil {
+		return err
+	}
+
+	if c.Selection().Explicit() {
+		return errs.Usagef("the nodes are OLD and --with: --nodes and its like do not go with it")
+	}
+
+	w, hangUp, err := o.world(c, talos.Target{Address: with})
+	if err != nil {
+		return err
+	}
+	defer hangUp() //nolint:errcheck // nothing is left to be said to the machine
+
+	old, err := join.NewOld(c.Context(), cluster, w, c.Args[0], func(ctx context.Context) (node.Kube, error) { return c.Kubernetes(ctx) })
+	if err != nil {
+		return err
+	}
+
+	old.Removal = removal()
+	old.Removal.BootTimeout, old.Removal.ReadyTimeout, old.Removal.DrainTimeout = o.BootTimeout, o.ReadyTimeout, drain
+	o.DryRun, o.Overrides, o.BeforeChange = c.DryRun, c.Overrides, c.BeginChange
+
+	exchange, err := join.Plan(c.Context(), w, old, text, o.Options)
+	if errs.ExitCode(err) == errs.Usage {
+		return err
+	}
+
+	res := exchange.Result()
+
+	if err == nil && !c.DryRun {
+		what := fmt.Sprintf("taking %s out of etcd for good, and %s in", old.Target.Name(), with)
+		if err = c.Confirm(what, old.Target.Name()); err != nil {
+			return err
+		}
+
+		res, err = exchange.Run(c.Context())
+	}
+
+	return cmdutil.PrintResult(c, res, err, res.NodeName(), showReplaced)
+}
+
+// etcdMembers completes OLD.
+func etcdMembers(ctx context.Context, n *talos.Node) ([]string, error) {
+	list, err := n.EtcdMembers(ctx, false)
+
+	out := make([]string, len(list))
+	for i, m := range list {
+		out[i] = cobra.CompletionWithDesc(m.MemberName, m.ID)
+	}
+
+	return out, err
+}
+
+func showReplaced(w io.Writer, r join.Replacement) error {
+	member := "-"
+	if r.Etcd != nil {
+		member = r.Etcd.Status
+	}
+
+	_, err := fmt.Fprintf(w, "Old:         %s, member %s\nNew:         %s, %s\nStatus:      %s\nEtcd:        %s\nKubernetes:  %s\nTook:        %s\n",
+		output.Neutral(r.NodeName()), member, output.Neutral(r.New.NodeName()), r.New.Status, r.Status, describeVoters(r.Voters),
+		output.Cell(r.New.K8sNodeName), output.Seconds(r.ElapsedSeconds))
+
+	return err
+}

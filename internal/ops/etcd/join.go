@@ -1,0 +1,68 @@
+package etcd
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/talosmate/talosmate/internal/gate"
+)
+
+// CheckJoin says whether a voter may be added. The change is an entry in the log, so that the present quorum
+// must hold; with one voter more the quorum may grow, so that a cluster with a dead member gets rid of that
+// first: otherwise the new member not coming up would be the loss of quorum (etcd's own documentation,
+// op-guide/runtime-configuration). node is the address of the machine that joins.
+func (v View) CheckJoin(node string) []gate.Verdict {
+	if !v.Known {
+		return v.CheckMembers(Leave)
+	}
+
+	return checkJoin(v.Members, node)
+}
+
+// CheckJoinWithout is CheckJoin as it will be once a member is out.
+func (v View) CheckJoinWithout(id, node string) []gate.Verdict {
+	if !v.Known {
+		return v.CheckMembers(Leave)
+	}
+
+	var rest []Member
+
+	for _, m := range v.Members {
+		if m.ID != id {
+			rest = append(rest, m)
+		}
+	}
+
+	return checkJoin(rest, node)
+}
+
+func checkJoin(members []Member, node string) []gate.Verdict {
+	s := situationOf(members, nil)
+
+	quorum := gate.New(gate.EtcdQuorum, gate.Pass, node, "%d of %d voters are healthy, %d are needed; with the new one it is %d of %d",
+		s.healthy, s.voters, Quorum(s.voters), Quorum(s.voters+1), s.voters+1)
+	if s.healthy < Quorum(s.voters) {
+		quorum = gate.New(gate.EtcdQuorum, gate.Refuse, node, "etcd has no quorum (%d of %d voters healthy, %d needed), so that no member can be added",
+			s.healthy, s.voters, Quorum(s.voters)).
+			WithRemedy("bring a member back, or recover from a snapshot with `talosmate bootstrap --recover-from`")
+	}
+
+	var ill []string
+
+	for _, m := range members {
+		if !m.Healthy {
+			ill = append(ill, m.label()+" is unhealthy")
+		}
+
+		for _, a := range m.Alarms {
+			ill = append(ill, fmt.Sprintf("%s has the alarm %s", m.label(), a))
+		}
+	}
+
+	if len(ill) == 0 {
+		return []gate.Verdict{quorum, gate.New(gate.EtcdUnhealthy, gate.Pass, node, "every member is healthy and there is no alarm")}
+	}
+
+	return []gate.Verdict{quorum, gate.New(gate.EtcdUnhealthy, gate.Refuse, node, "%s", strings.Join(ill, "; ")).
+		WithRemedy("bring it back, or exchange it with `talosmate node replace`; see `talosmate etcd status`")}
+}

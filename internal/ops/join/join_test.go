@@ -1,0 +1,408 @@
+package join_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/siderolabs/talos/pkg/machinery/config/generate"
+	machinetype "github.com/siderolabs/talos/pkg/machinery/config/machine"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/join"
+	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+var (
+	errAway = &errs.Error{Exit: errs.Unreachable, Kind: errs.KindUnreachable, Err: errors.New("connection refused")}
+	errNo   = &errs.Error{Exit: errs.Failed, Kind: errs.KindInvalid, Err: errors.New("no such disk")}
+)
+
+// configs generates a cluster's configurations, and one of another cluster.
+func configs(t *testing.T) (controlPlane, worker, foreign string) {
+	t.Helper()
+
+	one := func(kind machinetype.Type, input *generate.Input) string {
+		cfg, err := input.Config(kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		text, err := cfg.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		return strings.ReplaceAll(string(text), "    kubelet:\n", "    kubelet:\n        skipNodeRegistration: true\n")
+	}
+
+	input, err := generate.NewInput("c", "https://10.0.0.1:6443", "1.35.4", generate.WithInstallDisk("/dev/sda"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	worker = one(machinetype.TypeWorker, input)
+	id := regexp.MustCompile("(?m)^    id: .*$")
+
+	return one(machinetype.TypeControlPlane, input), worker, id.ReplaceAllString(worker, "    id: c29tZWJvZHkgZWxzZQ==")
+}
+
+// machine is one that installs for five seconds once it has its configuration.
+type machine struct {
+	sent   int
+	given  time.Time
+	answer error // Of the request.
+	ignore bool  // The request does not arrive.
+	judge  error // Of the dry run.
+	stays  bool  // It never comes back.
+	sick   bool  // It comes back and does not settle.
+}
+
+func (m *machine) bare() bool { return m.given.IsZero() }
+func (m *machine) up() bool   { return !m.bare() && !m.stays && time.Since(m.given) > 5*time.Second }
+
+type bare struct{ *machine }
+
+func (b bare) Version(context.Context) (talos.Version, error) {
+	if !b.bare() {
+		return talos.Version{}, errAway
+	}
+
+	return talos.Version{Tag: "v1.13.9"}, nil
+}
+
+func (b bare) MachineStatus(context.Context) (talos.MachineStatus, error) {
+	if !b.bare() {
+		return talos.MachineStatus{}, errAway
+	}
+
+	return talos.MachineStatus{Stage: "maintenance"}, nil
+}
+
+func (b bare) ApplyConfig(_ context.Context, _ []byte, mode string, _ time.Duration, dryRun bool) (talos.Applied, error) {
+	if mode != talos.ApplyAuto {
+		return talos.Applied{}, fmt.Errorf("mode %s", mode)
+	}
+
+	if dryRun {
+		return talos.Applied{}, b.judge
+	}
+
+	b.sent++
+
+	if !b.ignore {
+		b.given = time.Now()
+	}
+
+	return talos.Applied{}, b.answer
+}
+
+type joined struct{ *machine }
+
+func (j joined) Version(context.Context) (talos.Version, error) {
+	return talos.Version{Tag: "v1.13.9"}, j.err()
+}
+
+func (j joined) Boot(context.Context) (talos.Boot, error) { return talos.Boot{ID: "b"}, j.err() }
+
+func (j joined) KubernetesName(context.Context) (string, error) { return "", j.err() }
+
+func (j joined) MachineStatus(context.Context) (talos.MachineStatus, error) {
+	return talos.MachineStatus{Stage: "running", Ready: !j.sick}, j.err()
+}
+
+func (j joined) err() error {
+	if !j.up() {
+		return errAway
+	}
+
+	return nil
+}
+
+// cluster is etcd: two healthy members, a third, and the machine once it is up, first as a learner.
+type cluster struct {
+	third   etcd.Member
+	removed bool
+	m       *machine
+}
+
+func (c *cluster) look(context.Context) (etcd.View, error) {
+	v := etcd.View{Known: true, Members: []etcd.Member{{ID: "1", Name: "cp-1", Node: "1.1.1.1", Healthy: true}, {ID: "2", Name: "cp-2", Node: "2.2.2.2", Healthy: true}}}
+	if c.third.ID != "" && !c.removed {
+		v.Members = append(v.Members, c.third)
+	}
+
+	if c.m.up() {
+		v.Members = append(v.Members, etcd.Member{ID: "9", Name: "new", Node: "9.9.9.9", Healthy: true, Learner: time.Since(c.m.given) < 8*time.Second})
+	}
+
+	return v, nil
+}
+
+func world(c *cluster, reference string) *join.World {
+	done := func() error { return nil }
+
+	return &join.World{
+		Target: talos.Target{Address: "9.9.9.9"}, Now: time.Now, Sink: progress.Discard{}, Via: joined{c.m}, Etcd: c.look,
+		Bare:      func() (join.Bare, func() error) { return bare{c.m}, done },
+		Fresh:     func() (join.Machine, func() error) { return joined{c.m}, done },
+		Alive:     func(context.Context, talos.Target) bool { return false },
+		Reference: func(context.Context) ([]byte, error) { return []byte(reference), nil },
+		Kube:      func(context.Context) (join.Kube, error) { return nil, errAway },
+	}
+}
+
+func options() join.Options {
+	return join.Options{Wait: true, BootTimeout: time.Minute, ReadyTimeout: time.Minute, BeforeChange: func() {}}
+}
+
+func TestAdd(t *testing.T) {
+	t.Parallel()
+
+	controlPlane, worker, foreign := configs(t)
+
+	for _, c := range []struct {
+		name  string
+		text  string
+		m     machine
+		third etcd.Member
+		o     func(*join.Options)
+		want  join.Status
+		code  errs.Code
+		sent  int
+	}{
+		{name: "worker", text: worker, want: join.OK, sent: 1},
+		{name: "control plane", text: controlPlane, third: etcd.Member{ID: "3", Healthy: true}, want: join.OK, sent: 1},
+		{name: "not waited for", text: worker, o: func(o *join.Options) { o.Wait = false }, want: join.Requested, sent: 1},
+		{name: "dry run", text: worker, o: func(o *join.Options) { o.DryRun = true }, want: join.Planned},
+		{name: "another cluster's", text: foreign, want: join.Refused, code: errs.Refused},
+		{name: "a fragment", text: "apiVersion: v1alpha1\nkind: HostnameConfig\nhostname: x\n", want: join.Refused, code: errs.Refused},
+		{name: "not valid", text: strings.ReplaceAll(worker, "type: worker", "type: controlplane"), want: join.Failed, code: errs.Usage},
+		{name: "the machine does not take it", text: worker, m: machine{judge: errNo}, want: join.Failed, code: errs.Usage},
+		{name: "a dead member", text: controlPlane, third: etcd.Member{ID: "3"}, want: join.Refused, code: errs.Refused},
+		{
+			name: "a dead member, overridden", text: controlPlane, third: etcd.Member{ID: "3"},
+			o: func(o *join.Options) { o.Overrides = []string{"TM121"} }, want: join.OK, sent: 1,
+		},
+		{name: "the answer is lost and it arrived", text: worker, m: machine{answer: errAway}, want: join.OK, sent: 1},
+		{name: "the answer is lost and it did not arrive", text: worker, m: machine{answer: errAway, ignore: true}, want: join.Unknown, code: errs.Unknown, sent: 1},
+		{name: "the answer is lost and the machine too", text: worker, m: machine{answer: errAway, stays: true}, want: join.Unknown, code: errs.Unknown, sent: 1},
+		{name: "it does not come back", text: worker, m: machine{stays: true}, want: join.NotJoined, code: errs.Lost, sent: 1},
+		{name: "it is not well", text: worker, m: machine{sick: true}, want: join.NotJoined, code: errs.Lost, sent: 1},
+		{name: "it refuses", text: worker, m: machine{answer: errNo, ignore: true}, want: join.Failed, code: errs.Failed, sent: 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m := c.m
+				o := options()
+
+				if c.o != nil {
+					c.o(&o)
+				}
+
+				res, err := join.Add(t.Context(), world(&cluster{third: c.third, m: &m}, controlPlane), []byte(c.text), o)
+				if res.Status != c.want || errs.ExitCode(err) != c.code {
+					t.Errorf("status %s, exit %d, want %s, %d: %v", res.Status, errs.ExitCode(err), c.want, c.code, err)
+				}
+
+				if m.sent != c.sent {
+					t.Errorf("%d requests, want %d", m.sent, c.sent)
+				}
+			})
+		})
+	}
+}
+
+// TestAddCounts follows the voters: a learner does not vote.
+func TestAddCounts(t *testing.T) {
+	t.Parallel()
+
+	controlPlane, _, _ := configs(t)
+
+	synctest.Test(t, func(t *testing.T) {
+		var m machine
+
+		res, err := join.Add(t.Context(), world(&cluster{third: etcd.Member{ID: "3", Healthy: true}, m: &m}, controlPlane), []byte(controlPlane), options())
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if got, want := steps(res.Voters), []string{"before 3+0", "joining 3+1", "joining 4+0", "joined 4+0"}; !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}
+
+func steps(all []join.Voters) []string {
+	out := make([]string, len(all))
+	for i, v := range all {
+		out[i] = fmt.Sprintf("%s %d+%d", v.Step, v.Voters, v.Learners)
+	}
+
+	return out
+}
+
+// TestInterrupted cancels in every phase and looks at what is left.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+
+	controlPlane, _, _ := configs(t)
+
+	for _, c := range []struct {
+		name  string
+		after time.Duration
+		m     machine
+		sent  int
+		hint  string
+	}{
+		{"before", 0, machine{}, 0, "left as it was"},
+		{"while it installs", 2 * time.Second, machine{}, 1, "goes on joining"},
+		{"while it is a learner", 6 * time.Second, machine{}, 1, "goes on joining"},
+		{"while it is not well", 30 * time.Second, machine{sick: true}, 1, "goes on joining"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				m := c.m
+				stop := func() { cancel(errs.New(errs.Interrupted, "interrupted")) }
+
+				if c.after == 0 {
+					stop()
+				} else {
+					time.AfterFunc(c.after, stop)
+				}
+
+				res, err := join.Add(ctx, world(&cluster{m: &m}, controlPlane), []byte(controlPlane), options())
+				if res.Status != join.Interrupted || errs.ExitCode(err) != errs.Interrupted || !strings.Contains(res.Hint, c.hint) {
+					t.Errorf("status %s, exit %d, hint %q: %v", res.Status, errs.ExitCode(err), res.Hint, err)
+				}
+
+				if m.sent != c.sent {
+					t.Errorf("%d requests, want %d", m.sent, c.sent)
+				}
+			})
+		})
+	}
+}
+
+func TestReplace(t *testing.T) {
+	t.Parallel()
+
+	controlPlane, worker, _ := configs(t)
+	dead := etcd.Member{ID: "3", Name: "cp-3", Node: "3.3.3.3"}
+
+	for _, c := range []struct {
+		name    string
+		text    string
+		m       machine
+		third   etcd.Member
+		answers bool  // The old one's Talos API.
+		removal error // Of the member.
+		stop    bool  // Interrupted once the old one is out.
+		pass    []string
+		want    join.Status
+		code    errs.Code
+		removed bool
+		sent    int
+		voters  []string
+		hint    string
+	}{
+		{
+			name: "a dead one", text: controlPlane, third: dead, want: join.OK, removed: true, sent: 1,
+			voters: []string{"before 3+0", "removed 2+0", "joining 2+1", "joining 3+0", "joined 3+0"},
+		},
+		{name: "a healthy one", text: controlPlane, third: etcd.Member{ID: "3", Healthy: true}, want: join.Refused, code: errs.Refused},
+		{
+			name: "a healthy one, overridden", text: controlPlane, third: etcd.Member{ID: "3", Healthy: true}, answers: true,
+			pass: []string{"TM122"}, want: join.OK, removed: true, sent: 1,
+		},
+		{name: "by a worker", text: worker, third: dead, want: join.Failed, code: errs.Usage},
+		{name: "the new one does not take it", text: controlPlane, third: dead, m: machine{judge: errNo}, want: join.Failed, code: errs.Usage},
+		{name: "the removal fails", text: controlPlane, third: dead, removal: errNo, want: join.Failed, code: errs.Failed},
+		{
+			name: "the new one does not come", text: controlPlane, third: dead, m: machine{stays: true},
+			want: join.NotReplaced, code: errs.Lost, removed: true, sent: 1, hint: "cp-3 is out of etcd",
+		},
+		{
+			name: "interrupted between the two", text: controlPlane, third: dead, stop: true,
+			want: join.Interrupted, code: errs.Interrupted, removed: true, hint: "go on with `talosmate node add -n 9.9.9.9`",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+
+				m := c.m
+				k := &cluster{third: c.third, m: &m}
+				w := world(k, controlPlane)
+				w.Alive = func(context.Context, talos.Target) bool { return c.answers }
+
+				view, _ := k.look(ctx)
+				remove := func(plan etcd.MembershipChange) (etcd.MembershipChange, error) {
+					if c.removal != nil {
+						plan.Status = etcd.StatusFailed
+
+						return plan, c.removal
+					}
+
+					if c.stop {
+						cancel(errs.New(errs.Interrupted, "interrupted"))
+					}
+
+					k.removed, plan.Status = true, etcd.StatusDone
+
+					return plan, nil
+				}
+				old := join.Old{
+					Target: talos.Target{Address: "3.3.3.3", Hostname: "cp-3"}, Member: c.third, View: view,
+					RemoveMember: func(_ context.Context, _ etcd.View, plan etcd.MembershipChange, _ func()) (etcd.MembershipChange, error) {
+						return remove(plan)
+					},
+					Remove: func(context.Context, node.Options) (node.Result, error) {
+						change, err := remove(view.PlanLeave(c.third))
+
+						return node.Result{Status: node.OK, Etcd: &change}, err
+					},
+				}
+
+				o := options()
+				o.Overrides = c.pass
+
+				x, err := join.Plan(ctx, w, old, []byte(c.text), o)
+				if err == nil {
+					_, err = x.Run(ctx)
+				}
+
+				res := x.Result()
+				if res.Status != c.want || errs.ExitCode(err) != c.code || !strings.Contains(res.Hint, c.hint) {
+					t.Errorf("status %s, exit %d, want %s, %d, hint %q: %v", res.Status, errs.ExitCode(err), c.want, c.code, res.Hint, err)
+				}
+
+				if k.removed != c.removed || m.sent != c.sent {
+					t.Errorf("removed %t, %d requests, want %t, %d", k.removed, m.sent, c.removed, c.sent)
+				}
+
+				if c.voters != nil && !slices.Equal(steps(res.Voters), c.voters) {
+					t.Errorf("got %v, want %v", steps(res.Voters), c.voters)
+				}
+
+				if c.answers && (res.Removal == nil || !res.OldAnswers) {
+					t.Errorf("the old one was not removed by itself")
+				}
+			})
+		})
+	}
+}
