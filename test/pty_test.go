@@ -17,13 +17,13 @@ import (
 	"github.com/creack/pty"
 )
 
-// terminal runs a command line on a pseudo-terminal of its own; once the question stands there, answer is
-// typed. It gives the exit code and everything that was shown.
-func terminal(t *testing.T, env []string, answer string, args ...string) (int, string) {
+// terminal runs a command line on a pseudo-terminal of its own, in a directory; once the question stands there,
+// answer is typed. It gives the exit code and everything that was shown.
+func terminal(t *testing.T, dir string, env []string, answer string, args ...string) (int, string) {
 	t.Helper()
 
 	cmd := exec.Command(filepath.Join(os.Getenv("TALOSMATE_TEST_BIN"), "talosmate"), args...)
-	cmd.Env = append(os.Environ(), env...)
+	cmd.Env, cmd.Dir = append(os.Environ(), env...), dir
 
 	tty, err := pty.Start(cmd)
 	if err != nil {
@@ -111,6 +111,27 @@ func newMachine(t *testing.T, nodes []byte, dir string) (address, config string)
 	return address, config
 }
 
+// newProject makes a project that holds the lab's talosconfig.
+func newProject(t *testing.T, dir string) string {
+	t.Helper()
+
+	project := filepath.Join(dir, "project")
+	if err := os.MkdirAll(filepath.Join(project, ".git"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+
+	text, err := os.ReadFile(filepath.Join(dir, "talosconfig"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err = os.WriteFile(filepath.Join(project, "talosconfig"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	return project
+}
+
 // TestConfirmation runs every destructive command on a terminal and without one.
 func TestConfirmation(t *testing.T) {
 	t.Parallel()
@@ -166,6 +187,17 @@ func TestConfirmation(t *testing.T) {
 		{"etcd leave", "cp-2", []string{"-n", "cp-2"}, nil, running, 0},
 	}
 
+	// A talosconfig that lies in the project is easily the wrong one: the cluster's name is asked for, not the node's.
+	project := newProject(t, running)
+	env := []string{"TALOSCONFIG=", "HOME=" + dir, "NO_COLOR=1"}
+
+	for answer, want := range map[string]int{"worker-1\r": 5, "\x03": 130, "lab\r": 0} {
+		code, shown := terminal(t, project, env, answer, "node", "wipe", "sdb", "-n", "worker-1")
+		if code != want || !strings.Contains(shown, filepath.Join(project, "talosconfig")) {
+			t.Errorf("project talosconfig, %q typed: exit code %d, want %d\n%s", answer, code, want, shown)
+		}
+	}
+
 	known := map[string]bool{}
 
 	for _, d := range destructive {
@@ -180,15 +212,15 @@ func TestConfirmation(t *testing.T) {
 
 		lab("ctl", "requests", "--reset")
 
-		if code, shown := terminal(t, env, "something-else\r", args...); code != 5 || !strings.Contains(shown, "TM112") {
+		if code, shown := terminal(t, dir, env, "something-else\r", args...); code != 5 || !strings.Contains(shown, "TM112") {
 			t.Errorf("%s, the wrong name: exit code %d\n%s", d.path, code, shown)
 		}
 
-		if code, shown := terminal(t, env, "\r", args...); code != 5 {
+		if code, shown := terminal(t, dir, env, "\r", args...); code != 5 {
 			t.Errorf("%s, nothing typed: exit code %d\n%s", d.path, code, shown)
 		}
 
-		if code, shown := terminal(t, env, "\x03", args...); code != 130 {
+		if code, shown := terminal(t, dir, env, "\x03", args...); code != 130 {
 			t.Errorf("%s, Ctrl-C: exit code %d\n%s", d.path, code, shown)
 		}
 
@@ -207,7 +239,7 @@ func TestConfirmation(t *testing.T) {
 			t.Errorf("%s: %d changes were sent without confirmation, %v", d.path, sent.Mutations, err)
 		}
 
-		if code, shown := terminal(t, env, d.name+"\r", args...); code != 0 {
+		if code, shown := terminal(t, dir, env, d.name+"\r", args...); code != 0 {
 			t.Errorf("%s, the right name: exit code %d\n%s", d.path, code, shown)
 		}
 	}
