@@ -201,10 +201,10 @@ func (f *fleet) until(what string, done func(context.Context) bool) {
 
 // labNode is a node as the lab itself knows it.
 type labNode struct {
-	Name, Type, Version string
-	Up                  bool
-	BootID              string `json:"boot_id"`
-	EtcdHealthy         bool   `json:"etcd_healthy"`
+	Name, Address, Type, Version string
+	Up                           bool
+	BootID                       string `json:"boot_id"`
+	EtcdHealthy                  bool   `json:"etcd_healthy"`
 }
 
 func (f *fleet) nodes(ctx context.Context) (out []labNode, err error) {

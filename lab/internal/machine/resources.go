@@ -509,6 +509,26 @@ func (n *Node) putNodeStatus(status NodeStatus) {
 	spec.Nodename, spec.NodeReady, spec.Unschedulable = n.hostname, status.Ready, status.Unschedulable
 	spec.Labels, spec.Annotations = status.Labels, status.Annotations
 	n.put(res, "k8s.NodeStatusController")
+
+	if n.nodeType != ControlPlane {
+		return
+	}
+
+	for _, pod := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		res := k8s.NewStaticPodStatus(k8s.NamespaceName, "kube-system/"+pod+"-"+n.hostname)
+		res.TypedSpec().PodStatus = map[string]any{
+			"phase": "Running", "conditions": []any{map[string]any{"type": "Ready", "status": conditionStatus(status.Ready)}},
+		}
+		n.put(res, "k8s.KubeletStaticPodController")
+	}
+}
+
+func conditionStatus(holds bool) string {
+	if holds {
+		return "True"
+	}
+
+	return "False"
 }
 
 func eventStage(stage runtime.MachineStage) machineapi.MachineStatusEvent_MachineStage {

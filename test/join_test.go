@@ -1,0 +1,121 @@
+package test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/talosmate/talosmate/internal/ops/join"
+)
+
+// TestJoin takes machines in and out of a cluster whose Kubernetes is real: a worker comes and goes, and a dead
+// control plane is replaced.
+func TestJoin(t *testing.T) {
+	t.Parallel()
+
+	f := startFleet(t, "--controlplanes", "3", "--workers", "1", "--maintenance", "2")
+
+	f.until("every check of the cluster to pass", func(context.Context) bool { return f.talosmate("health").Run() == nil })
+
+	// A worker is Ready before its command ends.
+	worker := f.joined("node", "add", "-n", f.machine("new-1").Address, "-f", f.configOf("worker-1", "new-1"))
+	if worker.Status != join.OK || worker.K8sNodeName != "new-1" || !f.ready("new-1") {
+		t.Errorf("add: %+v, node ready: %t", worker, f.ready("new-1"))
+	}
+
+	if f.ready("new-2") {
+		t.Error("a machine in maintenance mode is a Kubernetes node")
+	}
+
+	// It goes with its Kubernetes node, drained before.
+	f.lonePod("guest", "new-1", "{}", "")
+
+	if out, err := f.talosmate("node", "remove", "-n", "new-1", "--yes").CombinedOutput(); err != nil {
+		t.Fatalf("remove: %v\n%s", err, out)
+	}
+
+	if err := f.read(t.Context(), "/api/v1/nodes/new-1", &struct{}{}); err == nil {
+		t.Error("the Kubernetes node is left")
+	}
+
+	// A control plane that is dead: its member and its Kubernetes node go, another one votes and is Ready.
+	f.ctl("power", "cp-3", "off")
+	f.until("etcd to have a leader", func(ctx context.Context) bool {
+		return f.command(filepath.Join(f.bin, "talosmate-lab"), "ctl", "etcd", "leader").Run() == nil && ctx.Err() == nil
+	})
+
+	cp := f.joined("node", "replace", "cp-3", "--with", f.machine("new-2").Address, "-f", f.configOf("cp-1", "new-2"), "--yes")
+	if last := cp.Voters[len(cp.Voters)-1]; cp.Status != join.OK || last.Voters != 3 || last.Healthy != 3 || !f.ready("new-2") {
+		t.Errorf("replace: %+v, node ready: %t", cp, f.ready("new-2"))
+	}
+
+	if err := f.read(t.Context(), "/api/v1/nodes/cp-3", &struct{}{}); err == nil {
+		t.Error("the dead control plane's Kubernetes node is left")
+	}
+}
+
+// joined runs `node add` or `node replace` to a good end.
+func (f *fleet) joined(args ...string) join.Result {
+	f.t.Helper()
+
+	cmd := f.talosmate(append(args, "-o", "json", "--progress", "plain")...)
+
+	var stderr strings.Builder
+
+	cmd.Stderr = &stderr
+
+	out, err := cmd.Output()
+	if err != nil {
+		f.t.Fatalf("%v: %v\n%s\n%s", args, err, out, stderr.String())
+	}
+
+	var doc struct{ Result join.Result }
+	if err = json.Unmarshal(out, &doc); err != nil {
+		f.t.Fatal(err)
+	}
+
+	return doc.Result
+}
+
+// configOf writes a node's configuration to a file, under another hostname.
+func (f *fleet) configOf(node, hostname string) string {
+	f.t.Helper()
+
+	text, err := f.talosmate("machineconfig", "get", "-n", node, "--show-secrets").Output()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+
+	file := filepath.Join(f.dir, hostname+".yaml")
+	if err = os.WriteFile(file, []byte(strings.ReplaceAll(string(text), "hostname: "+node, "hostname: "+hostname)), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+
+	return file
+}
+
+// ready says whether a Kubernetes node is.
+func (f *fleet) ready(name string) bool {
+	f.t.Helper()
+
+	var n struct {
+		Status struct {
+			Conditions []struct{ Type, Status string }
+		}
+	}
+
+	if err := f.read(f.t.Context(), "/api/v1/nodes/"+name, &n); err != nil {
+		return false
+	}
+
+	for _, c := range n.Status.Conditions {
+		if c.Type == "Ready" {
+			return c.Status == "True"
+		}
+	}
+
+	return false
+}
