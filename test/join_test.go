@@ -2,7 +2,6 @@ package test
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,20 +60,10 @@ func TestJoin(t *testing.T) {
 func (f *fleet) joined(args ...string) join.Result {
 	f.t.Helper()
 
-	cmd := f.talosmate(append(args, "-o", "json", "--progress", "plain")...)
-
-	var stderr strings.Builder
-
-	cmd.Stderr = &stderr
-
-	out, err := cmd.Output()
-	if err != nil {
-		f.t.Fatalf("%v: %v\n%s\n%s", args, err, out, stderr.String())
-	}
-
 	var doc struct{ Result join.Result }
-	if err = json.Unmarshal(out, &doc); err != nil {
-		f.t.Fatal(err)
+
+	if code, said := f.follow(f.talosmate(append(args, "-o", "json", "--progress", "plain")...), &doc, nil); code != 0 {
+		f.t.Fatalf("%v: exit code %d\n%s", args, code, said)
 	}
 
 	return doc.Result

@@ -1,9 +1,7 @@
 package test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,44 +26,15 @@ type done[T any] struct {
 func watched[T any](f *fleet, text string, then func(*os.Process), args ...string) done[T] {
 	f.t.Helper()
 
-	var stdout bytes.Buffer
+	var out done[T]
 
 	cmd := f.talosmate(append(args, "-o", "json", "--progress", "plain")...)
-	cmd.Stdout = &stdout
-
-	pipe, err := cmd.StderrPipe()
-	if err != nil {
-		f.t.Fatal(err)
-	}
-
-	if err = cmd.Start(); err != nil {
-		f.t.Fatal(err)
-	}
-
-	var (
-		out   done[T]
-		seen  bytes.Buffer
-		chunk = make([]byte, 4096)
-	)
-
-	for err == nil {
-		var n int
-
-		n, err = pipe.Read(chunk)
-		seen.Write(chunk[:n])
-
-		if then != nil && bytes.Contains(seen.Bytes(), []byte(text)) {
+	out.code, out.stderr = f.follow(cmd, &out, func(line string) {
+		if then != nil && strings.Contains(line, text) {
 			then(cmd.Process)
 			then = nil
 		}
-	}
-
-	_ = cmd.Wait() // the exit code is looked at
-	out.code, out.stderr = cmd.ProcessState.ExitCode(), seen.String()
-
-	if err = json.Unmarshal(stdout.Bytes(), &out); err != nil {
-		f.t.Fatalf("%v: %v\n%s\n%s", args, err, stdout.String(), out.stderr)
-	}
+	})
 
 	if len(out.Items) != 1 {
 		f.t.Fatalf("%v: %d items\n%s", args, len(out.Items), out.stderr)
@@ -182,25 +151,6 @@ func (f *fleet) unlimit(name string) {
 	if err := f.kube.API.CoreV1().RESTClient().Delete().AbsPath("/apis/policy/v1/namespaces/default/poddisruptionbudgets/" + name).Do(f.t.Context()).Error(); err != nil {
 		f.t.Error(err)
 	}
-}
-
-func (f *fleet) bootID(name string) string {
-	f.t.Helper()
-
-	all, err := f.nodes(f.t.Context())
-	if err != nil {
-		f.t.Fatal(err)
-	}
-
-	for _, n := range all {
-		if n.Name == name {
-			return n.BootID
-		}
-	}
-
-	f.t.Fatalf("the lab has no %s", name)
-
-	return ""
 }
 
 // TestSchedule cordons, drains, reboots, powers off and resets Kubernetes nodes, one after the other in one lab.
@@ -362,7 +312,7 @@ func (f *fleet) scheduleNever() {
 	f.pod("never", "never", "worker-1", "")
 	f.limit("never", 1, 1)
 
-	boot := f.bootID("worker-1")
+	boot := f.machine("worker-1").BootID
 
 	got := f.schedule("drain", "-n", "worker-1")
 	if got.code != 5 || got.Items[0].Status != drain.Refused || got.Errors[0].Gate != "TM140" || !strings.Contains(got.stderr, "default/never") {
@@ -383,7 +333,7 @@ func (f *fleet) scheduleNever() {
 
 	f.cordoned("worker-1", false)
 
-	if f.bootID("worker-1") != boot {
+	if f.machine("worker-1").BootID != boot {
 		f.t.Error("the node was rebooted")
 	}
 
@@ -398,7 +348,7 @@ func (f *fleet) scheduleNever() {
 
 // scheduleInterrupt finds the pod that the test before left: Ctrl-C lifts our cordon and nobody else's.
 func (f *fleet) scheduleInterrupt() {
-	boot := f.bootID("worker-1")
+	boot := f.machine("worker-1").BootID
 
 	got := watched[drain.Change](f, held, interrupt, "node", "drain", "-n", "worker-1", "--override", "TM140")
 	if got.code != 130 || got.Items[0].Status != drain.Stopped || got.Items[0].Unschedulable || !strings.Contains(got.stderr, "the cordon of worker-1 was lifted") {
@@ -408,7 +358,7 @@ func (f *fleet) scheduleInterrupt() {
 	f.cordoned("worker-1", false)
 
 	act := watched[node.Result](f, held, interrupt, "node", "reboot", "--drain", "-n", "worker-1", "--override", "TM140")
-	if act.code != 130 || act.Items[0].Status != node.Interrupted || !act.Items[0].Uncordoned || f.bootID("worker-1") != boot {
+	if act.code != 130 || act.Items[0].Status != node.Interrupted || !act.Items[0].Uncordoned || f.machine("worker-1").BootID != boot {
 		f.t.Errorf("reboot: exit code %d, %+v\n%s", act.code, act.Items[0], act.stderr)
 	}
 
@@ -426,10 +376,10 @@ func (f *fleet) scheduleInterrupt() {
 }
 
 func (f *fleet) scheduleReboot() {
-	boot := f.bootID("worker-1")
+	boot := f.machine("worker-1").BootID
 
 	got := f.act("reboot", "--drain", "-n", "worker-1")
-	if got.code != 0 || got.Items[0].Status != node.OK || got.Items[0].DrainedPods != 1 || !got.Items[0].Uncordoned || f.bootID("worker-1") == boot {
+	if got.code != 0 || got.Items[0].Status != node.OK || got.Items[0].DrainedPods != 1 || !got.Items[0].Uncordoned || f.machine("worker-1").BootID == boot {
 		f.t.Errorf("exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
 	}
 
@@ -447,7 +397,7 @@ func (f *fleet) scheduleReboot() {
 
 // scheduleUnreachable: without its API nothing of Kubernetes is changed, and no node goes down undrained.
 func (f *fleet) scheduleUnreachable() {
-	boot := f.bootID("worker-1")
+	boot := f.machine("worker-1").BootID
 
 	nowhere := filepath.Join(f.dir, "nowhere")
 	if err := os.WriteFile(nowhere, []byte(`{"apiVersion":"v1","kind":"Config","current-context":"x","contexts":[{"name":"x","context":{"cluster":"x","user":"x"}}],
@@ -461,7 +411,7 @@ func (f *fleet) scheduleUnreachable() {
 	}
 
 	act := f.act("reboot", "--drain", "-n", "worker-1", "--kubeconfig", nowhere)
-	if act.code != 5 || act.Errors[0].Gate != "TM141" || f.bootID("worker-1") != boot {
+	if act.code != 5 || act.Errors[0].Gate != "TM141" || f.machine("worker-1").BootID != boot {
 		f.t.Errorf("reboot: exit code %d, %+v\n%s", act.code, act.Items[0], act.stderr)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -18,7 +17,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/talosmate/talosmate/internal/errs"
 )
@@ -150,18 +148,6 @@ func (c *Client) knowsAny(ctx context.Context, addresses []string) (bool, error)
 	}
 
 	return false, nil
-}
-
-// ParseKubeconfig checks a kubeconfig's syntax and gives its structure.
-func ParseKubeconfig(raw []byte) (*clientcmdapi.Config, error) { return clientcmd.Load(raw) }
-
-// Home is the user's kubeconfig file: $KUBECONFIG's first entry or ~/.kube/config.
-func Home() string {
-	if path := os.Getenv(clientcmd.RecommendedConfigPathEnvVar); path != "" {
-		return clientcmd.NewDefaultClientConfigLoadingRules().GetDefaultFilename()
-	}
-
-	return clientcmd.RecommendedHomeFile
 }
 
 // Node is what matters of a Kubernetes node.
