@@ -9,7 +9,6 @@ import (
 	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
-	"github.com/talosmate/talosmate/internal/ops/drain"
 )
 
 func (r *run) note(f facts) {
@@ -212,41 +211,4 @@ func (r *run) tell(verdicts ...gate.Verdict) {
 		case gate.Pass, gate.Refuse, gate.Skip:
 		}
 	}
-}
-
-// gatePending guards the way back: an install that is not yet booted must not be repeated.
-func (r *run) gatePending(f facts) gate.Verdict {
-	node := r.w.Target.Address
-
-	switch m := f.marker; {
-	case m == nil && r.o.RebootOnly:
-		return gate.New(gate.InstallPending, gate.Refuse, node, "nothing was installed that waits for its reboot, and only that was asked for").
-			WithRemedy("install first: --install-only")
-	case m == nil:
-		return gate.New(gate.InstallPending, gate.Pass, node, "no install waits for its reboot")
-	case m.Phase == markerInstalled && m.Target == f.target():
-		return gate.New(gate.InstallPending, gate.Pass, node, "%s was installed at %s and waits for its reboot", m.Target, m.Time.UTC().Format(time.RFC3339))
-	case m.Phase == markerInstalled:
-		return gate.New(gate.InstallPending, gate.Refuse, node,
-			"%s was installed at %s and waits for its reboot: another install would overwrite the running system's slot, and with it the way back",
-			m.Target, m.Time.UTC().Format(time.RFC3339)).WithRemedy("reboot the node first")
-	case !r.o.AutoReboot:
-		return gate.New(gate.InstallPending, gate.Refuse, node,
-			"an install of %s began at %s and its end was not seen: another one could overwrite the running system's slot", m.Target, m.Time.UTC().Format(time.RFC3339)).
-			WithRemedy("reboot the node and look which version comes up")
-	default:
-		// Only a boot tells what the node holds, and after it no install overwrites what runs.
-		return gate.New(gate.InstallPending, gate.Warn, node,
-			"an install of %s began at %s and its end was not seen: the node is rebooted first, to see which version comes up", m.Target, m.Time.UTC().Format(time.RFC3339))
-	}
-}
-
-// gateDrain asks what would hold a drain. Where there is nowhere to drain to, cordon and drain are skipped.
-func (r *run) gateDrain(ctx context.Context) ([]gate.Verdict, error) {
-	verdicts, possible, err := drain.Gates(ctx, r.kube, r.res.K8sNodeName, r.w.Target.Address, r.w.Nodes)
-	if !possible {
-		r.o.SkipDrain = true
-	}
-
-	return verdicts, err
 }

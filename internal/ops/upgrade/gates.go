@@ -1,0 +1,243 @@
+package upgrade
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/drain"
+	"github.com/talosmate/talosmate/internal/registry"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+func (r *run) gatePath(f facts) gate.Verdict {
+	node := r.w.Target.Address
+
+	if f.target() == "" {
+		return gate.New(gate.VersionPath, gate.Refuse, node, "the image %s names no Talos version, so that nothing can be verified afterwards", r.o.Image).
+			WithRemedy("use an image with a version tag")
+	}
+
+	p, err := talos.UpgradePath(f.version.Tag, f.target())
+
+	switch {
+	case err != nil:
+		return gate.New(gate.VersionPath, gate.Refuse, node, "%v", err)
+	case !p.Supported:
+		return gate.New(gate.VersionPath, gate.Refuse, node, "%s", p.Reason).WithRemedy("go by the latest patch release of each minor on the way")
+	case p.Fallback:
+		return gate.New(gate.VersionPath, gate.Warn, node, "%s", p.Reason)
+	default:
+		return gate.New(gate.VersionPath, gate.Pass, node, "%s", p.Reason)
+	}
+}
+
+func (r *run) gateKubernetesRange(f facts) gate.Verdict {
+	node := r.w.Target.Address
+
+	if f.system.Kubelet == "" || f.target() == "" {
+		return gate.New(gate.KubernetesRange, gate.Skip, node, "the Kubernetes version of the node is not known")
+	}
+
+	p, err := talos.KubernetesRange(f.system.Kubelet, f.target())
+	if err != nil {
+		return gate.New(gate.KubernetesRange, gate.Skip, node, "%v", err)
+	}
+
+	if !p.Supported {
+		return gate.New(gate.KubernetesRange, gate.Refuse, node, "%s", p.Reason).WithRemedy("upgrade Kubernetes first: talosmate upgrade kubernetes")
+	}
+
+	return gate.New(gate.KubernetesRange, gate.Pass, node, "%s", p.Reason)
+}
+
+// gateSystem guards what the running image has and the new one may lack. A stock image has no extensions.
+func (r *run) gateSystem(f facts) gate.Verdict {
+	node := r.w.Target.Address
+	had := extensionNames(f.system.Extensions)
+	schematic := f.system.Schematic
+	custom := len(had) > 0 || (schematic != "" && schematic != registry.EmptySchematic)
+
+	switch {
+	case !custom:
+		return gate.New(gate.ExtensionsLost, gate.Pass, node, "the node has no extensions to lose")
+	case f.image.Schematic == schematic && schematic != "":
+		return gate.New(gate.ExtensionsLost, gate.Pass, node, "the image has the node's own schematic")
+	case !f.image.Factory() && isStock(f.image):
+		return gate.New(gate.ExtensionsLost, gate.Refuse, node, "%s is a stock image: the node would lose %s", r.o.Image, describeSystem(had, schematic)).
+			WithRemedy("use the Image Factory installer of the node's schematic: %s", registry.FactoryInstaller("", f.version.Platform, f.system.SecureBoot, schematic, f.target()))
+	case f.image.Factory():
+		return gate.New(gate.ExtensionsLost, gate.Refuse, node, "the image has the schematic %.12s…, the node %s", f.image.Schematic, describeSystem(had, schematic)).
+			WithRemedy("if the change is wanted, pass this gate; to keep what the node has: %s", f.image.WithSchematic(schematic))
+	default:
+		return gate.New(gate.ExtensionsLost, gate.Warn, node, "what %s holds is not known; the node has %s", r.o.Image, describeSystem(had, schematic))
+	}
+}
+
+func isStock(i registry.Installer) bool {
+	return i.Registry == "ghcr.io" && strings.HasPrefix(i.Path, "siderolabs/installer")
+}
+
+func describeSystem(extensions []string, schematic string) string {
+	var parts []string
+
+	if len(extensions) > 0 {
+		parts = append(parts, "the extensions "+strings.Join(extensions, ", "))
+	}
+
+	if schematic != "" {
+		parts = append(parts, fmt.Sprintf("the schematic %.12s…", schematic))
+	}
+
+	return strings.Join(parts, " and ")
+}
+
+func extensionNames(all []talos.Extension) []string {
+	out := []string{}
+	for _, e := range all {
+		out = append(out, strings.TrimSpace(e.Name+" "+e.Version))
+	}
+
+	slices.Sort(out)
+
+	return out
+}
+
+func (r *run) gatePlatform(f facts) gate.Verdict {
+	node := r.w.Target.Address
+
+	if !f.image.Factory() {
+		return gate.New(gate.PlatformMismatch, gate.Skip, node, "the image does not tell its platform")
+	}
+
+	if p := f.image.Platform(); p != "" && f.version.Platform != "" && p != f.version.Platform {
+		return gate.New(gate.PlatformMismatch, gate.Refuse, node, "the image is for the platform %s, the node runs on %s", p, f.version.Platform).
+			WithRemedy("use the %s-installer", f.version.Platform)
+	}
+
+	if f.image.SecureBoot() != f.system.SecureBoot {
+		return gate.New(gate.PlatformMismatch, gate.Refuse, node, "secure boot: image %t, node %t", f.image.SecureBoot(), f.system.SecureBoot).
+			WithRemedy("a node keeps the flavour that it was installed with")
+	}
+
+	return gate.New(gate.PlatformMismatch, gate.Pass, node, "platform and secure boot flavour stay")
+}
+
+func (r *run) gateInstallOnly(f facts) gate.Verdict {
+	node := r.w.Target.Address
+
+	if r.o.AutoReboot || f.version.API == talos.APILifecycle {
+		return gate.New(gate.NoInstallOnly, gate.Pass, node, "the node can do what was asked for")
+	}
+
+	return gate.New(gate.NoInstallOnly, gate.Refuse, node, "Talos %s installs and reboots in one request, staged or not", f.version.Tag).
+		WithRemedy("leave --auto-reboot=false away; from v1.13 the two are apart")
+}
+
+func (r *run) gateInstallRunning(f facts) gate.Verdict {
+	node := r.w.Target.Address
+
+	switch {
+	case busy(f.status):
+		return gate.New(gate.InstallRunning, gate.Refuse, node, "the node is busy: %s", f.status).WithRemedy("wait until it is running again")
+	default:
+		return gate.New(gate.InstallRunning, gate.Pass, node, "the node is not installing anything")
+	}
+}
+
+func (r *run) gateKernelArgs(ctx context.Context, f facts) (gate.Verdict, error) {
+	node := r.w.Target.Address
+
+	if f.version.API == talos.APILegacy {
+		return gate.New(gate.KernelArgsDropped, gate.Skip, node, "the legacy API passes kernel arguments on"), nil
+	}
+
+	args, err := r.w.Read.ExtraKernelArgs(ctx)
+	if talos.KindOf(err) == errs.KindPermissionDenied {
+		return gate.New(gate.KernelArgsDropped, gate.Skip, node, "this certificate may not read the machine configuration"), nil
+	}
+
+	if err != nil {
+		return gate.Verdict{}, err
+	}
+
+	if len(args) > 0 {
+		return gate.New(gate.KernelArgsDropped, gate.Refuse, node, "machine.install.extraKernelArgs (%s) would be dropped: the upgrade does not pass them on", strings.Join(args, " ")).
+			WithRemedy("put them into the image's schematic, or set machine.install.grubUseUKICmdline"), nil
+	}
+
+	return gate.New(gate.KernelArgsDropped, gate.Pass, node, "no kernel arguments would be dropped"), nil
+}
+
+// An installer image is about half a GiB unpacked.
+const (
+	spaceNeeded = 512 << 20
+	spaceWanted = 2 << 30
+)
+
+func (r *run) gateSpace(ctx context.Context) (gate.Verdict, error) {
+	node := r.w.Target.Address
+
+	mounts, err := r.w.Read.Mounts(ctx)
+	if err != nil {
+		return gate.Verdict{}, err
+	}
+
+	at := slices.IndexFunc(mounts, func(m talos.Mount) bool { return m.MountedOn == "/var" && m.SizeBytes > 0 })
+	if at < 0 {
+		return gate.New(gate.DiskSpace, gate.Skip, node, "there is no mount for /var to look at"), nil
+	}
+
+	free := mounts[at].AvailableBytes
+
+	switch {
+	case free < spaceNeeded:
+		return gate.New(gate.DiskSpace, gate.Refuse, node, "%d MiB are free under /var, the installer image needs %d", free>>20, spaceNeeded>>20).
+			WithRemedy("talosmate image prune -n %s --apply", r.w.Target.Name()), nil
+	case free < spaceWanted:
+		return gate.New(gate.DiskSpace, gate.Warn, node, "only %d MiB are free under /var", free>>20), nil
+	default:
+		return gate.New(gate.DiskSpace, gate.Pass, node, "more than %d MiB are free under /var", spaceWanted>>20), nil
+	}
+}
+
+// gatePending guards the way back: an install that is not yet booted must not be repeated.
+func (r *run) gatePending(f facts) gate.Verdict {
+	node := r.w.Target.Address
+
+	switch m := f.marker; {
+	case m == nil && r.o.RebootOnly:
+		return gate.New(gate.InstallPending, gate.Refuse, node, "nothing was installed that waits for its reboot, and only that was asked for").
+			WithRemedy("install first: --install-only")
+	case m == nil:
+		return gate.New(gate.InstallPending, gate.Pass, node, "no install waits for its reboot")
+	case m.Phase == markerInstalled && m.Target == f.target():
+		return gate.New(gate.InstallPending, gate.Pass, node, "%s was installed at %s and waits for its reboot", m.Target, m.Time.UTC().Format(time.RFC3339))
+	case m.Phase == markerInstalled:
+		return gate.New(gate.InstallPending, gate.Refuse, node,
+			"%s was installed at %s and waits for its reboot: another install would overwrite the running system's slot, and with it the way back",
+			m.Target, m.Time.UTC().Format(time.RFC3339)).WithRemedy("reboot the node first")
+	case !r.o.AutoReboot:
+		return gate.New(gate.InstallPending, gate.Refuse, node,
+			"an install of %s began at %s and its end was not seen: another one could overwrite the running system's slot", m.Target, m.Time.UTC().Format(time.RFC3339)).
+			WithRemedy("reboot the node and look which version comes up")
+	default:
+		// Only a boot tells what the node holds, and after it no install overwrites what runs.
+		return gate.New(gate.InstallPending, gate.Warn, node,
+			"an install of %s began at %s and its end was not seen: the node is rebooted first, to see which version comes up", m.Target, m.Time.UTC().Format(time.RFC3339))
+	}
+}
+
+// gateDrain asks what would hold a drain. Where there is nowhere to drain to, cordon and drain are skipped.
+func (r *run) gateDrain(ctx context.Context) ([]gate.Verdict, error) {
+	verdicts, possible, err := drain.Gates(ctx, r.kube, r.res.K8sNodeName, r.w.Target.Address, r.w.Nodes)
+	if !possible {
+		r.o.SkipDrain = true
+	}
+
+	return verdicts, err
+}

@@ -1,0 +1,116 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// finish settles the result.
+func (a *apply) finish(ctx context.Context, err error) (ApplyResult, error) {
+	now := a.fleet.Now()
+	a.res.FinishedAt, a.res.ElapsedSeconds = now.UTC(), seconds(now.Sub(a.began))
+
+	ended := map[string]bool{}
+	for _, r := range a.res.Nodes {
+		ended[r.Node] = true
+	}
+
+	for _, n := range a.plan.Nodes {
+		name := talos.Target{Address: n.Node, Hostname: n.Hostname}.Name()
+
+		switch state := a.state[n.Node]; {
+		case n.Action == ActSkip:
+			a.res.Skipped = append(a.res.Skipped, name)
+		case state == stateDone:
+			a.res.Upgraded++
+		case state == stateFailed:
+			a.res.Failed++
+		default:
+			a.res.Remaining = append(a.res.Remaining, name)
+		}
+	}
+
+	switch {
+	case a.res.Status == ApplyRefused, a.res.Status == ApplyPlanned, a.res.Status == ApplyNothing:
+	case ctx.Err() != nil:
+		a.res.Status = ApplyInterrupted
+		a.res.Hint = "run the same command again: what is done is skipped, and what is half done is finished"
+	case a.res.Status == ApplyFailed:
+	case err != nil:
+		a.res.Status = ApplyHalted
+
+		if a.res.Hint == "" {
+			a.res.Hint = "see to the node that failed, then run the same command again: what is done is skipped"
+		}
+	default:
+		a.res.Status = ApplyOK
+	}
+
+	err = a.typed(err)
+	if err != nil {
+		a.res.Error = err.Error()
+	}
+
+	a.sink.Emit(progress.Event{Time: now, Stage: string(a.res.Status), Message: a.summary(), Done: true, Failed: err != nil})
+
+	return a.res, err
+}
+
+func (a *apply) summary() string {
+	return fmt.Sprintf("%d upgraded, %d failed, %d skipped, %d remaining, %.0f s", a.res.Upgraded, a.res.Failed, len(a.res.Skipped),
+		len(a.res.Remaining), a.res.ElapsedSeconds)
+}
+
+// typed gives the run's error its exit code: the nodes' own, or partial where some came through.
+func (a *apply) typed(err error) error {
+	if err == nil || a.res.Status == ApplyRefused || a.res.Status == ApplyInterrupted {
+		return err
+	}
+
+	if len(a.fails) == 0 {
+		if a.res.Status == ApplyHalted && a.res.Upgraded > 0 {
+			return &errs.Error{Exit: errs.Partial, Kind: errs.KindFailed, Hint: a.res.Hint, Err: err}
+		}
+
+		if errors.Is(err, errHalted) {
+			return &errs.Error{Exit: errs.Refused, Kind: errs.KindRefused, Hint: a.res.Hint, Err: err}
+		}
+
+		return err
+	}
+
+	nodes := &errs.Nodes{Succeeded: a.res.Upgraded}
+
+	for _, e := range a.fails {
+		var typed *errs.Error
+		if !errors.As(e, &typed) {
+			typed = &errs.Error{Exit: errs.ExitCode(e), Err: e}
+		}
+
+		nodes.Errors = append(nodes.Errors, typed)
+	}
+
+	return nodes
+}
+
+// journalSink writes down what is told; counters alone are not news.
+type journalSink struct {
+	progress.Sink
+
+	journal engine.Journal
+}
+
+// Emit implements progress.Sink.
+func (s journalSink) Emit(e progress.Event) {
+	if e.Total == 0 && e.Current == 0 {
+		s.journal.Note(e.Time, e.Node, e.Stage, e.Message)
+	}
+
+	s.Sink.Emit(e)
+}
