@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"io"
 	"path/filepath"
 	"strconv"
@@ -26,6 +27,8 @@ type Copied struct {
 	Destination      string  `json:"destination"`       // Where it is now.
 	TransferredBytes int64   `json:"transferred_bytes"` // What came over the wire, compressed.
 	DurationSeconds  float64 `json:"duration_seconds"`  // How long it took.
+
+	unread error // What the node could not read.
 }
 
 type cpOptions struct {
@@ -45,7 +48,8 @@ func newCmdCp(f *cmdutil.Factory) *cobra.Command {
 		Long: "Copy a file or tree from a node. DEST becomes the copy or, where it is a directory already, gets the copy\n" +
 			"as a new entry; several nodes get a directory each below it. The copy appears when all of it is there and\n" +
 			"verified, never in part. Nothing is written outside of DEST: an archive that tries is refused, and links\n" +
-			"that point outside of what is copied are left away and listed. DEST - writes the node's tar.gz to stdout.",
+			"that point outside of what is copied are left away and listed. So are files that the node itself could not\n" +
+			"read, which makes the exit code 4. DEST - writes the node's tar.gz to stdout.",
 		Example: "  talosmate fs cp /var/log/audit -n cp-1 ./audit\n" +
 			"  talosmate fs cp /etc/kubernetes -n cp-1 - | tar tz",
 		Args:              cmdutil.ExactArgs("PATH", "DEST"),
@@ -101,6 +105,8 @@ func (o *cpOptions) run(c *cmdutil.Call) error {
 		}
 	}
 
+	err = incomplete(rows, err)
+
 	return cmdutil.PrintList(c, rows, err, []output.Column[Copied]{
 		{Header: "NODE", Value: func(r Copied) string { return r.NodeName() }},
 		{Header: "SOURCE", Value: func(r Copied) string { return r.Source }},
@@ -109,6 +115,30 @@ func (o *cpOptions) run(c *cmdutil.Call) error {
 		{Header: "SIZE", Value: func(r Copied) string { return output.Bytes(r.SizeBytes) }},
 		{Header: "SKIPPED", Value: func(r Copied) string { return strconv.Itoa(len(r.Skipped)) }},
 	}, func(r Copied) string { return r.Destination })
+}
+
+// incomplete adds the nodes that could not read all of what was to be copied to those that failed: what they could
+// read is there.
+func incomplete(rows []Copied, err error) error {
+	out := &errs.Nodes{Succeeded: len(rows)}
+
+	if failed := (*errs.Nodes)(nil); errors.As(err, &failed) {
+		out.Errors = append(out.Errors, failed.Errors...)
+	} else if err != nil {
+		return err
+	}
+
+	for _, r := range rows {
+		if r.unread != nil {
+			out.Errors = append(out.Errors, talos.AsNodeError(talos.Target{Address: r.Node, Hostname: r.Hostname}, r.unread))
+		}
+	}
+
+	if len(out.Errors) == 0 {
+		return nil
+	}
+
+	return out
 }
 
 func (o *cpOptions) stream(c *cmdutil.Call, t talos.Target, source string) error {
@@ -137,11 +167,13 @@ func (o *cpOptions) copy(ctx context.Context, c *cmdutil.Call, n *talos.Node, so
 		return out, err
 	}
 
+	var unread []talos.UnreadFile
+
 	how := unpack.Options{Source: source, Tree: tree, Overwrite: o.overwrite}
 	out.Destination, out.Summary, err = unpack.Into(dest, how, func(w io.Writer) error {
 		told := time.Time{}
 
-		return n.CopyOut(ctx, source, func(chunk []byte) error {
+		err := n.CopyOut(ctx, source, func(chunk []byte) error {
 			out.TransferredBytes += int64(len(chunk))
 
 			if now := o.now(); now.Sub(told) > 200*time.Millisecond {
@@ -155,7 +187,23 @@ func (o *cpOptions) copy(ctx context.Context, c *cmdutil.Call, n *talos.Node, so
 
 			return err
 		})
+
+		if left := (*talos.Unread)(nil); errors.As(err, &left) {
+			out.unread, unread = err, left.Files
+
+			return nil // the archive is whole without them
+		}
+
+		return err
 	})
+
+	if err != nil && out.unread != nil {
+		err = out.unread // a file that changes while it is read breaks the archive: the node says which
+	}
+
+	for _, f := range unread {
+		out.Skipped = append(out.Skipped, unpack.Skipped{Path: f.Path, Reason: f.Reason})
+	}
 
 	out.DurationSeconds = o.now().Sub(start).Seconds()
 

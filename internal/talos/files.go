@@ -10,6 +10,8 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/api/common"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // File types, as rows and flags name them.
@@ -158,15 +160,78 @@ func (n *Node) IsDirectory(ctx context.Context, path string) (bool, error) {
 func (n *Node) StreamFile(ctx context.Context, path string, fn func([]byte) error) error {
 	return pull(ctx, n, "read "+path, n.cluster.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
 		return n.machine().Read(ctx, &machine.ReadRequest{Path: path})
-	}, func(d *common.Data) error { return fn(d.GetBytes()) })
+	}, n.bytes("read "+path, fn))
 }
 
 // CopyOut streams a file or tree as a gzip-compressed tar. The names in it are relative to path; a single
-// file has its base name. Role: admin.
+// file has its base name. What the node could not read is left out of a complete archive: the error is then an
+// *Unread. Role: admin.
 func (n *Node) CopyOut(ctx context.Context, path string, fn func([]byte) error) error {
-	return pull(ctx, n, "copy "+path, n.cluster.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+	op := "copy " + path
+
+	err := pull(ctx, n, op, n.cluster.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
 		return n.machine().Copy(ctx, &machine.CopyRequest{RootPath: path})
-	}, func(d *common.Data) error { return fn(d.GetBytes()) })
+	}, n.bytes(op, fn))
+
+	if left := unread(err); left != nil {
+		return n.fail(op, left)
+	}
+
+	return err
+}
+
+// bytes hands on what a message of a stream holds, or makes the error in it the stream's: Talos before 1.14 ends
+// copies that way, with a status that says all is well.
+func (n *Node) bytes(op string, fn func([]byte) error) func(*common.Data) error {
+	return func(d *common.Data) error {
+		if text := d.GetMetadata().GetError(); text != "" { //nolint:staticcheck // see above
+			return n.fail(op, translate(status.Error(codes.Unknown, text), n.cluster.circumstances(n.conn.label, true)))
+		}
+
+		return fn(d.GetBytes())
+	}
+}
+
+// Unread are the files that a node left out of a copy.
+type Unread struct {
+	Files []UnreadFile
+}
+
+// UnreadFile is a file that a node could not read, and why.
+type UnreadFile struct{ Path, Reason string }
+
+// Error implements error.
+func (u *Unread) Error() string {
+	text := fmt.Sprintf("%s was left out: %s", u.Files[0].Path, u.Files[0].Reason)
+	if more := len(u.Files) - 1; more > 0 {
+		text += fmt.Sprintf(", and %d more", more)
+	}
+
+	return text
+}
+
+// unread finds the files in the error of a copy (Talos, pkg/archiver/tar.go), nil when it says something else.
+func unread(err error) *Unread {
+	if err == nil {
+		return nil
+	}
+
+	out := &Unread{}
+
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		_, rest, ok := strings.Cut(line, `* skipping "`)
+		path, reason, closed := strings.Cut(rest, `": `)
+
+		if ok && closed {
+			out.Files = append(out.Files, UnreadFile{Path: path, Reason: strings.TrimPrefix(reason, "open "+path+": ")})
+		}
+	}
+
+	if len(out.Files) == 0 {
+		return nil
+	}
+
+	return out
 }
 
 // CompletePath lists what may follow a path that is being typed, directories with a slash.

@@ -30,7 +30,7 @@ type Summary struct {
 	Directories int       `json:"directories"` // Directories made.
 	Links       int       `json:"links"`       // Symbolic and hard links made.
 	SizeBytes   int64     `json:"size_bytes"`  // The bytes in the files.
-	Skipped     []Skipped `json:"skipped"`     // Entries that were not made: devices, and links that leave the tree.
+	Skipped     []Skipped `json:"skipped"`     // Entries that were not made: devices, links that leave the tree, and what the node could not read.
 }
 
 // Tree unpacks a gzip-compressed tar below dir, which must exist. source is the copied path on the node:

@@ -275,7 +275,7 @@ func (c *ctl) file() *cobra.Command {
 
 		return c.send(cmd, control.Request{Verb: "file", Node: args[0], Params: params})
 	}}
-	cmd.Flags().Int64Var(&size, "size", 0, "generate so many bytes")
+	cmd.Flags().Int64Var(&size, "size", 0, "generate so many bytes; -1 for a file that is listed and cannot be opened")
 	cmd.Flags().StringVar(&content, "content", "", "the file's content")
 
 	return cmd

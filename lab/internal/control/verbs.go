@@ -430,7 +430,11 @@ func (s *Server) file(_ context.Context, m *cluster.Member, r Request) (any, err
 		return nil, err
 	}
 
-	m.Files().Generate(path, size)
+	if size < 0 {
+		m.Files().Break(path)
+	} else {
+		m.Files().Generate(path, size)
+	}
 
 	return done{true}, nil
 }

@@ -28,6 +28,8 @@ type File struct {
 	content func() []byte
 	// generated marks a file whose bytes are made up as they are read.
 	generated bool
+	// Unreadable marks a file that is listed and cannot be opened, as one that was just rotated away.
+	Unreadable bool
 }
 
 // FileTree is what Read, Copy, List and DiskUsage see.
@@ -146,6 +148,16 @@ func (t *FileTree) Generate(name string, size int64) {
 
 	t.parents(name)
 	t.files[name] = &File{Path: name, Mode: 0o644, Size: size, Modified: time.Now(), generated: true}
+}
+
+// Break adds a file that is listed and cannot be opened.
+func (t *FileTree) Break(name string) {
+	t.load()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	t.parents(name)
+	t.files[name] = &File{Path: name, Mode: 0o644, Modified: time.Now(), Unreadable: true}
 }
 
 func (t *FileTree) parents(name string) {

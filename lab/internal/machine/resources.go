@@ -400,7 +400,10 @@ func atLeast(version string, minor int) bool {
 }
 
 // HasLifecycleAPI says whether the running Talos has ImageService and LifecycleService.
-func (n *Node) HasLifecycleAPI() bool { return atLeast(n.Version(), 13) }
+func (n *Node) HasLifecycleAPI() bool { return n.AtLeast(13) }
+
+// AtLeast says whether the running Talos is of this minor version of 1, or newer.
+func (n *Node) AtLeast(minor int) bool { return atLeast(n.Version(), minor) }
 
 // refresh recomputes readiness as Talos's MachineStatusController does and tells
 // the world when it changed. It wants n.mu held.
