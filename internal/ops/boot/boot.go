@@ -34,6 +34,8 @@ type Witness[N Booter] struct {
 	Via   N                        // By way of the endpoints, never the node itself if that can be helped.
 	Fresh func() (N, func() error) // The node itself, over a connection of its own; the function closes it.
 	Now   func() time.Time
+
+	doubt *Doubt // Whether the node was reached at all; nil for no doubt.
 }
 
 // Return is a node seen in another boot.
@@ -46,7 +48,8 @@ type Return struct {
 }
 
 // AwaitNew waits until the node proves another boot than before, whose kind of proof is the only one that
-// counts. asked is when it was told to go. The error wraps engine.ErrDeadline, or is the cause of ctx's end.
+// counts. asked is when it was told to go. The error wraps engine.ErrDeadline, or ErrNotBegun where there is a
+// doubt, or is the cause of ctx's end.
 func (w Witness[N]) AwaitNew(ctx context.Context, before talos.Boot, asked time.Time, deadline time.Duration) (Return, error) {
 	var seen Return
 
@@ -55,6 +58,10 @@ func (w Witness[N]) AwaitNew(ctx context.Context, before talos.Boot, asked time.
 	err := engine.Poll(ctx, "a new boot of "+w.Name, Poll, deadline, func(ctx context.Context) (bool, string, error) {
 		began := w.Now()
 		now, err := w.Probe(ctx, before.Proof)
+
+		if notBegun := w.doubt.see(ctx, now, err); notBegun != nil {
+			return false, "", notBegun
+		}
 
 		switch {
 		case err != nil:
@@ -83,13 +90,18 @@ func (w Witness[N]) AwaitGone(ctx context.Context, asked time.Time, quiet, deadl
 	err := engine.Poll(ctx, w.Name+" to be off", Poll, deadline, func(ctx context.Context) (bool, string, error) {
 		began := w.Now()
 
-		if _, err := w.Probe(ctx, ""); err == nil {
+		now, err := w.Probe(ctx, "")
+		if notBegun := w.doubt.see(ctx, now, err); notBegun != nil {
+			return false, "", notBegun
+		}
+
+		if err == nil {
 			lastUp = w.Now()
 
 			return false, "the node still answers", nil
 		}
 
-		return began.Sub(lastUp) >= quiet, "the node stopped answering a moment ago", nil
+		return began.Sub(lastUp) >= w.doubt.quiet(quiet), "the node stopped answering a moment ago", nil
 	})
 
 	return lastUp.Sub(asked), err

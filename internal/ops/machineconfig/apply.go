@@ -464,28 +464,25 @@ func (a *application) unknown(cause error) error {
 	}
 }
 
-// begun is how long a reboot whose answer was lost may take to show.
-const begun = 30 * time.Second
-
 func (a *application) awaitBoot(ctx context.Context, asked time.Time, cause error) error {
-	limit := a.o.BootTimeout
+	limit, seen := a.o.BootTimeout, a.witness()
 	if cause != nil {
-		err := engine.Poll(ctx, a.s.Target.Name()+" to reboot", boot.Poll, begun, func(ctx context.Context) (bool, string, error) {
-			return !a.witness().Still(ctx, a.before), "the node still runs its old boot", nil
-		})
-		if err != nil && ctx.Err() == nil {
-			return a.unknown(cause)
-		}
+		seen = boot.Doubting(seen, a.before, boot.Begun)
 	}
 
 	a.tell("wait", "waiting for a new boot, for at most %s", limit)
 
-	seen, err := a.witness().AwaitNew(ctx, a.before, asked, limit)
-	if err != nil {
+	back, err := seen.AwaitNew(ctx, a.before, asked, limit)
+
+	switch {
+	case err == nil:
+	case errors.Is(err, boot.ErrNotBegun), ctx.Err() == nil && seen.StillDoubted(ctx):
+		return a.unknown(cause)
+	default:
 		return a.lost(ctx, err)
 	}
 
-	a.res.BootIDAfter, a.res.DowntimeSeconds = seen.Boot.ID, seen.Downtime.Seconds()
+	a.res.BootIDAfter, a.res.DowntimeSeconds = back.Boot.ID, back.Downtime.Seconds()
 	a.tell("verify", "looking what came up, for at most %s", a.o.ReadyTimeout)
 
 	if err = boot.AwaitSettled(ctx, a.witness(), a.o.ReadyTimeout); err != nil {

@@ -18,8 +18,10 @@ import (
 type fakeNode struct {
 	active  []byte
 	boots   int
-	lose    bool // The answer to the next real request.
-	ignore  bool // The request does not arrive.
+	lose    bool          // The answer to the next real request.
+	ignore  bool          // The request does not arrive.
+	outage  time.Duration // How long the network is away from the request on.
+	away    time.Time
 	sent    []string
 	needs   bool // Whether the change needs a reboot.
 	settled bool
@@ -28,6 +30,10 @@ type fakeNode struct {
 var errLost = &errs.Error{Exit: errs.Unreachable, Kind: errs.KindUnreachable, Err: errors.New("connection reset")}
 
 func (m *fakeNode) Boot(context.Context) (talos.Boot, error) {
+	if time.Now().Before(m.away) {
+		return talos.Boot{}, errLost
+	}
+
 	return talos.Boot{ID: string(rune('a' + m.boots)), Proof: "boot_id"}, nil
 }
 
@@ -53,6 +59,7 @@ func (m *fakeNode) ApplyConfig(_ context.Context, text []byte, mode string, _ ti
 	}
 
 	m.sent = append(m.sent, mode)
+	m.away = time.Now().Add(m.outage)
 
 	if !m.ignore {
 		m.active = text
@@ -108,6 +115,12 @@ func TestApply(t *testing.T) {
 		{"it answers and does not do it", fakeNode{ignore: true}, talos.ApplyAuto, machineconfig.StatusLost, errs.Lost, 1},
 		{"a reboot is needed", fakeNode{needs: true, settled: true}, talos.ApplyAuto, machineconfig.StatusRebooted, errs.OK, 1},
 		{"the answer before the reboot is lost", fakeNode{needs: true, settled: true, lose: true}, talos.ApplyAuto, machineconfig.StatusRebooted, errs.OK, 1},
+		{"the request before the reboot is lost", fakeNode{needs: true, settled: true, lose: true, ignore: true}, talos.ApplyAuto, machineconfig.StatusUnknown, errs.Unknown, 1},
+		{
+			"the request is lost in an outage",
+			fakeNode{needs: true, settled: true, lose: true, ignore: true, outage: 5 * time.Second},
+			talos.ApplyAuto, machineconfig.StatusUnknown, errs.Unknown, 1,
+		},
 		{"no reboot may be", fakeNode{needs: true}, talos.ApplyNoReboot, machineconfig.StatusRefused, errs.Refused, 0},
 		{"not well after the reboot", fakeNode{needs: true}, talos.ApplyAuto, machineconfig.StatusLost, errs.Lost, 1},
 		{"staged and lost is read back", fakeNode{lose: true}, talos.ApplyStaged, machineconfig.StatusStaged, errs.OK, 1},

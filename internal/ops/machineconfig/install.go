@@ -16,7 +16,7 @@ import (
 // leaving maintenance mode, and never sent again.
 func (a *application) awaitInstalled(ctx context.Context, cause error) error {
 	if cause != nil {
-		if err := a.await(ctx, "to leave maintenance mode", begun, func(stage string, err error) bool { return err != nil || stage != "maintenance" }); err != nil {
+		if err := a.await(ctx, "to leave maintenance mode", boot.Begun, func(stage string, err error) bool { return err != nil || stage != "maintenance" }); err != nil {
 			if ctx.Err() != nil {
 				return err
 			}

@@ -71,7 +71,7 @@ func (r *run) gateBusy(ctx context.Context) (gate.Verdict, error) {
 		return gate.Verdict{}, err
 	}
 
-	if slices.Contains(busyStages(), status.Stage) {
+	if boot.Busy(status) {
 		return gate.New(gate.InstallRunning, gate.Refuse, node, "the node is busy: %s", status).WithRemedy("wait until it is running again"), nil
 	}
 

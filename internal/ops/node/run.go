@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/engine"
@@ -37,11 +36,8 @@ type Options struct {
 	BeforeChange func() // Called right before the first request that changes something.
 }
 
-// off is how long a node must be silent to be taken for off, begun how long a request whose answer was lost
-// may take to show.
 const (
-	off         = 2 * time.Second
-	begun       = 30 * time.Second
+	off         = 2 * time.Second // How long a node must be silent to be taken for off.
 	undoTimeout = time.Minute
 )
 
@@ -58,6 +54,7 @@ type run struct {
 	changed bool
 	left    bool // The leave of etcd has begun: the node is on its way out.
 	sent    bool // The request that makes the node go has been sent.
+	seen    boot.Witness[Machine]
 
 	before talos.Boot
 	system talos.System
@@ -80,7 +77,7 @@ func Run(ctx context.Context, w *World, o Options, sink progress.Sink) (Result, 
 }
 
 func newRun(w *World, o Options, sink progress.Sink) *run {
-	r := &run{w: w, o: o, sink: sink, started: w.Now()}
+	r := &run{w: w, o: o, sink: sink, started: w.Now(), seen: w.witness()}
 	r.res = Result{Action: o.Action, DryRun: o.DryRun, Gates: []gate.Verdict{}, Stages: []Stage{}, Wipes: wipes(o)}
 	r.res.SetNode(w.Target)
 
@@ -154,6 +151,8 @@ func (r *run) leftovers() string {
 	switch {
 	case r.res.Rebooted:
 		return "the node has rebooted; whether it is well was not seen to the end"
+	case r.sent && r.seen.Doubted():
+		return fmt.Sprintf("whether the %s was begun is not known; look at the node before you ask again", r.o.Action)
 	case r.sent && r.o.Action == Remove:
 		return "the node wipes itself and goes on with it" + r.kubernetesLeft()
 	case r.sent:
@@ -358,7 +357,7 @@ func (r *run) act(ctx context.Context) (time.Time, error) {
 	case ctx.Err() != nil:
 		return asked, context.Cause(ctx)
 	case talos.Transient(err):
-		r.res.AnswerLost = true
+		r.res.AnswerLost, r.seen = true, boot.Doubting(r.seen, r.before, boot.Begun)
 		r.stage("wait", "the answer was lost (%v): reading the state back", err)
 	default:
 		r.res.Status = Failed
@@ -399,21 +398,22 @@ func (r *run) send(ctx context.Context) error {
 }
 
 func (r *run) await(ctx context.Context, asked time.Time) error {
-	if r.res.AnswerLost {
-		if err := r.awaitBegun(ctx); err != nil {
-			return err
-		}
-
-		r.stayCordoned()
-
-		if !r.o.Wait {
-			r.res.Status = Requested
-
-			return nil
-		}
-	}
+	err := r.awaitEnd(ctx, asked)
 
 	switch {
+	case errors.Is(err, boot.ErrNotBegun):
+		return r.notBegun(err)
+	case r.res.AnswerLost && (err == nil || !r.seen.Doubted()):
+		r.stayCordoned()
+	}
+
+	return err
+}
+
+func (r *run) awaitEnd(ctx context.Context, asked time.Time) error {
+	switch {
+	case !r.o.Wait:
+		return r.awaitBegun(ctx)
 	case r.o.Action == Shutdown, r.o.resets() && !r.o.Reset.Reboot:
 		return r.awaitOff(ctx, asked)
 	case r.o.resets() && r.losesConfig():
@@ -423,33 +423,24 @@ func (r *run) await(ctx context.Context, asked time.Time) error {
 	}
 }
 
-// awaitBegun reads back whether a request whose answer was lost was carried out: the node goes away, is in
-// another boot, or says that it is busy. It is never sent again.
+// awaitBegun reads back whether a request whose answer was lost was taken, where no more is waited for.
 func (r *run) awaitBegun(ctx context.Context) error {
-	err := engine.Poll(ctx, r.w.Target.Name()+" to begin the "+string(r.o.Action), boot.Poll, begun, func(ctx context.Context) (bool, string, error) {
-		now, err := r.w.witness().Probe(ctx, r.before.Proof)
-		if err != nil || now.ID != r.before.ID {
-			return true, "", nil //nolint:nilerr // that it does not answer is the answer
-		}
-
-		return r.w.witness().Ask(ctx, func(ctx context.Context, n Machine) (string, bool, error) {
-			status, err := n.MachineStatus(ctx)
-
-			return status.String(), err == nil && slices.Contains(busyStages(), status.Stage), err
-		})
-	})
-	if err == nil || ctx.Err() != nil {
-		return err
+	if err := r.seen.AwaitBegun(ctx); err != nil {
+		return r.stayed(ctx, err)
 	}
 
-	r.res.Status = Unknown
-	r.res.Hint = "whether the request arrived is not known; look at the node before you ask again"
+	r.res.Status = Requested
 
-	return fmt.Errorf("cannot %s %s: the answer was lost and the node still runs its old boot: %w", r.o.Action, r.w.Target.Name(), err)
+	return nil
 }
 
-func busyStages() []string {
-	return []string{"installing", "upgrading", "resetting", "rebooting", "shuttingDown"}
+// notBegun ends the wait for what a lost request would have done. The request is never sent again: that
+// nothing is seen of it proves little about what was on its way.
+func (r *run) notBegun(err error) error {
+	r.res.Status = Unknown
+	r.res.Hint = "the request seems not to have reached the node, and was not sent again; look at the node before you ask again"
+
+	return fmt.Errorf("cannot %s %s: the answer was lost, and %w", r.o.Action, r.w.Target.Name(), err)
 }
 
 // losesConfig says whether a reset erases the machine configuration.
@@ -474,7 +465,7 @@ func (r *run) losesConfig() bool {
 func (r *run) awaitOff(ctx context.Context, asked time.Time) error {
 	r.stage("wait", "waiting until the node is off, for at most %s", r.o.BootTimeout)
 
-	up, err := r.w.witness().AwaitGone(ctx, asked, off, r.o.BootTimeout)
+	up, err := r.seen.AwaitGone(ctx, asked, off, r.o.BootTimeout)
 	if err != nil {
 		return r.stayed(ctx, err)
 	}
@@ -489,12 +480,12 @@ func (r *run) awaitMaintenance(ctx context.Context, asked time.Time) error {
 	r.stage("wait", "waiting for maintenance mode, for at most %s", r.o.BootTimeout)
 
 	err := engine.Poll(ctx, r.w.Target.Name()+" in maintenance mode", boot.VerifyPoll, r.o.BootTimeout, func(ctx context.Context) (bool, string, error) {
-		ctx, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
+		maintCtx, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
 		defer cancel()
 
-		status, err := r.w.Maint(ctx)
+		status, err := r.w.Maint(maintCtx)
 		if err != nil {
-			return false, err.Error(), nil //nolint:nilerr // it is away, or not in maintenance mode yet
+			return false, err.Error(), r.seen.Look(ctx) // it is away, or not in maintenance mode yet
 		}
 
 		return status.Stage == "maintenance", status.String(), nil
@@ -512,13 +503,16 @@ func (r *run) awaitMaintenance(ctx context.Context, asked time.Time) error {
 
 // stayed phrases a node that did not go where it was told to.
 func (r *run) stayed(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, boot.ErrNotBegun) {
 		return err
 	}
 
-	if r.w.witness().Still(ctx, r.before) {
+	switch {
+	case r.seen.StillDoubted(ctx):
+		return r.notBegun(err)
+	case r.seen.Still(ctx, r.before):
 		r.res.Hint = "the node still runs the boot of before; `talosmate logs machined` says what keeps it"
-	} else {
+	default:
 		r.res.Hint = "look at the node's console"
 	}
 
@@ -528,7 +522,7 @@ func (r *run) stayed(ctx context.Context, err error) error {
 func (r *run) awaitBack(ctx context.Context, asked time.Time) error {
 	r.stage("wait", "waiting for a new boot, for at most %s", r.o.BootTimeout)
 
-	seen, err := r.w.witness().AwaitNew(ctx, r.before, asked, r.o.BootTimeout)
+	seen, err := r.seen.AwaitNew(ctx, r.before, asked, r.o.BootTimeout)
 	if err != nil {
 		return r.stayed(ctx, err)
 	}
@@ -556,7 +550,7 @@ func (r *run) verify(ctx context.Context) error {
 	lostEtcd := r.o.resets() && r.w.ControlPlane && r.wipesEtcd()
 
 	if !lostEtcd {
-		if err := boot.AwaitSettled(ctx, r.w.witness(), r.o.ReadyTimeout); err != nil {
+		if err := boot.AwaitSettled(ctx, r.seen, r.o.ReadyTimeout); err != nil {
 			return r.unverified(ctx, err)
 		}
 	}
@@ -600,7 +594,7 @@ func (r *run) compareVersion(ctx context.Context) error {
 	)
 
 	err := engine.Poll(ctx, "the version of "+r.w.Target.Name(), boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
-		return r.w.witness().Ask(ctx, func(ctx context.Context, n Machine) (string, bool, error) {
+		return r.seen.Ask(ctx, func(ctx context.Context, n Machine) (string, bool, error) {
 			var err error
 			if version, err = n.Version(ctx); err == nil && r.o.Action == Rollback {
 				system, err = n.System(ctx)

@@ -27,14 +27,20 @@ var (
 type machine struct {
 	asked   time.Time
 	sent    []string
-	answer  error // Of the request.
-	ignore  bool  // The request does not arrive.
-	stays   bool  // It never comes back.
-	offNow  bool  // The request is one after which it stays away.
+	answer  error         // Of the request.
+	ignore  bool          // The request does not arrive.
+	outage  time.Duration // How long the network is away from the request on.
+	tried   time.Time
+	stays   bool // It never comes back.
+	offNow  bool // The request is one after which it stays away.
 	version string
 }
 
 func (m *machine) away() bool {
+	if !m.tried.IsZero() && time.Since(m.tried) < m.outage {
+		return true
+	}
+
 	return !m.asked.IsZero() && (m.stays || m.offNow || time.Since(m.asked) < 2*time.Second)
 }
 
@@ -42,6 +48,7 @@ func (m *machine) rebooted() bool { return !m.asked.IsZero() && !m.away() }
 
 func (m *machine) act(what string) error {
 	m.sent = append(m.sent, what)
+	m.tried = time.Now()
 
 	if !m.ignore && !errors.Is(m.answer, errNo) {
 		m.asked = time.Now()
@@ -199,6 +206,69 @@ func TestRun(t *testing.T) {
 
 				if k.cordoned != c.cordoned {
 					t.Errorf("cordoned afterwards: %t, want %t", k.cordoned, c.cordoned)
+				}
+			})
+		})
+	}
+}
+
+// TestRunAnswerLost loses the answer: what was carried out is seen to the end, and what was not is found out
+// long before the deadline, also when the network was away for a moment. Nothing is sent twice.
+func TestRunAnswerLost(t *testing.T) {
+	t.Parallel()
+
+	for _, c := range []struct {
+		name     string
+		act      node.Action
+		m        machine
+		o        func(*node.Options)
+		want     node.Status
+		code     errs.Code
+		cordoned bool
+	}{
+		{name: "reboot, done", act: node.Reboot, want: node.OK},
+		{name: "reboot, done behind an outage", act: node.Reboot, m: machine{outage: 20 * time.Second}, want: node.OK},
+		{name: "reboot, not done", act: node.Reboot, m: machine{ignore: true}, want: node.Unknown, code: errs.Unknown},
+		{name: "reboot, not done, outage", act: node.Reboot, m: machine{ignore: true, outage: 5 * time.Second}, want: node.Unknown, code: errs.Unknown},
+		{name: "reboot, gone for good", act: node.Reboot, m: machine{stays: true}, want: node.DidNotReturn, code: errs.Lost},
+		{name: "rollback, not done", act: node.Rollback, m: machine{ignore: true, outage: 5 * time.Second}, want: node.Unknown, code: errs.Unknown},
+		{name: "shutdown, done", act: node.Shutdown, want: node.OK, cordoned: true},
+		{name: "shutdown, not done", act: node.Shutdown, m: machine{ignore: true}, want: node.Unknown, code: errs.Unknown},
+		{name: "shutdown, not done, outage", act: node.Shutdown, m: machine{ignore: true, outage: 5 * time.Second}, want: node.Unknown, code: errs.Unknown},
+		{name: "reset, not done, outage", act: node.Reset, m: machine{ignore: true, outage: 5 * time.Second}, want: node.Unknown, code: errs.Unknown},
+		{
+			name: "reset to maintenance, not done, outage", act: node.Reset, m: machine{ignore: true, outage: 5 * time.Second},
+			o: func(o *node.Options) { o.Reset.Reboot = true }, want: node.Unknown, code: errs.Unknown,
+		},
+		{name: "not waited for, done", act: node.Reboot, o: func(o *node.Options) { o.Wait = false }, want: node.Requested},
+		{
+			name: "not waited for, not done, outage", act: node.Reboot, m: machine{ignore: true, outage: 5 * time.Second},
+			o: func(o *node.Options) { o.Wait = false }, want: node.Unknown, code: errs.Unknown,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m, k, o := c.m, cluster{}, options(c.act)
+				m.answer, o.BootTimeout, m.version = errAway, 15*time.Minute, "v1.13.8"
+
+				if c.o != nil {
+					c.o(&o)
+				}
+
+				started := time.Now()
+
+				res, err := node.Run(t.Context(), world("n1", &m, &k), o, progress.Discard{})
+				if res.Status != c.want || errs.ExitCode(err) != c.code || !res.AnswerLost {
+					t.Errorf("status %s, exit %d, want %s, %d: %v", res.Status, errs.ExitCode(err), c.want, c.code, err)
+				}
+
+				if took := time.Since(started); c.want != node.DidNotReturn && took > 45*time.Second {
+					t.Errorf("took %s", took)
+				}
+
+				if len(m.sent) != 1 || k.cordoned != c.cordoned {
+					t.Errorf("sent %v, cordoned %t, want %t", m.sent, k.cordoned, c.cordoned)
 				}
 			})
 		})

@@ -227,7 +227,7 @@ func (r *run) restart(ctx context.Context, f facts) error {
 		}
 	}
 
-	asked, err := r.askReboot(ctx, legacy)
+	asked, err := r.askReboot(ctx, f, legacy)
 	if err != nil {
 		if legacy && r.res.Status == InstallFailed {
 			err = errors.Join(err, r.mark(context.WithoutCancel(ctx), ""))
@@ -237,6 +237,10 @@ func (r *run) restart(ctx context.Context, f facts) error {
 	}
 
 	if !r.o.Wait {
+		if err = r.seen.AwaitBegun(ctx); err != nil {
+			return r.notRebooted(ctx, err)
+		}
+
 		r.res.Status = RebootedNoWait
 
 		return nil
@@ -249,9 +253,14 @@ func (r *run) restart(ctx context.Context, f facts) error {
 	return r.verify(ctx, f)
 }
 
+// legacyBegun is how long the legacy API's one request may take to show: the node looks at the image, and at
+// etcd, before it begins.
+const legacyBegun = 2 * time.Minute
+
 // askReboot sends the one request that makes the node go away, once.
-func (r *run) askReboot(ctx context.Context, install bool) (time.Time, error) {
+func (r *run) askReboot(ctx context.Context, f facts, install bool) (time.Time, error) {
 	asked := r.w.Now()
+	r.seen = r.w.witness()
 
 	if ctx.Err() != nil {
 		return asked, context.Cause(ctx)
@@ -277,6 +286,13 @@ func (r *run) askReboot(ctx context.Context, install bool) (time.Time, error) {
 	case err != nil && lost(err):
 		// The request may have been carried out: the state is read back, the request never sent again.
 		r.res.AnswerLost = true
+
+		patience := boot.Begun
+		if install {
+			patience = legacyBegun
+		}
+
+		r.seen = boot.Doubting(r.seen, f.boot, patience)
 		r.stage("reboot", "the answer was lost (%v): reading the state back", err)
 	case err != nil && install:
 		r.res.RebootRequested = false

@@ -9,6 +9,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/drain"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -142,7 +143,7 @@ func (r *run) gateInstallRunning(f facts) gate.Verdict {
 	node := r.w.Target.Address
 
 	switch {
-	case busy(f.status):
+	case boot.Busy(f.status):
 		return gate.New(gate.InstallRunning, gate.Refuse, node, "the node is busy: %s", f.status).WithRemedy("wait until it is running again")
 	default:
 		return gate.New(gate.InstallRunning, gate.Pass, node, "the node is not installing anything")

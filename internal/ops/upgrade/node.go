@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -49,6 +50,7 @@ type run struct {
 
 	installed installState
 	left      talos.Boot // The boot that the node has left behind, empty before it went.
+	seen      boot.Witness[Node]
 }
 
 // installState is how far the installer came in this run.
@@ -80,7 +82,7 @@ func Run(ctx context.Context, w *World, o Options, sink progress.Sink) (Result, 
 }
 
 func newRun(w *World, o Options, sink progress.Sink) *run {
-	r := &run{w: w, o: o, sink: sink, started: w.Now()}
+	r := &run{w: w, o: o, sink: sink, started: w.Now(), seen: w.witness()}
 	r.res = Result{
 		Image: o.Image, DryRun: o.DryRun, ExtensionsBefore: []string{}, ExtensionsAfter: []string{}, Gates: []gate.Verdict{}, Stages: []Stage{},
 	}
@@ -128,6 +130,8 @@ func (r *run) summary() string {
 // leftovers says what an interrupted upgrade leaves on the node.
 func (r *run) leftovers() string {
 	switch {
+	case r.res.RebootRequested && !r.res.Rebooted && r.seen.Doubted():
+		return "whether the node was asked to reboot is not known; run the same command again: it looks"
 	case r.res.RebootRequested && !r.res.TalosBack:
 		return "the node is rebooting into the new version; run the same command again to verify it"
 	case r.installed == installDone:
@@ -227,7 +231,7 @@ func (r *run) steps(ctx context.Context) error {
 // look observes the node, and Kubernetes' side of it.
 func (r *run) look(ctx context.Context) (facts, error) {
 	f, err := r.observe(ctx)
-	if ctx.Err() == nil && (err != nil && talos.Transient(err) || err == nil && busy(f.status)) {
+	if ctx.Err() == nil && (err != nil && talos.Transient(err) || err == nil && boot.Busy(f.status)) {
 		f, err = r.observeReturning(ctx, f, err)
 	}
 

@@ -132,6 +132,65 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
+// TestRebootLost loses the request itself: that nothing comes of it is found out long before the deadline, also
+// behind an outage, and the same command again finishes what was begun.
+func TestRebootLost(t *testing.T) {
+	t.Parallel()
+
+	legacy := func(b *bed) { b.node.version = talos.Version{Tag: "v1.12.9", API: "legacy", Platform: "metal"} }
+	outage := func(b *bed) {
+		b.node.during["install"] = func() {
+			time.AfterFunc(installTook+100*time.Millisecond, func() {
+				b.node.mu.Lock()
+				defer b.node.mu.Unlock()
+
+				b.node.downUntil = time.Now().Add(10 * time.Second)
+			})
+		}
+	}
+
+	for _, c := range []struct {
+		name    string
+		arrange func(*bed)
+		request string
+		wait    bool
+		most    time.Duration
+	}{
+		{"lifecycle", func(*bed) {}, "reboot", true, 45 * time.Second},
+		{"lifecycle, outage", outage, "reboot", true, 55 * time.Second},
+		{"lifecycle, not waited for", func(*bed) {}, "reboot", false, 45 * time.Second},
+		{"legacy", legacy, "legacy", true, 135 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b, o := newBed("v1.13.8"), options()
+				c.arrange(b)
+
+				b.node.fail[c.request], o.RebootTimeout, o.Wait = errAway, 15*time.Minute, c.wait
+				started := time.Now()
+
+				res, err := b.run(t.Context(), o)
+				if res.Status != UnknownStatus || errs.ExitCode(err) != errs.Unknown || !strings.Contains(res.Hint, "not sent again") || b.node.count(c.request) != 1 {
+					t.Errorf("status %q, exit code %d, hint %q, sent %v: %v", res.Status, errs.ExitCode(err), res.Hint, b.node.calls, err)
+				}
+
+				if took := time.Since(started); took > c.most {
+					t.Errorf("took %s", took)
+				}
+
+				b.released(t)
+
+				o.Wait = true
+
+				if res, err = b.run(t.Context(), o); res.Status != OK || err != nil || b.node.count("install") > 1 {
+					t.Errorf("the second run: %q, sent %v: %v", res.Status, b.node.calls, err)
+				}
+			})
+		})
+	}
+}
+
 // looksWhole holds what every result promises.
 func looksWhole(t *testing.T, res Result, err error) {
 	t.Helper()

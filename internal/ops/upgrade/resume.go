@@ -28,15 +28,10 @@ func (r *run) observeReturning(ctx context.Context, seen facts, cause error) (fa
 			return false, err.Error(), nil
 		}
 
-		return err == nil && !busy(f.status), f.status.String(), err
+		return err == nil && !boot.Busy(f.status), f.status.String(), err
 	})
 
 	return f, err
-}
-
-// busy says whether the node is at something that ends with another boot.
-func busy(s talos.MachineStatus) bool {
-	return slices.Contains([]string{"installing", "upgrading", "resetting", "rebooting", "shuttingDown"}, s.Stage)
 }
 
 // underwayTimeout is how long Kubernetes may take to say whether an earlier run left a node on its way.
@@ -93,7 +88,7 @@ func (r *run) settleInstall(ctx context.Context, f *facts) (done bool, err error
 		return false, err
 	}
 
-	asked, err := r.askReboot(ctx, false)
+	asked, err := r.askReboot(ctx, *f, false)
 	if err != nil {
 		return false, err
 	}

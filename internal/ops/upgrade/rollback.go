@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -34,7 +35,7 @@ func rollBack(ctx context.Context, w *World, o Options, failed Result, sink prog
 }
 
 func (r *run) goBack(ctx context.Context) error {
-	before, err := r.w.witness().Probe(ctx, r.res.BootProof)
+	before, err := r.seen.Probe(ctx, r.res.BootProof)
 	if err != nil {
 		return fmt.Errorf("cannot roll back %s: %w", r.w.Target.Name(), err)
 	}
@@ -47,11 +48,15 @@ func (r *run) goBack(ctx context.Context) error {
 	r.stage("rollback", "rolling back to %s", r.res.ServerTag)
 
 	asked := r.w.Now()
+	r.seen = r.w.witness()
+
 	if err = r.w.Change.Rollback(ctx); err != nil && !lost(err) {
 		return fmt.Errorf("cannot roll back %s: %w", r.w.Target.Name(), err)
+	} else if err != nil {
+		r.seen = boot.Doubting(r.seen, before, boot.Begun)
 	}
 
-	seen, err := r.w.witness().AwaitNew(ctx, before, asked, r.o.RebootTimeout)
+	seen, err := r.seen.AwaitNew(ctx, before, asked, r.o.RebootTimeout)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -18,26 +19,9 @@ const newBootAnswers = "a new boot answers"
 func (r *run) awaitBoot(ctx context.Context, f facts, asked time.Time) error {
 	r.stage("wait", "waiting for a new boot, for at most %s", r.o.RebootTimeout)
 
-	seen, err := r.w.witness().AwaitNew(ctx, f.boot, asked, r.o.RebootTimeout)
-	if err != nil && ctx.Err() != nil {
-		return err
-	}
-
+	seen, err := r.seen.AwaitNew(ctx, f.boot, asked, r.o.RebootTimeout)
 	if err != nil {
-		r.res.WaitError = err.Error()
-
-		if r.res.AnswerLost && r.w.witness().Still(ctx, f.boot) {
-			// The node never went away: the request was not carried out, or not yet.
-			r.res.Hint = "the node did not reboot; look at it before you ask again"
-
-			r.res.Status = UnknownStatus
-
-			return fmt.Errorf("cannot upgrade %s: the answer to the reboot was lost and the node still runs its old boot: %w", r.w.Target.Name(), err)
-		}
-
-		r.res.Hint = "look at the node's console; our cordon was lifted, the node is not drained any more"
-
-		return r.fail(DidNotReturn, "%w", err)
+		return r.notRebooted(ctx, err)
 	}
 
 	r.res.Rebooted, r.res.BootIDAfter = true, seen.Boot.ID
@@ -55,6 +39,26 @@ func (r *run) awaitBoot(ctx context.Context, f facts, asked time.Time) error {
 	}
 
 	return nil
+}
+
+// notRebooted phrases a wait for a new boot that ended without one.
+func (r *run) notRebooted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+
+	r.res.WaitError = err.Error()
+
+	if errors.Is(err, boot.ErrNotBegun) || r.seen.StillDoubted(ctx) {
+		r.res.Status = UnknownStatus
+		r.res.Hint = "the request to reboot seems not to have reached the node, and was not sent again; look at the node, then run the same command again"
+
+		return fmt.Errorf("cannot upgrade %s: the answer to the reboot was lost, and the node still runs its old boot: %w", r.w.Target.Name(), err)
+	}
+
+	r.res.Hint = "look at the node's console; our cordon was lifted, the node is not drained any more"
+
+	return r.fail(DidNotReturn, "%w", err)
 }
 
 // verify looks that the node is what it should be: version, schematic, stage, etcd, Kubernetes.
@@ -98,7 +102,7 @@ func (r *run) readVersion(ctx context.Context) (talos.Version, error) {
 	var version talos.Version
 
 	err := engine.Poll(ctx, "the version of "+r.w.Target.Name(), boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
-		return r.w.witness().Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
+		return r.seen.Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
 			var err error
 
 			version, err = n.Version(ctx)
@@ -141,7 +145,7 @@ func (r *run) awaitSettled(ctx context.Context) (talos.System, error) {
 	var system talos.System
 
 	err := engine.Poll(ctx, r.w.Target.Name()+" to be settled", boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
-		return r.w.witness().Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
+		return r.seen.Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
 			status, err := n.MachineStatus(ctx)
 			if err != nil || !status.Settled() {
 				return status.String(), false, err
