@@ -249,7 +249,12 @@ func (c *Call) Talosconfig() (*talos.Context, error) {
 	c.config, c.Printer.Context = cfg, tc.Name
 
 	if left := tc.NotAfter.Sub(c.factory.Now()); !tc.NotAfter.IsZero() && left < 30*24*time.Hour {
-		c.Warn("the client certificate of context %q expires %s", tc.Name, tc.NotAfter.UTC().Format(time.RFC3339))
+		verb := "expires"
+		if left < 0 {
+			verb = "expired"
+		}
+
+		c.Warn("the client certificate of context %q %s %s", tc.Name, verb, tc.NotAfter.UTC().Format(time.RFC3339))
 	}
 
 	if c.Spec.Kind != Read && !c.Spec.Offline {

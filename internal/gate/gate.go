@@ -31,6 +31,8 @@ const (
 	KernelArgsDropped Code = "TM135"
 	NoInstallOnly     Code = "TM136"
 	InstallPending    Code = "TM137"
+	ClockOff          Code = "TM138"
+	CertificateEnds   Code = "TM139"
 	BudgetNeverMet    Code = "TM140"
 	KubernetesAway    Code = "TM141"
 	NowhereToDrain    Code = "TM142"
@@ -76,6 +78,8 @@ func All() []Info {
 		{KernelArgsDropped, "kernel arguments of the configuration would be dropped"},
 		{NoInstallOnly, "this node cannot install without rebooting"},
 		{InstallPending, "an install already waits for its reboot"},
+		{ClockOff, "the node's clock is off"},
+		{CertificateEnds, "a certificate has expired, or expires before the work can be done"},
 		{BudgetNeverMet, "a disruption budget can never be met"},
 		{KubernetesAway, "the Kubernetes API cannot be reached"},
 		{NowhereToDrain, "there is nowhere to drain to"},

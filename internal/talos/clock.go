@@ -41,21 +41,29 @@ func (n *Node) Clock(ctx context.Context, server string) (Clock, error) {
 	out := Clock{Server: m.GetServer(), Local: stamp(m.GetLocaltime()), Remote: stamp(m.GetRemotetime())}
 	out.OffsetSeconds = out.Remote.Sub(out.Local).Seconds()
 
-	type status struct {
-		Synced       bool `json:"synced"`
-		SyncDisabled bool `json:"syncDisabled"`
-	}
-
-	statuses, err := View[status, status]{
-		Namespace: "runtime", Type: "TimeStatuses.v1alpha1.talos.dev", Row: func(_ string, s status) status { return s },
-	}.List(ctx, n)
-	if err != nil {
-		return Clock{}, err
-	}
-
-	for _, s := range statuses {
+	s, known, err := n.TimeStatus(ctx)
+	if known {
 		out.Synced, out.SyncDisabled = &s.Synced, &s.SyncDisabled
 	}
 
-	return out, nil
+	return out, err
+}
+
+// TimeStatus is what a node says of its own clock. Until it is in sync for the first time after a boot, the node starts
+// neither etcd nor the kubelet.
+type TimeStatus struct {
+	Synced       bool `json:"synced"`       // Whether the clock is in sync.
+	SyncDisabled bool `json:"syncDisabled"` // Whether the node leaves its clock alone.
+}
+
+// TimeStatus reads it; not known when the node does not say. Roles: reader, operator, admin.
+func (n *Node) TimeStatus(ctx context.Context) (status TimeStatus, known bool, err error) {
+	list, err := View[TimeStatus, TimeStatus]{
+		Namespace: "runtime", Type: "TimeStatuses.v1alpha1.talos.dev", Row: func(_ string, s TimeStatus) TimeStatus { return s },
+	}.List(ctx, n)
+	if err != nil || len(list) == 0 {
+		return TimeStatus{}, false, err
+	}
+
+	return list[0], true, nil
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"strings"
 
-	"go.yaml.in/yaml/v4"
-
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
@@ -128,59 +126,6 @@ func resourceSpec[T any](ctx context.Context, n *Node, namespace, typ, id string
 	out, err := Decode[T](r)
 
 	return out, n.fail("read "+typ, err)
-}
-
-// installSection is what matters of machine.install.
-type installSection struct {
-	Image             string   `yaml:"image"`
-	ExtraKernelArgs   []string `yaml:"extraKernelArgs"`
-	GrubUseUKICmdline bool     `yaml:"grubUseUKICmdline"`
-}
-
-func (n *Node) installSection(ctx context.Context) (installSection, error) {
-	text, err := n.MachineConfigText(ctx)
-	if err != nil {
-		return installSection{}, err
-	}
-
-	dec := yaml.NewDecoder(strings.NewReader(text))
-
-	for {
-		var doc struct {
-			Machine struct {
-				Install *installSection `yaml:"install"`
-			} `yaml:"machine"`
-		}
-
-		if err := dec.Decode(&doc); err != nil {
-			return installSection{}, nil // the last document; one that is not a v1alpha1 machine config has no such fields
-		}
-
-		if doc.Machine.Install != nil {
-			return *doc.Machine.Install, nil
-		}
-	}
-}
-
-// ExtraKernelArgs are the kernel arguments of the machine configuration that LifecycleService does not pass
-// on to an installer: those of machine.install.extraKernelArgs unless machine.install.grubUseUKICmdline is
-// set. Role: admin.
-func (n *Node) ExtraKernelArgs(ctx context.Context) ([]string, error) {
-	install, err := n.installSection(ctx)
-	if err != nil || install.GrubUseUKICmdline {
-		return nil, err
-	}
-
-	return install.ExtraKernelArgs, nil
-}
-
-// InstallImage is machine.install.image of the machine configuration, empty when it names none. It is what
-// the node was installed with first, perhaps long ago: only its registry says something about today. Role:
-// admin.
-func (n *Node) InstallImage(ctx context.Context) (string, error) {
-	install, err := n.installSection(ctx)
-
-	return install.Image, err
 }
 
 // MachineConfigText reads the active machine configuration as the node holds it, all documents. Role: admin.

@@ -172,7 +172,12 @@ func Ask(ctx context.Context, n *talos.Node) (Answer, error) {
 	part(func() error { return node.readAlerts(ctx, n) })
 	part(func() (err error) { node.Boot, err = n.Boot(ctx); return err })
 	part(func() (err error) { node.Kubernetes.Name, err = n.KubernetesName(ctx); return err })
-	part(func() (err error) { node.InstallImage, err = n.InstallImage(ctx); return err })
+	part(func() error {
+		config, err := n.ConfigFacts(ctx)
+		node.InstallImage = config.InstallImage
+
+		return err
+	})
 	wg.Wait()
 
 	slices.SortFunc(out.Errors, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })

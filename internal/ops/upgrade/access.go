@@ -16,8 +16,9 @@ type Node interface {
 	Boot(ctx context.Context) (talos.Boot, error)
 	MachineStatus(ctx context.Context) (talos.MachineStatus, error)
 	System(ctx context.Context) (talos.System, error)
-	ExtraKernelArgs(ctx context.Context) ([]string, error)
-	InstallImage(ctx context.Context) (string, error)
+	ConfigFacts(ctx context.Context) (talos.ConfigFacts, error)
+	TimeStatus(ctx context.Context) (status talos.TimeStatus, known bool, err error)
+	Clock(ctx context.Context, server string) (talos.Clock, error)
 	KubernetesName(ctx context.Context) (string, error)
 	Mounts(ctx context.Context) ([]talos.Mount, error)
 	EtcdStatus(ctx context.Context) (talos.EtcdStatus, error)
@@ -50,10 +51,11 @@ type World struct {
 	Etcd   func(context.Context) (etcd.View, error) // All control planes' etcd.
 	Kube   func(context.Context) (Kube, string, error)
 
-	ControlPlane bool     // Whether the node is a control plane.
-	Endpoints    []string // The endpoints that calls go through.
-	VirtualIPs   []string // Addresses that move between nodes.
-	Nodes        int      // How many members the cluster has.
+	ControlPlane bool      // Whether the node is a control plane.
+	Endpoints    []string  // The endpoints that calls go through.
+	VirtualIPs   []string  // Addresses that move between nodes.
+	Nodes        int       // How many members the cluster has.
+	Expires      time.Time // When the client certificate expires; zero for unknown.
 
 	// Notes keep the marker where there is no Kubernetes node to carry it; nil for none.
 	Notes Notes

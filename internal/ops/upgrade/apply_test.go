@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
@@ -72,7 +73,7 @@ func newFleetOf(t *testing.T, version string, workers int) *fakeFleet {
 		return &World{
 			Target: t, Read: m, Change: m, Fresh: func() (Node, func() error) { return m, func() error { return nil } },
 			Etcd: f.Etcd, Kube: f.Kube, ControlPlane: strings.HasPrefix(t.Hostname, "cp"), Endpoints: []string{"10.0.0.1", "10.0.0.2"},
-			Nodes: len(names), Now: time.Now,
+			Nodes: len(names), Expires: f.Expires, Now: time.Now,
 		}
 	}
 	f.Health = func(context.Context, []talos.Target) ([]string, error) {
@@ -244,8 +245,17 @@ func TestApplyEnds(t *testing.T) {
 		untouched bool // No node was disturbed: nothing but pulls.
 	}{
 		{"dry run", func(_ *fakeFleet, _ *Request, o *ApplyOptions) { o.Node.DryRun = true }, ApplyPlanned, errs.OK, 0, true},
-		{"a gate refuses", func(f *fakeFleet, _ *Request, _ *ApplyOptions) { f.nodes["worker-2"].args = []string{"a"} }, ApplyRefused, errs.Refused, 0, true},
+		{"a gate refuses", func(f *fakeFleet, _ *Request, _ *ApplyOptions) {
+			f.nodes["worker-2"].config.DroppedKernelArgs = []string{"a"}
+		}, ApplyRefused, errs.Refused, 0, true},
 		{"lock held", func(f *fakeFleet, _ *Request, _ *ApplyOptions) { f.Lock = heldBy("ann@host") }, ApplyRefused, errs.Refused, 0, true},
+		{"a clock is off", func(f *fakeFleet, _ *Request, _ *ApplyOptions) { f.nodes["worker-2"].clockOff = 60 }, ApplyRefused, errs.Refused, 0, true},
+		{"the certificate does not last for five turns", func(f *fakeFleet, _ *Request, _ *ApplyOptions) { f.Expires = time.Now().Add(49 * time.Minute) }, ApplyRefused, errs.Refused, 0, true},
+		{"the certificate lasts for five turns", func(f *fakeFleet, _ *Request, _ *ApplyOptions) { f.Expires = time.Now().Add(51 * time.Minute) }, ApplyOK, errs.OK, 5, false},
+		{"the certificate runs out on the way", func(f *fakeFleet, _ *Request, _ *ApplyOptions) {
+			f.Expires = time.Now().Add(51 * time.Minute)
+			f.nodes["cp-2"].during["install"] = func() { _ = engine.Pause(f.t.Context(), 45*time.Minute) }
+		}, ApplyHalted, errs.Partial, 1, false},
 		{"outside the window", func(_ *fakeFleet, _ *Request, o *ApplyOptions) { o.Window, _ = ParseWindow("Sat 02:00-03:00") }, ApplyRefused, errs.Refused, 0, true},
 		{"image missing", func(f *fakeFleet, _ *Request, _ *ApplyOptions) {
 			f.Image = func(context.Context, string) (string, error) { return "", registry.ErrNotFound }
@@ -720,6 +730,24 @@ func TestWindow(t *testing.T) {
 	if w, err := ParseWindow(""); err != nil || !w.Open(time.Now()) {
 		t.Errorf("no window is always open: %v", err)
 	}
+}
+
+// TestOverridden: what is passed on purpose is kept, whoever asked: the cluster's gates, the plan's or a node's own.
+func TestOverridden(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleetOf(t, "v1.13.8", 1)
+		f.nodes["worker-1"].clockOff = 60
+		f.Image = func(context.Context, string) (string, error) { return "", registry.ErrNotFound }
+
+		res, err := f.apply(t.Context(), Request{To: "v1.13.9"}, func(o *ApplyOptions) {
+			o.Node.Overrides = gate.Overrides{"TM148", "tm138", "TM132", "TM150"}
+			o.Window, _ = ParseWindow("Sun 02:00-03:00")
+		})
+		if want := []string{"TM132", "TM138", "TM148"}; err != nil || !slices.Equal(res.OverriddenGates, want) {
+			t.Errorf("%v: %v", res.OverriddenGates, err)
+		}
+	})
 }
 
 func TestReport(t *testing.T) {

@@ -39,7 +39,9 @@ type machine struct {
 	boots     int
 	k8sName   string
 	mounts    []talos.Mount
-	args      []string
+	config    talos.ConfigFacts
+	time      talos.TimeStatus
+	clockOff  float64 // Seconds.
 	downUntil time.Time
 	installed string // The version in the other slot, if it is the default.
 	calls     []string
@@ -63,7 +65,9 @@ func newMachine(version string) *machine {
 		system: talos.System{
 			Schematic: schematicA, Kubelet: "v1.35.4", Extensions: []talos.Extension{{Name: "iscsi-tools", Version: "v0.1.6"}},
 		},
-		boots: 1, k8sName: "worker-1", mounts: []talos.Mount{{MountedOn: "/var", SizeBytes: 100 << 30, AvailableBytes: 50 << 30}},
+		config: talos.ConfigFacts{InstallImage: oldImage, Authorities: []talos.Authority{{Name: "machine.ca", NotAfter: time.Now().AddDate(10, 0, 0)}}},
+		time:   talos.TimeStatus{Synced: true},
+		boots:  1, k8sName: "worker-1", mounts: []talos.Mount{{MountedOn: "/var", SizeBytes: 100 << 30, AvailableBytes: 50 << 30}},
 		fail: map[string]error{}, loseReply: map[string]error{}, during: map[string]func(){},
 	}
 }
@@ -178,8 +182,18 @@ func (m *machine) System(ctx context.Context) (talos.System, error) {
 	return read(ctx, m, "system", func() talos.System { return m.system })
 }
 
-func (m *machine) ExtraKernelArgs(ctx context.Context) ([]string, error) {
-	return read(ctx, m, "args", func() []string { return m.args })
+func (m *machine) ConfigFacts(ctx context.Context) (talos.ConfigFacts, error) {
+	return read(ctx, m, "config", func() talos.ConfigFacts { return m.config })
+}
+
+func (m *machine) TimeStatus(ctx context.Context) (talos.TimeStatus, bool, error) {
+	status, err := read(ctx, m, "time", func() talos.TimeStatus { return m.time })
+
+	return status, true, err
+}
+
+func (m *machine) Clock(ctx context.Context, _ string) (talos.Clock, error) {
+	return read(ctx, m, "clock", func() talos.Clock { return talos.Clock{Server: "ntp", OffsetSeconds: m.clockOff} })
 }
 
 func (m *machine) KubernetesName(ctx context.Context) (string, error) {
@@ -528,10 +542,6 @@ func (b *bed) unmarked(t *testing.T) {
 	if text := b.k8s().Annotations[MarkerAnnotation]; text != "" {
 		t.Errorf("the marker is still there: %s", text)
 	}
-}
-
-func (m *machine) InstallImage(ctx context.Context) (string, error) {
-	return read(ctx, m, "image", func() string { return oldImage })
 }
 
 func (m *machine) Rollback(ctx context.Context) error {

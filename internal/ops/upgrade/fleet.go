@@ -15,6 +15,7 @@ import (
 type Fleet struct {
 	Name    string         // The talosconfig context.
 	Members []talos.Member // Every discovered member.
+	Expires time.Time      // When the client certificate expires; zero for unknown.
 
 	World func(talos.Target) *World // One node's side.
 	Etcd  func(context.Context) (etcd.View, error)
@@ -44,7 +45,7 @@ func NewFleet(ctx context.Context, c *talos.Cluster, name string, k func(context
 		return nil, err
 	}
 
-	f := &Fleet{Name: name, Members: members, Kube: k, Now: time.Now}
+	f := &Fleet{Name: name, Members: members, Expires: c.Context.NotAfter, Kube: k, Now: time.Now}
 
 	var controlPlanes []talos.Target
 
@@ -71,7 +72,7 @@ func NewFleet(ctx context.Context, c *talos.Cluster, name string, k func(context
 		return &World{
 			Target: t, Read: c.Node(t), Change: c.ChangingNode(t), Endpoints: c.Endpoints(), Kube: k, Now: time.Now,
 			Fresh: func() (Node, func() error) { return c.Fresh(t) },
-			Etcd:  f.Etcd, ControlPlane: f.isControlPlane(t), VirtualIPs: vips, Nodes: len(members),
+			Etcd:  f.Etcd, ControlPlane: f.isControlPlane(t), VirtualIPs: vips, Nodes: len(members), Expires: f.Expires,
 		}
 	}
 

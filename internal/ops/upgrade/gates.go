@@ -150,28 +150,34 @@ func (r *run) gateInstallRunning(f facts) gate.Verdict {
 	}
 }
 
-func (r *run) gateKernelArgs(ctx context.Context, f facts) (gate.Verdict, error) {
+// gateConfig asks what the machine configuration tells, which takes an admin's certificate to read.
+func (r *run) gateConfig(ctx context.Context, f facts) ([]gate.Verdict, error) {
+	config, err := r.w.Read.ConfigFacts(ctx)
+
+	switch {
+	case talos.KindOf(err) == errs.KindPermissionDenied:
+		v := gate.New(gate.KernelArgsDropped, gate.Skip, r.w.Target.Address, "this certificate may not read the machine configuration")
+
+		return []gate.Verdict{v}, nil
+	case err != nil:
+		return nil, err
+	}
+
+	return []gate.Verdict{r.gateKernelArgs(f, config.DroppedKernelArgs), r.gateAuthorities(config.Authorities)}, nil
+}
+
+func (r *run) gateKernelArgs(f facts, dropped []string) gate.Verdict {
 	node := r.w.Target.Address
 
-	if f.version.API == talos.APILegacy {
-		return gate.New(gate.KernelArgsDropped, gate.Skip, node, "the legacy API passes kernel arguments on"), nil
+	switch {
+	case f.version.API == talos.APILegacy:
+		return gate.New(gate.KernelArgsDropped, gate.Skip, node, "the legacy API passes kernel arguments on")
+	case len(dropped) > 0:
+		return gate.New(gate.KernelArgsDropped, gate.Refuse, node, "machine.install.extraKernelArgs (%s) would be dropped: the upgrade does not pass them on", strings.Join(dropped, " ")).
+			WithRemedy("put them into the image's schematic, or set machine.install.grubUseUKICmdline")
+	default:
+		return gate.New(gate.KernelArgsDropped, gate.Pass, node, "no kernel arguments would be dropped")
 	}
-
-	args, err := r.w.Read.ExtraKernelArgs(ctx)
-	if talos.KindOf(err) == errs.KindPermissionDenied {
-		return gate.New(gate.KernelArgsDropped, gate.Skip, node, "this certificate may not read the machine configuration"), nil
-	}
-
-	if err != nil {
-		return gate.Verdict{}, err
-	}
-
-	if len(args) > 0 {
-		return gate.New(gate.KernelArgsDropped, gate.Refuse, node, "machine.install.extraKernelArgs (%s) would be dropped: the upgrade does not pass them on", strings.Join(args, " ")).
-			WithRemedy("put them into the image's schematic, or set machine.install.grubUseUKICmdline"), nil
-	}
-
-	return gate.New(gate.KernelArgsDropped, gate.Pass, node, "no kernel arguments would be dropped"), nil
 }
 
 // An installer image is about half a GiB unpacked.

@@ -44,7 +44,7 @@ func TestStatuses(t *testing.T) {
 		{"installed", func(_ *bed, o *Options) { o.AutoReboot = false }, Installed, errs.OK, []string{"pull", "install"}, true},
 		{"already current", func(b *bed, _ *Options) { b.node.version.Tag = "v1.13.9" }, AlreadyCurrent, errs.OK, nil, false},
 		{"no wait", func(_ *bed, o *Options) { o.Wait = false }, RebootedNoWait, errs.OK, []string{"pull", "install", "reboot"}, true},
-		{"refused", func(b *bed, _ *Options) { b.node.args = []string{"console=ttyS0"} }, RefusedStatus, errs.Refused, nil, false},
+		{"refused", func(b *bed, _ *Options) { b.node.config.DroppedKernelArgs = []string{"console=ttyS0"} }, RefusedStatus, errs.Refused, nil, false},
 		{"unreachable", func(b *bed, _ *Options) { b.node.fail["version"] = errAway }, PreflightFailed, errs.Unreachable, nil, false},
 		{"no kubernetes", func(b *bed, _ *Options) { b.kube.gone = errAway }, DiscoveryFailed, errs.Refused, nil, false},
 		{"pull failed", func(b *bed, _ *Options) { b.node.fail["pull"] = refusal }, PullFailed, errs.Failed, []string{"pull"}, false},
@@ -471,7 +471,14 @@ func TestGates(t *testing.T) {
 		}},
 		{gate.PlatformMismatch, "another platform", func(_ *bed, o *Options) { o.Image = strings.Replace(newImage, "metal-", "aws-", 1) }},
 		{gate.PlatformMismatch, "secure boot", func(b *bed, _ *Options) { b.node.system.SecureBoot = true }},
-		{gate.KernelArgsDropped, "kernel arguments", func(b *bed, _ *Options) { b.node.args = []string{"a=b"} }},
+		{gate.KernelArgsDropped, "kernel arguments", func(b *bed, _ *Options) { b.node.config.DroppedKernelArgs = []string{"a=b"} }},
+		{gate.ClockOff, "not in sync", func(b *bed, _ *Options) { b.node.time.Synced = false }},
+		{gate.ClockOff, "ahead", func(b *bed, _ *Options) { b.node.clockOff = -11 }},
+		{gate.ClockOff, "behind", func(b *bed, _ *Options) { b.node.clockOff = 11 }},
+		{gate.CertificateEnds, "an authority has expired", func(b *bed, _ *Options) {
+			b.node.config.Authorities = append(b.node.config.Authorities, talos.Authority{Name: "cluster.etcd.ca", NotAfter: time.Now()})
+		}},
+		{gate.CertificateEnds, "our certificate is about to", func(b *bed, _ *Options) { b.world.Expires = time.Now().Add(5 * time.Minute) }},
 		{gate.NoInstallOnly, "legacy cannot only install", func(b *bed, o *Options) {
 			b.node.version.Tag, b.node.version.API, o.AutoReboot = "v1.12.9", "legacy", false
 		}},

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -36,6 +38,8 @@ func (a *apply) finish(ctx context.Context, err error) (ApplyResult, error) {
 		}
 	}
 
+	a.noteOverridden()
+
 	switch {
 	case a.res.Status == ApplyRefused, a.res.Status == ApplyPlanned, a.res.Status == ApplyNothing:
 	case ctx.Err() != nil:
@@ -60,6 +64,30 @@ func (a *apply) finish(ctx context.Context, err error) (ApplyResult, error) {
 	a.sink.Emit(progress.Event{Time: now, Stage: string(a.res.Status), Message: a.summary(), Done: true, Failed: err != nil})
 
 	return a.res, err
+}
+
+// noteOverridden lists what was passed on purpose: for the cluster, in the plan, and at the nodes themselves.
+func (a *apply) noteOverridden() {
+	for _, n := range a.plan.Nodes {
+		a.overridden(n.Gates)
+	}
+
+	a.overridden(a.res.Gates)
+
+	for _, n := range a.res.Nodes {
+		a.overridden(n.Gates)
+	}
+
+	slices.Sort(a.res.OverriddenGates)
+	a.res.OverriddenGates = slices.Compact(a.res.OverriddenGates)
+}
+
+func (a *apply) overridden(verdicts []gate.Verdict) {
+	for _, v := range verdicts {
+		if v.Verdict == gate.Overridden {
+			a.res.OverriddenGates = append(a.res.OverriddenGates, string(v.Gate))
+		}
+	}
 }
 
 func (a *apply) summary() string {

@@ -147,7 +147,7 @@ func MakePlan(ctx context.Context, f *Fleet, r Request, overrides gate.Overrides
 		return p, err
 	}
 
-	p.Gates = append(p.Gates, f.gateHeld(ctx, p.Nodes))
+	p.Gates = append(p.Gates, f.gateHeld(ctx, p.Nodes), gateClient(f.Expires, f.Now(), p.turns(), ""))
 	p.Hash = p.hash()
 
 	return p, p.settle(overrides)

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -157,9 +158,9 @@ func (p *planner) arrive(ctx context.Context, t talos.Target) {
 
 // way finds the hops and their images.
 func (p *planner) way(ctx context.Context, w *World, n *NodePlan, system talos.System) error {
-	installed, err := w.Read.InstallImage(ctx)
+	config, err := w.Read.ConfigFacts(ctx)
 	if err != nil {
-		installed = "" // only its registry is not known then; the gates hold what the image is against the node
+		config = talos.ConfigFacts{} // only the image's registry is not known then; the gates hold what the image is against the node
 	}
 
 	steps := []string{p.to}
@@ -180,7 +181,7 @@ func (p *planner) way(ctx context.Context, w *World, n *NodePlan, system talos.S
 		if p.request.Image != "" && to == steps[len(steps)-1] {
 			ref = p.request.Image
 		} else {
-			image, err := imageFor(firstOf(p.request.Image, installed), system, n.Platform, to)
+			image, err := imageFor(cmp.Or(p.request.Image, config.InstallImage), system, n.Platform, to)
 			if err != nil {
 				return err
 			}
@@ -193,14 +194,6 @@ func (p *planner) way(ctx context.Context, w *World, n *NodePlan, system talos.S
 	}
 
 	return nil
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-
-	return b
 }
 
 // stops are the releases that the path may go by.

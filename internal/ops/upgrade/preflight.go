@@ -74,10 +74,15 @@ func (r *run) observe(ctx context.Context) (facts, error) {
 func (r *run) preflight(ctx context.Context, f facts) ([]gate.Verdict, error) {
 	verdicts := []gate.Verdict{
 		r.gatePath(f), r.gateKubernetesRange(f), r.gateSystem(f), r.gatePlatform(f), r.gateInstallOnly(f), r.gateInstallRunning(f),
-		boot.GateEndpoints(r.w.Target, r.w.Endpoints, r.w.VirtualIPs),
+		boot.GateEndpoints(r.w.Target, r.w.Endpoints, r.w.VirtualIPs), gateClient(r.w.Expires, r.w.Now(), 1, r.w.Target.Address),
 	}
 
-	args, err := r.gateKernelArgs(ctx, f)
+	config, err := r.gateConfig(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+
+	clock, err := r.gateClock(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +92,7 @@ func (r *run) preflight(ctx context.Context, f facts) ([]gate.Verdict, error) {
 		return nil, err
 	}
 
-	verdicts = append(verdicts, args, space)
+	verdicts = append(append(verdicts, config...), clock, space)
 
 	if r.w.ControlPlane {
 		view, err := r.w.Etcd(ctx)

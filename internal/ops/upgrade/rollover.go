@@ -315,10 +315,4 @@ func (a *apply) note(res Result, err error) {
 	if err != nil {
 		a.fails = append(a.fails, err)
 	}
-
-	for _, g := range res.OverriddenGates {
-		if !slices.Contains(a.res.OverriddenGates, g) {
-			a.res.OverriddenGates = append(a.res.OverriddenGates, g)
-		}
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/siderolabs/talos/pkg/machinery/resources/block"
 	"github.com/siderolabs/talos/pkg/machinery/resources/hardware"
+	timeres "github.com/siderolabs/talos/pkg/machinery/resources/time"
 )
 
 // metalReplaces says which recorded resources of the container platform the
@@ -174,6 +175,17 @@ func (n *Node) putHardware() {
 	ram := hardware.NewMemoryModuleInfo("DIMM-0")
 	*ram.TypedSpec() = hardware.MemoryModuleSpec{Size: 4096, DeviceLocator: "DIMM 0", Manufacturer: "QEMU"}
 	n.put(ram, "hardware.SystemInfoController")
+}
+
+// putTime says that the clock is in sync, which the recorded containers leave to their host.
+func (n *Node) putTime() {
+	if n.platformName() == "container" {
+		return
+	}
+
+	status := timeres.NewStatus()
+	status.TypedSpec().Synced = true
+	n.put(status, "time.SyncController")
 }
 
 // SystemDiskPath is the disk Talos is installed on; empty before the installation.

@@ -126,6 +126,7 @@ func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 
 	n.putExtensions(slot)
 	n.putHardware()
+	n.putTime()
 	n.putBlock()
 	n.put114(slot)
 

@@ -1,0 +1,129 @@
+package talos
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// ConfigFacts is what an upgrade wants to know of a machine configuration.
+type ConfigFacts struct {
+	// InstallImage is machine.install.image, empty when it names none. It is what the node was installed with first,
+	// perhaps long ago: only its registry says something about today.
+	InstallImage string
+	// DroppedKernelArgs are the kernel arguments that LifecycleService does not pass on to an installer: those of
+	// machine.install.extraKernelArgs unless machine.install.grubUseUKICmdline is set.
+	DroppedKernelArgs []string
+	// Authorities are the certificate authorities that the node has its certificates from.
+	Authorities []Authority
+}
+
+// Authority is a certificate authority of a cluster.
+type Authority struct {
+	Name     string    // Its key in the machine configuration, such as cluster.etcd.ca.
+	NotAfter time.Time // When it expires, and with it everything that it has signed.
+}
+
+// ConfigFacts reads the active machine configuration. Role: admin.
+func (n *Node) ConfigFacts(ctx context.Context) (ConfigFacts, error) {
+	text, err := n.MachineConfigText(ctx)
+	if err != nil {
+		return ConfigFacts{}, err
+	}
+
+	facts, err := configFacts(text)
+
+	return facts, n.fail("read the machine configuration", err)
+}
+
+// pki is a certificate with its key, of which only the certificate is looked at: PEM in base64.
+type pki struct {
+	Crt string `yaml:"crt"`
+}
+
+// v1alpha1Facts is the part of a v1alpha1 configuration that matters; another document has none of these fields.
+type v1alpha1Facts struct {
+	Machine struct {
+		CA      pki `yaml:"ca"`
+		Install struct {
+			Image             string   `yaml:"image"`
+			ExtraKernelArgs   []string `yaml:"extraKernelArgs"`
+			GrubUseUKICmdline bool     `yaml:"grubUseUKICmdline"`
+		} `yaml:"install"`
+	} `yaml:"machine"`
+	Cluster struct {
+		CA           pki `yaml:"ca"`
+		AggregatorCA pki `yaml:"aggregatorCA"`
+		Etcd         struct {
+			CA pki `yaml:"ca"`
+		} `yaml:"etcd"`
+	} `yaml:"cluster"`
+}
+
+func configFacts(text string) (ConfigFacts, error) {
+	dec := yaml.NewDecoder(strings.NewReader(text))
+
+	var out ConfigFacts
+
+	for {
+		var doc v1alpha1Facts
+
+		switch err := dec.Decode(&doc); {
+		case errors.Is(err, io.EOF):
+			return out, nil
+		case err != nil:
+			return out, err
+		}
+
+		install := doc.Machine.Install
+
+		if install.Image != "" {
+			out.InstallImage = install.Image
+		}
+
+		if !install.GrubUseUKICmdline {
+			out.DroppedKernelArgs = append(out.DroppedKernelArgs, install.ExtraKernelArgs...)
+		}
+
+		for _, ca := range []struct {
+			name string
+			pki  pki
+		}{
+			{"machine.ca", doc.Machine.CA},
+			{"cluster.ca", doc.Cluster.CA},
+			{"cluster.aggregatorCA", doc.Cluster.AggregatorCA},
+			{"cluster.etcd.ca", doc.Cluster.Etcd.CA},
+		} {
+			if at, ok := ca.pki.notAfter(); ok {
+				out.Authorities = append(out.Authorities, Authority{Name: ca.name, NotAfter: at})
+			}
+		}
+	}
+}
+
+// notAfter is when the certificate expires; not ok when there is none that can be read.
+func (p pki) notAfter() (time.Time, bool) {
+	raw, err := base64.StdEncoding.DecodeString(p.Crt)
+	if err != nil {
+		return time.Time{}, false
+	}
+
+	block, _ := pem.Decode(raw)
+	if block == nil {
+		return time.Time{}, false
+	}
+
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return time.Time{}, false
+	}
+
+	return cert.NotAfter, true
+}
