@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/talosmate/talosmate/internal/ops/join"
+	"github.com/talosmate/talosmate/internal/ops/node"
 )
 
 // TestJoin takes machines in and out of a cluster whose Kubernetes is real: a worker comes and goes, and a dead
@@ -40,6 +41,8 @@ func TestJoin(t *testing.T) {
 		t.Error("the Kubernetes node is left")
 	}
 
+	f.removeDead("worker-1")
+
 	// A control plane that is dead: its member and its Kubernetes node go, another one votes and is Ready.
 	f.ctl("power", "cp-3", "off")
 	f.until("etcd to have a leader", func(ctx context.Context) bool {
@@ -53,6 +56,37 @@ func TestJoin(t *testing.T) {
 
 	if err := f.read(t.Context(), "/api/v1/nodes/cp-3", &struct{}{}); err == nil {
 		t.Error("the dead control plane's Kubernetes node is left")
+	}
+}
+
+// removeDead takes a worker out that is off for good: not by the way of a living one, not before Kubernetes has
+// given it up, and not while it answers.
+func (f *fleet) removeDead(name string) {
+	f.t.Helper()
+
+	remove := func(code int, says string, args ...string) {
+		f.t.Helper()
+
+		var doc struct{ Items []node.Result }
+
+		got, said := f.follow(f.talosmate(append([]string{"node", "remove", "-n", name, "--yes", "-o", "json", "--progress", "plain"}, args...)...), &doc, nil)
+		if got != code || !strings.Contains(said, says) {
+			f.t.Errorf("remove %v: exit code %d, want %d and %q: %s", args, got, code, says, said)
+		}
+
+		if code == 0 && (len(doc.Items) != 1 || !doc.Items[0].Dead || !doc.Items[0].K8sNodeDeleted) {
+			f.t.Errorf("remove %v: %+v", args, doc.Items)
+		}
+	}
+
+	remove(5, "hears from the kubelet", "--dead")
+	f.ctl("power", name, "off")
+	remove(6, "--dead")
+	f.until("Kubernetes to give it up", func(context.Context) bool { return !f.ready(name) })
+	remove(0, "was not wiped", "--dead")
+
+	if err := f.read(f.t.Context(), "/api/v1/nodes/"+name, &struct{}{}); err == nil {
+		f.t.Error("the dead worker's Kubernetes node is left")
 	}
 }
 

@@ -24,6 +24,7 @@ type act struct {
 	check                     func() error
 	confirm                   func(targets string) string // Nil for what is not destructive.
 	waits                     bool                        // It always waits: what comes after the wait belongs to it.
+	find                      func(*cmdutil.Call, *talos.Cluster)
 	o                         node.Options
 }
 
@@ -76,12 +77,16 @@ func (a *act) run(c *cmdutil.Call) error {
 		}
 	}
 
-	targets, err := c.Targets()
+	cluster, err := c.Cluster()
 	if err != nil {
 		return err
 	}
 
-	cluster, err := c.Cluster()
+	if a.find != nil {
+		a.find(c, cluster)
+	}
+
+	targets, err := c.Targets()
 	if err != nil {
 		return err
 	}

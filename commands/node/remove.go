@@ -1,10 +1,14 @@
 package node
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -16,18 +20,39 @@ func newCmdRemove(f *cmdutil.Factory) *cobra.Command {
 			"cordoned and drained, the etcd member of a control plane leaves behind the quorum gates, the partitions\n" +
 			"STATE and EPHEMERAL are wiped, and the Kubernetes node is deleted once the machine is off (with --reboot:\n" +
 			"in maintenance mode, ready for `node add`). A second run goes on where the first was broken off.\n\n" +
-			"A control plane that does not answer any more is replaced: `talosmate node replace`.",
+			"With --dead a node that is gone for good, and cannot be asked any more, is taken out without it: its etcd\n" +
+			"member is removed and its Kubernetes node deleted; it is neither drained nor wiped. That it is dead is not\n" +
+			"believed at once (TM149): Kubernetes must have given its kubelet up, its Talos API be silent for a while,\n" +
+			"and the member of a control plane be unhealthy. A dead control plane is better replaced: `talosmate node replace`.",
 		example: "  talosmate node remove -n worker-2\n" +
-			"  talosmate node remove -n cp-3 --reboot --yes -o json --query '.items[].etcd.voters_after'",
+			"  talosmate node remove -n cp-3 --reboot --yes -o json --query '.items[].etcd.voters_after'\n" +
+			"  talosmate node remove -n worker-2 --dead --yes",
 		spec:  cmdutil.Spec{Kind: cmdutil.Destructive, Roles: cmdutil.Admins()},
 		waits: true,
 	}
 	a.o = removal()
 	a.flags = func(fs *pflag.FlagSet) {
 		fs.DurationVar(&a.o.DrainTimeout, "drain-timeout", a.o.DrainTimeout, "how long all evictions together may take")
+		fs.BoolVar(&a.o.Dead, "dead", false, "the node is gone for good: take it out of etcd and Kubernetes without it")
 		fs.BoolVar(&a.o.Reset.Reboot, "reboot", false, "reboot into maintenance mode afterwards instead of powering off")
 	}
+	a.check = func() error {
+		if a.o.Dead && a.o.Reset.Reboot {
+			return errs.Usagef("--reboot is for a node that answers: it does not go with --dead")
+		}
+
+		return nil
+	}
+	a.find = func(c *cmdutil.Call, cluster *talos.Cluster) {
+		if a.o.Dead {
+			cluster.Options.Elsewhere = inKubernetes(c)
+		}
+	}
 	a.confirm = func(targets string) string {
+		if a.o.Dead {
+			return "taking " + targets + " out of the cluster as dead, without wiping"
+		}
+
 		return "taking " + targets + " out of the cluster and wiping its partitions STATE, EPHEMERAL"
 	}
 
@@ -40,5 +65,28 @@ func removal() node.Options {
 	return node.Options{
 		Action: node.Remove, Drain: true, DrainTimeout: drainTimeout, Wait: true, DeleteKubernetesNode: true,
 		Reset: talos.Reset{Mode: talos.WipeAll, SystemLabels: []string{"STATE", "EPHEMERAL"}},
+	}
+}
+
+// inKubernetes finds by the name of its Kubernetes node what discovery has forgotten, half an hour after it was
+// heard of last.
+func inKubernetes(c *cmdutil.Call) func(context.Context, string) (talos.Target, bool, error) {
+	return func(ctx context.Context, name string) (talos.Target, bool, error) {
+		k, err := c.Kubernetes(ctx)
+		if err != nil {
+			return talos.Target{}, false, err
+		}
+
+		nodes, err := k.Nodes(ctx)
+		if err != nil {
+			return talos.Target{}, false, err
+		}
+
+		n, ok := kube.Find(nodes, nil, name)
+		if !ok || len(n.Addresses) == 0 {
+			return talos.Target{}, false, nil
+		}
+
+		return talos.Target{Address: n.Addresses[0], Addresses: n.Addresses, Hostname: n.Name}, true, nil
 	}
 }

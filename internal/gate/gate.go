@@ -42,6 +42,7 @@ const (
 	DiskSpace         Code = "TM146"
 	PlanDiffers       Code = "TM147"
 	OutsideWindow     Code = "TM148"
+	NodeAlive         Code = "TM149"
 	SystemDisk        Code = "TM150"
 	FullWipe          Code = "TM151"
 	NotFullConfig     Code = "TM152"
@@ -89,6 +90,7 @@ func All() []Info {
 		{DiskSpace, "not enough disk space"},
 		{PlanDiffers, "the cluster differs from the plan"},
 		{OutsideWindow, "outside the maintenance window"},
+		{NodeAlive, "the node is not dead"},
 		{SystemDisk, "the system disk, or a disk in use"},
 		{FullWipe, "the whole system disk would be wiped"},
 		{NotFullConfig, "not a full machine configuration"},

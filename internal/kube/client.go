@@ -155,12 +155,29 @@ type Node struct {
 	Name           string            // The Kubernetes node name.
 	Ready          bool              // The Ready condition is true.
 	ReadyMessage   string            // Why not, as the kubelet says.
+	Silent         bool              // Kubernetes has given up hearing from the kubelet: Ready is Unknown.
 	Unschedulable  bool              // Cordoned, by whoever.
 	Addresses      []string          // Internal addresses.
 	Annotations    map[string]string // All annotations.
 	KubeletVersion string            // The kubelet's version.
 	BootID         string            // As the kubelet reports it.
 	ControlPlane   bool              // Has the control plane role label.
+}
+
+// Find finds the node of a machine: by one of its addresses, else by its name.
+func Find(nodes []Node, addresses []string, hostname string) (Node, bool) {
+	at := slices.IndexFunc(nodes, func(n Node) bool {
+		return slices.ContainsFunc(n.Addresses, func(a string) bool { return slices.Contains(addresses, a) })
+	})
+	if at < 0 {
+		at = slices.IndexFunc(nodes, func(n Node) bool { return hostname != "" && n.Name == hostname })
+	}
+
+	if at < 0 {
+		return Node{}, false
+	}
+
+	return nodes[at], true
 }
 
 // Nodes lists all nodes.
@@ -202,7 +219,7 @@ func nodeOf(raw *corev1.Node) Node {
 
 	for _, cond := range raw.Status.Conditions {
 		if cond.Type == corev1.NodeReady {
-			n.Ready = cond.Status == corev1.ConditionTrue
+			n.Ready, n.Silent = cond.Status == corev1.ConditionTrue, cond.Status == corev1.ConditionUnknown
 			n.ReadyMessage = cond.Message
 		}
 	}

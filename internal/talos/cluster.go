@@ -36,6 +36,8 @@ type Options struct {
 	Needs       []string      // Roles of which one suffices; for hints.
 	Since       string        // The first Talos version that knows the calls; for hints.
 	Trace       io.Writer     // One line per RPC, nil for none.
+	// Elsewhere finds by name what discovery has forgotten: a node that is dead. Nil for nothing.
+	Elsewhere func(ctx context.Context, name string) (t Target, found bool, err error)
 }
 
 // Cluster is one talosconfig context with its connections. Nothing is dialled before the first call.

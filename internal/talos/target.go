@@ -223,17 +223,32 @@ func (c *Cluster) resolveNames(ctx context.Context, names []string) (Targets, er
 			return Targets{}, discoveryErr
 		}
 
-		m, err := c.memberByName(ctx, members, name)
+		t, err := c.targetByName(ctx, members, name)
 		if err != nil {
 			return Targets{}, err
 		}
 
-		out.Nodes = append(out.Nodes, m.Target())
+		out.Nodes = append(out.Nodes, t)
 	}
 
 	out.Nodes = sortTargets(out.Nodes)
 
 	return out, nil
+}
+
+func (c *Cluster) targetByName(ctx context.Context, members []Member, name string) (Target, error) {
+	m, err := c.memberByName(ctx, members, name)
+	if err == nil {
+		return m.Target(), nil
+	}
+
+	if c.Options.Elsewhere != nil {
+		if t, found, otherErr := c.Options.Elsewhere(ctx, name); found || otherErr != nil {
+			return t, otherErr
+		}
+	}
+
+	return Target{}, err
 }
 
 func (c *Cluster) memberByName(ctx context.Context, members []Member, name string) (*Member, error) {

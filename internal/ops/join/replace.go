@@ -3,7 +3,6 @@ package join
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -140,18 +139,8 @@ func (r *replacement) findKubernetesNode(ctx context.Context) error {
 		return err
 	}
 
-	own := append([]string{r.old.Target.Address}, r.old.Target.Addresses...)
-
-	at := slices.IndexFunc(nodes, func(n kube.Node) bool {
-		return slices.ContainsFunc(n.Addresses, func(a string) bool { return slices.Contains(own, a) })
-	})
-	if at < 0 {
-		at = slices.IndexFunc(nodes, func(n kube.Node) bool { return r.old.Target.Hostname != "" && n.Name == r.old.Target.Hostname })
-	}
-
-	if at >= 0 {
-		r.out.K8sNodeName = nodes[at].Name
-	}
+	n, _ := kube.Find(nodes, append([]string{r.old.Target.Address}, r.old.Target.Addresses...), r.old.Target.Hostname)
+	r.out.K8sNodeName = n.Name
 
 	return nil
 }

@@ -71,6 +71,7 @@ type Result struct {
 	talos.NodeRef
 
 	Action              Action                 `json:"action"`                     // reboot, shutdown, rollback, reset or remove.
+	Dead                bool                   `json:"dead,omitempty"`             // Whether it was taken out as a dead node, without being asked, drained or wiped.
 	Status              Status                 `json:"status"`                     // planned, ok, requested, refused, drain_failed, failed, did_not_return, verify_failed, unknown, interrupted or not_started.
 	DryRun              bool                   `json:"dry_run"`                    // Whether nothing was to be done.
 	ServerTag           string                 `json:"server_tag"`                 // The Talos version before.

@@ -29,6 +29,7 @@ type Options struct {
 	ReadyTimeout time.Duration // From the new boot to everything being well.
 
 	DeleteKubernetesNode bool // Delete the Kubernetes node afterwards; of a reset.
+	Dead                 bool // The node is dead: it is taken out of the cluster without it; of a removal.
 
 	Overrides    gate.Overrides
 	DryRun       bool
@@ -89,7 +90,7 @@ func (o Options) resets() bool { return o.Action == Reset || o.Action == Remove 
 
 // wipes lists what a reset erases.
 func wipes(o Options) []string {
-	if !o.resets() {
+	if !o.resets() || o.Dead {
 		return nil
 	}
 
@@ -157,6 +158,8 @@ func (r *run) leftovers() string {
 		return "the node wipes itself and goes on with it" + r.kubernetesLeft()
 	case r.sent:
 		return fmt.Sprintf("the %s was requested and goes on; look at the node with `talosmate health`", r.o.Action)
+	case r.left && r.o.Dead:
+		return "its etcd member has left, or is leaving: run `talosmate node remove --dead` again"
 	case r.left:
 		return "its etcd member has left, or is leaving, and the node is not wiped: run `talosmate node remove` again"
 	case r.res.DrainedPods > 0:
@@ -210,9 +213,17 @@ func (r *run) beforeChange() {
 
 // steps is the runbook.
 func (r *run) steps(ctx context.Context) error {
+	if r.o.Dead {
+		return r.buryDead(ctx)
+	}
+
 	r.stage("preflight", "looking at the node")
 
 	if err := r.observe(ctx); err != nil {
+		if r.o.Action == Remove && talos.Transient(err) {
+			r.res.Hint = "a node that is dead for good is taken out of the cluster without it: --dead"
+		}
+
 		return err
 	}
 
@@ -625,6 +636,10 @@ func (r *run) deleteKubernetesNode(ctx context.Context) error {
 	r.stage("kubernetes", "deleting the Kubernetes node %s", r.res.K8sNodeName)
 
 	if err := r.kube.DeleteNode(ctx, r.res.K8sNodeName); err != nil {
+		if r.o.Dead {
+			return err
+		}
+
 		return r.fail(VerifyFailed, "the node was reset, and its Kubernetes node stays: %w", err)
 	}
 

@@ -102,6 +102,17 @@ type cluster struct {
 	foreign  bool // Somebody else cordoned it.
 	drain    func(context.Context) error
 	deleted  bool
+	silent   bool  // Kubernetes has given the kubelet up.
+	away     error // Its API cannot be reached.
+	stuck    error // The node cannot be deleted.
+}
+
+func (k *cluster) Nodes(context.Context) ([]kube.Node, error) {
+	if k.deleted {
+		return nil, k.away
+	}
+
+	return []kube.Node{{Name: "other", Ready: true, Addresses: []string{"n9"}}, {Name: "n1", Ready: !k.silent, Silent: k.silent, Addresses: []string{"n1"}}}, k.away
 }
 
 func (k *cluster) Node(context.Context, string) (kube.Node, bool, error) {
@@ -135,9 +146,11 @@ func (k *cluster) Drain(ctx context.Context, _ string, _ kube.DrainOptions) (int
 }
 
 func (k *cluster) DeleteNode(context.Context, string) error {
-	k.deleted = true
+	if k.stuck == nil {
+		k.deleted = true
+	}
 
-	return nil
+	return k.stuck
 }
 
 func world(name string, m *machine, k *cluster) *node.World {

@@ -30,6 +30,7 @@ type Machine interface {
 // Kube is what is asked of Kubernetes; *kube.Client is one.
 type Kube interface {
 	Node(ctx context.Context, name string) (kube.Node, bool, error)
+	Nodes(ctx context.Context) ([]kube.Node, error)
 	Blockers(ctx context.Context, name string) ([]kube.Blocker, error)
 	Cordon(ctx context.Context, name, reason string) (ours bool, err error)
 	Uncordon(ctx context.Context, name string) error
@@ -48,6 +49,8 @@ type World struct {
 	Maint  func(context.Context) (talos.MachineStatus, error) // The node in maintenance mode, over a connection of its own.
 	// Leave takes the node's member out of etcd: by itself while it is healthy, else by the others.
 	Leave func(ctx context.Context, v etcd.View, m etcd.Member, begin func(), sink progress.Sink) (etcd.MembershipChange, error)
+	// Expel takes a member out of etcd by the others, whatever its state.
+	Expel func(ctx context.Context, v etcd.View, m etcd.Member, begin func(), sink progress.Sink) (etcd.MembershipChange, error)
 
 	ControlPlane bool     // Whether the node is a control plane.
 	Endpoints    []string // The endpoints that calls go through.
@@ -84,6 +87,13 @@ func Worlds(ctx context.Context, c *talos.Cluster, targets []talos.Target, k fun
 
 	var workers, masters []*World
 
+	env := func(begin func(), sink progress.Sink) etcd.Env {
+		return etcd.Env{Access: etcd.Through(c), Now: time.Now, Progress: sink, Begin: begin, Settle: etcdSettle, Deadline: etcdLeave}
+	}
+	expel := func(ctx context.Context, v etcd.View, m etcd.Member, begin func(), sink progress.Sink) (etcd.MembershipChange, error) {
+		return env(begin, sink).Remove(ctx, v, v.PlanRemove(m), nil)
+	}
+
 	for _, t := range targets {
 		w := &World{
 			Target: t, Change: c.ChangingNode(t), Endpoints: c.Endpoints(), VirtualIPs: vips, Kube: k, Nodes: len(members), Now: time.Now,
@@ -91,16 +101,13 @@ func Worlds(ctx context.Context, c *talos.Cluster, targets []talos.Target, k fun
 			Etcd:  etcd.Through(c).Look,
 			Maint: func(ctx context.Context) (talos.MachineStatus, error) { return maintenance(ctx, t) },
 			Leave: func(ctx context.Context, v etcd.View, m etcd.Member, begin func(), sink progress.Sink) (etcd.MembershipChange, error) {
-				env := etcd.Env{
-					Access: etcd.Through(c), Now: time.Now, Progress: sink, Begin: begin, Settle: etcdSettle, Deadline: etcdLeave,
-				}
-
 				if m.Healthy {
-					return env.Leave(ctx, v.PlanLeave(m), t)
+					return env(begin, sink).Leave(ctx, v.PlanLeave(m), t)
 				}
 
-				return env.Remove(ctx, v, v.PlanRemove(m), nil)
+				return expel(ctx, v, m, begin, sink)
 			},
+			Expel: expel,
 			ControlPlane: slices.ContainsFunc(controlPlanes, func(cp talos.Target) bool {
 				return cp.Address == t.Address || slices.Contains(cp.Addresses, t.Address) || (t.Hostname != "" && cp.Hostname == t.Hostname)
 			}),

@@ -1,0 +1,123 @@
+package node_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// TestRemoveDead takes nodes out of the cluster without them, and only those of which every witness says that
+// they are dead. Nothing is ever sent to the node.
+func TestRemoveDead(t *testing.T) {
+	t.Parallel()
+
+	gone := machine{stays: true, asked: time.Unix(0, 0)}
+	dead := cluster{silent: true}
+	refused := errors.New("deletion refused")
+
+	for _, c := range []struct {
+		name    string
+		m       machine
+		k       cluster
+		kind    string
+		healthy bool // Its etcd member.
+		expel   error
+		o       func(*node.Options)
+		after   time.Duration
+
+		want     node.Status
+		code     errs.Code
+		gate     gate.Code
+		expelled bool
+		deleted  bool
+		hint     string
+	}{
+		{name: "a worker", m: gone, k: dead, kind: talos.Worker, want: node.OK, deleted: true, hint: "was not wiped"},
+		{name: "a control plane", m: gone, k: dead, want: node.OK, expelled: true, deleted: true, hint: "was not wiped"},
+		{name: "a second run", m: gone, k: cluster{silent: true, deleted: true}, kind: talos.Worker, want: node.OK, deleted: true},
+		{name: "a dry run", m: gone, k: dead, o: func(o *node.Options) { o.DryRun = true }, want: node.Planned, hint: "was not wiped"},
+		{name: "Kubernetes hears from it", m: gone, kind: talos.Worker, want: node.Refused, code: errs.Refused, gate: gate.NodeAlive, hint: "within a minute"},
+		{name: "it answers", k: dead, kind: talos.Worker, want: node.Refused, code: errs.Refused, gate: gate.NodeAlive, hint: "leave --dead away"},
+		{
+			name: "it answers after a while", m: machine{tried: time.Now(), outage: 10 * time.Second}, k: dead, kind: talos.Worker,
+			want: node.Refused, code: errs.Refused, gate: gate.NodeAlive,
+		},
+		{name: "its member is healthy", m: gone, k: dead, healthy: true, want: node.Refused, code: errs.Refused, gate: gate.HealthyMember},
+		{name: "Kubernetes is away", m: gone, k: cluster{away: errAway}, want: node.Refused, code: errs.Refused, gate: gate.KubernetesAway},
+		{
+			name: "Kubernetes is away, overridden", m: gone, k: cluster{away: errAway}, o: func(o *node.Options) { o.Overrides = gate.Overrides{"TM141"} },
+			want: node.OK, expelled: true,
+		},
+		{
+			name: "Kubernetes is away, overridden for a worker", m: gone, k: cluster{away: errAway}, kind: talos.Worker,
+			o: func(o *node.Options) { o.Overrides = gate.Overrides{"TM141"} }, want: node.Failed, code: errs.Refused,
+		},
+		{name: "etcd refuses", m: gone, k: dead, expel: errNo, want: node.Failed, code: errs.Failed},
+		{name: "etcd's answer is lost", m: gone, k: dead, expel: &errs.Error{Exit: errs.Unknown, Err: errAway}, want: node.Unknown, code: errs.Unknown},
+		{name: "Kubernetes refuses", m: gone, k: cluster{silent: true, stuck: refused}, want: node.Failed, code: errs.Failed, expelled: true},
+		{name: "interrupted", m: gone, k: dead, after: 5 * time.Second, want: node.Interrupted, code: errs.Interrupted, hint: "left as it was"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+
+				if c.after > 0 {
+					time.AfterFunc(c.after, func() { cancel(errs.New(errs.Interrupted, "interrupted")) })
+				}
+
+				m, k, expelled := c.m, c.k, false
+				if m.outage > 0 {
+					m.tried = time.Now()
+				}
+
+				w := world("n1", &m, &k)
+				w.Target.Type, w.ControlPlane = c.kind, c.kind == ""
+				w.Etcd = func(context.Context) (etcd.View, error) {
+					return etcd.View{Known: true, Members: []etcd.Member{
+						{ID: "1", Node: "n1", Healthy: c.healthy}, {ID: "2", Node: "x", Healthy: true}, {ID: "3", Node: "y", Healthy: true},
+					}}, nil
+				}
+				w.Expel = func(_ context.Context, v etcd.View, member etcd.Member, begin func(), _ progress.Sink) (etcd.MembershipChange, error) {
+					begin()
+
+					expelled = c.expel == nil
+
+					return v.PlanRemove(member), c.expel
+				}
+
+				o := options(node.Remove)
+				o.Dead, o.DeleteKubernetesNode = true, true
+
+				if c.o != nil {
+					c.o(&o)
+				}
+
+				res, err := node.Run(ctx, w, o, progress.Discard{})
+				if res.Status != c.want || errs.ExitCode(err) != c.code || !strings.Contains(res.Hint, c.hint) || !res.Dead || len(res.Wipes) > 0 {
+					t.Errorf("status %s, exit %d, want %s, %d, hint %q: %v", res.Status, errs.ExitCode(err), c.want, c.code, res.Hint, err)
+				}
+
+				var typed *errs.Error
+				if c.gate != "" && (!errors.As(err, &typed) || typed.Gate != string(c.gate)) {
+					t.Errorf("refused with %v, want %s", err, c.gate)
+				}
+
+				if expelled != c.expelled || k.deleted != c.deleted || len(m.sent) > 0 || k.cordoned {
+					t.Errorf("expelled %t, deleted %t, sent %v, cordoned %t", expelled, k.deleted, m.sent, k.cordoned)
+				}
+			})
+		})
+	}
+}
