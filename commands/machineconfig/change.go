@@ -45,7 +45,8 @@ func (o *changeOptions) check() error {
 }
 
 const modesLong = "Modes: auto reboots if the change needs it, no-reboot refuses a change that does, reboot reboots in any\n" +
-	"case, staged waits for the next reboot, try reverts by itself after --try-timeout. A control plane that would\n" +
+	"case, staged waits for the next reboot, try reverts by itself after --try-timeout. From Talos 1.14 on no change\n" +
+	"needs a reboot. A control plane that would\n" +
 	"reboot stands behind the quorum gates, and is waited for. Nodes go one after another, and the first that fails\n" +
 	"ends the run. The configuration is judged by Talos's own validator first, compared path by path with what the\n" +
 	"node has (secrets redacted), and read back afterwards."

@@ -44,7 +44,12 @@ func newCmdPatch(f *cmdutil.Factory) *cobra.Command {
 					return nil, err
 				}
 
-				return patches.Apply(text)
+				version, err := n.Version(ctx)
+				if err != nil {
+					return nil, err
+				}
+
+				return patches.Apply(text, talos.Newer(version.Tag))
 			})
 		}),
 	}

@@ -4,6 +4,8 @@ package validate
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/validate"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // NewCmd makes the command.
@@ -23,8 +26,8 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 	spec := cmdutil.Spec{Kind: cmdutil.Read, Offline: true, Question: true, Schema: "Validation", Document: output.Single[validate.Result]{}}
 	cmd := &cobra.Command{
 		Use: "validate", Short: "Judge a machine configuration without a cluster",
-		Long: "Judge a machine configuration with Talos's own loader and validation. Exit code 3 says that it is not valid;\n" +
-			"the document says why, with line numbers.",
+		Long: "Judge a machine configuration with Talos's own loader and validation, those of Talos " + talos.KnownRelease() + ". Exit code 3\n" +
+			"says that it is not valid; the document says why, with line numbers.",
 		Example: "  talosmate validate -f controlplane.yaml --mode metal --strict\n" +
 			"  talosmate machineconfig get -n cp-1 --show-secrets | talosmate validate -f - --mode metal -o json",
 		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
@@ -42,7 +45,7 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 			result.File = file
 
 			if !result.Valid {
-				err = errs.New(errs.Negative, "%s is not valid for mode %s (errors: %d)", file, mode, len(result.Errors))
+				err = notValid(result)
 			}
 
 			return cmdutil.PrintResult(c, result, err, file, show)
@@ -56,6 +59,17 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 	cmdutil.CompleteChoices(cmd)
 
 	return cmd
+}
+
+// notValid is the verdict. A document that the loader has never heard of may be one of a newer Talos.
+func notValid(r validate.Result) error {
+	err := errs.New(errs.Negative, "%s is not valid for mode %s (errors: %d)", r.File, r.Mode, len(r.Errors))
+
+	if slices.ContainsFunc(r.Errors, func(p validate.Problem) bool { return strings.HasSuffix(p.Message, "not registered") }) {
+		return err.WithHint("this program knows the documents of Talos up to %s; of a newer one, a node itself judges: `talosmate machineconfig apply --dry-run`", talos.KnownRelease())
+	}
+
+	return err
 }
 
 func show(w io.Writer, r validate.Result) error {

@@ -72,11 +72,25 @@ func KubernetesRange(kubernetes, talosVersion string) (Path, error) {
 	return p, nil
 }
 
-// known says whether machinery's tables have the target: up to the minor that machinery itself is of.
+// machineryMinor is the minor release that machinery itself is of: what it knows of Talos ends there.
+const machineryMinor = 13
+
+// known says whether machinery's tables have the target.
 func known(target string) bool {
 	v, err := semver.ParseTolerant(target)
 
-	return err == nil && v.Major == 1 && v.Minor <= 13
+	return err == nil && v.Major == 1 && v.Minor <= machineryMinor
+}
+
+// KnownRelease is the last Talos release whose machine configuration this program knows.
+func KnownRelease() string { return fmt.Sprintf("1.%d", machineryMinor) }
+
+// Newer says whether a node runs a release whose machine configuration this program does not know in full: it
+// has documents that machinery's reader rejects. A version that does not parse is taken for a known one.
+func Newer(tag string) bool {
+	v, err := semver.ParseTolerant(tag)
+
+	return err == nil && (v.Major > 1 || v.Minor > machineryMinor)
 }
 
 func minor(tag string) uint64 {

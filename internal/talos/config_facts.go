@@ -15,7 +15,8 @@ import (
 
 // ConfigFacts is what an upgrade wants to know of a machine configuration.
 type ConfigFacts struct {
-	// InstallImage is machine.install.image, empty when it names none. It is what the node was installed with first,
+	// InstallImage is machine.install.image, or installer.image of the document UnattendedInstallConfig that Talos
+	// 1.14 has in its place; empty when it names none. It is what the node was installed with first,
 	// perhaps long ago: only its registry says something about today.
 	InstallImage string
 	// DroppedKernelArgs are the kernel arguments that LifecycleService does not pass on to an installer: those of
@@ -48,8 +49,16 @@ type pki struct {
 	Crt string `yaml:"crt"`
 }
 
-// v1alpha1Facts is the part of a v1alpha1 configuration that matters; another document has none of these fields.
-type v1alpha1Facts struct {
+// documentFacts is the part of a document that matters: of the v1alpha1 configuration, or of the documents that
+// take its fields' places from Talos 1.14 on.
+type documentFacts struct {
+	Kind      string `yaml:"kind"`
+	Installer struct {
+		Image string `yaml:"image"`
+	} `yaml:"installer"`
+	IssuingCA struct {
+		Cert string `yaml:"cert"` // PEM.
+	} `yaml:"issuingCA"`
 	Machine struct {
 		CA      pki `yaml:"ca"`
 		Install struct {
@@ -73,7 +82,7 @@ func configFacts(text string) (ConfigFacts, error) {
 	var out ConfigFacts
 
 	for {
-		var doc v1alpha1Facts
+		var doc documentFacts
 
 		switch err := dec.Decode(&doc); {
 		case errors.Is(err, io.EOF):
@@ -86,6 +95,8 @@ func configFacts(text string) (ConfigFacts, error) {
 
 		if install.Image != "" {
 			out.InstallImage = install.Image
+		} else if doc.Kind == "UnattendedInstallConfig" {
+			out.InstallImage = doc.Installer.Image
 		}
 
 		if !install.GrubUseUKICmdline {
@@ -100,6 +111,7 @@ func configFacts(text string) (ConfigFacts, error) {
 			{"cluster.ca", doc.Cluster.CA},
 			{"cluster.aggregatorCA", doc.Cluster.AggregatorCA},
 			{"cluster.etcd.ca", doc.Cluster.Etcd.CA},
+			{doc.Kind + ".issuingCA", pki{Crt: base64.StdEncoding.EncodeToString([]byte(doc.IssuingCA.Cert))}},
 		} {
 			if at, ok := ca.pki.notAfter(); ok {
 				out.Authorities = append(out.Authorities, Authority{Name: ca.name, NotAfter: at})

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +42,12 @@ func TestConfigFacts(t *testing.T) {
 			[]string{"machine.ca"},
 		},
 		"arguments come with the image": {"machine: {install: {extraKernelArgs: [x], grubUseUKICmdline: true}}", "", nil, nil},
+		"documents of 1.14": {
+			"machine: {type: controlplane}\n---\nkind: UnattendedInstallConfig\ninstaller: {image: d/e:v1}\n---\nkind: KubeAPIServerCAConfig\nissuingCA:\n  cert: |\n    " +
+				strings.ReplaceAll(strings.TrimSpace(string(ca.CrtPEM)), "\n", "\n    ") + "\n",
+			"d/e:v1", nil,
+			[]string{"KubeAPIServerCAConfig.issuingCA"},
+		},
 		"nothing":                       {"kind: HostnameConfig\n", "", nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

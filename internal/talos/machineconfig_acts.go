@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -43,6 +45,10 @@ func (n *Node) ApplyConfig(ctx context.Context, text []byte, mode string, tryTim
 		Data: text, Mode: modes[mode], DryRun: dryRun, TryModeTimeout: durationpb.New(tryTimeout),
 	})
 
+	if mode == ApplyReboot && !dryRun && status.Code(err) == codes.Unimplemented {
+		return n.applyThenReboot(ctx, text)
+	}
+
 	m, err := first(n, "apply the machine configuration", resp.GetMessages(), err)
 	if err != nil {
 		return Applied{}, err
@@ -56,6 +62,19 @@ func (n *Node) ApplyConfig(ctx context.Context, text []byte, mode string, tryTim
 		Mode:    strings.ReplaceAll(strings.ToLower(m.GetMode().String()), "_", "-"),
 		Details: strings.TrimSpace(strings.TrimPrefix(details, "Dry run summary:")), Warnings: notNil(m.GetWarnings()),
 	}, nil
+}
+
+// applyThenReboot is the mode reboot for Talos 1.14 and newer, which refuses that mode and has none that reboots:
+// what it did before, in two requests.
+func (n *Node) applyThenReboot(ctx context.Context, text []byte) (Applied, error) {
+	out, err := n.ApplyConfig(ctx, text, ApplyStaged, 0, false)
+	if err != nil {
+		return out, err
+	}
+
+	out.Mode, out.Details = ApplyReboot, "Staged configuration, and rebooting with it"
+
+	return out, n.Reboot(ctx, RebootDefault)
 }
 
 // NeedsReboot says whether a node refused a configuration only because it needs a reboot (Talos,

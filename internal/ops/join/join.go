@@ -170,7 +170,7 @@ func (j *join) preflight(ctx context.Context) error {
 
 	j.res.ServerTag = version.Tag
 
-	warnings, err := machineconfig.Judge(j.text, version.Platform)
+	warnings, err := machineconfig.Judge(j.text, version)
 	j.res.Warnings = append(j.res.Warnings, warnings...)
 
 	if err != nil {

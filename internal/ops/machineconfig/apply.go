@@ -151,7 +151,7 @@ func (a *application) run(ctx context.Context) error {
 		return err
 	}
 
-	if err = a.validate(version.Platform); err != nil {
+	if err = a.validate(version); err != nil {
 		return err
 	}
 
@@ -160,6 +160,10 @@ func (a *application) run(ctx context.Context) error {
 			return err
 		}
 
+		if err = a.preview(ctx); err != nil {
+			return err
+		}
+	} else if a.o.DryRun && talos.Newer(version.Tag) { // nobody else has judged it
 		if err = a.preview(ctx); err != nil {
 			return err
 		}
@@ -180,7 +184,7 @@ func (a *application) run(ctx context.Context) error {
 	return a.send(ctx)
 }
 
-func (a *application) validate(platform string) error {
+func (a *application) validate(version talos.Version) error {
 	var err error
 	if a.want, err = Parse(a.text); err != nil {
 		return err
@@ -191,18 +195,19 @@ func (a *application) validate(platform string) error {
 		return nil
 	}
 
-	warnings, err := Judge(a.text, platform)
+	warnings, err := Judge(a.text, version)
 	a.res.Warnings = append(a.res.Warnings, warnings...)
 
 	return err
 }
 
-// Judge asks Talos's own validator about a whole configuration for a platform as a node names its own. A
-// configuration that is not valid is a usage error with the lines.
-func Judge(text []byte, platform string) (warnings []string, err error) {
+// Judge asks Talos's own validator about a whole configuration for a node of a version and platform. A
+// configuration that is not valid is a usage error with the lines. That of a Talos that is newer than the
+// validator is not judged here but by the node, with a warning.
+func Judge(text []byte, version talos.Version) (warnings []string, err error) {
 	kind := "metal"
 
-	switch platform {
+	switch version.Platform {
 	case "container":
 		kind = "container"
 	case "", "metal":
@@ -217,6 +222,11 @@ func Judge(text []byte, platform string) (warnings []string, err error) {
 
 	if verdict.Valid {
 		return warnings, nil
+	}
+
+	if talos.Newer(version.Tag) {
+		return append(warnings, fmt.Sprintf("this program knows machine configurations up to Talos %s, and leaves the verdict to the node, which runs %s (%s)",
+			talos.KnownRelease(), version.Tag, problem(verdict.Errors[0]))), nil
 	}
 
 	lines := make([]string, len(verdict.Errors))

@@ -11,7 +11,9 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/config/generate/secrets"
 	"github.com/siderolabs/talos/pkg/machinery/config/machine"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
+	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // extra are documents and fields with secrets that the generator does not make.
@@ -250,5 +252,90 @@ version: v1alpha1
 
 	if a.Type() != "worker" {
 		t.Errorf("type %q", a.Type())
+	}
+}
+
+// Documents of a newer Talos than this program's machinery: as a generated configuration of 1.14 has them.
+const configNewer = configBefore + `---
+apiVersion: v1alpha1
+kind: KubeletConfig
+image: ghcr.io/siderolabs/kubelet:v1.36.0
+clusterDNS: [10.96.0.10]
+config: {}
+---
+apiVersion: v1alpha1
+kind: ResolverConfig
+hostDNS:
+    enabled: true
+`
+
+func TestPatchNewer(t *testing.T) {
+	t.Parallel()
+
+	for _, c := range []struct {
+		name, patch string
+		want, gone  string
+		fails       string
+	}{
+		{name: "a known document", patch: "machine: {sysctls: {vm.swappiness: '1'}}", want: `vm.swappiness: "1"`},
+		{name: "an unknown document", patch: "apiVersion: v1alpha1\nkind: KubeletConfig\nimage: other:v1\nconfig: {maxPods: 250}", want: "maxPods: 250", gone: "kubelet:v1.36.0"},
+		{name: "an unknown field", patch: "apiVersion: v1alpha1\nkind: ResolverConfig\nhostDNS: {enabled: false}", want: "enabled: false", gone: "enabled: true"},
+		{name: "a new document", patch: "apiVersion: v1alpha1\nkind: SysctlConfig\nparams: {a: b}", want: "kind: SysctlConfig"},
+		{name: "a document goes", patch: "apiVersion: v1alpha1\nkind: KubeletConfig\n$patch: delete", want: "ResolverConfig", gone: "KubeletConfig"},
+		{name: "a field goes", patch: "apiVersion: v1alpha1\nkind: KubeletConfig\nclusterDNS:\n  $patch: delete", want: "KubeletConfig", gone: "clusterDNS"},
+		{name: "both kinds in one patch", patch: "machine: {sysctls: {x: '1'}}\n---\napiVersion: v1alpha1\nkind: KubeletConfig\nimage: y", want: "image: y", gone: "kubelet:v1.36.0"},
+		{name: "a list", patch: "apiVersion: v1alpha1\nkind: KubeletConfig\nclusterDNS: [1.1.1.1]", fails: "KubeletConfig.clusterDNS"},
+		{name: "what is not there goes", patch: "apiVersion: v1alpha1\nkind: NoSuchConfig\n$patch: delete", want: "KubeletConfig"},
+		{name: "JSON6902", patch: `[{"op": "add", "path": "/machine/sysctls", "value": {}}]`, fails: "JSON6902"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+
+			patches, err := machineconfig.LoadPatches([][]byte{[]byte(c.patch)})
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			for range 2 { // one patch serves several nodes
+				out, err := patches.Apply([]byte(configNewer), true)
+
+				switch {
+				case c.fails != "":
+					if errs.ExitCode(err) != errs.Usage || !strings.Contains(err.Error(), c.fails) {
+						t.Errorf("error %v, want %q", err, c.fails)
+					}
+				case err != nil:
+					t.Fatal(err)
+				case !strings.Contains(string(out), c.want) || (c.gone != "" && strings.Contains(string(out), c.gone)):
+					t.Errorf("want %q and no %q in\n%s", c.want, c.gone, out)
+				case !strings.Contains(string(out), "type: worker"):
+					t.Errorf("the main document is gone:\n%s", out)
+				}
+			}
+		})
+	}
+}
+
+func TestPatchOfAKnownTalosStaysStrict(t *testing.T) {
+	t.Parallel()
+
+	patches, err := machineconfig.LoadPatches([][]byte{[]byte("apiVersion: v1alpha1\nkind: KubeletConfig\nimage: x")})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if _, err = patches.Apply([]byte(configBefore), false); errs.ExitCode(err) != errs.Usage || !strings.Contains(err.Error(), "not registered") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestJudgeLeavesANewerTalosToTheNode(t *testing.T) {
+	t.Parallel()
+
+	for tag, code := range map[string]errs.Code{"v1.13.9": errs.Usage, "v1.14.0": errs.OK} {
+		warnings, err := machineconfig.Judge([]byte(configNewer), talos.Version{Tag: tag, Platform: "metal"})
+		if errs.ExitCode(err) != code || (err == nil && len(warnings) == 0) {
+			t.Errorf("%s: %v, %v", tag, warnings, err)
+		}
 	}
 }

@@ -11,7 +11,15 @@ import (
 
 // Patches are changes to a configuration, applied in order.
 type Patches struct {
-	list []configpatcher.Patch
+	list []patch
+}
+
+// patch is one change. Talos's own reader may not know its documents, which newer versions may have: then err
+// says so, and documents holds them.
+type patch struct {
+	known     configpatcher.Patch
+	documents []Document
+	err       error
 }
 
 // LoadPatches reads patches with Talos's own reader: strategic merge (with `$patch: delete`) or JSON6902, as
@@ -24,9 +32,15 @@ func LoadPatches(texts [][]byte) (Patches, error) {
 			return out, errs.Usagef("patch %d is empty", i+1)
 		}
 
-		p, err := configpatcher.LoadPatch(text)
-		if err != nil {
-			return out, errs.Usagef("cannot read patch %d: %w", i+1, err)
+		p := patch{}
+		if p.known, p.err = configpatcher.LoadPatch(text); p.err != nil {
+			p.err = errs.Usagef("cannot read patch %d: %w", i+1, p.err)
+		}
+
+		if cfg, err := Parse(text); err == nil {
+			p.documents = cfg.Documents
+		} else if p.err != nil {
+			return out, p.err
 		}
 
 		out.list = append(out.list, p)
@@ -36,9 +50,29 @@ func LoadPatches(texts [][]byte) (Patches, error) {
 }
 
 // Apply gives the configuration with the patches. What Talos's patcher rejects is a usage error: a JSON6902
-// patch on a configuration of several documents, a path that is not there.
-func (p Patches) Apply(text []byte) ([]byte, error) {
-	out, err := configpatcher.Apply(configpatcher.WithBytes(text), p.list)
+// patch on a configuration of several documents, a path that is not there. newer says that the configuration is
+// of a Talos version that this program does not know: documents that its patcher rejects are then merged by their
+// form alone.
+func (p Patches) Apply(text []byte, newer bool) ([]byte, error) {
+	if newer {
+		return p.applyNewer(text)
+	}
+
+	list := make([]configpatcher.Patch, len(p.list))
+
+	for i, one := range p.list {
+		if one.err != nil {
+			return nil, one.err
+		}
+
+		list[i] = one.known
+	}
+
+	return applyKnown(text, list)
+}
+
+func applyKnown(text []byte, list []configpatcher.Patch) ([]byte, error) {
+	out, err := configpatcher.Apply(configpatcher.WithBytes(text), list)
 	if err != nil {
 		e := errs.Usagef("cannot patch the machine configuration: %w", err)
 		if strings.Contains(err.Error(), "JSON6902") {

@@ -57,6 +57,10 @@ func (s *Service) ApplyConfiguration(ctx context.Context, req *machine.ApplyConf
 		s.node.CancelTry()
 	}
 
+	if req.Mode == machine.ApplyConfigurationRequest_REBOOT && !maintenance && s.node.AtLeast(14) {
+		return nil, status.Error(codes.Unimplemented, "the REBOOT mode is not supported, please use AUTO or NO_REBOOT modes instead")
+	}
+
 	next, warnings, err := s.loadConfig(ctx, req.GetData(), maintenance)
 	if err != nil {
 		return nil, err
@@ -92,6 +96,10 @@ func (s *Service) ApplyConfiguration(ctx context.Context, req *machine.ApplyConf
 // loadConfig decodes and validates as Talos does, with machinery's own code.
 func (s *Service) loadConfig(ctx context.Context, data []byte, maintenance bool) (config.Provider, []string, error) {
 	next, err := configloader.NewFromBytes(data)
+	if err != nil && s.node.AtLeast(14) {
+		next, err = loadNewer(data)
+	}
+
 	if err != nil {
 		return nil, nil, status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -120,7 +128,7 @@ func (s *Service) loadConfig(ctx context.Context, data []byte, maintenance bool)
 	return next, slices.Concat(warnings, more), nil
 }
 
-// applyMode finds what a mode comes to, and Talos's words for it.
+// applyMode finds what a mode comes to, and Talos's words for it. From 1.14 on no change needs a reboot.
 func (s *Service) applyMode(mode machine.ApplyConfigurationRequest_Mode, next config.Provider, maintenance bool) (
 	resolved machine.ApplyConfigurationRequest_Mode, details, suffix string, err error,
 ) {
@@ -135,7 +143,7 @@ func (s *Service) applyMode(mode machine.ApplyConfigurationRequest_Mode, next co
 
 	switch mode {
 	case machine.ApplyConfigurationRequest_TRY, machine.ApplyConfigurationRequest_NO_REBOOT:
-		if err := s.node.CanApplyImmediately(next); err != nil && !maintenance {
+		if err := s.node.CanApplyImmediately(next); err != nil && !maintenance && !s.node.AtLeast(14) {
 			return mode, "", "", status.Error(codes.InvalidArgument, err.Error())
 		}
 
@@ -143,7 +151,7 @@ func (s *Service) applyMode(mode machine.ApplyConfigurationRequest_Mode, next co
 	case machine.ApplyConfigurationRequest_STAGED:
 		return mode, "Staged configuration to be applied after the next reboot", "", nil
 	case machine.ApplyConfigurationRequest_AUTO:
-		if err := s.node.CanApplyImmediately(next); err != nil && !maintenance {
+		if err := s.node.CanApplyImmediately(next); err != nil && !maintenance && !s.node.AtLeast(14) {
 			return machine.ApplyConfigurationRequest_REBOOT, withReboot, ": " + err.Error(), nil
 		}
 
