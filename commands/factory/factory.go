@@ -11,7 +11,7 @@ import (
 // NewCmd makes the group.
 func NewCmd(f *cmdutil.Factory) *cobra.Command {
 	return cmdutil.Group("factory", "Work with the Image Factory: schematics and asset URLs", nil,
-		cmdutil.Group("schematic", "Compute and register schematics", nil, newCmdID(f), newCmdCreate(f)),
+		cmdutil.Group("schematic", "Compute, register and read schematics", nil, newCmdID(f), newCmdCreate(f), newCmdGet(f)),
 		newCmdURL(f), newCmdVersions(f), newCmdExtensions(f))
 }
 

@@ -79,9 +79,22 @@ func newFleet(c *cmdutil.Call, command string) (*upgrade.Fleet, kube.Holder, err
 
 			return image.Digest, err
 		}
+		f.Extensions = extensionsOf
 	}
 
 	return f, holder, nil
+}
+
+// extensionsOf asks the factory whose registry the image is in.
+func extensionsOf(ctx context.Context, image registry.Installer) ([]string, error) {
+	client, err := factory.New(image.FactoryURL(), registryTimeout)
+	if err != nil {
+		return nil, err
+	}
+
+	s, err := client.Schematic(ctx, image.Schematic)
+
+	return s.Extensions, err
 }
 
 // releases asks the public Image Factory, which builds them all.

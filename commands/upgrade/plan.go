@@ -123,6 +123,8 @@ func showPlan(w io.Writer, p upgrade.Plan) error {
 
 	showGates(w, p)
 
+	showExtensions(w, p)
+
 	for _, n := range p.Nodes {
 		for _, b := range n.Blockers {
 			fmt.Fprintf(w, "%s: budget %s holds %s: %s\n", output.Neutral(nodeName(n)), output.Neutral(b.Budget), output.Neutral(b.Pod), output.Neutral(b.Message))
@@ -132,6 +134,20 @@ func showPlan(w io.Writer, p upgrade.Plan) error {
 	_, err := fmt.Fprintf(w, "\nplan %.12s\n", p.Hash)
 
 	return err
+}
+
+// showExtensions says which extensions do not simply stay.
+func showExtensions(w io.Writer, p upgrade.Plan) {
+	for _, n := range p.Nodes {
+		for _, change := range []struct {
+			verb string
+			list []string
+		}{{"loses", n.ExtensionsLost}, {"gets", n.ExtensionsAdded}} {
+			if n.Order > 0 && len(change.list) > 0 {
+				fmt.Fprintf(w, "%s %s the extensions %s\n", output.Neutral(nodeName(n)), change.verb, output.Neutral(strings.Join(change.list, ", ")))
+			}
+		}
+	}
 }
 
 func nodeName(n upgrade.NodePlan) string {

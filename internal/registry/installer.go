@@ -91,6 +91,16 @@ func ParseInstaller(reference string) (Installer, error) {
 // Factory says whether the reference follows the Image Factory's scheme.
 func (i Installer) Factory() bool { return i.Schematic != "" }
 
+// FactoryURL is where the factory answers whose registry the image is in; empty when it is none of a factory's.
+func (i Installer) FactoryURL() string {
+	host, err := name.NewRegistry(i.Registry)
+	if err != nil || !i.Factory() {
+		return ""
+	}
+
+	return host.Scheme() + "://" + i.Registry
+}
+
 // Platform is the Talos platform that the flavour names, empty where it names none.
 func (i Installer) Platform() string {
 	platform, _ := strings.CutSuffix(strings.TrimSuffix(i.Flavour, "-secureboot"), "-installer")

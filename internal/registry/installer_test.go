@@ -118,3 +118,21 @@ func TestFactoryInstaller(t *testing.T) {
 		t.Errorf("with another schematic: %s", made.WithSchematic(other))
 	}
 }
+
+func TestFactoryURL(t *testing.T) {
+	t.Parallel()
+
+	const rest = "/metal-installer/" + registry.EmptySchematic + ":v1.13.9"
+
+	for reference, want := range map[string]string{
+		"factory.talos.dev" + rest:              "https://factory.talos.dev",
+		"factory.example.com:8443/talos" + rest: "https://factory.example.com:8443",
+		"127.0.0.1:5000" + rest:                 "http://127.0.0.1:5000",
+		"ghcr.io/siderolabs/installer:v1.13.9":  "",
+	} {
+		i, err := registry.ParseInstaller(reference)
+		if err != nil || i.FactoryURL() != want {
+			t.Errorf("%s: %q, %v", reference, i.FactoryURL(), err)
+		}
+	}
+}

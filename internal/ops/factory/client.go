@@ -3,6 +3,7 @@ package factory
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"path"
@@ -13,6 +14,7 @@ import (
 	"github.com/blang/semver/v4"
 	"github.com/siderolabs/image-factory/pkg/client"
 	"github.com/siderolabs/image-factory/pkg/schematic"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/imager"
@@ -69,6 +71,55 @@ func (c *Client) Create(ctx context.Context, s schematic.Schematic) (Schematic, 
 	}
 
 	return out, err
+}
+
+// schematicLimit bounds a schematic's text; real ones are below a kilobyte.
+const schematicLimit = 1 << 20
+
+// Schematic asks what a schematic holds. Factories tell from Image Factory v0.9.0 on. Not found is an error of kind
+// not_found.
+func (c *Client) Schematic(ctx context.Context, id string) (Schematic, error) {
+	const op = "read the schematic"
+
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/schematics/"+url.PathEscape(id), http.NoBody)
+	if err != nil {
+		return Schematic{}, c.failure(op, err)
+	}
+
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return Schematic{}, c.failure(op, err)
+	}
+
+	defer resp.Body.Close() //nolint:errcheck // it was only read
+
+	text, err := io.ReadAll(io.LimitReader(resp.Body, schematicLimit))
+	if err != nil {
+		return Schematic{}, c.failure(op, err)
+	}
+
+	if resp.StatusCode != http.StatusOK {
+		failure := c.failure(op, &client.HTTPError{Code: resp.StatusCode, Message: strings.TrimSpace(string(text))})
+		if resp.StatusCode == http.StatusNotFound {
+			failure.Hint = "was it registered there? `talosmate factory schematic create` registers one"
+		}
+
+		return Schematic{}, failure
+	}
+
+	// A newer factory may have fields that are not known here: they stay in the text.
+	var s schematic.Schematic
+	if err = yaml.Unmarshal(text, &s); err != nil {
+		return Schematic{}, errs.New(errs.Failed, "cannot %s: the answer of %s is none: %w", op, c.url, err)
+	}
+
+	out := describe(s)
+	out.ID, out.YAML, out.Created, out.Factory = id, string(text), true, c.url
+
+	return out, nil
 }
 
 // Version is a Talos version that a factory builds.
@@ -150,7 +201,7 @@ func (c *Client) Extensions(ctx context.Context, version string) ([]Extension, e
 }
 
 // failure gives a factory's refusal its stable word, exit code and hint.
-func (c *Client) failure(op string, err error) error {
+func (c *Client) failure(op string, err error) *errs.Error {
 	out := errs.New(errs.Unreachable, "cannot %s at %s: %w", op, c.url, err).WithKind(errs.KindUnreachable)
 	out.Retryable = true
 

@@ -118,9 +118,16 @@ func Describe(s schematic.Schematic) (Schematic, error) {
 		return Schematic{}, errs.New(errs.Failed, "cannot compute the schematic's ID: %w", err)
 	}
 
+	out := describe(s)
+	out.ID, out.YAML = id, string(text)
+
+	return out, nil
+}
+
+func describe(s schematic.Schematic) Schematic {
 	return Schematic{
-		ID: id, YAML: string(text), Overlay: s.Overlay.Name,
+		Overlay:    s.Overlay.Name,
 		Extensions: append([]string{}, s.Customization.SystemExtensions.OfficialExtensions...),
 		KernelArgs: append([]string{}, s.Customization.ExtraKernelArgs...),
-	}, nil
+	}
 }

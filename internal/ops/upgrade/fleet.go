@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -23,6 +24,9 @@ type Fleet struct {
 
 	// Image asks the registry for an image's digest; nil when registries are not to be asked.
 	Image func(ctx context.Context, ref string) (digest string, err error)
+	// Extensions asks the image's factory for the official extensions in the image's schematic; nil when factories are not to
+	// be asked.
+	Extensions func(ctx context.Context, image registry.Installer) ([]string, error)
 	// Releases lists Talos releases, the newest first; asked only when the path needs a hop in between.
 	Releases func(ctx context.Context) ([]string, error)
 	// Health looks at the members that are not in flight, and lists what is wrong.

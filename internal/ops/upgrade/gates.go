@@ -69,13 +69,13 @@ func (r *run) gateSystem(f facts) gate.Verdict {
 	case f.image.Schematic == schematic && schematic != "":
 		return gate.New(gate.ExtensionsLost, gate.Pass, node, "the image has the node's own schematic")
 	case !f.image.Factory() && isStock(f.image):
-		return gate.New(gate.ExtensionsLost, gate.Refuse, node, "%s is a stock image: the node would lose %s", r.o.Image, describeSystem(had, schematic)).
+		return gate.New(gate.ExtensionsLost, gate.Refuse, node, "%s is a stock image: the node would lose %s", f.image, describeSystem(had, schematic)).
 			WithRemedy("use the Image Factory installer of the node's schematic: %s", registry.FactoryInstaller("", f.version.Platform, f.system.SecureBoot, schematic, f.target()))
 	case f.image.Factory():
 		return gate.New(gate.ExtensionsLost, gate.Refuse, node, "the image has the schematic %.12s…, the node %s", f.image.Schematic, describeSystem(had, schematic)).
 			WithRemedy("if the change is wanted, pass this gate; to keep what the node has: %s", f.image.WithSchematic(schematic))
 	default:
-		return gate.New(gate.ExtensionsLost, gate.Warn, node, "what %s holds is not known; the node has %s", r.o.Image, describeSystem(had, schematic))
+		return gate.New(gate.ExtensionsLost, gate.Warn, node, "what %s holds is not known; the node has %s", f.image, describeSystem(had, schematic))
 	}
 }
 

@@ -106,6 +106,7 @@ func Kubernetes(ctx context.Context, f *Fleet, o KubernetesOptions, sink progres
 
 func runKubernetes(ctx context.Context, f *Fleet, o KubernetesOptions, version string, sink progress.Sink, res *KubernetesResult, undo *engine.Undo) error {
 	res.Gates = append(f.gateKubernetes(version), f.gateKubernetesImages(ctx, version)...)
+	res.Gates = append(res.Gates, gateClient(f.Expires, f.Now(), 1, ""))
 	res.Status = "refused"
 
 	if err := gate.Apply(res.Gates, o.Overrides); err != nil {

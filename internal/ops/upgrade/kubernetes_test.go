@@ -133,6 +133,7 @@ func TestKubernetesEnds(t *testing.T) {
 		{"registry away", "exit 0", func(f *Fleet, _ *KubernetesOptions) {
 			f.Image = func(context.Context, string) (string, error) { return "", registry.ErrUnreachable }
 		}, "ok", errs.OK, 0},
+		{"certificate ends", "exit 0", func(f *Fleet, _ *KubernetesOptions) { f.Expires = time.Now().Add(time.Minute) }, "refused", errs.Refused, -1},
 		{"lock held", "exit 0", func(f *Fleet, _ *KubernetesOptions) { f.Lock = heldBy("ann@host") }, "refused", errs.Refused, -1},
 		{"lock held, overridden", "exit 0", func(f *Fleet, o *KubernetesOptions) {
 			f.Lock, o.Overrides = heldBy("ann@host"), gate.Overrides{"TM143"}

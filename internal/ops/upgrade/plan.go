@@ -69,6 +69,7 @@ type NodePlan struct {
 	SchematicTo       string         `json:"schematic_to"`        // The schematic of the image, empty when the image tells none.
 	ExtensionsKept    []string       `json:"extensions_kept"`     // Extensions that stay; never null.
 	ExtensionsLost    []string       `json:"extensions_lost"`     // Extensions that go; never null.
+	ExtensionsAdded   []string       `json:"extensions_added"`    // Official extensions that come; never null.
 	ExtensionsUnknown []string       `json:"extensions_unknown"`  // Extensions of which the image does not tell; never null.
 	K8sNodeName       string         `json:"k8s_node_name"`       // The Kubernetes node, empty when it is no member.
 	Gates             []gate.Verdict `json:"gates"`               // What the gates said of it; never null.
@@ -128,7 +129,7 @@ func MakePlan(ctx context.Context, f *Fleet, r Request, overrides gate.Overrides
 		return p, err
 	}
 
-	planner := &planner{fleet: f, request: r, to: p.To, overrides: overrides, images: map[string]imageAnswer{}}
+	planner := &planner{fleet: f, request: r, to: p.To, overrides: overrides, images: map[string]imageAnswer{}, contents: map[string]contentsAnswer{}}
 
 	nodes, err := planner.nodes(ctx, targets)
 	if err != nil {

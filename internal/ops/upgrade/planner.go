@@ -26,6 +26,7 @@ type planner struct {
 
 	mu       sync.Mutex
 	images   map[string]imageAnswer
+	contents map[string]contentsAnswer
 	releases []string
 	asked    bool
 }
@@ -33,6 +34,12 @@ type planner struct {
 type imageAnswer struct {
 	digest string
 	err    error
+}
+
+// contentsAnswer is what a factory says of a schematic.
+type contentsAnswer struct {
+	extensions []string
+	err        error
 }
 
 func (p *planner) nodes(ctx context.Context, targets []talos.Target) ([]NodePlan, error) {
@@ -98,7 +105,7 @@ func (p *planner) node(ctx context.Context, t talos.Target) (NodePlan, error) {
 	w := p.fleet.World(t)
 
 	n := NodePlan{
-		Role: "worker", To: p.to, Hops: []Hop{}, ExtensionsKept: []string{}, ExtensionsLost: []string{}, ExtensionsUnknown: []string{},
+		Role: "worker", To: p.to, Hops: []Hop{}, ExtensionsKept: []string{}, ExtensionsLost: []string{}, ExtensionsAdded: []string{}, ExtensionsUnknown: []string{},
 		Gates: []gate.Verdict{}, Blockers: []kube.Blocker{},
 	}
 	n.SetNode(t)
@@ -228,7 +235,10 @@ func (p *planner) inspect(ctx context.Context, w *World, n *NodePlan) error {
 	f, err := r.look(ctx)
 	n.Gates = append(n.Gates, r.res.Gates...)
 	n.K8sNodeName = f.k8sName
-	n.compareExtensions(f)
+
+	last := f
+	last.image, _ = registry.ParseInstaller(n.Hops[len(n.Hops)-1].Image) // it was looked at when it was composed
+	p.compareExtensions(ctx, n, last)
 
 	if err != nil {
 		if r.res.Status == DiscoveryFailed {
@@ -257,8 +267,8 @@ func (p *planner) inspect(ctx context.Context, w *World, n *NodePlan) error {
 
 	for _, hop := range n.Hops[1:] {
 		later := f
-		later.image, _ = registry.ParseInstaller(hop.Image) // it was composed by this very package
-		n.Gates = append(n.Gates, r.gateKubernetesRange(later))
+		later.image, _ = registry.ParseInstaller(hop.Image)
+		n.Gates = append(n.Gates, r.gateKubernetesRange(later), r.gateSystem(later), r.gatePlatform(later))
 	}
 
 	if n.Action == ActUpgrade {
@@ -295,20 +305,6 @@ func (r *run) action(ctx context.Context, f facts, to string) (action, why strin
 		return ActSettle, "an install of " + m.Target + " began and its end was not seen"
 	default:
 		return ActUpgrade, "it runs " + f.version.Tag + ", " + to + " is wanted"
-	}
-}
-
-func (n *NodePlan) compareExtensions(f facts) {
-	had := extensionNames(f.system.Extensions)
-	n.SchematicTo = f.image.Schematic
-
-	switch {
-	case f.image.Schematic != "" && f.image.Schematic == f.system.Schematic:
-		n.ExtensionsKept = had
-	case isStock(f.image), f.image.Schematic == registry.EmptySchematic:
-		n.ExtensionsLost = had
-	default:
-		n.ExtensionsUnknown = had
 	}
 }
 

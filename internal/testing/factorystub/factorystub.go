@@ -48,6 +48,25 @@ func Serve(t *testing.T) string {
 
 		answer(w, map[string]string{"id": id})
 	})
+	mux.HandleFunc("GET /schematics/{id}", func(w http.ResponseWriter, r *http.Request) {
+		text, known := map[string]string{
+			"ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515": "customization:\n    systemExtensions:\n        officialExtensions:\n            - siderolabs/qemu-guest-agent\n",
+			"376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba": "customization: {}\n",
+			strings.Repeat("f", 64): "fromTheFuture: 1\noverlay:\n    name: rpi\ncustomization:\n    extraKernelArgs: [a=b]\n",
+			strings.Repeat("e", 64): "- not a schematic\n",
+		}[r.PathValue("id")]
+		if !known {
+			http.NotFound(w, r)
+
+			return
+		}
+
+		w.Header().Set("Content-Type", "application/yaml")
+
+		if _, err := io.WriteString(w, text); err != nil {
+			t.Error(err)
+		}
+	})
 	mux.HandleFunc("GET /versions", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, []string{"v1.12.9", "v1.13.10", "v1.13.9", "v1.14.0-rc.1", "nonsense"})
 	})
