@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 )
@@ -32,6 +34,7 @@ func TestFleetFaults(t *testing.T) {
 		{"a drain that takes too long", (*fleet).drainTimesOut},
 		{"nodes that fail", (*fleet).nodesFail},
 		{"the Kubernetes API away", (*fleet).kubernetesAway},
+		{"a lock that runs out", (*fleet).lockRunsOut},
 	} {
 		if !t.Run(part.name, func(t *testing.T) {
 			g := *f
@@ -180,6 +183,75 @@ func (f *fleet) otherOperator() {
 	}
 
 	f.untouched()
+}
+
+// lease writes the lock of somebody on another machine, as it was renewed a while ago.
+func (f *fleet) lease(ago time.Duration) error {
+	const layout = "2006-01-02T15:04:05.000000Z"
+
+	renewed := time.Now().Add(-ago).UTC()
+	body := fmt.Sprintf(`{"metadata":{"annotations":{"talosmate.dev/command":"talosmate upgrade apply","talosmate.dev/process":"1 elsewhere"}},
+		"spec":{"holderIdentity":"bob@elsewhere","leaseDurationSeconds":%d,"acquireTime":%q,"renewTime":%q}}`,
+		kube.LockDuration/time.Second, renewed.Add(-time.Minute).Format(layout), renewed.Format(layout))
+
+	return f.kube.API.CoreV1().RESTClient().Patch("application/merge-patch+json").
+		AbsPath("/apis/coordination.k8s.io/v1/namespaces/" + kube.LockNamespace + "/leases/" + kube.LockName).Body([]byte(body)).Do(f.t.Context()).Error()
+}
+
+// lockRunsOut leaves a lock as the process of another user on another machine does that stops renewing it. Until it
+// has run out nobody takes it over, nor from a holder whose clock only is behind; then the next run does, and says so.
+func (f *fleet) lockRunsOut() {
+	refused := func(when string) {
+		f.t.Helper()
+
+		if res, code := f.upgradeNode("worker-14", nil); code != 5 || !strings.Contains(res.Error, "TM143") || !strings.Contains(res.Error, "bob@elsewhere") {
+			f.t.Errorf("%s: exit code %d, %q: %s", when, code, res.Status, res.Error)
+		}
+	}
+
+	if err := f.lease(kube.LockDuration - 10*time.Second); err != nil {
+		f.t.Fatal(err)
+	}
+
+	refused("in its last seconds")
+
+	// A holder whose clock is an hour behind goes on renewing.
+	ctx, stop := context.WithCancel(f.t.Context())
+	renewals := make(chan error, 1)
+
+	go func() {
+		var err error
+		for err == nil && engine.Pause(ctx, 500*time.Millisecond) == nil {
+			err = f.lease(time.Hour)
+		}
+
+		renewals <- err
+	}()
+
+	f.until("the other clock to be seen", func(ctx context.Context) bool {
+		lock, err := f.kube.ReadLock(ctx, time.Now())
+
+		return err == nil && lock.Holder == "bob@elsewhere" && !lock.Held
+	})
+	refused("by another clock")
+	stop()
+
+	if err := <-renewals; err != nil {
+		f.t.Fatal(err)
+	}
+
+	res, code := f.upgradeNode("worker-14", nil)
+	if code != 0 || res.Status != upgrade.OK {
+		f.t.Errorf("exit code %d, %q: %s", code, res.Status, res.Error)
+	}
+
+	if !slices.ContainsFunc(res.Stages, func(s upgrade.Stage) bool {
+		return strings.Contains(s.Message, "taken over from bob@elsewhere (talosmate upgrade apply")
+	}) {
+		f.t.Errorf("nothing tells of the takeover: %+v", res.Stages)
+	}
+
+	f.isLeft("worker-14", left{"v1.13.9", false, false, 1, 1})
 }
 
 // untouched fails the test when any node was installed on or rebooted, or is cordoned.

@@ -87,6 +87,7 @@ type Lock struct {
 	since  time.Time
 	now    func() time.Time
 	tell   func(error)
+	former *LockState
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -193,6 +194,10 @@ func (l *Lock) take(ctx context.Context) error {
 		return err
 	}
 
+	if state := lockState(old, l.now()); state.Holder != "" {
+		l.former = &state
+	}
+
 	l.write(old)
 
 	_, err = leases.Update(ctx, old, metav1.UpdateOptions{})
@@ -296,6 +301,10 @@ func (l *Lock) renew(ctx context.Context) error {
 
 	return nil
 }
+
+// Former is the state of a lock that was taken over from somebody who did not give it back: it had run out, or,
+// while it is Held, its holder was a process of the same user on this machine that is dead. Nil for a free one.
+func (l *Lock) Former() *LockState { return l.former }
 
 // Lost says why the lock is gone, when somebody else has it.
 func (l *Lock) Lost() <-chan error { return l.lost }

@@ -49,6 +49,10 @@ func TestLock(t *testing.T) {
 			t.Fatal(err)
 		}
 
+		if second.Former() != nil {
+			t.Errorf("a lock that was given back is taken over: %+v", second.Former())
+		}
+
 		if s, err := c.ReadLock(ctx, time.Now()); err != nil || !s.Held || s.Holder != "bob@host" {
 			t.Errorf("%+v, %v", s, err)
 		}
@@ -117,6 +121,10 @@ func TestTakeover(t *testing.T) {
 				}
 
 				if err == nil {
+					if former := l.Former(); former == nil || former.Holder != "ann@host" || former.Held != (tt.wait == 0) {
+						t.Errorf("taken over from %+v", former)
+					}
+
 					if err = l.Release(t.Context()); err != nil {
 						t.Error(err)
 					}

@@ -218,9 +218,11 @@ func (a *apply) lock(ctx context.Context) error {
 		return err
 	}
 
-	if held == nil {
+	if v.Verdict == gate.Warn || held == nil {
 		a.tell("", "lock", "%s", v.Message)
+	}
 
+	if held == nil {
 		return nil
 	}
 

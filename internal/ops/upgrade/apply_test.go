@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/registry"
@@ -648,7 +649,8 @@ type fakeLock struct {
 	released int
 }
 
-func (l *fakeLock) Lost() <-chan error { return l.lost }
+func (l *fakeLock) Lost() <-chan error      { return l.lost }
+func (l *fakeLock) Former() *kube.LockState { return nil }
 
 func (l *fakeLock) Release(context.Context) error {
 	l.released++

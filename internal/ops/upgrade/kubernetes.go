@@ -123,6 +123,10 @@ func runKubernetes(ctx context.Context, f *Fleet, o KubernetesOptions, version s
 			return err
 		}
 
+		if v.Verdict == gate.Warn {
+			sink.Emit(progress.Event{Time: f.Now(), Stage: "lock", Message: v.Message})
+		}
+
 		if held != nil {
 			res.Locked = true
 			undo.Push("the cluster's lock", held.Release)

@@ -12,6 +12,7 @@ import (
 // Held is the cluster's lock in our hands; *kube.Lock is one.
 type Held interface {
 	Lost() <-chan error
+	Former() *kube.LockState
 	Release(ctx context.Context) error
 }
 
@@ -43,6 +44,8 @@ func takeLock(ctx context.Context, lock Locker) (Held, gate.Verdict) {
 	var other *kube.HeldError
 
 	switch {
+	case err == nil && held.Former() != nil:
+		return held, takenOver(*held.Former())
 	case err == nil:
 		return held, gate.New(gate.LockHeld, gate.Pass, "", "the cluster's lock is ours")
 	case errors.Is(err, errNoKubernetes):
@@ -54,6 +57,17 @@ func takeLock(ctx context.Context, lock Locker) (Held, gate.Verdict) {
 		return nil, gate.New(gate.LockHeld, gate.Refuse, "", "the cluster's lock cannot be taken: %v", err).
 			WithRemedy("it is the Lease %s/%s: may these credentials write it?", kube.LockNamespace, kube.LockName)
 	}
+}
+
+// takenOver warns that somebody did not give the lock back.
+func takenOver(former kube.LockState) gate.Verdict {
+	how := "was not renewed and ended at " + former.ExpiresAt.UTC().Format(time.RFC3339)
+	if former.Held {
+		how = "was held by a run of yours on this machine that is dead"
+	}
+
+	return gate.New(gate.LockHeld, gate.Warn, "", "the cluster's lock was taken over from %s (%s, since %s): it %s",
+		former.Holder, former.Command, former.AcquiredAt.UTC().Format(time.RFC3339), how)
 }
 
 // LockReader reads the cluster's lock; *kube.Client is one.
