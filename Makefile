@@ -60,7 +60,7 @@ check: ## What CI runs besides the tests: generated files, formatting, vet, lint
 	bash hack/timed.sh 'linters' $(MAKE) --no-print-directory lint
 
 .PHONY: bench
-bench: build ## Measure start-up, memory, streams and the upgrade's critical path
+bench: build ## Measure start-up, memory, streams and the upgrade against its critical path; fails above the limits
 	bash hack/bench.sh
 
 .PHONY: snapshot

@@ -9,6 +9,6 @@ talosmate-lab up --detach --dir "$dir" --controlplanes 1 --workers 0 --etcd-quot
 talosmate-lab ctl etcd fill $((1024 * 1024 * 1024)) >/dev/null
 
 printf '\n# etcd: a database of 1 GiB\n'
-"$measure" -runs 1 -name 'etcd snapshot FILE (1 GiB)' -- talosmate etcd snapshot "$dir/snap.db" --timeout 10m
-"$measure" -runs 1 -name 'etcd snapshot - (1 GiB)' -- sh -c "exec talosmate etcd snapshot - --timeout 10m >'$dir/piped.db'"
+"$measure" -runs 1 -most 100 -name 'etcd snapshot FILE (1 GiB)' -- talosmate etcd snapshot "$dir/snap.db" --timeout 10m
+"$measure" -runs 1 -most 100 -name 'etcd snapshot - (1 GiB)' -- sh -c "exec talosmate etcd snapshot - --timeout 10m >'$dir/piped.db'"
 "$measure" -runs 1 -name 'etcd snapshot-status (1 GiB)' -- talosmate etcd snapshot-status "$dir/snap.db"

@@ -11,5 +11,5 @@ talosmate-lab ctl log worker-1 kubelet --bytes $size >/dev/null
 talosmate-lab ctl file worker-1 /var/big --size $size >/dev/null
 
 printf '\n# streams: 2 GiB each\n'
-"$measure" -runs 1 -name 'logs kubelet --filter (2 GiB)' -- talosmate logs kubelet -n worker-1 --tail -1 --filter no-such-text --timeout 10m
-"$measure" -runs 1 -name 'fs cp (2 GiB)' -- sh -c "rm -rf '$dir/out' && exec talosmate fs cp -n worker-1 /var/big '$dir/out' --timeout 10m"
+"$measure" -runs 1 -most 100 -name 'logs kubelet --filter (2 GiB)' -- talosmate logs kubelet -n worker-1 --tail -1 --filter no-such-text --timeout 10m
+"$measure" -runs 1 -most 100 -name 'fs cp (2 GiB)' -- sh -c "rm -rf '$dir/out' && exec talosmate fs cp -n worker-1 /var/big '$dir/out' --timeout 10m"

@@ -22,6 +22,7 @@ func main() {
 
 	runs := flag.Int("runs", 7, "how many runs count")
 	name := flag.String("name", "", "what to call it")
+	most := flag.Float64("most", 0, "fail when the peak is above so many MiB; 0 for no limit")
 	flag.Parse()
 
 	if flag.NArg() == 0 {
@@ -42,6 +43,10 @@ func main() {
 	}
 
 	fmt.Printf("%-44s cpu %6.1f ms   wall %7.1f ms   peak %6.1f MiB\n", *name, median(cpu), median(wall), median(memory))
+
+	if peak := median(memory); *most > 0 && peak > *most {
+		log.Fatalf("%s: %.1f MiB are more than %.0f", *name, peak, *most)
+	}
 }
 
 func once(args []string) (cpu, wall, memory float64, err error) {
