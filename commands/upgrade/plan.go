@@ -94,7 +94,12 @@ func makePlan(c *cmdutil.Call, r upgrade.Request) (upgrade.Plan, error) {
 }
 
 func showPlan(w io.Writer, p upgrade.Plan) error {
-	fmt.Fprintf(w, "%s to %s: %d of %d nodes, %d workers at once\n\n", output.Neutral(p.Cluster), output.Cell(p.To), p.Work, len(p.Nodes), p.Workers)
+	workers := "one worker"
+	if p.Workers > 1 {
+		workers = fmt.Sprintf("%d workers", p.Workers)
+	}
+
+	fmt.Fprintf(w, "%s to %s: %d of %d nodes, %s at once\n\n", output.Neutral(p.Cluster), output.Cell(p.To), p.Work, len(p.Nodes), workers)
 
 	cols := []output.Column[upgrade.NodePlan]{
 		{Header: "#", Value: func(n upgrade.NodePlan) string {
