@@ -139,7 +139,7 @@ func (o *changeOptions) one(c *cmdutil.Call, cluster *talos.Cluster, t talos.Tar
 		}
 
 		site.ControlPlane = slices.ContainsFunc(members, func(m talos.Member) bool {
-			return m.Type == talos.ControlPlane && slices.Contains(m.Addresses, t.Address)
+			return m.Type == talos.ControlPlane && (slices.Contains(m.Addresses, t.Address) || (t.Hostname != "" && m.Hostname == t.Hostname))
 		})
 	}
 

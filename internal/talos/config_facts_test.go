@@ -48,7 +48,7 @@ func TestConfigFacts(t *testing.T) {
 			"d/e:v1", nil,
 			[]string{"KubeAPIServerCAConfig.issuingCA"},
 		},
-		"nothing":                       {"kind: HostnameConfig\n", "", nil, nil},
+		"nothing": {"kind: HostnameConfig\n", "", nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
 )
@@ -116,8 +117,10 @@ func (c *Cluster) Targets(ctx context.Context, s Selection, d Default) (Targets,
 
 		out := Targets{Source: SourceFlags}
 		for _, n := range s.Nodes {
-			out.Nodes = append(out.Nodes, Target{Address: n})
+			out.Nodes = append(out.Nodes, Target{Address: strings.Trim(n, "[]")})
 		}
+
+		out.Nodes = sortTargets(out.Nodes)
 
 		return out, nil
 	}
@@ -205,16 +208,8 @@ func (c *Cluster) resolveNames(ctx context.Context, names []string) (Targets, er
 	out := Targets{Source: SourceFlags}
 
 	for _, name := range names {
-		if m := memberByAddress(members, name); m != nil {
-			t := m.Target()
-			t.Address = name
-			out.Nodes = append(out.Nodes, t)
-
-			continue
-		}
-
-		if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
-			out.Nodes = append(out.Nodes, Target{Address: strings.Trim(name, "[]")})
+		if address, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
+			out.Nodes = append(out.Nodes, c.targetAt(ctx, members, address.Unmap().String()))
 
 			continue
 		}
@@ -231,9 +226,69 @@ func (c *Cluster) resolveNames(ctx context.Context, names []string) (Targets, er
 		out.Nodes = append(out.Nodes, t)
 	}
 
-	out.Nodes = sortTargets(out.Nodes)
+	out.Nodes = eachOnce(out.Nodes)
 
 	return out, nil
+}
+
+// whoLimit bounds how long a node at an unknown address may take to say which member it is.
+const whoLimit = 5 * time.Second
+
+// targetAt is the node at an address. Nodes have addresses that they do not announce, behind NAT or a load balancer:
+// what answers there is asked which member it is, since a control plane that is not known as one would pass every
+// gate that guards etcd.
+func (c *Cluster) targetAt(ctx context.Context, members []Member, address string) Target {
+	out := Target{Address: address}
+
+	m := memberByAddress(members, address)
+	if m == nil && len(members) > 0 {
+		ctx, cancel := context.WithTimeout(ctx, whoLimit)
+		defer cancel()
+
+		// A node that does not answer stays unknown: nothing can be changed on it either.
+		if id, err := c.Node(out).identity(ctx); err == nil && id != "" {
+			if i := slices.IndexFunc(members, func(m Member) bool { return m.NodeID == id }); i >= 0 {
+				m = &members[i]
+			}
+		}
+	}
+
+	if m != nil {
+		out = m.Target()
+		out.Address = address
+	}
+
+	return out
+}
+
+// identity reads the node's discovery identity. Roles: reader, operator, admin.
+func (n *Node) identity(ctx context.Context) (string, error) {
+	spec, err := resourceSpec[struct {
+		NodeID string `json:"nodeId"`
+	}](ctx, n, "cluster", "Identities.cluster.talos.dev", "local")
+
+	return spec.NodeID, err
+}
+
+// eachOnce sorts targets and keeps the first of those that are one node under several of its addresses: it must not
+// be changed twice.
+func eachOnce(all []Target) []Target {
+	var out []Target
+
+	for _, t := range all {
+		if !slices.ContainsFunc(out, t.same) {
+			out = append(out, t)
+		}
+	}
+
+	return sortTargets(out)
+}
+
+// same says whether two targets are known to be one node.
+func (t Target) same(o Target) bool {
+	return slices.ContainsFunc(append([]string{t.Address}, t.Addresses...), func(a string) bool {
+		return a == o.Address || slices.Contains(o.Addresses, a)
+	})
 }
 
 func (c *Cluster) targetByName(ctx context.Context, members []Member, name string) (Target, error) {
@@ -295,7 +350,7 @@ func (c *Cluster) membersByKubernetesName(ctx context.Context, members []Member,
 
 func memberByAddress(members []Member, addr string) *Member {
 	for i, m := range members {
-		if slices.Contains(m.Addresses, addr) {
+		if slices.ContainsFunc(m.Addresses, func(a string) bool { return CompareAddresses(a, addr) == 0 }) {
 			return &members[i]
 		}
 	}
