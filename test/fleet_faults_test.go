@@ -307,8 +307,8 @@ func (f *fleet) nodesFail() {
 	}
 }
 
-// kubernetesAway takes the API server away for half a minute while a node is being drained. A run that begins
-// meanwhile is refused; the one under way waits, and ends well.
+// kubernetesAway takes the API server away for 35 s while a node is being drained. A run that begins
+// meanwhile gives it 20 s and is refused; the one under way waits, and ends well.
 func (f *fleet) kubernetesAway() {
 	begun := false
 
@@ -319,7 +319,7 @@ func (f *fleet) kubernetesAway() {
 
 		begun = true
 
-		f.tellLab("kubernetes-outage", "", "duration", "30s", "mode", "refuse")
+		f.tellLab("kubernetes-outage", "", "duration", "35s", "mode", "refuse")
 
 		if second, code := f.upgradeNode("worker-14", nil); second.Status != upgrade.DiscoveryFailed || code != 5 || !strings.Contains(second.Error, "TM141") {
 			f.t.Errorf("begun without the API: %q, exit code %d: %s", second.Status, code, second.Error)

@@ -1,6 +1,8 @@
 package kube
 
 import (
+	"crypto/tls"
+	"errors"
 	"net/http"
 	"sync/atomic"
 
@@ -8,10 +10,13 @@ import (
 )
 
 // Definite says whether the API server has answered and would answer the same again: repeating the request
-// helps nobody. Everything else may be a server that is away for a moment.
+// helps nobody; so says a certificate that is not to be trusted. Everything else may be a server that is away for a
+// moment.
 func Definite(err error) bool {
-	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) ||
-		apierrors.IsBadRequest(err) || apierrors.IsMethodNotSupported(err)
+	var untrusted *tls.CertificateVerificationError
+
+	return errors.As(err, &untrusted) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) ||
+		apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsMethodNotSupported(err)
 }
 
 // witness counts the requests that the API server leaves without an answer. kubectl's drain library turns its

@@ -20,6 +20,7 @@ import (
 const (
 	insistEvery = time.Second
 	insistFor   = 45 * time.Second
+	connectFor  = 20 * time.Second // The first time, before anything was done.
 	undoTimeout = time.Minute
 
 	quorumPatience = 15 * time.Second

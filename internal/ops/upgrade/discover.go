@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 )
@@ -72,19 +73,30 @@ func (f *facts) readMarker(text string) {
 
 var errNoNode = errors.New("kubernetes knows no node")
 
-// awaitConnection connects; in the middle of a cluster's upgrade it is patient, since the API server may be behind
-// the node that went before.
+// awaitConnection connects. An API server that is away is given a moment, and in the middle of a cluster's
+// upgrade more than that, since it may be behind the node that went before.
 func (r *run) awaitConnection(ctx context.Context, name string) (node kube.Node, err error) {
-	if !r.o.LockHeld || r.o.SkipDrain {
+	patience, told := connectFor, false
+
+	switch {
+	case r.o.SkipDrain:
+		return r.connectKubernetes(ctx, name)
+	case r.o.LockHeld:
+		patience = insistFor
+	case r.o.Overrides.Has(gate.KubernetesAway): // that it is away is known
 		return r.connectKubernetes(ctx, name)
 	}
 
-	pollErr := engine.Poll(ctx, "Kubernetes", insistEvery, insistFor, func(ctx context.Context) (bool, string, error) {
+	pollErr := engine.Poll(ctx, "Kubernetes", insistEvery, patience, func(ctx context.Context) (bool, string, error) {
 		switch node, err = r.connectKubernetes(ctx, name); {
 		case err == nil:
 			return true, "", nil
-		case kube.Definite(err) || errors.Is(err, kube.ErrNoCredentials) || errors.Is(err, errNoNode):
+		case kube.Definite(err), errors.Is(err, kube.ErrNoCredentials), errors.Is(err, errNoNode), errs.ExitCode(err) == errs.Usage:
 			return false, "", err
+		case !told:
+			told = true
+
+			r.stage("preflight", "the Kubernetes API cannot be reached (%v): asking again for at most %s", err, patience)
 		}
 
 		return false, err.Error(), nil

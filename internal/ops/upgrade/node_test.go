@@ -9,6 +9,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
@@ -185,6 +188,60 @@ func TestRebootLost(t *testing.T) {
 
 				if res, err = b.run(t.Context(), o); res.Status != OK || err != nil || b.node.count("install") > 1 {
 					t.Errorf("the second run: %q, sent %v: %v", res.Status, b.node.calls, err)
+				}
+			})
+		})
+	}
+}
+
+// TestKubernetesAwayAtFirst: an API server that is away for a moment is waited for, and said to be; one that answers
+// no, or whose absence was foreseen, is not.
+func TestKubernetesAwayAtFirst(t *testing.T) {
+	t.Parallel()
+
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "nodes"}, "worker-1", errors.New("no"))
+
+	for _, c := range []struct {
+		name        string
+		gone        error
+		back        time.Duration
+		arrange     func(*Options)
+		status      Status
+		least, most time.Duration // Until it went on, or ended.
+		told        bool
+	}{
+		{"back after 10 s", errAway, 10 * time.Second, func(*Options) {}, Planned, 10 * time.Second, 12 * time.Second, true},
+		{"back after 40 s", errAway, 40 * time.Second, func(*Options) {}, DiscoveryFailed, 20 * time.Second, 21 * time.Second, true},
+		{"back after 40 s, in the middle of a cluster's upgrade", errAway, 40 * time.Second, func(o *Options) { o.LockHeld = true }, Planned, 40 * time.Second, 42 * time.Second, true},
+		{"forbidden", forbidden, time.Hour, func(*Options) {}, DiscoveryFailed, 0, time.Second, false},
+		{"no credentials", kube.ErrNoCredentials, time.Hour, func(*Options) {}, DiscoveryFailed, 0, time.Second, false},
+		{"not a kubeconfig", errs.Usagef("cannot use the kubeconfig"), time.Hour, func(*Options) {}, DiscoveryFailed, 0, time.Second, false},
+		{"foreseen", errAway, time.Hour, func(o *Options) { o.Overrides = gate.Overrides{"TM141"} }, Planned, 0, time.Second, false},
+		{"not needed", errAway, time.Hour, func(o *Options) { o.SkipDrain = true }, Planned, 0, time.Second, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b, o := newBed("v1.13.8"), options()
+				started := time.Now()
+				o.DryRun = true
+				b.world.Kube = func(context.Context) (Kube, string, error) {
+					if time.Since(started) < c.back {
+						return nil, "", c.gone
+					}
+
+					return b.kube, "test", nil
+				}
+				c.arrange(&o)
+
+				res, err := b.run(t.Context(), o)
+
+				if took := time.Since(started); res.Status != c.status || took < c.least || took > c.most {
+					t.Errorf("%q after %s, want %q after %s to %s: %v", res.Status, took, c.status, c.least, c.most, err)
+				}
+
+				if told := slices.ContainsFunc(res.Stages, func(s Stage) bool { return strings.Contains(s.Message, "asking again") }); told != c.told {
+					t.Errorf("told %t: %+v", told, res.Stages)
 				}
 			})
 		})
