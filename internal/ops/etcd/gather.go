@@ -1,0 +1,168 @@
+package etcd
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Reader is what the view asks of one node; *talos.Node is one. A reader's certificate suffices.
+type Reader interface {
+	EtcdMembers(ctx context.Context, local bool) ([]talos.EtcdMember, error)
+	EtcdStatus(ctx context.Context) (talos.EtcdStatus, error)
+	EtcdAlarms(ctx context.Context) ([]talos.EtcdAlarm, error)
+}
+
+// Source is a control plane node to ask.
+type Source struct {
+	Target talos.Target
+	Reader Reader
+}
+
+// Sources gives access to nodes by way of the endpoints.
+func Sources(c *talos.Cluster, targets []talos.Target) []Source {
+	out := make([]Source, len(targets))
+	for i, t := range targets {
+		out[i] = Source{Target: t, Reader: c.Node(t)}
+	}
+
+	return out
+}
+
+// Answer is what one node said.
+type Answer struct {
+	Target  talos.Target
+	Status  *talos.EtcdStatus  // Nil when the node's member did not answer.
+	Members []talos.EtcdMember // The member's own list; nil when it could not be read.
+	Alarms  []talos.EtcdAlarm  // All alarms that its member knows, of any member.
+	Errs    map[Part]error     // What failed; the other parts may be there all the same.
+}
+
+// Part is one of the questions that each node is asked.
+type Part string
+
+// The parts.
+const (
+	PartStatus  Part = "status"
+	PartMembers Part = "members"
+	PartAlarms  Part = "alarms"
+)
+
+// Err is the first failure among the parts, in their order; of any part when none is named.
+func (a Answer) Err(parts ...Part) error {
+	if len(parts) == 0 {
+		parts = []Part{PartStatus, PartMembers, PartAlarms}
+	}
+
+	for _, p := range parts {
+		if a.Errs[p] != nil {
+			return a.Errs[p]
+		}
+	}
+
+	return nil
+}
+
+// Look gathers the view of the whole cluster: every control plane that discovery knows, and every member
+// that etcd lists besides. Without discovery etcd's own list names the nodes.
+func Look(ctx context.Context, c *talos.Cluster) (View, error) {
+	return LookFor(ctx, c, c.Options.Timeout)
+}
+
+// LookFor is Look with a time for each node of its own.
+func LookFor(ctx context.Context, c *talos.Cluster, timeout time.Duration) (View, error) {
+	targets, err := c.Targets(ctx, talos.Selection{ControlPlanes: true}, talos.DefaultNone)
+	if err != nil {
+		list, listErr := c.Endpoint().EtcdMembers(ctx, false)
+		if listErr != nil {
+			return View{}, err
+		}
+
+		targets.Nodes = targetsOf(list)
+	}
+
+	v := Gather(ctx, Sources(c, targets.Nodes), timeout)
+
+	if more := v.unasked(); len(more) > 0 {
+		rest := Gather(ctx, Sources(c, more), timeout)
+		v = newView(append(v.Answers, rest.Answers...))
+	}
+
+	if ctx.Err() != nil {
+		return v, context.Cause(ctx)
+	}
+
+	return v, nil
+}
+
+func targetsOf(list []talos.EtcdMember) []talos.Target {
+	out := []talos.Target{}
+
+	for _, m := range list {
+		if m.Address() != "" {
+			out = append(out, talos.Target{Address: m.Address(), Hostname: m.MemberName, Type: talos.ControlPlane})
+		}
+	}
+
+	return out
+}
+
+// unasked are the nodes of members that no source stands for.
+func (v View) unasked() []talos.Target {
+	return slices.DeleteFunc(targetsOf(v.memberList()), func(t talos.Target) bool {
+		return slices.ContainsFunc(v.Answers, func(a Answer) bool {
+			// Discovery remembers a node that was replaced by one of the same name: silent, it stands for nobody.
+			return a.Target.Address == t.Address || slices.Contains(a.Target.Addresses, t.Address) ||
+				(t.Hostname != "" && a.Target.Hostname == t.Hostname && a.Status != nil)
+		})
+	})
+}
+
+// Gather asks all sources at once, each bounded by timeout (0 for none). A dead node costs its own answer
+// only; what the others say of its member stays. For gates the sources must be all control planes.
+func Gather(ctx context.Context, sources []Source, timeout time.Duration) View {
+	answers := make([]Answer, len(sources))
+
+	var wg sync.WaitGroup
+
+	for i, s := range sources {
+		wg.Go(func() { answers[i] = ask(ctx, s, timeout) })
+	}
+
+	wg.Wait()
+
+	return newView(answers)
+}
+
+func ask(ctx context.Context, s Source, timeout time.Duration) Answer {
+	if timeout > 0 {
+		var cancel context.CancelFunc
+
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+
+	out := Answer{Target: s.Target}
+
+	var (
+		wg                            sync.WaitGroup
+		statusErr, listErr, alarmsErr error
+	)
+
+	wg.Go(func() {
+		status, err := s.Reader.EtcdStatus(ctx)
+		if statusErr = err; err == nil {
+			out.Status = &status
+		}
+	})
+	wg.Go(func() { out.Members, listErr = s.Reader.EtcdMembers(ctx, true) })
+	wg.Go(func() { out.Alarms, alarmsErr = s.Reader.EtcdAlarms(ctx) })
+	wg.Wait()
+
+	out.Errs = map[Part]error{PartStatus: statusErr, PartMembers: listErr, PartAlarms: alarmsErr}
+
+	return out
+}

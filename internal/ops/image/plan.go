@@ -1,0 +1,239 @@
+package image
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/registry"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// Policy says which unused images may go.
+type Policy struct {
+	Namespace string        // cri or system.
+	OlderThan time.Duration // Younger names stay: the pod that needs them may be on its way.
+	Keep      int           // This many of each repository stay, the youngest.
+	Exclude   []string      // Globs over names (path.Match, and * also over slashes).
+}
+
+// Inventory is what a prune looks at.
+type Inventory struct {
+	Images     []talos.Image
+	Containers []talos.Container
+	Version    string   // The running Talos version.
+	Needed     []string // Further references that must stay: pods bound to the node, static pods.
+	Now        time.Time
+}
+
+// Candidate is an image that may go, with all its names.
+type Candidate struct {
+	Image     string     `json:"image"`             // The name that people know it by.
+	Digest    string     `json:"digest"`            // Its identity.
+	Names     []string   `json:"names"`             // Every name that has to go with it.
+	SizeBytes int64      `json:"size_bytes"`        // The size of its content, counted once.
+	Created   *time.Time `json:"created,omitempty"` // When its youngest name was made.
+}
+
+// Plan is what a prune would remove, and why the rest stays.
+type Plan struct {
+	TotalImages int         // Images, not names.
+	InUse       int         // Images that containers or pods use.
+	Candidates  []Candidate // What may go, by name.
+	Kept        []Kept      // What stays although no container uses it.
+}
+
+// Kept is an unused image that stays.
+type Kept struct {
+	Image  string `json:"image"`  // The name that people know it by.
+	Digest string `json:"digest"` // Its identity.
+	Reason string `json:"reason"` // Why it stays.
+}
+
+// Make decides what may go. It is pure.
+func Make(inv Inventory, p Policy) Plan {
+	groups := Group(MarkUse(inv.Images, inv.Containers))
+	needed, doubtful := neededDigests(inv)
+	plan := Plan{TotalImages: len(groups), Candidates: []Candidate{}, Kept: []Kept{}}
+
+	var loose []talos.Image
+
+	for _, g := range groups {
+		if g.InUse || needed[g.Digest] {
+			plan.InUse++
+
+			continue
+		}
+
+		reason := protect(g, inv, p)
+		if reason == "" && doubtful[repository(g.Name)] {
+			reason = "something uses this repository under a name that is not in the list"
+		}
+
+		if reason != "" {
+			plan.Kept = append(plan.Kept, Kept{Image: g.Name, Digest: g.Digest, Reason: reason})
+
+			continue
+		}
+
+		loose = append(loose, g)
+	}
+
+	keep := youngest(groups, p.Keep)
+
+	for _, g := range loose {
+		if keep[g.Digest] {
+			plan.Kept = append(plan.Kept, Kept{Image: g.Name, Digest: g.Digest, Reason: fmt.Sprintf("one of the %d youngest of its repository", p.Keep)})
+
+			continue
+		}
+
+		plan.Candidates = append(plan.Candidates, Candidate{Image: g.Name, Digest: g.Digest, Names: g.Names, SizeBytes: g.SizeBytes, Created: g.Created})
+	}
+
+	return plan
+}
+
+// Bytes is the size of all candidates, each image once.
+func (p Plan) Bytes() int64 {
+	var sum int64
+	for _, c := range p.Candidates {
+		sum += c.SizeBytes
+	}
+
+	return sum
+}
+
+// neededDigests resolves what containers and pods refer to. A reference that fits no name leaves its whole
+// repository in doubt.
+func neededDigests(inv Inventory) (needed, doubtful map[string]bool) {
+	ix := newIndex(inv.Images)
+	needed, doubtful = map[string]bool{}, map[string]bool{}
+	refs := slices.Clone(inv.Needed)
+
+	for _, c := range inv.Containers {
+		refs = append(refs, c.Image)
+	}
+
+	for _, ref := range refs {
+		if digest, ok := ix.find(ref); ok {
+			needed[digest] = true
+		} else if repo := repository(ref); repo != "" {
+			doubtful[repo] = true
+		}
+	}
+
+	return needed, doubtful
+}
+
+// protect says why an unused image must stay. Talos itself keeps kubelet and etcd; the running system's
+// installer is the way back after an upgrade (Talos, internal/app/machined/pkg/controllers/runtime/cri_image_gc.go).
+func protect(g talos.Image, inv Inventory, p Policy) string {
+	if g.Pinned {
+		return "pinned"
+	}
+
+	for _, n := range g.Names {
+		repo := base(repository(n))
+
+		switch {
+		case repo == "pause":
+			return "the pause image"
+		case repo == "kubelet", repo == "etcd":
+			return "Talos's own " + repo
+		case isInstaller(n) && tag(n) == inv.Version:
+			return "the running system's installer"
+		case isInstaller(n) && !tagged(g.Names):
+			return "an installer of unknown version"
+		}
+
+		for _, pattern := range p.Exclude {
+			if matches(pattern, n) {
+				return "excluded by " + pattern
+			}
+		}
+	}
+
+	if g.Created != nil && inv.Now.Sub(*g.Created) < p.OlderThan {
+		return fmt.Sprintf("younger than %s", p.OlderThan)
+	}
+
+	return ""
+}
+
+// isInstaller knows Talos's own installers and those of an Image Factory, whose repository ends in a
+// schematic: factory.talos.dev/metal-installer/SCHEMATIC.
+func isInstaller(ref string) bool {
+	i, err := registry.ParseInstaller(ref)
+	if err != nil {
+		return false
+	}
+
+	last := base(i.Repository())
+
+	return i.Factory() || last == "installer" || last == "installer-base"
+}
+
+func tagged(names []string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return tag(n) != "" })
+}
+
+func matches(pattern, ref string) bool {
+	if ok, err := path.Match(pattern, ref); err == nil && ok {
+		return true
+	}
+
+	// A star reaches over slashes too: docker.io/* means everything from there.
+	parts := strings.Split(pattern, "*")
+	if len(parts) == 1 {
+		return repository(ref) == pattern
+	}
+
+	rest := ref
+
+	for i, part := range parts {
+		at := strings.Index(rest, part)
+		if at < 0 || (i == 0 && at != 0) {
+			return false
+		}
+
+		rest = rest[at+len(part):]
+	}
+
+	return parts[len(parts)-1] == "" || rest == ""
+}
+
+func youngest(groups []talos.Image, keep int) map[string]bool {
+	out := map[string]bool{}
+	if keep <= 0 {
+		return out
+	}
+
+	byRepo := map[string][]talos.Image{}
+
+	for _, g := range groups {
+		if repo := repository(g.Name); repo != "" {
+			byRepo[repo] = append(byRepo[repo], g)
+		}
+	}
+
+	for _, list := range byRepo {
+		slices.SortFunc(list, func(a, b talos.Image) int { return age(b).Compare(age(a)) })
+
+		for _, g := range list[:min(keep, len(list))] {
+			out[g.Digest] = true
+		}
+	}
+
+	return out
+}
+
+func age(g talos.Image) time.Time {
+	if g.Created == nil {
+		return time.Time{}
+	}
+
+	return *g.Created
+}
