@@ -86,6 +86,19 @@ func (b *boot) strike(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 		return errCut
 	}
 
+	if f, ok := b.cfg.Faults.TakeFor(faults.HoldRequest, method); ok {
+		if b.cfg.Faults.Hold(ctx, f); ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+
+	if f, ok := b.cfg.Faults.TakeFor(faults.HoldAnswer, method); ok {
+		hold := sync.OnceFunc(func() { b.cfg.Faults.Hold(ctx, f) })
+		defer hold() // an error is an answer too
+
+		return handler(srv, &held{ServerStream: stream, hold: hold})
+	}
+
 	if _, ok := b.cfg.Faults.TakeFor(faults.DropAnswer, method); ok {
 		err := handler(srv, &mute{ServerStream: stream})
 		b.cut(ctx)
@@ -120,6 +133,19 @@ func (m *mute) SendMsg(any) error               { return nil }
 func (m *mute) SendHeader(metadata.MD) error    { return nil }
 func (m *mute) SetHeader(metadata.MD) error     { return nil }
 func (m *mute) SetTrailer(trailing metadata.MD) {}
+
+// held keeps the answer back.
+type held struct {
+	grpc.ServerStream
+
+	hold func()
+}
+
+func (h *held) SendMsg(m any) error {
+	h.hold()
+
+	return h.ServerStream.SendMsg(m)
+}
 
 // limited lets so many bytes through and then cuts the connection.
 type limited struct {

@@ -125,8 +125,9 @@ func (c *ctl) fault() *cobra.Command {
 		Short: "Arm faults on a node",
 		Long: `Arm faults on a node:
   latency=DUR loss=P install-exit-code=N boot-old-slot never-return
-  return-without-kubernetes lose-extensions drop-answer=METHOD
-  cut-stream=METHOD:BYTES fail-rpc=METHOD:CODE:MESSAGE[:COUNT]
+  return-without-kubernetes lose-extensions
+  drop-answer=METHOD[:SKIP] drop-request=METHOD[:SKIP]
+  hold-request=METHOD[:SKIP] hold-answer=METHOD[:SKIP] cut-stream=METHOD:BYTES fail-rpc=METHOD:CODE:MESSAGE[:COUNT]
   pull-error=TEXT pull-slow=DUR disk-full registry-status=N
   event-stream-dead[=end|hang] clock-skew=DUR slow-boot=DUR
   defrag-kills`,

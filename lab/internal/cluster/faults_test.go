@@ -122,6 +122,43 @@ func (b *bed) lastEvent(ctx context.Context, c *client.Client) error {
 	return err
 }
 
+// A request that is held is not executed, also not when its caller goes; an answer that is held is that of a
+// request that was.
+func TestFaultsHold(t *testing.T) {
+	b := start(t, small)
+	c := b.direct("worker-1")
+
+	write := func() error {
+		ctx, cancel := context.WithTimeout(b.ctx, 200*time.Millisecond)
+		defer cancel()
+
+		_, err := c.MachineClient.MetaWrite(ctx, &machineapi.MetaWriteRequest{Key: 12, Value: []byte("x")})
+
+		return err
+	}
+
+	for _, f := range []struct {
+		spec     string
+		executed bool
+	}{{"hold-request=MetaWrite", false}, {"hold-answer=MetaWrite", true}} {
+		b.arm("worker-1", f.spec)
+
+		if err := write(); status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("%s: %v", f.spec, err)
+		}
+
+		b.node("worker-1").Faults.Clear("")
+
+		if _, err := b.direct("worker-1").Version(b.ctx); err != nil {
+			t.Errorf("after %s: %v", f.spec, err)
+		}
+
+		if b.node("worker-1").DeleteMeta(12) != f.executed {
+			t.Errorf("%s: executed %t", f.spec, !f.executed)
+		}
+	}
+}
+
 func TestFaultsOfTheBoot(t *testing.T) {
 	b := start(t, small)
 	n := b.node("worker-1")

@@ -2,6 +2,7 @@
 package faults
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,6 +25,8 @@ const (
 	LoseExtensions          = "lose-extensions"           // the next install drops the node's extensions
 	DropAnswer              = "drop-answer"               // METHOD[:SKIP]: execute the next such RPC, or the one after SKIP others, then kill the connection
 	DropRequest             = "drop-request"              // METHOD[:SKIP]: the same, and do not execute it
+	HoldRequest             = "hold-request"              // METHOD[:SKIP]: such RPCs wait, not executed, until the fault is cleared or the caller goes
+	HoldAnswer              = "hold-answer"               // METHOD[:SKIP]: such RPCs are executed, and their answers wait
 	CutStream               = "cut-stream"                // METHOD:BYTES: kill the next such stream after so many bytes
 	FailRPC                 = "fail-rpc"                  // METHOD:CODE:MESSAGE[:COUNT]
 	PullError               = "pull-error"                // TEXT: every pull fails with it
@@ -56,7 +59,12 @@ type Fault struct {
 	N       int64         `json:"-"`
 	P       float64       `json:"-"`
 	Dur     time.Duration `json:"-"`
+
+	gone chan struct{} // Closed when it is cleared or replaced.
 }
+
+// Gone is closed once the fault is disarmed.
+func (f *Fault) Gone() <-chan struct{} { return f.gone }
 
 // Set is the faults of one node.
 type Set struct {
@@ -77,7 +85,7 @@ func NewSet(log func(event, detail string)) *Set {
 // Parse reads NAME or NAME=VALUE.
 func Parse(spec string) (*Fault, error) {
 	name, value, _ := strings.Cut(spec, "=")
-	f := &Fault{Name: name, Value: value, Armed: time.Now()}
+	f := &Fault{Name: name, Value: value, Armed: time.Now(), gone: make(chan struct{})}
 
 	var err error
 
@@ -107,8 +115,10 @@ func Parse(spec string) (*Fault, error) {
 		} else if value != "end" && value != "hang" {
 			err = errors.New("must be end or hang")
 		}
-	case DropAnswer, DropRequest:
-		f.Count = 1
+	case DropAnswer, DropRequest, HoldRequest, HoldAnswer:
+		if name == DropAnswer || name == DropRequest {
+			f.Count = 1
+		}
 
 		m, skip, ok := cutLast(value)
 		if ok {
@@ -200,7 +210,7 @@ func method(s string) (string, error) {
 // Arm adds a fault; one of the same name and method is replaced.
 func (s *Set) Arm(f *Fault) {
 	s.mu.Lock()
-	s.armed = slices.DeleteFunc(s.armed, func(o *Fault) bool { return o.Name == f.Name && o.Method == f.Method })
+	s.disarm(func(o *Fault) bool { return o.Name == f.Name && o.Method == f.Method })
 	s.armed = append(s.armed, f)
 	s.mu.Unlock()
 
@@ -211,7 +221,7 @@ func (s *Set) Arm(f *Fault) {
 func (s *Set) Clear(name string) int {
 	s.mu.Lock()
 	before := len(s.armed)
-	s.armed = slices.DeleteFunc(s.armed, func(o *Fault) bool { return name == "" || o.Name == name })
+	s.disarm(func(o *Fault) bool { return name == "" || o.Name == name })
 	n := before - len(s.armed)
 	s.mu.Unlock()
 
@@ -220,6 +230,31 @@ func (s *Set) Clear(name string) int {
 	}
 
 	return n
+}
+
+// disarm removes faults and lets go what they hold.
+func (s *Set) disarm(which func(*Fault) bool) {
+	s.armed = slices.DeleteFunc(s.armed, func(f *Fault) bool {
+		if !which(f) {
+			return false
+		}
+
+		if f.gone != nil {
+			close(f.gone)
+		}
+
+		return true
+	})
+}
+
+// Hold reports that a fault holds an RPC, and waits until it lets go or the caller has gone.
+func (s *Set) Hold(ctx context.Context, f Fault) {
+	s.log("fault-holds", f.Name+"="+f.Value)
+
+	select {
+	case <-f.Gone():
+	case <-ctx.Done():
+	}
 }
 
 // List gives copies of the armed faults.

@@ -1,6 +1,8 @@
 package faults_test
 
 import (
+	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,6 +21,8 @@ func TestParse(t *testing.T) {
 		"drop-answer=Reboot":   func(f *faults.Fault) bool { return f.Method == "Reboot" },
 		"drop-answer=Reboot:2": func(f *faults.Fault) bool { return f.Method == "Reboot" && f.Skip == 2 },
 		"drop-request=Reboot":  func(f *faults.Fault) bool { return f.Method == "Reboot" && f.Count == 1 },
+		"hold-request=Reboot":  func(f *faults.Fault) bool { return f.Method == "Reboot" && f.Count == 0 },
+		"hold-answer=List:2":   func(f *faults.Fault) bool { return f.Method == "List" && f.Skip == 2 && f.Count == 0 },
 		"cut-stream=Logs:4096": func(f *faults.Fault) bool { return f.Method == "Logs" && f.N == 4096 },
 		"fail-rpc=machine.MachineService/Version:Unavailable:a: b:2": func(f *faults.Fault) bool {
 			return f.Code == codes.Unavailable && f.Message == "a: b" && f.Count == 2
@@ -78,6 +82,42 @@ func TestStrikesAreUsedUp(t *testing.T) {
 
 	if len(s.List()) != 0 {
 		t.Error("still armed")
+	}
+}
+
+// What is held is let go by the fault's end, or by its caller's.
+func TestHold(t *testing.T) {
+	var said []string
+
+	s := faults.NewSet(func(event, _ string) { said = append(said, event) })
+
+	f, err := faults.Parse("hold-answer=Reboot")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	s.Arm(f)
+
+	held, ok := s.TakeFor(faults.HoldAnswer, "/machine.MachineService/Reboot")
+	if !ok {
+		t.Fatal("does not strike")
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.Hold(ctx, held)
+
+	select {
+	case <-held.Gone():
+		t.Fatal("gone with one caller")
+	default:
+	}
+
+	s.Clear("")
+	s.Hold(t.Context(), held)
+
+	if want := []string{"fault-armed", "fault-struck", "fault-holds", "fault-cleared", "fault-holds"}; !slices.Equal(said, want) {
+		t.Errorf("%v, want %v", said, want)
 	}
 }
 
