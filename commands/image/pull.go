@@ -44,6 +44,7 @@ func newCmdPull(f *cmdutil.Factory) *cobra.Command {
 		Act: func(ctx context.Context, c *cmdutil.Call, n *talos.Node) (image.PullResult, error) {
 			return image.Pull(ctx, n, namespace, c.Args[0], c.DryRun, c.Progress(), n.Name())
 		},
+		Begun: func(r image.PullResult) bool { return r.Status != "" },
 		Columns: []output.Column[image.PullResult]{
 			{Header: "STATUS", Value: func(r image.PullResult) string { return r.Status }},
 			{Header: "IMAGE", Value: func(r image.PullResult) string { return r.Image }},

@@ -38,7 +38,7 @@ func newCmdRemove(f *cmdutil.Factory) *cobra.Command {
 		Act: func(ctx context.Context, c *cmdutil.Call, n *talos.Node) (image.RemoveResult, error) {
 			return image.Remove(ctx, n, image.RemoveRequest{Namespace: namespace, Reference: c.Args[0], AllRefs: allRefs, DryRun: c.DryRun}, n.Name())
 		},
-		Begun: func(r image.RemoveResult) bool { return r.Digest != "" },
+		Begun: func(r image.RemoveResult) bool { return r.Digest != "" || r.Status == "interrupted" },
 		Columns: []output.Column[image.RemoveResult]{
 			{Header: "STATUS", Value: func(r image.RemoveResult) string { return r.Status }},
 			{Header: "REMOVED", Value: func(r image.RemoveResult) string { return fmt.Sprint(len(r.RemovedNames)) }},

@@ -72,12 +72,18 @@ func (o *changeOptions) change(c *cmdutil.Call, from source) error {
 
 	for i, t := range targets.Nodes {
 		if c.Context().Err() != nil {
+			rows = append(rows, o.notBegun(c, targets.Nodes[i:], "of the interruption")...)
+
 			break
 		}
 
 		row, err := o.one(c, cluster, t, from)
-		if row.Node != "" {
+
+		switch {
+		case row.Node != "":
 			rows = append(rows, row)
+		case c.Context().Err() != nil:
+			rows = append(rows, machineconfig.NotStarted(t, o.ApplyOptions))
 		}
 
 		if err == nil {
@@ -93,9 +99,12 @@ func (o *changeOptions) change(c *cmdutil.Call, from source) error {
 		failed.Errors = append(failed.Errors, talos.AsNodeError(t, err))
 
 		if !o.DryRun {
-			if rest := targets.Nodes[i+1:]; len(rest) > 0 {
-				c.Warn("not begun, because %s failed: %d more nodes", t.Name(), len(rest))
+			why := t.Name() + " failed"
+			if c.Context().Err() != nil {
+				why = "of the interruption"
 			}
+
+			rows = append(rows, o.notBegun(c, targets.Nodes[i+1:], why)...)
 
 			break
 		}
@@ -114,6 +123,20 @@ func (o *changeOptions) change(c *cmdutil.Call, from source) error {
 	}
 
 	return cmdutil.PrintList(c, rows, err, []output.Column[machineconfig.Applied]{}, machineconfig.Applied.NodeName)
+}
+
+// notBegun says of the nodes that are left that they are.
+func (o *changeOptions) notBegun(c *cmdutil.Call, left []talos.Target, why string) []machineconfig.Applied {
+	rows, names := make([]machineconfig.Applied, len(left)), make([]string, len(left))
+	for i, t := range left {
+		rows[i], names[i] = machineconfig.NotStarted(t, o.ApplyOptions), t.Name()
+	}
+
+	if len(left) > 0 {
+		c.Warn("not begun, because %s: %s", why, strings.Join(names, ", "))
+	}
+
+	return rows
 }
 
 func (o *changeOptions) one(c *cmdutil.Call, cluster *talos.Cluster, t talos.Target, from source) (machineconfig.Applied, error) {

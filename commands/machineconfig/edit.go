@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -70,6 +72,9 @@ func editor(c *cmdutil.Call) []string {
 	return []string{"vi"}
 }
 
+// editorEnds is how long an interrupted editor may take to end.
+const editorEnds = 3 * time.Second
+
 // edit lets the user's editor change the text.
 func edit(ctx context.Context, c *cmdutil.Call, text []byte) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "talosmate-edit-")
@@ -88,11 +93,17 @@ func edit(ctx context.Context, c *cmdutil.Call, text []byte) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the user's own editor
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.IO.In, c.IO.Err, c.IO.Err
 
+	// Interrupted, it may put the terminal in order before it goes.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = editorEnds
+
 	if c.IO.OutTTY {
 		cmd.Stdout = c.IO.Out // an editor wants the terminal; without one, stdout is for the result
 	}
 
-	if err = cmd.Run(); err != nil {
+	if err = cmd.Run(); ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	} else if err != nil {
 		return nil, errs.Usagef("the editor %s failed: %w", argv[0], err).WithHint("nothing was changed; $EDITOR names another one")
 	}
 

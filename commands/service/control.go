@@ -54,7 +54,7 @@ func newCmdControl(f *cmdutil.Factory, act, short, what, example string) *cobra.
 		Act: func(ctx context.Context, c *cmdutil.Call, n *talos.Node) (service.Change, error) {
 			return service.Control(ctx, n, n.Name(), c.Args[0], service.Options{Act: act, Wait: wait.Wait, Deadline: wait.Timeout, DryRun: c.DryRun})
 		},
-		Begun: func(s service.Change) bool { return s.State != "" },
+		Begun: func(s service.Change) bool { return s.State != "" || s.Status == service.Interrupted },
 		Columns: []output.Column[service.Change]{
 			{Header: "SERVICE", Value: func(s service.Change) string { return s.ID }},
 			{Header: "ACTION", Value: func(s service.Change) string { return s.Action }},

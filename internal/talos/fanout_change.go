@@ -3,6 +3,7 @@ package talos
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -11,8 +12,8 @@ import (
 
 // EachChange calls fn for every target like Each, for work that changes something: never through the node
 // that is changed where that can be helped, and bounded by limit (0 for no bound) instead of the read
-// timeout. What fn returns besides an error is kept. When ctx ends no further node is begun; those carry
-// its cause.
+// timeout. What fn returns besides an error is kept. When ctx ends no further node is begun; those say so, and
+// carry its cause.
 func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, limit time.Duration, fn func(context.Context, *Node) (T, error)) []Outcome[T] {
 	out := make([]Outcome[T], len(targets))
 	slots := make(chan struct{}, c.Options.Concurrency)
@@ -28,7 +29,10 @@ func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, limit 
 			out[i].Target = t
 
 			if ctx.Err() != nil {
-				out[i].Err = context.Cause(ctx)
+				cause := context.Cause(ctx)
+				out[i].Err = &errs.Error{
+					Exit: errs.ExitCode(cause), Node: t.Address, Hostname: t.Hostname, Err: fmt.Errorf("%s was not begun: %w", t.Name(), cause),
+				}
 
 				return
 			}
@@ -55,9 +59,10 @@ func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, limit 
 }
 
 // nameNode puts the node into a typed error that does not name one.
+// The interruption itself, which wraps nothing, is no node's.
 func nameNode(t Target, err error) {
 	var typed *errs.Error
-	if errors.As(err, &typed) && typed.Node == "" && typed.Exit != errs.Interrupted {
+	if errors.As(err, &typed) && typed.Node == "" && (typed.Exit != errs.Interrupted || errors.Unwrap(typed.Err) != nil) {
 		typed.Node, typed.Hostname = t.Address, t.Hostname
 	}
 }

@@ -57,6 +57,7 @@ type Result struct {
 
 	seen      time.Time // When the service did last what was seen of it.
 	requested bool
+	heard     bool // The request was answered, or seen to have arrived.
 }
 
 // Options are what the user decides.
@@ -183,6 +184,8 @@ func Run(ctx context.Context, n Node, res Result, open func() (io.ReadCloser, er
 // leftovers says what an interruption leaves on the node.
 func (r *Result) leftovers() string {
 	switch {
+	case r.requested && !r.heard:
+		return "the bootstrap was requested, and not answered: see `talosmate service info etcd` before you ask again"
 	case r.requested:
 		return "the bootstrap was requested and goes on: see `talosmate service info etcd`"
 	case r.UploadedBytes > 0:
@@ -241,6 +244,8 @@ func run(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser, e
 
 		return nil
 	}
+
+	res.heard = err == nil
 
 	return await(ctx, n, res, o, err, tell)
 }
@@ -307,6 +312,7 @@ func await(ctx context.Context, n Node, res *Result, o Options, cause error, tel
 
 		switch {
 		case err == nil:
+			res.heard = true
 		case ctx.Err() != nil || !errors.Is(err, engine.ErrDeadline):
 			return err
 		default:

@@ -47,6 +47,8 @@ type Change struct {
 	Blockers       []kube.Blocker `json:"blockers"`        // Disruption budgets that held a pod before; never null.
 	Gates          []gate.Verdict `json:"gates"`           // What the gates said; never null.
 	ElapsedSeconds float64        `json:"elapsed_seconds"` // How long it took.
+
+	asked, ours bool // Kubernetes was asked to cordon or uncordon it; a cordon that is there is that request's.
 }
 
 // Options are what the user decides.
@@ -69,7 +71,25 @@ func Schedule(ctx context.Context, k Scheduler, target talos.Target, name string
 	err := schedule(ctx, k, &res, o, sink)
 	res.ElapsedSeconds = time.Since(started).Seconds()
 
+	if err != nil && errs.ExitCode(context.Cause(ctx)) == errs.Interrupted {
+		res.Status = Stopped
+		err = &errs.Error{
+			Exit: errs.Interrupted, Node: res.Node, Hostname: res.Hostname, Hint: res.leftovers(o), Err: fmt.Errorf("cannot %s %s: %w", o.verb(), name, err),
+		}
+	}
+
 	return res, err
+}
+
+func (o Options) verb() string {
+	switch {
+	case o.Evict:
+		return "drain"
+	case o.Schedulable:
+		return "uncordon"
+	default:
+		return "cordon"
+	}
 }
 
 // Unreachable is the refusal of what cannot do without Kubernetes; there is no override for it.
@@ -145,6 +165,8 @@ func (c *Change) gates(ctx context.Context, k Scheduler, o Options) error {
 }
 
 func (c *Change) set(ctx context.Context, k Scheduler, schedulable bool) error {
+	c.asked = true
+
 	changed, err := k.SetSchedulable(ctx, c.K8sNodeName, schedulable)
 	if err != nil {
 		return err
@@ -164,11 +186,21 @@ func (c *Change) set(ctx context.Context, k Scheduler, schedulable bool) error {
 	return nil
 }
 
-// leftovers says what an interrupted drain leaves.
-func (c *Change) leftovers() string {
+// leftovers says what an interruption leaves.
+func (c *Change) leftovers(o Options) string {
+	switch {
+	case !c.asked:
+		return c.K8sNodeName + " was left as it was"
+	case !o.Evict:
+		return fmt.Sprintf("Kubernetes was asked to %s %s, and had not answered: see `kubectl get node %s`", o.verb(), c.K8sNodeName, c.K8sNodeName)
+	}
+
 	cordon := "lifted"
 	if c.Unschedulable {
 		cordon = "left as it was found"
+		if c.ours {
+			cordon = "not lifted (`talosmate node uncordon` does)"
+		}
 	}
 
 	return fmt.Sprintf("the cordon of %s was %s; %d pods had left and stay where they are", c.K8sNodeName, cordon, c.DrainedPods)
@@ -186,17 +218,22 @@ func (c *Change) drain(ctx context.Context, k Scheduler, o Options, sink progres
 		return err
 	})
 
+	// An interruption may fall between the request and its answer: a cordon that comes of it is ours.
+	c.asked, c.ours = true, !c.Unschedulable
+
 	changed, err := k.SetSchedulable(ctx, c.K8sNodeName, false)
 	if err == nil {
-		c.Changed, c.Unschedulable = changed, true
+		c.Changed, c.Unschedulable, c.ours = changed, true, changed
 
 		c.DrainedPods, err = k.Drain(ctx, c.K8sNodeName, kube.DrainOptions{Timeout: o.Timeout, Tell: func(m string) {
 			sink.Emit(progress.Event{Time: time.Now(), Node: c.NodeName(), Stage: "drain", Message: m})
 		}})
 	}
 
-	if ctx.Err() == nil || !c.Changed {
+	if ctx.Err() == nil || !c.ours {
 		keep()
+	} else {
+		c.Unschedulable = true // until the undo has shown that it is not
 	}
 
 	if undoErr := undo.Run(ctx, time.Minute); undoErr != nil {
@@ -208,9 +245,7 @@ func (c *Change) drain(ctx context.Context, k Scheduler, o Options, sink progres
 			return &errs.Error{Exit: errs.Failed, Err: err, Hint: "the node stays cordoned: `talosmate node uncordon`"}
 		}
 
-		c.Status = Stopped
-
-		return &errs.Error{Exit: errs.Interrupted, Err: err, Hint: c.leftovers()}
+		return err
 	}
 
 	c.Status = Drained

@@ -74,7 +74,27 @@ const (
 	StatusRefused   = "refused"
 	StatusUnchanged = "unchanged"
 	StatusFailed    = "failed"
+
+	StatusUnknown     = "unknown"     // It was sent, and the outcome could not be read back.
+	StatusInterrupted = "interrupted" // The user interrupted it; the state shows nothing of it.
 )
+
+// errCarriedOut is what an act ends with that the user interrupted, and that was done all the same.
+var errCarriedOut = errors.New("was carried out before the interruption")
+
+// ended is the status of an act that carryOut could not carry out to its end.
+func ended(ctx context.Context, err error) string {
+	switch {
+	case errors.Is(err, errCarriedOut):
+		return StatusDone
+	case errs.ExitCode(err) == errs.Unknown:
+		return StatusUnknown
+	case ctx.Err() != nil:
+		return StatusInterrupted
+	default:
+		return StatusFailed
+	}
+}
 
 const (
 	pollEvery   = 500 * time.Millisecond
@@ -109,7 +129,7 @@ func (e Env) carryOut(ctx context.Context, op string, send func(context.Context)
 		case yes && ctx.Err() == nil:
 			return nil
 		case yes:
-			return errors.Join(context.Cause(ctx), errs.New(errs.Interrupted, "%s was carried out before the interruption", op))
+			return errors.Join(context.Cause(ctx), errs.New(errs.Interrupted, "%s %w", op, errCarriedOut))
 		case !known:
 			return &errs.Error{
 				Exit: errs.Unknown, Kind: errs.KindUnknownOutcome,

@@ -208,7 +208,7 @@ func (e Env) defragOne(ctx context.Context, v View, row *Defragmented) error {
 	row.DurationSeconds = e.Now().Sub(started).Round(time.Millisecond).Seconds()
 
 	if err != nil {
-		row.Status, row.Message = StatusFailed, err.Error()
+		row.Status, row.Message = ended(ctx, err), err.Error()
 
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 // MembershipChange is what happened to the cluster's membership or leadership.
 type MembershipChange struct {
 	Action       string         `json:"action"`                  // remove, leave or forfeit-leadership.
-	Status       string         `json:"status"`                  // done, planned, refused, unchanged or failed.
+	Status       string         `json:"status"`                  // done, planned, refused, unchanged, failed, unknown or interrupted (nothing of it shows).
 	Member       MemberRef      `json:"member"`                  // The member that it was about.
 	Healthy      bool           `json:"healthy"`                 // Whether that member was healthy before.
 	VotersBefore int            `json:"voters_before"`           // Voting members before; 0 when the member list could not be read.
@@ -171,11 +171,11 @@ func (e Env) Leave(ctx context.Context, plan MembershipChange, node talos.Target
 
 // finish looks at what is left of the cluster after a member went.
 func (e Env) finish(ctx context.Context, plan MembershipChange, err error) (MembershipChange, error) {
-	if err != nil {
-		return failed(plan), err
-	}
+	if plan.Status = StatusDone; err != nil {
+		plan.Status = ended(ctx, err)
 
-	plan.Status = StatusDone
+		return plan, err
+	}
 
 	v, err := e.newLeader(ctx, plan.Member.ID)
 	plan.LeaderAfter = v.ref(v.Leader)
@@ -234,7 +234,9 @@ func (e Env) Forfeit(ctx context.Context, plan MembershipChange, node talos.Targ
 		return v.Leader != plan.Member.ID, true
 	})
 	if err != nil {
-		return failed(plan), err
+		plan.Status = ended(ctx, err)
+
+		return plan, err
 	}
 
 	// The wait is for a leader, whoever that is by then: another may have taken over meanwhile.

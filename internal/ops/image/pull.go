@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -16,7 +17,7 @@ type PullResult struct {
 
 	Namespace      string  `json:"namespace"`             // cri or system.
 	Reference      string  `json:"reference"`             // The image as it was asked for.
-	Status         string  `json:"status"`                // planned, pulled or failed.
+	Status         string  `json:"status"`                // planned, pulled, failed or interrupted (the node breaks the pull off, or ends it by itself).
 	Image          string  `json:"image"`                 // The name that the node gave, digest-pinned from Talos 1.13 on.
 	Present        bool    `json:"present_before"`        // Whether the node had an image of that name before.
 	Layers         int     `json:"layers"`                // How many layers the node told about; 0 before Talos 1.13.
@@ -38,7 +39,7 @@ func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, tel
 
 	before, err := n.Images(ctx, namespace)
 	if err != nil {
-		return res, err
+		return res, res.interrupted(ctx, err, node, "nothing was pulled")
 	}
 
 	res.Present = slices.ContainsFunc(before, func(i talos.Image) bool { return i.Name == ref || i.Name == canonical(ref) })
@@ -70,6 +71,8 @@ func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, tel
 		err = res.readBack(ctx, n, before, err)
 	}
 
+	err = res.interrupted(ctx, err, node, "the node breaks the pull off, or ends it by itself: see `talosmate image list`")
+
 	if err == nil {
 		res.Status = "pulled"
 	}
@@ -77,6 +80,17 @@ func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, tel
 	tell.Emit(progress.Event{Time: time.Now(), Node: node, Stage: "pull", Message: res.Status, Done: true, Failed: err != nil})
 
 	return res, err
+}
+
+// interrupted makes the error of a pull that the user broke off one that says what is left.
+func (r *PullResult) interrupted(ctx context.Context, err error, node, left string) error {
+	if err == nil || errs.ExitCode(context.Cause(ctx)) != errs.Interrupted {
+		return err
+	}
+
+	r.Status = "interrupted"
+
+	return &errs.Error{Exit: errs.Interrupted, Hint: left, Err: fmt.Errorf("cannot pull %s on %s: %w", r.Reference, node, context.Cause(ctx))}
 }
 
 // readBack tells a pull whose answer was lost from one that was not done: the name is there, and was not

@@ -2,7 +2,9 @@ package image
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -15,12 +17,14 @@ type RemoveResult struct {
 	Namespace     string   `json:"namespace"`             // cri or system.
 	Reference     string   `json:"reference"`             // The image as it was asked for.
 	Digest        string   `json:"digest"`                // The image's digest.
-	Status        string   `json:"status"`                // planned, removed, untagged (other names keep the content) or failed.
+	Status        string   `json:"status"`                // planned, removed, untagged (other names keep the content), failed or interrupted.
 	SizeBytes     int64    `json:"size_bytes"`            // The size of the image's content, which goes with its last name.
 	RemovedNames  []string `json:"removed_names"`         // The names that went, or would go; never null.
 	RemainingRefs []string `json:"remaining_refs"`        // The names that still hold the content; never null.
 	UsedBy        []string `json:"used_by"`               // Containers that use the image; never null.
 	AnswerLost    bool     `json:"answer_lost,omitempty"` // Whether an answer was lost and the list read back.
+
+	names []string // What is to go, once the first request was sent.
 }
 
 // RemoveRequest says what to remove.
@@ -35,46 +39,84 @@ type RemoveRequest struct {
 func Remove(ctx context.Context, n Node, req RemoveRequest, node string) (RemoveResult, error) {
 	res := RemoveResult{Namespace: req.Namespace, Reference: req.Reference, RemovedNames: []string{}, RemainingRefs: []string{}, UsedBy: []string{}}
 
+	err := res.remove(ctx, n, req, node)
+	if err != nil && errs.ExitCode(context.Cause(ctx)) == errs.Interrupted {
+		res.Status = "interrupted"
+		err = &errs.Error{
+			Exit: errs.Interrupted, Hint: res.leftovers(ctx, n), Err: fmt.Errorf("cannot remove %s on %s: %w", req.Reference, node, context.Cause(ctx)),
+		}
+	}
+
+	return res, err
+}
+
+// readBackLimit bounds the look at what an interruption left.
+const readBackLimit = 5 * time.Second
+
+// leftovers says what an interruption left. It is read on a context of its own.
+func (r *RemoveResult) leftovers(ctx context.Context, n Node) string {
+	if r.names == nil {
+		return "nothing was removed"
+	}
+
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBackLimit)
+	defer cancel()
+
+	left, err := n.Images(ctx, r.Namespace)
+	if err != nil {
+		return "what was removed could not be read back: see `talosmate image list`"
+	}
+
+	r.compare(left, r.names)
+
+	return fmt.Sprintf("%d of the image's %d names were seen to be removed: see `talosmate image list`", len(r.RemovedNames), len(r.names))
+}
+
+func (r *RemoveResult) remove(ctx context.Context, n Node, req RemoveRequest, node string) error {
 	images, err := n.Images(ctx, req.Namespace)
 	if err != nil {
-		return res, err
+		return err
 	}
 
 	containers, err := n.Containers(ctx, req.Namespace)
 	if err != nil {
-		return res, err
+		return err
 	}
 
-	names, err := res.find(MarkUse(images, containers), req, node)
+	names, err := r.find(MarkUse(images, containers), req, node)
 	if err != nil {
-		return res, err
+		return err
 	}
 
 	if req.DryRun {
-		res.Status, res.RemovedNames = "planned", names
+		r.Status, r.RemovedNames = "planned", names
 
-		return res, nil
+		return nil
 	}
 
-	res.Status = "failed"
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+
+	r.Status, r.names = "failed", names
 
 	for _, name := range names {
 		if err = n.RemoveImage(ctx, req.Namespace, name); err != nil && talos.KindOf(err) != errs.KindNotFound {
 			if !talos.Transient(err) || ctx.Err() != nil {
-				return res, err
+				return err
 			}
 
 			// The answer was lost: the list below tells whether it was done.
-			res.AnswerLost = true
+			r.AnswerLost = true
 		}
 	}
 
 	left, listErr := n.Images(ctx, req.Namespace)
 	if listErr != nil {
-		return res, &errs.Error{Exit: errs.Unknown, Err: listErr, Hint: "what was removed could not be read back: see `talosmate image list`"}
+		return &errs.Error{Exit: errs.Unknown, Err: listErr, Hint: "what was removed could not be read back: see `talosmate image list`"}
 	}
 
-	return res, res.settle(left, names, err)
+	return r.settle(left, names, err)
 }
 
 // find looks the image up and says which names are to go.
@@ -120,11 +162,9 @@ func (r *RemoveResult) find(images []talos.Image, req RemoveRequest, node string
 	return exact, nil
 }
 
-// settle compares what was to go with what is left.
-func (r *RemoveResult) settle(left []talos.Image, names []string, lost error) error {
+// compare holds what was to go against what is left, and gives what stayed of it.
+func (r *RemoveResult) compare(left []talos.Image, names []string) (stayed []string) {
 	r.RemainingRefs = []string{}
-
-	var stayed []string
 
 	for _, img := range left {
 		if img.Digest == r.Digest {
@@ -141,6 +181,13 @@ func (r *RemoveResult) settle(left []talos.Image, names []string, lost error) er
 			r.RemovedNames = append(r.RemovedNames, name)
 		}
 	}
+
+	return stayed
+}
+
+// settle says how it ended.
+func (r *RemoveResult) settle(left []talos.Image, names []string, lost error) error {
+	stayed := r.compare(left, names)
 
 	switch {
 	case len(stayed) > 0 && lost != nil:

@@ -36,6 +36,8 @@ type join struct {
 	res     Result
 	kube    Kube // Nil where Kubernetes plays no part, or cannot be reached.
 
+	heard bool // The configuration's request was answered, or seen to have arrived.
+
 	instead string // The hostname of the node that is replaced.
 }
 
@@ -101,6 +103,10 @@ func (j *join) finish(ctx context.Context, err error) (Result, error) {
 func (j *join) leftovers() string {
 	if !j.res.Applied {
 		return "the machine was left as it was, in maintenance mode"
+	}
+
+	if !j.heard {
+		return "the configuration was sent, and not answered: look whether the machine leaves maintenance mode before you send it again"
 	}
 
 	return "the machine has its configuration and goes on joining: see `talosmate health`"
@@ -352,6 +358,8 @@ func (j *join) enter(ctx context.Context) error {
 			return err
 		}
 	}
+
+	j.heard = true
 
 	if !j.o.Wait {
 		j.res.Status = Requested

@@ -263,16 +263,29 @@ func (r *replacement) left(gone bool) string {
 		return fmt.Sprintf("%s is out of etcd; %s", r.old.Target.Name(), r.leftovers())
 	case gone:
 		return fmt.Sprintf("%s is out of etcd and %s has no configuration yet: go on with `talosmate node add -n %s`",
-			r.old.Target.Name(), r.w.Target.Name(), r.w.Target.Address) + r.kubernetesLeft()
-	case r.out.Removal != nil:
-		return "of the old one: " + r.out.Removal.Hint
+			r.old.Target.Name(), r.w.Target.Name(), r.w.Target.Address) + r.kubernetesLeft() + r.removalLeft("; ")
+	case r.out.Removal != nil && r.out.Removal.Hint != "":
+		return r.removalLeft("")
+	case r.out.Etcd != nil && r.out.Etcd.Status == etcd.StatusUnknown:
+		return fmt.Sprintf("the removal of %s from etcd was sent, and whether it was done is not known: see `talosmate etcd members`; %s was left as it was",
+			r.old.Target.Name(), r.w.Target.Name())
 	default:
 		return "both were left as they were"
 	}
 }
 
+// removalLeft is where the removal of an old one that answered was broken off.
+func (r *replacement) removalLeft(sep string) string {
+	if r.out.Removal == nil || r.out.Removal.Hint == "" {
+		return ""
+	}
+
+	return sep + "of the old one: " + r.out.Removal.Hint
+}
+
+// kubernetesLeft tells of a dead one's Kubernetes node; a removal tells of its own.
 func (r *replacement) kubernetesLeft() string {
-	if r.out.K8sNodeName == "" || r.out.K8sNodeDeleted {
+	if r.out.K8sNodeName == "" || r.out.K8sNodeDeleted || r.out.Removal != nil {
 		return ""
 	}
 

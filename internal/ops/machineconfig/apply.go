@@ -66,6 +66,7 @@ const (
 	StatusInstall     = "installing"  // A node in maintenance mode took it and installs; not waited for.
 	StatusConfigured  = "configured"  // A node that was in maintenance mode runs with it; whether it is well was not asked.
 	StatusJoined      = "joined"      // A node that was in maintenance mode runs with it, and is well.
+	StatusNotStarted  = "not_started" // A node before it failed or was interrupted; nothing was sent.
 	StatusInterrupted = "interrupted" // The user interrupted it; the hint says what is left.
 	StatusRefused     = "refused"
 	StatusFailed      = "failed"
@@ -77,7 +78,7 @@ const (
 type Applied struct {
 	talos.NodeRef
 
-	Status          string         `json:"status"`                   // planned, unchanged, applied, staged, trying, rebooted, rebooting, installing, configured, joined, refused, failed, lost, unknown or interrupted.
+	Status          string         `json:"status"`                   // planned, unchanged, applied, staged, trying, rebooted, rebooting, installing, configured, joined, refused, failed, lost, unknown, interrupted or not_started.
 	DryRun          bool           `json:"dry_run"`                  // Whether nothing was to be done.
 	Mode            string         `json:"mode"`                     // The mode that was asked for.
 	AppliedMode     string         `json:"applied_mode"`             // What the node did, or would do: no-reboot, reboot, staged or try.
@@ -102,8 +103,25 @@ type application struct {
 	text []byte
 	want Config
 
-	before talos.Boot
-	sent   bool
+	before   talos.Boot
+	sent     bool
+	answered bool // The node has said that it has it.
+	runs     bool // A node that was in maintenance mode runs with it.
+}
+
+// NotStarted is the row of a node that was not come to.
+func NotStarted(t talos.Target, o ApplyOptions) Applied {
+	res := newApplied(t, o)
+	res.Status = StatusNotStarted
+
+	return res
+}
+
+func newApplied(t talos.Target, o ApplyOptions) Applied {
+	res := Applied{DryRun: o.DryRun, Mode: o.Mode, Status: StatusFailed, Warnings: []string{}, Changes: []Change{}, Gates: []gate.Verdict{}}
+	res.SetNode(t)
+
+	return res
 }
 
 // Apply validates a configuration, compares it with what the node has, asks the gates, sends it once and
@@ -111,9 +129,7 @@ type application struct {
 // error with the lines. The result holds what was seen, whatever the end.
 func Apply(ctx context.Context, s Site, text []byte, o ApplyOptions) (Applied, error) {
 	started := s.Now()
-	a := &application{s: s, o: o, text: text}
-	a.res = Applied{DryRun: o.DryRun, Mode: o.Mode, Status: StatusFailed, Warnings: []string{}, Changes: []Change{}, Gates: []gate.Verdict{}}
-	a.res.SetNode(s.Target)
+	a := &application{s: s, o: o, text: text, res: newApplied(s.Target, o)}
 
 	err := a.run(ctx)
 	a.res.ElapsedSeconds = s.Now().Sub(started).Seconds()
@@ -134,10 +150,24 @@ func (a *application) leftovers() string {
 	switch {
 	case !a.sent:
 		return "the node was left as it was"
+	case a.runs:
+		return "the node runs with the configuration; whether it is well was not seen to the end"
+	case a.res.BootIDAfter != "":
+		return "the node has rebooted with the configuration; whether it is well was not seen to the end"
+	case !a.answered && a.s.Maintenance:
+		return "the configuration was sent, and not answered: look whether the node installs before you send it again"
+	case !a.answered && a.o.Mode == talos.ApplyTry:
+		return fmt.Sprintf("the configuration was sent, and not answered: if it arrived, it reverts by itself %s after that", a.o.TryTimeout)
+	case !a.answered && a.o.Mode == talos.ApplyStaged:
+		return "the configuration was sent, and not answered: if it arrived, it is in force after the next reboot"
+	case !a.answered:
+		return "the configuration was sent, and not answered: `talosmate machineconfig diff` says whether the node has it"
 	case a.o.Mode == talos.ApplyTry:
 		return fmt.Sprintf("the configuration was sent, and reverts by itself %s after that", a.o.TryTimeout)
 	case a.s.Maintenance:
 		return "the configuration was sent: the node installs and boots with it"
+	case a.o.Mode == talos.ApplyStaged:
+		return "the configuration was sent, and is in force after the next reboot"
 	case a.before.ID != "":
 		return "the configuration was sent, and the node reboots with it"
 	default:
@@ -388,6 +418,7 @@ func (a *application) send(ctx context.Context) error {
 
 	switch {
 	case err == nil:
+		a.answered = true
 		a.res.Details, a.res.Warnings = answer.Details, append(a.res.Warnings, answer.Warnings...)
 		// The node has the last word: what it did may not be what the preview said.
 		a.res.AppliedMode = answer.Mode
@@ -483,6 +514,7 @@ func (a *application) awaitBoot(ctx context.Context, asked time.Time, cause erro
 	a.tell("wait", "waiting for a new boot, for at most %s", limit)
 
 	back, err := seen.AwaitNew(ctx, a.before, asked, limit)
+	a.answered = a.answered || !seen.Doubted()
 
 	switch {
 	case err == nil:

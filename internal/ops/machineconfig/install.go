@@ -47,13 +47,15 @@ func (a *application) awaitInstalled(ctx context.Context, cause error) error {
 		}
 	}
 
-	a.res.Status = StatusConfigured
+	a.res.Status, a.runs = StatusConfigured, true
 
 	if a.s.Joined == nil {
 		a.tell("wait", "the node runs with its configuration; the talosconfig is not that of its cluster, so that no more can be asked")
 
 		return nil
 	}
+
+	a.tell("verify", "the node runs with its configuration; looking whether it is well, for at most %s", a.o.ReadyTimeout)
 
 	joined, why, err := a.s.Joined(ctx, a.o.ReadyTimeout)
 

@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -55,6 +56,7 @@ type run struct {
 	changed bool
 	left    bool // The leave of etcd has begun: the node is on its way out.
 	sent    bool // The request that makes the node go has been sent.
+	heard   bool // It was answered.
 	seen    boot.Witness[Machine]
 
 	before talos.Boot
@@ -152,14 +154,16 @@ func (r *run) leftovers() string {
 	switch {
 	case r.res.Rebooted:
 		return "the node has rebooted; whether it is well was not seen to the end"
-	case r.sent && r.seen.Doubted():
-		return fmt.Sprintf("whether the %s was begun is not known; look at the node before you ask again", r.o.Action)
+	case r.sent && !r.heard && (!r.res.AnswerLost || r.seen.Doubted()):
+		return fmt.Sprintf("the %s was requested, and not answered: whether it was begun is not known; look at the node before you ask again", r.o.Action) + r.kubernetesLeft()
 	case r.sent && r.o.Action == Remove:
 		return "the node wipes itself and goes on with it" + r.kubernetesLeft()
 	case r.sent:
 		return fmt.Sprintf("the %s was requested and goes on; look at the node with `talosmate health`", r.o.Action)
 	case r.left && r.o.Dead:
 		return "its etcd member has left, or is leaving: run `talosmate node remove --dead` again"
+	case r.res.Etcd != nil && r.res.Etcd.Status == etcd.StatusDone:
+		return "its etcd member has left, and the node is not wiped: run `talosmate node remove` again"
 	case r.left:
 		return "its etcd member has left, or is leaving, and the node is not wiped: run `talosmate node remove` again"
 	case r.res.DrainedPods > 0:
@@ -365,6 +369,7 @@ func (r *run) act(ctx context.Context) (time.Time, error) {
 
 	switch {
 	case err == nil:
+		r.heard = true
 	case ctx.Err() != nil:
 		return asked, context.Cause(ctx)
 	case talos.Transient(err):

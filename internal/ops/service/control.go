@@ -25,13 +25,14 @@ type Status string
 
 // The ends.
 const (
-	Planned   Status = "planned"   // Dry run: nothing was done.
-	OK        Status = "ok"        // Done, and seen.
-	Requested Status = "requested" // Done by the node's word; not waited for.
-	Unchanged Status = "unchanged" // The service was as wanted already.
-	Unhealthy Status = "unhealthy" // It did not become healthy (or did not stop) within the deadline.
-	Failed    Status = "failed"    // The node refused.
-	Unknown   Status = "unknown"   // The answer was lost, and what became of it cannot be read back.
+	Planned     Status = "planned"     // Dry run: nothing was done.
+	OK          Status = "ok"          // Done, and seen.
+	Requested   Status = "requested"   // Done by the node's word; not waited for.
+	Unchanged   Status = "unchanged"   // The service was as wanted already.
+	Unhealthy   Status = "unhealthy"   // It did not become healthy (or did not stop) within the deadline.
+	Failed      Status = "failed"      // The node refused.
+	Interrupted Status = "interrupted" // The user interrupted it; the hint says what is left.
+	Unknown     Status = "unknown"     // The answer was lost, and what became of it cannot be read back.
 )
 
 // Change is what was done to one service of one node.
@@ -40,12 +41,14 @@ type Change struct {
 
 	ID             string  `json:"id"`                    // The service.
 	Action         string  `json:"action"`                // start, stop or restart.
-	Status         Status  `json:"status"`                // planned, ok, requested, unchanged, unhealthy, failed or unknown.
+	Status         Status  `json:"status"`                // planned, ok, requested, unchanged, unhealthy, failed, unknown or interrupted.
 	State          string  `json:"state"`                 // The service's state as last seen, in lower case.
 	Health         string  `json:"health"`                // healthy, unhealthy, or unknown where there is no check.
 	Message        string  `json:"message"`               // What the node or the service said last.
 	AnswerLost     bool    `json:"answer_lost,omitempty"` // Whether the answer was lost and the state read back.
 	ElapsedSeconds float64 `json:"elapsed_seconds"`       // How long it took.
+
+	sent, heard bool // The request was sent, and answered or seen to have arrived.
 }
 
 // Options are what the user decides.
@@ -70,12 +73,32 @@ func Refused(act, id string) error {
 // Control does it and sees that it was done. name is the node in messages. The change holds what was seen, whatever the end.
 func Control(ctx context.Context, n Node, name, id string, o Options) (Change, error) {
 	started := time.Now()
-	res := Change{ID: id, Action: o.Act}
+	res := Change{ID: id, Action: o.Act, Status: Failed}
 
 	err := control(ctx, n, name, &res, o)
 	res.ElapsedSeconds = time.Since(started).Seconds()
 
+	if err != nil && errs.ExitCode(context.Cause(ctx)) == errs.Interrupted {
+		res.Status = Interrupted
+		err = &errs.Error{
+			Exit: errs.Interrupted, Hint: res.leftovers(),
+			Err: fmt.Errorf("cannot %s service %s on %s: %w", o.Act, id, name, context.Cause(ctx)),
+		}
+	}
+
 	return res, err
+}
+
+// leftovers says what an interruption leaves.
+func (c *Change) leftovers() string {
+	switch {
+	case !c.sent:
+		return "the service was left as it was"
+	case !c.heard:
+		return fmt.Sprintf("the %s was requested, and not answered: see `talosmate service info %s` before you ask again", c.Action, c.ID)
+	default:
+		return fmt.Sprintf("the %s was requested and goes on: see `talosmate service info %s`", c.Action, c.ID)
+	}
 }
 
 func control(ctx context.Context, n Node, name string, res *Change, o Options) error {
@@ -97,7 +120,14 @@ func control(ctx context.Context, n Node, name string, res *Change, o Options) e
 		return nil
 	}
 
-	if res.Message, err = n.ControlService(ctx, o.Act, res.ID); err != nil {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+
+	res.sent = true
+	res.Message, err = n.ControlService(ctx, o.Act, res.ID)
+
+	if res.heard = err == nil; err != nil {
 		if !talos.Transient(err) || ctx.Err() != nil {
 			res.Status = Failed
 
@@ -140,6 +170,7 @@ func await(ctx context.Context, n Node, name string, res *Change, before talos.S
 
 		res.see(now)
 		moved = moved || last(now).After(last(before))
+		res.heard = res.heard || moved
 
 		return moved && wanted(now, o.Act), fmt.Sprintf("%s, health %s %s", now.State, now.Health, now.LastMessage), nil
 	})

@@ -234,7 +234,7 @@ func Run(ctx context.Context, n Node, devices []Device, node string) error {
 	}
 
 	if ctx.Err() != nil {
-		return interrupted(ctx, devices, node)
+		return interrupted(ctx, devices, node, err == nil)
 	}
 
 	seen := engine.Poll(ctx, "the devices of "+node+" to be empty", time.Second/2, settle, func(ctx context.Context) (bool, string, error) {
@@ -252,7 +252,7 @@ func Run(ctx context.Context, n Node, devices []Device, node string) error {
 
 		return nil
 	case ctx.Err() != nil:
-		return interrupted(ctx, devices, node)
+		return interrupted(ctx, devices, node, err == nil)
 	case err != nil:
 		set(devices, Unknown)
 
@@ -267,12 +267,17 @@ func Run(ctx context.Context, n Node, devices []Device, node string) error {
 	}
 }
 
-func interrupted(ctx context.Context, devices []Device, node string) error {
+func interrupted(ctx context.Context, devices []Device, node string, answered bool) error {
 	set(devices, Interrupted)
+
+	hint := "the wipe was requested, and not answered: see `talosmate storage discovered` before you ask again"
+	if answered {
+		hint = "the wipe was done: see `talosmate storage discovered`"
+	}
 
 	return &errs.Error{
 		Exit: errs.Interrupted, Err: fmt.Errorf("cannot wipe on %s: %w", node, context.Cause(ctx)),
-		Hint: "the wipe was requested and goes on: see `talosmate storage discovered`",
+		Hint: hint,
 	}
 }
 
