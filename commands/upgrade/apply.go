@@ -141,7 +141,7 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 	var planned *upgrade.Plan
 
 	if len(c.Args) == 1 {
-		p, err := readPlan(c.Args[0])
+		p, err := readPlan(c, c.Args[0])
 		if err != nil {
 			return err
 		}
@@ -169,6 +169,10 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 	}
 
 	if err := o.complete(); err != nil {
+		return err
+	}
+
+	if err := writable(o.report); err != nil {
 		return err
 	}
 
@@ -234,10 +238,10 @@ func compare(c *cmdutil.Call, planned upgrade.Plan, now *upgrade.Plan) error {
 }
 
 // readPlan reads what `upgrade plan -o json` or yaml wrote, with or without its envelope.
-func readPlan(path string) (upgrade.Plan, error) {
-	raw, err := os.ReadFile(path)
+func readPlan(c *cmdutil.Call, path string) (upgrade.Plan, error) {
+	raw, err := c.Input(path, "the plan")
 	if err != nil {
-		return upgrade.Plan{}, errs.Usagef("cannot read the plan: %w", err)
+		return upgrade.Plan{}, err
 	}
 
 	if !bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
@@ -281,6 +285,25 @@ func snapshotPath(flag, cluster string, now time.Time) string {
 	default:
 		return flag
 	}
+}
+
+// writable finds out before an upgrade what would make its report fail after it.
+func writable(report string) error {
+	if report == "" {
+		return nil
+	}
+
+	if info, err := os.Stat(filepath.Dir(report)); err != nil {
+		return errs.Usagef("cannot write the report: %w", err)
+	} else if !info.IsDir() {
+		return errs.Usagef("cannot write the report: %s is no directory", filepath.Dir(report))
+	}
+
+	if info, err := os.Stat(report); err == nil && info.IsDir() {
+		return errs.Usagef("cannot write the report: %s is a directory", report)
+	}
+
+	return nil
 }
 
 func writeReport(res *upgrade.ApplyResult, path string) error {

@@ -84,6 +84,10 @@ func (c *Call) prepare() error {
 
 // guard applies what can be decided without looking at anything but the command line.
 func (c *Call) guard() error {
+	if err := checkValues(c.Cmd.Flags(), c.Spec.Kind != Read); err != nil {
+		return err
+	}
+
 	if c.Spec.Kind == Read {
 		return nil
 	}
