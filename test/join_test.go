@@ -33,6 +33,14 @@ func TestJoin(t *testing.T) {
 	// It goes with its Kubernetes node, drained before.
 	f.lonePod("guest", "new-1", "{}", "")
 
+	// Interrupted while it is drained, it stays what it was; a second run goes on.
+	stopped := watched[node.Result](f, "draining new-1", interrupt, "node", "remove", "-n", "new-1", "--yes")
+	if stopped.code != 130 || stopped.Items[0].Status != node.Interrupted || !stopped.Items[0].Uncordoned || !f.machine("new-1").Up {
+		t.Errorf("interrupted: exit code %d, %+v\n%s", stopped.code, stopped.Items[0], stopped.stderr)
+	}
+
+	f.cordoned("new-1", false)
+
 	if out, err := f.talosmate("node", "remove", "-n", "new-1", "--yes").CombinedOutput(); err != nil {
 		t.Fatalf("remove: %v\n%s", err, out)
 	}

@@ -384,6 +384,18 @@ func (f *fleet) scheduleReboot() {
 	}
 
 	f.cordoned("worker-1", false)
+
+	// Interrupted once it was sent: the reboot goes on, and the cordon is lifted all the same.
+	boot = f.machine("worker-1").BootID
+
+	got = watched[node.Result](f, "waiting for a new boot", interrupt, "node", "reboot", "--drain", "-n", "worker-1")
+	if got.code != 130 || got.Items[0].Status != node.Interrupted || !got.Items[0].Uncordoned || !strings.Contains(got.Items[0].Hint, "was requested and goes on") {
+		f.t.Errorf("interrupted: exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
+	}
+
+	f.cordoned("worker-1", false)
+	f.until("the new boot", func(context.Context) bool { return f.machine("worker-1").BootID != boot })
+	f.ctl("wait", "worker-1")
 	f.schedule("cordon", "-n", "worker-1")
 
 	got = f.act("reboot", "--drain", "-n", "worker-1")
@@ -427,6 +439,17 @@ func (f *fleet) ctl(args ...string) {
 
 // scheduleShutdown: a node that was drained to go off stays cordoned, also when it is back.
 func (f *fleet) scheduleShutdown() {
+	stopped := watched[node.Result](f, "waiting until the node is off", interrupt, "node", "shutdown", "--drain", "-n", "worker-1")
+	if stopped.code != 130 || stopped.Items[0].Status != node.Interrupted || !strings.Contains(stopped.Items[0].Hint, "goes on; look at the node with `talosmate health`; it stays cordoned") {
+		f.t.Errorf("interrupted: exit code %d, %+v\n%s", stopped.code, stopped.Items[0], stopped.stderr)
+	}
+
+	f.cordoned("worker-1", true)
+	f.until("worker-1 to be off", func(context.Context) bool { return !f.machine("worker-1").Up })
+	f.ctl("power", "worker-1", "on")
+	f.ctl("wait", "worker-1")
+	f.schedule("uncordon", "-n", "worker-1")
+
 	got := f.act("shutdown", "--drain", "-n", "worker-2")
 	if got.code != 0 || got.Items[0].Status != node.OK || !got.Items[0].PoweredOff || got.Items[0].DrainedPods < 1 || got.Items[0].Uncordoned {
 		f.t.Errorf("exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)

@@ -130,7 +130,7 @@ func (r *run) finish(ctx context.Context, err error) {
 	}
 
 	if ctx.Err() != nil && r.res.Status != OK && r.res.Status != Requested {
-		r.res.Status, r.res.Hint = Interrupted, r.leftovers()
+		r.res.Status, r.res.Hint = Interrupted, r.leftovers()+r.cordonLeft()
 	}
 
 	if hints := errs.Hints(err); r.res.Hint == "" && len(hints) > 0 {
@@ -171,6 +171,15 @@ func (r *run) leftovers() string {
 	default:
 		return "the node was left as it was"
 	}
+}
+
+// cordonLeft tells of a cordon that stays: that of a node that goes off, or one that could not be lifted.
+func (r *run) cordonLeft() string {
+	if !r.res.Cordoned || r.res.Uncordoned || r.res.K8sNodeDeleted {
+		return ""
+	}
+
+	return "; it stays cordoned: `talosmate node uncordon`"
 }
 
 // kubernetesLeft tells of the Kubernetes node that a removal did not come to.
