@@ -15,6 +15,7 @@ import (
 	machinetype "github.com/siderolabs/talos/pkg/machinery/config/machine"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/join"
 	"github.com/talosmate/talosmate/internal/ops/node"
@@ -65,6 +66,8 @@ type machine struct {
 	judge  error // Of the dry run.
 	stays  bool  // It never comes back.
 	sick   bool  // It comes back and does not settle.
+
+	kubelet bool // It is to be a Kubernetes node.
 }
 
 func (m *machine) bare() bool { return m.given.IsZero() }
@@ -114,7 +117,20 @@ func (j joined) Version(context.Context) (talos.Version, error) {
 
 func (j joined) Boot(context.Context) (talos.Boot, error) { return talos.Boot{ID: "b"}, j.err() }
 
-func (j joined) KubernetesName(context.Context) (string, error) { return "", j.err() }
+func (j joined) KubernetesName(context.Context) (string, error) {
+	if j.kubelet {
+		return "new", j.err()
+	}
+
+	return "", j.err()
+}
+
+// empty is a Kubernetes without nodes.
+type empty struct{}
+
+func (empty) Node(context.Context, string) (kube.Node, bool, error) { return kube.Node{}, false, nil }
+func (empty) Nodes(context.Context) ([]kube.Node, error)            { return nil, nil }
+func (empty) DeleteNode(context.Context, string) error              { return nil }
 
 func (j joined) MachineStatus(context.Context) (talos.MachineStatus, error) {
 	return talos.MachineStatus{Stage: "running", Ready: !j.sick}, j.err()
@@ -269,6 +285,8 @@ func TestInterrupted(t *testing.T) {
 		{"while it installs", 2 * time.Second, machine{}, 1, "goes on joining"},
 		{"while it is a learner", 6 * time.Second, machine{}, 1, "goes on joining"},
 		{"while it is not well", 30 * time.Second, machine{sick: true}, 1, "goes on joining"},
+		{"while a lost answer is read back", 2 * time.Second, machine{answer: errAway, ignore: true}, 1, "was sent, and not answered"},
+		{"while Kubernetes does not know it", 30 * time.Second, machine{kubelet: true}, 1, "goes on joining"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -283,7 +301,13 @@ func TestInterrupted(t *testing.T) {
 					time.AfterFunc(c.after, stop)
 				}
 
-				res, err := join.Add(ctx, world(&cluster{m: &m}, controlPlane), []byte(controlPlane), options())
+				text, w := controlPlane, world(&cluster{m: &m}, controlPlane)
+				if m.kubelet {
+					text = strings.ReplaceAll(text, "        skipNodeRegistration: true\n", "")
+					w.Kube = func(context.Context) (join.Kube, error) { return empty{}, nil }
+				}
+
+				res, err := join.Add(ctx, w, []byte(text), options())
 				if res.Status != join.Interrupted || errs.ExitCode(err) != errs.Interrupted || !strings.Contains(res.Hint, c.hint) {
 					t.Errorf("status %s, exit %d, hint %q: %v", res.Status, errs.ExitCode(err), res.Hint, err)
 				}
@@ -310,6 +334,7 @@ func TestReplace(t *testing.T) {
 		answers bool  // The old one's Talos API.
 		removal error // Of the member.
 		stop    bool  // Interrupted once the old one is out.
+		doubt   bool  // Interrupted while nobody can say whether it is.
 		pass    []string
 		want    join.Status
 		code    errs.Code
@@ -338,6 +363,10 @@ func TestReplace(t *testing.T) {
 			name: "interrupted between the two", text: controlPlane, third: dead, stop: true,
 			want: join.Interrupted, code: errs.Interrupted, removed: true, hint: "go on with `talosmate node add -n 9.9.9.9`",
 		},
+		{
+			name: "interrupted while the removal is in doubt", text: controlPlane, third: dead, doubt: true,
+			want: join.Interrupted, code: errs.Interrupted, hint: "whether it was done is not known",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -356,6 +385,14 @@ func TestReplace(t *testing.T) {
 						plan.Status = etcd.StatusFailed
 
 						return plan, c.removal
+					}
+
+					if c.doubt {
+						cancel(errs.New(errs.Interrupted, "interrupted"))
+
+						plan.Status = etcd.StatusUnknown
+
+						return plan, errs.New(errs.Unknown, "it could not be read back")
 					}
 
 					if c.stop {
