@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"sync"
 	"time"
 
@@ -60,6 +61,16 @@ func (o *pruneOptions) run(c *cmdutil.Call) error {
 
 	if o.policy.Keep < 0 {
 		return errs.Usagef("--keep wants a number of images, got %d", o.policy.Keep)
+	}
+
+	if o.policy.OlderThan < 0 {
+		return errs.Usagef("--older-than cannot be negative")
+	}
+
+	for _, pattern := range o.policy.Exclude {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" { // it would exclude nothing
+			return errs.Usagef("bad glob %q in --exclude", pattern)
+		}
 	}
 
 	if _, err := c.Targets(); err != nil {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/talosmate/talosmate/commands"
@@ -107,13 +109,23 @@ func say(io *iostreams.Streams, err error) {
 		if !seen[e.Message] {
 			seen[e.Message] = true
 
-			fmt.Fprintf(io.Err, "error: %s\n", output.Neutral(e.Message))
+			fmt.Fprintf(io.Err, "error: %s\n", oneLine(e.Message))
 		}
 	}
 
 	for _, hint := range errs.Hints(err) {
-		fmt.Fprintf(io.Err, "hint: %s\n", output.Neutral(hint))
+		fmt.Fprintf(io.Err, "hint: %s\n", oneLine(hint))
 	}
+}
+
+// oneLine makes one line of a message: what nodes and libraries say may be several, and scripts count on one.
+func oneLine(message string) string {
+	lines := strings.Split(output.Neutral(message), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimSpace(line)
+	}
+
+	return strings.Join(slices.DeleteFunc(lines, func(line string) bool { return line == "" }), " ")
 }
 
 func panicked(f *cmdutil.Factory, io *iostreams.Streams, p any) int {

@@ -202,7 +202,21 @@ func (c *conn) detour(ctx context.Context, err error, from *peer.Peer) *grpc.Cli
 // undelivered says whether a call ended before any node saw it: gRPC's own words for a connection that could not
 // be made.
 func undelivered(err error) bool {
-	return status.Code(err) == codes.Unavailable && strings.Contains(status.Convert(err).Message(), "Error while dialing")
+	message := status.Convert(err).Message()
+
+	return status.Code(err) == codes.Unavailable && strings.Contains(message, "Error while dialing") && !behind(message)
+}
+
+// behind says whether an error's text is of a connection that the node itself wanted to make while it carried out a
+// request: to etcd, or to a service on a socket of its own. Talos hands those on as they are.
+func behind(message string) bool {
+	for _, sign := range []string{"rpc error: code =", ":2379:", "dial unix"} {
+		if strings.Contains(message, sign) {
+			return true
+		}
+	}
+
+	return false
 }
 
 // direct is the context of a call that no endpoint forwards.

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/talosmate/talosmate/internal/errs"
 )
 
 // station is an endpoint or a node: it counts what it is asked and answers with fail, or well.
@@ -47,6 +49,9 @@ func (s *station) Logs(r *machine.LogsRequest, stream grpc.ServerStreamingServer
 func TestDetour(t *testing.T) {
 	t.Parallel()
 
+	// What a node says whose etcd is down.
+	const etcdGone = `connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:2379: connect: connection refused"`
+
 	const refused = `connection error: desc = "transport: Error while dialing: dial tcp 10.0.0.1:50000: connect: connection refused"`
 
 	for name, c := range map[string]struct {
@@ -61,6 +66,7 @@ func TestDetour(t *testing.T) {
 		"nor can we":                       {endpoint: status.Error(codes.Unavailable, refused), node: status.Error(codes.Unavailable, "Error while dialing us"), asked: 1, want: refused},
 		"no endpoint, the node is one":     {endpoints: []string{"10.0.0.2", "10.0.0.1"}, asked: 1},
 		"no endpoint, the node is none":    {endpoints: []string{"10.0.0.2"}, want: "Error while dialing"},
+		"the node cannot reach its etcd":   {endpoint: status.Error(codes.Unavailable, etcdGone), want: "the node answers, but not the service behind it"},
 		"the connection broke after a try": {endpoint: status.Error(codes.Unavailable, "error reading from server: EOF"), want: "error reading from server: EOF"},
 	} {
 		for _, kind := range []string{"unary", "stream"} {
@@ -103,7 +109,7 @@ func TestDetour(t *testing.T) {
 					})
 				}
 
-				if c.want == "" && (err != nil || got != "v1.13.9") || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				if c.want == "" && (err != nil || got != "v1.13.9") || c.want != "" && (err == nil || !strings.Contains(said(err), c.want)) {
 					t.Errorf("got %q, %v, want an error with %q", got, err, c.want)
 				}
 
@@ -113,6 +119,11 @@ func TestDetour(t *testing.T) {
 			})
 		}
 	}
+}
+
+// said is an error with its hints.
+func said(err error) string {
+	return strings.Join(append([]string{err.Error()}, errs.Hints(err)...), "\n")
 }
 
 // closed is a connection that nobody takes.

@@ -141,6 +141,8 @@ func translateTransport(out *rpcError, has func(...string) bool, c circumstances
 		if c.insecure || has("tls: certificate required") {
 			out.hint = "the node asks for a client certificate: it is configured already, leave --insecure away"
 		}
+	case behind(out.message):
+		out.hint = "the node answers, but not the service behind it that this needs: `talosmate service list` says how it is"
 	case has("first record does not look like a TLS handshake", "connection refused"):
 		out.hint = "the node is down, or in maintenance mode: try --insecure with -n"
 	case has("no route to host", "i/o timeout", "context deadline exceeded"):
