@@ -122,6 +122,15 @@ func interrupted(ts *testscript.TestScript, neg bool, args []string) {
 	publish(ts, stdout.String(), stderr.String())
 
 	if nodes, ok := strings.CutPrefix(args[0], "held="); ok {
+		// What is let go before the lab has seen its caller go would be carried out after all.
+		for began := time.Now(); noted(ts, nodes, "fault-left") < noted(ts, nodes, "fault-holds"); {
+			if time.Since(began) > phaseEnds {
+				ts.Fatalf("the lab still holds what was interrupted")
+			}
+
+			time.Sleep(10 * time.Millisecond)
+		}
+
 		for node := range strings.SplitSeq(nodes, ",") {
 			for _, fault := range []string{"hold-request", "hold-answer"} {
 				control(ts, map[string]any{"verb": "clear", "node": node, "params": map[string]string{"name": fault}}, nil)

@@ -247,13 +247,14 @@ func (s *Set) disarm(which func(*Fault) bool) {
 	})
 }
 
-// Hold reports that a fault holds an RPC, and waits until it lets go or the caller has gone.
+// Hold reports that a fault holds an RPC, and waits until it lets go or the caller has gone, which it reports too.
 func (s *Set) Hold(ctx context.Context, f Fault) {
 	s.log("fault-holds", f.Name+"="+f.Value)
 
 	select {
 	case <-f.Gone():
 	case <-ctx.Done():
+		s.log("fault-left", f.Name+"="+f.Value)
 	}
 }
 

@@ -116,7 +116,7 @@ func TestHold(t *testing.T) {
 	s.Clear("")
 	s.Hold(t.Context(), held)
 
-	if want := []string{"fault-armed", "fault-struck", "fault-holds", "fault-cleared", "fault-holds"}; !slices.Equal(said, want) {
+	if want := []string{"fault-armed", "fault-struck", "fault-holds", "fault-left", "fault-cleared", "fault-holds"}; !slices.Equal(said, want) {
 		t.Errorf("%v, want %v", said, want)
 	}
 }
