@@ -16,6 +16,8 @@ func metalReplaces(md resource.Metadata) bool {
 	switch md.Type() {
 	case block.VolumeStatusType:
 		return md.ID() == "STATE" || md.ID() == "EPHEMERAL" || md.ID() == "META"
+	case timeres.StatusType:
+		return true
 	default:
 		return false
 	}
@@ -177,14 +179,10 @@ func (n *Node) putHardware() {
 	n.put(ram, "hardware.SystemInfoController")
 }
 
-// putTime says that the clock is in sync, which the recorded containers leave to their host.
+// putTime says that the clock is in sync, which containers leave to their host.
 func (n *Node) putTime() {
-	if n.platformName() == "container" {
-		return
-	}
-
 	status := timeres.NewStatus()
-	status.TypedSpec().Synced = true
+	status.TypedSpec().Synced, status.TypedSpec().SyncDisabled = true, n.platformName() == "container"
 	n.put(status, "time.SyncController")
 }
 
