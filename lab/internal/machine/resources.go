@@ -207,13 +207,35 @@ func (n *Node) putJoined(peers []Peer) {
 	}
 }
 
-// putEtcdMember says who the node's member is, while it runs.
+// putEtcdMember says who the node's member is, while its service runs and is healthy; for machined there is no
+// member otherwise.
 func (n *Node) putEtcdMember() {
-	if _, self, err := n.Etcd.Leader(); err == nil {
-		member := etcdres.NewMember(etcdres.NamespaceName, etcdres.LocalMemberID)
-		member.TypedSpec().MemberID = etcdres.FormatMemberID(self)
+	member := etcdres.NewMember(etcdres.NamespaceName, etcdres.LocalMemberID)
+
+	if id, ok := n.etcdMemberID(); ok {
+		member.TypedSpec().MemberID = etcdres.FormatMemberID(id)
 		n.put(member, "etcd.MemberController")
+	} else if err := n.state.Remove(context.Background(), member.Metadata()); err != nil {
+		n.cluster.Note(n.Name, "error", err.Error())
 	}
+}
+
+func (n *Node) etcdMemberID() (uint64, bool) {
+	if s := n.services["etcd"]; s == nil || s.State != ServiceRunning || !s.Healthy {
+		return 0, false
+	}
+
+	_, self, err := n.Etcd.Leader()
+
+	return self, err == nil
+}
+
+// EtcdMemberID is the node's own member, as machined knows it: only while the service runs and is healthy.
+func (n *Node) EtcdMemberID() (uint64, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.etcdMemberID()
 }
 
 func (n *Node) putHostname() {
@@ -312,6 +334,10 @@ func (n *Node) putServices() {
 		} else if err := n.state.Remove(context.Background(), res.Metadata()); err != nil {
 			n.cluster.Note(n.Name, "error", err.Error())
 		}
+	}
+
+	if n.Etcd != nil {
+		n.putEtcdMember()
 	}
 }
 

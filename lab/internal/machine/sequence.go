@@ -547,8 +547,5 @@ func (n *Node) watchEtcd(generation int) {
 		n.judgeService("etcd", err == nil, fmt.Sprint(err))
 	}
 
-	if n.state != nil {
-		n.putEtcdMember()
-	}
 	n.mu.Unlock()
 }

@@ -27,7 +27,36 @@ const (
 	leaveRetryFor   = 5 * time.Minute
 )
 
-// local runs an act on the node's own member.
+// memberWait is how long machined waits to know its own member, memberLook how often the lab looks.
+const (
+	memberWait = 3 * time.Minute
+	memberLook = 50 * time.Millisecond
+)
+
+// localMemberID waits until machined knows the node's own member, which it does while etcd runs and is healthy.
+func (s *Service) localMemberID(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, memberWait)
+	defer cancel()
+
+	look := time.NewTicker(memberLook)
+	defer look.Stop()
+
+	for {
+		if id, ok := s.node.EtcdMemberID(); ok {
+			return id, nil
+		}
+
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return 0, fmt.Errorf("failed to get local etcd member ID: %w", ctx.Err())
+		}
+	}
+}
+
+// local runs an act on the node's own member. One that is down answers nothing before the caller's deadline, or
+// forever without one: etcd's client waits for the connection (grpc.WaitForReady), and the dial timeout that
+// machined gives it bounds no call.
 func (s *Service) local(ctx context.Context, what string, act func(*clientv3.Client) error) error {
 	if err := s.controlPlaneOnly(what); err != nil {
 		return err
@@ -267,9 +296,9 @@ func (s *Service) EtcdLeaveCluster(ctx context.Context, _ *machine.EtcdLeaveClus
 
 // leave removes the node's own member, patiently, and then its data.
 func (s *Service) leave(ctx context.Context) error {
-	_, self, err := s.node.Etcd.Leader()
+	self, err := s.localMemberID(ctx)
 	if err != nil {
-		return fmt.Errorf("failed to get local etcd member ID: %w", err)
+		return err
 	}
 
 	deadline := time.Now().Add(leaveRetryFor)
@@ -308,12 +337,17 @@ func (s *Service) EtcdForfeitLeadership(ctx context.Context, _ *machine.EtcdForf
 		return nil, err
 	}
 
+	self, err := s.localMemberID(ctx)
+	if err != nil {
+		return nil, err
+	}
+
 	var next string
 
-	err := s.any(ctx, "etcd forfeit leadership", func(ctx context.Context, c *clientv3.Client) error {
+	err = s.any(ctx, "etcd forfeit leadership", func(ctx context.Context, c *clientv3.Client) error {
 		var err error
 
-		next, err = s.forfeit(ctx, c)
+		next, err = s.forfeit(ctx, c, self)
 		if err != nil {
 			return fmt.Errorf("failed to forfeit leadership: %w", err)
 		}
@@ -327,7 +361,7 @@ func (s *Service) EtcdForfeitLeadership(ctx context.Context, _ *machine.EtcdForf
 	return &machine.EtcdForfeitLeadershipResponse{Messages: []*machine.EtcdForfeitLeadership{{Member: next}}}, nil
 }
 
-func (s *Service) forfeit(ctx context.Context, c *clientv3.Client) (string, error) {
+func (s *Service) forfeit(ctx context.Context, c *clientv3.Client, self uint64) (string, error) {
 	resp, err := c.MemberList(ctx)
 	if err != nil {
 		return "", fmt.Errorf("failed to list etcd members: %w", err)
@@ -337,7 +371,7 @@ func (s *Service) forfeit(ctx context.Context, c *clientv3.Client) (string, erro
 		return "", errors.New("cannot forfeit leadership, only one member")
 	}
 
-	leader, self, err := s.node.Etcd.Leader()
+	leader, _, err := s.node.Etcd.Leader()
 	if err != nil {
 		return "", err
 	}
