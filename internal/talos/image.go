@@ -125,6 +125,18 @@ type PullProgress struct {
 // PullImage pulls an image and returns its digest-pinned name. Nodes before 1.13 pull without progress and
 // return the reference as given. Role: operator.
 func (n *Node) PullImage(ctx context.Context, namespace, ref string, progress func(PullProgress)) (string, error) {
+	name := ""
+
+	err := n.whileAlive(ctx, "pull "+ref, func(ctx context.Context) (err error) {
+		name, err = n.pullImage(ctx, namespace, ref, progress)
+
+		return err
+	})
+
+	return name, err
+}
+
+func (n *Node) pullImage(ctx context.Context, namespace, ref string, progress func(PullProgress)) (string, error) {
 	op := "pull " + ref
 
 	stream, err := n.images().Pull(ctx, &machine.ImageServicePullRequest{Containerd: containerd(namespace), ImageRef: ref})

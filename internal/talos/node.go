@@ -218,6 +218,9 @@ func (n *Node) Reboot(ctx context.Context, mode string) error {
 		RebootForce: machine.RebootRequest_FORCE,
 	}
 
+	ctx, cancel := context.WithTimeout(ctx, requestLimit)
+	defer cancel()
+
 	_, err := n.machine().Reboot(ctx, &machine.RebootRequest{Mode: modes[mode]})
 
 	return n.fail("reboot", err)

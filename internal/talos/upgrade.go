@@ -14,6 +14,18 @@ import (
 // installer prints. The exit code is the installer's: not zero is a failure without an error. Role: admin.
 // From 1.13 (LifecycleService).
 func (n *Node) Install(ctx context.Context, image string, line func(string)) (int, error) {
+	code := 0
+
+	err := n.whileAlive(ctx, "install "+image, func(ctx context.Context) (err error) {
+		code, err = n.install(ctx, image, line)
+
+		return err
+	})
+
+	return code, err
+}
+
+func (n *Node) install(ctx context.Context, image string, line func(string)) (int, error) {
 	stream, err := n.lifecycle().Upgrade(ctx, &machine.LifecycleServiceUpgradeRequest{
 		Containerd: containerd(NamespaceSystem), Source: &machine.InstallArtifactsSource{ImageName: image},
 	})
@@ -52,9 +64,13 @@ func (n *Node) UpgradeLegacy(ctx context.Context, image, rebootMode string) erro
 		mode = machine.UpgradeRequest_POWERCYCLE
 	}
 
-	_, err := n.machine().Upgrade(ctx, &machine.UpgradeRequest{Image: image, RebootMode: mode}) //nolint:staticcheck // nodes before 1.13 have no other
+	op := "upgrade to " + image
 
-	return n.fail("upgrade to "+image, err)
+	return n.whileAlive(ctx, op, func(ctx context.Context) error {
+		_, err := n.machine().Upgrade(ctx, &machine.UpgradeRequest{Image: image, RebootMode: mode}) //nolint:staticcheck // nodes before 1.13 have no other
+
+		return n.fail(op, err)
+	})
 }
 
 // lineBuffer makes lines of chunks that end anywhere.

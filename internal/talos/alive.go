@@ -1,0 +1,77 @@
+package talos
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// aliveEvery is how often a node is asked whether it is still there while it works on a long request.
+	aliveEvery = 20 * time.Second
+	// aliveMisses is how many answers in a row may be missing before it is given up.
+	aliveMisses = 4
+	// requestLimit bounds a request that a node answers before it does what was asked.
+	requestLimit = time.Minute
+)
+
+var errGone = errors.New("the node stopped answering")
+
+// whileAlive runs a request that may take as long as it takes, as an install or a pull does, for as long as the node
+// answers other questions by the same way. A node that loses its power says nothing, and neither does the endpoint
+// between: TCP alone would wait for hours.
+func (n *Node) whileAlive(ctx context.Context, op string, request func(context.Context) error) error {
+	watched, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	go func() {
+		if watchAlive(watched, func(ctx context.Context) error {
+			_, err := n.Version(ctx)
+
+			return err
+		}) {
+			cancel(errGone)
+		}
+	}()
+
+	err := request(watched)
+	if err != nil && errors.Is(context.Cause(watched), errGone) {
+		return n.fail(op, translate(status.Error(codes.Unavailable, errGone.Error()), n.cluster.circumstances(n.conn.label, true)))
+	}
+
+	return err
+}
+
+// watchAlive asks until ctx ends, false, or so many answers in a row are missing, true. Any answer is one.
+func watchAlive(ctx context.Context, ask func(context.Context) error) bool {
+	tick := time.NewTicker(aliveEvery)
+	defer tick.Stop()
+
+	for missed := 0; missed < aliveMisses; {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+
+		asking, cancel := context.WithTimeout(ctx, aliveEvery)
+		err := ask(asking)
+
+		cancel()
+
+		if ctx.Err() != nil {
+			return false
+		}
+
+		if Transient(err) {
+			missed++
+		} else {
+			missed = 0
+		}
+	}
+
+	return true
+}
