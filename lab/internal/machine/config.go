@@ -220,7 +220,7 @@ func (n *Node) Configure(next config.Provider) {
 		n.seeds = nil
 		n.resetContainers()
 
-		for _, id := range serviceIDs(n.nodeType == ControlPlane) {
+		for _, id := range n.serviceIDs() {
 			if n.services[id] == nil && (id != "etcd" || n.Etcd != nil) {
 				n.services[id] = &Service{ID: id, State: ServiceWaiting, Unknown: true, Events: []ServiceEvent{
 					{State: ServiceStarting, Message: "Starting service", Time: time.Now()},

@@ -3,6 +3,7 @@ package machine
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -12,6 +13,8 @@ func (n *Node) initLogs() {
 	if n.nodeType == ControlPlane {
 		ids = append(ids, "etcd", "trustd")
 	}
+
+	ids = append(ids, n.extensionServices()...)
 
 	for _, id := range ids {
 		if n.logs[id] == nil {
@@ -158,7 +161,7 @@ func (n *Node) ServiceCommand(id, operation string) error {
 		return nil
 	}
 
-	if id != "kubelet" || operation == "stop" {
+	if !strings.HasPrefix(id, extensionPrefix) && (id != "kubelet" || operation == "stop") {
 		if operation == "restart" && !running {
 			operation = "start"
 		}
@@ -169,6 +172,10 @@ func (n *Node) ServiceCommand(id, operation string) error {
 	if running {
 		n.moveService(id, ServiceStopping, fmt.Sprintf("Sending SIGTERM to task %s (PID %d, container %s)", id, servicePID(id), id))
 		n.moveService(id, ServiceFinished, "Service finished successfully")
+	}
+
+	if operation == "stop" {
+		return nil
 	}
 
 	generation := n.generation

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
@@ -338,8 +339,8 @@ func (n *Node) boot(generation int, first bool) {
 		n.etcdWanted = n.Etcd != nil && n.nodeType == ControlPlane
 	}
 
-	for _, id := range serviceIDs(n.nodeType == ControlPlane) {
-		if maintenance && (id == "kubelet" || id == "etcd" || id == "trustd" || id == "cri") {
+	for _, id := range n.serviceIDs() {
+		if maintenance && (id == "kubelet" || id == "etcd" || id == "trustd" || id == "cri" || strings.HasPrefix(id, extensionPrefix)) {
 			continue
 		}
 
@@ -428,7 +429,7 @@ func (n *Node) startRest(generation int) {
 		return
 	}
 
-	for _, id := range []string{"cri", "trustd"} {
+	for _, id := range append([]string{"cri", "trustd"}, n.extensionServices()...) {
 		n.startService(id)
 	}
 

@@ -3,6 +3,7 @@ package machine
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
@@ -59,14 +60,36 @@ func (s *Service) Proto() *machineapi.ServiceInfo {
 	return info
 }
 
-// serviceIDs lists the services of a node of that kind, sorted as ServiceList sorts them.
-func serviceIDs(controlPlane bool) []string {
+// serviceIDs lists the services of the node, sorted as ServiceList sorts them.
+func (n *Node) serviceIDs() []string {
 	ids := []string{"apid", "auditd", "containerd", "cri", "dashboard", "kubelet", "machined", "syslogd", "udevd"}
-	if controlPlane {
+	if n.nodeType == ControlPlane {
 		ids = append(ids, "etcd", "trustd")
 	}
 
+	ids = append(ids, n.extensionServices()...)
 	slices.Sort(ids)
+
+	return ids
+}
+
+// extensionPrefix is what Talos puts before the name of a service that an extension brings.
+const extensionPrefix = "ext-"
+
+// extensionServices lists the services that the running system's extensions bring, of those extensions that the
+// lab knows one of.
+func (n *Node) extensionServices() []string {
+	known := map[string]string{
+		"iscsi-tools": "iscsid", "qemu-guest-agent": "qemu-guest-agent", "multipath-tools": "multipathd", "zfs": "zfs-service",
+	}
+
+	var ids []string
+
+	for _, e := range n.running().Extensions {
+		if name, ok := known[e.Name]; ok {
+			ids = append(ids, extensionPrefix+name)
+		}
+	}
 
 	return ids
 }
@@ -160,7 +183,7 @@ func (n *Node) startService(id string) {
 	}
 
 	// services without a health check stay unknown
-	if id != "auditd" && id != "dashboard" && id != "syslogd" {
+	if id != "auditd" && id != "dashboard" && id != "syslogd" && !strings.HasPrefix(id, extensionPrefix) {
 		n.judgeService(id, true, "")
 	}
 }
