@@ -45,6 +45,15 @@ func (n *Node) whileAlive(ctx context.Context, op string, request func(context.C
 	return err
 }
 
+// bounded gives a short request an end where its caller set none: nobody answers for a node that is gone.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, has := ctx.Deadline(); has {
+		return context.WithCancel(ctx)
+	}
+
+	return context.WithTimeout(ctx, requestLimit)
+}
+
 // watchAlive asks until ctx ends, false, or so many answers in a row are missing, true. Any answer is one.
 func watchAlive(ctx context.Context, ask func(context.Context) error) bool {
 	tick := time.NewTicker(aliveEvery)

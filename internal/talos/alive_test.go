@@ -71,3 +71,24 @@ func TestWhileAliveBlamesTheNode(t *testing.T) {
 		}
 	})
 }
+
+func TestBounded(t *testing.T) {
+	t.Parallel()
+
+	ctx, cancel := bounded(t.Context())
+	defer cancel()
+
+	if _, has := ctx.Deadline(); !has {
+		t.Error("no end")
+	}
+
+	long, stop := context.WithTimeout(t.Context(), time.Hour)
+	defer stop()
+
+	ctx, cancel2 := bounded(long)
+	defer cancel2()
+
+	if at, _ := ctx.Deadline(); time.Until(at) < 50*time.Minute {
+		t.Error("the caller's own end is gone")
+	}
+}

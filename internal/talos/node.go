@@ -99,6 +99,9 @@ type Version struct {
 
 // Version asks for the node's version. Roles: any but etcd:backup.
 func (n *Node) Version(ctx context.Context) (Version, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+
 	resp, err := n.machine().Version(ctx, &emptypb.Empty{})
 
 	m, err := first(n, "read the version", resp.GetMessages(), err)

@@ -51,6 +51,9 @@ func (n *Node) state() cosi.StateClient { return cosi.NewStateClient(n.conn) }
 
 // Resource reads one resource. An empty namespace is the server's error, not a default.
 func (n *Node) Resource(ctx context.Context, namespace, typ, id string) (Resource, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+
 	resp, err := n.state().Get(ctx, &cosi.GetRequest{Namespace: namespace, Type: typ, Id: id})
 	if err != nil {
 		return Resource{}, n.fail(fmt.Sprintf("read %s/%s", typ, id), err)
@@ -63,6 +66,9 @@ func (n *Node) Resource(ctx context.Context, namespace, typ, id string) (Resourc
 // must match: `key`, `key=value`.
 func (n *Node) Resources(ctx context.Context, namespace, typ string, labels ...string) ([]Resource, error) {
 	op := "list " + typ
+
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 
 	stream, err := n.state().List(ctx, &cosi.ListRequest{Namespace: namespace, Type: typ, Options: &cosi.ListOptions{LabelQuery: labelQuery(labels)}})
 	if err != nil {
