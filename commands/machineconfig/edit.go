@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -29,8 +30,9 @@ func newCmdEdit(f *cmdutil.Factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "edit", Short: "Edit a node's machine configuration",
 		Long: "Open a node's configuration, secrets included, in $EDITOR ($VISUAL, $TALOS_EDITOR), show the difference and\n" +
-			"apply it. The file lies in a directory that only you can read, and is removed afterwards. An unchanged file\n" +
-			"or an editor that fails changes nothing; a configuration that is not valid is not sent.\n\n" + modesLong,
+			"apply it. The file lies in a directory that only you can read, and is removed afterwards, unless what was\n" +
+			"edited could not be applied: then it is kept, and said where. An unchanged file or an editor that fails changes\n" +
+			"nothing; a configuration that is not valid is not sent.\n\n" + modesLong,
 		Example: "  talosmate machineconfig edit -n worker-1\n" +
 			"  EDITOR='code --wait' talosmate mc edit -n cp-1 --mode try --try-timeout 5m",
 		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
@@ -39,19 +41,28 @@ func newCmdEdit(f *cmdutil.Factory) *cobra.Command {
 				return err
 			}
 
-			return o.change(c, func(ctx context.Context, n *talos.Node) ([]byte, error) {
+			var d draft
+
+			err := o.change(c, func(ctx context.Context, n *talos.Node) ([]byte, error) {
 				text, err := n.MachineConfig(ctx)
 				if err != nil {
 					return nil, err
 				}
 
-				edited, err := edit(ctx, c, text)
+				if d, err = newDraft(text); err != nil {
+					return nil, err
+				}
+
+				edited, err := d.edit(ctx, c)
 				if err != nil {
 					return nil, err
 				}
 
 				return edited, showDifference(c, n, text, edited)
 			})
+			d.close(c, err)
+
+			return err
 		}),
 	}
 
@@ -62,9 +73,16 @@ func newCmdEdit(f *cmdutil.Factory) *cobra.Command {
 	return cmd
 }
 
+// editor is the user's editor with its arguments. One that is written with quotes or variables is the shell's to read.
 func editor(c *cmdutil.Call) []string {
 	for _, name := range []string{"TALOS_EDITOR", "VISUAL", "EDITOR"} {
-		if v, set := c.IO.Env(name); set && strings.TrimSpace(v) != "" {
+		v, set := c.IO.Env(name)
+
+		switch {
+		case !set || strings.TrimSpace(v) == "":
+		case strings.ContainsAny(v, `"'\$`) && runtime.GOOS != "windows":
+			return []string{"sh", "-c", "exec " + v + ` "$@"`, name}
+		default:
 			return strings.Fields(v)
 		}
 	}
@@ -75,21 +93,45 @@ func editor(c *cmdutil.Call) []string {
 // editorEnds is how long an interrupted editor may take to end.
 const editorEnds = 3 * time.Second
 
-// edit lets the user's editor change the text.
-func edit(ctx context.Context, c *cmdutil.Call, text []byte) ([]byte, error) {
+// draft is a file that is edited, in a directory of its own.
+type draft struct {
+	path string
+	text []byte // As it was.
+}
+
+func newDraft(text []byte) (draft, error) {
 	dir, err := os.MkdirTemp("", "talosmate-edit-")
 	if err != nil {
-		return nil, errs.New(errs.Failed, "cannot make a file to edit: %w", err)
+		return draft{}, errs.New(errs.Failed, "cannot make a file to edit: %w", err)
 	}
 
-	defer os.RemoveAll(dir) //nolint:errcheck // the directory is private; what is left is the system's to clean
-
-	path := filepath.Join(dir, "machineconfig.yaml")
-	if err = os.WriteFile(path, text, 0o600); err != nil {
-		return nil, errs.New(errs.Failed, "cannot make a file to edit: %w", err)
+	d := draft{path: filepath.Join(dir, "machineconfig.yaml"), text: text}
+	if err = os.WriteFile(d.path, text, 0o600); err != nil {
+		return d, errs.New(errs.Failed, "cannot make a file to edit: %w", err)
 	}
 
-	argv := append(editor(c), path)
+	return d, nil
+}
+
+// close removes the file, unless there is work in it that would be lost.
+func (d draft) close(c *cmdutil.Call, failed error) {
+	if d.path == "" {
+		return
+	}
+
+	edited, err := os.ReadFile(d.path)
+	if failed != nil && err == nil && len(bytes.TrimSpace(edited)) > 0 && !bytes.Equal(edited, d.text) {
+		c.Warn("what you edited is kept in %s, with the cluster's secrets: mend it and give it to `talosmate machineconfig apply -f`, then remove it", d.path)
+
+		return
+	}
+
+	_ = os.RemoveAll(filepath.Dir(d.path)) // the directory is private; what is left is the system's to clean
+}
+
+// edit lets the user's editor change the text.
+func (d draft) edit(ctx context.Context, c *cmdutil.Call) ([]byte, error) {
+	argv := append(editor(c), d.path)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the user's own editor
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.IO.In, c.IO.Err, c.IO.Err
 
@@ -101,13 +143,13 @@ func edit(ctx context.Context, c *cmdutil.Call, text []byte) ([]byte, error) {
 		cmd.Stdout = c.IO.Out // an editor wants the terminal; without one, stdout is for the result
 	}
 
-	if err = cmd.Run(); ctx.Err() != nil {
+	if err := cmd.Run(); ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	} else if err != nil {
 		return nil, errs.Usagef("the editor %s failed: %w", argv[0], err).WithHint("nothing was changed; $EDITOR names another one")
 	}
 
-	edited, err := os.ReadFile(path)
+	edited, err := os.ReadFile(d.path)
 	if err != nil {
 		return nil, errs.New(errs.Failed, "cannot read the edited file: %w", err)
 	}
