@@ -39,7 +39,9 @@ type through struct{ cluster *talos.Cluster }
 
 // Look implements Access.
 func (t through) Look(ctx context.Context) (View, error) {
-	return LookFor(ctx, t.cluster, Patience(t.cluster.Options.Timeout))
+	return Settled(ctx, func(ctx context.Context) (View, error) {
+		return LookFor(ctx, t.cluster, Patience(t.cluster.Options.Timeout))
+	})
 }
 
 // Patience is how long acts and gates wait for a member's status, of a node's usual timeout: a member that

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -96,6 +97,55 @@ func LookFor(ctx context.Context, c *talos.Cluster, timeout time.Duration) (View
 	}
 
 	return v, nil
+}
+
+// electionLimit is how long an election is waited for: etcd's takes a second or two.
+const (
+	electionLimit = 3 * time.Second
+	electionPoll  = 400 * time.Millisecond
+)
+
+// Settled looks again while the members elect a leader: for that moment members that are well know none, and a gate would
+// take them for ill. Where too few answer to elect one, nothing is waited for.
+func Settled(ctx context.Context, look func(context.Context) (View, error)) (View, error) {
+	v, err := look(ctx)
+	if err != nil || !v.electing() {
+		return v, err
+	}
+
+	pollErr := engine.Poll(ctx, "etcd's election", electionPoll, electionLimit, func(context.Context) (bool, string, error) {
+		v, err = look(ctx)
+
+		return err != nil || !v.electing(), "no leader", nil
+	})
+	if ctx.Err() != nil {
+		return v, pollErr
+	}
+
+	return v, err
+}
+
+// electing says whether enough voters answer to have a leader, and some know none.
+func (v View) electing() bool {
+	voters, answer, without := 0, 0, 0
+
+	for _, m := range v.Members {
+		if m.Learner {
+			continue
+		}
+
+		voters++
+
+		if s := v.Status(m.ID); s != nil {
+			answer++
+
+			if !hasLeader(*s) {
+				without++
+			}
+		}
+	}
+
+	return without > 0 && answer >= Quorum(voters)
 }
 
 func targetsOf(list []talos.EtcdMember) []talos.Target {

@@ -60,7 +60,9 @@ func NewFleet(ctx context.Context, c *talos.Cluster, name string, k func(context
 	}
 
 	f.Etcd = func(ctx context.Context) (etcd.View, error) {
-		return etcd.Gather(ctx, etcd.Sources(c, controlPlanes), c.Options.Timeout), nil
+		return etcd.Settled(ctx, func(ctx context.Context) (etcd.View, error) {
+			return etcd.Gather(ctx, etcd.Sources(c, controlPlanes), c.Options.Timeout), nil
+		})
 	}
 
 	var vips []string
