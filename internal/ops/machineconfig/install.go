@@ -16,7 +16,7 @@ import (
 // leaving maintenance mode, and never sent again.
 func (a *application) awaitInstalled(ctx context.Context, cause error) error {
 	if cause != nil {
-		if err := a.await(ctx, "to leave maintenance mode", boot.Begun, func(stage string, err error) bool { return err != nil || stage != "maintenance" }); err != nil {
+		if err := a.await(ctx, "to leave maintenance mode", boot.Begun, leftMaintenance()); err != nil {
 			if ctx.Err() != nil {
 				return err
 			}
@@ -69,6 +69,29 @@ func (a *application) awaitInstalled(ctx context.Context, cause error) error {
 	}
 
 	return nil
+}
+
+// gone is how long a node must be silent to have left maintenance mode: one look that fails proves nothing.
+const gone = 10 * time.Second
+
+// leftMaintenance judges one look after the other.
+func leftMaintenance() func(stage string, err error) bool {
+	var silent time.Time // Since when no look was answered; zero for not.
+
+	return func(stage string, err error) bool {
+		switch {
+		case err == nil:
+			silent = time.Time{}
+
+			return stage != "maintenance"
+		case talos.KindOf(err) == errs.KindUnauthenticated:
+			return true
+		case silent.IsZero():
+			silent = time.Now()
+		}
+
+		return time.Since(silent) >= gone
+	}
 }
 
 // await looks at the node, each time over a new connection and without a certificate.
