@@ -3,6 +3,7 @@
 package errs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -208,4 +209,13 @@ func rank(c Code) int {
 	}
 
 	return len(order)
+}
+
+// ByUser says whether it was the user who ended ctx.
+func ByUser(ctx context.Context) bool { return ExitCode(context.Cause(ctx)) == Interrupted }
+
+// BrokenOff is what an operation that the user broke off ends with. op is its name, as in "cannot op"; left says what it
+// leaves, or what goes on.
+func BrokenOff(ctx context.Context, op, left string) *Error {
+	return &Error{Exit: Interrupted, Hint: left, Err: fmt.Errorf("cannot %s: %w", op, context.Cause(ctx))}
 }

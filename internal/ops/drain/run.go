@@ -71,7 +71,7 @@ func Schedule(ctx context.Context, k Scheduler, target talos.Target, name string
 	err := schedule(ctx, k, &res, o, sink)
 	res.ElapsedSeconds = time.Since(started).Seconds()
 
-	if err != nil && errs.ExitCode(context.Cause(ctx)) == errs.Interrupted {
+	if err != nil && errs.ByUser(ctx) {
 		res.Status = Stopped
 		err = &errs.Error{
 			Exit: errs.Interrupted, Node: res.Node, Hostname: res.Hostname, Hint: res.leftovers(o), Err: fmt.Errorf("cannot %s %s: %w", o.verb(), name, err),

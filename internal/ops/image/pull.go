@@ -84,13 +84,13 @@ func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, tel
 
 // interrupted makes the error of a pull that the user broke off one that says what is left.
 func (r *PullResult) interrupted(ctx context.Context, err error, node, left string) error {
-	if err == nil || errs.ExitCode(context.Cause(ctx)) != errs.Interrupted {
+	if err == nil || !errs.ByUser(ctx) {
 		return err
 	}
 
 	r.Status = "interrupted"
 
-	return &errs.Error{Exit: errs.Interrupted, Hint: left, Err: fmt.Errorf("cannot pull %s on %s: %w", r.Reference, node, context.Cause(ctx))}
+	return errs.BrokenOff(ctx, fmt.Sprintf("pull %s on %s", r.Reference, node), left)
 }
 
 // readBack tells a pull whose answer was lost from one that was not done: the name is there, and was not

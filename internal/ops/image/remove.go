@@ -40,11 +40,9 @@ func Remove(ctx context.Context, n Node, req RemoveRequest, node string) (Remove
 	res := RemoveResult{Namespace: req.Namespace, Reference: req.Reference, RemovedNames: []string{}, RemainingRefs: []string{}, UsedBy: []string{}}
 
 	err := res.remove(ctx, n, req, node)
-	if err != nil && errs.ExitCode(context.Cause(ctx)) == errs.Interrupted {
+	if err != nil && errs.ByUser(ctx) {
 		res.Status = "interrupted"
-		err = &errs.Error{
-			Exit: errs.Interrupted, Hint: res.leftovers(ctx, n), Err: fmt.Errorf("cannot remove %s on %s: %w", req.Reference, node, context.Cause(ctx)),
-		}
+		err = errs.BrokenOff(ctx, fmt.Sprintf("remove %s on %s", req.Reference, node), res.leftovers(ctx, n))
 	}
 
 	return res, err

@@ -78,12 +78,9 @@ func Control(ctx context.Context, n Node, name, id string, o Options) (Change, e
 	err := control(ctx, n, name, &res, o)
 	res.ElapsedSeconds = time.Since(started).Seconds()
 
-	if err != nil && errs.ExitCode(context.Cause(ctx)) == errs.Interrupted {
+	if err != nil && errs.ByUser(ctx) {
 		res.Status = Interrupted
-		err = &errs.Error{
-			Exit: errs.Interrupted, Hint: res.leftovers(),
-			Err: fmt.Errorf("cannot %s service %s on %s: %w", o.Act, id, name, context.Cause(ctx)),
-		}
+		err = errs.BrokenOff(ctx, fmt.Sprintf("%s service %s on %s", o.Act, id, name), res.leftovers())
 	}
 
 	return res, err

@@ -275,10 +275,7 @@ func interrupted(ctx context.Context, devices []Device, node string, answered bo
 		hint = "the wipe was done: see `talosmate storage discovered`"
 	}
 
-	return &errs.Error{
-		Exit: errs.Interrupted, Err: fmt.Errorf("cannot wipe on %s: %w", node, context.Cause(ctx)),
-		Hint: hint,
-	}
+	return errs.BrokenOff(ctx, "wipe on "+node, hint)
 }
 
 func set(devices []Device, status string) {
