@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -161,9 +160,7 @@ func (o *changeOptions) one(c *cmdutil.Call, cluster *talos.Cluster, t talos.Tar
 			return machineconfig.Applied{}, err
 		}
 
-		site.ControlPlane = slices.ContainsFunc(members, func(m talos.Member) bool {
-			return m.Type == talos.ControlPlane && (slices.Contains(m.Addresses, t.Address) || (t.Hostname != "" && m.Hostname == t.Hostname))
-		})
+		site.ControlPlane = talos.IsControlPlane(members, t)
 	}
 
 	return machineconfig.Apply(c.Context(), site, text, o.ApplyOptions)

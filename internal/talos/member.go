@@ -30,6 +30,16 @@ func (m Member) Target() Target {
 	return Target{Address: m.Node, Hostname: m.Hostname, Type: m.Type, Addresses: m.Addresses}
 }
 
+// Is says whether the member is the node that is meant: by one of its addresses, or by its name.
+func (m Member) Is(t Target) bool {
+	return m.Node == t.Address || slices.Contains(m.Addresses, t.Address) || (t.Hostname != "" && m.Hostname == t.Hostname)
+}
+
+// IsControlPlane says whether one of the members is the node that is meant, and a control plane.
+func IsControlPlane(members []Member, t Target) bool {
+	return slices.ContainsFunc(members, func(m Member) bool { return m.Type == ControlPlane && m.Is(t) })
+}
+
 // Members are the discovered members, asked once and kept for the command's life. Roles: reader, operator,
 // admin.
 func (c *Cluster) Members(ctx context.Context) ([]Member, error) {

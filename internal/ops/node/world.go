@@ -68,21 +68,13 @@ func Worlds(ctx context.Context, c *talos.Cluster, targets []talos.Target, k fun
 		return nil, err
 	}
 
-	var controlPlanes []talos.Target
-
-	for _, m := range members {
-		if m.Type == talos.ControlPlane {
-			controlPlanes = append(controlPlanes, m.Target())
-		}
-	}
-
 	var vips []string
-	if len(controlPlanes) > 0 {
+	if at := slices.IndexFunc(members, func(m talos.Member) bool { return m.Type == talos.ControlPlane }); at >= 0 {
 		// Only a control plane knows about virtual IPs; one that does not answer is the etcd gates' business.
 		vipCtx, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
 		defer cancel()
 
-		vips, _ = c.Node(controlPlanes[0]).VirtualIPs(vipCtx)
+		vips, _ = c.Node(members[at].Target()).VirtualIPs(vipCtx)
 	}
 
 	var workers, masters []*World
@@ -107,10 +99,8 @@ func Worlds(ctx context.Context, c *talos.Cluster, targets []talos.Target, k fun
 
 				return expel(ctx, v, m, begin, sink)
 			},
-			Expel: expel,
-			ControlPlane: slices.ContainsFunc(controlPlanes, func(cp talos.Target) bool {
-				return cp.Address == t.Address || slices.Contains(cp.Addresses, t.Address) || (t.Hostname != "" && cp.Hostname == t.Hostname)
-			}),
+			Expel:        expel,
+			ControlPlane: talos.IsControlPlane(members, t),
 		}
 
 		if w.ControlPlane {

@@ -86,9 +86,7 @@ func NewFleet(ctx context.Context, c *talos.Cluster, name string, k func(context
 }
 
 func (f *Fleet) isControlPlane(t talos.Target) bool {
-	return slices.ContainsFunc(f.Members, func(m talos.Member) bool {
-		return m.Type == talos.ControlPlane && (m.Node == t.Address || (t.Hostname != "" && m.Hostname == t.Hostname))
-	})
+	return talos.IsControlPlane(f.Members, t)
 }
 
 // member finds a member by address or hostname.
