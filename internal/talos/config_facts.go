@@ -49,6 +49,16 @@ type pki struct {
 	Crt string `yaml:"crt"`
 }
 
+// pem is the certificate, empty when it does not decode.
+func (p pki) pem() []byte {
+	raw, err := base64.StdEncoding.DecodeString(p.Crt)
+	if err != nil {
+		return nil
+	}
+
+	return raw
+}
+
 // documentFacts is the part of a document that matters: of the v1alpha1 configuration, or of the documents that
 // take its fields' places from Talos 1.14 on.
 type documentFacts struct {
@@ -105,29 +115,24 @@ func configFacts(text string) (ConfigFacts, error) {
 
 		for _, ca := range []struct {
 			name string
-			pki  pki
+			pem  []byte
 		}{
-			{"machine.ca", doc.Machine.CA},
-			{"cluster.ca", doc.Cluster.CA},
-			{"cluster.aggregatorCA", doc.Cluster.AggregatorCA},
-			{"cluster.etcd.ca", doc.Cluster.Etcd.CA},
-			{doc.Kind + ".issuingCA", pki{Crt: base64.StdEncoding.EncodeToString([]byte(doc.IssuingCA.Cert))}},
+			{"machine.ca", doc.Machine.CA.pem()},
+			{"cluster.ca", doc.Cluster.CA.pem()},
+			{"cluster.aggregatorCA", doc.Cluster.AggregatorCA.pem()},
+			{"cluster.etcd.ca", doc.Cluster.Etcd.CA.pem()},
+			{doc.Kind + ".issuingCA", []byte(doc.IssuingCA.Cert)},
 		} {
-			if at, ok := ca.pki.notAfter(); ok {
+			if at, ok := notAfter(ca.pem); ok {
 				out.Authorities = append(out.Authorities, Authority{Name: ca.name, NotAfter: at})
 			}
 		}
 	}
 }
 
-// notAfter is when the certificate expires; not ok when there is none that can be read.
-func (p pki) notAfter() (time.Time, bool) {
-	raw, err := base64.StdEncoding.DecodeString(p.Crt)
-	if err != nil {
-		return time.Time{}, false
-	}
-
-	block, _ := pem.Decode(raw)
+// notAfter is when a certificate expires; not ok when there is none that can be read.
+func notAfter(text []byte) (time.Time, bool) {
+	block, _ := pem.Decode(text)
 	if block == nil {
 		return time.Time{}, false
 	}
