@@ -25,7 +25,7 @@ func (p *planner) compareExtensions(ctx context.Context, n *NodePlan, f facts) {
 		return
 	}
 
-	comes, known := p.extensions(ctx, f.image)
+	comes, known := p.contents(ctx, f.image)
 	if !known {
 		n.ExtensionsUnknown = had
 
@@ -48,22 +48,13 @@ func (p *planner) compareExtensions(ctx context.Context, n *NodePlan, f facts) {
 	slices.Sort(n.ExtensionsAdded)
 }
 
-// extensions asks the factory once a schematic; not known when it is none of a factory's, or the factory does not tell.
-func (p *planner) extensions(ctx context.Context, image registry.Installer) ([]string, bool) {
+// contents asks the factory once a schematic; not known when it is none of a factory's, or the factory does not tell.
+func (p *planner) contents(ctx context.Context, image registry.Installer) ([]string, bool) {
 	if p.fleet.Extensions == nil || !image.Factory() {
 		return nil, false
 	}
 
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	list, err := p.extensions.get(image.Registry+"/"+image.Schematic, func() ([]string, error) { return p.fleet.Extensions(ctx, image) })
 
-	key := image.Registry + "/" + image.Schematic
-
-	answer, known := p.contents[key]
-	if !known {
-		answer.extensions, answer.err = p.fleet.Extensions(ctx, image)
-		p.contents[key] = answer
-	}
-
-	return slices.Clone(answer.extensions), answer.err == nil
+	return slices.Clone(list), err == nil
 }

@@ -129,7 +129,7 @@ func MakePlan(ctx context.Context, f *Fleet, r Request, overrides gate.Overrides
 		return p, err
 	}
 
-	planner := &planner{fleet: f, request: r, to: p.To, overrides: overrides, images: map[string]imageAnswer{}, contents: map[string]contentsAnswer{}}
+	planner := &planner{fleet: f, request: r, to: p.To, overrides: overrides}
 
 	nodes, err := planner.nodes(ctx, targets)
 	if err != nil {

@@ -24,22 +24,38 @@ type planner struct {
 	to        string
 	overrides gate.Overrides
 
-	mu       sync.Mutex
-	images   map[string]imageAnswer
-	contents map[string]contentsAnswer
-	releases []string
-	asked    bool
+	digests    memo[string]   // Of images.
+	extensions memo[[]string] // Of schematics, by their factory.
+	releases   memo[[]string]
 }
 
-type imageAnswer struct {
-	digest string
-	err    error
+// memo asks once for each key, whoever of the nodes comes first.
+type memo[V any] struct {
+	mu    sync.Mutex
+	known map[string]answer[V]
 }
 
-// contentsAnswer is what a factory says of a schematic.
-type contentsAnswer struct {
-	extensions []string
-	err        error
+type answer[V any] struct {
+	value V
+	err   error
+}
+
+func (m *memo[V]) get(key string, ask func() (V, error)) (V, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	a, known := m.known[key]
+	if !known {
+		a.value, a.err = ask()
+
+		if m.known == nil {
+			m.known = map[string]answer[V]{}
+		}
+
+		m.known[key] = a
+	}
+
+	return a.value, a.err
 }
 
 func (p *planner) nodes(ctx context.Context, targets []talos.Target) ([]NodePlan, error) {
@@ -213,16 +229,10 @@ func (p *planner) stops(ctx context.Context, from string) []string {
 		return nil
 	}
 
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	// Without an answer the gate says that there is no way, and its remedy how to name one.
+	releases, _ := p.releases.get("", func() ([]string, error) { return p.fleet.Releases(ctx) })
 
-	if !p.asked {
-		p.asked = true
-		// Without an answer the gate says that there is no way, and its remedy how to name one.
-		p.releases, _ = p.fleet.Releases(ctx)
-	}
-
-	return p.releases
+	return releases
 }
 
 // inspect runs the node's own preflight for the first hop.
@@ -319,16 +329,18 @@ func (p *planner) gateImages(ctx context.Context, n *NodePlan) []gate.Verdict {
 
 	for i := range n.Hops {
 		h := &n.Hops[i]
-		answer := p.image(ctx, h.Image)
-		h.Digest = answer.digest
+
+		var err error
+
+		h.Digest, err = p.digests.get(h.Image, func() (string, error) { return p.fleet.Image(ctx, h.Image) })
 
 		switch {
-		case answer.err == nil:
+		case err == nil:
 			out = append(out, gate.New(gate.ImageMissing, gate.Pass, n.Node, "%s exists", h.Image))
-		case errors.Is(answer.err, registry.ErrNotFound):
+		case errors.Is(err, registry.ErrNotFound):
 			out = append(out, gate.New(gate.ImageMissing, gate.Refuse, n.Node, "%s does not exist", h.Image).
 				WithRemedy("is the version published? name another image with --image"))
-		case errors.Is(answer.err, registry.ErrUnauthorised):
+		case errors.Is(err, registry.ErrUnauthorised):
 			out = append(out, gate.New(gate.ImageMissing, gate.Warn, n.Node, "the registry of %s does not let us look; the node may have credentials of its own", h.Image))
 		default:
 			out = append(out, gate.New(gate.ImageMissing, gate.Warn, n.Node, "the registry of %s cannot be reached from here; the node's own pull will tell", h.Image))
@@ -336,17 +348,4 @@ func (p *planner) gateImages(ctx context.Context, n *NodePlan) []gate.Verdict {
 	}
 
 	return out
-}
-
-func (p *planner) image(ctx context.Context, ref string) imageAnswer {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	answer, known := p.images[ref]
-	if !known {
-		answer.digest, answer.err = p.fleet.Image(ctx, ref)
-		p.images[ref] = answer
-	}
-
-	return answer
 }
