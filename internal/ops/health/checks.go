@@ -142,28 +142,18 @@ func diagnostics(_ context.Context, s *survey) []Finding {
 
 func clock(_ context.Context, s *survey) []Finding {
 	return s.perNode(func(ctx context.Context, n *nodeFacts) Finding {
-		list, err := n.node.Resources(ctx, "runtime", "TimeStatuses.v1alpha1.talos.dev")
-		if err != nil {
+		status, known, err := n.node.TimeStatus(ctx)
+
+		switch {
+		case err != nil:
 			return unknown("the time status cannot be read", err)
+		case status.SyncDisabled:
+			return Finding{Status: Skip, Message: "time synchronisation is switched off"}
+		case known && !status.Synced:
+			return fail("the clock is not in sync", "talosmate system time -n "+n.member.Node)
+		default:
+			return ok("in sync")
 		}
-
-		for _, r := range list {
-			spec, err := talos.Decode[struct {
-				Synced       bool `json:"synced"`
-				SyncDisabled bool `json:"syncDisabled"`
-			}](r)
-
-			switch {
-			case err != nil:
-				return unknown("the time status cannot be read", err)
-			case spec.SyncDisabled:
-				return Finding{Status: Skip, Message: "time synchronisation is switched off"}
-			case !spec.Synced:
-				return fail("the clock is not in sync", "talosmate system time -n "+n.member.Node)
-			}
-		}
-
-		return ok("in sync")
 	}, nil)
 }
 

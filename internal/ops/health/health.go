@@ -74,6 +74,7 @@ type Node interface {
 	Services(ctx context.Context) ([]talos.Service, error)
 	Mounts(ctx context.Context) ([]talos.Mount, error)
 	KubernetesName(ctx context.Context) (string, error)
+	TimeStatus(ctx context.Context) (status talos.TimeStatus, known bool, err error)
 	Resources(ctx context.Context, namespace, typ string, labels ...string) ([]talos.Resource, error)
 }
 
