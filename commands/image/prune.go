@@ -116,13 +116,17 @@ func (o *pruneOptions) run(c *cmdutil.Call) error {
 // podImages asks Kubernetes which images the pods bound to a node need. A node that is no Kubernetes member
 // needs nobody to be asked; a Kubernetes that cannot be asked leaves the containers' word, with a warning.
 func podImages(c *cmdutil.Call) func(context.Context, *talos.Node) ([]string, bool, error) {
-	connect := sync.OnceValue(func() *kube.Client {
+	connect := sync.OnceValues(func() (*kube.Client, error) {
 		client, err := c.Kubernetes(c.Context())
+		if errs.IsUntrusted(err) {
+			return nil, err
+		}
+
 		if err != nil {
 			c.Warn("Kubernetes cannot be asked which pods are bound to the nodes (%v): the images of pods that are not running look unused", err)
 		}
 
-		return client
+		return client, nil
 	})
 
 	return func(ctx context.Context, n *talos.Node) ([]string, bool, error) {
@@ -131,9 +135,9 @@ func podImages(c *cmdutil.Call) func(context.Context, *talos.Node) ([]string, bo
 			return nil, false, err
 		}
 
-		client := connect()
-		if client == nil {
-			return nil, false, nil
+		client, err := connect()
+		if err != nil || client == nil {
+			return nil, false, err
 		}
 
 		return askPods(ctx, c, client, name)

@@ -2,7 +2,6 @@
 package kubeconfig
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -52,7 +51,8 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 		Use: "kubeconfig [PATH|-]", Short: "Fetch the cluster's admin kubeconfig",
 		Long: "Fetch an admin kubeconfig from a control plane node: into a file (./kubeconfig by default), to stdout with\n" +
 			"-, or with --merge into a file that holds other clusters ($KUBECONFIG or ~/.kube/config by default), whose\n" +
-			"content stays. Files are written atomically, readable by their owner only.",
+			"content stays. Files are written atomically, readable by their owner only. A kubeconfig that holds what Talos\n" +
+			"does not write (a credential plugin, a path, a proxy, impersonation) is refused.",
 		Example: "  talosmate kubeconfig --merge --context-name prod\n" +
 			"  talosmate kubeconfig - > prod.kubeconfig",
 		Args: cobra.MaximumNArgs(1),
@@ -102,18 +102,18 @@ func (o *options) run(c *cmdutil.Call) error {
 		return err
 	}
 
-	raw, node, err := fetch(c)
+	admin, node, err := fetch(c)
 	if err != nil {
 		return err
 	}
 
-	out, merged, err := kube.MergeKubeconfig(there, raw, o.name, o.clash())
+	out, merged, err := kube.MergeKubeconfig(there, admin, o.name, o.clash())
 	if err != nil {
 		return err
 	}
 
-	if !o.merge && o.name == "" {
-		out = raw // as the node made it
+	if path == "-" && o.name == "" {
+		out = admin.Raw
 	}
 
 	if path == "-" {
@@ -172,32 +172,17 @@ func (o *options) look(path string) ([]byte, error) {
 	return nil, nil
 }
 
-// fetch asks the chosen control planes one after another until one answers.
-func fetch(c *cmdutil.Call) ([]byte, talos.Target, error) {
+// fetch asks the chosen control planes.
+func fetch(c *cmdutil.Call) (kube.Admin, talos.Target, error) {
 	targets, err := c.Targets()
 	if err != nil {
-		return nil, talos.Target{}, err
+		return kube.Admin{}, talos.Target{}, err
 	}
 
 	cluster, err := c.Cluster()
 	if err != nil {
-		return nil, talos.Target{}, err
+		return kube.Admin{}, talos.Target{}, err
 	}
 
-	var all error
-
-	for _, t := range targets.Nodes {
-		ctx, cancel := context.WithTimeout(c.Context(), cluster.Idle())
-		raw, err := cluster.Node(t).Kubeconfig(ctx)
-
-		cancel()
-
-		if err == nil {
-			return raw, t, nil
-		}
-
-		all = errors.Join(all, err)
-	}
-
-	return nil, talos.Target{}, all
+	return cmdutil.AdminKubeconfig(c.Context(), cluster, targets.Nodes)
 }

@@ -44,8 +44,10 @@ type Call struct {
 	sink    progress.Sink
 	// Nodes are asked side by side, and any of them may be the first with something to tell.
 	sinkOnce sync.Once
-	begun    atomic.Bool
-	printed  bool
+	// A node's kubeconfig that must not be used is reported once.
+	untrusted sync.Once
+	begun     atomic.Bool
+	printed   bool
 }
 
 // Context ends with the process's first interrupt.

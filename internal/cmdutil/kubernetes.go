@@ -2,7 +2,9 @@ package cmdutil
 
 import (
 	"context"
+	"errors"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -25,25 +27,49 @@ func (c *Call) Kubernetes(ctx context.Context) (*kube.Client, error) {
 		a.Expect = append(append(a.Expect, t.Address), t.Addresses...)
 	}
 
-	a.Admin = func(ctx context.Context) ([]byte, error) {
+	a.Admin = func(ctx context.Context) (kube.Admin, error) {
 		targets, err := cluster.Targets(ctx, talos.Selection{ControlPlanes: true}, talos.DefaultNone)
 		if err != nil {
-			return nil, err
+			return kube.Admin{}, err
 		}
 
-		var last error
+		admin, _, err := AdminKubeconfig(ctx, cluster, targets.Nodes)
 
-		for _, t := range targets.Nodes {
-			raw, err := cluster.Node(t).Kubeconfig(ctx)
-			if err == nil {
-				return raw, nil
-			}
-
-			last = err
-		}
-
-		return nil, last
+		return admin, err
 	}
 
-	return c.factory.Kubernetes(ctx, a)
+	client, err := c.factory.Kubernetes(ctx, a)
+	if errs.IsUntrusted(err) {
+		c.untrusted.Do(func() { c.Warn("%v", err) }) // some commands do without Kubernetes
+	}
+
+	return client, err
+}
+
+// AdminKubeconfig asks control planes one after another until one gives an admin kubeconfig. One that must not be used
+// ends it.
+func AdminKubeconfig(ctx context.Context, cluster *talos.Cluster, targets []talos.Target) (kube.Admin, talos.Target, error) {
+	failed := &errs.Nodes{}
+
+	for _, t := range targets {
+		one, cancel := context.WithTimeout(ctx, cluster.Idle())
+		raw, err := cluster.Node(t).Kubeconfig(one)
+
+		cancel()
+
+		if err == nil {
+			admin, err := kube.ParseAdmin(t.Address, raw)
+
+			return admin, t, err
+		}
+
+		var typed *errs.Error
+		if !errors.As(err, &typed) {
+			return kube.Admin{}, t, err
+		}
+
+		failed.Errors = append(failed.Errors, typed)
+	}
+
+	return kube.Admin{}, talos.Target{}, failed
 }

@@ -32,6 +32,7 @@ const (
 	KindRolledBack       Kind = "rolled_back"
 	KindLost             Kind = "lost"
 	KindInterrupted      Kind = "interrupted"
+	KindUntrusted        Kind = "untrusted" // A node sent what must not be used.
 )
 
 // Error is an error with everything the user is told about it.
@@ -80,6 +81,13 @@ func (e *Error) OnNode(node string) *Error {
 	e.Node = node
 
 	return e
+}
+
+// IsUntrusted reports whether err says that a node sent what must not be used.
+func IsUntrusted(err error) bool {
+	var typed *Error
+
+	return errors.As(err, &typed) && typed.Kind == KindUntrusted
 }
 
 // AsUsage marks an error as a usage error unless it carries a code already.

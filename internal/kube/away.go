@@ -7,15 +7,17 @@ import (
 	"sync/atomic"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/talosmate/talosmate/internal/errs"
 )
 
 // Definite says whether the API server has answered and would answer the same again: repeating the request
-// helps nobody; so says a certificate that is not to be trusted. Everything else may be a server that is away for a
+// helps nobody. Neither does it for a certificate or a node's kubeconfig that is not to be trusted. Everything else may be a server that is away for a
 // moment.
 func Definite(err error) bool {
 	var untrusted *tls.CertificateVerificationError
 
-	return errors.As(err, &untrusted) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) ||
+	return errors.As(err, &untrusted) || errs.IsUntrusted(err) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) ||
 		apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsMethodNotSupported(err)
 }
 

@@ -26,7 +26,7 @@ type Access struct {
 	Kubeconfig string // --kubeconfig; stands alone when given.
 	Context    string // --kube-context.
 	// Admin fetches the admin kubeconfig from the Talos API; it is kept in memory only.
-	Admin func(context.Context) ([]byte, error)
+	Admin func(context.Context) (Admin, error)
 	// Expect are node addresses of which one must be a node's internal address before the user's own
 	// current kubeconfig is believed to be this cluster's.
 	Expect []string
@@ -63,9 +63,13 @@ func Connect(ctx context.Context, a Access) (*Client, error) {
 	var adminErr error
 
 	if a.Admin != nil {
-		raw, err := a.Admin(ctx)
+		admin, err := a.Admin(ctx)
 		if err == nil {
-			return fromBytes(raw)
+			return fromRest(admin.rest(), SourceTalos)
+		}
+
+		if errs.IsUntrusted(err) {
+			return nil, err
 		}
 
 		adminErr = err
@@ -104,15 +108,6 @@ func fromRules(rules *clientcmd.ClientConfigLoadingRules, name, source string) (
 	}
 
 	return fromRest(cfg, source)
-}
-
-func fromBytes(raw []byte) (*Client, error) {
-	cfg, err := clientcmd.RESTConfigFromKubeConfig(raw)
-	if err != nil {
-		return nil, fmt.Errorf("cannot use the admin kubeconfig: %w", err)
-	}
-
-	return fromRest(cfg, SourceTalos)
 }
 
 func fromRest(cfg *rest.Config, source string) (*Client, error) {

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -49,9 +51,9 @@ func KubeconfigPath(env func(string) (string, bool)) string {
 	return filepath.Join(home, ".kube", "config")
 }
 
-// MergeKubeconfig adds the current context of one kubeconfig, with its cluster and user, to another (nil for
+// MergeKubeconfig adds the context of an admin kubeconfig, with its cluster and user, to another kubeconfig (nil for
 // none) and makes it the current one. name renames the context. Everything else of the other stays.
-func MergeKubeconfig(into, from []byte, name string, clash OnClash) ([]byte, Merged, error) {
+func MergeKubeconfig(into []byte, from Admin, name string, clash OnClash) ([]byte, Merged, error) {
 	dst := clientcmdapi.NewConfig()
 
 	if len(into) > 0 {
@@ -61,21 +63,11 @@ func MergeKubeconfig(into, from []byte, name string, clash OnClash) ([]byte, Mer
 		}
 	}
 
-	src, err := clientcmd.Load(from)
-	if err != nil {
-		return nil, Merged{}, fmt.Errorf("cannot read the node's kubeconfig: %w", err)
-	}
-
-	ctx := src.Contexts[src.CurrentContext]
-	if ctx == nil || src.Clusters[ctx.Cluster] == nil || src.AuthInfos[ctx.AuthInfo] == nil {
-		return nil, Merged{}, errors.New("the node's kubeconfig has no complete current context")
-	}
-
 	if name == "" {
-		name = src.CurrentContext
+		name = from.Context
 	}
 
-	m := Merged{Context: name, Cluster: ctx.Cluster, User: ctx.AuthInfo, Server: src.Clusters[ctx.Cluster].Server}
+	m := Merged{Context: name, Cluster: from.Cluster, User: from.User, Server: from.Server}
 
 	var clashes []string
 
@@ -95,6 +87,10 @@ func MergeKubeconfig(into, from []byte, name string, clash OnClash) ([]byte, Mer
 	switch {
 	case len(clashes) == 0:
 	case clash == Overwrite:
+		if err := onlyOf(dst, m); err != nil {
+			return nil, m, err
+		}
+
 		m.Overwrote = true
 	case clash == Rename:
 		m.Context = free(m.Context, dst.Contexts)
@@ -106,13 +102,37 @@ func MergeKubeconfig(into, from []byte, name string, clash OnClash) ([]byte, Mer
 			WithHint("give --overwrite to replace it, --rename to keep both, or another --context-name")
 	}
 
-	dst.Clusters[m.Cluster], dst.AuthInfos[m.User] = src.Clusters[ctx.Cluster], src.AuthInfos[ctx.AuthInfo]
-	ctx.Cluster, ctx.AuthInfo = m.Cluster, m.User
-	dst.Contexts[m.Context], dst.CurrentContext = ctx, m.Context
+	from.Context, from.Cluster, from.User = m.Context, m.Cluster, m.User
+	src := from.config()
+	dst.Clusters[m.Cluster], dst.AuthInfos[m.User], dst.Contexts[m.Context] = src.Clusters[m.Cluster], src.AuthInfos[m.User], src.Contexts[m.Context]
+	dst.CurrentContext = m.Context
 
 	raw, err := clientcmd.Write(*dst)
 
 	return raw, m, err
+}
+
+// onlyOf refuses to replace a cluster or a user that another context uses: the names are the node's, and the other
+// context would reach another server or with another user.
+func onlyOf(dst *clientcmdapi.Config, m Merged) error {
+	for _, name := range slices.Sorted(maps.Keys(dst.Contexts)) {
+		ctx := dst.Contexts[name]
+
+		for _, shared := range []struct {
+			kind, name string
+			used       bool
+		}{
+			{"cluster", m.Cluster, ctx.Cluster == m.Cluster && dst.Clusters[m.Cluster] != nil},
+			{"user", m.User, ctx.AuthInfo == m.User && dst.AuthInfos[m.User] != nil},
+		} {
+			if name != m.Context && shared.used {
+				return errs.Usagef("cannot replace the %s %q: the context %q uses it too", shared.kind, shared.name, name).
+					WithHint("give --rename to keep both, or --context-name %s to replace that context", name)
+			}
+		}
+	}
+
+	return nil
 }
 
 func free[T any](name string, taken map[string]T) string {

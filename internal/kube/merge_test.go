@@ -1,37 +1,28 @@
 package kube_test
 
 import (
+	"strings"
 	"testing"
 
 	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
 )
 
-func kubeconfig(t *testing.T, cluster, server string) []byte {
-	t.Helper()
-
-	c := clientcmdapi.NewConfig()
-	c.Clusters[cluster] = &clientcmdapi.Cluster{Server: server}
-	c.AuthInfos["admin@"+cluster] = &clientcmdapi.AuthInfo{Token: server}
-	c.Contexts["admin@"+cluster] = &clientcmdapi.Context{Cluster: cluster, AuthInfo: "admin@" + cluster, Namespace: "kept"}
-	c.CurrentContext = "admin@" + cluster
-
-	raw, err := clientcmd.Write(*c)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	return raw
+func admin(cluster, server string) kube.Admin {
+	return kube.Admin{Context: "admin@" + cluster, Cluster: cluster, User: "admin@" + cluster, Namespace: "kept", Server: server, Token: server}
 }
 
 func TestMergeKubeconfig(t *testing.T) {
 	t.Parallel()
 
-	mine := kubeconfig(t, "mine", "https://mine")
-	prod := kubeconfig(t, "prod", "https://prod")
+	prod := admin("prod", "https://prod")
+
+	mine, _, err := kube.MergeKubeconfig(nil, admin("mine", "https://mine"), "", kube.Refuse)
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	raw, m, err := kube.MergeKubeconfig(mine, prod, "production", kube.Refuse)
 	if err != nil || m.Context != "production" || m.Server != "https://prod" {
@@ -47,7 +38,7 @@ func TestMergeKubeconfig(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 
-	moved := kubeconfig(t, "prod", "https://moved")
+	moved := admin("prod", "https://moved")
 
 	if _, _, err = kube.MergeKubeconfig(raw, moved, "production", kube.Refuse); errs.ExitCode(err) != errs.Usage {
 		t.Errorf("a clash: %v", err)
@@ -64,6 +55,10 @@ func TestMergeKubeconfig(t *testing.T) {
 	if err != nil || m.Context != "production-1" || len(got.Clusters) != 3 || got.Clusters["prod"].Server != "https://prod" ||
 		got.Clusters[got.Contexts["production-1"].Cluster].Server != "https://moved" {
 		t.Errorf("renamed: %+v %v", m, err)
+	}
+
+	if _, _, err = kube.MergeKubeconfig(raw, moved, "fourth", kube.Overwrite); errs.ExitCode(err) != errs.Usage || !strings.Contains(err.Error(), `context "production"`) {
+		t.Errorf("a cluster that another context uses: %v", err)
 	}
 
 	if _, _, err = kube.MergeKubeconfig([]byte("{"), prod, "", kube.Refuse); errs.ExitCode(err) != errs.Usage {

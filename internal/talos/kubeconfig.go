@@ -15,7 +15,8 @@ import (
 // maxKubeconfig bounds what is believed to be a kubeconfig.
 const maxKubeconfig = 1 << 20
 
-// Kubeconfig fetches the cluster's admin kubeconfig from a control plane node. Role: admin.
+// Kubeconfig fetches the cluster's admin kubeconfig from a control plane node. kube.ParseAdmin must accept it before it
+// is used. Role: admin.
 func (n *Node) Kubeconfig(ctx context.Context) ([]byte, error) {
 	const op = "fetch the kubeconfig"
 
@@ -51,7 +52,7 @@ func firstFile(packed io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("the answer is not gzip: %w", err)
 	}
 
-	archive := tar.NewReader(unzip)
+	archive := tar.NewReader(io.LimitReader(unzip, 2*maxKubeconfig))
 
 	for {
 		header, err := archive.Next()
@@ -60,7 +61,7 @@ func firstFile(packed io.Reader) ([]byte, error) {
 		}
 
 		if header.Typeflag == tar.TypeReg {
-			return io.ReadAll(io.LimitReader(archive, maxKubeconfig))
+			return io.ReadAll(archive)
 		}
 	}
 }

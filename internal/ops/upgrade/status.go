@@ -50,9 +50,13 @@ type StatusResult struct {
 // ReadStatus looks at what an upgrade left on the cluster. Nodes that do not answer are in the result and in the
 // error.
 func ReadStatus(ctx context.Context, f *Fleet, notes Notes, journal []engine.Entry) (StatusResult, error) {
-	out := StatusResult{Clean: true, Nodes: make([]NodeStatus, len(f.Members)), Journal: journal}
+	out := StatusResult{Clean: true, Nodes: []NodeStatus{}, Journal: journal}
 
 	k, _, kubeErr := f.Kube(ctx)
+	if errs.IsUntrusted(kubeErr) {
+		return out, kubeErr
+	}
+
 	nodes := map[string]kube.Node{}
 
 	if kubeErr == nil {
@@ -75,6 +79,7 @@ func ReadStatus(ctx context.Context, f *Fleet, notes Notes, journal []engine.Ent
 		}
 	}
 
+	out.Nodes = make([]NodeStatus, len(f.Members))
 	targets := make([]talos.Target, len(f.Members))
 	failed := make([]error, len(f.Members))
 

@@ -17,6 +17,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"sync"
@@ -129,6 +130,40 @@ func (e *Endpoint) Serve(method string, h Handler) {
 	defer e.mu.Unlock()
 
 	e.serve[method] = h
+}
+
+// AdminKubeconfig is a kubeconfig as Talos writes one, for an API server that does not answer.
+func AdminKubeconfig(t *testing.T) string {
+	t.Helper()
+
+	ca, err := taloscrypto.NewSelfSignedCertificateAuthority(taloscrypto.ECDSA(true))
+	check(t, err)
+
+	pair, err := taloscrypto.NewKeyPair(ca, taloscrypto.CommonName("admin"))
+	check(t, err)
+
+	encode := base64.StdEncoding.EncodeToString
+
+	return fmt.Sprintf(`apiVersion: v1
+kind: Config
+clusters:
+- name: evil
+  cluster:
+    server: https://127.0.0.1:1
+    certificate-authority-data: %s
+contexts:
+- name: admin@evil
+  context:
+    cluster: evil
+    namespace: default
+    user: admin@evil
+current-context: admin@evil
+users:
+- name: admin@evil
+  user:
+    client-certificate-data: %s
+    client-key-data: %s
+`, encode(ca.CrtPEM), encode(pair.CrtPEM), encode(pair.KeyPEM))
 }
 
 // Kubeconfig serves a kubeconfig from every node, packed as Talos packs it.
