@@ -48,7 +48,7 @@ func newCmdCp(f *cmdutil.Factory) *cobra.Command {
 		Long: "Copy a file or tree from a node. DEST becomes the copy or, where it is a directory already, gets the copy\n" +
 			"as a new entry; several nodes get a directory each below it. The copy appears when all of it is there and\n" +
 			"verified, never in part. Nothing is written outside of DEST: an archive that tries is refused, and links\n" +
-			"that point outside of what is copied are left away and listed. So are files that the node itself could not\n" +
+			"that lead outside of what is copied are skipped and listed. So are files that the node itself could not\n" +
 			"read, which makes the exit code 4. DEST - writes the node's tar.gz to stdout.",
 		Example: "  talosmate fs cp /var/log/audit -n cp-1 ./audit\n" +
 			"  talosmate fs cp /etc/kubernetes -n cp-1 - | tar tz",
@@ -80,6 +80,11 @@ func (o *cpOptions) run(c *cmdutil.Call) error {
 
 	several := len(targets.Nodes) > 1
 
+	names, err := cmdutil.FileNames(targets.Nodes)
+	if err != nil {
+		return err
+	}
+
 	if dest == "-" {
 		if several {
 			return errs.Usagef("the archives of %d nodes would run into each other", len(targets.Nodes)).WithHint("choose one node with -n")
@@ -91,7 +96,7 @@ func (o *cpOptions) run(c *cmdutil.Call) error {
 	rows, err := cmdutil.StreamRows(c, func(ctx context.Context, n *talos.Node) ([]Copied, error) {
 		to := dest
 		if several {
-			to = filepath.Join(dest, n.Name()) + string(filepath.Separator)
+			to = filepath.Join(dest, names[n.Address]) + string(filepath.Separator)
 		}
 
 		row, err := o.copy(ctx, c, n, source, to)
@@ -101,7 +106,7 @@ func (o *cpOptions) run(c *cmdutil.Call) error {
 
 	for _, r := range rows {
 		for _, s := range r.Skipped {
-			c.Warn("%s: %s was left away: %s", r.NodeName(), s.Path, s.Reason)
+			c.Warn("%s: %s was skipped: %s", r.NodeName(), s.Path, s.Reason)
 		}
 	}
 

@@ -59,7 +59,8 @@ func Into(dest string, o Options, receive func(io.Writer) error) (place string, 
 		content = filepath.Join(tree, path.Base(path.Clean(o.Source)))
 	}
 
-	if _, err = os.Lstat(content); err != nil {
+	// A link alone, or a tree in place of a file, would lead elsewhere from its place than where it was checked.
+	if info, err := os.Lstat(content); err != nil || info.IsDir() != o.Tree || !o.Tree && !info.Mode().IsRegular() {
 		return place, sum, errors.New("the node's archive does not hold the file")
 	}
 

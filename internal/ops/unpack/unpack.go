@@ -18,7 +18,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// Skipped is an entry that was left away.
+// Skipped is an entry that was omitted.
 type Skipped struct {
 	Path   string `json:"path"`   // The path within the copied tree.
 	Reason string `json:"reason"` // Why it was not made.
@@ -36,25 +36,32 @@ type Summary struct {
 // Tree unpacks a gzip-compressed tar below dir, which must exist. source is the copied path on the node:
 // absolute links that stay below it are made relative. The archive is read to its end, so that every
 // checksum in it was verified when Tree returns without an error. Names that are absolute or climb out of
-// dir are an error, and nothing is ever written through a link that leaves dir.
+// dir are an error. Symbolic links are made when everything else is there, so that nothing is written through one, and
+// those that lead out of dir, by themselves or through others, are skipped.
 func Tree(r io.Reader, dir, source string) (Summary, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return Summary{}, err
 	}
 
-	u := &unpacker{root: root, source: path.Clean(source), sum: Summary{Skipped: []Skipped{}}}
+	u := &unpacker{root: root, source: path.Clean(source), links: map[string]bool{}, read: map[string]string{}, sum: Summary{Skipped: []Skipped{}}}
 
 	err = u.all(r)
 
 	return u.sum, errors.Join(err, root.Close())
 }
 
+type symlink struct{ name, target string }
+
 type unpacker struct {
 	root   *os.Root
 	source string
 	sum    Summary
-	late   []*tar.Header // Directories, whose modes and times are set when their content is there.
+	late   []*tar.Header     // Directories, whose modes and times are set when their content is there.
+	made   []symlink         // Symbolic links, made when everything else is there.
+	links  map[string]bool   // Their names.
+	read   map[string]string // What is known of paths: a link's target, or empty.
+	cost   int               // What resolving links has cost.
 }
 
 func (u *unpacker) all(r io.Reader) error {
@@ -85,6 +92,10 @@ func (u *unpacker) all(r io.Reader) error {
 		return fmt.Errorf("the node's archive is broken: %w", err)
 	}
 
+	if err = u.makeLinks(); err != nil {
+		return err
+	}
+
 	slices.Reverse(u.late)
 
 	for _, h := range u.late {
@@ -96,6 +107,9 @@ func (u *unpacker) all(r io.Reader) error {
 	return nil
 }
 
+// maxName bounds an entry's name, and with it how deep a tree can be. Linux knows no longer paths.
+const maxName = 4096
+
 func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	name := filepath.FromSlash(path.Clean(h.Name))
 	if path.IsAbs(h.Name) || !filepath.IsLocal(name) || slices.Contains(strings.Split(h.Name, "/"), "..") {
@@ -106,7 +120,19 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 		return nil
 	}
 
+	if len(name) > maxName {
+		return fmt.Errorf("refusing the archive: a name has %d bytes", len(name))
+	}
+
 	h.Name = name
+
+	for dir := filepath.Dir(name); dir != "."; dir = filepath.Dir(dir) {
+		if u.links[dir] {
+			u.skip(name, "it is below a link")
+
+			return nil
+		}
+	}
 
 	if dir := filepath.Dir(name); dir != "." {
 		if err := u.root.MkdirAll(dir, 0o755); err != nil {
@@ -169,11 +195,11 @@ func (u *unpacker) attributes(h *tar.Header) error {
 }
 
 func (u *unpacker) link(h *tar.Header) error {
-	target := path.Clean(h.Linkname)
+	target := h.Linkname // not cleaned: a .. after a link leads elsewhere than its text
 	here := path.Dir(filepath.ToSlash(h.Name))
 
 	if path.IsAbs(target) {
-		below, ok := strings.CutPrefix(target+"/", strings.TrimSuffix(u.source, "/")+"/")
+		below, ok := strings.CutPrefix(path.Clean(target)+"/", strings.TrimSuffix(u.source, "/")+"/")
 		if !ok {
 			u.skip(h.Name, "a link to "+h.Linkname+", outside of what is copied")
 
@@ -194,9 +220,104 @@ func (u *unpacker) link(h *tar.Header) error {
 		return nil
 	}
 
-	u.sum.Links++
+	if u.links[h.Name] {
+		return u.refuse(h.Name, fs.ErrExist)
+	}
 
-	return u.refuse(h.Name, u.root.Symlink(filepath.FromSlash(target), h.Name))
+	u.links[h.Name] = true
+	u.made = append(u.made, symlink{h.Name, filepath.FromSlash(target)})
+
+	return nil
+}
+
+// makeLinks makes the symbolic links, and removes those again that lead out of the tree through others.
+func (u *unpacker) makeLinks() error {
+	for _, l := range u.made {
+		if err := u.root.Symlink(l.target, l.name); err != nil {
+			return u.refuse(l.name, err)
+		}
+	}
+
+	out := []symlink{}
+
+	for _, l := range u.made {
+		if !u.stays(l.name) {
+			out = append(out, l)
+		}
+	}
+
+	for _, l := range out {
+		u.skip(l.name, "a link to "+filepath.ToSlash(l.target)+", which leads outside of what is copied")
+
+		if err := u.root.Remove(l.name); err != nil {
+			return u.refuse(l.name, err)
+		}
+	}
+
+	u.sum.Links += len(u.made) - len(out)
+
+	return nil
+}
+
+const (
+	maxHops = 40          // How many links Linux follows for one path.
+	maxCost = 100_000_000 // Some seconds. Links that are not resolved within it are skipped.
+)
+
+// stays reports whether a path resolves to something within the tree at every step, through all links. What is missing
+// counts as a directory, since somebody may make it one.
+func (u *unpacker) stays(name string) bool {
+	at, rest := []string{}, split(name)
+
+	for hops := 0; len(rest) > 0; {
+		part := rest[0]
+		rest = rest[1:]
+
+		if part == ".." {
+			if len(at) == 0 {
+				return false
+			}
+
+			at = at[:len(at)-1]
+
+			continue
+		}
+
+		at = append(at, part)
+
+		target := u.target(at)
+		if target == "" {
+			continue
+		}
+
+		if hops++; hops > maxHops || filepath.IsAbs(target) || u.cost > maxCost {
+			return false
+		}
+
+		at, rest = at[:len(at)-1], slices.Concat(split(target), rest)
+	}
+
+	return true
+}
+
+// target gives what the link at a path points to, empty when there is no link.
+func (u *unpacker) target(path []string) string {
+	name := filepath.Join(path...)
+	u.cost += len(path)
+
+	target, known := u.read[name]
+	if !known {
+		u.cost += 15 * len(path)
+		target, _ = u.root.Readlink(name) // whatever is no link has none
+		u.read[name] = target
+	}
+
+	return target
+}
+
+// split gives the elements of a path without empty ones and dots.
+func split(name string) []string {
+	return slices.DeleteFunc(strings.Split(filepath.ToSlash(name), "/"), func(e string) bool { return e == "" || e == "." })
 }
 
 func (u *unpacker) skip(name, reason string) {

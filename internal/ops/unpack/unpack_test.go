@@ -157,6 +157,139 @@ func TestTreeWritesThroughNoLink(t *testing.T) {
 	}
 }
 
+// TestTreeResolvesLinks makes links that stay inside by their text and lead outside through others, and links that
+// stay inside.
+func TestTreeResolvesLinks(t *testing.T) {
+	t.Parallel()
+
+	dir := func(name string) tar.Header { return tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755} }
+	link := func(name, target string) tar.Header {
+		return tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target}
+	}
+	hard := func(name, target string) tar.Header {
+		return tar.Header{Name: name, Typeflag: tar.TypeLink, Linkname: target}
+	}
+
+	for name, tt := range map[string]struct {
+		entries        []tar.Header
+		links, skipped int
+		refused        bool
+	}{
+		"below a link":        {[]tar.Header{dir("a/"), dir("a/b/"), link("a/b/c", "../.."), link("a/b/c/up", "../../../")}, 1, 1, false},
+		"a file below a link": {[]tar.Header{dir("a/"), link("l", "a"), {Name: "l/x", Typeflag: tar.TypeReg}}, 1, 1, false},
+		"through a link":      {[]tar.Header{dir("a/b/"), link("a/b/c", "../.."), link("z", "a/b/c/../x")}, 1, 1, false},
+		"made before":         {[]tar.Header{link("z", "a/b/c/../x"), dir("a/b/"), link("a/b/c", "../..")}, 1, 1, false},
+		"through two": {[]tar.Header{
+			dir("a/b/"), link("a/b/c", "../.."), link("a/d", "b/c/a/b/c"), link("z", "a/d/../secret"),
+		}, 2, 1, false},
+		"a circle":            {[]tar.Header{link("a", "b"), link("b", "a")}, 0, 2, false},
+		"a long chain":        {[]tar.Header{dir("a/b/c/"), link("a/b/l", "c"), link("a/l", "b/l"), link("l", "a/l/../../b/c")}, 3, 0, false},
+		"to the tree itself":  {[]tar.Header{dir("a/"), link("a/up", "..")}, 1, 0, false},
+		"over a directory":    {[]tar.Header{{Name: "a/b/x", Typeflag: tar.TypeReg}, link("a/b", "..")}, 0, 0, true},
+		"a hard link of link": {[]tar.Header{dir("a/b/"), link("a/b/c", "../.."), hard("c", "a/b/c")}, 0, 0, true},
+		"twice":               {[]tar.Header{link("a", "b"), link("a", "c")}, 0, 0, true},
+		"deep":                {[]tar.Header{{Name: strings.Repeat("a/", 3000), Typeflag: tar.TypeDir}}, 0, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			outer := t.TempDir()
+			tree := filepath.Join(outer, "dest")
+
+			if err := os.Mkdir(tree, 0o700); err != nil {
+				t.Fatal(err)
+			}
+
+			sum, err := unpack.Tree(bytes.NewReader(archive(t, tt.entries...)), tree, "/etc")
+			if (err != nil) != tt.refused {
+				t.Fatalf("%v", err)
+			}
+
+			if !tt.refused && (sum.Links != tt.links || len(sum.Skipped) != tt.skipped) {
+				t.Errorf("%+v, want %d links and %d skipped", sum, tt.links, tt.skipped)
+			}
+
+			contained(t, outer, tree)
+		})
+	}
+}
+
+// contained fails the test when anything is beside the tree, or a link in it leads out of it.
+func contained(t *testing.T, outer, tree string) {
+	t.Helper()
+
+	if left, err := os.ReadDir(outer); err != nil || len(left) != 1 {
+		t.Errorf("outside: %v, %v", left, err)
+	}
+
+	tree, err := filepath.EvalSymlinks(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	err = filepath.WalkDir(tree, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.Type() != os.ModeSymlink {
+			return err
+		}
+
+		// Not joined, which would resolve dots by their text.
+		target, err := os.Readlink(path)
+		parent, _ := filepath.Split(target)
+
+		for _, to := range []string{target, parent} {
+			real, missing := filepath.EvalSymlinks(filepath.Dir(path) + "/" + to)
+			if missing == nil && real != tree && !strings.HasPrefix(real, tree+string(filepath.Separator)) {
+				t.Errorf("%s leads to %s", path, real)
+			}
+		}
+
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// FuzzTree unpacks archives of any entries: nothing exists outside of the tree, and no link leads out of it.
+func FuzzTree(f *testing.F) {
+	// Each line is an entry: d NAME, f NAME, l NAME TARGET, h NAME TARGET.
+	for _, seed := range []string{
+		"d a\nd a/b\nl a/b/c ../..\nl a/b/c/up ../../../",
+		"l z a/b/c/../x\nd a/b\nl a/b/c ../..",
+		"d a/b\nl a/b/c ../..\nh c a/b/c",
+		"f ../evil", "f /evil", "l a /etc/b\nf b", "l a .\nl b a/..\nl c b/../..", "h a ../secret", "l a b\nl b a",
+		"f a\nl a/b c", "l a/../b c", "d .\nl . ..", "l a b//../../x\nd b",
+	} {
+		f.Add(seed)
+	}
+
+	f.Fuzz(func(t *testing.T, script string) {
+		var buf bytes.Buffer
+
+		zw := gzip.NewWriter(&buf)
+		tw := tar.NewWriter(zw)
+
+		for _, line := range strings.Split(script, "\n") {
+			words := append(strings.SplitN(line, " ", 3), "", "", "")
+			kind := map[string]byte{"d": tar.TypeDir, "f": tar.TypeReg, "l": tar.TypeSymlink, "h": tar.TypeLink}[words[0]]
+			_ = tw.WriteHeader(&tar.Header{Typeflag: kind, Name: words[1], Linkname: words[2], Mode: 0o755}) // what tar cannot hold is not sent
+		}
+
+		_ = tw.Close()
+		_ = zw.Close()
+
+		outer := t.TempDir()
+		tree := filepath.Join(outer, "dest")
+
+		if err := os.Mkdir(tree, 0o700); err != nil {
+			t.Fatal(err)
+		}
+
+		_, _ = unpack.Tree(&buf, tree, "/etc") // refused or not
+		contained(t, outer, tree)
+	})
+}
+
 func TestTreeBroken(t *testing.T) {
 	t.Parallel()
 
