@@ -83,6 +83,63 @@ func TestEdits(t *testing.T) {
 	}
 }
 
+// TestNullContext edits and reads a talosconfig with a context that is null.
+func TestNullContext(t *testing.T) {
+	t.Parallel()
+
+	const null = "context: lab\ncontexts:\n  lab:\n    endpoints: [127.0.0.1:1]\n  other:\n  list: []\n"
+
+	whole := strings.Replace(null, "  list: []\n", "", 1)
+	other := filepath.Join(t.TempDir(), "other")
+
+	if err := os.WriteFile(other, []byte(whole), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	for name, c := range map[string]struct {
+		file   string
+		args   []string
+		code   int
+		has    string // What the file holds afterwards.
+		stdout string
+		stderr string
+	}{
+		"info":            {whole, []string{"config", "info"}, 0, whole, `context "other" is empty`, ""},
+		"contexts":        {whole, []string{"config", "contexts", "-o", "name"}, 0, whole, "lab\nother\n", ""},
+		"check":           {whole, []string{"config", "check", "--context", "other"}, 3, whole, "unusable", `context "other" is empty`},
+		"completion":      {whole, []string{"__complete", "config", "use", ""}, 0, whole, "lab\nother\n", ""},
+		"the good one":    {whole, []string{"version", "--timeout", "2s"}, 6, whole, "", "127.0.0.1:1"},
+		"the null one":    {whole, []string{"version", "--context", "other"}, 2, whole, "", `context "other" is empty`},
+		"use":             {whole, []string{"config", "use", "lab"}, 0, "context: lab", "", ""},
+		"use the null":    {whole, []string{"config", "use", "other"}, 2, whole, "", `context "other" is empty`},
+		"use unparsable":  {null, []string{"config", "use", "lab"}, 2, null, "", "cannot parse the talosconfig"},
+		"remove":          {null, []string{"config", "remove", "list"}, 0, "other:", "", ""},
+		"remove the null": {whole, []string{"config", "remove", "other"}, 0, "127.0.0.1:1", "", ""},
+		"endpoint":        {whole, []string{"config", "endpoint", "10.0.0.1", "--context", "other"}, 0, "- 10.0.0.1", "", ""},
+		"endpoint bad":    {null, []string{"config", "endpoint", "10.0.0.1", "--context", "list"}, 2, null, "", "not a mapping"},
+		"merge":           {two, []string{"config", "merge", other}, 0, "127.0.0.1:1", "skipped other", ""},
+		"merge over":      {strings.Replace(two, "test:", "other:", 1), []string{"config", "merge", other, "--overwrite"}, 0, "10.1.0.1", "skipped other", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			path := filepath.Join(t.TempDir(), "config")
+			if err := os.WriteFile(path, []byte(c.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+
+			got := clitest.Run(t, []string{"TALOSCONFIG=" + path}, c.args...)
+			if got.Code != c.code || !strings.Contains(got.Stdout, c.stdout) || !strings.Contains(got.Stderr, c.stderr) {
+				t.Errorf("exit %d\nstdout: %s\nstderr: %s", got.Code, got.Stdout, got.Stderr)
+			}
+
+			if raw, err := os.ReadFile(path); err != nil || !strings.Contains(string(raw), c.has) {
+				t.Errorf("the file lacks %q: %v\n%s", c.has, err, raw)
+			}
+		})
+	}
+}
+
 func TestEditsOfWhatIsNoFile(t *testing.T) {
 	t.Parallel()
 

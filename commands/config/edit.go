@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/talosconfig"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // Edit is what an edit of the talosconfig did.
@@ -56,6 +57,10 @@ func newEdit(f *cmdutil.Factory, e edit) *cobra.Command {
 				return err
 			}
 
+			if err = usable(file, result); err != nil {
+				return err
+			}
+
 			if !c.DryRun {
 				if result.Backup, err = file.Save(e.Backup); err != nil {
 					return err
@@ -76,6 +81,25 @@ func newEdit(f *cmdutil.Factory, e edit) *cobra.Command {
 	}
 
 	return cmd
+}
+
+// usable makes sure that commands can read the edited talosconfig. Removing a context may be the way to that.
+func usable(file *talosconfig.File, e Edit) error {
+	if e.Action == "removed" {
+		return nil
+	}
+
+	raw, err := file.Bytes()
+	if err != nil {
+		return err
+	}
+
+	current := ""
+	if e.Action == "used" {
+		current = e.Context
+	}
+
+	return talos.CheckConfig(raw, file.Path, current)
 }
 
 func showEdit(w io.Writer, e Edit) error {

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
@@ -89,25 +91,46 @@ func LoadSettings(flags *pflag.FlagSet, env func(string) (string, bool)) ([]Sett
 func settle(flag *pflag.Flag, v *viper.Viper, env func(string) (string, bool)) (Setting, error) {
 	s := Setting{Key: flag.Name, Origin: "default"}
 	variable := "TALOSMATE_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+	where := "--" + flag.Name
 
 	switch value, set := env(variable); {
 	case flag.Changed:
 		s.Origin = "flag"
 	case set && value != "":
-		s.Origin = "env"
+		s.Origin, where = "env", "$"+variable
 
 		if err := flag.Value.Set(value); err != nil {
-			return s, errs.Usagef("bad value %q in $%s: %w", value, variable, err)
+			return s, errs.Usagef("bad value %q in %s: %w", value, where, err)
 		}
 	case v.InConfig(flag.Name):
-		s.Origin = "file"
+		s.Origin, where = "file", fmt.Sprintf("%s in %s", flag.Name, v.ConfigFileUsed())
 
 		if err := flag.Value.Set(v.GetString(flag.Name)); err != nil {
-			return s, errs.Usagef("bad value %q for %s in %s: %w", v.GetString(flag.Name), flag.Name, v.ConfigFileUsed(), err)
+			return s, errs.Usagef("bad value %q for %s: %w", v.GetString(flag.Name), where, err)
 		}
 	}
 
 	s.Value = flag.Value.String()
 
-	return s, nil
+	if s.Origin == "default" {
+		return s, nil
+	}
+
+	return s, checkSetting(flag, where)
+}
+
+// checkSetting refuses values that can only be a mistake. where says where the value came from.
+func checkSetting(flag *pflag.Flag, where string) error {
+	switch flag.Name {
+	case "timeout":
+		if v, err := time.ParseDuration(flag.Value.String()); err == nil && v < time.Millisecond {
+			return errs.Usagef("%s must be a millisecond or more, not %s", where, v)
+		}
+	case "concurrency":
+		if v, err := strconv.Atoi(flag.Value.String()); err == nil && v < 1 {
+			return errs.Usagef("%s must be 1 or more, not %d", where, v)
+		}
+	}
+
+	return nil
 }

@@ -2,7 +2,6 @@ package cmdutil
 
 import (
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
@@ -32,14 +31,6 @@ func checkValue(flags *pflag.FlagSet, f *pflag.Flag, changes bool) error {
 			if strings.Trim(v, " []") == "" {
 				return errs.Usagef("--%s holds an empty name", f.Name).WithHint("is a variable of your script empty?")
 			}
-		}
-	case "timeout":
-		if v, err := flags.GetDuration(f.Name); err == nil && v < time.Millisecond {
-			return errs.Usagef("--timeout must be a millisecond or more, not %s", v)
-		}
-	case "concurrency":
-		if v, err := flags.GetInt(f.Name); err == nil && v < 1 {
-			return errs.Usagef("--concurrency must be 1 or more, not %d", v)
 		}
 	default:
 		if changes && f.Value.Type() == "string" && f.Value.String() == "" {

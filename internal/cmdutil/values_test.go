@@ -25,9 +25,6 @@ func TestCheckValues(t *testing.T) {
 		{[]string{"-e", ""}, false, errs.Usage},
 		{[]string{"--window", ""}, true, errs.Usage},
 		{[]string{"--window", ""}, false, errs.OK},
-		{[]string{"--timeout", "0s"}, false, errs.Usage},
-		{[]string{"--timeout", "-1s"}, false, errs.Usage},
-		{[]string{"--concurrency", "0"}, false, errs.Usage},
 	} {
 		flags := pflag.NewFlagSet("x", pflag.ContinueOnError)
 		flags.StringSliceP("nodes", "n", nil, "")

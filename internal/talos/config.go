@@ -1,6 +1,7 @@
 package talos
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	clientconfig "github.com/siderolabs/talos/pkg/machinery/client/config"
 	"github.com/siderolabs/talos/pkg/machinery/constants"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
 )
@@ -157,15 +159,33 @@ func readConfig(path string, origin Origin) (*Config, error) {
 	return parseConfig(raw, path, origin)
 }
 
+// CheckConfig reports why a talosconfig's text cannot be used. current, unless it is empty, must be one of its contexts
+// and usable.
+func CheckConfig(raw []byte, path, current string) error {
+	cfg, err := parseConfig(raw, path, OriginFlag)
+	if err == nil && current != "" {
+		_, err = cfg.Pick(current)
+	}
+
+	return err
+}
+
 func parseConfig(raw []byte, path string, origin Origin) (*Config, error) {
 	where := path
 	if where == "" {
 		where = string(origin)
 	}
 
-	parsed, err := clientconfig.FromBytes(raw)
-	if err != nil {
+	// Not by clientconfig.FromBytes, which panics on a context that is null.
+	parsed := &clientconfig.Config{}
+	if err := yaml.NewDecoder(bytes.NewReader(raw)).Decode(parsed); err != nil {
 		return nil, errs.Usagef("cannot parse the talosconfig (%s): %w", where, err)
+	}
+
+	for _, c := range parsed.Contexts {
+		if c != nil && c.DeprecatedTarget != "" {
+			c.Endpoints, c.DeprecatedTarget = append(c.Endpoints, c.DeprecatedTarget), ""
+		}
 	}
 
 	if len(parsed.Contexts) == 0 {
@@ -229,7 +249,12 @@ func (c *Config) Pick(name string) (*Context, error) {
 	}
 
 	raw, ok := c.Contexts[name]
-	if !ok || raw == nil {
+	if ok && raw == nil {
+		return nil, errs.Usagef("the talosconfig's context %q is empty", name).
+			WithHint("choose another with --context, or remove it: talosmate config remove %s", name)
+	}
+
+	if !ok {
 		return nil, errs.Usagef("the talosconfig has no context %q", name).
 			WithHint("contexts: %s", strings.Join(c.ContextNames(), ", "))
 	}

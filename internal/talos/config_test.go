@@ -2,6 +2,7 @@ package talos_test
 
 import (
 	"encoding/base64"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,23 +108,35 @@ func TestLoadConfigOrder(t *testing.T) {
 func TestProjectConfigThatOthersMayWriteIsIgnored(t *testing.T) {
 	t.Parallel()
 
-	dir := t.TempDir()
-	path := write(t, filepath.Join(dir, "talosconfig"), "planted")
-	write(t, filepath.Join(dir, "home", "config"), "home")
+	for _, tt := range []struct {
+		file, dir os.FileMode
+		warning   string
+	}{
+		{0o600, 0o755, "using the project's talosconfig"},
+		{0o644, 0o1755, "using the project's talosconfig"},
+		{0o666, 0o755, "others may write it"},
+		{0o600, 0o777, "others may write its directory"},
+		{0o600, 0o775, "others may write its directory"},
+		{0o600, os.ModeSticky | 0o777, "others may write its directory"},
+	} {
+		dir := filepath.Join(t.TempDir(), "project")
+		path := write(t, filepath.Join(dir, "talosconfig"), "planted")
+		home := filepath.Join(t.TempDir(), "home")
+		write(t, filepath.Join(home, "config"), "home")
 
-	if err := os.Chmod(path, 0o666); err != nil {
-		t.Fatal(err)
-	}
+		if err := errors.Join(os.Chmod(path, tt.file), os.Chmod(dir, tt.dir)); err != nil {
+			t.Fatal(err)
+		}
 
-	cfg, err := talos.LoadConfig(talos.Lookup{WorkingDir: dir, Env: func(k string) (string, bool) {
-		return filepath.Join(dir, "home"), k == "TALOS_HOME"
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+		cfg, err := talos.LoadConfig(talos.Lookup{WorkingDir: dir, Env: func(k string) (string, bool) { return home, k == "TALOS_HOME" }})
+		if err != nil {
+			t.Fatal(err)
+		}
 
-	if cfg.Origin != talos.OriginHome || len(cfg.Warnings) != 1 || !strings.Contains(cfg.Warnings[0], "others may write it") {
-		t.Errorf("origin %s, warnings %v", cfg.Origin, cfg.Warnings)
+		ignored := strings.HasPrefix(tt.warning, "others")
+		if (cfg.Origin == talos.OriginHome) != ignored || len(cfg.Warnings) != 1 || !strings.Contains(cfg.Warnings[0], tt.warning) {
+			t.Errorf("file %o, directory %o: origin %s, warnings %v", tt.file, tt.dir, cfg.Origin, cfg.Warnings)
+		}
 	}
 }
 

@@ -126,7 +126,7 @@ func (c *Cluster) Targets(ctx context.Context, s Selection, d Default) (Targets,
 	}
 
 	if !s.Explicit() && c.Context != nil && len(c.Context.Nodes) > 0 && d != DefaultNone {
-		out, err := c.resolveNames(ctx, c.Context.Nodes)
+		out, err := c.resolveNames(ctx, c.contextNodes(ctx))
 		out.Source = SourceContext
 
 		if d == DefaultControlPlanes {
@@ -229,6 +229,27 @@ func (c *Cluster) resolveNames(ctx context.Context, names []string) (Targets, er
 	out.Nodes = eachOnce(out.Nodes)
 
 	return out, nil
+}
+
+// contextNodes are the context's nodes. A name with a domain that no member has is the member with its first label:
+// which cluster is meant is not in question here, as it is for a name from the command line.
+func (c *Cluster) contextNodes(ctx context.Context) []string {
+	members, err := c.Members(ctx)
+	out := slices.Clone(c.Context.Nodes)
+
+	for i, name := range out {
+		short, domain, _ := strings.Cut(name, ".")
+		if _, addrErr := netip.ParseAddr(name); err != nil || domain == "" || addrErr == nil {
+			continue
+		}
+
+		if !slices.ContainsFunc(members, func(m Member) bool { return m.Hostname == name }) &&
+			slices.ContainsFunc(members, func(m Member) bool { return m.Hostname == short }) {
+			out[i] = short
+		}
+	}
+
+	return out
 }
 
 // whoLimit bounds how long a node at an unknown address may take to say which member it is.

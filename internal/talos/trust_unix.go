@@ -5,6 +5,7 @@ package talos
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -20,13 +21,36 @@ func distrust(path string) string {
 		return "it is not a regular file"
 	}
 
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Getuid() {
-		return fmt.Sprintf("it belongs to another user (uid %d)", stat.Uid)
+	dir, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return err.Error()
+	}
+
+	if uid := owner(info); uid != os.Getuid() {
+		return fmt.Sprintf("it belongs to another user (uid %d)", uid)
 	}
 
 	if info.Mode().Perm()&0o022 != 0 {
 		return fmt.Sprintf("others may write it (mode %04o)", info.Mode().Perm())
 	}
 
+	// Who may write the directory may put another file there. Root may anyway.
+	if uid := owner(dir); uid != os.Getuid() && uid != 0 {
+		return fmt.Sprintf("its directory belongs to another user (uid %d)", uid)
+	}
+
+	if dir.Mode().Perm()&0o022 != 0 {
+		return fmt.Sprintf("others may write its directory (mode %04o)", dir.Mode().Perm())
+	}
+
 	return ""
+}
+
+// owner is the user ID of a file, -1 when it is not known.
+func owner(info os.FileInfo) int {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(stat.Uid)
+	}
+
+	return -1
 }

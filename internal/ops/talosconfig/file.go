@@ -141,6 +141,15 @@ func (f *File) SetList(name, field string, values []string) error {
 		return f.unknown(name)
 	}
 
+	if empty(ctx) {
+		ctx = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+		f.put(name, ctx)
+	}
+
+	if ctx.Kind != yaml.MappingNode {
+		return errs.Usagef("the talosconfig's context %q is not a mapping", name)
+	}
+
 	if len(values) == 0 && field != "endpoints" {
 		unset(ctx, field)
 
@@ -213,7 +222,7 @@ const (
 type Merged struct {
 	Context string `json:"context"` // The context's name in the merged file.
 	As      string `json:"as"`      // Its name in the talosconfig; empty when it was skipped.
-	Action  string `json:"action"`  // added, overwritten, renamed or skipped.
+	Action  string `json:"action"`  // added, overwritten, renamed or skipped. An empty context is skipped.
 }
 
 // Merge adds every context of another talosconfig. With no policy a clash is a usage error. The current
@@ -225,6 +234,10 @@ func (f *File) Merge(other *File, policy string) ([]Merged, error) {
 		m := Merged{Context: name, As: name, Action: "added"}
 
 		switch {
+		case empty(get(other.contexts(), name)):
+			out = append(out, Merged{Context: name, Action: "skipped"})
+
+			continue
 		case !f.Has(name):
 		case policy == Overwrite:
 			m.Action = "overwritten"
@@ -246,7 +259,7 @@ func (f *File) Merge(other *File, policy string) ([]Merged, error) {
 	if f.Current() == "" && len(out) > 0 {
 		current := other.Current()
 		for _, m := range out {
-			if m.Context == current || current == "" {
+			if m.As != "" && (m.Context == current || current == "") {
 				set(f.root(), "context", text(m.As))
 
 				break
@@ -285,6 +298,9 @@ func (f *File) put(name string, ctx *yaml.Node) {
 	f.contexts().Style = 0 // an empty one may be written {}
 	set(f.contexts(), name, ctx)
 }
+
+// empty reports whether a context holds nothing.
+func empty(ctx *yaml.Node) bool { return ctx.Kind == yaml.ScalarNode && ctx.ShortTag() == "!!null" }
 
 func get(n *yaml.Node, key string) *yaml.Node {
 	if n == nil || n.Kind != yaml.MappingNode {
