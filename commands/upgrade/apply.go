@@ -1,9 +1,7 @@
 package upgrade
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,12 +13,10 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
-	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/output"
@@ -59,7 +55,9 @@ func newCmdApply(f *cmdutil.Factory) *cobra.Command {
 			"workers, --max-parallel at once. Between nodes the cluster must be as well as before, and your own gates hold.\n\n" +
 			"After a failure no further node is started, and those under way are waited for. Run the same command again\n" +
 			"after whatever broke it off: what is done is skipped, what is half done is finished, nothing is installed\n" +
-			"twice. One run at a time holds the cluster's lock.",
+			"twice. One run at a time holds the cluster's lock.\n\n" +
+			"A plan file is run as it is: one that was edited is exit code 2, and one that is not what would be done now\n" +
+			"(its nodes, versions, images or options) is refused by TM147.",
 		Example: "  talosmate upgrade apply plan.json --report upgrade.md\n" +
 			"  talosmate upgrade apply -A --to v1.13.9 --max-parallel 2 --gate 'healthy && failed == 0' --on-failure rollback",
 		Args: cobra.MaximumNArgs(1),
@@ -157,15 +155,13 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 		}
 
 		planned, o.request = &p, p.Request
-	} else {
-		if err := checkRequest(o.request); err != nil {
-			return err
-		}
+	} else if !c.Selection().Explicit() {
+		return errs.Usagef("no nodes chosen: a command that changes something never picks nodes by itself").
+			WithHint("-A for the whole cluster, -n for some, or give a plan file")
+	}
 
-		if !c.Selection().Explicit() {
-			return errs.Usagef("no nodes chosen: a command that changes something never picks nodes by itself").
-				WithHint("-A for the whole cluster, -n for some, or give a plan file")
-		}
+	if err := checkRequest(o.request); err != nil {
+		return err
 	}
 
 	if err := o.complete(); err != nil {
@@ -181,28 +177,17 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 		return err
 	}
 
-	if c.Selection().Explicit() {
-		targets, err := c.Targets()
-		if err != nil {
-			return err
-		}
-
-		o.request.Nodes = targets.Addresses()
+	if err = chosen(c, &o.request); err != nil {
+		return err
 	}
 
 	if !c.DryRun {
 		fleet.AwaitUnderway = o.apply.Node.RebootTimeout
 	}
 
-	plan, err := upgrade.MakePlan(c.Context(), fleet, o.request, c.Overrides)
+	plan, err := makeOrCheck(c, fleet, o.request, planned)
 	if err != nil && len(plan.Nodes) == 0 && !plan.Refused {
 		return err
-	}
-
-	if planned != nil && len(plan.Nodes) > 0 {
-		if err = compare(c, *planned, &plan); err != nil {
-			return err
-		}
 	}
 
 	n := &o.apply.Node
@@ -220,60 +205,23 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 	return cmdutil.PrintResult(c, res, err, string(res.Status), showApply)
 }
 
-// compare refuses a plan that is not this cluster's, or not any more.
-func compare(c *cmdutil.Call, planned upgrade.Plan, now *upgrade.Plan) error {
-	different := planned.Differences(*now)
-	v := gate.New(gate.PlanDiffers, gate.Pass, "", "the cluster is as planned")
-
-	if len(different) > 0 {
-		v = gate.New(gate.PlanDiffers, gate.Refuse, "", "the cluster is not as planned: %s", strings.Join(different, "; ")).
-			WithRemedy("make a new plan")
+// makeOrCheck plans for what the flags ask for, or for what a plan file does.
+func makeOrCheck(c *cmdutil.Call, f *upgrade.Fleet, r upgrade.Request, planned *upgrade.Plan) (upgrade.Plan, error) {
+	if planned != nil {
+		return upgrade.Replan(c.Context(), f, *planned, c.Overrides)
 	}
 
-	verdicts := []gate.Verdict{v}
-	err := gate.Apply(verdicts, c.Overrides)
-	now.Gates = append(now.Gates, verdicts...)
-
-	return err
+	return upgrade.MakePlan(c.Context(), f, r, c.Overrides)
 }
 
-// readPlan reads what `upgrade plan -o json` or yaml wrote, with or without its envelope.
+// readPlan reads what `upgrade plan -o json` or yaml wrote.
 func readPlan(c *cmdutil.Call, path string) (upgrade.Plan, error) {
 	raw, err := c.Input(path, "the plan")
 	if err != nil {
 		return upgrade.Plan{}, err
 	}
 
-	if !bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
-		var doc any
-		if err = yaml.Unmarshal(raw, &doc); err == nil {
-			raw, err = json.Marshal(doc)
-		}
-
-		if err != nil {
-			return upgrade.Plan{}, errs.Usagef("%s is no plan: %w", path, err)
-		}
-	}
-
-	var doc struct {
-		Result *upgrade.Plan `json:"result"`
-		upgrade.Plan
-	}
-
-	if err = json.Unmarshal(raw, &doc); err != nil {
-		return upgrade.Plan{}, errs.Usagef("%s is no plan: %w", path, err)
-	}
-
-	plan := doc.Plan
-	if doc.Result != nil {
-		plan = *doc.Result
-	}
-
-	if plan.Hash == "" || len(plan.Nodes) == 0 {
-		return upgrade.Plan{}, errs.Usagef("%s is no plan", path).WithHint("talosmate upgrade plan --to v1.13.9 -o json > %s", path)
-	}
-
-	return plan, nil
+	return upgrade.ReadPlan(raw)
 }
 
 func snapshotPath(flag, cluster string, now time.Time) string {

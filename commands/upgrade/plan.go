@@ -81,16 +81,29 @@ func makePlan(c *cmdutil.Call, r upgrade.Request) (upgrade.Plan, error) {
 		return upgrade.Plan{}, err
 	}
 
-	if c.Selection().Explicit() {
-		targets, err := c.Targets()
-		if err != nil {
-			return upgrade.Plan{}, err
-		}
+	r.AllNodes = !c.Selection().Explicit()
 
-		r.Nodes = targets.Addresses()
+	if err = chosen(c, &r); err != nil {
+		return upgrade.Plan{}, err
 	}
 
 	return upgrade.MakePlan(c.Context(), fleet, r, c.Overrides)
+}
+
+// chosen puts the nodes that were chosen by flags into a request.
+func chosen(c *cmdutil.Call, r *upgrade.Request) error {
+	if !c.Selection().Explicit() {
+		return nil
+	}
+
+	targets, err := c.Targets()
+	if err != nil {
+		return err
+	}
+
+	r.Nodes, r.AllNodes = targets.Addresses(), c.Selection().All
+
+	return nil
 }
 
 func showPlan(w io.Writer, p upgrade.Plan) error {

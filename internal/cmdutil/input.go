@@ -7,23 +7,33 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
+// maxInput is the largest file that is read whole.
+const maxInput = 64 << 20
+
 // Input reads a file that the user names, - for stdin. What cannot be read is a usage error about what it is:
 // "the schematic".
 func (c *Call) Input(path, what string) ([]byte, error) {
-	var (
-		data []byte
-		err  error
-	)
+	in := c.IO.In
 
-	if path == "-" {
-		data, err = io.ReadAll(c.IO.In)
-	} else {
-		data, err = os.ReadFile(path)
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, errs.Usagef("cannot read %s: %w", what, err)
+		}
+
+		defer f.Close() //nolint:errcheck // it was only read
+
+		in = f
 	}
 
-	if err != nil {
+	data, err := io.ReadAll(io.LimitReader(in, maxInput+1))
+
+	switch {
+	case err != nil:
 		return nil, errs.Usagef("cannot read %s: %w", what, err)
+	case len(data) > maxInput:
+		return nil, errs.Usagef("cannot read %s: it is larger than %d MiB", what, maxInput>>20)
+	default:
+		return data, nil
 	}
-
-	return data, nil
 }

@@ -21,6 +21,16 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
+// grow adds a worker.
+func (f *fakeFleet) grow(name string) {
+	m := newMachine("v1.13.8")
+	m.k8sName, m.kube = name, f.kube
+	f.nodes[name], f.kube.nodes[name] = m, newCluster(name).nodes[name]
+	address := fmt.Sprintf("10.0.0.%d", len(f.nodes))
+	f.kube.nodes[name].Addresses = []string{address}
+	f.Members = append(f.Members, talos.Member{NodeRef: talos.NodeRef{Node: address, Hostname: name}, Type: "worker", TalosVersion: "v1.13.8"})
+}
+
 // fakeFleet is a cluster of fake nodes, three control planes and some workers, whose etcd members follow them.
 type fakeFleet struct {
 	*Fleet
@@ -469,25 +479,6 @@ func TestPlan(t *testing.T) {
 			t.Errorf("the same cluster gave another hash: %v", err)
 		}
 
-		if d := p.Differences(again); len(d) > 0 {
-			t.Errorf("differences %v", d)
-		}
-
-		// On the planned way nothing differs; beside it everything is named.
-		f.nodes["cp-2"].version.Tag = "v1.13.9"
-		if now, _ := f.plan(Request{To: "1.13.9"}); len(p.Differences(now)) > 0 {
-			t.Errorf("differences %v", p.Differences(now))
-		}
-
-		f.nodes["cp-2"].version.Tag = "v1.13.7"
-		f.nodes["cp-3"].system.Schematic = "other"
-		f.Members = f.Members[:4]
-
-		now, _ := f.plan(Request{To: "1.13.9"})
-		if d := strings.Join(p.Differences(now), "\n"); !strings.Contains(d, "cp-2 runs v1.13.7") || !strings.Contains(d, "cp-3 has the schematic") ||
-			!strings.Contains(d, "worker-2 is no member any more") {
-			t.Errorf("differences %v", d)
-		}
 	})
 }
 

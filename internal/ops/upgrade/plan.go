@@ -28,6 +28,7 @@ type Request struct {
 	SkipDrain   bool     `json:"skip_drain"`       // Neither cordon nor drain.
 	InstallOnly bool     `json:"install_only"`     // Install and do not reboot.
 	RebootOnly  bool     `json:"reboot_only"`      // Only reboot what was installed before.
+	AllNodes    bool     `json:"all_nodes"`        // Whether the whole cluster was asked for: a node that has joined since makes the plan differ.
 	Nodes       []string `json:"nodes"`            // The addresses of the nodes; never null.
 }
 
@@ -78,7 +79,7 @@ type NodePlan struct {
 
 // Plan is what an upgrade of the cluster would do.
 type Plan struct {
-	Hash    string         `json:"hash"`    // Of the request and of the nodes as they were; the same cluster gives the same.
+	Hash    string         `json:"hash"`    // Of everything in the plan but the gates and budgets; `upgrade apply` refuses a plan that does not match it.
 	Cluster string         `json:"cluster"` // The talosconfig context.
 	Request Request        `json:"request"` // What was asked for.
 	To      string         `json:"to"`      // The version wanted.
@@ -314,28 +315,22 @@ func (p *Plan) order(f *Fleet, canary string) error {
 	return nil
 }
 
-// hash is over what the plan rests on. Who leads etcd, what the gates say and which budgets hold are of the
-// moment and looked at again when it is run.
+// hash is over the format and everything in the plan but what is of the moment: what the gates say and which
+// budgets hold is looked at again when it is run.
 func (p *Plan) hash() string {
-	type node struct{ Address, Hostname, Role, From, To, Image, Schematic, Platform string }
+	core := *p
+	core.Hash, core.Refused, core.Gates, core.Nodes = "", false, nil, slices.Clone(p.Nodes)
 
-	type core struct {
-		Cluster string
-		Request Request
-		Nodes   []node
+	for i := range core.Nodes {
+		core.Nodes[i].Gates, core.Nodes[i].Blockers = nil, nil
 	}
 
-	c := core{Cluster: p.Cluster, Request: p.Request}
-
-	for _, n := range p.Nodes {
-		c.Nodes = append(c.Nodes, node{n.Node, n.Hostname, n.Role, n.From, n.To, n.Image, n.Schematic, n.Platform})
-	}
-
-	slices.SortFunc(c.Nodes, func(a, b node) int { return talos.CompareAddresses(a.Address, b.Address) })
-
-	raw, err := json.Marshal(c)
+	raw, err := json.Marshal(struct {
+		Schema string
+		Plan   Plan
+	}{PlanSchema, core})
 	if err != nil {
-		return "" // strings only: it does not fail
+		return "" // strings and numbers only: it does not fail
 	}
 
 	sum := sha256.Sum256(raw)
