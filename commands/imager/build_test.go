@@ -474,6 +474,29 @@ func TestBuildFromFileAndLock(t *testing.T) {
 		t.Errorf("check of what did not change: exit code %d\n%s", got.Code, got.Stderr)
 	}
 
+	// A lock whose images are not the build's is refused.
+	for old, changed := range map[string]string{
+		"/imager:": "/other:", "/qemu-guest-agent:": "/zfs:", "role: extension": "role: overlay", "digest: sha256:": "digest: sha256:0",
+		"reference: ": "reference: evil.example.org/", ":" + imagerstub.Version: ":v1.13.0", "images:\n": "images:\n    - {role: extension, name: x, reference: x, digest: x}\n",
+	} {
+		forged := strings.Replace(string(locked), old, changed, 1)
+		if forged == string(locked) {
+			t.Fatalf("%q is not in the lock", old)
+		}
+
+		if err = os.WriteFile(lock, []byte(forged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+
+		if _, got = build(t, bed, "-f", file, "--lock", lock); got.Code != int(errs.Usage) || !strings.Contains(got.Stderr, "was changed after it was made") {
+			t.Errorf("%s for %s: exit code %d\n%s", changed, old, got.Code, got.Stderr)
+		}
+	}
+
+	if err = os.WriteFile(lock, locked, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
 	// The tag moves upstream: a build stays with the lock, --check notices, --update-lock takes it in.
 	bed.Push(t, "imager:"+imagerstub.Version, imagerstub.Image(t, map[string][]byte{"x": []byte("moved")}))
 

@@ -1,6 +1,7 @@
 package imager
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -8,8 +9,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
@@ -127,8 +132,8 @@ func hashFile(path string) (sum string, size int64, err error) {
 }
 
 // readLock reads a lock file; ok is false where there is none yet.
-func readLock(path string) (l Lock, ok bool, err error) {
-	data, err := os.ReadFile(path)
+func readLock(file string) (l Lock, ok bool, err error) {
+	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, false, nil
 	}
@@ -138,16 +143,16 @@ func readLock(path string) (l Lock, ok bool, err error) {
 	}
 
 	if err = strict(data, &l); err != nil {
-		return l, false, errs.Usagef("cannot read the lock file %s: %w", path, err)
+		return l, false, errs.Usagef("cannot read the lock file %s: %w", file, err)
 	}
 
 	if l.Version != FileVersion || l.Kind != LockFileKind {
-		return l, false, errs.Usagef("%s is not a lock file: version is %q and kind %q", path, l.Version, l.Kind)
+		return l, false, errs.Usagef("%s is not a lock file: version is %q and kind %q", file, l.Version, l.Kind)
 	}
 
 	for _, in := range l.Images {
 		if in.Digest == "" {
-			return l, false, errs.Usagef("the lock file %s has no digest for %s", path, in.Reference)
+			return l, false, errs.Usagef("the lock file %s has no digest for %s", file, in.Reference)
 		}
 	}
 
@@ -165,6 +170,71 @@ func (l Lock) write(path string) error {
 	}
 
 	return nil
+}
+
+// belongs reports whether the images of a lock are those that a build asks for, as far as that can be known without
+// asking a registry: a short name is an image of the build's own registry.
+func (l Lock) belongs(b Build, t target) error {
+	want := []wanted{{RoleImager, b.Registry + "/imager:" + b.TalosVersion}}
+
+	if t.profile.Kind == KindInstaller && !b.document.hasInstaller() {
+		want = append(want, wanted{RoleBaseInstaller, cmp.Or(b.Installer, b.Registry+"/installer-base:"+b.TalosVersion)})
+	}
+
+	for _, e := range b.Extensions {
+		want = append(want, wanted{RoleExtension, e})
+	}
+
+	if b.Overlay != nil {
+		want = append(want, wanted{RoleOverlay, cmp.Or(b.Overlay.Image, b.Overlay.Name)})
+	}
+
+	if b.ImageCache != "" && !b.cacheIsLocal() {
+		want = append(want, wanted{RoleImageCache, b.ImageCache})
+	}
+
+	if len(want) != len(l.Images) {
+		return fmt.Errorf("it has %d images, the build has %d", len(l.Images), len(want))
+	}
+
+	for i, in := range l.Images {
+		if !want[i].fits(in, b.Registry) {
+			return fmt.Errorf("its %s %s is not what the build asks for: %s", in.Role, in.Pinned(), want[i].reference)
+		}
+
+		if _, err := v1.NewHash(in.Digest); err != nil {
+			return fmt.Errorf("the digest of its %s: %w", subject(in), err)
+		}
+	}
+
+	return nil
+}
+
+// wanted is an image that a build asks for: a reference, or a name in the release's catalogue.
+type wanted struct{ role, reference string }
+
+func (w wanted) fits(in Input, base string) bool {
+	plain, digest, _ := strings.Cut(w.reference, "@")
+
+	if in.Role != w.role || digest != "" && in.Digest != digest {
+		return false
+	}
+
+	if in.Reference == w.reference {
+		return true
+	}
+
+	repository, tag := cutTag(in.Reference)
+	name, wantedTag := cutTag(plain)
+
+	switch {
+	case strings.Contains(in.Reference, "@") || !strings.HasPrefix(repository, base+"/") || wantedTag != "" && wantedTag != tag:
+		return false
+	case w.role == RoleOverlay:
+		return in.Name == name
+	default:
+		return w.role == RoleExtension && matches(Extension{Name: path.Base(repository), Image: in.Reference}, base, name)
+	}
 }
 
 // mismatch says what differs between a lock and a build without asking any registry.

@@ -176,6 +176,13 @@ func (b *Builder) inputs(ctx context.Context, build Build, o Options, t target, 
 					WithHint("lock anew with --update-lock; --check shows what would change")
 			}
 
+			if err == nil {
+				if err = lock.belongs(build, t); err != nil {
+					err = errs.Usagef("the lock file %s was changed after it was made: %w", o.Lock, err).
+						WithHint("lock anew with --update-lock")
+				}
+			}
+
 			return lock.Images, lock.SourceDateEpoch, err
 		}
 	}
