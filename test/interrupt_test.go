@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -40,19 +41,27 @@ const (
 	phaseEnds   = 15 * time.Second // From the signal to the process's end.
 )
 
-// interrupted is interrupt [-twice] WHEN PROGRAM ARGS...: it runs a program and sends it SIGINT in one phase of its work. WHEN is a
+// interrupted is interrupt [-twice|-hup|-term] WHEN PROGRAM ARGS...: it runs a program and sends it SIGINT, SIGHUP or SIGTERM in one phase of its work. WHEN is a
 // regular expression for what it says on stderr, held=NODE,... for an RPC that the lab's faults hold-request
 // and hold-answer hold on one of these nodes, pulled=NODE for a pull that a node begins, or file=PATH for a file that there is. The exit code must be 130, and a document that
 // was asked for must be one. Its output is there for stdout, stderr and document afterwards, and the holds are let go.
 // With -twice it is interrupted until it ends, and must do so at once and write no document.
 func interrupted(ts *testscript.TestScript, neg bool, args []string) {
-	twice := len(args) > 0 && args[0] == "-twice"
-	if twice {
-		args = args[1:]
+	twice, signal := false, os.Interrupt
+
+	if len(args) > 0 {
+		switch args[0] {
+		case "-twice":
+			twice, args = true, args[1:]
+		case "-hup":
+			signal, args = syscall.SIGHUP, args[1:]
+		case "-term":
+			signal, args = syscall.SIGTERM, args[1:]
+		}
 	}
 
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: interrupt [-twice] WHEN PROGRAM [ARGS]")
+		ts.Fatalf("usage: interrupt [-twice|-hup|-term] WHEN PROGRAM [ARGS]")
 	}
 
 	path, err := exec.LookPath(filepath.Join(ts.Getenv("BIN"), args[1]))
@@ -88,7 +97,7 @@ func interrupted(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 
-	ts.Check(cmd.Process.Signal(os.Interrupt))
+	ts.Check(cmd.Process.Signal(signal))
 
 	again, began := time.NewTicker(100*time.Millisecond), time.Now()
 	defer again.Stop()

@@ -62,6 +62,10 @@ func newEdit(f *cmdutil.Factory, e edit) *cobra.Command {
 			}
 
 			if !c.DryRun {
+				if err = c.Begin(); err != nil {
+					return err
+				}
+
 				if result.Backup, err = file.Save(e.Backup); err != nil {
 					return err
 				}

@@ -86,7 +86,10 @@ func (o *pruneOptions) run(c *cmdutil.Call) error {
 	apply := o.apply && !c.DryRun
 
 	if apply {
-		c.BeginChange()
+		if err = c.Begin(); err != nil {
+			return err
+		}
+
 		// Removals take longer than a read; each of them is still one call with the node's own pace.
 		cluster.Options.Timeout = max(cluster.Options.Timeout, 10*time.Minute)
 	}

@@ -132,7 +132,9 @@ func (o *buildOptions) carryOut(c *cmdutil.Call, b *imager.Builder, build imager
 	case c.DryRun:
 		return b.DryRun(c.Context(), build, o.run)
 	default:
-		c.BeginChange()
+		if err := c.Begin(); err != nil {
+			return imager.Result{}, err
+		}
 
 		return b.Run(c.Context(), build, o.run)
 	}

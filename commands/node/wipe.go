@@ -92,9 +92,9 @@ func runWipe(c *cmdutil.Call, req wipe.Request) error {
 			return err
 		}
 
-		c.BeginChange()
-
-		err = wipe.Run(c.Context(), n, devices, target.Name())
+		if err = c.Begin(); err == nil {
+			err = wipe.Run(c.Context(), n, devices, target.Name())
+		}
 	}
 
 	return cmdutil.PrintList(c, devices, err, wipeColumns(), func(d wipe.Device) string { return d.Device })

@@ -190,6 +190,8 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 		return err
 	}
 
+	c.ActsOn(plan.Request.Nodes)
+
 	n := &o.apply.Node
 	n.Overrides, n.DryRun, n.BeforeChange = c.Overrides, c.DryRun, c.BeginChange
 	n.Reason = holder.Reason(upgrade.Purpose(), "to "+plan.To)

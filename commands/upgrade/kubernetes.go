@@ -89,7 +89,7 @@ func runKubernetes(c *cmdutil.Call, o kubernetesOptions) error {
 	}
 
 	res, err := upgrade.Kubernetes(c.Context(), fleet, upgrade.KubernetesOptions{
-		To: o.to, Talosctl: talosctl, DryRun: c.DryRun, Overrides: c.Overrides, BeforeChange: c.BeginChange,
+		To: o.to, Talosctl: talosctl, DryRun: c.DryRun, Overrides: c.Overrides, BeforeChange: c.Begin,
 		Arguments: []string{
 			"--talosconfig", file, "--context", cluster.Context.Name, "--endpoints", strings.Join(cluster.Endpoints(), ","), "--nodes", node,
 		},

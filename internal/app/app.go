@@ -41,7 +41,7 @@ func Run(ctx context.Context, args []string, io *iostreams.Streams) (code int) {
 		}
 	}()
 
-	err := root.ExecuteContext(ctx)
+	err := iostreams.WithoutClosed(root.ExecuteContext(ctx))
 	if f.Running() == nil && err != nil {
 		// cobra's own errors (unknown command, flag or argument count) come before any command runs.
 		err = errs.AsUsage(err)
@@ -52,8 +52,15 @@ func Run(ctx context.Context, args []string, io *iostreams.Streams) (code int) {
 
 func interruptible() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 2)
+	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+
+	if !signal.Ignored(syscall.SIGHUP) { // nohup's wish is kept
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+
+	// Caught, so that a write to a closed pipe is an error and not the end. Programs that we start are not concerned.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	go func() {
 		s, open := <-signals
@@ -63,8 +70,11 @@ func interruptible() (context.Context, func()) {
 
 		cancel(errs.New(errs.Interrupted, "interrupted by %s", s))
 
-		if _, open = <-signals; open {
-			os.Exit(int(errs.Interrupted))
+		// A terminal that is closed may hang up more than once; only somebody's second Ctrl-C ends the undo too.
+		for s := range signals {
+			if s == os.Interrupt {
+				os.Exit(int(errs.Interrupted))
+			}
 		}
 	}()
 
@@ -132,6 +142,10 @@ func panicked(f *cmdutil.Factory, io *iostreams.Streams, p any) int {
 	code := errs.Failed
 	if c := f.Running(); c != nil && c.ChangeInFlight() {
 		code = errs.Unknown
+	}
+
+	if c := f.Running(); c != nil {
+		_ = c.EndAudit(errs.New(code, "internal error: %v", p)) // the end is the panic's
 	}
 
 	fmt.Fprintf(io.Err, "error: internal error: %v\n", p)

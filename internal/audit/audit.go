@@ -1,57 +1,35 @@
-// Package audit appends one JSON line per change to a file, for those who must know later who did what.
+// Package audit appends two JSON lines per change to a file, when it begins and when it has ended, for those who must
+// know later who did what.
 package audit
 
 import (
-	"encoding/json"
-	"fmt"
-	"os"
 	"os/user"
 	"slices"
 	"strings"
 	"time"
 )
 
+// The events of a change.
+const (
+	Begun = "begun" // Nothing was sent before this line was on the disk.
+	Ended = "ended"
+)
+
 // Record is one line of the audit log.
 type Record struct {
-	Time       time.Time `json:"time"`             // When the change ended.
-	User       string    `json:"user"`             // Who ran it, on this machine.
-	Context    string    `json:"context"`          // The talosconfig context.
-	Nodes      []string  `json:"nodes"`            // The nodes that were named.
-	Command    string    `json:"command"`          // The command's path.
-	Arguments  []string  `json:"arguments"`        // Its arguments, secrets redacted.
-	Overridden []string  `json:"gates_overridden"` // The gates passed on purpose.
-	DryRun     bool      `json:"dry_run"`          // Whether nothing was to be changed.
-	Outcome    string    `json:"outcome"`          // The exit code's name.
-	ExitCode   int       `json:"exit_code"`        // The exit code.
-	Error      string    `json:"error,omitempty"`  // The error, if any.
-}
-
-// Append writes one line, creating the file with mode 0600.
-func Append(path string, r Record) error {
-	if r.User == "" {
-		r.User = currentUser()
-	}
-
-	line, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("cannot encode the audit record: %w", err)
-	}
-
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("cannot open the audit log: %w", err)
-	}
-
-	_, err = f.Write(append(line, '\n'))
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-
-	if err != nil {
-		return fmt.Errorf("cannot write the audit log: %w", err)
-	}
-
-	return nil
+	ID         string    `json:"id"`                  // The same in both lines of a change.
+	Event      string    `json:"event"`               // begun or ended; what was refused, and a dry run, has only the second.
+	Time       time.Time `json:"time"`                // When that was.
+	User       string    `json:"user"`                // Who ran it, on this machine.
+	Context    string    `json:"context"`             // The talosconfig context.
+	Nodes      []string  `json:"nodes"`               // The nodes that were named.
+	Command    string    `json:"command"`             // The command's path.
+	Arguments  []string  `json:"arguments"`           // Its arguments, secrets redacted.
+	Overridden []string  `json:"gates_overridden"`    // The gates passed on purpose.
+	DryRun     bool      `json:"dry_run"`             // Whether nothing was to be changed.
+	Outcome    string    `json:"outcome,omitempty"`   // The exit code's name, once it has ended.
+	ExitCode   *int      `json:"exit_code,omitempty"` // The exit code, once it has ended.
+	Error      string    `json:"error,omitempty"`     // The error, if any.
 }
 
 func currentUser() string {

@@ -48,6 +48,11 @@ type Call struct {
 	untrusted sync.Once
 	begun     atomic.Bool
 	printed   bool
+
+	log       *audit.Log // nil without --audit-log
+	beginOnce sync.Once
+	beginErr  error
+	acts      []string // What a change acts on, where the chosen nodes do not say it.
 }
 
 // Context ends with the process's first interrupt.
@@ -59,8 +64,42 @@ func (c *Call) Printed() bool { return c.printed }
 // ChangeInFlight says whether something that changes state may have been sent.
 func (c *Call) ChangeInFlight() bool { return c.begun.Load() }
 
-// BeginChange marks that from now on a request may change state.
-func (c *Call) BeginChange() { c.begun.Store(true) }
+// BeginChange marks that from now on a request may change state. Where that cannot be logged, the connections send
+// no such request.
+func (c *Call) BeginChange() { _ = c.Begin() }
+
+// Begin is BeginChange for what goes over no connection of ours: an error means that nothing may be changed.
+func (c *Call) Begin() error {
+	if c.DryRun {
+		return nil
+	}
+
+	c.beginOnce.Do(func() {
+		if c.log != nil {
+			if err := c.log.Begin(c.record()); err != nil {
+				c.beginErr = errs.Usagef("%w", err).WithHint("nothing was sent: a change that cannot be logged is not begun")
+
+				return
+			}
+		}
+
+		c.begun.Store(true)
+	})
+
+	return c.beginErr
+}
+
+// ActsOn names the nodes that a change acts on, for the audit log, where they were not chosen by flags.
+func (c *Call) ActsOn(nodes []string) { c.acts = nodes }
+
+// mayBegin is what the connections of a change call before each request that may change something; nil for reads.
+func (c *Call) mayBegin() func() error {
+	if c.Spec.Kind == Read || c.DryRun {
+		return nil
+	}
+
+	return c.Begin
+}
 
 func (c *Call) prepare() error {
 	var err error
@@ -168,7 +207,7 @@ func (c *Call) Cluster() (*talos.Cluster, error) {
 	o.Direct, _ = f.GetBool("direct")
 	o.Timeout, _ = f.GetDuration("timeout")
 	o.Concurrency, _ = f.GetInt("concurrency")
-	o.Needs, o.Since = c.Spec.Roles, c.Spec.Since
+	o.Needs, o.Since, o.Begin = c.Spec.Roles, c.Spec.Since, c.mayBegin()
 
 	if verbose, _ := f.GetBool("verbose"); verbose {
 		o.Trace = c.IO.Err
@@ -421,26 +460,53 @@ func clusterName(tc *talos.Context) string {
 	return tc.Name
 }
 
-func (c *Call) audit(err error) error {
+// openAudit opens the audit log of a change: one that cannot be opened refuses the change.
+func (c *Call) openAudit() error {
 	path, _ := c.Cmd.Flags().GetString("audit-log")
 	if c.Spec.Kind == Read || path == "" {
+		return nil
+	}
+
+	var err error
+	if c.log, err = audit.Open(path); err != nil {
+		return errs.Usagef("%w", err).WithHint("a change that cannot be logged is not begun: name another file with --audit-log")
+	}
+
+	return nil
+}
+
+func (c *Call) record() audit.Record {
+	nodes := c.targets.Addresses()
+	if len(nodes) == 0 {
+		nodes = append([]string{}, c.acts...)
+	}
+
+	return audit.Record{
+		Time: c.factory.Now().UTC(), Context: c.Printer.Context, Nodes: nodes, Command: c.Cmd.CommandPath(),
+		Arguments: audit.Redact(append(changedFlags(c.Cmd), c.Args...)), Overridden: append([]string{}, c.Overrides...), DryRun: c.DryRun,
+	}
+}
+
+// EndAudit writes how the command ended into the audit log, and gives that end.
+func (c *Call) EndAudit(err error) error {
+	if c.beginErr != nil {
+		err = c.beginErr // whatever the operation made of it: nothing was sent
+	}
+
+	if c.log == nil {
 		return err
 	}
 
 	code := errs.ExitCode(err)
-	r := audit.Record{
-		Time: c.factory.Now().UTC(), Context: c.Printer.Context, Nodes: c.targets.Addresses(), Command: c.Cmd.CommandPath(),
-		Arguments: audit.Redact(append(changedFlags(c.Cmd), c.Args...)), Overridden: append([]string{}, c.Overrides...), DryRun: c.DryRun,
-		Outcome: code.Name(), ExitCode: int(code),
+	if c.ctx.Err() != nil {
+		code = errs.Interrupted
 	}
 
-	if err != nil {
-		r.Error = err.Error()
-	}
-
-	if auditErr := audit.Append(path, r); auditErr != nil {
+	if auditErr := c.log.End(c.record(), code.Name(), int(code), err); auditErr != nil {
 		c.Warn("%v", auditErr)
 	}
+
+	c.log = nil
 
 	return err
 }

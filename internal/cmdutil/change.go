@@ -94,8 +94,8 @@ func changeNodes[T any, P Row[T]](c *Call, l NodeChange[T], targets talos.Target
 		limit = l.Limit()
 	}
 
-	if !c.DryRun {
-		c.BeginChange()
+	if err := c.Begin(); err != nil {
+		return nil, err
 	}
 
 	outcomes := talos.EachChange(c.ctx, c.cluster, targets.Nodes, limit, func(ctx context.Context, n *talos.Node) (T, error) {

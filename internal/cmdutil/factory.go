@@ -68,7 +68,7 @@ func AddGlobalFlags(flags *pflag.FlagSet) {
 	flags.Bool("no-color", false, "no colour")
 	flags.BoolP("verbose", "v", false, "trace each RPC on stderr")
 	flags.Bool("read-only", false, "refuse every change")
-	flags.String("audit-log", "", "append one JSON line per change to this `file`")
+	flags.String("audit-log", "", "append two JSON lines per change to this `file`: when it begins and how it ended")
 	flags.String("progress", "auto", "how to show progress on stderr: auto, tty, plain, json or none")
 	flags.String("kubeconfig", "", "kubeconfig `file` for the Kubernetes steps (default: the admin kubeconfig from the Talos API)")
 	flags.String("kube-context", "", "context `name` in the kubeconfig")
@@ -79,6 +79,11 @@ func (f *Factory) RunE(s Spec, body func(*Call) error) func(*cobra.Command, []st
 	return func(cmd *cobra.Command, args []string) error {
 		c := &Call{Spec: s, Cmd: cmd, Args: args, IO: f.IO, factory: f, ctx: cmd.Context()}
 
+		if s.Kind != Read {
+			// A change goes on to its end, and ends as it did, when nobody reads its result.
+			f.IO.Out = iostreams.Heedless(f.IO.Out)
+		}
+
 		if err := c.prepare(); err != nil {
 			return err
 		}
@@ -87,12 +92,16 @@ func (f *Factory) RunE(s Spec, body func(*Call) error) func(*cobra.Command, []st
 
 		defer c.close()
 
+		if err := c.openAudit(); err != nil {
+			return err
+		}
+
 		err := c.guard()
 		if err == nil {
 			err = body(c)
 		}
 
-		return c.audit(err)
+		return c.EndAudit(err)
 	}
 }
 

@@ -40,7 +40,7 @@ func Codes() []CodeInfo {
 		{RolledBack, "rolled-back", "the node came back, on its previous version"},
 		{Lost, "lost", "a change was carried out and a node did not come back, or did not reach its state, within the deadline"},
 		{Timeout, "timeout", "the deadline of a read or a wait passed, or passed before a change was sent"},
-		{Interrupted, "interrupted", "SIGINT or SIGTERM; what was undone and what was left is on stderr"},
+		{Interrupted, "interrupted", "SIGINT, SIGTERM or SIGHUP; what was undone and what was left is on stderr"},
 	}
 }
 

@@ -33,13 +33,15 @@ type Streams struct {
 // System gives the process's own streams.
 func System() *Streams {
 	s := &Streams{
-		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		In:     os.Stdin,
 		InTTY:  term.IsTerminal(int(os.Stdin.Fd())),
 		OutTTY: term.IsTerminal(int(os.Stdout.Fd())),
 		ErrTTY: term.IsTerminal(int(os.Stderr.Fd())),
 		Env:    os.LookupEnv,
 		Width:  80,
 	}
+
+	s.Out, s.Err = &stream{os.Stdout, s.OutTTY}, &stream{os.Stderr, s.ErrTTY}
 
 	if s.ErrTTY {
 		if w, h, err := term.GetSize(int(os.Stderr.Fd())); err == nil && w > 0 {

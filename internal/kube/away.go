@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"sync/atomic"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,10 +17,40 @@ import (
 // helps nobody. Neither does it for a certificate or a node's kubeconfig that is not to be trusted. Everything else may be a server that is away for a
 // moment.
 func Definite(err error) bool {
-	var untrusted *tls.CertificateVerificationError
+	var (
+		untrusted *tls.CertificateVerificationError
+		ours      *errs.Error
+	)
+
+	if errors.As(err, &ours) && ours.Exit == errs.Usage {
+		return true // it was not sent
+	}
 
 	return errors.As(err, &untrusted) || errs.IsUntrusted(err) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) ||
 		apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsMethodNotSupported(err)
+}
+
+// announcer calls the client's Begin before each request that may change something.
+type announcer struct {
+	next   http.RoundTripper
+	client *Client
+}
+
+// RoundTrip implements http.RoundTripper.
+func (a *announcer) RoundTrip(r *http.Request) (*http.Response, error) {
+	if a.client.Begin != nil && !isRead(r) {
+		if err := a.client.Begin(); err != nil {
+			return nil, err
+		}
+	}
+
+	return a.next.RoundTrip(r)
+}
+
+// isRead reports whether a request is known to change nothing. Reviews of access are posted and change nothing.
+func isRead(r *http.Request) bool {
+	return slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions}, r.Method) ||
+		strings.HasPrefix(r.URL.Path, "/apis/authorization.k8s.io/")
 }
 
 // witness counts the requests that the API server leaves without an answer. kubectl's drain library turns its

@@ -44,6 +44,9 @@ type Client struct {
 	API    kubernetes.Interface
 	Source string // Which credentials were used.
 
+	// Begin is called before each request that may change something; an error keeps it from being sent. Nil for nothing.
+	Begin func() error
+
 	unanswered atomic.Int64 // Requests that the API server did not answer, or with an error of its own.
 }
 
@@ -119,6 +122,7 @@ func fromRest(cfg *rest.Config, source string) (*Client, error) {
 	c := &Client{Source: source}
 
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &witness{next, &c.unanswered} })
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &announcer{next, c} })
 
 	var err error
 	if c.API, err = kubernetes.NewForConfig(cfg); err != nil {

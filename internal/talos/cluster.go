@@ -36,6 +36,8 @@ type Options struct {
 	Needs       []string      // Roles of which one suffices; for hints.
 	Since       string        // The first Talos version that knows the calls; for hints.
 	Trace       io.Writer     // One line per RPC, nil for none.
+	// Begin is called before each request that may change something; an error keeps it from being sent. Nil for nothing.
+	Begin func() error
 	// Elsewhere finds by name what discovery has forgotten: a node that is dead. Nil for nothing.
 	Elsewhere func(ctx context.Context, name string) (t Target, found bool, err error)
 }

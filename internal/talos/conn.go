@@ -52,10 +52,37 @@ func (c *conn) done(method string, err error, start time.Time) error {
 	return err
 }
 
+// begin asks whether a request may be sent that may change something.
+func (c *conn) begin(method string) error {
+	if c.cluster.Options.Begin == nil || isRead(method) {
+		return nil
+	}
+
+	return c.cluster.Options.Begin()
+}
+
+// isRead reports whether a method is known to change nothing.
+func isRead(method string) bool {
+	switch method[strings.LastIndexByte(method, '/')+1:] {
+	case "Get", "List", "Watch", // of resources, files and images
+		"CPUFreqStats", "CPUInfo", "Containers", "ControllerRuntimeDependencies", "Copy", "DiskStats", "DiskUsage", "Disks", "Dmesg",
+		"EtcdAlarmList", "EtcdDowngradeValidate", "EtcdMemberList", "EtcdSnapshot", "EtcdStatus", "Events", "HealthCheck", "Hostname", "ImageList",
+		"Kubeconfig", "LoadAvg", "Logs", "LogsContainers", "Memory", "Mounts", "Netstat", "NetworkDeviceStats", "PacketCapture", "Processes",
+		"Read", "ServiceList", "Stats", "SystemStat", "Time", "TimeCheck", "Verify", "Version":
+		return true
+	default:
+		return false
+	}
+}
+
 // Invoke implements grpc.ClientConnInterface.
 func (c *conn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	if c.dialErr != nil {
 		return c.dialErr
+	}
+
+	if err := c.begin(method); err != nil {
+		return err
 	}
 
 	start := time.Now()
@@ -85,6 +112,10 @@ func (c *conn) heard(from *peer.Peer) {
 func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	if c.dialErr != nil {
 		return nil, c.dialErr
+	}
+
+	if err := c.begin(method); err != nil {
+		return nil, err
 	}
 
 	start := time.Now()

@@ -29,8 +29,8 @@ type KubernetesOptions struct {
 	Extra     []string // What it is given after: --from and the like.
 	DryRun    bool
 	Overrides gate.Overrides
-	// BeforeChange is called once, before talosctl is started.
-	BeforeChange func()
+	// BeforeChange is called once, before talosctl is started; an error keeps it from being started.
+	BeforeChange func() error
 }
 
 // KubernetesStep is one line that talosctl printed, taken apart.
@@ -141,7 +141,11 @@ func runKubernetes(ctx context.Context, f *Fleet, o KubernetesOptions, version s
 	res.Command = append(res.Command, o.Extra...)
 
 	if !o.DryRun && o.BeforeChange != nil {
-		o.BeforeChange()
+		if err := o.BeforeChange(); err != nil {
+			res.Status = "failed"
+
+			return err
+		}
 	}
 
 	err := res.drive(ctx, f.Now, sink)

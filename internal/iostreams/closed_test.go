@@ -1,0 +1,63 @@
+package iostreams
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"testing"
+)
+
+type failing struct{ err error }
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
+func TestWriteToNobody(t *testing.T) {
+	t.Parallel()
+
+	full := &os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC}
+
+	for name, tt := range map[string]struct {
+		err            error
+		tty            bool
+		read, heedless error
+	}{
+		"fine":            {},
+		"pipe closed":     {err: &os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}, read: ErrClosed},
+		"stdout closed":   {err: syscall.EBADF, read: ErrClosed},
+		"terminal gone":   {err: syscall.EIO, tty: true, read: ErrClosed},
+		"disk broken":     {err: syscall.EIO, read: syscall.EIO, heedless: syscall.EIO},
+		"disk full":       {err: full, read: full, heedless: full},
+		"something short": {err: io.ErrShortWrite, read: io.ErrShortWrite, heedless: io.ErrShortWrite},
+	} {
+		s := &stream{failing{tt.err}, tt.tty}
+		if _, err := s.Write([]byte("x")); !errors.Is(err, tt.read) {
+			t.Errorf("%s: %v, want %v", name, err, tt.read)
+		}
+
+		if _, err := Heedless(s).Write([]byte("x")); !errors.Is(err, tt.heedless) {
+			t.Errorf("%s: a change gets %v, want %v", name, err, tt.heedless)
+		}
+	}
+}
+
+func TestWithoutClosed(t *testing.T) {
+	t.Parallel()
+
+	no := errors.New("the answer is no")
+	gone := fmt.Errorf("cannot write: %w", ErrClosed)
+
+	for name, tt := range map[string]struct{ err, want error }{
+		"nothing":        {nil, nil},
+		"closed":         {gone, nil},
+		"a failure":      {no, no},
+		"both":           {errors.Join(no, gone), no},
+		"both, deeper":   {errors.Join(errors.Join(gone, nil), errors.Join(gone, no)), no},
+		"closed, joined": {errors.Join(gone, gone), nil},
+	} {
+		if got := WithoutClosed(tt.err); !errors.Is(got, tt.want) || errors.Is(got, ErrClosed) || tt.want == nil && got != nil {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+}
