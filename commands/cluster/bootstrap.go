@@ -145,7 +145,7 @@ func showBootstrap(w io.Writer, r bootstrap.Result) error {
 	}
 
 	_, err := fmt.Fprintf(w, "Node:    %s\nStatus:  %s\nFrom:    %s\nMember:  %s\nEtcd:    %s, %s\nTook:    %s\n",
-		output.Neutral(r.NodeName()), r.Status, output.Neutral(recovered), output.Cell(r.MemberID), r.ServiceState, output.Cell(r.ServiceMessage),
+		output.Line(r.NodeName()), r.Status, output.Line(recovered), output.Cell(r.MemberID), r.ServiceState, output.Cell(r.ServiceMessage),
 		output.Seconds(r.ElapsedSeconds))
 
 	return err

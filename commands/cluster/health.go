@@ -144,7 +144,7 @@ func tell(c *cmdutil.Call, before []health.Finding, now health.Result) {
 			continue
 		}
 
-		fmt.Fprintf(c.IO.Err, "%s %s: %s\n", f.Status, output.Neutral(strings.TrimSpace(f.ID+" "+f.Hostname)), output.Neutral(f.Message))
+		fmt.Fprintf(c.IO.Err, "%s %s: %s\n", f.Status, output.Line(strings.TrimSpace(f.ID+" "+f.Hostname)), output.Line(f.Message))
 	}
 }
 
@@ -239,7 +239,7 @@ func (o healthOptions) runServer(c *cmdutil.Call) error {
 			return
 		}
 
-		fmt.Fprintf(c.IO.Err, "%s %s\n", f.Status, output.Neutral(f.Title))
+		fmt.Fprintf(c.IO.Err, "%s %s\n", f.Status, output.Line(f.Title))
 	})
 	if err != nil {
 		return err
@@ -274,7 +274,7 @@ func showHealth(w io.Writer, r health.Result) error {
 
 	for _, f := range r.Findings {
 		if f.Hint != "" && f.Status != health.OK {
-			fmt.Fprintf(w, "\nhint (%s): %s", f.ID, output.Neutral(f.Hint))
+			fmt.Fprintf(w, "\nhint (%s): %s", f.ID, output.Line(f.Hint))
 		}
 	}
 

@@ -127,7 +127,7 @@ func showEdit(w io.Writer, e Edit) error {
 		text += "\n(dry run: nothing was written)"
 	}
 
-	_, err := fmt.Fprintf(w, "%s\n", output.Neutral(text))
+	_, err := fmt.Fprintf(w, "%s\n", text)
 
 	return err
 }

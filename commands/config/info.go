@@ -120,7 +120,7 @@ func showInfo(w io.Writer, info Info) error {
 		where = info.Source
 	}
 
-	fmt.Fprintf(w, "Talosconfig: %s (%s)\n\n", output.Neutral(where), info.Source)
+	fmt.Fprintf(w, "Talosconfig: %s (%s)\n\n", output.Line(where), info.Source)
 
 	return output.WriteTable(w, []output.Column[Context]{
 		{Header: "CURRENT", Value: func(c Context) string {

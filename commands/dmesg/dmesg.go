@@ -57,7 +57,7 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 		},
 		Name: func(l Line) string { return l.Message },
 		Text: func(w io.Writer, l Line, several bool) error {
-			return cmdutil.StreamLine(w, l.NodeRef, l.text, true, several, f.IO.OutTTY)
+			return cmdutil.StreamLine(w, l.NodeRef, l.text, true, several)
 		},
 		Run: o.run,
 	})

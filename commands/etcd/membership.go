@@ -174,7 +174,7 @@ func memberNames(ctx context.Context, n *talos.Node) ([]string, error) {
 
 func showMembership(w io.Writer, r etcd.MembershipChange) error {
 	_, err := fmt.Fprintf(w, "Action:  %s\nStatus:  %s\nMember:  %s %s\nVoters:  %d -> %d (quorum %d)\nLeader:  %s\n",
-		r.Action, r.Status, output.Neutral(r.Member.MemberName), r.Member.ID, r.VotersBefore, r.VotersAfter, r.QuorumAfter,
+		r.Action, r.Status, output.Line(r.Member.MemberName), r.Member.ID, r.VotersBefore, r.VotersAfter, r.QuorumAfter,
 		leaders(r.LeaderBefore, r.LeaderAfter))
 
 	return err

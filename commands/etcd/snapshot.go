@@ -160,11 +160,11 @@ func showSnapshot(w io.Writer, s etcd.Snapshot) error {
 	}
 
 	_, err := fmt.Fprintf(w, "%sFile:       %s\nSize:       %s (%d bytes)\nHash:       %s\nSHA-256:    %s\nCRC:        %s\nRevision:   %d\nKeys:       %d (%d revisions)\nStorage:    %s\n",
-		source, output.Neutral(s.Path), output.Bytes(s.SizeBytes), s.SizeBytes, verified, s.SHA256, s.Hash, s.Revision, s.TotalKeys, s.Revisions,
+		source, output.Line(s.Path), output.Bytes(s.SizeBytes), s.SizeBytes, verified, s.SHA256, s.Hash, s.Revision, s.TotalKeys, s.Revisions,
 		output.Cell(s.StorageVersion))
 
 	for _, old := range s.Removed {
-		fmt.Fprintf(w, "Removed:    %s\n", output.Neutral(old))
+		fmt.Fprintf(w, "Removed:    %s\n", output.Line(old))
 	}
 
 	return err

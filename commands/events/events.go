@@ -51,7 +51,7 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 		Name: func(e talos.Event) string { return e.ID },
 		Less: func(a, b talos.Event) int { return strings.Compare(a.ID, b.ID) },
 		Text: func(w io.Writer, e talos.Event, several bool) error {
-			return cmdutil.StreamLine(w, e.NodeRef, when(e)+"  "+e.Event+"  "+payload(e), true, several, f.IO.OutTTY)
+			return cmdutil.StreamLine(w, e.NodeRef, output.Line(when(e)+"  "+e.Event+"  "+payload(e)), true, several)
 		},
 		Run: o.run,
 	})

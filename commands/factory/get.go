@@ -31,7 +31,7 @@ func newCmdGet(f *cmdutil.Factory) *cobra.Command {
 			}
 
 			return cmdutil.PrintResult(c, result, nil, result.ID, func(w io.Writer, s factory.Schematic) error {
-				_, err := io.WriteString(w, output.Neutral(s.YAML))
+				_, err := io.WriteString(w, s.YAML)
 
 				return err
 			})

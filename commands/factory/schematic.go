@@ -91,7 +91,7 @@ func showSchematic(c *cmdutil.Call) func(io.Writer, factory.Schematic) error {
 	return func(w io.Writer, s factory.Schematic) error {
 		text := s.ID + "\n"
 		if c.Printer.Format == output.Wide {
-			text += output.Neutral(s.YAML)
+			text += s.YAML
 		}
 
 		_, err := fmt.Fprint(w, text)

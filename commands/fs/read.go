@@ -107,10 +107,6 @@ func (o *readOptions) stream(c *cmdutil.Call, t talos.Target) error {
 	}
 
 	truncated, err := read(c.Context(), cluster.Node(t), c.Args[0], o.max, func(chunk []byte) error {
-		if c.IO.OutTTY {
-			chunk = []byte(output.Neutral(string(chunk)))
-		}
-
 		_, err := c.IO.Out.Write(chunk)
 
 		return err

@@ -137,7 +137,7 @@ func (o *options) run(c *cmdutil.Call) error {
 	result.SetNode(node)
 
 	return cmdutil.PrintResult(c, result, nil, path, func(w io.Writer, k Kubeconfig) error {
-		_, err := fmt.Fprintf(w, "context %s (%s) is in %s\n", output.Neutral(k.Context), output.Neutral(k.Server), k.Path)
+		_, err := fmt.Fprintf(w, "context %s (%s) is in %s\n", output.Line(k.Context), output.Line(k.Server), k.Path)
 
 		return err
 	})

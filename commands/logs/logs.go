@@ -46,7 +46,7 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 		},
 		Name: func(l Line) string { return l.Message },
 		Text: func(w io.Writer, l Line, several bool) error {
-			return cmdutil.StreamLine(w, l.NodeRef, l.Message, !l.unended, several, f.IO.OutTTY)
+			return cmdutil.StreamLine(w, l.NodeRef, l.Message, !l.unended, several)
 		},
 		Run:    o.run,
 		Finish: o.finish,

@@ -118,7 +118,7 @@ func (o *changeOptions) change(c *cmdutil.Call, from source) error {
 	}
 
 	if !c.Printer.Structured() && c.Printer.Format != output.Name {
-		return errors.Join(err, writeChanges(c.IO.Out, rows))
+		return errors.Join(err, writeChanges(c.Printer.Text(), rows))
 	}
 
 	return cmdutil.PrintList(c, rows, err, []output.Column[machineconfig.Applied]{}, machineconfig.Applied.NodeName)
@@ -197,7 +197,7 @@ func joined(c *cmdutil.Call, t talos.Target, text []byte) func(context.Context, 
 
 func writeChanges(w io.Writer, rows []machineconfig.Applied) error {
 	for _, r := range rows {
-		line := fmt.Sprintf("%s: %s", output.Neutral(r.NodeName()), r.Status)
+		line := fmt.Sprintf("%s: %s", output.Line(r.NodeName()), r.Status)
 
 		if r.AppliedMode != "" {
 			line += ", mode " + r.AppliedMode
@@ -213,7 +213,7 @@ func writeChanges(w io.Writer, rows []machineconfig.Applied) error {
 
 		lines := []string{line}
 		if r.Details != "" {
-			lines = append(lines, "  "+strings.ReplaceAll(output.Neutral(r.Details), "\n", "\n  "))
+			lines = append(lines, "  "+strings.ReplaceAll(r.Details, "\n", "\n  "))
 		}
 
 		for _, warning := range r.Warnings {
@@ -221,7 +221,7 @@ func writeChanges(w io.Writer, rows []machineconfig.Applied) error {
 		}
 
 		for _, change := range r.Changes {
-			lines = append(lines, "  "+output.Cell(changeLine(change)))
+			lines = append(lines, "  "+output.Line(changeLine(change)))
 		}
 
 		if _, err := fmt.Fprintln(w, strings.Join(lines, "\n")); err != nil {

@@ -92,7 +92,7 @@ func (o *diffOptions) run(c *cmdutil.Call) error {
 	}
 
 	if raw {
-		return errors.Join(err, writeDiff(c.IO.Out, rows))
+		return errors.Join(err, writeDiff(c.Printer.Text(), rows))
 	}
 
 	return cmdutil.PrintList(c, rows, err, []output.Column[Difference]{}, func(d Difference) string { return d.Path })
@@ -150,12 +150,12 @@ func writeDiff(w io.Writer, rows []Difference) error {
 	for _, r := range rows {
 		if r.Node != node {
 			node = r.Node
-			if _, err := fmt.Fprintf(w, "%s, against %s:\n", output.Neutral(r.NodeName()), output.Neutral(r.Against)); err != nil {
+			if _, err := fmt.Fprintf(w, "%s, against %s:\n", output.Line(r.NodeName()), output.Line(r.Against)); err != nil {
 				return err
 			}
 		}
 
-		if _, err := fmt.Fprintln(w, output.Cell(changeLine(r.Change))); err != nil {
+		if _, err := fmt.Fprintln(w, output.Line(changeLine(r.Change))); err != nil {
 			return err
 		}
 	}

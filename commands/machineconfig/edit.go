@@ -133,14 +133,15 @@ func (d draft) close(c *cmdutil.Call, failed error) {
 func (d draft) edit(ctx context.Context, c *cmdutil.Call) ([]byte, error) {
 	argv := append(editor(c), d.path)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the user's own editor
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.IO.In, c.IO.Err, c.IO.Err
+	stdout, stderr := c.IO.Unguarded()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.IO.In, stderr, stderr
 
 	// Interrupted, it may put the terminal in order before it goes.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = editorEnds
 
 	if c.IO.OutTTY {
-		cmd.Stdout = c.IO.Out // an editor wants the terminal; without one, stdout is for the result
+		cmd.Stdout = stdout // an editor wants the terminal; without one, stdout is for the result
 	}
 
 	if err := cmd.Run(); ctx.Err() != nil {
@@ -174,7 +175,7 @@ func showDifference(c *cmdutil.Call, n *talos.Node, before, after []byte) error 
 	}
 
 	for _, change := range machineconfig.Diff(from, to, false) {
-		fmt.Fprintln(c.IO.Err, output.Cell(changeLine(change)))
+		fmt.Fprintln(c.IO.Err, output.Line(changeLine(change)))
 	}
 
 	return nil

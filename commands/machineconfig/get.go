@@ -69,7 +69,7 @@ func (o *getOptions) run(c *cmdutil.Call) error {
 	})
 
 	if raw && len(rows) > 0 {
-		return errors.Join(err, writeYAML(c.IO.Out, rows, c.IO.OutTTY))
+		return errors.Join(err, writeYAML(c.IO.Out, rows))
 	}
 
 	return cmdutil.PrintList(c, rows, err, []output.Column[Config]{}, func(r Config) string { return r.NodeName() })
@@ -119,15 +119,11 @@ func read(ctx context.Context, n *talos.Node) ([]byte, machineconfig.Config, err
 }
 
 // writeYAML writes configurations as YAML: one node's as it is, several with the node before each.
-func writeYAML(w io.Writer, rows []Config, tty bool) error {
+func writeYAML(w io.Writer, rows []Config) error {
 	for i, r := range rows {
 		text := string(r.text)
-		if tty {
-			text = output.Neutral(text)
-		}
-
 		if len(rows) > 1 {
-			text = fmt.Sprintf("# node: %s (%s)\n%s", output.Neutral(r.NodeName()), r.Node, text)
+			text = fmt.Sprintf("# node: %s (%s)\n%s", output.Line(r.NodeName()), r.Node, text)
 		}
 
 		if i > 0 {

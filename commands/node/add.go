@@ -111,7 +111,7 @@ func (o *joinOptions) world(c *cmdutil.Call, t talos.Target) (*join.World, func(
 
 func showAdded(w io.Writer, r join.Result) error {
 	_, err := fmt.Fprintf(w, "Node:        %s\nStatus:      %s\nType:        %s\nTalos:       %s\nEtcd:        %s\nKubernetes:  %s\nTook:        %s\n",
-		output.Neutral(r.NodeName()), r.Status, r.MachineType, output.Cell(r.RunningTag), describeVoters(r.Voters), output.Cell(r.K8sNodeName), output.Seconds(r.ElapsedSeconds))
+		output.Line(r.NodeName()), r.Status, r.MachineType, output.Cell(r.RunningTag), describeVoters(r.Voters), output.Cell(r.K8sNodeName), output.Seconds(r.ElapsedSeconds))
 
 	return err
 }

@@ -132,7 +132,7 @@ func showReplaced(w io.Writer, r join.Replacement) error {
 	}
 
 	_, err := fmt.Fprintf(w, "Old:         %s, member %s\nNew:         %s, %s\nStatus:      %s\nEtcd:        %s\nKubernetes:  %s\nTook:        %s\n",
-		output.Neutral(r.NodeName()), member, output.Neutral(r.New.NodeName()), r.New.Status, r.Status, describeVoters(r.Voters),
+		output.Line(r.NodeName()), member, output.Line(r.New.NodeName()), r.New.Status, r.Status, describeVoters(r.Voters),
 		output.Cell(r.New.K8sNodeName), output.Seconds(r.ElapsedSeconds))
 
 	return err

@@ -108,12 +108,12 @@ func describeDevices(devices []wipe.Device) string {
 
 		for _, f := range []string{d.Model, d.Serial} {
 			if f != "" {
-				facts = append(facts, output.Neutral(f))
+				facts = append(facts, output.Line(f))
 			}
 		}
 
 		if d.Contents != "" {
-			facts = append(facts, "holding "+output.Neutral(d.Contents))
+			facts = append(facts, "holding "+output.Line(d.Contents))
 		}
 
 		all[i] = fmt.Sprintf("%s (%s)", d.Device, strings.Join(facts, ", "))

@@ -270,7 +270,7 @@ func showApply(w io.Writer, r upgrade.ApplyResult) error {
 		return showPlan(w, r.Plan)
 	}
 
-	fmt.Fprintf(w, "%s to %s: %s, %d upgraded, %d failed, %d skipped, %d not started, %s\n", output.Neutral(r.Cluster), output.Cell(r.To), r.Status,
+	fmt.Fprintf(w, "%s to %s: %s, %d upgraded, %d failed, %d skipped, %d not started, %s\n", output.Line(r.Cluster), output.Cell(r.To), r.Status,
 		r.Upgraded, r.Failed, len(r.Skipped), len(r.Remaining), output.Seconds(r.ElapsedSeconds))
 
 	if len(r.Nodes) == 0 {

@@ -140,17 +140,17 @@ func (o kubernetesOptions) extra() []string {
 }
 
 func showKubernetes(w io.Writer, r upgrade.KubernetesResult) error {
-	fmt.Fprintf(w, "Kubernetes %s -> %s: %s, %d updates, %s\n", output.Cell(output.Neutral(r.From)), r.To, r.Status, len(r.Updated), output.Seconds(r.ElapsedSeconds))
+	fmt.Fprintf(w, "Kubernetes %s -> %s: %s, %d updates, %s\n", output.Cell(output.Line(r.From)), r.To, r.Status, len(r.Updated), output.Seconds(r.ElapsedSeconds))
 
 	for _, u := range r.Updated {
-		fmt.Fprintf(w, "  %s\n", output.Neutral(u))
+		fmt.Fprintf(w, "  %s\n", output.Line(u))
 	}
 
 	showGates(w, upgrade.Plan{Gates: r.Gates})
 
 	if r.DryRun {
 		for _, s := range r.Steps {
-			fmt.Fprintf(w, "  %s\n", output.Neutral(strings.TrimSpace(s.Node+" "+s.Message)))
+			fmt.Fprintf(w, "  %s\n", output.Line(strings.TrimSpace(s.Node+" "+s.Message)))
 		}
 	}
 

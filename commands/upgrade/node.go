@@ -104,7 +104,7 @@ func runNode(c *cmdutil.Call, o upgrade.Options) error {
 }
 
 func showNode(w io.Writer, r upgrade.Result) error {
-	fmt.Fprintf(w, "%s: %s\n", output.Neutral(talos.Target{Address: r.Node, Hostname: r.Hostname}.Name()), r.Status)
+	fmt.Fprintf(w, "%s: %s\n", output.Line(talos.Target{Address: r.Node, Hostname: r.Hostname}.Name()), r.Status)
 
 	rows := [][2]string{
 		{"version", r.ServerTag + " -> " + r.RunningTag},
@@ -121,7 +121,7 @@ func showNode(w io.Writer, r upgrade.Result) error {
 
 	for _, g := range r.Gates {
 		if g.Verdict != "pass" && g.Verdict != "skip" {
-			fmt.Fprintf(w, "  %-11s %s %s\n", g.Gate+":", g.Verdict, output.Neutral(g.Message))
+			fmt.Fprintf(w, "  %-11s %s %s\n", g.Gate+":", g.Verdict, output.Line(g.Message))
 		}
 	}
 

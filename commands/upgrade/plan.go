@@ -112,7 +112,7 @@ func showPlan(w io.Writer, p upgrade.Plan) error {
 		workers = fmt.Sprintf("%d workers", p.Workers)
 	}
 
-	fmt.Fprintf(w, "%s to %s: %d of %d nodes, %s at once\n\n", output.Neutral(p.Cluster), output.Cell(p.To), p.Work, len(p.Nodes), workers)
+	fmt.Fprintf(w, "%s to %s: %d of %d nodes, %s at once\n\n", output.Line(p.Cluster), output.Cell(p.To), p.Work, len(p.Nodes), workers)
 
 	cols := []output.Column[upgrade.NodePlan]{
 		{Header: "#", Value: func(n upgrade.NodePlan) string {
@@ -122,7 +122,7 @@ func showPlan(w io.Writer, p upgrade.Plan) error {
 
 			return fmt.Sprint(n.Order)
 		}},
-		{Header: "NODE", Value: func(n upgrade.NodePlan) string { return output.Neutral(nodeName(n)) }},
+		{Header: "NODE", Value: func(n upgrade.NodePlan) string { return output.Line(nodeName(n)) }},
 		{Header: "ROLE", Value: func(n upgrade.NodePlan) string {
 			if n.EtcdLeader {
 				return n.Role + " (leader)"
@@ -145,7 +145,7 @@ func showPlan(w io.Writer, p upgrade.Plan) error {
 
 	for _, n := range p.Nodes {
 		for _, b := range n.Blockers {
-			fmt.Fprintf(w, "%s: budget %s holds %s: %s\n", output.Neutral(nodeName(n)), output.Neutral(b.Budget), output.Neutral(b.Pod), output.Neutral(b.Message))
+			fmt.Fprintf(w, "%s: budget %s holds %s: %s\n", output.Line(nodeName(n)), output.Line(b.Budget), output.Line(b.Pod), output.Line(b.Message))
 		}
 	}
 
@@ -162,7 +162,7 @@ func showExtensions(w io.Writer, p upgrade.Plan) {
 			list []string
 		}{{"loses", n.ExtensionsLost}, {"gets", n.ExtensionsAdded}} {
 			if n.Order > 0 && len(change.list) > 0 {
-				fmt.Fprintf(w, "%s %s the extensions %s\n", output.Neutral(nodeName(n)), change.verb, output.Neutral(strings.Join(change.list, ", ")))
+				fmt.Fprintf(w, "%s %s the extensions %s\n", output.Line(nodeName(n)), change.verb, output.Line(strings.Join(change.list, ", ")))
 			}
 		}
 	}
@@ -213,7 +213,7 @@ func showGates(w io.Writer, p upgrade.Plan) {
 	}
 
 	for _, line := range lines {
-		fmt.Fprintf(w, "%s (%s)\n", output.Neutral(line), output.Neutral(strings.Join(who[line], ", ")))
+		fmt.Fprintf(w, "%s (%s)\n", output.Line(line), output.Line(strings.Join(who[line], ", ")))
 	}
 }
 

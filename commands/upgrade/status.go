@@ -50,7 +50,7 @@ func showStatus(w io.Writer, s upgrade.StatusResult) error {
 	case !s.HasLock:
 		fmt.Fprintln(w, "lock: there is none to look at, Kubernetes cannot be asked")
 	case s.Lock.Held:
-		fmt.Fprintf(w, "lock: %s since %s (%s)\n", output.Neutral(s.Lock.Holder), s.Lock.AcquiredAt.Format(time.RFC3339), output.Neutral(s.Lock.Command))
+		fmt.Fprintf(w, "lock: %s since %s (%s)\n", output.Line(s.Lock.Holder), s.Lock.AcquiredAt.Format(time.RFC3339), output.Line(s.Lock.Command))
 	default:
 		fmt.Fprintln(w, "lock: nobody holds it")
 	}
@@ -65,7 +65,7 @@ func showStatus(w io.Writer, s upgrade.StatusResult) error {
 	}, s.Nodes, false, true)
 
 	for _, e := range s.Journal {
-		fmt.Fprintf(w, "%s %s %s %s\n", e.Time.Format("2006-01-02 15:04:05"), output.Cell(e.Node), e.Stage, output.Neutral(e.Message))
+		fmt.Fprintf(w, "%s %s %s %s\n", e.Time.Format("2006-01-02 15:04:05"), output.Cell(e.Node), e.Stage, output.Line(e.Message))
 	}
 
 	return err

@@ -9,15 +9,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/talosmate/talosmate/commands"
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
-	"github.com/talosmate/talosmate/internal/output"
 )
 
 // Main runs one command line and returns the exit code.
@@ -30,6 +27,9 @@ func Main(args []string, io *iostreams.Streams) int {
 
 // Run is Main on a context of the caller's.
 func Run(ctx context.Context, args []string, io *iostreams.Streams) (code int) {
+	io = io.Guard()
+	defer func() { _ = io.Flush() }() // a terminal that is gone shows nothing any more
+
 	f := cmdutil.NewFactory(io, build())
 	root := commands.NewRoot(f)
 
@@ -119,23 +119,13 @@ func say(io *iostreams.Streams, err error) {
 		if !seen[e.Message] {
 			seen[e.Message] = true
 
-			fmt.Fprintf(io.Err, "error: %s\n", oneLine(e.Message))
+			fmt.Fprintf(io.Err, "error: %s\n", iostreams.Line(e.Message))
 		}
 	}
 
 	for _, hint := range errs.Hints(err) {
-		fmt.Fprintf(io.Err, "hint: %s\n", oneLine(hint))
+		fmt.Fprintf(io.Err, "hint: %s\n", iostreams.Line(hint))
 	}
-}
-
-// oneLine makes one line of a message: what nodes and libraries say may be several, and scripts count on one.
-func oneLine(message string) string {
-	lines := strings.Split(output.Neutral(message), "\n")
-	for i, line := range lines {
-		lines[i] = strings.TrimSpace(line)
-	}
-
-	return strings.Join(slices.DeleteFunc(lines, func(line string) bool { return line == "" }), " ")
 }
 
 func panicked(f *cmdutil.Factory, io *iostreams.Streams, p any) int {
@@ -148,7 +138,7 @@ func panicked(f *cmdutil.Factory, io *iostreams.Streams, p any) int {
 		_ = c.EndAudit(errs.New(code, "internal error: %v", p)) // the end is the panic's
 	}
 
-	fmt.Fprintf(io.Err, "error: internal error: %v\n", p)
+	fmt.Fprintf(io.Err, "error: internal error: %s\n", iostreams.Line(fmt.Sprint(p)))
 	fmt.Fprintf(io.Err, "hint: please report this with the lines below\n%s", debug.Stack())
 
 	return int(code)

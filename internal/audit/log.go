@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+
+	"github.com/talosmate/talosmate/internal/iostreams"
 )
 
 // Log is an audit log that is open for one change.
@@ -108,7 +110,7 @@ func (l *Log) append(r Record) error {
 		return fmt.Errorf("cannot encode the audit record: %w", err)
 	}
 
-	if _, err = l.file.Write(append(line, '\n')); err == nil {
+	if _, err = l.file.Write(append(iostreams.EscapeJSON(line), '\n')); err == nil {
 		err = l.file.Sync()
 	}
 

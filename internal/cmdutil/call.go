@@ -386,7 +386,7 @@ func (c *Call) Progress() progress.Sink {
 
 // Warn writes a warning on stderr, where progress has no place for it.
 func (c *Call) Warn(format string, args ...any) {
-	text := output.Neutral(fmt.Sprintf(format, args...))
+	text := iostreams.Line(fmt.Sprintf(format, args...))
 
 	if w, ok := c.Progress().(progress.Warner); ok {
 		w.Warn(text)
@@ -428,7 +428,10 @@ func (c *Call) Confirm(action, subject string) error {
 		return refuse("%s is destructive and there is no terminal to confirm it on", action)
 	}
 
-	fmt.Fprintf(c.IO.Err, "%s\nType %s to go on: ", action, subject)
+	// What cannot be typed is shown, and wanted, as it can be shown.
+	subject = iostreams.Line(subject)
+
+	fmt.Fprintf(c.IO.Err, "%s\nType %s to go on: ", iostreams.Line(action), subject)
 
 	typed, err := c.IO.ReadLine(c.ctx)
 	if err != nil {

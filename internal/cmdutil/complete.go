@@ -2,11 +2,13 @@ package cmdutil
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -40,7 +42,27 @@ func (f *Factory) Complete(cmd *cobra.Command, args []string, fn CompletionFunc)
 
 	defer c.close()
 
-	return fn(ctx, c, args)
+	return offered(fn(ctx, c, args))
+}
+
+// offered leaves out the names that cannot be typed: a shell shows candidates as they are, one a line.
+func offered(candidates []string) []string {
+	var out []string
+
+	for _, candidate := range candidates {
+		name, description, described := strings.Cut(candidate, "\t")
+		if !iostreams.Plain(name) {
+			continue
+		}
+
+		if described {
+			name = cobra.CompletionWithDesc(name, iostreams.Line(description))
+		}
+
+		out = append(out, name)
+	}
+
+	return out
 }
 
 type discard struct{}

@@ -39,6 +39,10 @@ func (c *Call) Kubernetes(ctx context.Context) (*kube.Client, error) {
 	}
 
 	client, err := c.factory.Kubernetes(ctx, a)
+	if err == nil {
+		client.Begin = c.mayBegin()
+	}
+
 	if errs.IsUntrusted(err) {
 		c.untrusted.Do(func() { c.Warn("%v", err) }) // some commands do without Kubernetes
 	}

@@ -146,7 +146,9 @@ func (l NodeList[T]) print(c *Call, rows []T, err error, cols []output.Column[T]
 
 	c.endProgress()
 
-	return errors.Join(err, l.Human(c.Printer.Out, rows))
+	text := c.Printer.Text()
+
+	return errors.Join(err, l.Human(text, rows), text.Flush())
 }
 
 // FetchRows asks every target and marks each row with its node. The error holds the nodes that failed.

@@ -241,15 +241,11 @@ func ParseSince(s string, now time.Time) (time.Time, error) {
 // Idle is how long a node may be silent in a stream that ends by itself.
 func (c *Call) Idle() time.Duration { return c.cluster.Idle() }
 
-// StreamLine is how a stream's line is written as text: the node before it where several speak, and nothing
-// in it that drives the terminal. A line that did not end on the node ends here only where others follow.
-func StreamLine(w io.Writer, from talos.NodeRef, line string, ended, several, tty bool) error {
-	if tty {
-		line = output.Neutral(line)
-	}
-
+// StreamLine is how a stream's line is written as text: as the node sent it, the node before it where several
+// speak. A line that did not end on the node ends here only where others follow.
+func StreamLine(w io.Writer, from talos.NodeRef, line string, ended, several bool) error {
 	if several {
-		line = output.Neutral(from.NodeName()) + ": " + line
+		line = output.Line(from.NodeName()) + ": " + line
 	}
 
 	if several || ended {

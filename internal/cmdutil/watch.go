@@ -3,11 +3,11 @@ package cmdutil
 import (
 	"context"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/output"
 )
 
@@ -76,7 +76,7 @@ func writeRound[T any](c *Call, s *output.Stream, rows []T, err error) error {
 
 func drawRound[T any](c *Call, l NodeList[T], rows []T, err error, cols []output.Column[T]) error {
 	if c.IO.OutTTY {
-		if _, werr := io.WriteString(c.Printer.Out, "\x1b[H\x1b[2J"); werr != nil {
+		if werr := iostreams.Draw(c.Printer.Out, iostreams.ClearScreen, ""); werr != nil {
 			return werr
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/talosmate/talosmate/internal/iostreams"
 )
 
 // Entry is one line of a journal.
@@ -40,7 +42,7 @@ func (j Journal) Note(at time.Time, node, stage, message string) {
 		return
 	}
 
-	_, _ = f.Write(append(line, '\n')) // a journal that cannot be written explains nothing, and no more
+	_, _ = f.Write(append(iostreams.EscapeJSON(line), '\n')) // a journal that cannot be written explains nothing, and no more
 	_ = f.Close()
 }
 

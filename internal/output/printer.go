@@ -3,6 +3,7 @@ package output
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"sort"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/iostreams"
 )
 
 // Printer writes one command's result to stdout in the chosen format.
@@ -59,7 +61,7 @@ func PrintList[T any](p *Printer, rows []T, err error, cols []Column[T], name fu
 		return ndjsonList(p.Out, doc)
 	case p.Format == Name:
 		for _, row := range rows {
-			if _, werr := fmt.Fprintln(p.Out, Neutral(name(row))); werr != nil {
+			if _, werr := fmt.Fprintln(p.Out, Line(name(row))); werr != nil {
 				return werr
 			}
 		}
@@ -78,18 +80,30 @@ func PrintResult[T any](p *Printer, result T, err error, human func(io.Writer, T
 	case p.Query != "" || p.Format == JSON || p.Format == YAML:
 		return p.document(doc)
 	case p.Format == NDJSON:
-		return json.NewEncoder(p.Out).Encode(struct {
+		line, eerr := encode(struct {
 			Record
 			Single[T]
 		}{Record{Type: "item"}, doc})
+		if eerr != nil {
+			return fmt.Errorf("cannot encode the document: %w", eerr)
+		}
+
+		_, werr := p.Out.Write(append(line, '\n'))
+
+		return werr
 	case p.Format == Name:
-		_, werr := fmt.Fprintln(p.Out, Neutral(name))
+		_, werr := fmt.Fprintln(p.Out, Line(name))
 
 		return werr
 	default:
-		return human(p.Out, result)
+		text := p.Text()
+
+		return errors.Join(human(text, result), text.Flush())
 	}
 }
+
+// Text is stdout for what is written for people: neutral in a pipe too, for it ends up on some terminal.
+func (p *Printer) Text() *iostreams.Terminal { return iostreams.NewTerminal(p.Out) }
 
 // PrintFailure writes the document of a command that failed before it had a result. A query is applied as to
 // any other document, so that a script which asked for one value never gets a whole document instead.
@@ -112,8 +126,10 @@ func (p *Printer) document(doc any) error {
 		return fmt.Errorf("cannot encode the document: %w", err)
 	}
 
+	body := iostreams.EscapeJSON(buf.Bytes())
+
 	if p.Query != "" {
-		text, err := query(buf.Bytes(), p.Query, p.Format)
+		text, err := query(body, p.Query, p.Format)
 		if err != nil {
 			return errs.AsUsage(err)
 		}
@@ -122,8 +138,6 @@ func (p *Printer) document(doc any) error {
 
 		return err
 	}
-
-	body := buf.Bytes()
 
 	if p.Format == YAML {
 		var err error

@@ -3,6 +3,7 @@ package output_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -195,5 +196,83 @@ func TestALineHasOneType(t *testing.T) {
 		if got := strings.TrimSpace(buf.String()); got != c.want {
 			t.Errorf("%s\nwant %s", got, c.want)
 		}
+	}
+}
+
+// zoo is text with what a terminal may obey, and a byte that is not UTF-8.
+const zoo = "a\x1b[2J\u009b31mb\x7fc\u202ed\u2066e\u200ff\u2028g\rh\xffi"
+
+func obeyed(text string) []rune {
+	var out []rune
+
+	for _, r := range text {
+		if r != '\n' && (r < ' ' || r >= 0x7f && r <= 0x9f || r == 0x200f || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069) {
+			out = append(out, r)
+		}
+	}
+
+	return out
+}
+
+// TestEveryFormatIsNeutral holds every format but a query's scalar, which a script gets as it is.
+func TestEveryFormatIsNeutral(t *testing.T) {
+	t.Parallel()
+
+	value := strings.ToValidUTF8(zoo, "\uFFFD")
+
+	for _, format := range output.Formats() {
+		for _, query := range []string{"", ".", ".items", `{"k" + .items[0].id: [.items[0].id + "x"]}`} {
+			if query != "" && !output.Format(format).Structured() {
+				continue
+			}
+
+			got, err := render(t, output.Printer{Format: output.Format(format), Query: query}, []row{{Node: "n", ID: zoo}}, errors.New("cannot: "+zoo))
+			if err != nil {
+				t.Errorf("%s %s: %v", format, query, err)
+			}
+
+			if bad := obeyed(got); len(bad) > 0 {
+				t.Errorf("%s %s: %U in %q", format, query, bad, got)
+			}
+
+			if query != "" || format == "table" || format == "wide" || format == "name" || format == "ndjson" {
+				continue
+			}
+
+			var doc struct{ Items []struct{ ID string } }
+			if err = yaml.Unmarshal([]byte(got), &doc); err != nil || doc.Items[0].ID != value {
+				t.Errorf("%s: %q came back as %q, %v", format, value, doc.Items, err)
+			}
+		}
+	}
+
+	got, err := render(t, output.Printer{Format: output.JSON, Query: ".items[0].id"}, []row{{ID: zoo}}, nil)
+	if err != nil || got != value+"\n" {
+		t.Errorf("a scalar is %q, want %q, %v", got, value, err)
+	}
+}
+
+func TestAResultForPeopleIsNeutral(t *testing.T) {
+	t.Parallel()
+
+	var buf bytes.Buffer
+
+	p := output.Printer{Out: &buf, Format: output.Table, Now: time.Now}
+	err := output.PrintResult(&p, zoo, nil, func(w io.Writer, s string) error {
+		_, err := io.WriteString(w, s)
+
+		return err
+	}, "")
+
+	if bad := obeyed(buf.String()); err != nil || len(bad) > 0 {
+		t.Errorf("%U in %q, %v", bad, buf.String(), err)
+	}
+}
+
+func TestACellIsCut(t *testing.T) {
+	t.Parallel()
+
+	if got := output.Cell(strings.Repeat("x", 1<<20)); len(got) > 2000 || !strings.HasSuffix(got, "…") {
+		t.Errorf("a cell of %d bytes", len(got))
 	}
 }

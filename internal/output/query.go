@@ -1,10 +1,14 @@
 package output
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"sync"
 
 	"github.com/mikefarah/yq/v4/pkg/yqlib"
+
+	"github.com/talosmate/talosmate/internal/iostreams"
 )
 
 // yqMutex guards yqlib, which keeps its preferences and its parser in package variables.
@@ -43,10 +47,43 @@ func query(doc []byte, expression string, format Format) (string, error) {
 		return "", err
 	}
 
-	out, err := yqlib.NewStringEvaluator().EvaluateAll(expression, string(asYAML), encoder, yqlib.NewYamlDecoder(yqlib.NewDefaultYamlPreferences()))
+	out, err := yqlib.NewStringEvaluator().EvaluateAll(expression, string(asYAML), escaping{encoder}, yqlib.NewYamlDecoder(yqlib.NewDefaultYamlPreferences()))
 	if err != nil {
 		return "", fmt.Errorf("cannot evaluate --query %q: %w", expression, err)
 	}
 
 	return out, nil
+}
+
+// escaping is an encoder of documents whose strings hold nothing that a terminal could obey. Scalars stay as they
+// are: a script gets the value.
+type escaping struct{ yqlib.Encoder }
+
+// Encode implements yqlib.Encoder.
+func (e escaping) Encode(w io.Writer, node *yqlib.CandidateNode) error {
+	if node.Kind == yqlib.ScalarNode {
+		return e.Encoder.Encode(w, node)
+	}
+
+	quote(node)
+
+	var buf bytes.Buffer
+	if err := e.Encoder.Encode(&buf, node); err != nil {
+		return err
+	}
+
+	_, err := w.Write(iostreams.EscapeJSON(buf.Bytes()))
+
+	return err
+}
+
+// quote puts what has to be escaped into double quotes, the only YAML style with escapes.
+func quote(node *yqlib.CandidateNode) {
+	if node.Kind == yqlib.ScalarNode && iostreams.NeedsEscape(node.Value) {
+		node.Style = yqlib.DoubleQuotedStyle
+	}
+
+	for _, child := range node.Content {
+		quote(child)
+	}
 }

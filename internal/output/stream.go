@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/iostreams"
 )
 
 // Stream writes ndjson as it happens. It may be used from several goroutines.
@@ -123,5 +124,5 @@ func encode(v any) ([]byte, error) {
 		return nil, err
 	}
 
-	return bytes.TrimSpace(buf.Bytes()), nil
+	return iostreams.EscapeJSON(bytes.TrimSpace(buf.Bytes())), nil
 }

@@ -6,9 +6,10 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/talosmate/talosmate/internal/iostreams"
 )
 
 // Column is one column of a table over rows of type T.
@@ -50,29 +51,20 @@ func WriteTable[T any](w io.Writer, cols []Column[T], rows []T, wide, headers bo
 	return tw.Flush()
 }
 
-// Cell makes a value fit one table cell: never empty, no line breaks, no control sequences.
+// Cell makes a value fit one table cell: never empty, one line that is not endless, no control sequences.
 func Cell(s string) string {
 	if s == "" {
 		return "-"
 	}
 
-	return Neutral(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' || r == '\t' }), " "))
+	return iostreams.Cut(iostreams.Line(s), cellLimit)
 }
 
-// Neutral replaces control characters, so that text which a node sent cannot drive the terminal.
-func Neutral(s string) string {
-	if strings.IndexFunc(s, unicode.IsControl) < 0 {
-		return s
-	}
+// cellLimit is how many characters of a value a table shows; documents have the whole of it.
+const cellLimit = 1024
 
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' && r != '\t' {
-			return '\uFFFD'
-		}
-
-		return r
-	}, s)
-}
+// Line makes one line of text that came from elsewhere, with nothing in it that a terminal could obey.
+func Line(s string) string { return iostreams.Line(s) }
 
 // Bytes shows a size in IEC units.
 func Bytes[N ~int64 | ~uint64](n N) string {

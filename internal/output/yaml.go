@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/iostreams"
 )
 
 // yamlFromJSON rewrites a JSON document as block YAML: same order of keys, same numbers, strings quoted
@@ -26,7 +28,11 @@ func yamlFromJSON(doc []byte) ([]byte, error) {
 		return nil, fmt.Errorf("cannot write YAML: %w", err)
 	}
 
-	return out.Bytes(), enc.Close()
+	if err := enc.Close(); err != nil {
+		return nil, fmt.Errorf("cannot write YAML: %w", err)
+	}
+
+	return iostreams.EscapeJSON(out.Bytes()), nil
 }
 
 func plain(n *yaml.Node) {
@@ -37,6 +43,10 @@ func plain(n *yaml.Node) {
 	empty := (n.Kind == yaml.MappingNode || n.Kind == yaml.SequenceNode) && len(n.Content) == 0
 	if !empty {
 		n.Style = 0
+	}
+
+	if n.Kind == yaml.ScalarNode && iostreams.NeedsEscape(n.Value) {
+		n.Style = yaml.DoubleQuotedStyle // The only one with escapes.
 	}
 
 	for _, child := range n.Content {

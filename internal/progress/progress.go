@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/talosmate/talosmate/internal/iostreams"
 )
 
 // Event is one thing that happened.
@@ -61,7 +63,7 @@ func New(mode string, w io.Writer, screen Screen) Sink {
 
 	switch mode {
 	case "json":
-		return &jsonSink{enc: json.NewEncoder(w)}
+		return &jsonSink{w: w}
 	case "none":
 		return Discard{}
 	case "tty":
@@ -76,7 +78,7 @@ type Warner interface{ Warn(text string) }
 
 type jsonSink struct {
 	mu    sync.Mutex
-	enc   *json.Encoder
+	w     io.Writer
 	begun bool
 }
 
@@ -89,8 +91,13 @@ func (s *jsonSink) Emit(e Event) {
 		e.Schema, s.begun = "talosmate/v1/ProgressEvent", true
 	}
 
+	line, err := json.Marshal(e)
+	if err != nil {
+		return
+	}
+
 	// Progress is best effort: a closed stderr must not fail the work.
-	_ = s.enc.Encode(e)
+	_, _ = s.w.Write(append(iostreams.EscapeJSON(line), '\n'))
 }
 
 // Warn implements Warner: every line is an event.
@@ -130,16 +137,5 @@ func describe(e Event) string {
 		}
 	}
 
-	return neutral(strings.Join(parts, ": "))
-}
-
-// neutral takes the control sequences out of text that a node sent.
-func neutral(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-
-		return r
-	}, text)
+	return iostreams.Line(strings.Join(parts, ": "))
 }

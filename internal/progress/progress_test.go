@@ -90,7 +90,7 @@ func TestPlain(t *testing.T) {
 	want := "18:00:00 lock: the cluster's lock is ours\n" +
 		"18:00:00 worker-2: preflight: looking at the node\n" +
 		"18:00:01 worker-1: pull: layer a\n" + // counters alone are not news
-		"18:00:03 worker-2: drain: evil [2Jtext\n" +
+		"18:00:03 worker-2: drain: evil\uFFFD[2Jtext\n" +
 		"18:00:09 worker-2: failed: it did\n"
 	if got := shown("plain", Screen{}, run()); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -182,6 +182,38 @@ func TestTTYWarns(t *testing.T) {
 
 		if !strings.Contains(out.String(), "\x1b[1A\x1b[Jwarning: the lock\nworker-2") || !strings.HasSuffix(out.String(), "warning: late\n") {
 			t.Errorf("got %q", out.String())
+		}
+	})
+}
+
+// TestTextFromNodesIsNeutral puts what a terminal could obey into every field, in every mode.
+func TestTextFromNodesIsNeutral(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const zoo = "a\x1b[31m\u009bb\x7f\u202ec\x9d\rd\ne"
+
+		for _, mode := range []string{"plain", "tty", "json"} {
+			var out bytes.Buffer
+
+			s := New(mode, &out, Screen{TTY: true, Width: 200, Height: 24})
+			s.Emit(Event{Time: time.Now(), Node: zoo, Stage: zoo, Message: zoo})
+
+			if w, ok := s.(Warner); ok {
+				w.Warn(zoo)
+			}
+
+			s.Close()
+
+			text := strings.NewReplacer("\x1b[2A", "", "\x1b[1A", "", "\x1b[J", "").Replace(out.String())
+			for _, r := range text {
+				if r != '\n' && (r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x202e) {
+					t.Errorf("%s: %U in %q", mode, r, text)
+				}
+			}
+
+			if want := map[string]int{"plain": 1, "tty": 2, "json": 2}[mode]; strings.Count(text, "\n") > 2*want {
+				t.Errorf("%s: a node makes lines of its own: %q", mode, text)
+			}
 		}
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/talosmate/talosmate/internal/iostreams"
 )
 
 // ttySink shows one line a node and redraws them; one goroutine owns the terminal.
@@ -43,7 +45,7 @@ func (s *ttySink) Warn(text string) {
 	}
 }
 
-func warning(text string) string { return "warning: " + text + "\n" }
+func warning(text string) string { return "warning: " + iostreams.Line(text) + "\n" }
 
 // Close implements Sink.
 func (s *ttySink) Close() {
@@ -82,11 +84,12 @@ func (b *block) paint(w io.Writer, now time.Time, above string) {
 
 	var out strings.Builder
 
-	if b.shown > 0 {
-		fmt.Fprintf(&out, "\x1b[%dA", b.shown)
-	}
+	out.WriteString(above)
 
-	out.WriteString("\x1b[J" + above)
+	back := iostreams.EraseBelow
+	if b.shown > 0 {
+		back = iostreams.CursorUp(b.shown) + back
+	}
 
 	visible := b.visible()
 	for _, node := range visible {
@@ -100,7 +103,7 @@ func (b *block) paint(w io.Writer, now time.Time, above string) {
 		b.shown++
 	}
 
-	_, _ = io.WriteString(w, out.String()) // best effort: a closed stderr must not fail the work
+	_ = iostreams.Draw(w, back, out.String()) // best effort: a closed stderr must not fail the work
 }
 
 // visible is what fits: a block higher than the terminal could not be drawn over. Nodes at work come first.
@@ -166,7 +169,7 @@ func (l *ttyLine) render(now time.Time, width int) string {
 		end = e.Time
 	}
 
-	text := fmt.Sprintf("%-16s %-10s %6s ", e.Node, e.Stage, end.Sub(l.started).Round(time.Second))
+	text := fmt.Sprintf("%-16s %-10s %6s ", iostreams.Line(e.Node), iostreams.Line(e.Stage), end.Sub(l.started).Round(time.Second))
 
 	if e.Total > 0 {
 		const bar = 20
@@ -175,7 +178,7 @@ func (l *ttyLine) render(now time.Time, width int) string {
 		text += "[" + strings.Repeat("=", filled) + strings.Repeat(" ", bar-filled) + "] "
 	}
 
-	text += neutral(e.Message)
+	text += iostreams.Line(e.Message)
 
 	if r := []rune(text); len(r) > width-1 && width > 1 {
 		text = string(r[:width-1])

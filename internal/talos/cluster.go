@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/iostreams"
 )
 
 // Options say how a cluster is reached.
@@ -312,7 +313,7 @@ func (c *Cluster) traceCall(node, method string, err error, took time.Duration) 
 	c.trace.Lock()
 	defer c.trace.Unlock()
 
-	fmt.Fprintf(c.Options.Trace, "rpc %s %s %s %dms\n", node, method, code, took.Milliseconds())
+	fmt.Fprintf(c.Options.Trace, "rpc %s %s %s %dms\n", iostreams.Line(node), method, code, took.Milliseconds())
 }
 
 func hostOf(endpoint string) string {

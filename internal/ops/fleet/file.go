@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 )
 
@@ -31,7 +32,7 @@ func Encode(f Fleet) ([]byte, error) {
 		return nil, fmt.Errorf("cannot encode the state: %w", err)
 	}
 
-	return out.Bytes(), nil
+	return iostreams.EscapeJSON(out.Bytes()), nil
 }
 
 // Check refuses bytes that are no saved fleet, as a usage error. A file of a newer version may have more fields.

@@ -753,14 +753,14 @@ func TestReport(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		res.Error, res.Hint = "a | b\n<script>", "c"
+		res.Error, res.Hint = "a | b\n<script> ![x](http://evil)", "c"
 
 		var report, picture strings.Builder
 		if err = errors.Join(WriteReport(&report, res, "dir/up.svg"), WriteTimeline(&picture, res)); err != nil {
 			t.Fatal(err)
 		}
 
-		for _, want := range []string{"# Upgrade of prod to v1.13.9: ok", "| cp-2 | ok | v1.13.8 → v1.13.9 |", "](up.svg)", `a \| b &lt;script>`} {
+		for _, want := range []string{"# Upgrade of prod to v1.13.9: ok", "| cp-2 | ok | v1.13.8 → v1.13.9 |", "](up.svg)", `a \| b &lt;script&gt; \!\[x\](http:\//evil)`} {
 			if !strings.Contains(report.String(), want) {
 				t.Errorf("the report has no %q:\n%s", want, report.String())
 			}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -62,7 +63,7 @@ func WriteReport(w io.Writer, r ApplyResult, timeline string) error {
 		b.WriteString("\n| waited for | before | took | held | |\n|---|---|---:|---|---|\n")
 
 		for _, c := range r.Checks {
-			fmt.Fprintf(&b, "| %s | %s | %s | %t | %s |\n", c.Kind, cell(c.Next), span(c.WaitedSeconds), c.OK, cell(c.Message))
+			fmt.Fprintf(&b, "| %s | %s | %s | %t | %s |\n", cell(c.Kind), cell(c.Next), span(c.WaitedSeconds), c.OK, cell(c.Message))
 		}
 	}
 
@@ -73,9 +74,12 @@ func WriteReport(w io.Writer, r ApplyResult, timeline string) error {
 
 func nameOf(n Result) string { return talos.Target{Address: n.Node, Hostname: n.Hostname}.Name() }
 
-// cell keeps text from breaking out of a Markdown table cell.
+// cell writes text so that Markdown shows it: it is no markup, no link and nobody's mention, and stays in its cell.
 func cell(s string) string {
-	return strings.NewReplacer("|", `\|`, "\n", " ", "\r", " ", "<", "&lt;", "`", "'").Replace(s)
+	return strings.NewReplacer(
+		"&", "&amp;", "<", "&lt;", ">", "&gt;", `\`, `\\`, "|", `\|`, "`", "\\`", "*", `\*`, "_", `\_`, "~", `\~`, "[", `\[`, "]", `\]`,
+		"!", `\!`, "#", `\#`, "@", `\@`, "://", `:\//`, "www.", `www\.`,
+	).Replace(iostreams.Line(s))
 }
 
 func list(b *strings.Builder, title string, items []string) {
@@ -199,5 +203,5 @@ func bars(n Result) []bar {
 }
 
 func escape(s string) string {
-	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;").Replace(s)
+	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;").Replace(iostreams.Line(s))
 }

@@ -47,6 +47,7 @@ type Endpoint struct {
 	serve   map[string]Handler
 	ends    map[string]end
 	calls   map[string]int
+	spoil   func(string) string
 }
 
 // Handler answers a call in place of the cluster. node is the node that was asked for, empty for the endpoint itself.

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -107,7 +106,7 @@ func (e *Endpoint) handle(_ any, down grpc.ServerStream) error {
 		return nil
 	}
 
-	return status.Convert(err).Err()
+	return e.spoiled(err)
 }
 
 // forward sends the caller's messages on until it has no more.
