@@ -92,6 +92,10 @@ func (o *options) run(ctx context.Context, c *cmdutil.Call, n *talos.Node, add f
 	past := &ring{size: o.tail}
 	v.add = past.add
 
+	if o.tail < 0 {
+		v.add = add
+	}
+
 	if err := v.read(ctx, n, false, c.Idle(), func() error { return nil }); err != nil {
 		return err
 	}
@@ -167,14 +171,14 @@ func (v *view) line(line []byte) error {
 
 // ring keeps the last lines.
 type ring struct {
-	size  int // Negative for all.
+	size  int
 	lines []Line
 	next  int
 }
 
 func (r *ring) add(l Line) error {
 	switch {
-	case r.size < 0 || len(r.lines) < r.size:
+	case len(r.lines) < r.size:
 		r.lines = append(r.lines, l)
 	case r.size > 0:
 		r.lines[r.next] = l

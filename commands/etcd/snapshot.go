@@ -69,7 +69,7 @@ func runSnapshot(c *cmdutil.Call, retain int) error {
 		return err
 	}
 
-	node, idle := cluster.Node(target), cluster.Options.Timeout
+	node := cluster.Node(target)
 	report := func(n int64) {
 		c.Progress().Emit(progress.Event{
 			Time: c.Printer.Now(), Node: target.Name(), Stage: "snapshot", Message: "streaming", Current: n, Total: max(n, status.DBSizeBytes),
@@ -79,12 +79,12 @@ func runSnapshot(c *cmdutil.Call, retain int) error {
 	var snap etcd.Snapshot
 
 	if path == "-" {
-		_, err = etcd.Stream(c.Context(), node, c.Bytes(), idle, report)
+		_, err = etcd.Stream(c.Context(), node, c.Bytes(), report)
 
 		return brokenStream(err)
 	}
 
-	if snap, err = etcd.Save(c.Context(), node, path, idle, report); err != nil {
+	if snap, err = etcd.Save(c.Context(), node, path, report); err != nil {
 		return brokenStream(err)
 	}
 

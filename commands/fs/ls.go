@@ -105,15 +105,12 @@ func (o *lsOptions) fetch(ctx context.Context, n *talos.Node, args []string) ([]
 	}
 
 	files, err := n.ListFiles(ctx, req)
-	if err != nil {
-		return nil, err
-	}
 
 	return slices.DeleteFunc(files, func(f talos.File) bool {
 		self := f.RelativePath == "." && f.Type == talos.FileDirectory && f.Error == ""
 
 		return self || !o.matches(f)
-	}), nil
+	}), err
 }
 
 func (o *lsOptions) matches(f talos.File) bool {

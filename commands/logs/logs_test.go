@@ -1,9 +1,14 @@
 package logs_test
 
 import (
+	"bytes"
+	"strings"
 	"testing"
 
+	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/testing/clitest"
+	"github.com/talosmate/talosmate/internal/testing/hostile"
+	"github.com/talosmate/talosmate/internal/testing/replay"
 )
 
 func TestLogs(t *testing.T) {
@@ -39,4 +44,18 @@ func TestLogs(t *testing.T) {
 			Variants: map[string]string{"MachineService.Containers": "cri"}, Stderr: []string{"no such container"},
 		},
 	})
+}
+
+// TestAnEndlessLogIsCutInADocument: what is kept until the stream ends is bounded, and the beginning is shown.
+func TestAnEndlessLogIsCutInADocument(t *testing.T) {
+	t.Parallel()
+
+	server := replay.Start(t, "talos-v1.13.8", nil)
+	endpoint := hostile.Start(t, server.Talosconfig(t, "os:reader"), server.Authority(t))
+	endpoint.Endless("/machine.MachineService/Logs", bytes.Repeat([]byte("x\n"), 100_000))
+
+	got := clitest.Run(t, []string{"TALOSCONFIG=" + endpoint.Talosconfig}, "logs", "etcd", "-n", "10.5.0.2", "-o", "name")
+	if rows := strings.Count(got.Stdout, "\n"); got.Code != 1 || rows != talos.MaxRows || !strings.Contains(got.Stderr, "on 10.5.0.2 (n1): the node sent more than 500000 rows") {
+		t.Errorf("exit code %d, %d rows, stderr: %s", got.Code, rows, got.Stderr)
+	}
 }

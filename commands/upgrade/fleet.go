@@ -183,7 +183,7 @@ func snapshotOf(c *cmdutil.Call, cluster *talos.Cluster, f *upgrade.Fleet) func(
 
 		began := time.Now()
 
-		snap, err := etcd.Save(ctx, cluster.Node(target), path, cluster.Options.Timeout, func(n int64) {
+		snap, err := etcd.Save(ctx, cluster.Node(target), path, func(n int64) {
 			c.Progress().Emit(progress.Event{Time: time.Now(), Stage: "snapshot", Message: "etcd of " + target.Name(), Current: n})
 		})
 		snap.Node, snap.Hostname = target.Address, target.Hostname

@@ -165,16 +165,21 @@ func FetchRows[T any, P Row[T]](c *Call, fetch func(context.Context, *talos.Node
 	return rowsOf[T, P](c, talos.Each(c.ctx, c.cluster, targets.Nodes, fetch))
 }
 
-// rowsOf marks each row with its node. The error holds the nodes that failed.
+// rowsOf marks each row with its node. The error holds the nodes that failed; of a list that was cut off the
+// beginning is kept.
 func rowsOf[T any, P Row[T]](c *Call, outcomes []talos.Outcome[[]T]) ([]T, error) {
 	if c.ctx.Err() != nil {
 		return nil, context.Cause(c.ctx)
 	}
 
-	good, err := talos.Collect(outcomes, c.Spec.Question)
+	_, err := talos.Collect(outcomes, c.Spec.Question)
 	rows := []T{}
 
-	for _, o := range good {
+	for _, o := range outcomes {
+		if o.Err != nil && !talos.IsCut(o.Err) {
+			continue
+		}
+
 		for _, row := range o.Value {
 			P(&row).SetNode(o.Target)
 			rows = append(rows, row)

@@ -3,6 +3,7 @@ package cmdutil
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"slices"
@@ -108,13 +109,17 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T]) error {
 	sink := newRowSink(c, l, raw, len(targets.Nodes) > 1)
 
 	outcomes := talos.EachStream(c.ctx, c.cluster, targets.Nodes, follow, func(ctx context.Context, n *talos.Node) (struct{}, error) {
-		err := l.Run(ctx, c, n, func(row T) error {
+		add := func(row T) error {
 			P(&row).SetNode(n.Target)
 
 			return sink.add(row)
-		}, sink.flush)
+		}
 
-		return struct{}{}, err
+		if sink.collects() {
+			return struct{}{}, collect(ctx, c, n, l, add)
+		}
+
+		return struct{}{}, l.Run(ctx, c, n, add, sink.flush)
 	})
 
 	_, err = talos.Collect(outcomes, c.Spec.Question)
@@ -134,6 +139,29 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T]) error {
 
 		return talos.NodeRef{}
 	}, columns[T, P](l.Columns))
+}
+
+// collect runs a stream whose rows are kept until it ends, within the bounds of what is kept. The rows before a bound
+// stay.
+func collect[T any](ctx context.Context, c *Call, n *talos.Node, l NodeStream[T], add func(T) error) error {
+	ctx, cancel := context.WithTimeout(ctx, talos.MaxTime)
+	defer cancel()
+
+	meter := talos.Meter{Rows: c.cluster.Options.MaxRows, Bytes: c.cluster.Options.MaxBytes}
+	op := "collect what " + c.Cmd.CommandPath() + " gives"
+
+	return n.TooMuch(op, l.Run(ctx, c, n, func(row T) error {
+		size, err := json.Marshal(row)
+		if err != nil {
+			return err
+		}
+
+		if err = meter.Take(len(size)); err != nil {
+			return err
+		}
+
+		return add(row)
+	}, func() error { return nil }))
 }
 
 // rowSink takes rows from several goroutines and writes them whole.
@@ -159,6 +187,9 @@ func newRowSink[T any](c *Call, l NodeStream[T], raw, several bool) *rowSink[T] 
 
 	return s
 }
+
+// collects reports whether the rows are kept until all of them are there.
+func (s *rowSink[T]) collects() bool { return !s.raw && s.ndjson == nil }
 
 func (s *rowSink[T]) add(row T) error {
 	s.mu.Lock()

@@ -28,6 +28,7 @@ const (
 	KindInvalid          Kind = "invalid_argument"
 	KindPrecondition     Kind = "failed_precondition"
 	KindTimeout          Kind = "timeout"
+	KindTooMuch          Kind = "too_much"
 	KindUnknownOutcome   Kind = "unknown_outcome"
 	KindRolledBack       Kind = "rolled_back"
 	KindLost             Kind = "lost"

@@ -3,6 +3,7 @@ package talos
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -18,7 +19,10 @@ const (
 	requestLimit = time.Minute
 )
 
-var errGone = errors.New("the node stopped answering")
+var (
+	errGone    = errors.New("the node stopped answering")
+	errTooLong = fmt.Errorf("the node did not finish within %s", maxWork)
+)
 
 // whileAlive runs a request that may take as long as it takes, as an install or a pull does, for as long as the node
 // answers other questions by the same way. A node that loses its power says nothing, and neither does the endpoint
@@ -26,6 +30,9 @@ var errGone = errors.New("the node stopped answering")
 func (n *Node) whileAlive(ctx context.Context, op string, request func(context.Context) error) error {
 	watched, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+
+	enough := time.AfterFunc(maxWork, func() { cancel(errTooLong) })
+	defer enough.Stop()
 
 	go func() {
 		if watchAlive(watched, func(ctx context.Context) error {
@@ -38,8 +45,8 @@ func (n *Node) whileAlive(ctx context.Context, op string, request func(context.C
 	}()
 
 	err := request(watched)
-	if err != nil && errors.Is(context.Cause(watched), errGone) {
-		return n.fail(op, translate(status.Error(codes.Unavailable, errGone.Error()), n.cluster.circumstances(n.conn.label, true)))
+	if cause := context.Cause(watched); err != nil && (errors.Is(cause, errGone) || errors.Is(cause, errTooLong)) {
+		return n.fail(op, translate(status.Error(codes.Unavailable, cause.Error()), n.cluster.circumstances(n.conn.label, true)))
 	}
 
 	return err

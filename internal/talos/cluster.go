@@ -37,6 +37,8 @@ type Options struct {
 	Needs       []string      // Roles of which one suffices; for hints.
 	Since       string        // The first Talos version that knows the calls; for hints.
 	Trace       io.Writer     // One line per RPC, nil for none.
+	MaxRows     int           // Bounds a list from one node; the constant of that name when 0.
+	MaxBytes    int64         // Bounds its size; the constant of that name when 0.
 	// Begin is called before each request that may change something; an error keeps it from being sent. Nil for nothing.
 	Begin func() error
 	// Elsewhere finds by name what discovery has forgotten: a node that is dead. Nil for nothing.

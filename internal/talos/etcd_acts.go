@@ -8,23 +8,27 @@ import (
 
 	"github.com/siderolabs/talos/pkg/machinery/api/common"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
 // EtcdSnapshot streams a snapshot of the node's own member: the database file with its SHA-256 behind it.
-// A chunk is valid until fn returns. Roles: operator, admin, etcd:backup.
+// A chunk is valid until fn returns. A stream that brings no data for the read timeout is given up. Roles:
+// operator, admin, etcd:backup.
 func (n *Node) EtcdSnapshot(ctx context.Context, fn func(chunk []byte) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-
 	const op = "take an etcd snapshot"
 
-	stream, err := n.machine().EtcdSnapshot(ctx, &machine.EtcdSnapshotRequest{})
-	if err != nil {
-		return n.fail(op, err)
-	}
+	size := int64(0)
 
-	return receive(n, op, stream.Recv, func(m *common.Data) error { return fn(m.GetBytes()) })
+	return pull(ctx, n, op, n.cluster.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+		return n.machine().EtcdSnapshot(ctx, &machine.EtcdSnapshotRequest{})
+	}, func(m *common.Data) error {
+		if size += int64(len(m.GetBytes())); size > maxSnapshot {
+			return n.tooMuch(op, fmt.Errorf("the node sent more than %d GiB", maxSnapshot>>30))
+		}
+
+		return fn(m.GetBytes())
+	})
 }
 
 // EtcdDefragment defragments the node's own member, which serves nothing meanwhile. Roles: operator, admin.

@@ -65,6 +65,7 @@ func (n *Node) Events(ctx context.Context, r EventsRequest, fn func(Event) error
 		idle = 0
 	}
 
+	meter := &Meter{Rows: n.cluster.Options.MaxRows, Bytes: n.cluster.Options.MaxBytes}
 	hello := "" // The ID of the first message: nothing older than it is news.
 
 	enough := time.AfterFunc(time.Hour, func() { cancel(errQuiet) })
@@ -76,6 +77,12 @@ func (n *Node) Events(ctx context.Context, r EventsRequest, fn func(Event) error
 		return n.machine().Events(ctx, req)
 	}, func(e *machine.Event) error {
 		enough.Stop()
+
+		if !r.Follow {
+			if err := meter.Take(sizeOf(e)); err != nil {
+				return n.tooMuch("read the events", err)
+			}
+		}
 
 		switch {
 		case hello == "":

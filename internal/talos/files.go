@@ -65,7 +65,7 @@ func (n *Node) ListFiles(ctx context.Context, r ListRequest) ([]File, error) {
 
 	out := []File{}
 
-	err := pull(ctx, n, "list "+r.Path, 0, func(ctx context.Context) (grpc.ServerStreamingClient[machine.FileInfo], error) {
+	err := list(ctx, n, "list "+r.Path, func(ctx context.Context) (grpc.ServerStreamingClient[machine.FileInfo], error) {
 		return n.machine().List(ctx, req)
 	}, func(f *machine.FileInfo) error {
 		out = append(out, fileOf(f))

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/cluster"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -13,12 +14,9 @@ import (
 func (n *Node) ServerHealth(ctx context.Context, wait time.Duration, message func(string)) error {
 	const op = "run the server's health check"
 
-	stream, err := cluster.NewClusterServiceClient(n.conn).HealthCheck(ctx, &cluster.HealthCheckRequest{WaitTimeout: durationpb.New(wait)})
-	if err != nil {
-		return n.fail(op, err)
-	}
-
-	return receive(n, op, stream.Recv, func(p *cluster.HealthCheckProgress) error {
+	return read(ctx, n, op, terms{meter: &Meter{}}, func(ctx context.Context) (grpc.ServerStreamingClient[cluster.HealthCheckProgress], error) {
+		return cluster.NewClusterServiceClient(n.conn).HealthCheck(ctx, &cluster.HealthCheckRequest{WaitTimeout: durationpb.New(wait)})
+	}, func(p *cluster.HealthCheckProgress) error {
 		message(p.GetMessage())
 
 		return nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/grpc"
 
 	"github.com/talosmate/talosmate/internal/errs"
 )
@@ -60,14 +61,11 @@ func ImageKind(name, digest string) string {
 // Images lists every name in a containerd instance. Nodes before 1.13 answer through the older call, which
 // has no labels. Roles: reader, operator, admin.
 func (n *Node) Images(ctx context.Context, namespace string) ([]Image, error) {
-	stream, err := n.images().List(ctx, &machine.ImageServiceListRequest{Containerd: containerd(namespace)})
-	if err != nil {
-		return nil, n.fail("list images", err)
-	}
-
 	out := []Image{}
 
-	err = receive(n, "list images", stream.Recv, func(m *machine.ImageServiceListResponse) error {
+	err := list(ctx, n, "list images", func(ctx context.Context) (grpc.ServerStreamingClient[machine.ImageServiceListResponse], error) {
+		return n.images().List(ctx, &machine.ImageServiceListRequest{Containerd: containerd(namespace)})
+	}, func(m *machine.ImageServiceListResponse) error {
 		img := Image{
 			Namespace: namespace, Name: m.GetName(), Digest: m.GetDigest(), SizeBytes: m.GetSize(), Labels: m.GetLabels(),
 			Kind: ImageKind(m.GetName(), m.GetDigest()), Pinned: m.GetLabels()[pinnedLabel] == "pinned",
@@ -92,14 +90,11 @@ func (n *Node) Images(ctx context.Context, namespace string) ([]Image, error) {
 }
 
 func (n *Node) imagesLegacy(ctx context.Context, namespace string) ([]Image, error) {
-	stream, err := n.machine().ImageList(ctx, &machine.ImageListRequest{Namespace: containerd(namespace).GetNamespace()}) //nolint:staticcheck // nodes before 1.13 have no other
-	if err != nil {
-		return nil, n.fail("list images", err)
-	}
-
 	out := []Image{}
 
-	return out, receive(n, "list images", stream.Recv, func(m *machine.ImageListResponse) error {
+	err := list(ctx, n, "list images", func(ctx context.Context) (grpc.ServerStreamingClient[machine.ImageListResponse], error) {
+		return n.machine().ImageList(ctx, &machine.ImageListRequest{Namespace: containerd(namespace).GetNamespace()}) //nolint:staticcheck // nodes before 1.13 have no other
+	}, func(m *machine.ImageListResponse) error {
 		img := Image{
 			Namespace: namespace, Name: m.GetName(), Digest: m.GetDigest(), SizeBytes: m.GetSize(), Labels: map[string]string{},
 			Kind: ImageKind(m.GetName(), m.GetDigest()),
@@ -112,6 +107,8 @@ func (n *Node) imagesLegacy(ctx context.Context, namespace string) ([]Image, err
 
 		return nil
 	})
+
+	return out, err
 }
 
 // PullProgress is the state of one layer of a pull.
@@ -139,14 +136,11 @@ func (n *Node) PullImage(ctx context.Context, namespace, ref string, progress fu
 func (n *Node) pullImage(ctx context.Context, namespace, ref string, progress func(PullProgress)) (string, error) {
 	op := "pull " + ref
 
-	stream, err := n.images().Pull(ctx, &machine.ImageServicePullRequest{Containerd: containerd(namespace), ImageRef: ref})
-	if err != nil {
-		return "", n.fail(op, err)
-	}
-
 	name := ""
 
-	err = receive(n, op, stream.Recv, func(m *machine.ImageServicePullResponse) error {
+	err := read(ctx, n, op, terms{}, func(ctx context.Context) (grpc.ServerStreamingClient[machine.ImageServicePullResponse], error) {
+		return n.images().Pull(ctx, &machine.ImageServicePullRequest{Containerd: containerd(namespace), ImageRef: ref})
+	}, func(m *machine.ImageServicePullResponse) error {
 		if m.GetName() != "" {
 			name = m.GetName()
 		}

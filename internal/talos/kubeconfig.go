@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/common"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
@@ -20,16 +21,13 @@ const maxKubeconfig = 1 << 20
 func (n *Node) Kubeconfig(ctx context.Context) ([]byte, error) {
 	const op = "fetch the kubeconfig"
 
-	stream, err := n.machine().Kubeconfig(ctx, &emptypb.Empty{})
-	if err != nil {
-		return nil, n.fail(op, err)
-	}
-
 	var packed bytes.Buffer
 
-	err = receive(n, op, stream.Recv, func(chunk *common.Data) error {
+	err := read(ctx, n, op, terms{idle: n.cluster.Idle()}, func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+		return n.machine().Kubeconfig(ctx, &emptypb.Empty{})
+	}, func(chunk *common.Data) error {
 		if packed.Len() > maxKubeconfig {
-			return fmt.Errorf("more than %d bytes", maxKubeconfig)
+			return n.tooMuch(op, fmt.Errorf("the node sent more than %d bytes", maxKubeconfig))
 		}
 
 		packed.Write(chunk.GetBytes())

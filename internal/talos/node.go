@@ -6,7 +6,6 @@ package talos
 import (
 	"context"
 	"errors"
-	"io"
 	"time"
 
 	"github.com/blang/semver/v4"
@@ -14,6 +13,7 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/api/storage"
 	timeapi "github.com/siderolabs/talos/pkg/machinery/api/time"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
@@ -53,24 +53,6 @@ func first[M any](n *Node, op string, messages []M, err error) (M, error) {
 	}
 
 	return messages[0], nil
-}
-
-// receive calls fn for every message of a stream until it ends well.
-func receive[M any](n *Node, op string, recv func() (M, error), fn func(M) error) error {
-	for {
-		msg, err := recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-
-		if err != nil {
-			return n.fail(op, err)
-		}
-
-		if err = fn(msg); err != nil {
-			return n.fail(op, err)
-		}
-	}
 }
 
 func stamp(ts *timestamppb.Timestamp) time.Time {
@@ -181,27 +163,21 @@ func (n *Node) BootID(ctx context.Context) (string, error) {
 
 // ReadFile reads up to limit bytes of a file. Role: admin.
 func (n *Node) ReadFile(ctx context.Context, path string, limit int) ([]byte, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-
-	stream, err := n.machine().Read(ctx, &machine.ReadRequest{Path: path})
-	if err != nil {
-		return nil, n.fail("read "+path, err)
-	}
+	op := "read " + path
 
 	var body []byte
 
-	for len(body) < limit {
-		chunk, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
+	err := read(ctx, n, op, terms{idle: n.cluster.Idle()}, func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+		return n.machine().Read(ctx, &machine.ReadRequest{Path: path})
+	}, func(chunk *common.Data) error {
+		if body = append(body, chunk.GetBytes()...); len(body) >= limit {
+			return ErrStop
 		}
 
-		if err != nil {
-			return nil, n.fail("read "+path, err)
-		}
-
-		body = append(body, chunk.GetBytes()...)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 
 	return body[:min(limit, len(body))], nil

@@ -10,6 +10,7 @@ import (
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
 	"go.yaml.in/yaml/v4"
+	"google.golang.org/grpc"
 
 	"github.com/talosmate/talosmate/internal/errs"
 )
@@ -70,18 +71,15 @@ func (n *Node) Resources(ctx context.Context, namespace, typ string, labels ...s
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 
-	stream, err := n.state().List(ctx, &cosi.ListRequest{Namespace: namespace, Type: typ, Options: &cosi.ListOptions{LabelQuery: labelQuery(labels)}})
-	if err != nil {
-		return nil, n.fail(op, err)
-	}
-
 	out := []Resource{}
 
-	err = receive(n, op, stream.Recv, func(resp *cosi.ListResponse) error {
+	err := list(ctx, n, op, func(ctx context.Context) (grpc.ServerStreamingClient[cosi.ListResponse], error) {
+		return n.state().List(ctx, &cosi.ListRequest{Namespace: namespace, Type: typ, Options: &cosi.ListOptions{LabelQuery: labelQuery(labels)}})
+	}, func(resp *cosi.ListResponse) error {
 		r, err := resourceOf(n, resp.GetResource())
 		out = append(out, r)
 
-		return err
+		return n.fail(op, err)
 	})
 
 	slices.SortFunc(out, func(a, b Resource) int { return strings.Compare(a.Metadata.ID, b.Metadata.ID) })
@@ -112,12 +110,9 @@ func (n *Node) WatchResources(ctx context.Context, namespace, typ, id string, la
 		req.Options = &cosi.WatchOptions{BootstrapContents: true, LabelQuery: labelQuery(labels)}
 	}
 
-	stream, err := n.state().Watch(ctx, req)
-	if err != nil {
-		return n.fail(op, err)
-	}
-
-	return receive(n, op, stream.Recv, func(resp *cosi.WatchResponse) error {
+	return pull(ctx, n, op, 0, func(ctx context.Context) (grpc.ServerStreamingClient[cosi.WatchResponse], error) {
+		return n.state().Watch(ctx, req)
+	}, func(resp *cosi.WatchResponse) error {
 		for _, e := range resp.GetEvent() {
 			ev := ResourceEvent{Event: strings.ToLower(e.GetEventType().String()), Time: time.Now().UTC()}
 			ev.SetNode(n.Target)
@@ -125,7 +120,7 @@ func (n *Node) WatchResources(ctx context.Context, namespace, typ, id string, la
 			if raw := e.GetResource(); raw != nil {
 				r, err := resourceOf(n, raw)
 				if err != nil {
-					return err
+					return n.fail(op, err)
 				}
 
 				ev.Metadata, ev.Spec = r.Metadata, r.Spec

@@ -21,33 +21,67 @@ var errSilent = errors.New("silent for too long")
 
 type receiver[M any] interface{ Recv() (M, error) }
 
-// pull opens a stream and calls fn for every message until the stream ends well or fn returns ErrStop. idle
-// bounds how long the node may be silent, 0 for ever; the time that fn takes does not count. fn's own errors
-// are returned as they are.
+// terms are what a stream keeps to.
+type terms struct {
+	idle  time.Duration // How long no data may come, 0 for ever. The time that the reader takes does not count.
+	meter *Meter        // Counts the messages of a list, nil for a stream that is not kept.
+}
+
+// pull opens a stream and calls fn for every message until the stream ends well or fn returns ErrStop. fn's own
+// errors are returned as they are; so is the cause for which ctx was cancelled.
 func pull[M any, R receiver[M]](ctx context.Context, n *Node, op string, idle time.Duration, open func(context.Context) (R, error), fn func(M) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	err := read(ctx, n, op, terms{idle: idle}, open, fn)
 
-	timer := time.AfterFunc(max(idle, time.Hour), func() { cancel(errSilent) })
-	defer timer.Stop()
+	cause := context.Cause(ctx)
+	if err != nil && cause != nil && !errors.Is(cause, context.DeadlineExceeded) {
+		return cause
+	}
 
-	arm := func() {
-		if idle > 0 {
-			timer.Reset(idle)
-		} else {
-			timer.Stop()
+	return err
+}
+
+// list is pull for what is kept as rows, within the bounds of a list. What came before a bound, or before the
+// deadline, is worth keeping: see IsCut.
+func list[M any, R receiver[M]](ctx context.Context, n *Node, op string, open func(context.Context) (R, error), fn func(M) error) error {
+	meter := &Meter{Rows: n.cluster.Options.MaxRows, Bytes: n.cluster.Options.MaxBytes}
+
+	err := read(ctx, n, op, terms{idle: n.cluster.Idle(), meter: meter}, open, fn)
+	if KindOf(err) == errs.KindTimeout && meter.rows > 0 {
+		var typed *errs.Error
+		if errors.As(err, &typed) {
+			typed.Err = fmt.Errorf("%w: %w", typed.Err, errCut)
 		}
 	}
 
-	arm()
+	return err
+}
+
+func read[M any, R receiver[M]](ctx context.Context, n *Node, op string, t terms, open func(context.Context) (R, error), fn func(M) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	left := t.idle
+
+	timer := time.AfterFunc(max(t.idle, time.Hour), func() { cancel(errSilent) })
+	defer timer.Stop()
+
+	if t.idle > 0 {
+		timer.Reset(left)
+	} else {
+		timer.Stop()
+	}
 
 	stream, err := open(ctx)
 	if err != nil {
-		return n.failStream(ctx, op, idle, err)
+		return n.failStream(ctx, op, t, err)
 	}
 
 	for {
-		arm()
+		began := time.Now()
+
+		if t.idle > 0 {
+			timer.Reset(left)
+		}
 
 		msg, err := stream.Recv()
 		timer.Stop()
@@ -57,7 +91,19 @@ func pull[M any, R receiver[M]](ctx context.Context, n *Node, op string, idle ti
 		}
 
 		if err != nil {
-			return n.failStream(ctx, op, idle, err)
+			return n.failStream(ctx, op, t, err)
+		}
+
+		if progresses(msg) {
+			left = t.idle
+		} else {
+			left = max(left-time.Since(began), 1)
+		}
+
+		if t.meter != nil {
+			if err = t.meter.Take(sizeOf(msg)); err != nil {
+				return n.tooMuch(op, err)
+			}
 		}
 
 		if err = fn(msg); errors.Is(err, ErrStop) {
@@ -68,14 +114,11 @@ func pull[M any, R receiver[M]](ctx context.Context, n *Node, op string, idle ti
 	}
 }
 
-// failStream is fail with the cause of a cancellation: silence is a timeout, an interrupt stays one.
-func (n *Node) failStream(ctx context.Context, op string, idle time.Duration, err error) error {
-	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, errSilent):
-		err = translate(status.Error(codes.DeadlineExceeded, fmt.Sprintf("nothing came for %s", idle)),
+// failStream is fail, with silence as a timeout.
+func (n *Node) failStream(ctx context.Context, op string, t terms, err error) error {
+	if errors.Is(context.Cause(ctx), errSilent) {
+		err = translate(status.Error(codes.DeadlineExceeded, fmt.Sprintf("nothing came for %s", t.idle)),
 			n.cluster.circumstances(n.conn.label, n.conn.answered.Load()))
-	case cause != nil:
-		return cause
 	}
 
 	return n.fail(op, err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
@@ -26,17 +27,16 @@ func (n *Node) Install(ctx context.Context, image string, line func(string)) (in
 }
 
 func (n *Node) install(ctx context.Context, image string, line func(string)) (int, error) {
-	stream, err := n.lifecycle().Upgrade(ctx, &machine.LifecycleServiceUpgradeRequest{
+	req := &machine.LifecycleServiceUpgradeRequest{
 		Containerd: containerd(NamespaceSystem), Source: &machine.InstallArtifactsSource{ImageName: image},
-	})
-	if err != nil {
-		return 0, n.fail("install "+image, err)
 	}
 
 	lines := &lineBuffer{emit: line}
 	code, finished := int32(0), false
 
-	err = receive(n, "install "+image, stream.Recv, func(m *machine.LifecycleServiceUpgradeResponse) error {
+	err := read(ctx, n, "install "+image, terms{}, func(ctx context.Context) (grpc.ServerStreamingClient[machine.LifecycleServiceUpgradeResponse], error) {
+		return n.lifecycle().Upgrade(ctx, req)
+	}, func(m *machine.LifecycleServiceUpgradeResponse) error {
 		switch p := m.GetProgress().GetResponse().(type) {
 		case *machine.LifecycleServiceInstallProgress_Message:
 			lines.write(p.Message)
@@ -84,8 +84,12 @@ func (b *lineBuffer) write(chunk string) {
 
 	for {
 		line, rest, ok := strings.Cut(b.rest, "\n")
-		if !ok {
+		if !ok && len(b.rest) <= maxLine {
 			return
+		}
+
+		if len(line) > maxLine {
+			line, rest = b.rest[:maxLine], b.rest[maxLine:]
 		}
 
 		b.rest = rest

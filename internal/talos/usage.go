@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/grpc"
 )
 
 // Usage is how much a path or a mounted file system holds.
@@ -37,24 +38,23 @@ type UsageOptions struct {
 // DiskUsage measures a path on the node. What could not be read is a row with an error, as the node reports
 // it, not an error of the call. Roles: reader, operator, admin.
 func (n *Node) DiskUsage(ctx context.Context, path string, o UsageOptions) ([]Usage, error) {
-	op := "measure " + path
-
-	stream, err := n.machine().DiskUsage(ctx, &machine.DiskUsageRequest{
+	req := &machine.DiskUsageRequest{
 		// The server counts the path itself as a level and takes 0 for no limit; it looks at one path only
 		// (Talos, v1alpha1_server.go).
 		Paths: []string{path}, RecursionDepth: min(o.Depth, math.MaxInt32-1) + 1, All: o.Files, Threshold: o.Threshold,
-	})
-	if err != nil {
-		return nil, n.fail(op, err)
 	}
 
 	out := []Usage{}
 
-	return out, receive(n, op, stream.Recv, func(m *machine.DiskUsageInfo) error {
+	err := list(ctx, n, "measure "+path, func(ctx context.Context) (grpc.ServerStreamingClient[machine.DiskUsageInfo], error) {
+		return n.machine().DiskUsage(ctx, req)
+	}, func(m *machine.DiskUsageInfo) error {
 		out = append(out, Usage{Kind: UsagePath, Path: m.GetName(), SizeBytes: m.GetSize(), Error: m.GetError()})
 
 		return nil
 	})
+
+	return out, err
 }
 
 // MountUsage gives the fill of every mounted file system that has a size.

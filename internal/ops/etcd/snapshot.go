@@ -89,25 +89,8 @@ func compareBool(a, b bool) int {
 	}
 }
 
-// Stream copies a snapshot to w and verifies the trailing hash on the way. A stream that says nothing for
-// idle is given up. progress is told the bytes so far.
-func Stream(ctx context.Context, s Snapshotter, w io.Writer, idle time.Duration, progress func(int64)) (Snapshot, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-
-	if idle > 0 {
-		watch := time.AfterFunc(idle, func() {
-			cancel(errs.New(errs.Failed, "the snapshot stream said nothing for %s", idle).WithKind(errs.KindTimeout))
-		})
-		defer watch.Stop()
-
-		told := progress
-		progress = func(n int64) {
-			watch.Reset(idle)
-			told(n)
-		}
-	}
-
+// Stream copies a snapshot to w and verifies the trailing hash on the way. progress receives the bytes so far.
+func Stream(ctx context.Context, s Snapshotter, w io.Writer, progress func(int64)) (Snapshot, error) {
 	t := newTrailer()
 
 	err := s.EtcdSnapshot(ctx, func(chunk []byte) error {
@@ -132,7 +115,7 @@ func Stream(ctx context.Context, s Snapshotter, w io.Writer, idle time.Duration,
 }
 
 // Save streams a snapshot into a file that appears only when it is complete, verified, opened and counted.
-func Save(ctx context.Context, s Snapshotter, path string, idle time.Duration, progress func(int64)) (Snapshot, error) {
+func Save(ctx context.Context, s Snapshotter, path string, progress func(int64)) (Snapshot, error) {
 	var (
 		out Snapshot
 		db  Database
@@ -140,7 +123,7 @@ func Save(ctx context.Context, s Snapshotter, path string, idle time.Duration, p
 
 	err := fsutil.WriteVerified(path, 0o600, func(w io.Writer) error {
 		var err error
-		out, err = Stream(ctx, s, w, idle, progress)
+		out, err = Stream(ctx, s, w, progress)
 
 		return err
 	}, func(tmp string) error {

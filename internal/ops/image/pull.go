@@ -26,6 +26,9 @@ type PullResult struct {
 	ElapsedSeconds float64 `json:"elapsed_seconds"`       // How long it took.
 }
 
+// maxLayers bounds how many layers of an image are kept track of; none that works has more.
+const maxLayers = 1000
+
 // Puller is what a pull asks of a node; *talos.Node is one.
 type Puller interface {
 	Images(ctx context.Context, namespace string) ([]talos.Image, error)
@@ -53,6 +56,10 @@ func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, tel
 	layers := map[string]talos.PullProgress{}
 
 	res.Image, err = n.PullImage(ctx, namespace, ref, func(p talos.PullProgress) {
+		if _, known := layers[p.Layer]; !known && len(layers) == maxLayers {
+			return
+		}
+
 		layers[p.Layer] = p
 
 		var done, total int64

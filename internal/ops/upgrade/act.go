@@ -24,6 +24,8 @@ const (
 	undoTimeout = time.Minute
 
 	quorumPatience = 15 * time.Second
+
+	maxInstallerLines = 1000 // How much of what an installer prints the result keeps.
 )
 
 func (r *run) pull(ctx context.Context) error {
@@ -173,7 +175,10 @@ func (r *run) install(ctx context.Context, f facts) error {
 	r.installed = installBegun
 
 	code, err := r.w.Change.Install(ctx, r.res.PulledImage, func(line string) {
-		r.res.InstallerLines = append(r.res.InstallerLines, line)
+		if len(r.res.InstallerLines) < maxInstallerLines {
+			r.res.InstallerLines = append(r.res.InstallerLines, line)
+		}
+
 		r.sink.Emit(progress.Event{Time: r.w.Now(), Node: r.w.Target.Name(), Stage: "install", Message: line})
 	})
 

@@ -185,6 +185,17 @@ func (e *Endpoint) Kubeconfig(t *testing.T, kubeconfig []byte) {
 	})
 }
 
+// Endless answers a method that streams bytes with a chunk of them, again and again.
+func (e *Endpoint) Endless(method string, chunk []byte) {
+	e.Serve(method, func(_ string, stream grpc.ServerStream) error {
+		for {
+			if err := stream.SendMsg(&common.Data{Bytes: chunk}); err != nil {
+				return err
+			}
+		}
+	})
+}
+
 // end is how a call ends that was executed.
 type end int
 
