@@ -2,6 +2,7 @@
 package validate
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/ops/validate"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -41,9 +43,14 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 				return err
 			}
 
+			if err = foreign.Check(text); errors.Is(err, foreign.ErrTooLarge) {
+				return errs.Usagef("cannot read the machine configuration: %w", err)
+			}
+
 			result := validate.Config(text, mode, strict)
 			result.File = file
 
+			err = nil
 			if !result.Valid {
 				err = notValid(result)
 			}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/iostreams"
 )
 
@@ -59,7 +60,7 @@ func (j Journal) Tail(n int) []Entry {
 
 	for _, line := range lines[max(0, len(lines)-n):] {
 		var e Entry
-		if json.Unmarshal([]byte(line), &e) == nil {
+		if foreign.JSON([]byte(line), &e) == nil {
 			out = append(out, e)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 )
 
 // Origin says which rule found the talosconfig.
@@ -176,9 +177,15 @@ func parseConfig(raw []byte, path string, origin Origin) (*Config, error) {
 		where = string(origin)
 	}
 
+	err := foreign.Check(raw)
+
 	// Not by clientconfig.FromBytes, which panics on a context that is null.
 	parsed := &clientconfig.Config{}
-	if err := yaml.NewDecoder(bytes.NewReader(raw)).Decode(parsed); err != nil {
+	if err == nil {
+		err = yaml.NewDecoder(bytes.NewReader(raw)).Decode(parsed)
+	}
+
+	if err != nil {
 		return nil, errs.Usagef("cannot parse the talosconfig (%s): %w", where, err)
 	}
 

@@ -5,12 +5,9 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
-	"errors"
-	"io"
-	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v4"
+	"github.com/talosmate/talosmate/internal/foreign"
 )
 
 // ConfigFacts is what an upgrade wants to know of a machine configuration.
@@ -87,17 +84,16 @@ type documentFacts struct {
 }
 
 func configFacts(text string) (ConfigFacts, error) {
-	dec := yaml.NewDecoder(strings.NewReader(text))
-
 	var out ConfigFacts
 
-	for {
-		var doc documentFacts
+	documents, err := foreign.Documents([]byte(text))
+	if err != nil {
+		return out, err
+	}
 
-		switch err := dec.Decode(&doc); {
-		case errors.Is(err, io.EOF):
-			return out, nil
-		case err != nil:
+	for _, one := range documents {
+		var doc documentFacts
+		if err = foreign.Decode(one, &doc); err != nil {
 			return out, err
 		}
 
@@ -128,6 +124,8 @@ func configFacts(text string) (ConfigFacts, error) {
 			}
 		}
 	}
+
+	return out, nil
 }
 
 // notAfter is when a certificate expires; not ok when there is none that can be read.

@@ -2,11 +2,12 @@ package talos
 
 import (
 	"context"
+	"errors"
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
-	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 )
 
 // MachineConfig reads the active machine configuration as the node holds it: YAML, one or more documents.
@@ -40,8 +41,10 @@ func (n *Node) machineConfig(ctx context.Context, id string) ([]byte, error) {
 
 	// Talos wraps the configuration into a YAML string, since it may be several documents; older nodes do not.
 	var wrapped string
-	if err := yaml.Unmarshal([]byte(spec), &wrapped); err == nil {
+	if err := foreign.YAML([]byte(spec), &wrapped); err == nil {
 		return []byte(wrapped), nil
+	} else if errors.Is(err, foreign.ErrTooLarge) {
+		return nil, n.fail("read the machine configuration", err)
 	}
 
 	return []byte(spec), nil

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 )
 
 // Resource is a Talos (COSI) resource as the node shows it. Its spec passes through with Talos's own names,
@@ -203,7 +204,7 @@ func Decode[T any](r Resource) (T, error) {
 		return out, fmt.Errorf("cannot encode %s/%s: %w", r.Metadata.Type, r.Metadata.ID, err)
 	}
 
-	if err = json.Unmarshal(raw, &out); err != nil {
+	if err = foreign.JSON(raw, &out); err != nil {
 		return out, fmt.Errorf("cannot decode %s/%s: %w", r.Metadata.Type, r.Metadata.ID, err)
 	}
 
@@ -223,7 +224,7 @@ func resourceOf(n *Node, raw *cosi.Resource) (Resource, error) {
 
 	spec, err := decodeSpec([]byte(raw.GetSpec().GetYamlSpec()))
 	if err != nil {
-		return out, fmt.Errorf("cannot read the spec of %s/%s: %w", md.GetType(), md.GetId(), err)
+		return out, n.fail(fmt.Sprintf("read the spec of %s/%s", md.GetType(), md.GetId()), err)
 	}
 
 	out.Spec = spec
@@ -259,12 +260,12 @@ func decodeSpec(text []byte) (any, error) {
 		return nil, nil //nolint:nilnil // a resource without a spec
 	}
 
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
+	doc, err := foreign.Document(text)
+	if err != nil || doc.IsZero() {
 		return nil, err
 	}
 
-	return plainValue(&doc)
+	return plainValue(doc)
 }
 
 func plainValue(n *yaml.Node) (any, error) {

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/siderolabs/image-factory/pkg/schematic"
-
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/imager"
 	"github.com/talosmate/talosmate/internal/registry"
@@ -152,7 +150,7 @@ func FromNode(node, id, text string) (Schematic, error) {
 	out := Schematic{ID: id, Node: node, YAML: text, Extensions: []string{}, KernelArgs: []string{}}
 
 	// A newer factory may have put in what this library does not know; the text counts all the same.
-	if s, err := schematic.Unmarshal([]byte(text)); err == nil {
+	if s, err := Parse([]byte(text)); err == nil {
 		out.Overlay = s.Overlay.Name
 		out.Extensions = append(out.Extensions, s.Customization.SystemExtensions.OfficialExtensions...)
 		out.KernelArgs = append(out.KernelArgs, s.Customization.ExtraKernelArgs...)

@@ -14,9 +14,9 @@ import (
 	"github.com/blang/semver/v4"
 	"github.com/siderolabs/image-factory/pkg/client"
 	"github.com/siderolabs/image-factory/pkg/schematic"
-	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/ops/imager"
 )
 
@@ -112,7 +112,7 @@ func (c *Client) Schematic(ctx context.Context, id string) (Schematic, error) {
 
 	// A newer factory may have fields that are not known here: they stay in the text.
 	var s schematic.Schematic
-	if err = yaml.Unmarshal(text, &s); err != nil {
+	if err = foreign.YAML(text, &s); err != nil {
 		return Schematic{}, errs.New(errs.Failed, "cannot %s: the answer of %s is none: %w", op, c.url, err)
 	}
 

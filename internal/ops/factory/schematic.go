@@ -12,6 +12,7 @@ import (
 	"github.com/siderolabs/image-factory/pkg/schematic"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 )
 
 // Customization is what a schematic is made of when it is not read from a file.
@@ -39,6 +40,10 @@ type Schematic struct {
 
 // Parse reads a schematic file as the factory reads it: unknown keys are errors.
 func Parse(data []byte) (schematic.Schematic, error) {
+	if err := foreign.Check(data); err != nil {
+		return schematic.Schematic{}, errs.Usagef("cannot read the schematic: %w", err)
+	}
+
 	s, err := schematic.Unmarshal(data)
 	if err != nil {
 		return schematic.Schematic{}, errs.Usagef("cannot read the schematic: %w", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 )
@@ -38,7 +39,7 @@ func Encode(f Fleet) ([]byte, error) {
 // Check refuses bytes that are no saved fleet, as a usage error. A file of a newer version may have more fields.
 func Check(name string, raw []byte) error {
 	var f File
-	if err := json.Unmarshal(raw, &f); err != nil {
+	if err := foreign.JSON(raw, &f); err != nil {
 		return errs.Usagef("cannot read the state in %s: %w", name, err)
 	}
 
@@ -84,7 +85,7 @@ func Diff(from, to []byte) ([]machineconfig.Change, error) {
 // does not move the others. JSON is YAML.
 func keyed(raw []byte) ([]byte, error) {
 	var doc map[string]any
-	if err := json.Unmarshal(raw, &doc); err != nil {
+	if err := foreign.JSON(raw, &doc); err != nil {
 		return nil, fmt.Errorf("cannot read the state: %w", err)
 	}
 

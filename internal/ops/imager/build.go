@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 )
 
 // The header of build and lock files.
@@ -109,10 +110,7 @@ func relative(dir, path string) string {
 }
 
 func strict(data []byte, into any) error {
-	dec := yaml.NewDecoder(strings.NewReader(string(data)))
-	dec.KnownFields(true)
-
-	return dec.Decode(into)
+	return foreign.Strict(data, into)
 }
 
 // Complete fills in what was left open: the Talos version this program was made for, the given architecture

@@ -10,9 +10,9 @@ import (
 	"strings"
 
 	"github.com/blang/semver/v4"
-	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/registry"
 )
 
@@ -70,7 +70,7 @@ func Extensions(ctx context.Context, r Registry, base, version string) ([]Extens
 		Description string `yaml:"description"`
 	}
 
-	if err = yaml.Unmarshal(files["descriptions.yaml"], &about); err != nil {
+	if err = foreign.YAML(files["descriptions.yaml"], &about); err != nil {
 		return nil, errs.New(errs.Failed, "cannot read descriptions.yaml of %s: %w", image, err)
 	}
 
@@ -133,7 +133,7 @@ func Overlays(ctx context.Context, r Registry, base, version string) ([]BoardOve
 		} `yaml:"overlays"`
 	}
 
-	if err = yaml.Unmarshal(body, &list); err != nil {
+	if err = foreign.YAML(body, &list); err != nil {
 		return nil, errs.New(errs.Failed, "cannot read overlays.yaml of %s: %w", image, err)
 	}
 
@@ -236,7 +236,7 @@ func compatible(manifest []byte, v semver.Version) (constraint string, ok bool, 
 		} `yaml:"metadata"`
 	}
 
-	if err = yaml.Unmarshal(manifest, &m); err != nil {
+	if err = foreign.YAML(manifest, &m); err != nil {
 		return "", false, err
 	}
 

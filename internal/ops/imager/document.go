@@ -11,10 +11,10 @@ import (
 	"strings"
 
 	"github.com/blang/semver/v4"
-	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/container"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 )
 
 // Stdin is the name of the profile that the imager reads on stdin.
@@ -110,7 +110,7 @@ func (k signingKey) unset() bool {
 func ParseDocument(data []byte, version string) (Build, error) {
 	d := &document{text: string(data)}
 
-	if err := yaml.Unmarshal(data, &d.facts); err != nil {
+	if err := foreign.YAML(data, &d.facts); err != nil {
 		return Build{}, errs.Usagef("cannot read the imager profile: %w", err)
 	}
 

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/fsutil"
 )
 
@@ -46,9 +47,10 @@ func Open(path string) (*File, error) {
 
 // Parse reads a talosconfig's text.
 func Parse(raw []byte) (*File, error) {
-	f := &File{before: raw, doc: &yaml.Node{}, indent: indentation(raw)}
+	f := &File{before: raw, indent: indentation(raw)}
 
-	if err := yaml.Unmarshal(raw, f.doc); err != nil {
+	var err error
+	if f.doc, err = foreign.Document(raw); err != nil {
 		return nil, err
 	}
 

@@ -3,6 +3,8 @@ package upgrade
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/talosmate/talosmate/internal/foreign"
 )
 
 // MarkerAnnotation is where a Kubernetes node carries what an upgrade has done to it. Nothing in Talos's API
@@ -44,7 +46,7 @@ func (m marker) String() string {
 
 func parseMarker(text string) (marker, bool) {
 	var m marker
-	if text == "" || json.Unmarshal([]byte(text), &m) != nil {
+	if text == "" || foreign.JSON([]byte(text), &m) != nil {
 		return marker{}, false
 	}
 

@@ -1,0 +1,251 @@
+// Package foreign reads YAML and JSON that this program did not write: answers of nodes and registries, and files
+// of the user. What it accepts is bounded in bytes, depth, nodes and aliases, so that everything that walks the
+// result afterwards ends soon, also where it follows aliases.
+package foreign
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+const (
+	maxBytes = 16 << 20
+	maxDepth = 200
+	// maxMarks bounds the characters that can begin a node, and so the memory that parsing takes.
+	maxMarks = 1_000_000
+	// maxKeys bounds the keys of one mapping: the YAML library compares each with each.
+	maxKeys = 5_000
+	// maxCopies and maxGrowth bound what aliases add: so many nodes, or so many times the nodes that are written out.
+	maxCopies = 10_000
+	maxGrowth = 10
+)
+
+// ErrTooLarge marks input beyond one of the bounds.
+var ErrTooLarge = errors.New("too large to be read")
+
+// Documents parses every document of a YAML stream, those before an error too. Aliases stay; following them is bounded.
+func Documents(text []byte) ([]*yaml.Node, error) {
+	if err := size(text); err != nil {
+		return nil, err
+	}
+
+	var out []*yaml.Node
+
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	b := budget{bytes: maxBytes}
+
+	for {
+		doc := &yaml.Node{}
+
+		err := dec.Decode(doc)
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+
+		if err != nil {
+			return out, plain(err)
+		}
+
+		b.nodes = maxCopies + maxGrowth*count(doc)
+
+		if err = b.spend(doc); err != nil {
+			return out, err
+		}
+
+		out = append(out, doc)
+	}
+}
+
+// Document parses the first document of a YAML text. It is a zero node when there is none.
+func Document(text []byte) (*yaml.Node, error) {
+	all, err := Documents(text)
+	if err != nil || len(all) == 0 {
+		return &yaml.Node{}, err
+	}
+
+	return all[0], nil
+}
+
+// Check reports why a YAML text is beyond the bounds, or cannot be parsed. It is for text that another library reads.
+func Check(text []byte) error {
+	_, err := Documents(text)
+
+	return err
+}
+
+// YAML decodes the first document of a YAML text. Errors do not quote values.
+func YAML(text []byte, into any) error {
+	if err := Check(text); err != nil {
+		return err
+	}
+
+	return plain(yaml.Unmarshal(text, into))
+}
+
+// Decode decodes a document of Documents. Errors do not quote values.
+func Decode(doc *yaml.Node, into any) error { return plain(doc.Decode(into)) }
+
+// Strict decodes like YAML and refuses unknown fields. An empty text is io.EOF.
+func Strict(text []byte, into any) error {
+	if err := Check(text); err != nil {
+		return err
+	}
+
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+
+	return plain(dec.Decode(into))
+}
+
+// JSON decodes a JSON text. Errors do not quote values.
+func JSON(text []byte, into any) error {
+	if len(text) > maxBytes {
+		return tooLarge("it has %d bytes, more than %d", len(text), maxBytes)
+	}
+
+	if jsonDepth(text) > maxDepth {
+		return tooLarge("it is nested more than %d deep", maxDepth)
+	}
+
+	return plain(json.Unmarshal(text, into))
+}
+
+func tooLarge(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrTooLarge, fmt.Sprintf(format, args...))
+}
+
+// size checks what is known before parsing.
+func size(text []byte) error {
+	if len(text) > maxBytes {
+		return tooLarge("it has %d bytes, more than %d", len(text), maxBytes)
+	}
+
+	marks := 0
+	for _, mark := range []string{",", "\n", "\r", ":", "[", "{", "- ", "-\t", "? ", "\u0085", "\u2028", "\u2029"} {
+		marks += bytes.Count(text, []byte(mark))
+	}
+
+	if marks > maxMarks {
+		return tooLarge("it has more than %d values", maxMarks)
+	}
+
+	return nil
+}
+
+// count counts the nodes that are written out.
+func count(n *yaml.Node) int {
+	total := 1
+	for _, c := range n.Content {
+		total += count(c)
+	}
+
+	return total
+}
+
+// budget is what a walk that follows aliases may still visit.
+type budget struct {
+	nodes, bytes int
+	above        []*yaml.Node
+}
+
+func (b *budget) spend(n *yaml.Node) error {
+	if n.Kind == yaml.AliasNode {
+		if slices.Contains(b.above, n.Alias) {
+			return tooLarge("line %d: the alias *%s contains itself", n.Line, n.Value)
+		}
+
+		return b.spend(n.Alias)
+	}
+
+	b.nodes--
+	b.bytes -= len(n.Value)
+
+	switch {
+	case len(b.above) > maxDepth:
+		return tooLarge("line %d: it is nested more than %d deep", n.Line, maxDepth)
+	case b.nodes < 0 || b.bytes < 0:
+		return tooLarge("line %d: aliases make it many times larger than it is written", n.Line)
+	case n.Kind == yaml.MappingNode && len(n.Content) > 2*maxKeys:
+		return tooLarge("line %d: a mapping has more than %d keys", n.Line, maxKeys)
+	}
+
+	b.above = append(b.above, n)
+
+	for _, c := range n.Content {
+		if err := b.spend(c); err != nil {
+			return err
+		}
+	}
+
+	b.above = b.above[:len(b.above)-1]
+
+	return nil
+}
+
+// jsonDepth is how deep arrays and objects are nested.
+func jsonDepth(text []byte) int {
+	depth, deepest, quoted := 0, 0, false
+
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			depth++
+			deepest = max(deepest, depth)
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+
+	return deepest
+}
+
+// plain makes an error of a decoder one that quotes no value of the input: it may be a secret.
+func plain(err error) error {
+	var (
+		several  *yaml.LoadErrors
+		mismatch *json.UnmarshalTypeError
+		number   *strconv.NumError
+		stamp    *time.ParseError
+	)
+
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+		return err
+	case errors.As(err, &several):
+		out := make([]error, len(several.Errors))
+		for i, e := range several.Errors {
+			out[i] = fmt.Errorf("line %d: %w", e.Line, plain(e.Err))
+		}
+
+		return errors.Join(out...)
+	case errors.As(err, &mismatch):
+		return fmt.Errorf("byte %d: field %s is not of type %s", mismatch.Offset, mismatch.Field, mismatch.Type)
+	case errors.As(err, &number):
+		return fmt.Errorf("a number cannot be read: %w", number.Err)
+	case errors.As(err, &stamp):
+		return errors.New("a time cannot be read")
+	case Unquoted(err.Error()) != err.Error():
+		return errors.New(Unquoted(err.Error()))
+	default:
+		return err
+	}
+}
+
+// Unquoted removes from the text of a YAML error the values that it quotes.
+func Unquoted(text string) string {
+	return regexp.MustCompile("(cannot (?:construct|unmarshal|decode) !!\\w+) `[^`]*`").ReplaceAllString(text, "$1")
+}
