@@ -43,7 +43,9 @@ func exitCodes(w io.Writer) {
 
 	fmt.Fprint(w, "\nSeveral nodes: some good and some bad is 4; all bad for one cause is that cause's code; all bad for\n"+
 		"several causes is the first of 7, 9, 8, 1, 6, 5. A question (health, etcd status, assert, diff) with a node\n"+
-		"missing is 3. 130 wins over all.\n")
+		"missing is 3. 130 wins over all.\n\n"+
+		"2 with a stack trace and no document is a crash that Go itself ends and the program cannot catch. If it was\n"+
+		"changing something, the audit log shows the change as begun, without its end: read the state back.\n")
 }
 
 func gates(w io.Writer) {

@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,7 +70,7 @@ func runCheck(f *cmdutil.Factory, c *cmdutil.Call) error {
 
 	var (
 		rows []Check
-		wg   sync.WaitGroup
+		wg   errs.Group
 	)
 
 	k := &checker{call: c, config: cfg, now: f.Now()}
@@ -82,7 +81,11 @@ func runCheck(f *cmdutil.Factory, c *cmdutil.Call) error {
 
 	for i := range rows {
 		if rows[i].Status == "" {
-			wg.Go(func() { k.dial(c.Context(), &rows[i]) })
+			wg.Go(func() {
+				if err := errs.Safely(func() error { k.dial(c.Context(), &rows[i]); return nil }); err != nil {
+					rows[i].Status, rows[i].Message = "unusable", err.Error()
+				}
+			})
 		}
 	}
 

@@ -98,10 +98,10 @@ func (f *Factory) RunE(s Spec, body func(*Call) error) func(*cobra.Command, []st
 
 		err := c.guard()
 		if err == nil {
-			err = body(c)
+			err = errs.Safely(func() error { return body(c) })
 		}
 
-		return c.EndAudit(err)
+		return c.EndAudit(c.settle(err))
 	}
 }
 
@@ -113,7 +113,7 @@ func (f *Factory) printer(flags *pflag.FlagSet, s Spec) (*output.Printer, error)
 		return nil, errs.AsUsage(err)
 	}
 
-	p := &output.Printer{Out: f.IO.Out, Format: format, Schema: s.Schema, Single: s.single(), Now: f.Now}
+	p := &output.Printer{Out: f.IO.Out, Format: format, Schema: s.Schema, Single: s.single(), Change: s.Kind != Read, Question: s.Question, Now: f.Now}
 	p.Query, _ = flags.GetString("query")
 	p.NoHeaders, _ = flags.GetBool("no-headers")
 	p.SortBy, _ = flags.GetString("sort-by")

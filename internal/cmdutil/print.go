@@ -19,6 +19,8 @@ import (
 func PrintList[T any](c *Call, rows []T, err error, cols []output.Column[T], name func(T) string) error {
 	c.endProgress()
 
+	err = c.settle(err)
+
 	if len(rows) == 0 && err != nil && !c.Printer.Structured() {
 		return err
 	}
@@ -32,6 +34,8 @@ func PrintList[T any](c *Call, rows []T, err error, cols []output.Column[T], nam
 func PrintResult[T any](c *Call, result T, err error, name string, human func(io.Writer, T) error) error {
 	c.printed = true
 	c.endProgress()
+
+	err = c.settle(err)
 
 	return errors.Join(err, output.PrintResult(c.Printer, result, err, human, name))
 }

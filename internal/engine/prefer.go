@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
 )
 
 // Prefer tries two ways at once. It gives 0 when the first works, 1 when only the second does and the first
@@ -15,7 +17,7 @@ func Prefer(ctx context.Context, headStart time.Duration, first, second func(con
 	try := func(way func(context.Context) error) <-chan bool {
 		worked := make(chan bool, 1)
 
-		go func() { worked <- way(ctx) == nil }()
+		go func() { worked <- errs.Safely(func() error { return way(ctx) }) == nil }()
 
 		return worked
 	}

@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/talosmate/talosmate/internal/errs"
 )
 
 const (
@@ -36,9 +38,11 @@ func (n *Node) whileAlive(ctx context.Context, op string, request func(context.C
 
 	go func() {
 		if watchAlive(watched, func(ctx context.Context) error {
-			_, err := n.Version(ctx)
+			return errs.Safely(func() error {
+				_, err := n.Version(ctx)
 
-			return err
+				return err
+			})
 		}) {
 			cancel(errGone)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -23,7 +22,7 @@ func Each[T any](ctx context.Context, c *Cluster, targets []Target, fn func(cont
 	out := make([]Outcome[T], len(targets))
 	slots := make(chan struct{}, c.Options.Concurrency)
 
-	var wg sync.WaitGroup
+	var wg errs.Group
 
 	for i, t := range targets {
 		wg.Go(func() {
@@ -37,7 +36,7 @@ func Each[T any](ctx context.Context, c *Cluster, targets []Target, fn func(cont
 			callCtx, cancel := c.withTimeout(ctx)
 			defer cancel()
 
-			out[i].Value, out[i].Err = fn(callCtx, node)
+			out[i].Value, out[i].Err = safely(callCtx, node, fn)
 			if from := node.conn.peer.Load(); from != nil && len(t.AnyOf) > 0 {
 				out[i].Target.Address = *from
 			}
@@ -51,6 +50,22 @@ func Each[T any](ctx context.Context, c *Cluster, targets []Target, fn func(cont
 	wg.Wait()
 
 	return out
+}
+
+// safely calls fn for a node; a panic is an error that names the node.
+func safely[T any](ctx context.Context, n *Node, fn func(context.Context, *Node) (T, error)) (value T, err error) {
+	var panicked *errs.Panic
+
+	err = errs.Safely(func() (err error) {
+		value, err = fn(ctx, n)
+
+		return err
+	})
+	if errors.As(err, &panicked) {
+		err = n.Blame("ask", err)
+	}
+
+	return value, err
 }
 
 // explainUnimplemented adds the node's version to the hint, the one thing the user has to know.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -18,7 +17,7 @@ func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, limit 
 	out := make([]Outcome[T], len(targets))
 	slots := make(chan struct{}, c.Options.Concurrency)
 
-	var wg sync.WaitGroup
+	var wg errs.Group
 
 	for i, t := range targets {
 		slots <- struct{}{}
@@ -44,7 +43,7 @@ func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, limit 
 			defer cancel()
 
 			node := c.ChangingNode(t)
-			out[i].Value, out[i].Err = fn(callCtx, node)
+			out[i].Value, out[i].Err = safely(callCtx, node, fn)
 			nameNode(t, out[i].Err)
 
 			if KindOf(out[i].Err) == errs.KindUnimplemented {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -139,7 +138,7 @@ func EachStream[T any](ctx context.Context, c *Cluster, targets []Target, togeth
 
 	slots := make(chan struct{}, limit)
 
-	var wg sync.WaitGroup
+	var wg errs.Group
 
 	for i, t := range targets {
 		wg.Go(func() {
@@ -147,7 +146,7 @@ func EachStream[T any](ctx context.Context, c *Cluster, targets []Target, togeth
 			defer func() { <-slots }()
 
 			out[i].Target = t
-			out[i].Value, out[i].Err = fn(ctx, c.Node(t))
+			out[i].Value, out[i].Err = safely(ctx, c.Node(t), fn)
 		})
 	}
 

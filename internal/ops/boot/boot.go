@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -123,7 +124,13 @@ func (w Witness[N]) Probe(ctx context.Context, proof string) (talos.Boot, error)
 
 	for _, n := range []N{fresh, w.Via} {
 		go func() {
-			boot, err := n.Boot(ctx)
+			var boot talos.Boot
+
+			err := errs.Safely(func() (err error) {
+				boot, err = n.Boot(ctx)
+
+				return err
+			})
 			if err == nil && proof != "" && boot.Proof != proof {
 				err = fmt.Errorf("the boot can only be told by %s", boot.Proof)
 			}

@@ -3,10 +3,10 @@ package etcd
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -176,7 +176,7 @@ func (v View) unasked() []talos.Target {
 func Gather(ctx context.Context, sources []Source, timeout time.Duration) View {
 	answers := make([]Answer, len(sources))
 
-	var wg sync.WaitGroup
+	var wg errs.Group
 
 	for i, s := range sources {
 		wg.Go(func() { answers[i] = ask(ctx, s, timeout) })
@@ -198,18 +198,22 @@ func ask(ctx context.Context, s Source, timeout time.Duration) Answer {
 	out := Answer{Target: s.Target}
 
 	var (
-		wg                            sync.WaitGroup
+		wg                            errs.Group
 		statusErr, listErr, alarmsErr error
 	)
 
-	wg.Go(func() {
+	part := func(err *error, read func() error) { wg.Go(func() { *err = errs.Safely(read) }) }
+
+	part(&statusErr, func() error {
 		status, err := s.Reader.EtcdStatus(ctx)
-		if statusErr = err; err == nil {
+		if err == nil {
 			out.Status = &status
 		}
+
+		return err
 	})
-	wg.Go(func() { out.Members, listErr = s.Reader.EtcdMembers(ctx, true) })
-	wg.Go(func() { out.Alarms, alarmsErr = s.Reader.EtcdAlarms(ctx) })
+	part(&listErr, func() (err error) { out.Members, err = s.Reader.EtcdMembers(ctx, true); return err })
+	part(&alarmsErr, func() (err error) { out.Alarms, err = s.Reader.EtcdAlarms(ctx); return err })
 	wg.Wait()
 
 	out.Errs = map[Part]error{PartStatus: statusErr, PartMembers: listErr, PartAlarms: alarmsErr}

@@ -42,7 +42,7 @@ func Gather(ctx context.Context, c Cluster) (Fleet, error) {
 	}
 
 	var (
-		wg               sync.WaitGroup
+		wg               errs.Group
 		outcomes         []talos.Outcome[Answer]
 		kubeNodes        []kube.Node
 		etcdErr, kubeErr error
@@ -52,7 +52,7 @@ func Gather(ctx context.Context, c Cluster) (Fleet, error) {
 	wg.Go(func() { outcomes = c.Nodes(ctx, Ask) })
 
 	if c.Etcd != nil {
-		wg.Go(func() { f.Etcd, etcdErr = lookEtcd(ctx, c) })
+		wg.Go(func() { etcdErr = errs.Safely(func() (err error) { f.Etcd, err = lookEtcd(ctx, c); return err }) })
 	}
 
 	if c.Health != nil {
@@ -61,7 +61,7 @@ func Gather(ctx context.Context, c Cluster) (Fleet, error) {
 
 	if c.Kubernetes != nil {
 		wg.Go(func() {
-			kubeNodes, denied, kubeErr = c.Kubernetes(ctx)
+			kubeErr = errs.Safely(func() (err error) { kubeNodes, denied, err = c.Kubernetes(ctx); return err })
 			f.Kubernetes = Kubernetes{Available: kubeErr == nil}
 
 			if kubeErr != nil {
@@ -142,7 +142,7 @@ func Ask(ctx context.Context, n *talos.Node) (Answer, error) {
 	var (
 		out Answer
 		mu  sync.Mutex
-		wg  sync.WaitGroup
+		wg  errs.Group
 	)
 
 	v, err := n.Version(ctx)
@@ -156,7 +156,7 @@ func Ask(ctx context.Context, n *talos.Node) (Answer, error) {
 	part := func(read func() error) {
 		wg.Go(func() {
 			// What the certificate may not read stays empty, as documented.
-			if err := read(); err != nil && !talos.OneOf(err, errs.KindPermissionDenied) {
+			if err := errs.Safely(read); err != nil && !talos.OneOf(err, errs.KindPermissionDenied) {
 				mu.Lock()
 				defer mu.Unlock()
 

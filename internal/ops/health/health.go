@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -137,12 +137,15 @@ func Check(ctx context.Context, c Cluster, o Options) Result {
 
 	found := make([][]Finding, len(chosen))
 
-	var wg sync.WaitGroup
+	var wg errs.Group
 
 	for i, ch := range chosen {
 		wg.Go(func() {
 			start := c.Now()
-			found[i] = ch.ask(ctx, s)
+			if err := errs.Safely(func() error { found[i] = ch.ask(ctx, s); return nil }); err != nil {
+				found[i] = []Finding{unknown("the check broke", err)}
+			}
+
 			took := c.Now().Sub(start).Seconds()
 
 			for j := range found[i] {

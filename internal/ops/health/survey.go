@@ -2,8 +2,10 @@ package health
 
 import (
 	"context"
+	"errors"
 	"sync"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -131,7 +133,7 @@ func (s *survey) perNode(ask func(context.Context, *nodeFacts) Finding, only fun
 
 	out := make([]Finding, len(nodes))
 
-	var wg sync.WaitGroup
+	var wg errs.Group
 
 	for i, n := range nodes {
 		if only != nil && !only(n.member) {
@@ -139,10 +141,19 @@ func (s *survey) perNode(ask func(context.Context, *nodeFacts) Finding, only fun
 		}
 
 		wg.Go(func() {
-			if _, err := n.version(); err != nil {
-				out[i] = unknown("the node does not answer", err)
-			} else {
-				_ = n.ask(func(ctx context.Context) error { out[i] = ask(ctx, n); return nil })
+			err := errs.Safely(func() error {
+				if _, err := n.version(); err != nil {
+					out[i] = unknown("the node does not answer", err)
+
+					return nil
+				}
+
+				return n.ask(func(ctx context.Context) error { out[i] = ask(ctx, n); return nil })
+			})
+
+			var panicked *errs.Panic
+			if errors.As(err, &panicked) {
+				out[i] = unknown("the check broke", err)
 			}
 
 			out[i].Node, out[i].Hostname = n.member.Node, n.member.Hostname

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -17,7 +16,7 @@ func Sequence(ctx context.Context, worlds []*World, o Options, parallel int, sin
 	results, failures := make([]Result, len(worlds)), make([]error, len(worlds))
 
 	var (
-		wg     sync.WaitGroup
+		wg     errs.Group
 		halted atomic.Bool
 		slots  = make(chan struct{}, max(1, parallel))
 	)
@@ -31,7 +30,16 @@ func Sequence(ctx context.Context, worlds []*World, o Options, parallel int, sin
 			return
 		}
 
-		results[i], failures[i] = Run(ctx, worlds[i], o, sink)
+		failures[i] = errs.Safely(func() (err error) {
+			results[i], err = Run(ctx, worlds[i], o, sink)
+
+			return err
+		})
+		if results[i].Status == "" { // it panicked
+			results[i] = newRun(worlds[i], o, sink).res
+			results[i].Status = Unknown
+		}
+
 		if failures[i] != nil {
 			halted.Store(true)
 		}

@@ -103,7 +103,7 @@ func unpackFrom(receive func(io.Writer) error, dir, source string) (Summary, err
 	received := make(chan error, 1)
 
 	go func() {
-		err := receive(w)
+		err := errs.Safely(func() error { return receive(w) })
 		_ = w.CloseWithError(err) // never fails
 		received <- err
 	}()

@@ -243,7 +243,12 @@ func (r *KubernetesResult) drive(ctx context.Context, now func() time.Time, sink
 	go func() {
 		defer close(read)
 
-		r.read(pipe, now, sink)
+		err := errs.Safely(func() error {
+			r.read(pipe, now, sink)
+
+			return nil
+		})
+		_ = pipe.CloseWithError(err) // never fails
 	}()
 
 	err := cmd.Wait()

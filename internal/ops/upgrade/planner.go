@@ -66,7 +66,9 @@ func (p *planner) nodes(ctx context.Context, targets []talos.Target) ([]NodePlan
 		sideBySide(targets, func(_ int, t talos.Target) { p.arrive(ctx, t) })
 	}
 
-	sideBySide(targets, func(i int, t talos.Target) { out[i], failed[i] = p.node(ctx, t) })
+	sideBySide(targets, func(i int, t talos.Target) {
+		failed[i] = errs.Safely(func() (err error) { out[i], err = p.node(ctx, t); return err })
+	})
 
 	return out, nodeErrors(ctx, targets, failed)
 }
@@ -74,7 +76,7 @@ func (p *planner) nodes(ctx context.Context, targets []talos.Target) ([]NodePlan
 func sideBySide(targets []talos.Target, do func(int, talos.Target)) {
 	slots := make(chan struct{}, lookConcurrency)
 
-	var wg sync.WaitGroup
+	var wg errs.Group
 
 	for i, t := range targets {
 		wg.Go(func() {

@@ -180,7 +180,7 @@ func (a *apply) nextControlPlane(ctx context.Context, left []NodePlan) int {
 // under way are waited for.
 func (a *apply) workers(ctx context.Context, nodes []NodePlan, one func(NodePlan) error) error {
 	var (
-		wg   sync.WaitGroup
+		wg   errs.Group
 		mu   sync.Mutex
 		all  []error
 		stop bool
@@ -212,7 +212,7 @@ func (a *apply) workers(ctx context.Context, nodes []NodePlan, one func(NodePlan
 
 		a.set(n.Node, stateRunning)
 		wg.Go(func() {
-			err := one(n)
+			err := errs.Safely(func() error { return one(n) })
 
 			mu.Lock()
 			if err != nil {

@@ -2,7 +2,6 @@ package upgrade
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/engine"
@@ -83,7 +82,7 @@ func ReadStatus(ctx context.Context, f *Fleet, notes Notes, journal []engine.Ent
 	targets := make([]talos.Target, len(f.Members))
 	failed := make([]error, len(f.Members))
 
-	var wg sync.WaitGroup
+	var wg errs.Group
 
 	for i, m := range f.Members {
 		targets[i] = m.Target()
@@ -94,7 +93,11 @@ func ReadStatus(ctx context.Context, f *Fleet, notes Notes, journal []engine.Ent
 				node = nodes[m.Hostname]
 			}
 
-			out.Nodes[i], failed[i] = statusOf(ctx, f, m, node, notes)
+			failed[i] = errs.Safely(func() (err error) {
+				out.Nodes[i], err = statusOf(ctx, f, m, node, notes)
+
+				return err
+			})
 		})
 	}
 

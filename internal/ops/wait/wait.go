@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/engine"
@@ -133,18 +132,22 @@ func (w World) look(ctx context.Context, conditions []Condition) ([]Seen, error)
 	found := make([][]Seen, len(conditions))
 	failed := make([]error, len(conditions))
 
-	var wg sync.WaitGroup
+	var wg errs.Group
 
 	for i, c := range conditions {
 		wg.Go(func() {
-			switch {
-			case c.Kind == Healthy:
-				found[i] = []Seen{w.lookHealth(ctx, c)}
-			case c.Kind == Etcd:
-				found[i] = []Seen{w.lookEtcd(ctx, c)}
-			default:
-				found[i], failed[i] = w.lookNodes(ctx, c, targets)
-			}
+			failed[i] = errs.Safely(func() (err error) {
+				switch {
+				case c.Kind == Healthy:
+					found[i] = []Seen{w.lookHealth(ctx, c)}
+				case c.Kind == Etcd:
+					found[i] = []Seen{w.lookEtcd(ctx, c)}
+				default:
+					found[i], err = w.lookNodes(ctx, c, targets)
+				}
+
+				return err
+			})
 		})
 	}
 
@@ -193,13 +196,18 @@ func (w World) lookNodes(ctx context.Context, c Condition, targets []talos.Targe
 	out := make([]Seen, len(targets))
 	failed := make([]error, len(targets))
 
-	var wg sync.WaitGroup
+	var wg errs.Group
 
 	for i, t := range targets {
 		wg.Go(func() {
 			// An answer that does not come is what was seen: Ask gives no error.
 			met, saw, _ := w.Witness(t).Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
-				saw, met, err := c.Ask(ctx, n)
+				var (
+					saw string
+					met bool
+				)
+
+				err := errs.Safely(func() (err error) { saw, met, err = c.Ask(ctx, n); return err })
 				if final(err) {
 					failed[i] = err
 				}
