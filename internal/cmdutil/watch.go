@@ -2,6 +2,7 @@ package cmdutil
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -58,9 +59,18 @@ func watchList[T any, P Row[T]](c *Call, l NodeList[T]) error {
 }
 
 func writeRound[T any](c *Call, s *output.Stream, rows []T, err error) error {
+	written := 0
+
 	for _, row := range rows {
-		if werr := s.Item(row); werr != nil {
+		var unfit *errs.Error
+
+		switch werr := s.Item(row); {
+		case errors.As(werr, &unfit):
+			err = errors.Join(err, unfit)
+		case werr != nil:
 			return werr
+		default:
+			written++
 		}
 	}
 
@@ -71,7 +81,7 @@ func writeRound[T any](c *Call, s *output.Stream, rows []T, err error) error {
 		}
 	}
 
-	return s.Summary(refresh{output.Summary{Items: len(rows), Errors: len(entries)}, c.factory.Now().UTC()})
+	return s.Summary(refresh{output.Summary{Items: written, Errors: len(entries)}, c.factory.Now().UTC()})
 }
 
 func drawRound[T any](c *Call, l NodeList[T], rows []T, err error, cols []output.Column[T]) error {

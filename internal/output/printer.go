@@ -12,6 +12,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/redact"
 )
 
 // Printer writes one command's result to stdout in the chosen format.
@@ -25,6 +26,8 @@ type Printer struct {
 
 	Schema    string // Without the prefix.
 	Single    bool   // The document has one result instead of items.
+	Change    bool   // Every row must be seen: what cannot be encoded is removed from a row, and not the row.
+	Question  bool   // A row that cannot be encoded makes the answer no.
 	Context   string
 	Selection *Selection
 }
@@ -40,11 +43,15 @@ func (p *Printer) header() Header {
 }
 
 // PrintList writes rows. err holds what failed besides them and goes into the document; it is not
-// returned. name gives a row's name for -o name.
+// returned. name gives a row's name for -o name. Rows that cannot be encoded are errors of their nodes, which are
+// returned.
 func PrintList[T any](p *Printer, rows []T, err error, cols []Column[T], name func(T) string) error {
 	if rows == nil {
 		rows = []T{}
 	}
+
+	rows, unfit := encodableRows(rows, p.Change)
+	lost := partly(unfit, len(rows), p.Question)
 
 	if p.SortBy != "" {
 		if sortErr := sortRows(rows, p.SortBy); sortErr != nil {
@@ -52,7 +59,11 @@ func PrintList[T any](p *Printer, rows []T, err error, cols []Column[T], name fu
 		}
 	}
 
-	doc := List[T]{Header: p.header(), Items: rows, Errors: errs.Entries(err)}
+	return joined(lost, writeList(p, rows, joined(err, lost), cols, name))
+}
+
+func writeList[T any](p *Printer, rows []T, err error, cols []Column[T], name func(T) string) error {
+	doc := List[T]{Header: p.header(), Items: rows, Errors: entries(err)}
 
 	switch {
 	case p.Query != "" || p.Format == JSON || p.Format == YAML:
@@ -72,9 +83,21 @@ func PrintList[T any](p *Printer, rows []T, err error, cols []Column[T], name fu
 	}
 }
 
-// PrintResult writes one result; human renders it for people.
+// PrintResult writes one result; human renders it for people. What cannot be encoded is removed from it and an error,
+// which is returned.
 func PrintResult[T any](p *Printer, result T, err error, human func(io.Writer, T) error, name string) error {
-	doc := Single[T]{Header: p.header(), Result: result, Errors: errs.Entries(err)}
+	var lost error
+
+	if _, unfit := json.Marshal(result); unfit != nil {
+		clean, problem := encodable(result)
+		result, lost = clean, partly([]*errs.Error{problem}, 1, p.Question)
+	}
+
+	return joined(lost, writeResult(p, result, joined(err, lost), human, name))
+}
+
+func writeResult[T any](p *Printer, result T, err error, human func(io.Writer, T) error, name string) error {
+	doc := Single[T]{Header: p.header(), Result: result, Errors: entries(err)}
 
 	switch {
 	case p.Query != "" || p.Format == JSON || p.Format == YAML:
@@ -104,6 +127,16 @@ func PrintResult[T any](p *Printer, result T, err error, human func(io.Writer, T
 
 // Text is stdout for what is written for people: neutral in a pipe too, for it ends up on some terminal.
 func (p *Printer) Text() *iostreams.Terminal { return iostreams.NewTerminal(p.Out) }
+
+// entries lists what failed. A message can quote what a node or a file said.
+func entries(err error) []errs.Entry {
+	out := errs.Entries(err)
+	for i := range out {
+		out[i].Message = redact.Message(out[i].Message)
+	}
+
+	return out
+}
 
 // PrintFailure writes the document of a command that failed before it had a result. A query is applied as to
 // any other document, so that a script which asked for one value never gets a whole document instead.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/redact"
 )
 
 // Stream writes ndjson as it happens. It may be used from several goroutines.
@@ -31,16 +32,23 @@ func (s *Stream) Item(v any) error { return s.line("item", v) }
 func (s *Stream) Event(v any) error { return s.line("event", v) }
 
 // Error writes one error line.
-func (s *Stream) Error(e errs.Entry) error { return s.line("error", e) }
+func (s *Stream) Error(e errs.Entry) error {
+	e.Message = redact.Message(e.Message)
+
+	return s.line("error", e)
+}
 
 // Summary writes the last line.
 func (s *Stream) Summary(v any) error { return s.line("summary", v) }
 
-// line joins {"type":…,"schema":…} and the object v.
+// line joins {"type":…,"schema":…} and the object v. What cannot be encoded is the typed error of its node, and
+// nothing is written.
 func (s *Stream) line(kind string, v any) error {
 	body, err := encode(v)
 	if err != nil {
-		return err
+		_, unfit := encodable(v)
+
+		return unfit
 	}
 
 	if body, err = renameType(body); err != nil {

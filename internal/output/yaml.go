@@ -2,7 +2,9 @@ package output
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 
@@ -12,19 +14,20 @@ import (
 // yamlFromJSON rewrites a JSON document as block YAML: same order of keys, same numbers, strings quoted
 // only where YAML needs it.
 func yamlFromJSON(doc []byte) ([]byte, error) {
-	var node yaml.Node
-	if err := yaml.Unmarshal(doc, &node); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(doc))
+	dec.UseNumber()
+
+	node, err := nodeFromJSON(dec)
+	if err != nil {
 		return nil, fmt.Errorf("cannot rewrite the document as YAML: %w", err)
 	}
-
-	plain(&node)
 
 	var out bytes.Buffer
 
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
 
-	if err := enc.Encode(&node); err != nil {
+	if err := enc.Encode(node); err != nil {
 		return nil, fmt.Errorf("cannot write YAML: %w", err)
 	}
 
@@ -35,21 +38,53 @@ func yamlFromJSON(doc []byte) ([]byte, error) {
 	return iostreams.EscapeJSON(out.Bytes()), nil
 }
 
-func plain(n *yaml.Node) {
-	if n.Kind == yaml.ScalarNode && n.Style&yaml.DoubleQuotedStyle != 0 {
-		n.Tag = "!!str"
+// nodeFromJSON reads the next JSON value. The YAML library's own reader of JSON refuses long keys and some characters.
+func nodeFromJSON(dec *json.Decoder) (*yaml.Node, error) {
+	token, err := dec.Token()
+	if err != nil {
+		return nil, err
 	}
 
-	empty := (n.Kind == yaml.MappingNode || n.Kind == yaml.SequenceNode) && len(n.Content) == 0
-	if !empty {
-		n.Style = 0
-	}
+	switch v := token.(type) {
+	case json.Delim:
+		n := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
+		if v == '{' {
+			n.Kind, n.Tag = yaml.MappingNode, "!!map"
+		}
 
-	if n.Kind == yaml.ScalarNode && iostreams.NeedsEscape(n.Value) {
-		n.Style = yaml.DoubleQuotedStyle // The only one with escapes.
-	}
+		for dec.More() {
+			child, err := nodeFromJSON(dec)
+			if err != nil {
+				return nil, err
+			}
 
-	for _, child := range n.Content {
-		plain(child)
+			n.Content = append(n.Content, child)
+		}
+
+		if len(n.Content) == 0 {
+			n.Style = yaml.FlowStyle
+		}
+
+		_, err = dec.Token()
+
+		return n, err
+	case json.Number:
+		tag := "!!int"
+		if strings.ContainsAny(v.String(), ".eE") {
+			tag = "!!float"
+		}
+
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: v.String()}, nil
+	case string:
+		n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: v}
+		if iostreams.NeedsEscape(v) {
+			n.Style = yaml.DoubleQuotedStyle // The only one with escapes.
+		}
+
+		return n, nil
+	case bool:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: fmt.Sprint(v)}, nil
+	default:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}, nil
 	}
 }
