@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/redact"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -37,8 +37,8 @@ func NewCmdGet(f *cmdutil.Factory) *cobra.Command {
 		Long: "Get Talos resources by type: the full name, an alias or the short name, as the node itself defines\n" +
 			"them. Specs pass through exactly as Talos names their fields, also for types of newer releases.\n" +
 			"`talosmate get rd` lists the types. The specs of types that Talos calls sensitive (machine configurations,\n" +
-			"certificates, keys) are left out unless --show-secrets is given; `talosmate machineconfig get` shows a\n" +
-			"configuration with its secrets redacted.",
+			"certificates, keys), and secrets in other specs, are hidden unless --show-secrets is given;\n" +
+			"`talosmate machineconfig get` shows a configuration with its secrets redacted.",
 		Example: "  talosmate get members\n" +
 			"  talosmate get machinestatus machine -n worker-1 -o json --query '.items[0].spec.stage'\n" +
 			"  talosmate get services -n cp-1 --watch",
@@ -69,7 +69,7 @@ func NewCmdGet(f *cmdutil.Factory) *cobra.Command {
 	f.Declare(cmd, spec)
 	cmd.Flags().StringVar(&o.namespace, "namespace", "", "the resources' namespace (default: the type's own)")
 	cmd.Flags().StringSliceVar(&o.selectors, "selector", nil, "label selector: key, key! or key=value; all must match")
-	cmd.Flags().BoolVar(&o.showSecrets, "show-secrets", false, "show the specs of sensitive types")
+	cmd.Flags().BoolVar(&o.showSecrets, "show-secrets", false, "show the specs of sensitive types, and secrets in others")
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "print every change as one JSON object a line")
 
 	return cmd
@@ -101,13 +101,16 @@ func (o getOptions) run(c *cmdutil.Call) error {
 	return cmdutil.PrintList(c, rows, err, resourceColumns(), func(r talos.Resource) string { return r.Metadata.Type + "/" + r.Metadata.ID })
 }
 
-// shown leaves the spec of a sensitive type out unless it was asked for.
+// shown hides the spec of a sensitive type, and the secrets that other types hold, unless they were asked for.
 func (o getOptions) shown(kind talos.ResourceKind, spec any) any {
-	if kind.Sensitive && !o.showSecrets && spec != nil {
-		return "[redacted]"
+	switch {
+	case o.showSecrets || spec == nil:
+		return spec
+	case kind.Sensitive:
+		return redact.Hidden
+	default:
+		return redact.Plain(spec)
 	}
-
-	return spec
 }
 
 // resolve finds the type among those that the node knows; the wanted namespace replaces the type's own.
@@ -139,22 +142,24 @@ func (o getOptions) runWatch(c *cmdutil.Call) error {
 	stream := output.NewStream(c.IO.Out, "ResourceEvent")
 	failures := make([]error, len(targets.Nodes))
 
-	var wg sync.WaitGroup
+	var wg errs.Group
 
 	for i, t := range targets.Nodes {
 		wg.Go(func() {
 			node := cluster.Node(t)
 
-			kind, err := o.resolve(c.Context(), node)
-			if err == nil {
-				err = node.WatchResources(c.Context(), kind.DefaultNamespace, kind.Type, o.id, o.selectors, func(e talos.ResourceEvent) error {
+			failures[i] = node.Blame("watch", errs.Safely(func() error {
+				kind, err := o.resolve(c.Context(), node)
+				if err != nil {
+					return err
+				}
+
+				return node.WatchResources(c.Context(), kind.DefaultNamespace, kind.Type, o.id, o.selectors, func(e talos.ResourceEvent) error {
 					e.Spec = o.shown(kind, e.Spec)
 
 					return stream.Event(e)
 				})
-			}
-
-			failures[i] = err
+			}))
 		})
 	}
 

@@ -15,6 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/redact"
 )
 
 // Main runs one command line and returns the exit code.
@@ -108,6 +109,11 @@ func report(ctx context.Context, f *cmdutil.Factory, io *iostreams.Streams, err 
 
 	say(io, err)
 
+	var p *errs.Panic
+	if errors.As(err, &p) {
+		fmt.Fprintf(io.Err, "hint: please report this with the lines below\n%s", p.Stack)
+	}
+
 	return int(code)
 }
 
@@ -116,10 +122,11 @@ func say(io *iostreams.Streams, err error) {
 	seen := map[string]bool{}
 
 	for _, e := range errs.Entries(err) {
-		if !seen[e.Message] {
-			seen[e.Message] = true
+		message := redact.Message(e.Message)
+		if !seen[message] {
+			seen[message] = true
 
-			fmt.Fprintf(io.Err, "error: %s\n", iostreams.Line(e.Message))
+			fmt.Fprintf(io.Err, "error: %s\n", iostreams.Line(message))
 		}
 	}
 

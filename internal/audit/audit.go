@@ -4,9 +4,12 @@ package audit
 
 import (
 	"os/user"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/talosmate/talosmate/internal/redact"
 )
 
 // The events of a change.
@@ -41,21 +44,21 @@ func currentUser() string {
 	return u.Username
 }
 
-// Redact hides the values of flags that hold secrets or whole configurations.
+// Redact hides the values of flags that hold commands, inline text or secrets, and secrets in all other arguments.
 func Redact(args []string) []string {
-	secret := []string{"--config-patch", "--patch", "-p", "--password", "--token"}
+	whole := regexp.MustCompile(`(?i)^(?:-p|--(?:patch|[a-z-]*config-patch[a-z-]*|gate-command|kernel-arg|meta|overlay-option|[a-z-]*(?:password|token)))$`)
 	out := slices.Clone(args)
 
 	for i := range out {
 		flag, _, joined := strings.Cut(out[i], "=")
-		if !slices.Contains(secret, flag) {
-			continue
-		}
 
-		if joined {
-			out[i] = flag + "=REDACTED"
-		} else if i+1 < len(out) && !strings.HasPrefix(out[i+1], "@") {
-			out[i+1] = "REDACTED"
+		switch {
+		case !whole.MatchString(flag):
+			out[i] = redact.KernelArgs(out[i])
+		case joined:
+			out[i] = flag + "=" + redact.Hidden
+		case i+1 < len(out) && !strings.HasPrefix(out[i+1], "@"):
+			out[i+1] = redact.Hidden
 		}
 	}
 

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/redact"
 )
 
 // Log is an audit log that is open for one change.

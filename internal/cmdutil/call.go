@@ -2,6 +2,7 @@ package cmdutil
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/redact"
 	"github.com/talosmate/talosmate/internal/startup"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -461,6 +463,17 @@ func clusterName(tc *talos.Context) string {
 	}
 
 	return tc.Name
+}
+
+// settle adds to a panic that a change was in flight, so that its outcome is not known.
+func (c *Call) settle(err error) error {
+	var p *errs.Panic
+	if !c.ChangeInFlight() || !errors.As(err, &p) || errs.ExitCode(err) == errs.Unknown {
+		return err
+	}
+
+	return errors.Join(err, errs.New(errs.Unknown, "cannot tell what the change did: the program failed before it could read it back").
+		WithKind(errs.KindUnknownOutcome).WithHint("read the state back before you repeat the change"))
 }
 
 // openAudit opens the audit log of a change: one that cannot be opened refuses the change.

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/talosmate/talosmate/internal/redact"
 )
 
 // Event is one machine event.
@@ -131,7 +133,7 @@ func (n *Node) event(e *machine.Event) Event {
 
 	payload := kind.New().Interface()
 	if err = proto.Unmarshal(e.GetData().GetValue(), payload); err == nil {
-		out.Payload = plainMessage(payload.ProtoReflect())
+		out.Payload, _ = redact.Plain(plainMessage(payload.ProtoReflect())).(map[string]any)
 	}
 
 	return out

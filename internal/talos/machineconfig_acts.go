@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/talosmate/talosmate/internal/redact"
 )
 
 // Modes of applying a machine configuration.
@@ -63,8 +65,18 @@ func (n *Node) ApplyConfig(ctx context.Context, text []byte, mode string, tryTim
 
 	return Applied{
 		Mode:    strings.ReplaceAll(strings.ToLower(m.GetMode().String()), "_", "-"),
-		Details: strings.TrimSpace(strings.TrimPrefix(details, "Dry run summary:")), Warnings: notNil(m.GetWarnings()),
+		Details: strings.TrimSpace(strings.TrimPrefix(details, "Dry run summary:")), Warnings: hidden(m.GetWarnings()),
 	}, nil
+}
+
+// hidden hides what a node's warnings quote of a configuration's secrets.
+func hidden(warnings []string) []string {
+	out := make([]string, len(warnings))
+	for i, w := range warnings {
+		out[i] = redact.Message(w)
+	}
+
+	return out
 }
 
 // applyThenReboot is the mode reboot for Talos 1.14 and newer, which refuses that mode and has none that reboots:

@@ -2,8 +2,10 @@
 package generate
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -20,6 +22,8 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/redact"
 )
 
 // The files of a cluster.
@@ -101,7 +105,7 @@ func Files(in Input, types []string) (map[string][]byte, error) {
 
 	made, err := bundle.NewBundle(options...)
 	if err != nil {
-		return nil, errs.Usagef("cannot make the configurations: %w", err)
+		return nil, errs.Usagef("cannot make the configurations: %s", redact.Message(err.Error()))
 	}
 
 	comments := encoder.CommentsDisabled
@@ -152,13 +156,19 @@ func (in Input) options(contract *config.VersionContract) ([]bundle.Option, erro
 	}
 
 	if in.Secrets != "" {
-		loaded, err := secrets.LoadBundle(in.Secrets)
+		var loaded *secrets.Bundle
+
+		err := checkFile(in.Secrets)
+		if err == nil {
+			loaded, err = secrets.LoadBundle(in.Secrets)
+		}
+
 		if err == nil {
 			err = loaded.Validate()
 		}
 
 		if err != nil {
-			return nil, errs.Usagef("cannot use the secrets of %s: %w", in.Secrets, err)
+			return nil, errs.Usagef("cannot use the secrets of %s: %s", in.Secrets, redact.Message(err.Error()))
 		}
 
 		gen = append(gen, generate.WithSecretsBundle(loaded))
@@ -182,15 +192,46 @@ func (in Input) options(contract *config.VersionContract) ([]bundle.Option, erro
 	}{
 		{in.Patches, bundle.WithPatch}, {in.ControlPlanePatches, bundle.WithPatchControlPlane}, {in.WorkerPatches, bundle.WithPatchWorker},
 	} {
+		if err := checkPatches(p.patches); err != nil {
+			return nil, errs.Usagef("cannot read a patch: %w", err)
+		}
+
 		loaded, err := configpatcher.LoadPatches(p.patches)
 		if err != nil {
-			return nil, errs.Usagef("cannot read a patch: %w", err)
+			return nil, errs.Usagef("cannot read a patch: %s", redact.Message(err.Error()))
 		}
 
 		options = append(options, p.option(loaded))
 	}
 
 	return options, nil
+}
+
+// checkPatches checks the bounds of patches before Talos's own reader takes them: text, or @ and a file's name.
+func checkPatches(list []string) error {
+	for _, patch := range list {
+		path, isFile := strings.CutPrefix(patch, "@")
+
+		err := foreign.Check([]byte(patch))
+		if isFile {
+			err = checkFile(path)
+		}
+
+		if errors.Is(err, foreign.ErrTooLarge) {
+			return err
+		}
+	}
+
+	return nil
+}
+
+func checkFile(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+
+	return foreign.Check(text)
 }
 
 // installImage is the release's own installer: that of a full --talos-version, else of the known release.

@@ -5,12 +5,15 @@ import (
 	"errors"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/redact"
 )
 
 // pinned is the document with every image by digest.
 func (d *document) pinned(inputs []Input, insecure bool) string {
-	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(d.text), &doc); err != nil || len(doc.Content) == 0 {
+	doc, err := foreign.Document([]byte(d.text))
+	if err != nil || len(doc.Content) == 0 {
 		return d.text // it was read before: it does parse
 	}
 
@@ -49,7 +52,7 @@ func (d *document) pinned(inputs []Input, insecure bool) string {
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
 
-	if err := errors.Join(enc.Encode(&doc), enc.Close()); err != nil {
+	if err := errors.Join(enc.Encode(doc), enc.Close()); err != nil {
 		return d.text
 	}
 
@@ -80,14 +83,14 @@ func (d *document) shown(inputs []Input, insecure bool) string {
 		return text
 	}
 
-	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+	doc, err := foreign.Document([]byte(text))
+	if err != nil {
 		return ""
 	}
 
-	scalar(mapping(doc.Content[0], "customization"), "embeddedMachineConfiguration", "[redacted]", "!!str")
+	scalar(mapping(doc.Content[0], "customization"), "embeddedMachineConfiguration", redact.Hidden, "!!str")
 
-	out, err := marshal(&doc)
+	out, err := marshal(doc)
 	if err != nil {
 		return ""
 	}
@@ -99,6 +102,10 @@ func (d *document) shown(inputs []Input, insecure bool) string {
 func value(m *yaml.Node, key string) *yaml.Node {
 	for i := 0; i+1 < len(m.Content); i += 2 {
 		if m.Content[i].Value == key {
+			if v := m.Content[i+1]; v.Kind == yaml.AliasNode {
+				return v.Alias
+			}
+
 			return m.Content[i+1]
 		}
 	}

@@ -337,7 +337,7 @@ func (a *application) preview(ctx context.Context) error {
 	case talos.NeedsReboot(err):
 		a.res.RebootNeeded = true
 	case err != nil:
-		return err
+		return Hidden(err, a.text)
 	}
 
 	a.res.Warnings = append(a.res.Warnings, answer.Warnings...)
@@ -424,7 +424,7 @@ func (a *application) send(ctx context.Context) error {
 		a.res.AppliedMode = answer.Mode
 		reboots = reboots || (answer.Mode == talos.ApplyReboot && !a.s.Maintenance)
 	case ctx.Err() != nil || !talos.Transient(err):
-		return withoutDiff(err)
+		return Hidden(withoutDiff(err), a.text)
 	default:
 		a.res.AnswerLost = true
 		a.tell("apply", "the answer was lost: reading the state back")

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/redact"
 )
 
 // Ops of a change.
@@ -56,10 +58,19 @@ func (c Config) find(key string) Document {
 // leaf is a value at a path.
 type leaf struct {
 	path  string
+	label string // The path as it is shown where secrets are hidden.
 	value string
 	tag   string
 	shown string   // What stands for the value where secrets are hidden; empty when it is no secret.
 	items []string // A list of plain values, compared as a set first.
+}
+
+func (l leaf) where(showSecrets bool) string {
+	if showSecrets {
+		return l.path
+	}
+
+	return l.label
 }
 
 func (l leaf) text(showSecrets bool) string {
@@ -83,8 +94,8 @@ func flatten(d Document) []leaf {
 		return nil
 	}
 
-	f := &flattener{secrets: secrets(d.node)}
-	f.add(d.node.Content[0], "")
+	f := &flattener{secrets: redact.YAML(d.node)}
+	f.add(d.node.Content[0], "", "")
 
 	return f.leaves
 }
@@ -94,30 +105,43 @@ type flattener struct {
 	leaves  []leaf
 }
 
-func (f *flattener) add(n *yaml.Node, path string) {
+func (f *flattener) add(n *yaml.Node, path, label string) {
 	switch n.Kind {
 	case yaml.AliasNode:
-		f.add(n.Alias, path)
+		f.add(n.Alias, path, label)
 	case yaml.MappingNode:
 		if len(n.Content) == 0 {
-			f.leaves = append(f.leaves, leaf{path: path, value: "{}"})
+			f.leaves = append(f.leaves, leaf{path: path, label: label, value: "{}"})
 		}
 
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			f.add(n.Content[i+1], join(path, n.Content[i].Value))
+			f.add(n.Content[i+1], join(path, n.Content[i].Value), join(label, f.shown(n.Content[i])))
 		}
 	case yaml.SequenceNode:
-		f.list(n, path)
+		f.list(n, path, label)
 	default:
-		f.leaves = append(f.leaves, leaf{path: path, value: n.Value, tag: n.ShortTag(), shown: f.secrets[n]})
+		f.leaves = append(f.leaves, leaf{path: path, label: label, value: n.Value, tag: n.ShortTag(), shown: f.secrets[n]})
 	}
 }
 
-func (f *flattener) list(n *yaml.Node, path string) {
+// shown is a scalar as it is shown where secrets are hidden.
+func (f *flattener) shown(n *yaml.Node) string {
+	if n == nil || n.Kind != yaml.ScalarNode {
+		return ""
+	}
+
+	if text, secret := f.secrets[n]; secret {
+		return text
+	}
+
+	return n.Value
+}
+
+func (f *flattener) list(n *yaml.Node, path, label string) {
 	plain := func(c *yaml.Node) bool { return c.Kind == yaml.ScalarNode && f.secrets[c] == "" }
 
 	if !slices.ContainsFunc(n.Content, func(c *yaml.Node) bool { return !plain(c) }) {
-		l := leaf{path: path, items: []string{}}
+		l := leaf{path: path, label: label, items: []string{}}
 		for _, c := range n.Content {
 			l.items = append(l.items, c.Value)
 		}
@@ -131,9 +155,9 @@ func (f *flattener) list(n *yaml.Node, path string) {
 
 	for i, c := range n.Content {
 		if by == "" {
-			f.add(c, fmt.Sprintf("%s[%d]", path, i))
+			f.add(c, fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("%s[%d]", label, i))
 		} else {
-			f.add(c, fmt.Sprintf("%s[%s=%s]", path, by, scalar(c, by)))
+			f.add(c, fmt.Sprintf("%s[%s=%s]", path, by, scalar(c, by)), fmt.Sprintf("%s[%s=%s]", label, by, f.shown(child(c, by))))
 		}
 	}
 }
@@ -179,8 +203,8 @@ func diffDocument(key string, from, to []leaf, showSecrets bool) []Change {
 
 	var out []Change
 
-	change := func(op, path string, a, b leaf) {
-		c := Change{Document: key, Path: path, Op: op, Secret: a.shown != "" || b.shown != ""}
+	change := func(op string, at, a, b leaf) {
+		c := Change{Document: key, Path: at.where(showSecrets), Op: op, Secret: a.shown != "" || b.shown != ""}
 		if op != Add {
 			c.From = a.text(showSecrets)
 		}
@@ -201,18 +225,18 @@ func diffDocument(key string, from, to []leaf, showSecrets bool) []Change {
 
 		switch {
 		case !there:
-			change(Remove, a.path, a, leaf{})
+			change(Remove, a, a, leaf{})
 		case a.equal(b):
 		case a.items != nil && b.items != nil:
-			out = append(out, diffItems(key, a, b)...)
+			out = append(out, diffItems(key, a, b, showSecrets)...)
 		default:
-			change(Modify, a.path, a, b)
+			change(Modify, a, a, b)
 		}
 	}
 
 	for _, b := range to {
 		if !before[b.path] {
-			change(Add, b.path, leaf{}, b)
+			change(Add, b, leaf{}, b)
 		}
 	}
 
@@ -220,23 +244,25 @@ func diffDocument(key string, from, to []leaf, showSecrets bool) []Change {
 }
 
 // diffItems compares lists of plain values: what came and went, or else the order.
-func diffItems(key string, a, b leaf) []Change {
+func diffItems(key string, a, b leaf, showSecrets bool) []Change {
 	var out []Change
+
+	path := a.where(showSecrets)
 
 	for _, item := range a.items {
 		if !slices.Contains(b.items, item) {
-			out = append(out, Change{Document: key, Path: a.path + "[" + item + "]", Op: Remove, From: item})
+			out = append(out, Change{Document: key, Path: path + "[" + item + "]", Op: Remove, From: item})
 		}
 	}
 
 	for _, item := range b.items {
 		if !slices.Contains(a.items, item) {
-			out = append(out, Change{Document: key, Path: a.path + "[" + item + "]", Op: Add, To: item})
+			out = append(out, Change{Document: key, Path: path + "[" + item + "]", Op: Add, To: item})
 		}
 	}
 
 	if len(out) == 0 {
-		out = append(out, Change{Document: key, Path: a.path, Op: Modify, From: a.text(false), To: b.text(false)})
+		out = append(out, Change{Document: key, Path: path, Op: Modify, From: a.text(false), To: b.text(false)})
 	}
 
 	return out

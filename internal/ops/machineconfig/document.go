@@ -5,13 +5,13 @@ package machineconfig
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/redact"
 )
 
 // Document is one document of a machine configuration.
@@ -40,20 +40,12 @@ type Config struct {
 func Parse(text []byte) (Config, error) {
 	var out Config
 
-	dec := yaml.NewDecoder(bytes.NewReader(text))
+	documents, err := foreign.Documents(text)
+	if err != nil {
+		return out, errs.Usagef("cannot parse the machine configuration: %w", err)
+	}
 
-	for {
-		var doc yaml.Node
-
-		err := dec.Decode(&doc)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-
-		if err != nil {
-			return out, errs.Usagef("cannot parse the machine configuration: %w", err)
-		}
-
+	for _, doc := range documents {
 		if len(doc.Content) == 0 || doc.Content[0].ShortTag() == "!!null" {
 			continue
 		}
@@ -63,7 +55,7 @@ func Parse(text []byte) (Config, error) {
 			return out, errs.Usagef("cannot parse the machine configuration: line %d is no mapping", body.Line)
 		}
 
-		d := Document{Kind: "v1alpha1", node: &doc}
+		d := Document{Kind: "v1alpha1", node: doc}
 		if kind := scalar(body, "kind"); kind != "" {
 			d.Kind, d.Name = kind, scalar(body, "name")
 		}
@@ -138,9 +130,7 @@ func (c Config) Type() string { return c.At("machine", "type") }
 // Redact replaces every secret, for good.
 func (c Config) Redact() {
 	for _, d := range c.Documents {
-		for node, text := range secrets(d.node) {
-			node.Value, node.Tag, node.Style = text, "!!str", 0
-		}
+		redact.Apply(d.node)
 	}
 }
 
@@ -163,7 +153,7 @@ func (c Config) YAML() ([]byte, error) {
 // Value gives a document as plain values.
 func (d Document) Value() (map[string]any, error) {
 	out := map[string]any{}
-	err := d.node.Decode(&out)
+	err := foreign.Decode(d.node, &out)
 
 	return out, err
 }

@@ -50,7 +50,7 @@ func (p Patches) applyNewer(text []byte) ([]byte, error) {
 
 			loaded, err := configpatcher.LoadPatch(part)
 			if err != nil {
-				return nil, errs.Usagef("cannot read patch %d: %w", i+1, err)
+				return nil, errs.Usagef("cannot read patch %d: %w", i+1, Hidden(err, part))
 			}
 
 			if known, err = patchKnown(known, loaded); err != nil {

@@ -1,12 +1,14 @@
 package machineconfig
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/siderolabs/talos/pkg/machinery/config/configpatcher"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 )
 
 // Patches are changes to a configuration, applied in order.
@@ -32,9 +34,13 @@ func LoadPatches(texts [][]byte) (Patches, error) {
 			return out, errs.Usagef("patch %d is empty", i+1)
 		}
 
+		if err := foreign.Check(text); errors.Is(err, foreign.ErrTooLarge) {
+			return out, errs.Usagef("cannot read patch %d: %w", i+1, err)
+		}
+
 		p := patch{}
 		if p.known, p.err = configpatcher.LoadPatch(text); p.err != nil {
-			p.err = errs.Usagef("cannot read patch %d: %w", i+1, p.err)
+			p.err = Hidden(errs.Usagef("cannot read patch %d: %w", i+1, p.err), text)
 		}
 
 		if cfg, err := Parse(text); err == nil {
@@ -74,7 +80,7 @@ func (p Patches) Apply(text []byte, newer bool) ([]byte, error) {
 func applyKnown(text []byte, list []configpatcher.Patch) ([]byte, error) {
 	out, err := configpatcher.Apply(configpatcher.WithBytes(text), list)
 	if err != nil {
-		e := errs.Usagef("cannot patch the machine configuration: %w", err)
+		e := errs.Usagef("cannot patch the machine configuration: %w", Hidden(err, text))
 		if strings.Contains(err.Error(), "JSON6902") {
 			e = e.WithHint("write it as a strategic merge patch: a piece of the configuration, with `$patch: delete` for what shall go")
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/drain"
+	"github.com/talosmate/talosmate/internal/redact"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -173,7 +174,7 @@ func (r *run) gateKernelArgs(f facts, dropped []string) gate.Verdict {
 	case f.version.API == talos.APILegacy:
 		return gate.New(gate.KernelArgsDropped, gate.Skip, node, "the legacy API passes kernel arguments on")
 	case len(dropped) > 0:
-		return gate.New(gate.KernelArgsDropped, gate.Refuse, node, "machine.install.extraKernelArgs (%s) would be dropped: the upgrade does not pass them on", strings.Join(dropped, " ")).
+		return gate.New(gate.KernelArgsDropped, gate.Refuse, node, "machine.install.extraKernelArgs (%s) would be dropped: the upgrade does not pass them on", redact.KernelArgs(strings.Join(dropped, " "))).
 			WithRemedy("put them into the image's schematic, or set machine.install.grubUseUKICmdline")
 	default:
 		return gate.New(gate.KernelArgsDropped, gate.Pass, node, "no kernel arguments would be dropped")

@@ -3,7 +3,6 @@
 package validate
 
 import (
-	"bytes"
 	"errors"
 	"regexp"
 	"slices"
@@ -13,6 +12,9 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/config/configloader"
 	"github.com/siderolabs/talos/pkg/machinery/config/validation"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/redact"
 )
 
 // Modes lists the kinds of machine that a configuration can be for.
@@ -48,7 +50,7 @@ func Config(text []byte, kind string, strict bool) Result {
 
 	cfg, err := configloader.NewFromBytes(text)
 	if err != nil {
-		out.Errors = append(out.Errors, where.loadErrors(err)...)
+		out.Errors = where.hidden(where.loadErrors(err))
 
 		return out
 	}
@@ -67,6 +69,7 @@ func Config(text []byte, kind string, strict bool) Result {
 		out.Errors = append(out.Errors, where.problem(message))
 	}
 
+	out.Warnings, out.Errors = where.hidden(out.Warnings), where.hidden(out.Errors)
 	out.Valid = len(out.Errors) == 0
 
 	return out
@@ -133,18 +136,23 @@ func locate(text []byte) *source {
 		quoted: regexp.MustCompile(`"([^"]+)"`),
 	}
 
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-
-	for {
-		var doc yaml.Node
-		if dec.Decode(&doc) != nil { // the loader complains about what cannot be read
-			return s
-		}
-
+	documents, _ := foreign.Documents(text) // the loader complains about what cannot be read
+	for _, doc := range documents {
 		if len(doc.Content) > 0 {
 			s.documents = append(s.documents, doc.Content[0])
 		}
 	}
+
+	return s
+}
+
+// hidden hides the configuration's secrets in messages that quote its values.
+func (s *source) hidden(all []Problem) []Problem {
+	for i := range all {
+		all[i].Message = redact.Message(all[i].Message, s.documents...)
+	}
+
+	return all
 }
 
 // problem finds the field that a message names: the longest dotted path in it that leads anywhere.
@@ -234,8 +242,8 @@ func (s *source) loadErrors(err error) []Problem {
 		return out
 	}
 
-	var keys yaml.Node
-	if yaml.Unmarshal([]byte(tree), &keys) != nil || len(keys.Content) == 0 {
+	keys, readErr := foreign.Document([]byte(tree))
+	if readErr != nil || len(keys.Content) == 0 {
 		return []Problem{{Message: strings.TrimSpace(err.Error())}}
 	}
 
