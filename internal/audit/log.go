@@ -94,7 +94,7 @@ func (l *Log) End(r Record, outcome string, exitCode int, cause error) error {
 	r.Event, r.Outcome, r.ExitCode = Ended, outcome, &exitCode
 
 	if cause != nil {
-		r.Error = cause.Error()
+		r.Error = redact.Message(cause.Error())
 	}
 
 	return errors.Join(l.append(r), l.file.Close())
