@@ -30,8 +30,15 @@ type fleet struct {
 	env  []string
 }
 
-// startFleet starts a cluster that ends with the test.
+// startFleet starts a cluster with a real Kubernetes that ends with the test.
 func startFleet(t *testing.T, args ...string) *fleet {
+	t.Helper()
+
+	return startLab(t, append([]string{"--kubernetes", "real", "--preset", "factory"}, args...)...)
+}
+
+// startLab starts a cluster that ends with the test.
+func startLab(t *testing.T, args ...string) *fleet {
 	t.Helper()
 
 	f := &fleet{t: t, bin: os.Getenv("TALOSMATE_TEST_BIN"), dir: t.TempDir()}
@@ -39,8 +46,7 @@ func startFleet(t *testing.T, args ...string) *fleet {
 	f.env = append(os.Environ(), "XDG_STATE_HOME="+f.dir, "TALOSMATE_LAB_DIR="+lab, "NO_COLOR=1", "TALOSCONFIG="+filepath.Join(lab, "talosconfig"))
 
 	up := append([]string{
-		"up", "--detach", "--dir", lab, "--kubernetes", "real", "--preset", "factory",
-		"--install-time", "300ms", "--shutdown-time", "200ms", "--boot-time", "1s",
+		"up", "--detach", "--dir", lab, "--install-time", "300ms", "--shutdown-time", "200ms", "--boot-time", "1s",
 	}, args...)
 
 	out, err := f.command(filepath.Join(f.bin, "talosmate-lab"), up...).Output()
@@ -66,6 +72,10 @@ func startFleet(t *testing.T, args ...string) *fleet {
 
 	f.lab = info.Control
 
+	if info.Kubeconfig == "" {
+		return f
+	}
+
 	if f.kube, err = kube.Connect(t.Context(), kube.Access{Kubeconfig: info.Kubeconfig}); err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +92,48 @@ func (f *fleet) command(program string, args ...string) *exec.Cmd {
 
 func (f *fleet) talosmate(args ...string) *exec.Cmd {
 	return f.command(filepath.Join(f.bin, "talosmate"), args...)
+}
+
+// output runs talosmate, which must succeed, and gives what it wrote.
+func (f *fleet) output(args ...string) string {
+	f.t.Helper()
+
+	cmd := f.talosmate(args...)
+
+	var stderr strings.Builder
+
+	cmd.Stderr = &stderr
+
+	out, err := cmd.Output()
+	if err != nil {
+		f.t.Fatalf("talosmate %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
+	}
+
+	return string(out)
+}
+
+// ctl runs the lab's ctl, which must succeed, and gives what it answered.
+func (f *fleet) ctl(args ...string) []byte {
+	f.t.Helper()
+
+	out, err := f.command(filepath.Join(f.bin, "talosmate-lab"), append([]string{"ctl"}, args...)...).CombinedOutput()
+	if err != nil {
+		f.t.Fatalf("ctl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+
+	return out
+}
+
+// write makes a file in the test's folder and gives its path.
+func (f *fleet) write(name, text string) string {
+	f.t.Helper()
+
+	path := filepath.Join(f.dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+		f.t.Fatal(err)
+	}
+
+	return path
 }
 
 // apply runs `upgrade apply` to its end and gives its result and exit code.

@@ -428,15 +428,6 @@ func (f *fleet) scheduleUnreachable() {
 	}
 }
 
-// ctl has the lab do something.
-func (f *fleet) ctl(args ...string) {
-	f.t.Helper()
-
-	if out, err := f.command(filepath.Join(f.bin, "talosmate-lab"), append([]string{"ctl"}, args...)...).CombinedOutput(); err != nil {
-		f.t.Fatalf("ctl %v: %v\n%s", args, err, out)
-	}
-}
-
 // scheduleShutdown: a node that was drained to go off stays cordoned, also when it is back.
 func (f *fleet) scheduleShutdown() {
 	stopped := watched[node.Result](f, "waiting until the node is off", interrupt, "node", "shutdown", "--drain", "-n", "worker-1")

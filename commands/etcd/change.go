@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 )
@@ -28,6 +29,10 @@ type change[T any] struct {
 // command finishes the command of an act; prepare sets what of it depends on the call, before anything is sent.
 func (ch *change[T]) command(f *cmdutil.Factory, spec cmdutil.Spec, cmd *cobra.Command, prepare func(*cmdutil.Call) error) *cobra.Command {
 	cmd.RunE = f.RunE(spec, func(c *cmdutil.Call) error {
+		if ch.settle <= 0 || ch.deadline <= 0 {
+			return errs.Usagef("--wait-timeout and --request-timeout must be positive")
+		}
+
 		if err := prepare(c); err != nil {
 			return err
 		}
@@ -37,6 +42,7 @@ func (ch *change[T]) command(f *cmdutil.Factory, spec cmdutil.Spec, cmd *cobra.C
 
 	f.Declare(cmd, spec)
 	waitFlag(cmd.Flags(), &ch.settle)
+	cmd.Flags().DurationVar(&ch.deadline, "request-timeout", ch.deadline, "how long the node may take to answer the request")
 
 	return cmd
 }

@@ -52,6 +52,10 @@ func (o *defragOptions) run(c *cmdutil.Call) error {
 		return err
 	}
 
+	if o.settle <= 0 || o.deadline <= 0 {
+		return errs.Usagef("--wait-timeout and --member-timeout must be positive")
+	}
+
 	cluster, err := c.Cluster()
 	if err != nil {
 		return err

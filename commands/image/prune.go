@@ -73,42 +73,35 @@ func (o *pruneOptions) run(c *cmdutil.Call) error {
 		}
 	}
 
-	if _, err := c.Targets(); err != nil {
-		return err
-	}
-
-	cluster, err := c.Cluster()
+	targets, err := c.Targets()
 	if err != nil {
 		return err
 	}
 
 	pods := podImages(c)
-	apply := o.apply && !c.DryRun
 
+	apply := o.apply && !c.DryRun
 	if apply {
 		if err = c.Begin(); err != nil {
 			return err
 		}
-
-		// Removals take longer than a read; each of them is still one call with the node's own pace.
-		cluster.Options.Timeout = max(cluster.Options.Timeout, 10*time.Minute)
 	}
 
-	rows, err := cmdutil.FetchRows(c, func(ctx context.Context, n *talos.Node) ([]image.Result, error) {
+	begun := func(r image.Result) bool { return r.Status != "" }
+
+	rows, err := cmdutil.ChangeRows(c, targets, begun, func(ctx context.Context, n *talos.Node) (image.Result, error) {
 		needed, asked, err := pods(ctx, n)
 		if err != nil {
-			return nil, err
+			return image.Result{}, err
 		}
 
-		res, err := image.Prune(ctx, n, image.Request{
-			Policy: o.policy, Needed: needed, PodsChecked: asked, Apply: apply, Now: time.Now(),
+		return image.Prune(ctx, n, image.Request{
+			Policy: o.policy, Needed: needed, PodsChecked: asked, Apply: apply, Limit: c.Timeout(), Now: time.Now(),
 		}, c.Progress(), n.Name())
-
-		return []image.Result{res}, err
 	})
 
 	for _, r := range rows {
-		if r.Status != "ok" {
+		if r.Status != "ok" && errs.ExitCode(err) != errs.Unknown {
 			err = errors.Join(err, errs.New(errs.Partial, "cannot remove %d of the names on %s: %s", len(r.Failed), r.Node, r.Failed[0].Error).OnNode(r.Node))
 		}
 	}

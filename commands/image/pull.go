@@ -40,9 +40,8 @@ func newCmdPull(f *cmdutil.Factory) *cobra.Command {
 
 			return checkNamespace(namespace)
 		},
-		Limit: func() time.Duration { return limit },
 		Act: func(ctx context.Context, c *cmdutil.Call, n *talos.Node) (image.PullResult, error) {
-			return image.Pull(ctx, n, namespace, c.Args[0], c.DryRun, c.Progress(), n.Name())
+			return image.Pull(ctx, n, namespace, c.Args[0], c.DryRun, limit, c.Progress(), n.Name())
 		},
 		Begun: func(r image.PullResult) bool { return r.Status != "" },
 		Columns: []output.Column[image.PullResult]{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,9 +33,8 @@ func newCmdRemove(f *cmdutil.Factory) *cobra.Command {
 			cmd.Flags().BoolVar(&allRefs, "all-refs", false, "remove every name of the image")
 		},
 		Validate: func([]string) error { return checkNamespace(namespace) },
-		Limit:    func() time.Duration { return 5 * time.Minute },
 		Act: func(ctx context.Context, c *cmdutil.Call, n *talos.Node) (image.RemoveResult, error) {
-			return image.Remove(ctx, n, image.RemoveRequest{Namespace: namespace, Reference: c.Args[0], AllRefs: allRefs, DryRun: c.DryRun}, n.Name())
+			return image.Remove(ctx, n, image.RemoveRequest{Namespace: namespace, Reference: c.Args[0], AllRefs: allRefs, DryRun: c.DryRun, Limit: c.Timeout()}, n.Name())
 		},
 		Begun: func(r image.RemoveResult) bool { return r.Digest != "" || r.Status == "interrupted" },
 		Columns: []output.Column[image.RemoveResult]{

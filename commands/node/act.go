@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/output"
@@ -104,6 +105,10 @@ func (a *act) run(c *cmdutil.Call) error {
 		if err = c.ConfirmTargets(a.confirm(c.DescribeTargets())); err != nil {
 			return err
 		}
+	}
+
+	for _, w := range worlds {
+		w.Locks = engine.Notes{Dir: c.StateDir()}
 	}
 
 	a.o.Overrides, a.o.DryRun, a.o.BeforeChange = c.Overrides, c.DryRun, c.BeginChange

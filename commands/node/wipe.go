@@ -51,6 +51,7 @@ func newCmdWipe(f *cmdutil.Factory) *cobra.Command {
 
 	f.Declare(cmd, spec)
 	cmdutil.ChoiceVar(cmd.Flags(), &method, "method", talos.WipeFast, "how to wipe", talos.WipeFast, talos.WipeZeroes)
+	cmd.Flags().DurationVar(&req.Limit, "wait-timeout", 0, "how long to wait for the node's answer (0 as long as the node is there: zeroes can take hours)")
 	cmd.Flags().BoolVar(&req.DropPartition, "drop-partition", false, "take the partition out of the partition table too")
 	cmdutil.CompleteChoices(cmd)
 
@@ -93,7 +94,7 @@ func runWipe(c *cmdutil.Call, req wipe.Request) error {
 		}
 
 		if err = c.Begin(); err == nil {
-			err = wipe.Run(c.Context(), n, devices, target.Name())
+			err = wipe.Run(c.Context(), n, devices, target.Name(), req.Limit)
 		}
 	}
 

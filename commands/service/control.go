@@ -50,7 +50,6 @@ func newCmdControl(f *cmdutil.Factory, act, short, what, example string) *cobra.
 
 			return service.Refused(act, args[0])
 		},
-		Limit: func() time.Duration { return wait.Timeout + 2*time.Minute }, // the server itself waits for a stop
 		Act: func(ctx context.Context, c *cmdutil.Call, n *talos.Node) (service.Change, error) {
 			return service.Control(ctx, n, n.Name(), c.Args[0], service.Options{Act: act, Wait: wait.Wait, Deadline: wait.Timeout, DryRun: c.DryRun})
 		},

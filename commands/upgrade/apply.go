@@ -89,6 +89,8 @@ func (o *applyOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.window, "window", "", `start no node outside this maintenance window, "Sat 02:00-05:00" in local time`)
 	flags.StringVar(&o.snapshot, "snapshot", "", "`file` for etcd's snapshot, or none (default: etcd-CONTEXT-TIME.db in the working directory)")
 	flags.StringVar(&o.report, "report", "", "write a Markdown report to this `file`, and a timeline beside it (.svg)")
+	flags.DurationVar(&n.PullTimeout, "pull-timeout", 15*time.Minute, "how long a node's pull of the image may take")
+	flags.DurationVar(&n.InstallTimeout, "install-timeout", 30*time.Minute, "how long a node's install may take")
 	flags.DurationVar(&n.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions of a node together may take")
 	flags.StringVar(&n.RebootMode, "reboot-mode", talos.RebootDefault, "default, powercycle or force")
 	flags.DurationVar(&n.RebootTimeout, "reboot-timeout", 15*time.Minute, "how long a node may take to boot")
@@ -104,7 +106,7 @@ func (o *applyOptions) complete() error {
 		return errs.Usagef("unknown --on-failure %q, want halt or rollback", o.onFailure)
 	case !slices.Contains(rebootModes(), n.RebootMode):
 		return errs.Usagef("unknown reboot mode %q, want one of %s", n.RebootMode, strings.Join(rebootModes(), ", "))
-	case n.DrainTimeout <= 0 || n.RebootTimeout <= 0 || n.ReadyTimeout <= 0 || o.apply.GateTimeout <= 0:
+	case n.PullTimeout <= 0 || n.InstallTimeout <= 0 || n.DrainTimeout <= 0 || n.RebootTimeout <= 0 || n.ReadyTimeout <= 0 || o.apply.GateTimeout <= 0:
 		return errs.Usagef("timeouts must be positive")
 	case o.apply.Pause < 0 || o.apply.Soak < 0:
 		return errs.Usagef("--pause-between and --soak cannot be negative")

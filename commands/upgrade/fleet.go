@@ -55,7 +55,7 @@ func newFleet(c *cmdutil.Call, command string) (*upgrade.Fleet, kube.Holder, err
 	world, local := f.World, notes(c)
 	f.World = func(t talos.Target) *upgrade.World {
 		w := world(t)
-		w.Notes = local
+		w.Notes, w.Locks = local, local
 
 		return w
 	}
@@ -194,7 +194,7 @@ func snapshotOf(c *cmdutil.Call, cluster *talos.Cluster, f *upgrade.Fleet) func(
 }
 
 func journal(c *cmdutil.Call) engine.Journal {
-	dir := stateDir(c)
+	dir := c.StateDir()
 	if dir == "" {
 		return engine.Journal{}
 	}

@@ -46,6 +46,8 @@ func newCmdNode(f *cmdutil.Factory) *cobra.Command {
 	flags.BoolVar(&o.AutoReboot, "auto-reboot", true, "reboot into the new version; false installs only (Talos 1.13 and newer)")
 	flags.BoolVar(&o.Wait, "wait", true, "wait for the node and verify it")
 	flags.BoolVar(&o.SkipDrain, "skip-drain", false, "neither cordon nor drain")
+	flags.DurationVar(&o.PullTimeout, "pull-timeout", 15*time.Minute, "how long a node's pull of the image may take")
+	flags.DurationVar(&o.InstallTimeout, "install-timeout", 30*time.Minute, "how long a node's install may take")
 	flags.DurationVar(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions together may take")
 	flags.StringVar(&o.RebootMode, "reboot-mode", talos.RebootDefault, "default, powercycle or force")
 	flags.DurationVar(&o.RebootTimeout, "reboot-timeout", 15*time.Minute, "how long the node may take to boot")
@@ -65,7 +67,7 @@ func checkNodeOptions(o upgrade.Options) error {
 		return errs.Usagef("--image is missing").WithHint("for example --image factory.talos.dev/metal-installer/SCHEMATIC:v1.13.9")
 	case !slices.Contains(rebootModes(), o.RebootMode):
 		return errs.Usagef("unknown reboot mode %q, want one of %s", o.RebootMode, strings.Join(rebootModes(), ", "))
-	case o.DrainTimeout <= 0 || o.RebootTimeout <= 0 || o.ReadyTimeout <= 0:
+	case o.PullTimeout <= 0 || o.InstallTimeout <= 0 || o.DrainTimeout <= 0 || o.RebootTimeout <= 0 || o.ReadyTimeout <= 0:
 		return errs.Usagef("timeouts must be positive")
 	default:
 		return nil
@@ -94,7 +96,7 @@ func runNode(c *cmdutil.Call, o upgrade.Options) error {
 		return err
 	}
 
-	world.Notes = notes(c)
+	world.Notes, world.Locks = notes(c), notes(c)
 	o.Overrides, o.DryRun, o.BeforeChange, o.Lock = c.Overrides, c.DryRun, c.BeginChange, locker(c, connect, holder)
 	o.Reason = holder.Reason(upgrade.Purpose(), "to "+o.Image)
 

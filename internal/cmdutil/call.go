@@ -20,7 +20,6 @@ import (
 	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/progress"
-	"github.com/talosmate/talosmate/internal/redact"
 	"github.com/talosmate/talosmate/internal/startup"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -176,6 +175,13 @@ func (c *Call) confirmable() error {
 
 	return gate.New(gate.NotConfirmed, gate.Refuse, "", "%s is destructive and there is no terminal to confirm it on", c.Cmd.CommandPath()).
 		WithRemedy("run it on a terminal, or with --yes").Refusal()
+}
+
+// Timeout is how long one node may take to answer.
+func (c *Call) Timeout() time.Duration {
+	limit, _ := c.Cmd.Flags().GetDuration("timeout")
+
+	return limit
 }
 
 // Selection is what the flags say about nodes.

@@ -29,8 +29,6 @@ type NodeChange[T any] struct {
 	Before func(*Call) error
 	// Confirm phrases what a destructive command is about to do; the node's or the cluster's name is asked.
 	Confirm func(args []string, targets string) string
-	// Limit bounds the work on one node; nil or 0 for no bound.
-	Limit func() time.Duration
 	// Begun says whether the row is one of a node where something was tried; nil for every row.
 	Begun    func(T) bool
 	Act      func(ctx context.Context, c *Call, n *talos.Node) (T, error)
@@ -89,23 +87,24 @@ func NewNodeChange[T any, P Row[T]](f *Factory, l NodeChange[T]) *cobra.Command 
 }
 
 func changeNodes[T any, P Row[T]](c *Call, l NodeChange[T], targets talos.Targets) ([]T, error) {
-	var limit time.Duration
-	if l.Limit != nil {
-		limit = l.Limit()
-	}
-
 	if err := c.Begin(); err != nil {
 		return nil, err
 	}
 
-	outcomes := talos.EachChange(c.ctx, c.cluster, targets.Nodes, limit, func(ctx context.Context, n *talos.Node) (T, error) {
+	return ChangeRows[T, P](c, targets, l.Begun, func(ctx context.Context, n *talos.Node) (T, error) {
 		return l.Act(ctx, c, n)
 	})
+}
+
+// ChangeRows carries out act on every target. Every node that was begun has its row, also when it failed; a nil begun
+// takes every node for begun.
+func ChangeRows[T any, P Row[T]](c *Call, targets talos.Targets, begun func(T) bool, act func(context.Context, *talos.Node) (T, error)) ([]T, error) {
+	outcomes := talos.EachChange(c.ctx, c.cluster, targets.Nodes, act)
 
 	rows := make([]T, 0, len(outcomes))
 
 	for _, o := range outcomes {
-		if o.Err != nil && l.Begun != nil && !l.Begun(o.Value) {
+		if o.Err != nil && begun != nil && !begun(o.Value) {
 			continue
 		}
 

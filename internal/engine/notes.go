@@ -12,7 +12,8 @@ import (
 )
 
 // Notes remember short texts by name in a directory of this machine: what a broken-off run must tell the
-// next one where the cluster itself cannot. The zero value remembers nothing.
+// next one where the cluster itself cannot. They also keep two runs from acting on one node at a time. The zero
+// value remembers nothing.
 type Notes struct{ Dir string }
 
 // Get reads a note, empty when there is none or it cannot be read.
@@ -48,6 +49,24 @@ func (n Notes) Set(name, text string) error {
 	}
 
 	return fsutil.WriteBytes(n.path(name), 0o600, []byte(text))
+}
+
+// Lock keeps other runs on this machine from acting under the same name, until release is called or the process ends.
+// One that is held is fsutil.ErrLocked. The zero value locks nothing, nor does a directory that cannot be written:
+// a lock is a help beside the checks on the cluster.
+func (n Notes) Lock(name string) (release func(), err error) {
+	nothing := func() {}
+
+	if n.Dir == "" || os.MkdirAll(n.Dir, 0o700) != nil {
+		return nothing, nil
+	}
+
+	release, err = fsutil.Lock(n.path(name) + ".lock")
+	if err != nil && !errors.Is(err, fsutil.ErrLocked) {
+		return nothing, nil //nolint:nilerr // see above
+	}
+
+	return release, err
 }
 
 func (n Notes) path(name string) string {

@@ -3,6 +3,7 @@ package kube
 import (
 	"crypto/tls"
 	"errors"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -51,6 +52,37 @@ func (a *announcer) RoundTrip(r *http.Request) (*http.Response, error) {
 func isRead(r *http.Request) bool {
 	return slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions}, r.Method) ||
 		strings.HasPrefix(r.URL.Path, "/apis/authorization.k8s.io/")
+}
+
+// lostError is the end of a change that was sent to the API server and not answered.
+type lostError struct{ error }
+
+// Unwrap implements the errors.Is and errors.As chain.
+func (e lostError) Unwrap() error { return e.error }
+
+// AnswerLost reports that the change may have been carried out.
+func (e lostError) AnswerLost() bool { return true }
+
+// afterSending marks the error of a change that may have been carried out. The API server's own word is an answer,
+// unless it says that it does not know; what could not be dialled was not sent.
+func afterSending(err error) error {
+	var (
+		answer apierrors.APIStatus
+		dial   *net.OpError
+	)
+
+	switch {
+	case err == nil, Definite(err):
+		return err
+	case errors.As(err, &answer):
+		if answer.Status().Code < http.StatusInternalServerError {
+			return err
+		}
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return err
+	}
+
+	return lostError{err}
 }
 
 // witness counts the requests that the API server leaves without an answer. kubectl's drain library turns its

@@ -103,7 +103,7 @@ func (c *Client) patchNode(ctx context.Context, name string, patch map[string]an
 	}
 
 	if _, err = c.API.CoreV1().Nodes().Patch(ctx, name, types.StrategicMergePatchType, body, metav1.PatchOptions{}); err != nil {
-		return fmt.Errorf("cannot patch Kubernetes node %s: %w", name, err)
+		return fmt.Errorf("cannot patch Kubernetes node %s: %w", name, afterSending(err))
 	}
 
 	return nil

@@ -37,7 +37,7 @@ func (c *Client) SetSchedulable(ctx context.Context, name string, schedulable bo
 // DeleteNode takes a node out of Kubernetes; one that is gone already is fine.
 func (c *Client) DeleteNode(ctx context.Context, name string) error {
 	if err := c.API.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("cannot delete Kubernetes node %s: %w", name, err)
+		return fmt.Errorf("cannot delete Kubernetes node %s: %w", name, afterSending(err))
 	}
 
 	return nil

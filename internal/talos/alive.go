@@ -50,13 +50,16 @@ func (n *Node) whileAlive(ctx context.Context, op string, request func(context.C
 
 	err := request(watched)
 	if cause := context.Cause(watched); err != nil && (errors.Is(cause, errGone) || errors.Is(cause, errTooLong)) {
-		return n.fail(op, translate(status.Error(codes.Unavailable, cause.Error()), n.cluster.circumstances(n.conn.label, true)))
+		how := n.cluster.circumstances(n.conn.label, true)
+		how.sent = true
+
+		return n.fail(op, translate(status.Error(codes.Unavailable, cause.Error()), how))
 	}
 
 	return err
 }
 
-// bounded gives a short request an end where its caller set none: nobody answers for a node that is gone.
+// bounded gives a stream that is a short answer an end where its caller set none, as conn.limited does for calls.
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, has := ctx.Deadline(); has {
 		return context.WithCancel(ctx)

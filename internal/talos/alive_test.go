@@ -66,7 +66,7 @@ func TestWhileAliveBlamesTheNode(t *testing.T) {
 
 			return n.fail("install x", translate(ctx.Err(), circumstances{}))
 		})
-		if !Transient(err) || errs.ExitCode(err) != errs.Unreachable || err.Error() != "cannot install x on 10.0.0.1: the node stopped answering" {
+		if !Transient(err) || errs.ExitCode(err) != errs.Unknown || err.Error() != "cannot install x on 10.0.0.1: the node stopped answering" {
 			t.Errorf("%v", err)
 		}
 	})

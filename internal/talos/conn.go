@@ -41,38 +41,27 @@ func (c *conn) outgoing(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "node", c.node)
 }
 
-func (c *conn) done(method string, err error, start time.Time) error {
+// done ends a call: sent reports whether it changes something and left this machine.
+func (c *conn) done(ctx context.Context, method string, err error, start time.Time, sent bool) error {
 	if err == nil {
 		c.answered.Store(true)
 	}
 
-	err = translate(err, c.cluster.circumstances(c.label, c.answered.Load()))
+	how := c.cluster.circumstances(c.label, c.answered.Load())
+	how.sent, how.expired = sent, errors.Is(ctx.Err(), context.DeadlineExceeded)
+	err = translate(err, how)
 	c.cluster.traceCall(c.label, method, err, time.Since(start))
 
 	return err
 }
 
 // begin asks whether a request may be sent that may change something.
-func (c *conn) begin(method string) error {
-	if c.cluster.Options.Begin == nil || isRead(method) {
+func (c *conn) begin(method string, request any) error {
+	if c.cluster.Options.Begin == nil || !isChange(method, request) {
 		return nil
 	}
 
 	return c.cluster.Options.Begin()
-}
-
-// isRead reports whether a method is known to change nothing.
-func isRead(method string) bool {
-	switch method[strings.LastIndexByte(method, '/')+1:] {
-	case "Get", "List", "Watch", // of resources, files and images
-		"CPUFreqStats", "CPUInfo", "Containers", "ControllerRuntimeDependencies", "Copy", "DiskStats", "DiskUsage", "Disks", "Dmesg",
-		"EtcdAlarmList", "EtcdDowngradeValidate", "EtcdMemberList", "EtcdSnapshot", "EtcdStatus", "Events", "HealthCheck", "Hostname", "ImageList",
-		"Kubeconfig", "LoadAvg", "Logs", "LogsContainers", "Memory", "Mounts", "Netstat", "NetworkDeviceStats", "PacketCapture", "Processes",
-		"Read", "ServiceList", "Stats", "SystemStat", "Time", "TimeCheck", "Verify", "Version":
-		return true
-	default:
-		return false
-	}
 }
 
 // Invoke implements grpc.ClientConnInterface.
@@ -81,11 +70,14 @@ func (c *conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 		return c.dialErr
 	}
 
-	if err := c.begin(method); err != nil {
+	if err := c.begin(method, args); err != nil {
 		return err
 	}
 
 	start := time.Now()
+
+	ctx, cancel := c.limited(ctx, method, args)
+	defer cancel()
 
 	var from peer.Peer
 
@@ -98,7 +90,23 @@ func (c *conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 
 	c.heard(&from)
 
-	return c.done(method, err, start)
+	// The peer is known once a connection has taken the request.
+	return c.done(ctx, method, err, start, from.Addr != nil && !undelivered(err) && isChange(method, args))
+}
+
+// limited gives a call an end where its caller set none: nobody answers for a node that is gone. A read may take as
+// long as the user allows, a change as long as a node needs to take it on; calls that do their work before they
+// answer are watched by whileAlive, or have a deadline of their own.
+func (c *conn) limited(ctx context.Context, method string, request any) (context.Context, context.CancelFunc) {
+	if _, has := ctx.Deadline(); has || slices.Contains(longCalls(), method) {
+		return context.WithCancel(ctx)
+	}
+
+	if limit := c.cluster.Options.Timeout; limit > 0 && !isChange(method, request) {
+		return context.WithTimeout(ctx, limit)
+	}
+
+	return context.WithTimeout(ctx, requestLimit)
 }
 
 func (c *conn) heard(from *peer.Peer) {
@@ -114,7 +122,7 @@ func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 		return nil, c.dialErr
 	}
 
-	if err := c.begin(method); err != nil {
+	if err := c.begin(method, nil); err != nil {
 		return nil, err
 	}
 
@@ -126,10 +134,13 @@ func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	}
 
 	if err != nil {
-		return nil, c.done(method, err, start)
+		return nil, c.done(ctx, method, err, start, false)
 	}
 
-	out := &stream{ClientStream: s, conn: c, method: method, start: start}
+	out := &stream{ClientStream: s, conn: c, method: method}
+	out.end = func(err error) error {
+		return c.done(ctx, method, err, start, out.changing && !undelivered(err))
+	}
 	if !desc.ClientStreams {
 		out.again = func(err error, from *peer.Peer) (grpc.ClientStream, error) {
 			way := c.detour(ctx, err, from)
@@ -147,9 +158,10 @@ func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 type stream struct {
 	grpc.ClientStream
 
-	conn   *conn
-	method string
-	start  time.Time
+	conn     *conn
+	method   string
+	changing bool              // What was sent changes something.
+	end      func(error) error // Ends the call.
 
 	// What a detour needs: the same stream by another way, and what was sent. It is nil when none can be taken:
 	// once something was received it is too late, and what a client streams is not kept.
@@ -159,6 +171,8 @@ type stream struct {
 
 // SendMsg implements grpc.ClientStream.
 func (s *stream) SendMsg(m any) error {
+	s.changing = s.changing || isChange(s.method, m)
+
 	if s.again != nil {
 		s.request = m
 	}
@@ -185,7 +199,7 @@ func (s *stream) RecvMsg(m any) error {
 		return nil
 	}
 
-	return s.conn.done(s.method, err, s.start)
+	return s.end(err)
 }
 
 // detour asks again by another way and receives the first message. When that way is closed too it gives the error

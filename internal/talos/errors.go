@@ -23,6 +23,8 @@ type rpcError struct {
 	hint      string
 	retryable bool
 	cause     error
+
+	undelivered bool // No connection could be made: nothing was sent.
 }
 
 func (e *rpcError) Error() string { return e.message }
@@ -39,6 +41,8 @@ type circumstances struct {
 	needs    []string // Roles of which one suffices for this command.
 	answered bool     // Whether the node has answered anything on this connection.
 	insecure bool
+	sent     bool // The call changes something, and was sent.
+	expired  bool // The call's deadline has passed.
 }
 
 // translate gives a transport or server error its stable word, exit code and hint. The transport flattens
@@ -54,7 +58,11 @@ func translate(err error, c circumstances) error {
 		st = status.FromContextError(err)
 	}
 
-	out := &rpcError{code: st.Code(), message: st.Message(), cause: err, kind: errs.KindFailed, exit: errs.Failed}
+	out := &rpcError{code: st.Code(), message: st.Message(), cause: err, kind: errs.KindFailed, exit: errs.Failed, undelivered: undelivered(err)}
+	if c.expired && brokenOff(out) {
+		out.code = codes.DeadlineExceeded
+	}
+
 	if out.message == "" {
 		out.message = st.Code().String()
 	}
@@ -113,7 +121,17 @@ func translate(err error, c circumstances) error {
 		out.kind = errs.KindPrecondition
 	}
 
+	if c.sent {
+		out.afterSending()
+	}
+
 	return out
+}
+
+// brokenOff reports whether a call ended because one side gave it up. Where its deadline has passed that is why,
+// whichever side noticed first: the other may see a cancelled call or a reset stream.
+func brokenOff(e *rpcError) bool {
+	return e.code == codes.Canceled || strings.Contains(e.message, "RST_STREAM")
 }
 
 func translateTransport(out *rpcError, has func(...string) bool, c circumstances) {
@@ -225,7 +243,7 @@ func KindOf(err error) errs.Kind {
 // Transient says whether an error is one that passes while a node reboots.
 func Transient(err error) bool {
 	switch KindOf(err) { //nolint:exhaustive // the rest is final
-	case errs.KindUnreachable, errs.KindTimeout, errs.KindInterrupted:
+	case errs.KindUnreachable, errs.KindTimeout, errs.KindInterrupted, errs.KindUnknownOutcome:
 		return true
 	default:
 		return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || died(err)

@@ -3,6 +3,7 @@ package talos
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -117,6 +118,16 @@ func EtcdPasses(err error) bool {
 	}
 
 	return false
+}
+
+// EtcdRefused reports whether etcd refused a request before it did anything, for a reason that passes.
+func EtcdRefused(err error) bool {
+	if err == nil {
+		return false
+	}
+
+	return slices.ContainsFunc([]string{"etcdserver: no leader", "etcdserver: not leader", "etcdserver: unhealthy cluster"},
+		func(text string) bool { return strings.Contains(err.Error(), text) })
 }
 
 // EtcdDefaultQuota is the database size that etcd allows unless it is told otherwise (etcd,

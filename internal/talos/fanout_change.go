@@ -4,16 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
 // EachChange calls fn for every target like Each, for work that changes something: never through the node
-// that is changed where that can be helped, and bounded by limit (0 for no bound) instead of the read
-// timeout. What fn returns besides an error is kept. When ctx ends no further node is begun; those say so, and
+// that is changed where that can be helped, and without a time limit of its own, since what was sent has to be seen to
+// its end. What fn returns beside an error is kept. When ctx ends no further node is begun; those say so, and
 // carry its cause.
-func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, limit time.Duration, fn func(context.Context, *Node) (T, error)) []Outcome[T] {
+func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, fn func(context.Context, *Node) (T, error)) []Outcome[T] {
 	out := make([]Outcome[T], len(targets))
 	slots := make(chan struct{}, c.Options.Concurrency)
 
@@ -36,14 +35,8 @@ func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, limit 
 				return
 			}
 
-			callCtx, cancel := ctx, context.CancelFunc(func() {})
-			if limit > 0 {
-				callCtx, cancel = context.WithTimeout(ctx, limit)
-			}
-			defer cancel()
-
 			node := c.ChangingNode(t)
-			out[i].Value, out[i].Err = safely(callCtx, node, fn)
+			out[i].Value, out[i].Err = safely(ctx, node, fn)
 			nameNode(t, out[i].Err)
 
 			if KindOf(out[i].Err) == errs.KindUnimplemented {

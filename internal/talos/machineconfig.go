@@ -29,9 +29,6 @@ func (n *Node) PersistedConfig(ctx context.Context) (text []byte, known bool, er
 }
 
 func (n *Node) machineConfig(ctx context.Context, id string) ([]byte, error) {
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-
 	resp, err := n.state().Get(ctx, &cosi.GetRequest{Namespace: "config", Type: "MachineConfigs.config.talos.dev", Id: id})
 	if err != nil {
 		return nil, n.fail("read the machine configuration", err)

@@ -43,9 +43,6 @@ func (n *Node) ApplyConfig(ctx context.Context, text []byte, mode string, tryTim
 		ApplyTry: machine.ApplyConfigurationRequest_TRY,
 	}
 
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-
 	resp, err := n.machine().ApplyConfiguration(ctx, &machine.ApplyConfigurationRequest{
 		Data: text, Mode: modes[mode], DryRun: dryRun, TryModeTimeout: durationpb.New(tryTimeout),
 	})

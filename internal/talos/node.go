@@ -81,9 +81,6 @@ type Version struct {
 
 // Version asks for the node's version. Roles: any but etcd:backup.
 func (n *Node) Version(ctx context.Context) (Version, error) {
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-
 	resp, err := n.machine().Version(ctx, &emptypb.Empty{})
 
 	m, err := first(n, "read the version", resp.GetMessages(), err)
@@ -196,9 +193,6 @@ func (n *Node) Reboot(ctx context.Context, mode string) error {
 		RebootDefault: machine.RebootRequest_DEFAULT, RebootPowercycle: machine.RebootRequest_POWERCYCLE,
 		RebootForce: machine.RebootRequest_FORCE,
 	}
-
-	ctx, cancel := context.WithTimeout(ctx, requestLimit)
-	defer cancel()
 
 	_, err := n.machine().Reboot(ctx, &machine.RebootRequest{Mode: modes[mode]})
 

@@ -11,9 +11,6 @@ import (
 // Shutdown asks the node to power off. Unless forced it first cordons and drains itself, where it is a
 // Kubernetes member. Roles: operator, admin.
 func (n *Node) Shutdown(ctx context.Context, force bool) error {
-	ctx, cancel := context.WithTimeout(ctx, requestLimit)
-	defer cancel()
-
 	_, err := n.machine().Shutdown(ctx, &machine.ShutdownRequest{Force: force})
 
 	return n.fail("shut down", err)
@@ -22,9 +19,6 @@ func (n *Node) Shutdown(ctx context.Context, force bool) error {
 // Rollback makes the other boot slot the default and reboots; the server refuses when that slot is empty.
 // Role: admin.
 func (n *Node) Rollback(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, requestLimit)
-	defer cancel()
-
 	_, err := n.machine().Rollback(ctx, &machine.RollbackRequest{})
 
 	return n.fail("roll back", err)
@@ -65,9 +59,6 @@ func (n *Node) Reset(ctx context.Context, r Reset) error {
 			req.SystemPartitionsToWipe = append(req.SystemPartitionsToWipe, &machine.ResetPartitionSpec{Label: label, Wipe: true})
 		}
 	}
-
-	ctx, cancel := context.WithTimeout(ctx, requestLimit)
-	defer cancel()
 
 	_, err := n.machine().Reset(ctx, req)
 

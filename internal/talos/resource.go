@@ -53,9 +53,6 @@ func (n *Node) state() cosi.StateClient { return cosi.NewStateClient(n.conn) }
 
 // Resource reads one resource. An empty namespace is the server's error, not a default.
 func (n *Node) Resource(ctx context.Context, namespace, typ, id string) (Resource, error) {
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-
 	resp, err := n.state().Get(ctx, &cosi.GetRequest{Namespace: namespace, Type: typ, Id: id})
 	if err != nil {
 		return Resource{}, n.fail(fmt.Sprintf("read %s/%s", typ, id), err)

@@ -41,9 +41,13 @@ func (n *Node) WipeDevices(ctx context.Context, devices []DeviceWipe) error {
 		})
 	}
 
-	_, err := n.storage().BlockDeviceWipe(ctx, req)
+	op := "wipe " + strings.Join(names, ", ")
 
-	return n.fail("wipe "+strings.Join(names, ", "), err)
+	return n.whileAlive(ctx, op, func(ctx context.Context) error {
+		_, err := n.storage().BlockDeviceWipe(ctx, req)
+
+		return n.fail(op, err)
+	})
 }
 
 // BlockDevice is a device as the kernel has it, with what it is part of.

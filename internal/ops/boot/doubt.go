@@ -11,13 +11,6 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Begun is how long a node must be seen to go on as if nothing had been asked before a request whose answer was
-// lost counts as one that did not arrive. A node that took it shows that at once: machined starts the sequence
-// with the answer, and the machine's stage follows its first event (Talos,
-// internal/app/machined/pkg/controllers/runtime/machine_status.go). While its stage is running no other
-// sequence holds the new one up.
-const Begun = 30 * time.Second
-
 // ErrNotBegun is what a wait ends with when the node goes on as before after a request whose answer was lost.
 var ErrNotBegun = errors.New("nothing was begun")
 

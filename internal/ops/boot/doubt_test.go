@@ -8,6 +8,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -74,7 +75,7 @@ func TestDoubt(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						n := &node{start: time.Now(), boots: c.boots, state: c.state}
 
-						if err := wait(t, boot.Doubting(witness(n, n), before, boot.Begun)); !errors.Is(err, want) {
+						if err := wait(t, boot.Doubting(witness(n, n), before, runbook.ShownWithin)); !errors.Is(err, want) {
 							t.Errorf("got %v, want %v", err, want)
 						}
 					})

@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -197,10 +198,6 @@ func (r *Result) leftovers() string {
 
 const (
 	poll = time.Second / 2
-	// begun is how long a bootstrap whose answer was lost may take to show.
-	begun = 30 * time.Second
-	// answer bounds the request itself, which is answered before the work is done.
-	answer = time.Minute
 	// uploadRate is the slowest upload that is waited for, in bytes a second.
 	uploadRate = 256 << 10
 )
@@ -220,34 +217,27 @@ func run(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser, e
 		}
 	}
 
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
+	sent := runbook.Request{Limit: min(runbook.AnswerWithin, o.Timeout), Send: func(ctx context.Context) error {
+		tell("bootstrap", "bootstrapping etcd", 0, 0)
 
-	tell("bootstrap", "bootstrapping etcd", 0, 0)
+		return n.Bootstrap(ctx, res.Snapshot != nil, o.SkipHashCheck)
+	}}.Once(ctx)
 
-	askCtx, cancel := context.WithTimeout(ctx, answer)
-	defer cancel()
+	res.requested, res.heard = sent.Answer != runbook.NotSent, sent.Heard()
 
-	res.requested = true
-
-	err := n.Bootstrap(askCtx, res.Snapshot != nil, o.SkipHashCheck)
-	if err != nil {
-		if !talos.Transient(err) || ctx.Err() != nil {
-			return err
-		}
-
+	switch {
+	case sent.Answer == runbook.NotSent || sent.Answer == runbook.Refused || ctx.Err() != nil && sent.Err != nil:
+		return sent.Err
+	case sent.Answer == runbook.Lost:
 		res.AnswerLost = true
 		tell("wait", "the answer was lost: reading the state back", 0, 0)
-	} else if !o.Wait {
+	case !o.Wait:
 		res.Status = Requested
 
 		return nil
 	}
 
-	res.heard = err == nil
-
-	return await(ctx, n, res, o, err, tell)
+	return await(ctx, n, res, o, sent, tell)
 }
 
 func upload(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser, error), o Options, tell func(string, string, int64, int64)) error {
@@ -266,6 +256,11 @@ func upload(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser
 		res.UploadedBytes = sent
 		tell("upload", "uploading the snapshot", sent, res.Snapshot.SizeBytes)
 	}); err != nil {
+		if talos.Transient(err) && !talos.Undelivered(err) {
+			// What was sent of the file lies unused on the node: nothing was begun.
+			return errs.New(errs.Failed, "%w", err).WithHint("nothing was started; the next upload replaces what was sent")
+		}
+
 		return err
 	}
 
@@ -277,11 +272,11 @@ func upload(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser
 	return nil
 }
 
-// await waits until the member runs and has a leader. cause is the lost answer's error, nil when there was one.
-func await(ctx context.Context, n Node, res *Result, o Options, cause error, tell func(string, string, int64, int64)) error {
+// await waits until the member runs and has a leader.
+func await(ctx context.Context, n Node, res *Result, o Options, sent runbook.Sent, tell func(string, string, int64, int64)) error {
 	tell("wait", fmt.Sprintf("waiting until etcd is healthy, for at most %s", o.Timeout), 0, 0)
 
-	before, shown := res.seen, cause == nil
+	before, shown := res.seen, sent.Heard()
 	look := func(ctx context.Context) (bool, string, error) {
 		if service, err := n.Service(ctx, "etcd"); err == nil {
 			res.see(service)
@@ -304,25 +299,30 @@ func await(ctx context.Context, n Node, res *Result, o Options, cause error, tel
 	}
 
 	if !shown {
-		err := engine.Poll(ctx, "the bootstrap of "+res.NodeName()+" to begin", poll, begun, func(ctx context.Context) (bool, string, error) {
-			done, saw, err := look(ctx)
+		var failed error
 
-			return done || shown, saw, err
-		})
+		err := sent.ReadBack(ctx, "the bootstrap of "+res.NodeName()+" to begin", min(runbook.ShownWithin, o.Timeout),
+			"whether the bootstrap was begun could not be read back: see `talosmate service info etcd`", func(ctx context.Context) (bool, string, error) {
+				var (
+					done bool
+					saw  string
+				)
+
+				done, saw, failed = look(ctx)
+
+				return done || shown || failed != nil, saw, nil
+			})
 
 		switch {
-		case err == nil:
-			res.heard = true
-		case ctx.Err() != nil || !errors.Is(err, engine.ErrDeadline):
-			return err
-		default:
+		case failed != nil || ctx.Err() != nil:
+			return errors.Join(failed, context.Cause(ctx))
+		case err != nil:
 			res.Status = Unknown
 
-			return &errs.Error{
-				Exit: errs.Unknown, Node: res.Node, Hostname: res.Hostname, Err: cause,
-				Hint: "whether the bootstrap was begun could not be read back: see `talosmate service info etcd`",
-			}
+			return err
 		}
+
+		res.heard = true
 	}
 
 	if !o.Wait {

@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -32,6 +33,7 @@ const (
 	Refused   = "refused"
 	Failed    = "failed" // Pods did not leave; the node stays cordoned.
 	Stopped   = "interrupted"
+	Unknown   = "unknown" // The answer was lost, and the node does not show the change.
 )
 
 // Change is what was done to one Kubernetes node.
@@ -40,7 +42,7 @@ type Change struct {
 
 	K8sNodeName    string         `json:"k8s_node_name"`   // The Kubernetes node.
 	K8sCredentials string         `json:"k8s_credentials"` // Which Kubernetes credentials were used.
-	Status         string         `json:"status"`          // planned, cordoned, uncordoned, drained, unchanged, refused, interrupted or failed.
+	Status         string         `json:"status"`          // planned, cordoned, uncordoned, drained, unchanged, refused, interrupted, unknown or failed.
 	Unschedulable  bool           `json:"unschedulable"`   // Whether the node is cordoned now.
 	Changed        bool           `json:"changed"`         // Whether this run changed that.
 	DrainedPods    int            `json:"drained_pods"`    // How many pods left.
@@ -165,11 +167,25 @@ func (c *Change) gates(ctx context.Context, k Scheduler, o Options) error {
 }
 
 func (c *Change) set(ctx context.Context, k Scheduler, schedulable bool) error {
-	c.asked = true
+	var changed bool
 
-	changed, err := k.SetSchedulable(ctx, c.K8sNodeName, schedulable)
-	if err != nil {
+	sent := runbook.Request{Limit: runbook.AnswerWithin, Send: func(ctx context.Context) (err error) {
+		changed, err = k.SetSchedulable(ctx, c.K8sNodeName, schedulable)
+
 		return err
+	}}.Once(ctx)
+
+	c.asked = sent.Answer != runbook.NotSent
+
+	switch {
+	case sent.Answer == runbook.Lost && ctx.Err() == nil:
+		if err := c.readBack(ctx, k, schedulable, sent); err != nil {
+			return err
+		}
+
+		changed = true
+	case sent.Err != nil:
+		return sent.Err
 	}
 
 	c.Changed, c.Unschedulable = changed, !schedulable
@@ -184,6 +200,24 @@ func (c *Change) set(ctx context.Context, k Scheduler, schedulable bool) error {
 	}
 
 	return nil
+}
+
+// readBack waits until the node shows a request whose answer was lost.
+func (c *Change) readBack(ctx context.Context, k Scheduler, schedulable bool, sent runbook.Sent) error {
+	err := sent.ReadBack(ctx, c.K8sNodeName+" to show it", runbook.ShownWithin, "see `kubectl get node "+c.K8sNodeName+"` before you try again",
+		func(ctx context.Context) (bool, string, error) {
+			n, found, err := k.Node(ctx, c.K8sNodeName)
+			if err != nil || !found {
+				return false, "the API server does not answer", nil //nolint:nilerr // asked again until the deadline
+			}
+
+			return n.Unschedulable != schedulable, "it is as it was", nil
+		})
+	if err != nil && ctx.Err() == nil {
+		c.Status = Unknown
+	}
+
+	return err
 }
 
 // leftovers says what an interruption leaves.

@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -109,39 +110,37 @@ func (e Env) tell(node, stage, format string, args ...any) {
 
 // carryOut sends a request until it is done, and never twice blindly: after every failure the state is read
 // back first. A refusal of etcd for want of a leader, or of its members' patience after a change of leader,
-// passes; it is tried again a bounded number of times. done says whether the state shows the result already;
-// known is false when the state could not be read.
+// passes; it is tried again a bounded number of times. done reports whether the state shows the result already;
+// known is false when the state could not be read, or looks the same whether the request was carried out or not.
 func (e Env) carryOut(ctx context.Context, op string, send func(context.Context) error, done func(context.Context) (yes, known bool)) error {
-	var err error
+	request := runbook.Request{Limit: e.Deadline, Begin: e.Begin, Send: send}
+
+	var sent runbook.Sent
 
 	for range maxAttempts {
-		sendCtx, cancel := context.WithTimeout(ctx, e.Deadline)
-		e.Begin()
-		err = send(sendCtx)
-
-		cancel()
-
-		if err == nil {
-			return nil
-		}
-
-		yes, known := e.readBack(ctx, done)
+		sent = request.Once(ctx)
 
 		switch {
-		case yes && ctx.Err() == nil:
+		case sent.Answer == runbook.Accepted:
 			return nil
-		case yes:
-			return errors.Join(context.Cause(ctx), errs.New(errs.Interrupted, "%s %w", op, errCarriedOut))
-		case !known:
-			return &errs.Error{
-				Exit: errs.Unknown, Kind: errs.KindUnknownOutcome,
-				Err:  fmt.Errorf("%s was sent, and its outcome could not be read back: %w", op, err),
-				Hint: "look with `talosmate etcd status` before you try again",
+		case sent.Answer == runbook.NotSent && ctx.Err() == nil, sent.Answer == runbook.Refused && talos.EtcdRefused(sent.Err):
+			// Nothing was done: it may be sent again.
+		case sent.Answer == runbook.NotSent || sent.Answer == runbook.Refused && !talos.EtcdPasses(sent.Err):
+			return e.notCarriedOut(ctx, op, sent.Err)
+		default:
+			yes, known := e.readBack(ctx, done)
+
+			switch {
+			case yes && ctx.Err() == nil:
+				return nil
+			case yes:
+				return errors.Join(context.Cause(ctx), errs.New(errs.Interrupted, "%s %w", op, errCarriedOut))
+			case !known:
+				return runbook.Unknown("see `talosmate etcd status` before you try again",
+					fmt.Errorf("%s was sent, and its outcome could not be read back: %w", op, sent.Err))
+			case ctx.Err() != nil || !resendable(sent.Err):
+				return e.notCarriedOut(ctx, op, sent.Err)
 			}
-		case ctx.Err() != nil:
-			return errors.Join(context.Cause(ctx), errs.New(errs.Interrupted, "%s was not carried out", op))
-		case !passes(err):
-			return err
 		}
 
 		if waitErr := wait(ctx, 2*pollEvery); waitErr != nil {
@@ -149,13 +148,26 @@ func (e Env) carryOut(ctx context.Context, op string, send func(context.Context)
 		}
 	}
 
-	return err
+	return sent.Err
 }
 
-// passes says whether a failed request may be sent again once the state shows that it did nothing.
-// A deadline that passed is none of it: the request had its time.
-func passes(err error) bool {
-	return talos.EtcdPasses(err) || talos.KindOf(err) == errs.KindUnreachable
+// notCarriedOut is what a request ends with that the state shows nothing of.
+func (e Env) notCarriedOut(ctx context.Context, op string, cause error) error {
+	switch {
+	case ctx.Err() != nil:
+		return errors.Join(context.Cause(ctx), errs.New(errs.Interrupted, "%s was not carried out", op))
+	case errs.ExitCode(cause) == errs.Timeout || errs.ExitCode(cause) == errs.Unknown:
+		return runbook.Unknown("see `talosmate etcd status` before you try again",
+			fmt.Errorf("%s was sent, and the cluster shows nothing of it: %w", op, cause))
+	default:
+		return cause
+	}
+}
+
+// resendable reports whether a request whose answer was lost, and that the state shows nothing of, may be sent again.
+// One whose time was over may still be at work.
+func resendable(err error) bool {
+	return talos.EtcdPasses(err)
 }
 
 // readBack looks for the result until it is there or the state stands without it; on a context of its own,

@@ -126,7 +126,7 @@ func (e Env) Disarm(ctx context.Context, plan Disarmed, node talos.Target) (Disa
 
 	err := e.carryOut(ctx, "disarming the alarms", func(ctx context.Context) error { return e.Access.Node(node).EtcdAlarmDisarm(ctx) }, look)
 	if err != nil {
-		plan.Status = StatusFailed
+		plan.Status = ended(ctx, err)
 
 		return plan, err
 	}

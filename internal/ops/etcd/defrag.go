@@ -198,11 +198,13 @@ func (e Env) defragOne(ctx context.Context, v View, row *Defragmented) error {
 
 	e.tell(target.Name(), "defrag", "defragmenting %d bytes", row.BeforeBytes)
 
-	// Whether a request whose answer was lost did its work shows in the size of the file.
+	// Whether a request whose answer was lost did its work shows in the size of the file, if there was any to do.
+	// A file of the same size proves nothing.
 	err := e.carryOut(ctx, "the defragmentation of "+target.Name(), node.EtcdDefragment, func(ctx context.Context) (bool, bool) {
 		status, err := node.EtcdStatus(ctx)
+		smaller := err == nil && status.DBSizeBytes < row.BeforeBytes
 
-		return err == nil && status.DBSizeBytes < row.BeforeBytes, err == nil
+		return smaller, smaller
 	})
 
 	row.DurationSeconds = e.Now().Sub(started).Round(time.Millisecond).Seconds()

@@ -139,6 +139,27 @@ func (e Env) enabled(ctx context.Context, version string, node talos.Target) (bo
 	return false, err
 }
 
+// cancelled reports whether no downgrade is under way. etcd tells when it is asked about another one.
+func (e Env) cancelled(ctx context.Context, node talos.Target) (yes, known bool) {
+	actor := e.Access.Node(node)
+
+	status, err := actor.EtcdStatus(ctx)
+	if err != nil {
+		return false, false
+	}
+
+	_, err = actor.EtcdDowngradeValidate(ctx, minor(status.StorageVersion))
+
+	switch {
+	case err == nil || strings.Contains(err.Error(), invalidTarget):
+		return true, true
+	case strings.Contains(err.Error(), inProgress):
+		return false, true
+	default:
+		return false, false
+	}
+}
+
 // minor is the MAJOR.MINOR of a version.
 func minor(version string) string {
 	parts := strings.SplitN(version, ".", 3)
@@ -166,16 +187,15 @@ func (e Env) Downgrade(ctx context.Context, plan Downgrade, node talos.Target) (
 			return yes, err == nil || strings.Contains(err.Error(), invalidTarget)
 		})
 	case DowngradeCancel:
-		// etcd answers a cancel the same whether a downgrade was enabled or not: sending it again is harmless.
 		err = e.carryOut(ctx, "cancelling the downgrade", func(ctx context.Context) (err error) {
 			plan.ClusterVersion, err = actor.EtcdDowngradeCancel(ctx)
 
 			return err
-		}, func(context.Context) (yes, known bool) { return false, true })
+		}, func(ctx context.Context) (yes, known bool) { return e.cancelled(ctx, node) })
 	}
 
 	if plan.Valid = err == nil; !plan.Valid {
-		plan.Status = StatusFailed
+		plan.Status = ended(ctx, err)
 
 		return plan, explain(plan.Action, err)
 	}

@@ -231,7 +231,9 @@ func (e Env) Forfeit(ctx context.Context, plan MembershipChange, node talos.Targ
 			return false, false
 		}
 
-		return v.Leader != plan.Member.ID, true
+		moved := v.Leader != plan.Member.ID
+
+		return moved, moved // leadership may have come back
 	})
 	if err != nil {
 		plan.Status = ended(ctx, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -57,6 +58,7 @@ type Request struct {
 	Needed      []string // References that pods bound to the node use.
 	PodsChecked bool
 	Apply       bool
+	Limit       time.Duration // For the answer to the removal of one name.
 	Now         time.Time
 }
 
@@ -90,15 +92,15 @@ func Prune(ctx context.Context, n Node, req Request, tell progress.Sink, node st
 		return res, nil
 	}
 
-	remove(ctx, n, plan, &res, tell, node)
+	lost := remove(ctx, n, plan, &res, req.Limit, tell, node)
 
 	if len(res.Failed) > 0 {
 		res.Status = "partial"
 	}
 
 	after, err := settle(ctx, n, before, len(res.Removed) > 0)
-	if err != nil {
-		return res, err
+	if err != nil || lost != nil {
+		return res, errors.Join(lost, err)
 	}
 
 	res.DiskAvailableAfterBytes = after
@@ -131,9 +133,10 @@ func survey(ctx context.Context, n Node, req Request) (Inventory, error) {
 	return Inventory{Images: images, Containers: containers, Version: v.Tag, Needed: append(static, req.Needed...), Now: req.Now}, nil
 }
 
-// remove takes every name of each candidate away: the content goes with the last one. A name that is gone
-// already is no failure, since a name may take its siblings along.
-func remove(ctx context.Context, n Node, plan Plan, res *Result, tell progress.Sink, node string) {
+// remove removes every name of each candidate: the content is freed with the last one. A name that is gone already is not a
+// failure, since a name may take its siblings along. It stops at an answer that was lost, and returns what it could
+// not read back.
+func remove(ctx context.Context, n Node, plan Plan, res *Result, limit time.Duration, tell progress.Sink, node string) error {
 	for i, c := range plan.Candidates {
 		tell.Emit(progress.Event{
 			Time: time.Now(), Node: node, Stage: "prune", Message: "removing " + c.Image, Current: int64(i), Total: int64(len(plan.Candidates)),
@@ -142,11 +145,17 @@ func remove(ctx context.Context, n Node, plan Plan, res *Result, tell progress.S
 		failed := false
 
 		for _, name := range c.Names {
-			err := n.RemoveImage(ctx, res.Namespace, name)
-			if err != nil && talos.KindOf(err) != errs.KindNotFound {
+			sent := removal(ctx, n, res.Namespace, name, limit)
+			if sent.Answer == runbook.Lost {
+				if err := stillThere(ctx, n, res.Namespace, name, sent); err != nil {
+					res.Failed = append(res.Failed, Removal{Image: c.Image, Name: name, Error: err.Error()})
+
+					return err
+				}
+			} else if sent.Err != nil {
 				failed = true
 
-				res.Failed = append(res.Failed, Removal{Image: c.Image, Name: name, Error: err.Error()})
+				res.Failed = append(res.Failed, Removal{Image: c.Image, Name: name, Error: sent.Err.Error()})
 			}
 		}
 
@@ -156,6 +165,21 @@ func remove(ctx context.Context, n Node, plan Plan, res *Result, tell progress.S
 	}
 
 	tell.Emit(progress.Event{Time: time.Now(), Node: node, Stage: "prune", Message: fmt.Sprintf("removed %d images", len(res.Removed)), Done: true})
+
+	return nil
+}
+
+// stillThere reads back a removal whose answer was lost: nil when the name is gone.
+func stillThere(ctx context.Context, n Node, namespace, name string, sent runbook.Sent) error {
+	return sent.ReadBack(ctx, name+" to be removed", runbook.ShownWithin, "whether the node still removes it is not known: see `talosmate image list`",
+		func(ctx context.Context) (bool, string, error) {
+			images, err := n.Images(ctx, namespace)
+			if err != nil {
+				return false, err.Error(), nil //nolint:nilerr // looked again until the deadline
+			}
+
+			return !slices.ContainsFunc(images, func(i talos.Image) bool { return i.Name == name }), "the node still lists it", nil
+		})
 }
 
 // settle waits until containerd's garbage collection, which runs a moment after the removal, has stopped

@@ -8,6 +8,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -17,7 +18,7 @@ type PullResult struct {
 
 	Namespace      string  `json:"namespace"`             // cri or system.
 	Reference      string  `json:"reference"`             // The image as it was asked for.
-	Status         string  `json:"status"`                // planned, pulled, failed or interrupted (the node breaks the pull off, or ends it by itself).
+	Status         string  `json:"status"`                // planned, pulled, failed, unknown (the answer was lost) or interrupted (the node breaks the pull off, or ends it by itself).
 	Image          string  `json:"image"`                 // The name that the node gave, digest-pinned from Talos 1.13 on.
 	Present        bool    `json:"present_before"`        // Whether the node had an image of that name before.
 	Layers         int     `json:"layers"`                // How many layers the node told about; 0 before Talos 1.13.
@@ -35,8 +36,8 @@ type Puller interface {
 	PullImage(ctx context.Context, namespace, ref string, progress func(talos.PullProgress)) (string, error)
 }
 
-// Pull makes a node fetch an image and sees that it is there.
-func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, tell progress.Sink, node string) (PullResult, error) {
+// Pull makes a node fetch an image, for at most limit, and sees that it is there.
+func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, limit time.Duration, tell progress.Sink, node string) (PullResult, error) {
 	started := time.Now()
 	res := PullResult{Namespace: namespace, Reference: ref, Status: "failed"}
 
@@ -55,26 +56,30 @@ func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, tel
 
 	layers := map[string]talos.PullProgress{}
 
-	res.Image, err = n.PullImage(ctx, namespace, ref, func(p talos.PullProgress) {
-		if _, known := layers[p.Layer]; !known && len(layers) == maxLayers {
-			return
-		}
+	sent := runbook.Request{Limit: limit, Send: func(ctx context.Context) (err error) {
+		res.Image, err = n.PullImage(ctx, namespace, ref, func(p talos.PullProgress) {
+			if _, known := layers[p.Layer]; !known && len(layers) == maxLayers {
+				return
+			}
 
-		layers[p.Layer] = p
+			layers[p.Layer] = p
 
-		var done, total int64
-		for _, l := range layers {
-			done, total = done+l.Offset, total+l.Total
-		}
+			var done, total int64
+			for _, l := range layers {
+				done, total = done+l.Offset, total+l.Total
+			}
 
-		res.Layers, res.TotalBytes = len(layers), total
-		tell.Emit(progress.Event{
-			Time: time.Now(), Node: node, Stage: "pull", Message: p.Layer + " " + p.Status, Current: done, Total: total,
+			res.Layers, res.TotalBytes = len(layers), total
+			tell.Emit(progress.Event{
+				Time: time.Now(), Node: node, Stage: "pull", Message: p.Layer + " " + p.Status, Current: done, Total: total,
+			})
 		})
-	})
+
+		return err
+	}}.Once(ctx)
 	res.ElapsedSeconds = time.Since(started).Seconds()
 
-	if err != nil && talos.Transient(err) && ctx.Err() == nil {
+	if err = sent.Err; sent.Answer == runbook.Lost && ctx.Err() == nil {
 		err = res.readBack(ctx, n, before, err)
 	}
 
@@ -107,7 +112,9 @@ func (r *PullResult) readBack(ctx context.Context, n Puller, before []talos.Imag
 
 	now, err := n.Images(ctx, r.Namespace)
 	if err != nil {
-		return &errs.Error{Exit: errs.Unknown, Err: cause, Hint: "whether the image was pulled could not be read back: see `talosmate image list`"}
+		r.Status = "unknown"
+
+		return runbook.Unknown("whether the image was pulled could not be read back: see `talosmate image list`", cause, err)
 	}
 
 	made := func(list []talos.Image) time.Time {
@@ -121,7 +128,9 @@ func (r *PullResult) readBack(ctx context.Context, n Puller, before []talos.Imag
 	}
 
 	if !made(now).After(made(before)) {
-		return cause
+		r.Status = "unknown"
+
+		return runbook.Unknown("whether the image was pulled is not known, and the node may still be at it: see `talosmate image list`", cause)
 	}
 
 	for _, i := range now {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -33,6 +35,7 @@ type RemoveRequest struct {
 	Reference string
 	AllRefs   bool // Every name of the image.
 	DryRun    bool
+	Limit     time.Duration // For the answer to the removal of one name.
 }
 
 // Remove takes one name of an image away, or all of them. The content goes with the last name only.
@@ -98,23 +101,38 @@ func (r *RemoveResult) remove(ctx context.Context, n Node, req RemoveRequest, no
 
 	r.Status, r.names = "failed", names
 
-	for _, name := range names {
-		if err = n.RemoveImage(ctx, req.Namespace, name); err != nil && talos.KindOf(err) != errs.KindNotFound {
-			if !talos.Transient(err) || ctx.Err() != nil {
-				return err
-			}
+	var lost error
 
-			// The answer was lost: the list below tells whether it was done.
-			r.AnswerLost = true
+	for _, name := range names {
+		sent := removal(ctx, n, req.Namespace, name, req.Limit)
+
+		switch {
+		case sent.Answer == runbook.Lost && ctx.Err() == nil:
+			// The list below tells whether it was done.
+			r.AnswerLost, lost = true, sent.Err
+		case sent.Err != nil:
+			return sent.Err
 		}
 	}
 
-	left, listErr := n.Images(ctx, req.Namespace)
-	if listErr != nil {
-		return &errs.Error{Exit: errs.Unknown, Err: listErr, Hint: "what was removed could not be read back: see `talosmate image list`"}
+	left, err := n.Images(ctx, req.Namespace)
+	if err != nil {
+		return runbook.Unknown("what was removed could not be read back: see `talosmate image list`", err)
 	}
 
-	return r.settle(left, names, err)
+	return r.settle(left, names, lost)
+}
+
+// removal sends the removal of one name. One that is gone already is as good as removed.
+func removal(ctx context.Context, n Node, namespace, name string, limit time.Duration) runbook.Sent {
+	return runbook.Request{Limit: limit, Send: func(ctx context.Context) error {
+		err := n.RemoveImage(ctx, namespace, name)
+		if talos.KindOf(err) == errs.KindNotFound {
+			return nil
+		}
+
+		return err
+	}}.Once(ctx)
 }
 
 // find looks the image up and says which names are to go.
@@ -189,9 +207,10 @@ func (r *RemoveResult) settle(left []talos.Image, names []string, lost error) er
 
 	switch {
 	case len(stayed) > 0 && lost != nil:
-		return lost
+		return runbook.Unknown("whether the node still removes them is not known: see `talosmate image list`", lost,
+			fmt.Errorf("the node still lists %s", strings.Join(stayed, ", ")))
 	case len(stayed) > 0:
-		return errs.New(errs.Failed, "cannot remove %v: the node still lists it", stayed)
+		return errs.New(errs.Failed, "cannot remove %s: the node still lists it", strings.Join(stayed, ", "))
 	case len(r.RemainingRefs) > 0:
 		r.Status = "untagged"
 	default:

@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -109,7 +110,7 @@ func NewOld(ctx context.Context, c *talos.Cluster, w *World, name string, k func
 	}
 	old.RemoveMember = func(ctx context.Context, v etcd.View, plan etcd.MembershipChange, begin func()) (etcd.MembershipChange, error) {
 		env := etcd.Env{
-			Access: etcd.Through(c), Now: w.Now, Progress: w.Sink, Begin: begin, Settle: removalSettle, Deadline: answer,
+			Access: etcd.Through(c), Now: w.Now, Progress: w.Sink, Begin: begin, Settle: runbook.ShownWithin, Deadline: runbook.AnswerWithin,
 		}
 
 		return env.Remove(ctx, v, plan, nil)

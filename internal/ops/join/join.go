@@ -14,14 +14,11 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
 const (
-	// answer bounds a request, which is answered before the work is done.
-	answer = time.Minute
-	// begun is how long a request whose answer was lost may take to show.
-	begun = 30 * time.Second
 	// kubeLimit bounds the first look at Kubernetes.
 	kubeLimit = 20 * time.Second
 )
@@ -344,10 +341,6 @@ func same(a, b Voters) bool {
 
 // enter sends the configuration, once, and looks what becomes of it.
 func (j *join) enter(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-
 	lost, err := j.apply(ctx)
 	if err != nil {
 		return err
@@ -390,38 +383,34 @@ func (j *join) apply(ctx context.Context) (lost, err error) {
 	bare, hangUp := j.w.Bare()
 	defer func() { _ = hangUp() }() // its one request is answered, or will never be
 
-	j.o.BeforeChange()
-	j.stage("apply", "applying the configuration")
+	sent := runbook.Request{Limit: min(runbook.AnswerWithin, j.o.BootTimeout), Begin: j.o.BeforeChange, Send: func(ctx context.Context) error {
+		j.stage("apply", "applying the configuration")
 
-	limited, cancel := context.WithTimeout(ctx, answer)
-	defer cancel()
-
-	j.res.Applied = true
-	reply, err := bare.ApplyConfig(limited, j.text, talos.ApplyAuto, time.Minute, false)
-
-	switch {
-	case err == nil:
+		reply, err := bare.ApplyConfig(ctx, j.text, talos.ApplyAuto, time.Minute, false)
 		j.res.Warnings = append(j.res.Warnings, reply.Warnings...)
 
-		return nil, nil
-	case ctx.Err() != nil:
+		return err
+	}}.Once(ctx)
+
+	j.res.Applied = sent.Answer == runbook.Accepted || sent.Answer == runbook.Lost
+
+	switch {
+	case ctx.Err() != nil && sent.Err != nil:
 		return nil, context.Cause(ctx)
-	case talos.Transient(err):
+	case sent.Answer == runbook.Lost:
 		j.res.AnswerLost = true
-		j.stage("wait", "the answer was lost (%v): reading the state back", err)
+		j.stage("wait", "the answer was lost (%v): reading the state back", sent.Err)
 
-		return err, nil
+		return sent.Err, nil
 	default:
-		j.res.Applied = false
-
-		return nil, err
+		return nil, sent.Err
 	}
 }
 
 // awaitBegun reads back whether a configuration whose answer was lost arrived: the machine leaves maintenance
 // mode. It is never sent again.
 func (j *join) awaitBegun(ctx context.Context, lost error) error {
-	err := engine.Poll(ctx, j.w.Target.Name()+" to leave maintenance mode", boot.Poll, begun, func(ctx context.Context) (bool, string, error) {
+	err := engine.Poll(ctx, j.w.Target.Name()+" to leave maintenance mode", boot.Poll, runbook.ShownWithin, func(ctx context.Context) (bool, string, error) {
 		ctx, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
 		defer cancel()
 

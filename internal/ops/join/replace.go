@@ -3,7 +3,6 @@ package join
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
@@ -291,6 +290,3 @@ func (r *replacement) kubernetesLeft() string {
 
 	return ", and delete the Kubernetes node " + r.out.K8sNodeName
 }
-
-// removalSettle is how long the others may take to show that a member is gone.
-const removalSettle = 30 * time.Second

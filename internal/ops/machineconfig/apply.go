@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/validate"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -404,33 +405,34 @@ func (a *application) send(ctx context.Context) error {
 		a.res.BootIDBefore = a.before.ID
 	}
 
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-
-	a.s.Begin()
-	a.tell("apply", "applying (%s)", a.o.Mode)
-
 	asked := a.s.Now()
-	a.sent = true
 
-	answer, err := a.s.Via.ApplyConfig(ctx, a.text, a.o.Mode, a.o.TryTimeout, false)
+	var answer talos.Applied
+
+	sent := runbook.Request{Limit: min(runbook.AnswerWithin, a.o.BootTimeout), Begin: a.s.Begin, Send: func(ctx context.Context) (err error) {
+		a.tell("apply", "applying (%s)", a.o.Mode)
+
+		answer, err = a.s.Via.ApplyConfig(ctx, a.text, a.o.Mode, a.o.TryTimeout, false)
+
+		return err
+	}}.Once(ctx)
+
+	a.sent, a.answered = sent.Answer != runbook.NotSent, sent.Answer == runbook.Accepted
 
 	switch {
-	case err == nil:
-		a.answered = true
+	case a.answered:
 		a.res.Details, a.res.Warnings = answer.Details, append(a.res.Warnings, answer.Warnings...)
 		// The node has the last word: what it did may not be what the preview said.
 		a.res.AppliedMode = answer.Mode
 		reboots = reboots || (answer.Mode == talos.ApplyReboot && !a.s.Maintenance)
-	case ctx.Err() != nil || !talos.Transient(err):
-		return Hidden(withoutDiff(err), a.text)
+	case ctx.Err() != nil || sent.Answer != runbook.Lost:
+		return Hidden(withoutDiff(sent.Err), a.text)
 	default:
 		a.res.AnswerLost = true
 		a.tell("apply", "the answer was lost: reading the state back")
 	}
 
-	return a.see(ctx, asked, reboots, err)
+	return a.see(ctx, asked, reboots, sent.Err)
 }
 
 // withoutDiff keeps the diff in a refusal, which can show secrets, from being shown.
@@ -499,16 +501,13 @@ func (a *application) see(ctx context.Context, asked time.Time, reboots bool, ca
 func (a *application) unknown(cause error) error {
 	a.res.Status = StatusUnknown
 
-	return &errs.Error{
-		Exit: errs.Unknown, Node: a.s.Target.Address, Hostname: a.s.Target.Hostname, Err: cause,
-		Hint: "whether the configuration arrived could not be read back: look at the node before you send it again",
-	}
+	return runbook.Unknown("whether the configuration arrived could not be read back: check the node before you send it again", cause)
 }
 
 func (a *application) awaitBoot(ctx context.Context, asked time.Time, cause error) error {
 	limit, seen := a.o.BootTimeout, a.witness()
 	if cause != nil {
-		seen = boot.Doubting(seen, a.before, boot.Begun)
+		seen = boot.Doubting(seen, a.before, runbook.ShownWithin)
 	}
 
 	a.tell("wait", "waiting for a new boot, for at most %s", limit)
@@ -550,12 +549,9 @@ func (a *application) lost(ctx context.Context, err error) error {
 	return &errs.Error{Exit: errs.Lost, Err: fmt.Errorf("cannot apply the machine configuration on %s: %w", a.s.Target.Name(), err), Hint: "look at the node's console"}
 }
 
-// readBackFor is how long the node may take to show what it was given.
-const readBackFor = 30 * time.Second
-
 // readBack sees that the node has what was sent.
 func (a *application) readBack(ctx context.Context, cause error) error {
-	err := engine.Poll(ctx, a.s.Target.Name()+" to show the configuration", boot.VerifyPoll, readBackFor, func(ctx context.Context) (bool, string, error) {
+	err := engine.Poll(ctx, a.s.Target.Name()+" to show the configuration", boot.VerifyPoll, runbook.ShownWithin, func(ctx context.Context) (bool, string, error) {
 		return a.witness().Ask(ctx, func(ctx context.Context, n Machine) (string, bool, error) {
 			text, err := n.MachineConfig(ctx)
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -16,7 +17,7 @@ import (
 // leaving maintenance mode, and never sent again.
 func (a *application) awaitInstalled(ctx context.Context, cause error) error {
 	if cause != nil {
-		if err := a.await(ctx, "to leave maintenance mode", boot.Begun, leftMaintenance()); err != nil {
+		if err := a.await(ctx, "to leave maintenance mode", runbook.ShownWithin, leftMaintenance()); err != nil {
 			if ctx.Err() != nil {
 				return err
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -251,6 +252,14 @@ func (r *run) steps(ctx context.Context) error {
 		return nil
 	}
 
+	release, err := boot.Exclusive(r.w.Locks, r.w.Target)
+	if err != nil {
+		r.res.Status = Refused
+
+		return err
+	}
+	defer release()
+
 	if err := r.clear(ctx); err != nil {
 		return err
 	}
@@ -366,28 +375,32 @@ func (r *run) act(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 
-	if ctx.Err() != nil {
-		return time.Time{}, context.Cause(ctx)
+	// Another machine may have asked meanwhile.
+	if !r.left {
+		if busy, err := r.gateBusy(ctx); err != nil {
+			return time.Time{}, err
+		} else if err = gate.Apply([]gate.Verdict{busy}, r.o.Overrides); err != nil {
+			r.res.Status = Refused
+
+			return time.Time{}, err
+		}
 	}
 
-	r.beforeChange()
-
 	asked := r.w.Now()
-	r.sent = true
-	err := r.send(ctx)
+	sent := runbook.Request{Limit: min(runbook.AnswerWithin, r.o.BootTimeout), Begin: r.beforeChange, Send: r.send}.Once(ctx)
+
+	r.sent, r.heard = sent.Answer != runbook.NotSent, sent.Answer == runbook.Accepted
 
 	switch {
-	case err == nil:
-		r.heard = true
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && sent.Err != nil:
 		return asked, context.Cause(ctx)
-	case talos.Transient(err):
-		r.res.AnswerLost, r.seen = true, boot.Doubting(r.seen, r.before, boot.Begun)
-		r.stage("wait", "the answer was lost (%v): reading the state back", err)
-	default:
+	case sent.Answer == runbook.Lost:
+		r.res.AnswerLost, r.seen = true, boot.Doubting(r.seen, r.before, runbook.ShownWithin)
+		r.stage("wait", "the answer was lost (%v): reading the state back", sent.Err)
+	case sent.Err != nil:
 		r.res.Status = Failed
 
-		return asked, err
+		return asked, sent.Err
 	}
 
 	return asked, nil
@@ -397,10 +410,6 @@ func (r *run) act(ctx context.Context) (time.Time, error) {
 func (r *run) returns() bool { return r.o.Action == Reboot || r.o.Action == Rollback }
 
 func (r *run) send(ctx context.Context) error {
-	// The answer comes at once; the work goes on without it.
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-
 	switch r.o.Action {
 	case Shutdown:
 		r.stage(string(Shutdown), "shutting down")

@@ -57,7 +57,8 @@ type World struct {
 	VirtualIPs   []string // Addresses that move between nodes.
 	Nodes        int      // How many members the cluster has.
 
-	Now func() time.Time
+	Now   func() time.Time
+	Locks boot.Locks // Keep two runs on this machine from acting on the node at a time; nil for none.
 }
 
 // Worlds looks at a cluster from the side of each of several nodes, in the order in which they are to be

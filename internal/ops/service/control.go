@@ -3,7 +3,6 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -117,30 +117,27 @@ func control(ctx context.Context, n Node, name string, res *Change, o Options) e
 		return nil
 	}
 
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
+	// Talos answers a stop when the service has stopped: the answer may take as long as the user waits.
+	sent := runbook.Request{Limit: o.Deadline, Send: func(ctx context.Context) (err error) {
+		res.Message, err = n.ControlService(ctx, o.Act, res.ID)
 
-	res.sent = true
-	res.Message, err = n.ControlService(ctx, o.Act, res.ID)
+		return err
+	}}.Once(ctx)
 
-	if res.heard = err == nil; err != nil {
-		if !talos.Transient(err) || ctx.Err() != nil {
-			res.Status = Failed
+	res.sent, res.heard, res.AnswerLost = sent.Answer != runbook.NotSent, sent.Heard(), sent.Answer == runbook.Lost
 
-			return err
-		}
-
-		res.AnswerLost = true
-	}
-
-	if !o.Wait && !res.AnswerLost {
+	switch {
+	case sent.Answer == runbook.NotSent || sent.Answer == runbook.Refused || ctx.Err() != nil:
+		return sent.Err
+	case sent.Answer == runbook.Lost:
+		return readBack(ctx, n, name, res, before, o, sent)
+	case !o.Wait:
 		res.Status = Requested
 
 		return nil
 	}
 
-	return await(ctx, n, name, res, before, o, err)
+	return await(ctx, n, name, res, before, o)
 }
 
 // already says whether there is nothing to do.
@@ -155,54 +152,62 @@ func already(s talos.Service, act string) bool {
 	}
 }
 
-// await polls the service until it is as wanted. cause is the lost answer's error, nil when there was one.
-func await(ctx context.Context, n Node, name string, res *Change, before talos.Service, o Options, cause error) error {
-	moved := false
+// look asks for the service. moved reports whether anything has happened to it since before.
+func look(ctx context.Context, n Node, res *Change, before talos.Service) (now talos.Service, moved bool, saw string, err error) {
+	if now, err = n.Service(ctx, res.ID); err != nil {
+		return now, false, err.Error(), err
+	}
 
+	res.see(now)
+
+	return now, last(now).After(last(before)), fmt.Sprintf("%s, health %s %s", now.State, now.Health, now.LastMessage), nil
+}
+
+// readBack waits until the service shows a request whose answer was lost, and then for what the user waits for.
+func readBack(ctx context.Context, n Node, name string, res *Change, before talos.Service, o Options, sent runbook.Sent) error {
+	res.Status = Unknown
+	hint := fmt.Sprintf("whether the %s was carried out is not known: see `talosmate service info %s` before you try again", o.Act, res.ID)
+
+	err := sent.ReadBack(ctx, "service "+res.ID, min(o.Deadline, runbook.ShownWithin), hint, func(ctx context.Context) (bool, string, error) {
+		_, moved, saw, _ := look(ctx, n, res, before) // a look that fails is repeated until the deadline
+
+		return moved, saw, nil
+	})
+	if err != nil {
+		return err
+	}
+
+	res.heard = true
+
+	if !o.Wait {
+		res.Status = Requested
+
+		return nil
+	}
+
+	return await(ctx, n, name, res, before, o)
+}
+
+// await polls the service until it is as wanted.
+func await(ctx context.Context, n Node, name string, res *Change, before talos.Service, o Options) error {
 	err := engine.Poll(ctx, "service "+res.ID, time.Second/2, o.Deadline, func(ctx context.Context) (bool, string, error) {
-		now, err := n.Service(ctx, res.ID)
-		if err != nil {
-			return false, err.Error(), nil
-		}
+		now, moved, saw, err := look(ctx, n, res, before)
 
-		res.see(now)
-		moved = moved || last(now).After(last(before))
-		res.heard = res.heard || moved
-
-		return moved && wanted(now, o.Act), fmt.Sprintf("%s, health %s %s", now.State, now.Health, now.LastMessage), nil
+		return err == nil && moved && wanted(now, o.Act), saw, nil
 	})
 
 	switch {
 	case err == nil:
 		res.Status = OK
+
+		return nil
 	case ctx.Err() != nil:
 		return err
-	case cause != nil && !moved:
-		// Nothing happened to it that could be seen: the request may still be on its way.
-		res.Status = Unknown
-
-		return lost(cause, err)
 	default:
 		res.Status = Unhealthy
 
 		return &errs.Error{Exit: errs.Lost, Err: fmt.Errorf("cannot %s service %s on %s: %w", o.Act, res.ID, name, err)}
 	}
-
-	return nil
-}
-
-func lost(cause, err error) error {
-	out := &errs.Error{
-		Exit: errs.Unknown, Err: fmt.Errorf("%w; reading the state back: %w", cause, err),
-		Hint: "whether it was carried out is not known; look with `talosmate service info` before you ask again",
-	}
-
-	var typed *errs.Error
-	if errors.As(cause, &typed) {
-		out.Node, out.Hostname, out.GRPCCode = typed.Node, typed.Hostname, typed.GRPCCode
-	}
-
-	return out
 }
 
 func (c *Change) see(s talos.Service) {

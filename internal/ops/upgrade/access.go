@@ -59,6 +59,8 @@ type World struct {
 
 	// Notes keep the marker where there is no Kubernetes node to carry it; nil for none.
 	Notes Notes
+	// Locks keep two runs on this machine from acting on the node at a time; nil for none.
+	Locks boot.Locks
 	Now   func() time.Time
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -32,16 +33,20 @@ func (r *run) pull(ctx context.Context) error {
 	r.beforeChange()
 	r.stage("pull", "pulling %s", r.o.Image)
 
-	pulled, err := r.w.Change.PullImage(ctx, talos.NamespaceSystem, r.o.Image, func(p talos.PullProgress) {
-		r.sink.Emit(progress.Event{
-			Time: r.w.Now(), Node: r.w.Target.Name(), Stage: "pull", Message: "layer " + p.Layer, Current: p.Offset, Total: p.Total,
+	sent := runbook.Request{Limit: r.o.PullTimeout, Send: func(ctx context.Context) (err error) {
+		r.res.PulledImage, err = r.w.Change.PullImage(ctx, talos.NamespaceSystem, r.o.Image, func(p talos.PullProgress) {
+			r.sink.Emit(progress.Event{
+				Time: r.w.Now(), Node: r.w.Target.Name(), Stage: "pull", Message: "layer " + p.Layer, Current: p.Offset, Total: p.Total,
+			})
 		})
-	})
-	if err != nil {
-		return r.fail(PullFailed, "%w", err)
-	}
 
-	r.res.PulledImage = pulled
+		return err
+	}}.Once(ctx)
+	if sent.Err != nil {
+		r.res.PulledImage = ""
+
+		return r.fail(PullFailed, "%w", sent.Err)
+	}
 
 	return nil
 }
@@ -174,16 +179,23 @@ func (r *run) install(ctx context.Context, f facts) error {
 	r.stage("install", "installing %s", r.res.PulledImage)
 	r.installed = installBegun
 
-	code, err := r.w.Change.Install(ctx, r.res.PulledImage, func(line string) {
-		if len(r.res.InstallerLines) < maxInstallerLines {
-			r.res.InstallerLines = append(r.res.InstallerLines, line)
-		}
+	var code int
 
-		r.sink.Emit(progress.Event{Time: r.w.Now(), Node: r.w.Target.Name(), Stage: "install", Message: line})
-	})
+	sent := runbook.Request{Limit: r.o.InstallTimeout, Send: func(ctx context.Context) (err error) {
+		code, err = r.w.Change.Install(ctx, r.res.PulledImage, func(line string) {
+			if len(r.res.InstallerLines) < maxInstallerLines {
+				r.res.InstallerLines = append(r.res.InstallerLines, line)
+			}
+
+			r.sink.Emit(progress.Event{Time: r.w.Now(), Node: r.w.Target.Name(), Stage: "install", Message: line})
+		})
+
+		return err
+	}}.Once(ctx)
+	err := sent.Err
 
 	switch {
-	case err != nil && lost(err):
+	case sent.Answer == runbook.Lost:
 		// Whether the installer finished cannot be read back: nothing in Talos's API tells.
 		r.res.Status = UnknownStatus
 		r.res.Hint = "whether the install finished is not known: do not install again by hand before the node has rebooted, or its way back is lost; the same command again reboots it first and looks"
@@ -211,11 +223,6 @@ func (r *run) install(ctx context.Context, f facts) error {
 	}
 
 	return nil
-}
-
-// lost says whether a call's answer was lost on the way rather than given.
-func lost(err error) bool {
-	return talos.Transient(err)
 }
 
 // restart reboots, or on the legacy API installs and reboots, then waits and verifies.
@@ -268,47 +275,41 @@ func (r *run) askReboot(ctx context.Context, f facts, install bool) (time.Time, 
 	asked := r.w.Now()
 	r.seen = r.w.witness()
 
-	if ctx.Err() != nil {
-		return asked, context.Cause(ctx)
-	}
-
-	r.beforeChange()
-
-	r.res.RebootRequested = true
-
-	var err error
+	request, patience := runbook.Request{Begin: r.beforeChange}, runbook.ShownWithin
 
 	if install {
-		r.stage("install", "asking for the upgrade: the node installs and reboots by itself")
-		err = r.w.Change.UpgradeLegacy(ctx, r.o.Image, r.o.RebootMode)
+		patience = legacyBegun
+		request.Limit = r.o.InstallTimeout
+		request.Send = func(ctx context.Context) error {
+			r.stage("install", "asking for the upgrade: the node installs and reboots automatically")
+
+			return r.w.Change.UpgradeLegacy(ctx, r.o.Image, r.o.RebootMode)
+		}
 	} else {
-		r.stage("reboot", "rebooting (%s)", r.o.RebootMode)
-		err = r.w.Change.Reboot(ctx, r.o.RebootMode)
+		request.Limit = min(runbook.AnswerWithin, r.o.RebootTimeout)
+		request.Send = func(ctx context.Context) error {
+			r.stage("reboot", "rebooting (%s)", r.o.RebootMode)
+
+			return r.w.Change.Reboot(ctx, r.o.RebootMode)
+		}
 	}
 
+	sent := request.Once(ctx)
+	r.res.RebootRequested = sent.Answer == runbook.Accepted || sent.Answer == runbook.Lost
+
 	switch {
-	case err != nil && ctx.Err() != nil:
-		return asked, err
-	case err != nil && lost(err):
-		// The request may have been carried out: the state is read back, the request never sent again.
+	case sent.Err != nil && ctx.Err() != nil:
+		return asked, sent.Err
+	case sent.Answer == runbook.Lost:
 		r.res.AnswerLost = true
-
-		patience := boot.Begun
-		if install {
-			patience = legacyBegun
-		}
-
 		r.seen = boot.Doubting(r.seen, f.boot, patience)
-		r.stage("reboot", "the answer was lost (%v): reading the state back", err)
-	case err != nil && install:
-		r.res.RebootRequested = false
-
-		return asked, r.fail(InstallFailed, "%w", err)
-	case err != nil:
-		r.res.RebootRequested = false
+		r.stage("reboot", "the answer was lost (%v): reading the state back", sent.Err)
+	case sent.Err != nil && install:
+		return asked, r.fail(InstallFailed, "%w", sent.Err)
+	case sent.Err != nil:
 		r.res.Hint = "the new version is installed and becomes active with the next reboot"
 
-		return asked, r.fail(RebootFailed, "%w", err)
+		return asked, r.fail(RebootFailed, "%w", sent.Err)
 	}
 
 	return asked, nil

@@ -16,18 +16,20 @@ import (
 
 // Options are what the user decides about the upgrade of a node.
 type Options struct {
-	Image         string        // The installer image.
-	AutoReboot    bool          // Reboot after the install; without it there is neither drain nor reboot.
-	Wait          bool          // Wait for the node to come back.
-	SkipDrain     bool          // Neither cordon nor drain.
-	DrainTimeout  time.Duration // For all evictions together.
-	RebootMode    string        // default, powercycle or force.
-	RebootTimeout time.Duration // From the reboot request to a new boot.
-	ReadyTimeout  time.Duration // From the new boot to everything being well.
-	Overrides     gate.Overrides
-	DryRun        bool
-	Reason        string // Who and why, for the cordon's annotation.
-	RebootOnly    bool   // Only activate what was installed before.
+	Image          string        // The installer image.
+	AutoReboot     bool          // Reboot after the install; without it there is neither drain nor reboot.
+	Wait           bool          // Wait for the node to come back.
+	SkipDrain      bool          // Neither cordon nor drain.
+	DrainTimeout   time.Duration // For all evictions together.
+	PullTimeout    time.Duration // For the pull of the image.
+	InstallTimeout time.Duration // From the request to install to its end.
+	RebootMode     string        // default, powercycle or force.
+	RebootTimeout  time.Duration // From the reboot request to a new boot.
+	ReadyTimeout   time.Duration // From the new boot to everything being well.
+	Overrides      gate.Overrides
+	DryRun         bool
+	Reason         string // Who and why, for the cordon's annotation.
+	RebootOnly     bool   // Only activate what was installed before.
 	// BeforeChange is called once, right before the first request that changes something.
 	BeforeChange func()
 	// Lock takes the cluster's lock before the first change.
@@ -213,6 +215,14 @@ func (r *run) steps(ctx context.Context) error {
 
 		return nil
 	}
+
+	release, err := boot.Exclusive(r.w.Locks, r.w.Target)
+	if err != nil {
+		r.res.Status = RefusedStatus
+
+		return err
+	}
+	defer release()
 
 	if err = r.lock(ctx); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -50,10 +51,13 @@ func (r *run) goBack(ctx context.Context) error {
 	asked := r.w.Now()
 	r.seen = r.w.witness()
 
-	if err = r.w.Change.Rollback(ctx); err != nil && !lost(err) {
-		return fmt.Errorf("cannot roll back %s: %w", r.w.Target.Name(), err)
-	} else if err != nil {
-		r.seen = boot.Doubting(r.seen, before, boot.Begun)
+	sent := runbook.Request{Limit: min(runbook.AnswerWithin, r.o.RebootTimeout), Send: r.w.Change.Rollback}.Once(ctx)
+
+	switch {
+	case sent.Answer == runbook.Lost:
+		r.seen = boot.Doubting(r.seen, before, runbook.ShownWithin)
+	case sent.Err != nil:
+		return fmt.Errorf("cannot roll back %s: %w", r.w.Target.Name(), sent.Err)
 	}
 
 	seen, err := r.seen.AwaitNew(ctx, before, asked, r.o.RebootTimeout)

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -60,6 +60,7 @@ type Request struct {
 	Devices       []string // With or without /dev/.
 	Zeroes        bool
 	DropPartition bool
+	Limit         time.Duration // For the node's answer; 0 for as long as the node is there.
 }
 
 // Plan looks at the devices and what uses them, by the server's own rule (Talos,
@@ -209,11 +210,9 @@ func Gate(devices []Device, o gate.Overrides) error {
 	return first
 }
 
-// settle is how long the node may take to see what is on the devices now.
-const settle = 30 * time.Second
-
-// Run wipes the devices of a plan, all in one request, and looks that nothing is on them any more.
-func Run(ctx context.Context, n Node, devices []Device, node string) error {
+// Run wipes the devices of a plan, all in one request, and checks that nothing is on them any more. limit bounds the wait
+// for the node's answer, which comes when the wipe is done; 0 is for as long as the node answers other questions.
+func Run(ctx context.Context, n Node, devices []Device, node string, limit time.Duration) error {
 	req := make([]talos.DeviceWipe, len(devices))
 	for i, d := range devices {
 		// A check is skipped only where the gate that stands for it was passed.
@@ -222,29 +221,37 @@ func Run(ctx context.Context, n Node, devices []Device, node string) error {
 		}
 	}
 
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-
-	err := n.WipeDevices(ctx, req)
-	if err != nil && !talos.Transient(err) && ctx.Err() == nil {
-		set(devices, Failed)
-
+	// What is on the devices before tells whether it shows when they are wiped.
+	before, err := contents(ctx, n, devices)
+	if err != nil {
 		return err
 	}
 
-	if ctx.Err() != nil {
-		return interrupted(ctx, devices, node, err == nil)
+	sent := runbook.Request{Limit: limit, Send: func(ctx context.Context) error { return n.WipeDevices(ctx, req) }}.Once(ctx)
+
+	switch {
+	case sent.Answer == runbook.NotSent && ctx.Err() != nil:
+		return sent.Err
+	case ctx.Err() != nil:
+		return interrupted(ctx, devices, node, sent.Heard())
+	case sent.Answer == runbook.NotSent, sent.Answer == runbook.Refused:
+		set(devices, Failed)
+
+		return sent.Err
 	}
 
-	seen := engine.Poll(ctx, "the devices of "+node+" to be empty", time.Second/2, settle, func(ctx context.Context) (bool, string, error) {
+	empty := func(ctx context.Context) (bool, string, error) {
 		left, err := contents(ctx, n, devices)
 		if err != nil {
 			return false, err.Error(), nil //nolint:nilerr // looked again until the deadline
 		}
 
-		return left == "", left, nil
-	})
+		return left == "" && (sent.Heard() || before != ""), left, nil
+	}
+
+	const hint = "whether the devices were wiped is not known: see `talosmate storage discovered`"
+
+	seen := sent.ReadBack(ctx, "the devices of "+node+" to be empty", runbook.ShownWithin, hint, empty)
 
 	switch {
 	case seen == nil:
@@ -252,14 +259,11 @@ func Run(ctx context.Context, n Node, devices []Device, node string) error {
 
 		return nil
 	case ctx.Err() != nil:
-		return interrupted(ctx, devices, node, err == nil)
-	case err != nil:
+		return interrupted(ctx, devices, node, sent.Heard())
+	case sent.Answer == runbook.Lost:
 		set(devices, Unknown)
 
-		return &errs.Error{
-			Exit: errs.Unknown, Err: fmt.Errorf("%w; reading the state back: %w", err, seen),
-			Hint: "whether the devices were wiped is not known: see `talosmate storage discovered`",
-		}
+		return seen
 	default:
 		set(devices, Failed)
 

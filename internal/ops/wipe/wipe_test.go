@@ -103,7 +103,7 @@ func TestRun(t *testing.T) {
 					t.Fatal(err)
 				}
 
-				err = wipe.Run(ctx, &n, devices, "n1")
+				err = wipe.Run(ctx, &n, devices, "n1", 0)
 				if devices[0].Status != c.want || errs.ExitCode(err) != c.code {
 					t.Errorf("status %s, exit %d, want %s, %d: %v", devices[0].Status, errs.ExitCode(err), c.want, c.code, err)
 				}
@@ -130,7 +130,7 @@ func TestRunInterruptedBefore(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errs.New(errs.Interrupted, "interrupted"))
 
-	if err = wipe.Run(ctx, &n, devices, "n1"); errs.ExitCode(err) != errs.Interrupted || len(n.sent) > 0 || devices[0].Status != wipe.Planned {
+	if err = wipe.Run(ctx, &n, devices, "n1", 0); errs.ExitCode(err) != errs.Interrupted || len(n.sent) > 0 || devices[0].Status != wipe.Planned {
 		t.Errorf("exit %d, status %s, sent %v", errs.ExitCode(err), devices[0].Status, n.sent)
 	}
 }

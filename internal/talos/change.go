@@ -1,0 +1,92 @@
+package talos
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/api/storage"
+	"google.golang.org/grpc/codes"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// longCalls lists the calls that are answered when their work is done, however long it takes.
+func longCalls() []string {
+	return []string{
+		machine.MachineService_EtcdDefragment_FullMethodName,
+		machine.MachineService_EtcdLeaveCluster_FullMethodName,
+		machine.MachineService_ImagePull_FullMethodName,
+		machine.MachineService_Upgrade_FullMethodName,
+		storage.StorageService_BlockDeviceWipe_FullMethodName,
+	}
+}
+
+// isChange reports whether a call may change something: whatever is not known to be a read, but for a dry run.
+func isChange(method string, request any) bool {
+	if apply, ok := request.(*machine.ApplyConfigurationRequest); ok && apply.GetDryRun() {
+		return false
+	}
+
+	return !isRead(method)
+}
+
+// isRead reports whether a method is known to change nothing.
+func isRead(method string) bool {
+	switch method[strings.LastIndexByte(method, '/')+1:] {
+	case "Get", "List", "Watch", // of resources, files and images
+		"CPUFreqStats", "CPUInfo", "Containers", "ControllerRuntimeDependencies", "Copy", "DiskStats", "DiskUsage", "Disks", "Dmesg",
+		"EtcdAlarmList", "EtcdDowngradeValidate", "EtcdMemberList", "EtcdSnapshot", "EtcdStatus", "Events", "HealthCheck", "Hostname", "ImageList",
+		"Kubeconfig", "LoadAvg", "Logs", "LogsContainers", "Memory", "Mounts", "Netstat", "NetworkDeviceStats", "PacketCapture", "Processes",
+		"Read", "ServiceList", "Stats", "SystemStat", "Time", "TimeCheck", "Verify", "Version":
+		return true
+	default:
+		return false
+	}
+}
+
+// lostAnswer reports whether a call that was sent may have been carried out although its answer did not arrive.
+// Everything that the transport says of itself counts: that the time was over, that the connection or the stream
+// broke, or that what arrived could not be read.
+func (e *rpcError) lostAnswer() bool {
+	has := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(e.message, p) })
+	}
+
+	switch e.code { //nolint:exhaustive // any other code is an answer of the node
+	case codes.DeadlineExceeded, codes.Canceled:
+		return true
+	case codes.Unavailable:
+		return !e.undelivered && !behind(e.message) && !has("etcdserver: no leader", "etcdserver: not leader", "etcdserver: unhealthy cluster")
+	case codes.Unknown:
+		return e.message == "EOF"
+	case codes.Internal:
+		return has("RST_STREAM", "without sending trailers", "unmarshal", "grpc: ", "unexpected EOF")
+	case codes.ResourceExhausted:
+		return has("received message larger than max", "larger than max")
+	default:
+		return false
+	}
+}
+
+// afterSending makes the translation of a call that changes something, and was sent, one that claims no more than
+// is known: a lost answer is an unknown outcome, whatever broke. An answer is never called unreachable.
+func (e *rpcError) afterSending() {
+	switch {
+	case e.kind == errs.KindInterrupted:
+	case e.lostAnswer():
+		e.kind, e.exit, e.retryable = errs.KindUnknownOutcome, errs.Unknown, false
+		e.hint = "the request was sent and its answer was lost: check the node before you send it again"
+	case e.kind == errs.KindUnreachable || e.kind == errs.KindTimeout:
+		e.exit = errs.Failed
+	}
+}
+
+// Undelivered reports whether a call ended before it left: no connection to the node or to the endpoint in front of
+// it could be made, so that nothing was carried out.
+func Undelivered(err error) bool {
+	var rpc *rpcError
+
+	return errors.As(err, &rpc) && rpc.undelivered
+}

@@ -1,0 +1,226 @@
+package test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// lostAnswer is one change whose request is carried out and never answered.
+type lostAnswer struct {
+	method string      // The call that is held.
+	node   string      // The node that holds it.
+	args   string      // The command line, with short deadlines.
+	codes  []errs.Code // How it may end.
+	setup  func(*fleet)
+}
+
+// lostAnswers are the changes of the tree by lab; the rows of one lab run one after another, each on what the ones
+// before it left.
+func lostAnswers() map[string][]lostAnswer {
+	done, open := []errs.Code{errs.OK}, []errs.Code{errs.Unknown}
+	seen := []errs.Code{errs.OK, errs.Unknown} // Whether the state shows it is a matter of the moment.
+
+	return map[string][]lostAnswer{
+		"services": {
+			{method: "ServiceRestart", node: "worker-1", args: "service restart kubelet -n worker-1 --wait-timeout 10s", codes: seen},
+			{method: "ServiceStop", node: "worker-1", args: "service stop ext-iscsid -n worker-1 --wait-timeout 10s", codes: done},
+			{method: "ServiceStart", node: "worker-1", args: "service start ext-iscsid -n worker-1 --wait-timeout 10s", codes: done},
+			{method: "ImageService/Pull", node: "worker-1", args: "image pull docker.io/library/nginx:1.27 -n worker-1 --pull-timeout 3s", codes: done},
+			{method: "ImageService/Remove", node: "worker-1", args: "image remove docker.io/library/nginx:1.27 -n worker-1 --timeout 3s", codes: done},
+			{method: "ImageService/Remove", node: "worker-1", args: "image prune -n worker-1 --apply --timeout 2s --older-than 0s", codes: done},
+			{method: "BlockDeviceWipe", node: "worker-1", args: "node wipe sdb -n worker-1 --yes --wait-timeout 3s", codes: seen},
+			{method: "GenerateClientConfiguration", node: "cp-1", args: "config new reader.yaml --roles os:reader -n cp-1 --timeout 2s", codes: open},
+			{method: "ApplyConfiguration:1", node: "worker-1", args: "machineconfig patch -n worker-1 -p @sysctl.yaml --boot-timeout 3s", codes: done},
+			{method: "ApplyConfiguration:1", node: "worker-2", args: "machineconfig apply -n worker-2 -f worker-2.yaml --boot-timeout 3s", codes: done, setup: func(f *fleet) {
+				f.write("worker-2.yaml", strings.Replace(f.output("machineconfig", "get", "-n", "worker-2", "--show-secrets"), "machine:\n", "machine:\n    sysctls:\n        vm.swappiness: \"1\"\n", 1))
+			}},
+			{method: "ApplyConfiguration:1", node: "worker-2", args: "machineconfig edit -n worker-2 --boot-timeout 3s", codes: done},
+			{method: "Reboot", node: "worker-1", args: "node reboot -n worker-1 --boot-timeout 8s", codes: done},
+			{method: "ImageService/Pull", node: "worker-1", args: "upgrade node -n worker-1 --image ghcr.io/siderolabs/installer:v1.13.9 --override TM133 --pull-timeout 3s", codes: []errs.Code{errs.Failed, errs.Unknown}},
+			{method: "LifecycleService/Upgrade", node: "worker-1", args: "upgrade node -n worker-1 --image ghcr.io/siderolabs/installer:v1.13.9 --override TM133 --install-timeout 4s", codes: open},
+			{method: "Reboot", node: "worker-2", args: "upgrade apply -n worker-2 --to v1.13.9 --check-images=false --reboot-timeout 10s", codes: done},
+			{method: "Rollback", node: "worker-2", args: "node rollback -n worker-2 --boot-timeout 8s", codes: done},
+			{method: "Shutdown", node: "worker-1", args: "node shutdown -n worker-1 --force --boot-timeout 60s", codes: seen},
+			{method: "Reset", node: "worker-2", args: "node reset -n worker-2 --yes --reboot --boot-timeout 8s", codes: done},
+		},
+		"etcd": {
+			{method: "EtcdDefragment", node: "cp-2", args: "etcd defrag -n cp-2 --member-timeout 2s --wait-timeout 2s --timeout 1s", codes: seen},
+			{method: "EtcdDefragment", node: "cp-2", args: "etcd defrag -n cp-2 --member-timeout 2s --wait-timeout 2s --timeout 1s", codes: open},
+			{method: "EtcdAlarmDisarm", node: "*", args: "etcd alarm disarm -n cp-1 --override TM160 --request-timeout 3s --wait-timeout 15s", codes: done, setup: func(f *fleet) {
+				f.ctl("etcd", "alarm", "cp-1", "nospace")
+			}},
+			{method: "EtcdForfeitLeadership", node: "cp-1", args: "etcd forfeit-leadership -n cp-1 --request-timeout 3s --wait-timeout 15s", codes: done, setup: func(f *fleet) { f.ctl("etcd", "move-leader", "cp-1") }},
+			{method: "EtcdDowngradeEnable", node: "*", args: "etcd downgrade enable 3.5 -n cp-1 --request-timeout 3s --wait-timeout 10s", codes: done},
+			{method: "EtcdDowngradeCancel", node: "*", args: "etcd downgrade cancel -n cp-1 --request-timeout 3s --wait-timeout 10s", codes: done},
+			{method: "EtcdRemoveMemberByID", node: "*", args: "etcd remove-member cp-3 --yes --override TM122 --request-timeout 3s --wait-timeout 30s", codes: done},
+		},
+		"leave": {
+			{method: "EtcdLeaveCluster", node: "cp-3", args: "etcd leave -n cp-3 --yes --request-timeout 3s --wait-timeout 30s", codes: done},
+			{method: "ApplyConfiguration:1", node: "new-1", args: "node add -n NEW_1 -f new-1.yaml --boot-timeout 15s", codes: done, setup: func(f *fleet) {
+				f.write("new-1.yaml", strings.ReplaceAll(f.output("machineconfig", "get", "-n", "worker-1", "--show-secrets"), "worker-1", "new-1"))
+			}},
+			{method: "ApplyConfiguration", node: "new-2", args: "machineconfig apply --insecure -n NEW_2 -f new-2.yaml --boot-timeout 15s", codes: done, setup: func(f *fleet) {
+				f.write("new-2.yaml", strings.ReplaceAll(f.output("machineconfig", "get", "-n", "worker-1", "--show-secrets"), "worker-1", "new-2"))
+			}},
+			{method: "Reset", node: "worker-1", args: "node remove -n worker-1 --yes --boot-timeout 60s", codes: seen},
+		},
+		"bootstrap": {
+			{method: "Bootstrap", node: "cp-1", args: "bootstrap -n cp-1 --yes --wait-timeout 20s", codes: done},
+			{method: "EtcdRemoveMemberByID", node: "*", args: "node replace cp-3 --with NEW_1 -f new-1.yaml --yes --boot-timeout 20s --timeout 2s", codes: done, setup: func(f *fleet) {
+				f.output("wait", "--for", "etcd=healthy", "--controlplanes", "--wait-timeout", "60s")
+				f.write("new-1.yaml", strings.ReplaceAll(f.output("machineconfig", "get", "-n", "cp-1", "--show-secrets"), "cp-1", "new-1"))
+				f.ctl("power", "cp-3", "off")
+				awaitLeader(f.t, filepath.Join(f.dir, "lab"))
+			}},
+		},
+	}
+}
+
+// elsewhere are the changes that send nothing to Talos, and where their lost answers are tested.
+func elsewhere() map[string]string {
+	return map[string]string{
+		"config add": "local", "config endpoint": "local", "config merge": "local", "config node": "local", "config remove": "local", "config use": "local",
+		"imager build": "local",
+		"node cordon":  "TestScheduleLost", "node drain": "TestScheduleLost", "node uncordon": "TestScheduleLost",
+		"upgrade kubernetes": "talosctl sends what it sends",
+	}
+}
+
+// TestLostAnswers holds the answer of every change: it is carried out at most once, and no change ends with a code
+// that says nothing was sent.
+func TestLostAnswers(t *testing.T) {
+	t.Parallel()
+
+	covered := map[string]bool{}
+	labs := map[string][]string{
+		"services": {"--schematic", "iscsi-tools"}, "etcd": {"--workers", "0"},
+		"leave": {"--maintenance", "2", "--workers", "1"}, "bootstrap": {"--unbootstrapped", "--maintenance", "1", "--workers", "0"},
+	}
+
+	for lab, rows := range lostAnswers() {
+		for _, row := range rows {
+			words := strings.Fields(row.args)
+			for n := range 4 {
+				covered[strings.Join(words[:min(n, len(words))], " ")] = true
+			}
+		}
+
+		t.Run(lab, func(t *testing.T) {
+			t.Parallel()
+
+			f := startLab(t, labs[lab]...)
+			f.write("sysctl.yaml", "machine:\n  sysctls:\n    vm.swappiness: \"7\"\n")
+			f.env = append(f.env, "EDITOR="+f.write("edit.sh", "#!/bin/sh\nsed -i 's/vm.swappiness: .*/vm.swappiness: \"3\"/' \"$1\"\n"))
+
+			for _, row := range rows {
+				f.lose(row)
+			}
+		})
+	}
+
+	for _, command := range changesOfTheTree(t) {
+		if !covered[command] && elsewhere()[command] == "" {
+			t.Errorf("`talosmate %s` changes something, and nothing tests it without an answer", command)
+		}
+	}
+}
+
+// lose runs one change whose answer is held.
+func (f *fleet) lose(row lostAnswer) {
+	f.t.Helper()
+
+	if row.setup != nil {
+		row.setup(f)
+	}
+
+	nodes := []string{row.node}
+	if row.node == "*" {
+		nodes = []string{"cp-1", "cp-2", "cp-3"}
+	}
+
+	for _, n := range nodes {
+		f.ctl("fault", n, "hold-answer="+row.method)
+	}
+
+	f.ctl("requests", "--reset")
+
+	machines, err := f.nodes(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+
+	args := row.args
+	for _, n := range machines {
+		args = strings.ReplaceAll(args, strings.ToUpper(strings.ReplaceAll(n.Name, "-", "_")), n.Address)
+	}
+
+	cmd := f.talosmate(append(strings.Fields(args), "-o", "json")...)
+
+	var stderr strings.Builder
+
+	cmd.Stderr = &stderr
+	stdout, err := cmd.Output()
+
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		f.t.Fatal(err)
+	}
+
+	for _, n := range nodes {
+		f.ctl("clear", n)
+	}
+
+	code := errs.Code(cmd.ProcessState.ExitCode())
+	if !slices.Contains(row.codes, code) {
+		f.t.Errorf("%s: exit code %d, want one of %v\n%s\n%s", row.args, code, row.codes, stdout, stderr.String())
+	}
+
+	if !json.Valid(stdout) {
+		f.t.Errorf("%s: no document: %q", row.args, stdout)
+	}
+
+	method, skip, _ := strings.Cut(row.method, ":")
+	limit := 1 + len(skip) // what is let through first is a dry run
+
+	var counts struct{ Executed int }
+	if err = json.Unmarshal(f.ctl("requests", "--method", method), &counts); err != nil {
+		f.t.Fatal(err)
+	}
+
+	if prune := strings.HasPrefix(row.args, "image prune"); counts.Executed == 0 || counts.Executed > limit && !prune {
+		f.t.Errorf("%s: executed %d times", row.args, counts.Executed)
+	}
+}
+
+// changesOfTheTree lists the commands that change something.
+func changesOfTheTree(t *testing.T) []string {
+	t.Helper()
+
+	f := &fleet{t: t, bin: os.Getenv("TALOSMATE_TEST_BIN"), dir: t.TempDir()}
+
+	var doc struct {
+		Items []struct{ Path, Kind string }
+	}
+
+	if err := json.Unmarshal([]byte(f.output("commands", "-o", "json")), &doc); err != nil {
+		t.Fatal(err)
+	}
+
+	var out []string
+
+	for _, c := range doc.Items {
+		if c.Kind != "read" {
+			out = append(out, strings.TrimPrefix(c.Path, "talosmate "))
+		}
+	}
+
+	return out
+}
