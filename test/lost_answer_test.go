@@ -1,6 +1,7 @@
 package test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -190,13 +191,9 @@ func (f *fleet) lose(row lostAnswer) {
 	method, skip, _ := strings.Cut(row.method, ":")
 	limit := 1 + len(skip) // what is let through first is a dry run
 
-	var counts struct{ Executed int }
-	if err = json.Unmarshal(f.ctl("requests", "--method", method), &counts); err != nil {
-		f.t.Fatal(err)
-	}
-
-	if prune := strings.HasPrefix(row.args, "image prune"); counts.Executed == 0 || counts.Executed > limit && !prune {
-		f.t.Errorf("%s: executed %d times", row.args, counts.Executed)
+	n := f.executed(method)
+	if prune := strings.HasPrefix(row.args, "image prune"); n == 0 || n > limit && !prune {
+		f.t.Errorf("%s: executed %d times", row.args, n)
 	}
 }
 
@@ -223,4 +220,46 @@ func changesOfTheTree(t *testing.T) []string {
 	}
 
 	return out
+}
+
+// TestTwoRuns: two runs that act on one node at a time send one request.
+func TestTwoRuns(t *testing.T) {
+	t.Parallel()
+
+	f := startLab(t, "--workers", "1", "--controlplanes", "1")
+	f.ctl("fault", "worker-1", "hold-answer=Reboot")
+
+	first := f.talosmate("node", "reboot", "-n", "worker-1", "--boot-timeout", "30s")
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+
+	f.until("the first request", func(context.Context) bool { return f.executed("Reboot") == 1 })
+
+	second := f.talosmate("node", "reboot", "-n", "worker-1", "-o", "json", "--query", ".errors[].gate")
+	if out, err := second.Output(); second.ProcessState.ExitCode() != int(errs.Refused) {
+		t.Errorf("the second run: %v, %s", err, out)
+	}
+
+	f.ctl("clear", "worker-1")
+
+	if err := first.Wait(); err != nil {
+		t.Errorf("the first run: %v", err)
+	}
+
+	if n := f.executed("Reboot"); n != 1 {
+		t.Errorf("%d reboots", n)
+	}
+}
+
+// executed counts the executions of a call.
+func (f *fleet) executed(method string) int {
+	f.t.Helper()
+
+	var counts struct{ Executed int }
+	if err := json.Unmarshal(f.ctl("requests", "--method", method), &counts); err != nil {
+		f.t.Fatal(err)
+	}
+
+	return counts.Executed
 }
