@@ -191,7 +191,7 @@ func (f *fleet) lose(row lostAnswer) {
 	method, skip, _ := strings.Cut(row.method, ":")
 	limit := 1 + len(skip) // what is let through first is a dry run
 
-	n := f.executed(method)
+	n := f.requests(method).Executed
 	if prune := strings.HasPrefix(row.args, "image prune"); n == 0 || n > limit && !prune {
 		f.t.Errorf("%s: executed %d times", row.args, n)
 	}
@@ -227,14 +227,14 @@ func TestTwoRuns(t *testing.T) {
 	t.Parallel()
 
 	f := startLab(t, "--workers", "1", "--controlplanes", "1")
-	f.ctl("fault", "worker-1", "hold-answer=Reboot")
+	f.ctl("fault", "worker-1", "hold-request=Reboot")
 
 	first := f.talosmate("node", "reboot", "-n", "worker-1", "--boot-timeout", "30s")
 	if err := first.Start(); err != nil {
 		t.Fatal(err)
 	}
 
-	f.until("the first request", func(context.Context) bool { return f.executed("Reboot") == 1 })
+	f.until("the first request", func(context.Context) bool { return f.requests("Reboot").Received == 1 })
 
 	second := f.talosmate("node", "reboot", "-n", "worker-1", "-o", "json", "--query", ".errors[].gate")
 	if out, err := second.Output(); second.ProcessState.ExitCode() != int(errs.Refused) {
@@ -247,19 +247,18 @@ func TestTwoRuns(t *testing.T) {
 		t.Errorf("the first run: %v", err)
 	}
 
-	if n := f.executed("Reboot"); n != 1 {
-		t.Errorf("%d reboots", n)
+	if n := f.requests("Reboot"); n.Executed != 1 || n.Received != 1 {
+		t.Errorf("%+v", n)
 	}
 }
 
-// executed counts the executions of a call.
-func (f *fleet) executed(method string) int {
+// requests counts a call.
+func (f *fleet) requests(method string) (counts struct{ Executed, Received int }) {
 	f.t.Helper()
 
-	var counts struct{ Executed int }
 	if err := json.Unmarshal(f.ctl("requests", "--method", method), &counts); err != nil {
 		f.t.Fatal(err)
 	}
 
-	return counts.Executed
+	return counts
 }

@@ -57,6 +57,7 @@ type Result struct {
 	ElapsedSeconds float64        `json:"elapsed_seconds"`       // How long it took.
 
 	seen      time.Time // When the service did last what was seen of it.
+	uploading bool // The upload was begun.
 	requested bool
 	heard     bool // The request was answered, or seen to have arrived.
 }
@@ -189,8 +190,8 @@ func (r *Result) leftovers() string {
 		return "the bootstrap was requested, and not answered: see `talosmate service info etcd` before you ask again"
 	case r.requested:
 		return "the bootstrap was requested and goes on: see `talosmate service info etcd`"
-	case r.UploadedBytes > 0:
-		return "a part of the snapshot lies on the node, where the next upload replaces it; nothing was started"
+	case r.uploading:
+		return "a part of the snapshot may lie on the node, where the next upload replaces it; nothing was started"
 	default:
 		return "the node was left as it was"
 	}
@@ -246,6 +247,8 @@ func upload(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser
 		return errs.Usagef("cannot read the snapshot: %w", err)
 	}
 	defer file.Close() //nolint:errcheck // it is only read
+
+	res.uploading = true
 
 	tell("upload", "uploading the snapshot", 0, res.Snapshot.SizeBytes)
 

@@ -221,11 +221,8 @@ func Run(ctx context.Context, n Node, devices []Device, node string, limit time.
 		}
 	}
 
-	// What is on the devices before tells whether it shows when they are wiped.
-	before, err := contents(ctx, n, devices)
-	if err != nil {
-		return err
-	}
+	// Whether a wipe shows depends on what was there before.
+	shows := slices.ContainsFunc(devices, func(d Device) bool { return d.Contents != "" || d.DropPartition })
 
 	sent := runbook.Request{Limit: limit, Send: func(ctx context.Context) error { return n.WipeDevices(ctx, req) }}.Once(ctx)
 
@@ -246,7 +243,7 @@ func Run(ctx context.Context, n Node, devices []Device, node string, limit time.
 			return false, err.Error(), nil //nolint:nilerr // looked again until the deadline
 		}
 
-		return left == "" && (sent.Heard() || before != ""), left, nil
+		return left == "" && (sent.Heard() || shows), left, nil
 	}
 
 	const hint = "whether the devices were wiped is not known: see `talosmate storage discovered`"

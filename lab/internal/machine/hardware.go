@@ -113,7 +113,7 @@ func (n *Node) putDisk(id string, size uint64, minor int) {
 	n.put(dev, "block.DevicesController")
 
 	if id == dataDisk {
-		n.putDiscovered(id, "", "", "", size, 0, 0)
+		n.putDiscovered(id, "", "xfs", "", size, 0, 0) // somebody used it before
 	}
 }
 
