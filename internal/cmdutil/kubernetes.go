@@ -47,10 +47,6 @@ func (c *Call) Kubernetes(ctx context.Context) (*kube.Client, error) {
 		c.untrusted.Do(func() { c.Warn("%v", err) }) // some commands do without Kubernetes
 	}
 
-	if err == nil {
-		client.Begin = c.mayBegin()
-	}
-
 	return client, err
 }
 

@@ -215,11 +215,11 @@ func TestMaintenanceDisks(t *testing.T) {
 		return strings.Join(out, " ")
 	}
 
-	if got := volumes(b.insecure("new-1")); got != "sda: sdb:" {
+	if got := volumes(b.insecure("new-1")); got != "sda: sdb:xfs" {
 		t.Errorf("before the installation %q", got)
 	}
 
-	if got := volumes(b.direct("cp-1")); got != "sda:gpt sdb:" {
+	if got := volumes(b.direct("cp-1")); got != "sda:gpt sdb:xfs" {
 		t.Errorf("after the installation %q", got)
 	}
 }
