@@ -67,7 +67,7 @@ func TestAPanicIsThatNodesError(t *testing.T) {
 	for name, outcomes := range map[string][]Outcome[int]{
 		"Each":       Each(t.Context(), c, targets, ask),
 		"EachStream": EachStream(t.Context(), c, targets, true, ask),
-		"EachChange": EachChange(t.Context(), c, targets, 0, ask),
+		"EachChange": EachChange(t.Context(), c, targets, ask),
 	} {
 		good, err := Collect(outcomes, false)
 
