@@ -108,6 +108,15 @@ func Strict(text []byte, into any) error {
 
 // JSON decodes a JSON text. Errors do not quote values.
 func JSON(text []byte, into any) error {
+	if err := CheckJSON(text); err != nil {
+		return err
+	}
+
+	return plain(json.Unmarshal(text, into))
+}
+
+// CheckJSON reports why a JSON text is beyond the bounds. It is for text that another library reads.
+func CheckJSON(text []byte) error {
 	if len(text) > maxBytes {
 		return tooLarge("it has %d bytes, more than %d", len(text), maxBytes)
 	}
@@ -116,7 +125,7 @@ func JSON(text []byte, into any) error {
 		return tooLarge("it is nested more than %d deep", maxDepth)
 	}
 
-	return plain(json.Unmarshal(text, into))
+	return nil
 }
 
 func tooLarge(format string, args ...any) error {

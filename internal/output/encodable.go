@@ -102,14 +102,21 @@ func (c *cleaner) clean(v reflect.Value, path string) reflect.Value {
 			return c.drop(v, path, "is not a finite number")
 		}
 	case reflect.Pointer, reflect.Interface:
-		if !v.IsNil() {
-			inner := c.clean(v.Elem(), path)
-			if v.Kind() == reflect.Interface {
-				out.Set(inner)
-			} else {
-				out.Set(reflect.New(v.Type().Elem()))
-				out.Elem().Set(inner)
-			}
+		if v.IsNil() {
+			break
+		}
+
+		before := len(c.lost)
+		inner := c.clean(v.Elem(), path)
+
+		switch {
+		case len(c.lost) > before && (inner.Kind() != reflect.Struct || inner.Type() == reflect.TypeOf(time.Time{})) && inner.IsZero():
+			return reflect.Zero(v.Type()) // it can be omitted
+		case v.Kind() == reflect.Interface:
+			out.Set(inner)
+		default:
+			out.Set(reflect.New(v.Type().Elem()))
+			out.Elem().Set(inner)
 		}
 	case reflect.Struct:
 		c.structure(v, out, path)

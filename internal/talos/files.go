@@ -93,8 +93,7 @@ func fileOf(f *machine.FileInfo) File {
 		out.Type = FileSymlink
 	}
 
-	if f.GetModified() != 0 {
-		at := time.Unix(f.GetModified(), 0).UTC()
+	if at := recordable(time.Unix(f.GetModified(), 0).UTC()); f.GetModified() != 0 && !at.IsZero() {
 		out.Modified = &at
 	}
 

@@ -60,7 +60,16 @@ func stamp(ts *timestamppb.Timestamp) time.Time {
 		return time.Time{}
 	}
 
-	return ts.AsTime()
+	return recordable(ts.AsTime())
+}
+
+// recordable is a time that a document can hold, and none for others.
+func recordable(at time.Time) time.Time {
+	if at.Year() < 0 || at.Year() > 9999 {
+		return time.Time{}
+	}
+
+	return at
 }
 
 // Version is what a node says of its Talos.

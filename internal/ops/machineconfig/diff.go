@@ -196,6 +196,10 @@ func join(path, key string) string {
 }
 
 func diffDocument(key string, from, to []leaf, showSecrets bool) []Change {
+	if !showSecrets {
+		key = redact.Text(key)
+	}
+
 	after := map[string]leaf{}
 	for _, l := range to {
 		after[l.path] = l

@@ -129,8 +129,9 @@ func (c Config) Type() string { return c.At("machine", "type") }
 
 // Redact replaces every secret, for good.
 func (c Config) Redact() {
-	for _, d := range c.Documents {
+	for i, d := range c.Documents {
 		redact.Apply(d.node)
+		c.Documents[i].Name = redact.Text(d.Name)
 	}
 }
 

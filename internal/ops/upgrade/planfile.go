@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 	kjson "sigs.k8s.io/json"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -84,6 +84,10 @@ func decodePlan(raw []byte) (Plan, error) {
 
 // strictJSON decodes one document. Unknown keys, keys that differ in case only and duplicate keys are errors.
 func strictJSON(raw []byte, into any) error {
+	if err := foreign.CheckJSON(raw); err != nil {
+		return err
+	}
+
 	problems, err := kjson.UnmarshalStrict(raw, into)
 
 	return errors.Join(err, errors.Join(problems...))
@@ -91,23 +95,19 @@ func strictJSON(raw []byte, into any) error {
 
 // yamlToJSON turns one YAML document into JSON. What we write has no aliases.
 func yamlToJSON(raw []byte) ([]byte, error) {
-	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	documents, err := foreign.Documents(raw)
 
-	var doc yaml.Node
-	if err := dec.Decode(&doc); err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-
-	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
-		return nil, errors.New("it has several documents")
-	}
-
-	if hasAlias(&doc) {
+	case len(documents) != 1:
+		return nil, fmt.Errorf("it has %d documents", len(documents))
+	case hasAlias(documents[0]):
 		return nil, errors.New("it has aliases")
 	}
 
 	var value any
-	if err := doc.Decode(&value); err != nil {
+	if err := foreign.Decode(documents[0], &value); err != nil {
 		return nil, err
 	}
 
