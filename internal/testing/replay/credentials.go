@@ -88,6 +88,21 @@ func (c *credentialsFiles) talosconfig(t *testing.T, endpoint string, roles []st
 	return path
 }
 
+// authority is the certificate authority itself.
+func (c *credentialsFiles) authority(t *testing.T) *taloscrypto.PEMEncodedCertificateAndKey {
+	t.Helper()
+
+	key, err := x509.MarshalECPrivateKey(c.caKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return &taloscrypto.PEMEncodedCertificateAndKey{
+		Crt: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.ca.Raw}),
+		Key: pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: key}),
+	}
+}
+
 func (c *credentialsFiles) sign(t *testing.T, leaf, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) ([]byte, *ecdsa.PrivateKey) {
 	t.Helper()
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
+	taloscrypto "github.com/siderolabs/crypto/x509"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -67,6 +68,13 @@ func (s *Server) Talosconfig(t *testing.T, roles ...string) string {
 	t.Helper()
 
 	return s.creds.talosconfig(t, s.address, roles)
+}
+
+// Authority is the certificate authority of the recorded cluster.
+func (s *Server) Authority(t *testing.T) *taloscrypto.PEMEncodedCertificateAndKey {
+	t.Helper()
+
+	return s.creds.authority(t)
 }
 
 func recordings(t *testing.T) string {
