@@ -41,6 +41,8 @@ func TestOnce(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+
 				interrupted := errs.New(errs.Interrupted, "interrupted")
 
 				switch {
