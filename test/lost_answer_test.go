@@ -90,7 +90,7 @@ func elsewhere() map[string]string {
 	return map[string]string{
 		"config add": "local", "config endpoint": "local", "config merge": "local", "config node": "local", "config remove": "local", "config use": "local",
 		"imager build": "local",
-		"node cordon":  "TestScheduleLost", "node drain": "TestScheduleLost", "node uncordon": "TestScheduleLost",
+		"node cordon":  "ops/drain, TestScheduleLost", "node drain": "ops/drain, TestScheduleLost", "node uncordon": "ops/drain, TestScheduleLost",
 		"upgrade kubernetes": "talosctl sends what it sends",
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -116,6 +117,64 @@ func TestInterrupted(t *testing.T) {
 			if !slices.Equal(s.acts, c.acts) || s.cordoned != c.cordoned {
 				t.Errorf("acts %v, cordoned %t, want %v, %t", s.acts, s.cordoned, c.acts, c.cordoned)
 			}
+		})
+	}
+}
+
+// lostError is what the adapter gives where the API server did not answer a change.
+type lostError struct{ error }
+
+func (lostError) AnswerLost() bool { return true }
+
+// silent is a Kubernetes API that does not answer the change of a node.
+type silent struct {
+	*scheduler
+
+	changes int
+	ignores bool // The change did not arrive.
+}
+
+func (s *silent) SetSchedulable(ctx context.Context, name string, schedulable bool) (bool, error) {
+	s.changes++
+
+	if !s.ignores {
+		if _, err := s.scheduler.SetSchedulable(ctx, name, schedulable); err != nil {
+			return false, err
+		}
+	}
+
+	return false, lostError{context.DeadlineExceeded}
+}
+
+// TestScheduleLost reads back a cordon, a drain and an uncordon that were not answered. None is sent again, and none
+// ends as if nothing had been sent.
+func TestScheduleLost(t *testing.T) {
+	t.Parallel()
+
+	for _, c := range []struct {
+		name    string
+		o       drain.Options
+		before  bool // Cordoned.
+		ignores bool
+		status  string
+		code    errs.Code
+	}{
+		{"a cordon that arrived", drain.Options{}, false, false, drain.Cordoned, errs.OK},
+		{"a cordon that did not", drain.Options{}, false, true, drain.Unknown, errs.Unknown},
+		{"an uncordon that arrived", drain.Options{Schedulable: true}, true, false, drain.Released, errs.OK},
+		{"an uncordon that did not", drain.Options{Schedulable: true}, true, true, drain.Unknown, errs.Unknown},
+		{"a drain", drain.Options{Evict: true, Timeout: time.Minute, Nodes: 3}, false, false, drain.Failed, errs.Failed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := &silent{scheduler: &scheduler{cordoned: c.before}, ignores: c.ignores}
+
+				res, err := drain.Schedule(t.Context(), s, talos.Target{Address: "1.1.1.1"}, "n1", c.o, progress.Discard{})
+				if errs.ExitCode(err) != c.code || res.Status != c.status || s.changes != 1 {
+					t.Errorf("exit %d, status %s, %d changes, want %d, %s: %v", errs.ExitCode(err), res.Status, s.changes, c.code, c.status, err)
+				}
+			})
 		})
 	}
 }
