@@ -35,6 +35,11 @@ func (c *Call) Kubernetes(ctx context.Context) (*kube.Client, error) {
 
 		admin, _, err := AdminKubeconfig(ctx, cluster, targets.Nodes)
 
+		var failed *errs.Nodes
+		if errors.As(err, &failed) && len(failed.Errors) > 0 {
+			err = failed.Errors[len(failed.Errors)-1] // one of them says why there are no credentials
+		}
+
 		return admin, err
 	}
 
