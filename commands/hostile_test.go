@@ -17,7 +17,9 @@ import (
 	"time"
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"go.yaml.in/yaml/v4"
+	"google.golang.org/grpc"
 
 	"github.com/talosmate/talosmate/commands"
 	"github.com/talosmate/talosmate/internal/cmdutil"
@@ -40,11 +42,9 @@ func TestHostileFilesAreUsageErrors(t *testing.T) {
 	}
 
 	dir := t.TempDir()
-	good := filepath.Join(dir, "good.yaml")
-
-	if err := os.WriteFile(good, []byte("version: v1alpha1\nmachine:\n  type: worker\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	server := replay.Start(t, "talos-v1.13.8", nil)
+	server.Config = "version: v1alpha1\nmachine:\n  type: worker\n"
+	env := []string{"TALOSCONFIG=" + server.Talosconfig(t, cmdutil.RoleAdmin)}
 
 	for name, text := range map[string]string{
 		"cycle": "a: &x\n  b: *x\n", "nested": nested, "deep": `{"a": ` + strings.Repeat("[", 3000) + strings.Repeat("]", 3000) + "}",
@@ -56,21 +56,20 @@ func TestHostileFilesAreUsageErrors(t *testing.T) {
 
 		for _, args := range [][]string{
 			{"validate", "-f", file},
-			{"machineconfig", "diff", good, file},
-			{"machineconfig", "diff", file, good},
+			{"machineconfig", "diff", "-n", "10.5.0.5", "-f", file},
 			{"upgrade", "apply", file, "--dry-run"},
 			{"state", "diff", file, file},
 			{"config", "contexts", "--talosconfig", file},
 			{"config", "use", "x", "--talosconfig", file},
 			{"factory", "schematic", "id", "-f", file},
 			{"imager", "build", "-f", file, "--dry-run"},
-			{"gen", "config", "c", "https://10.0.0.1:6443", "--with-secrets", file, "-o", filepath.Join(dir, "out")},
-			{"gen", "config", "c", "https://10.0.0.1:6443", "--config-patch", "@" + file, "-o", filepath.Join(dir, "out")},
+			{"gen", "config", "c", "https://10.0.0.1:6443", "--with-secrets", file, "--output-dir", filepath.Join(dir, "out")},
+			{"gen", "config", "c", "https://10.0.0.1:6443", "--config-patch", "@" + file, "--output-dir", filepath.Join(dir, "out")},
 		} {
 			t.Run(name+"/"+strings.Join(args[:2], " "), func(t *testing.T) {
 				t.Parallel()
 
-				got := clitest.Run(t, nil, args...)
+				got := clitest.Run(t, env, args...)
 				if got.Code != int(errs.Usage) || strings.Contains(got.Stderr, "goroutine") {
 					t.Errorf("%v: exit code %d\n%s", args, got.Code, got.Stderr)
 				}
@@ -170,8 +169,23 @@ configFiles:
 func TestSecretsInUnusualPlacesAreHidden(t *testing.T) {
 	t.Parallel()
 
+	dir := t.TempDir()
+	if got := clitest.Run(t, nil, "gen", "config", "c", "https://10.0.0.1:6443", "--output-dir", dir, "--output-types", "worker"); got.Code != 0 {
+		t.Fatal(got.Stderr)
+	}
+
+	have, err := os.ReadFile(filepath.Join(dir, "worker.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	server := replay.Start(t, "talos-v1.13.8", nil)
+	server.Config = string(have)
 	h := hostile.Start(t, server.Talosconfig(t, cmdutil.RoleAdmin), server.Authority(t))
+
+	h.Serve(machine.MachineService_ApplyConfiguration_FullMethodName, func(_ string, stream grpc.ServerStream) error {
+		return stream.SendMsg(&machine.ApplyConfigurationResponse{Messages: []*machine.ApplyConfiguration{{Mode: machine.ApplyConfigurationRequest_TRY}}})
+	})
 
 	h.Resources("Environments.runtime.talos.dev", func(_ string, r *cosi.Resource) {
 		r.Spec.YamlSpec = "variables:\n  - PATH=/usr/bin\n  - USERDATA=" + base64.StdEncoding.EncodeToString([]byte("machine: SECRET-userdata")) + "\n"
@@ -180,12 +194,12 @@ func TestSecretsInUnusualPlacesAreHidden(t *testing.T) {
 		r.Spec.YamlSpec = "- kind: Secret\n  stringData:\n    token-id: abc\n    token-secret: SECRET-bootstrap\n"
 	})
 
-	dir := t.TempDir()
-	file, empty, broken := filepath.Join(dir, "odd.yaml"), filepath.Join(dir, "empty.yaml"), filepath.Join(dir, "broken.yaml")
+	known := strings.Replace(odd, "  tokenn: SECRET-unknown-key\n", "", 1)
+	file, clean, broken := filepath.Join(dir, "odd.yaml"), filepath.Join(dir, "known.yaml"), filepath.Join(dir, "broken.yaml")
 	auditLog := filepath.Join(dir, "audit.log")
 
 	for path, text := range map[string]string{
-		file: odd, empty: "version: v1alpha1\nmachine:\n  type: worker\n", broken: "machine:\n  type: worker\n  certSANs: SECRET-broken\n  install: SECRET-install\n",
+		file: odd, clean: known, broken: "machine:\n  type: worker\n  certSANs: SECRET-broken\n  install: SECRET-install\n",
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -194,24 +208,30 @@ func TestSecretsInUnusualPlacesAreHidden(t *testing.T) {
 
 	all := ""
 
-	for _, args := range [][]string{
-		{"get", "environments"},
-		{"get", "manifests"},
-		{"machineconfig", "diff", empty, file},
-		{"machineconfig", "diff", file, empty},
-		{"validate", "-f", file},
-		{"validate", "-f", broken},
-		{"machineconfig", "patch", "-n", "10.5.0.2", "--dry-run", "--audit-log", auditLog, "-p", odd},
-		{"machineconfig", "patch", "-n", "10.5.0.2", "--audit-log", auditLog, "-p", "machine: {install: SECRET-install}"},
-		{"machineconfig", "apply", "-n", "10.5.0.2", "--audit-log", auditLog, "-f", file},
-		{"machineconfig", "apply", "-n", "10.5.0.2", "--audit-log", auditLog, "-f", broken},
-		{"gen", "config", "c", "https://10.0.0.1:6443", "--config-patch", odd, "-o", filepath.Join(dir, "out")},
-		{"gen", "config", "c", "https://10.0.0.1:6443", "--config-patch", "@" + broken, "-o", filepath.Join(dir, "out")},
+	for _, row := range []struct {
+		code errs.Code
+		args []string
+	}{
+		{errs.OK, []string{"get", "environments", "-n", "10.5.0.2,10.5.0.5"}},
+		{errs.OK, []string{"get", "manifests", "-n", "10.5.0.2"}},
+		{errs.Negative, []string{"machineconfig", "diff", "-n", "10.5.0.5", "-f", file}},
+		{errs.Negative, []string{"validate", "-f", file}},
+		{errs.Negative, []string{"validate", "-f", broken}},
+		{errs.OK, []string{"machineconfig", "patch", "-n", "10.5.0.5", "--dry-run", "--audit-log", auditLog, "-p", known}},
+		{errs.OK, []string{"machineconfig", "patch", "-n", "10.5.0.5", "--dry-run", "--audit-log", auditLog, "-p", "@" + clean}},
+		{errs.Usage, []string{"machineconfig", "patch", "-n", "10.5.0.5", "--dry-run", "--audit-log", auditLog, "-p", odd}},
+		{errs.Usage, []string{"machineconfig", "patch", "-n", "10.5.0.5", "--audit-log", auditLog, "-p", "machine: {install: SECRET-install}"}},
+		{errs.Usage, []string{"machineconfig", "apply", "-n", "10.5.0.5", "--audit-log", auditLog, "-f", file}},
+		{errs.Usage, []string{"machineconfig", "apply", "-n", "10.5.0.5", "--audit-log", auditLog, "-f", broken}},
+		{errs.Usage, []string{"gen", "config", "c", "https://10.0.0.1:6443", "--config-patch", odd, "--output-dir", filepath.Join(dir, "out")}},
+		{errs.Usage, []string{"gen", "config", "c", "https://10.0.0.1:6443", "--config-patch", "@" + broken, "--output-dir", filepath.Join(dir, "out")}},
 	} {
+		args := row.args
+
 		for _, format := range []string{"table", "wide", "json", "yaml", "ndjson"} {
 			got := clitest.Run(t, []string{"TALOSCONFIG=" + h.Talosconfig}, append(slices.Clone(args), "-o", format)...)
-			if got.Stdout+got.Stderr == "" {
-				t.Errorf("%v -o %s gave nothing", args, format)
+			if got.Stdout+got.Stderr == "" || got.Code != int(row.code) {
+				t.Errorf("%v -o %s: exit code %d, want %d\n%s", args, format, got.Code, row.code, got.Stderr)
 			}
 
 			for _, secret := range []string{"SECRET-", "U0VDUkVU", base64.StdEncoding.EncodeToString([]byte("machine: SECRET"))[:18]} {
@@ -222,10 +242,6 @@ func TestSecretsInUnusualPlacesAreHidden(t *testing.T) {
 
 			all += got.Stdout
 			t.Logf("%v: exit code %d, %d bytes, %s", args[:2], got.Code, len(got.Stdout), got.Stderr)
-		}
-
-		if args[0] == "gen" {
-			continue
 		}
 
 		got := clitest.Run(t, []string{"TALOSCONFIG=" + h.Talosconfig}, append(slices.Clone(args), "--query", ".")...)

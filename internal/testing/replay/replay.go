@@ -32,6 +32,8 @@ func folders() map[string]string {
 
 // Server replays one recorded cluster.
 type Server struct {
+	Config string // The machine configuration of every node, which is not recorded; to be set before the first request.
+
 	dir      string
 	variants map[string]string
 	creds    *credentialsFiles

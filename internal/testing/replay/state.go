@@ -76,6 +76,16 @@ func (s *stateServer) list(ctx context.Context, typ string) ([]*cosi.Resource, e
 		return definitions(all)
 	}
 
+	if typ == "MachineConfigs.config.talos.dev" && s.Config != "" {
+		item := recorded{Spec: yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s.Config}}
+		item.Metadata.Namespace, item.Metadata.Type, item.Metadata.ID, item.Metadata.Version = "config", typ, "v1alpha1", "1"
+		item.Metadata.Phase = "running"
+
+		r, err := resource(item)
+
+		return []*cosi.Resource{r}, err
+	}
+
 	t, known := all[typ]
 	if !known {
 		return nil, nil
