@@ -391,12 +391,12 @@ func checkPrinted(t *testing.T, text string, format output.Format, query string,
 			Errors []errs.Entry `json:"errors" yaml:"errors"`
 		}
 
-		read := json.Unmarshal
+		err := json.Unmarshal([]byte(text), &doc)
 		if format == output.YAML {
-			read = func(text []byte, into any) error { return yaml.Unmarshal(text, into) }
+			err = yaml.Unmarshal([]byte(text), &doc)
 		}
 
-		if err := read([]byte(text), &doc); err != nil || len(doc.Errors) != 1 || (items >= 0 && len(doc.Items) != items) {
+		if err != nil || len(doc.Errors) != 1 || (items >= 0 && len(doc.Items) != items) {
 			t.Errorf("%v: %d items, %d errors", err, len(doc.Items), len(doc.Errors))
 		}
 	case format == output.NDJSON:

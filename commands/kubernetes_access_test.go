@@ -28,7 +28,10 @@ func kubernetesUsers(dir string) map[string][][]string {
 		"cluster/fleet.go":  {{"describe"}, {"describe", "node", worker}, {"state", "save", out + ".state"}},
 		"image/prune.go":    {{"image", "prune", "-n", worker, "--dry-run"}},
 		"kubeconfig/kubeconfig.go": {
-			{"kubeconfig", "-"}, {"kubeconfig", "-", "--context-name", "x"}, {"kubeconfig", out + ".kubeconfig"}, {"kubeconfig", "--merge"},
+			{"kubeconfig", "-"},
+			{"kubeconfig", "-", "--context-name", "x"},
+			{"kubeconfig", out + ".kubeconfig"},
+			{"kubeconfig", "--merge"},
 			{"kubeconfig", out + ".merged", "--merge", "--rename"},
 		},
 		"node/act.go": {{"node", "reboot", "-n", worker, "--drain", "--dry-run"}, {"node", "remove", "-n", worker, "--dry-run"}},
@@ -36,7 +39,8 @@ func kubernetesUsers(dir string) map[string][][]string {
 			{"node", "drain", "-n", worker, "--dry-run"}, {"node", "cordon", "-n", worker, "--dry-run"}, {"node", "uncordon", "-n", worker, "--dry-run"},
 		},
 		"upgrade/access.go": {
-			{"upgrade", "status"}, {"upgrade", "plan", "-n", worker, "--to", "v1.13.9", "--check-images=false"},
+			{"upgrade", "status"},
+			{"upgrade", "plan", "-n", worker, "--to", "v1.13.9", "--check-images=false"},
 			{"upgrade", "apply", "-n", worker, "--to", "v1.13.9", "--dry-run", "--check-images=false"},
 		},
 		// The recorded cluster does not lead these as far as Kubernetes.
@@ -112,7 +116,7 @@ func TestKubeconfigOfANodeRunsNothing(t *testing.T) {
 		written, _ := filepath.Glob(filepath.Join(dir, "out.*kubeconfig"))
 		merged, _ := filepath.Glob(filepath.Join(dir, "out.merged*"))
 
-		if all := append(written, merged...); len(all) > 0 {
+		if all := slices.Concat(written, merged); len(all) > 0 {
 			t.Errorf("files were written: %v", all)
 		}
 	})

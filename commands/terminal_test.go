@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -228,12 +227,7 @@ func hostileRun(t *testing.T, config string, tty bool, args []string) (stdout, s
 	enough := time.AfterFunc(4*time.Second, func() { cancel(errs.New(errs.Interrupted, "interrupted")) })
 	defer enough.Stop()
 
-	home, err := os.MkdirTemp("", "home")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	defer os.RemoveAll(home)
+	home := t.TempDir()
 
 	var out, errOut bytes.Buffer
 

@@ -18,8 +18,13 @@ func TestSettingsMustBePositive(t *testing.T) {
 		value string
 		code  int
 	}{
-		{"timeout", "5s", 0}, {"timeout", "-1s", 2}, {"timeout", "0s", 2}, {"timeout", "10us", 2},
-		{"concurrency", "3", 0}, {"concurrency", "0", 2}, {"concurrency", "-4", 2},
+		{"timeout", "5s", 0},
+		{"timeout", "-1s", 2},
+		{"timeout", "0s", 2},
+		{"timeout", "10us", 2},
+		{"concurrency", "3", 0},
+		{"concurrency", "0", 2},
+		{"concurrency", "-4", 2},
 	} {
 		file := filepath.Join(t.TempDir(), "config.yaml")
 		if err := os.WriteFile(file, []byte(tt.key+": "+tt.value+"\n"), 0o600); err != nil {

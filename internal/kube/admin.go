@@ -110,7 +110,9 @@ func (a *Admin) parse(raw []byte) error {
 // check checks the values of the accepted fields.
 func (a *Admin) check() error {
 	for _, f := range []struct{ field, name string }{
-		{"contexts[0].name", a.Context}, {"clusters[0].name", a.Cluster}, {"users[0].name", a.User},
+		{"contexts[0].name", a.Context},
+		{"clusters[0].name", a.Cluster},
+		{"users[0].name", a.User},
 		{"contexts[0].context.namespace", cmp.Or(a.Namespace, "default")},
 	} {
 		if _, err := fsutil.Element(f.name); err != nil {

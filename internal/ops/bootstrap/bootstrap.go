@@ -57,7 +57,7 @@ type Result struct {
 	ElapsedSeconds float64        `json:"elapsed_seconds"`       // How long it took.
 
 	seen      time.Time // When the service did last what was seen of it.
-	uploading bool // The upload was begun.
+	uploading bool      // The upload was begun.
 	requested bool
 	heard     bool // The request was answered, or seen to have arrived.
 }

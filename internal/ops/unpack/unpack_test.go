@@ -237,9 +237,9 @@ func contained(t *testing.T, outer, tree string) {
 		parent, _ := filepath.Split(target)
 
 		for _, to := range []string{target, parent} {
-			real, missing := filepath.EvalSymlinks(filepath.Dir(path) + "/" + to)
-			if missing == nil && real != tree && !strings.HasPrefix(real, tree+string(filepath.Separator)) {
-				t.Errorf("%s leads to %s", path, real)
+			end, missing := filepath.EvalSymlinks(filepath.Dir(path) + "/" + to)
+			if missing == nil && end != tree && !strings.HasPrefix(end, tree+string(filepath.Separator)) {
+				t.Errorf("%s leads to %s", path, end)
 			}
 		}
 

@@ -478,7 +478,6 @@ func TestPlan(t *testing.T) {
 		if err != nil || again.Hash != p.Hash {
 			t.Errorf("the same cluster gave another hash: %v", err)
 		}
-
 	})
 }
 

@@ -34,7 +34,7 @@ func TestPassesThrough(t *testing.T) {
 	t.Parallel()
 
 	h, server := start(t)
-	real := server.Talosconfig(t, "os:admin")
+	direct := server.Talosconfig(t, "os:admin")
 
 	for _, args := range [][]string{
 		{"service", "list", "-n", "10.5.0.2,10.5.0.5", "-o", "json"},
@@ -42,7 +42,7 @@ func TestPassesThrough(t *testing.T) {
 		{"logs", "kubelet", "-n", "10.5.0.2"},
 		{"fs", "read", "/nosuchfile", "-n", "10.5.0.2"},
 	} {
-		want, got := run(t, real, args...), run(t, h.Talosconfig, args...)
+		want, got := run(t, direct, args...), run(t, h.Talosconfig, args...)
 		if want.Code != got.Code || string(golden.Stable([]byte(want.Stdout))) != string(golden.Stable([]byte(got.Stdout))) || got.Stdout+got.Stderr == "" {
 			t.Errorf("%v: exit code %d, want %d\n%s%s\nwant\n%s", args, got.Code, want.Code, got.Stdout, got.Stderr, want.Stdout)
 		}
