@@ -373,13 +373,16 @@ func (s *search) shownVariable(name, value string) string {
 	}
 }
 
-// harmless reports whether a value is a truth value, a small number, or a list of paths or networks.
+// harmless reports whether a value is a truth value, a small number, or a list of paths or networks. A path begins with a
+// directory that systems have: base64 may begin with a slash too.
 func harmless(value string) bool {
+	const path = `/(?:(?:bin|data|dev|etc|home|lib|lib64|mnt|opt|proc|root|run|sbin|srv|sys|system|tmp|usr|var)(?:/[a-zA-Z0-9_./-]{0,60})?)?`
+
 	for part := range strings.SplitSeq(value, ",") {
 		_, addr := netip.ParseAddr(part)
 		_, prefix := netip.ParsePrefix(part)
 
-		if addr != nil && prefix != nil && !regexp.MustCompile(`^(?:true|false|yes|no|on|off|\d{1,5}|/[a-zA-Z0-9_./-]{0,60})$`).MatchString(part) {
+		if addr != nil && prefix != nil && !regexp.MustCompile(`^(?:true|false|yes|no|on|off|\d{1,5}|`+path+`)$`).MatchString(part) {
 			return false
 		}
 	}
