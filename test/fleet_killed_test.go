@@ -115,7 +115,7 @@ func deaths(f *fleet) (lifecycle, legacy []death) {
 		{where: "at the install", texts: []string{"install: installing"}},
 		{where: "in the install", texts: []string{"install: 20"}},
 		{where: "after the install", texts: []string{"installation of v1.13.9 complete"}},
-		{where: "at the reboot", texts: []string{"reboot: rebooting"}},
+		{where: "at the reboot", texts: []string{"reboot: rebooting"}, fault: "hold-request=Reboot"},
 		{where: "in the reboot", texts: []string{"wait: waiting"}},
 		{where: "in the wait", texts: []string{"wait: waiting"}, then: down},
 		{where: "after the wait", texts: []string{"a new boot answers"}},

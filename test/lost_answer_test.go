@@ -61,10 +61,10 @@ func lostAnswers() map[string][]lostAnswer {
 			{method: "EtcdForfeitLeadership", node: "cp-1", args: "etcd forfeit-leadership -n cp-1 --request-timeout 3s --wait-timeout 15s", codes: done, setup: func(f *fleet) { f.ctl("etcd", "move-leader", "cp-1") }},
 			{method: "EtcdDowngradeEnable", node: "*", args: "etcd downgrade enable 3.5 -n cp-1 --request-timeout 3s --wait-timeout 10s", codes: done},
 			{method: "EtcdDowngradeCancel", node: "*", args: "etcd downgrade cancel -n cp-1 --request-timeout 3s --wait-timeout 10s", codes: done},
-			{method: "EtcdRemoveMemberByID", node: "*", args: "etcd remove-member cp-3 --yes --override TM122 --request-timeout 3s --wait-timeout 30s", codes: done},
+			{method: "EtcdRemoveMemberByID", node: "*", args: "etcd remove-member cp-3 --yes --override TM122 --request-timeout 3s --wait-timeout 30s", codes: seen},
 		},
 		"leave": {
-			{method: "EtcdLeaveCluster", node: "cp-3", args: "etcd leave -n cp-3 --yes --request-timeout 3s --wait-timeout 30s", codes: done},
+			{method: "EtcdLeaveCluster", node: "cp-3", args: "etcd leave -n cp-3 --yes --request-timeout 3s --wait-timeout 30s", codes: seen},
 			{method: "ApplyConfiguration:1", node: "new-1", args: "node add -n NEW_1 -f new-1.yaml --boot-timeout 15s", codes: done, setup: func(f *fleet) {
 				f.write("new-1.yaml", strings.ReplaceAll(f.output("machineconfig", "get", "-n", "worker-1", "--show-secrets"), "worker-1", "new-1"))
 			}},

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -53,6 +55,9 @@ func run(m *testing.M) int {
 	if err := os.Setenv("TALOSMATE_TEST_BIN", dir); err != nil {
 		return 1
 	}
+
+	// What runs the tests may ignore SIGHUP, as nohup does, and children would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 
 	return m.Run()
 }
