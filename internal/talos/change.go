@@ -2,7 +2,6 @@ package talos
 
 import (
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
@@ -50,21 +49,17 @@ func isRead(method string) bool {
 // Everything that the transport says of itself counts: that the time was over, that the connection or the stream
 // broke, or that what arrived could not be read.
 func (e *rpcError) lostAnswer() bool {
-	has := func(parts ...string) bool {
-		return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(e.message, p) })
-	}
-
 	switch e.code { //nolint:exhaustive // any other code is an answer of the node
 	case codes.DeadlineExceeded, codes.Canceled:
 		return true
 	case codes.Unavailable:
-		return !e.undelivered && !behind(e.message) && !has("etcdserver: no leader", "etcdserver: not leader", "etcdserver: unhealthy cluster")
+		return !e.undelivered && !behind(e.message) && !EtcdRefused(e)
 	case codes.Unknown:
 		return e.message == "EOF"
 	case codes.Internal:
-		return has("RST_STREAM", "without sending trailers", "unmarshal", "grpc: ", "unexpected EOF")
+		return says(e, "RST_STREAM", "without sending trailers", "unmarshal", "grpc: ", "unexpected EOF")
 	case codes.ResourceExhausted:
-		return has("received message larger than max", "larger than max")
+		return says(e, "received message larger than max", "larger than max")
 	default:
 		return false
 	}

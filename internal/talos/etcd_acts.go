@@ -104,30 +104,17 @@ func (n *Node) EtcdDowngradeCancel(ctx context.Context) (string, error) {
 // state has to be read before it is sent again. The server has no codes for these (etcd,
 // api/v3rpc/rpctypes/error.go).
 func EtcdPasses(err error) bool {
-	if err == nil {
-		return false
-	}
-
-	for _, text := range []string{
-		"etcdserver: no leader", "etcdserver: leader changed", "etcdserver: not leader", "etcdserver: unhealthy cluster",
-		"etcdserver: request timed out",
-	} {
-		if strings.Contains(err.Error(), text) {
-			return true
-		}
-	}
-
-	return false
+	return EtcdRefused(err) || says(err, "etcdserver: leader changed", "etcdserver: request timed out")
 }
 
 // EtcdRefused reports whether etcd refused a request before it did anything, for a reason that passes.
 func EtcdRefused(err error) bool {
-	if err == nil {
-		return false
-	}
+	return says(err, "etcdserver: no leader", "etcdserver: not leader", "etcdserver: unhealthy cluster")
+}
 
-	return slices.ContainsFunc([]string{"etcdserver: no leader", "etcdserver: not leader", "etcdserver: unhealthy cluster"},
-		func(text string) bool { return strings.Contains(err.Error(), text) })
+// says reports whether an error's text has one of the parts.
+func says(err error, parts ...string) bool {
+	return err != nil && slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(err.Error(), p) })
 }
 
 // EtcdDefaultQuota is the database size that etcd allows unless it is told otherwise (etcd,

@@ -138,7 +138,7 @@ func (e Env) carryOut(ctx context.Context, op string, send func(context.Context)
 			case !known:
 				return runbook.Unknown("see `talosmate etcd status` before you try again",
 					fmt.Errorf("%s was sent, and its outcome could not be read back: %w", op, sent.Err))
-			case ctx.Err() != nil || !resendable(sent.Err):
+			case ctx.Err() != nil || !talos.EtcdPasses(sent.Err): // one whose time was over may still be at work
 				return e.notCarriedOut(ctx, op, sent.Err)
 			}
 		}
@@ -162,12 +162,6 @@ func (e Env) notCarriedOut(ctx context.Context, op string, cause error) error {
 	default:
 		return cause
 	}
-}
-
-// resendable reports whether a request whose answer was lost, and that the state shows nothing of, may be sent again.
-// One whose time was over may still be at work.
-func resendable(err error) bool {
-	return talos.EtcdPasses(err)
 }
 
 // readBack looks for the result until it is there or the state stands without it; on a context of its own,
