@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 )
@@ -221,7 +221,7 @@ func (f *fleet) lockRunsOut() {
 
 	go func() {
 		var err error
-		for err == nil && engine.Pause(ctx, 500*time.Millisecond) == nil {
+		for err == nil && poll.Pause(ctx, 500*time.Millisecond) == nil {
 			err = f.lease(time.Hour)
 		}
 

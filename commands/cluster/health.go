@@ -11,11 +11,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/health"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -116,7 +116,7 @@ func (o healthOptions) ask(c *cmdutil.Call, world func() health.Cluster) (health
 
 	attempts := 1
 
-	err := engine.Poll(c.Context(), "the cluster to be healthy", 2*time.Second, o.waitTimeout, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(c.Context(), "the cluster to be healthy", 2*time.Second, o.waitTimeout, func(ctx context.Context) (bool, string, error) {
 		next := health.Check(ctx, world(), o.checks)
 		attempts++
 		tell(c, res.Findings, next)

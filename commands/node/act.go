@@ -10,10 +10,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -108,7 +108,7 @@ func (a *act) run(c *cmdutil.Call) error {
 	}
 
 	for _, w := range worlds {
-		w.Locks = engine.Notes{Dir: c.StateDir()}
+		w.Locks = runbook.Notes{Dir: c.StateDir()}
 	}
 
 	a.o.Overrides, a.o.DryRun, a.o.BeforeChange = c.Overrides, c.DryRun, c.BeginChange

@@ -4,9 +4,9 @@ import (
 	"context"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/runbook"
 )
 
 // once connects to Kubernetes the first time it is asked, and tries again only after a failure.
@@ -46,4 +46,4 @@ func locker(c *cmdutil.Call, connect func(context.Context) (*kube.Client, error)
 	return upgrade.KubeLocker(connect, h, func(err error) { c.Warn("%v", err) })
 }
 
-func notes(c *cmdutil.Call) engine.Notes { return engine.Notes{Dir: c.StateDir()} }
+func notes(c *cmdutil.Call) runbook.Notes { return runbook.Notes{Dir: c.StateDir()} }

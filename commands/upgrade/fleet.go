@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/factory"
@@ -17,6 +16,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/registry"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -193,11 +193,11 @@ func snapshotOf(c *cmdutil.Call, cluster *talos.Cluster, f *upgrade.Fleet) func(
 	}
 }
 
-func journal(c *cmdutil.Call) engine.Journal {
+func journal(c *cmdutil.Call) runbook.Journal {
 	dir := c.StateDir()
 	if dir == "" {
-		return engine.Journal{}
+		return runbook.Journal{}
 	}
 
-	return engine.Journal{Path: filepath.Join(dir, "upgrade.jsonl")}
+	return runbook.Journal{Path: filepath.Join(dir, "upgrade.jsonl")}
 }

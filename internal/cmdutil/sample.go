@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/poll"
 )
 
 // Interval adds the --interval flag of a command that measures between two readings.
@@ -45,7 +45,7 @@ func Twice[T any](ctx context.Context, interval time.Duration, read func(context
 
 		start := time.Now()
 
-		if err = engine.Pause(ctx, interval); err != nil {
+		if err = poll.Pause(ctx, interval); err != nil {
 			return before, after, 0, err
 		}
 

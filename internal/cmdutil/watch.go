@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/poll"
 )
 
 // refresh is the summary line that ends each round of a watched list.
@@ -52,7 +52,7 @@ func watchList[T any, P Row[T]](c *Call, l NodeList[T]) error {
 			return err
 		}
 
-		if err = engine.Pause(c.ctx, l.Every()); err != nil {
+		if err = poll.Pause(c.ctx, l.Every()); err != nil {
 			return err
 		}
 	}

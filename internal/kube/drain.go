@@ -18,7 +18,7 @@ import (
 	"k8s.io/client-go/util/retry"
 	"k8s.io/kubectl/pkg/drain"
 
-	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/poll"
 )
 
 // CordonAnnotation marks a cordon as ours: who made it and why. Only a node that carries it is uncordoned.
@@ -157,7 +157,7 @@ func (c *Client) Drain(ctx context.Context, name string, o DrainOptions) (int, e
 		o.Tell(fmt.Sprintf("the Kubernetes API is away, trying again: %v", err))
 		o.Again()
 
-		if err = engine.Pause(ctx, drainAgain); err != nil {
+		if err = poll.Pause(ctx, drainAgain); err != nil {
 			return int(gone.Load()), err
 		}
 	}

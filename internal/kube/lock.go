@@ -13,7 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/poll"
 )
 
 // The cluster's lock: a Lease in kube-system, so that every operator sees it and `kubectl get lease` shows it.
@@ -225,7 +225,7 @@ func (l *Lock) mayTake(ctx context.Context, old *coordinationv1.Lease) (*coordin
 		return nil, &HeldError{state}
 	}
 
-	if err := engine.Pause(ctx, lockWatch); err != nil {
+	if err := poll.Pause(ctx, lockWatch); err != nil {
 		return nil, err
 	}
 
@@ -265,7 +265,7 @@ func (l *Lock) mine(lease *coordinationv1.Lease) bool {
 func (l *Lock) keep(ctx context.Context) {
 	defer close(l.done)
 
-	for engine.Pause(ctx, LockRenewal) == nil {
+	for poll.Pause(ctx, LockRenewal) == nil {
 		if err := l.renew(ctx); errors.Is(err, ErrLockLost) {
 			l.lost <- err
 

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -107,10 +107,10 @@ func Unknown(hint string, cause error, more ...error) *errs.Error {
 // ReadBack looks until the state shows what the request was to do, for at most limit. When it does not, or cannot be
 // read, and the answer was lost, the outcome is Unknown with the hint: a state without it is no proof, since the
 // request may still be on its way. An ended ctx is returned as its cause.
-func (s Sent) ReadBack(ctx context.Context, what string, limit time.Duration, hint string, look engine.Probe) error {
+func (s Sent) ReadBack(ctx context.Context, what string, limit time.Duration, hint string, look poll.Probe) error {
 	const every = time.Second / 2
 
-	err := engine.Poll(ctx, what, every, limit, look)
+	err := poll.Until(ctx, what, every, limit, look)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}

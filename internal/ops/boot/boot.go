@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -49,14 +49,14 @@ type Return struct {
 }
 
 // AwaitNew waits until the node proves another boot than before, whose kind of proof is the only one that
-// counts. asked is when it was told to go. The error wraps engine.ErrDeadline, or ErrNotBegun where there is a
+// counts. asked is when it was told to go. The error wraps poll.ErrDeadline, or ErrNotBegun where there is a
 // doubt, or is the cause of ctx's end.
 func (w Witness[N]) AwaitNew(ctx context.Context, before talos.Boot, asked time.Time, deadline time.Duration) (Return, error) {
 	var seen Return
 
 	lastUp, lastLook := asked, asked
 
-	err := engine.Poll(ctx, "a new boot of "+w.Name, Poll, deadline, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, "a new boot of "+w.Name, Poll, deadline, func(ctx context.Context) (bool, string, error) {
 		began := w.Now()
 		now, err := w.Probe(ctx, before.Proof)
 
@@ -88,7 +88,7 @@ func (w Witness[N]) AwaitNew(ctx context.Context, before talos.Boot, asked time.
 func (w Witness[N]) AwaitGone(ctx context.Context, asked time.Time, quiet, deadline time.Duration) (time.Duration, error) {
 	lastUp := asked
 
-	err := engine.Poll(ctx, w.Name+" to be off", Poll, deadline, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, w.Name+" to be off", Poll, deadline, func(ctx context.Context) (bool, string, error) {
 		began := w.Now()
 
 		now, err := w.Probe(ctx, "")
@@ -161,7 +161,7 @@ func (w Witness[N]) Still(ctx context.Context, before talos.Boot) bool {
 
 // Ask puts one question to the node by a way that is open, directly if the network lets us: each endpoint backs
 // off by itself towards a node that was away, and holds a call up until it gives in. An answer that does not
-// come is what was seen, not a failure: it has the form of an engine.Probe.
+// come is what was seen, not a failure: it has the form of an poll.Probe.
 func (w Witness[N]) Ask(ctx context.Context, question func(context.Context, N) (saw string, done bool, err error)) (bool, string, error) {
 	askCtx, cancel := context.WithTimeout(ctx, ProbeLimit)
 	defer cancel()
@@ -182,7 +182,7 @@ func (w Witness[N]) Ask(ctx context.Context, question func(context.Context, N) (
 
 	way := fresh
 
-	switch engine.Prefer(askCtx, headStart, try(fresh), try(w.Via)) {
+	switch poll.Prefer(askCtx, headStart, try(fresh), try(w.Via)) {
 	case 0:
 	case 1:
 		way = w.Via

@@ -8,10 +8,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -119,7 +119,7 @@ func TestAwaitNewEndsBadly(t *testing.T) {
 				return talos.Boot{ID: "2026-01-01T00:00:00Z", Proof: "machine_status"}, nil
 			}}
 
-			if _, err := witness(n, n).AwaitNew(t.Context(), before, time.Now(), 10*time.Second); !errors.Is(err, engine.ErrDeadline) {
+			if _, err := witness(n, n).AwaitNew(t.Context(), before, time.Now(), 10*time.Second); !errors.Is(err, poll.ErrDeadline) {
 				t.Errorf("another kind of proof counted as a new boot: %v", err)
 			}
 		})
@@ -131,7 +131,7 @@ func TestAwaitNewEndsBadly(t *testing.T) {
 			n := &node{start: time.Now(), boots: reboots(time.Second, time.Hour, errAway)}
 
 			_, err := witness(n, n).AwaitNew(t.Context(), before, time.Now(), 10*time.Second)
-			if !errors.Is(err, engine.ErrDeadline) || !strings.Contains(err.Error(), "the node does not answer") {
+			if !errors.Is(err, poll.ErrDeadline) || !strings.Contains(err.Error(), "the node does not answer") {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -65,7 +65,7 @@ func (w Witness[N]) AwaitBegun(ctx context.Context) error {
 	}
 
 	// Whoever neither goes on nor is away for half of this long is at something else.
-	return engine.Poll(ctx, w.Name+" to begin", Poll, 2*w.doubt.patience, func(ctx context.Context) (bool, string, error) {
+	return poll.Until(ctx, w.Name+" to begin", Poll, 2*w.doubt.patience, func(ctx context.Context) (bool, string, error) {
 		err := w.Look(ctx)
 
 		return w.doubt.begun || w.doubt.away(), "the node does not show that it was asked", err

@@ -6,8 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -58,13 +58,13 @@ func TestDoubt(t *testing.T) {
 		{"behind an outage", hiccup(0, 10*time.Second), running, boot.ErrNotBegun, boot.ErrNotBegun, boot.ErrNotBegun, 40 * time.Second, 41 * time.Second},
 		{"with an outage", hiccup(20*time.Second, 25*time.Second), running, boot.ErrNotBegun, boot.ErrNotBegun, boot.ErrNotBegun, 55 * time.Second, 56 * time.Second},
 		{"it reboots", reboots(time.Second, 50*time.Second, errAway), running, nil, nil, nil, 50 * time.Second, 51 * time.Second},
-		{"it reboots in no time", reboots(time.Second, time.Second, nil), running, nil, engine.ErrDeadline, nil, time.Second, 2 * time.Second},
+		{"it reboots in no time", reboots(time.Second, time.Second, nil), running, nil, poll.ErrDeadline, nil, time.Second, 2 * time.Second},
 		{
 			"it takes long to go", reboots(90*time.Second, 100*time.Second, errAway), stage("rebooting", time.Second, 90*time.Second), nil, nil, nil,
 			100 * time.Second, 101 * time.Second,
 		},
-		{"it boots all the time", reboots(never, never, nil), stage("booting", 0, never), engine.ErrDeadline, engine.ErrDeadline, engine.ErrDeadline, 5 * time.Minute, 6 * time.Minute},
-		{"it lost its proof", demoted, running, engine.ErrDeadline, boot.ErrNotBegun, boot.ErrNotBegun, 5 * time.Minute, 6 * time.Minute},
+		{"it boots all the time", reboots(never, never, nil), stage("booting", 0, never), poll.ErrDeadline, poll.ErrDeadline, poll.ErrDeadline, 5 * time.Minute, 6 * time.Minute},
+		{"it lost its proof", demoted, running, poll.ErrDeadline, boot.ErrNotBegun, boot.ErrNotBegun, 5 * time.Minute, 6 * time.Minute},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

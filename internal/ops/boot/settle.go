@@ -4,9 +4,9 @@ import (
 	"context"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -21,7 +21,7 @@ type Machine interface {
 
 // AwaitSettled waits until the machine runs with nothing unmet (talos.MachineStatus.Settled).
 func AwaitSettled[N Machine](ctx context.Context, w Witness[N], deadline time.Duration) error {
-	return engine.Poll(ctx, w.Name+" to be settled", VerifyPoll, deadline, func(ctx context.Context) (bool, string, error) {
+	return poll.Until(ctx, w.Name+" to be settled", VerifyPoll, deadline, func(ctx context.Context) (bool, string, error) {
 		return w.Ask(ctx, func(ctx context.Context, n N) (string, bool, error) {
 			status, err := n.MachineStatus(ctx)
 
@@ -32,7 +32,7 @@ func AwaitSettled[N Machine](ctx context.Context, w Witness[N], deadline time.Du
 
 // AwaitEtcd waits until the node's member votes and knows a leader.
 func AwaitEtcd(ctx context.Context, t talos.Target, look func(context.Context) (etcd.View, error), deadline time.Duration) error {
-	return engine.Poll(ctx, "etcd on "+t.Name(), VerifyPoll, max(deadline, EtcdMinimum), func(ctx context.Context) (bool, string, error) {
+	return poll.Until(ctx, "etcd on "+t.Name(), VerifyPoll, max(deadline, EtcdMinimum), func(ctx context.Context) (bool, string, error) {
 		view, err := look(ctx)
 		if err != nil {
 			return false, err.Error(), nil
@@ -61,7 +61,7 @@ type KubeNodes interface {
 // AwaitKubernetes waits until a Kubernetes node is Ready in a boot that counts: a Ready of before the reboot
 // does not, and the kubelet reports the boot that it runs in.
 func AwaitKubernetes(ctx context.Context, k KubeNodes, name string, counts func(bootID string) bool, deadline time.Duration) error {
-	return engine.Poll(ctx, "Kubernetes node "+name+" to be Ready", VerifyPoll, deadline, func(ctx context.Context) (bool, string, error) {
+	return poll.Until(ctx, "Kubernetes node "+name+" to be Ready", VerifyPoll, deadline, func(ctx context.Context) (bool, string, error) {
 		node, found, err := k.Node(ctx, name)
 
 		switch {

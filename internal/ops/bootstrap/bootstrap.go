@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -198,7 +198,7 @@ func (r *Result) leftovers() string {
 }
 
 const (
-	poll = time.Second / 2
+	pollEvery = time.Second / 2
 	// uploadRate is the slowest upload that is waited for, in bytes a second.
 	uploadRate = 256 << 10
 )
@@ -334,7 +334,7 @@ func await(ctx context.Context, n Node, res *Result, o Options, sent runbook.Sen
 		return nil
 	}
 
-	err := engine.Poll(ctx, "etcd on "+res.NodeName(), poll, o.Timeout, look)
+	err := poll.Until(ctx, "etcd on "+res.NodeName(), pollEvery, o.Timeout, look)
 
 	switch {
 	case err == nil:
@@ -343,7 +343,7 @@ func await(ctx context.Context, n Node, res *Result, o Options, sent runbook.Sen
 		return nil
 	case ctx.Err() != nil:
 		return err
-	case !errors.Is(err, engine.ErrDeadline):
+	case !errors.Is(err, poll.ErrDeadline):
 		return err
 	default:
 		res.Status = Lost

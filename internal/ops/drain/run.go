@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
@@ -241,7 +240,7 @@ func (c *Change) leftovers(o Options) string {
 }
 
 func (c *Change) drain(ctx context.Context, k Scheduler, o Options, sink progress.Sink) error {
-	var undo engine.Undo
+	var undo runbook.Undo
 
 	keep := undo.Push("cordon of "+c.K8sNodeName, func(ctx context.Context) error {
 		_, err := k.SetSchedulable(ctx, c.K8sNodeName, true)

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -222,7 +222,7 @@ func (e Env) memberGone(id string) func(context.Context) (bool, bool) {
 func (e Env) newLeader(ctx context.Context, not string) (View, error) {
 	var last View
 
-	err := engine.Poll(ctx, "a new etcd leader", pollEvery, e.Settle, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, "a new etcd leader", pollEvery, e.Settle, func(ctx context.Context) (bool, string, error) {
 		v, err := e.Access.Look(ctx)
 		if err != nil {
 			return false, err.Error(), nil //nolint:nilerr // a look that fails is looked again until the deadline
@@ -232,7 +232,7 @@ func (e Env) newLeader(ctx context.Context, not string) (View, error) {
 
 		return v.Leader != "" && v.Leader != not, "leader " + v.Leader, nil
 	})
-	if errors.Is(err, engine.ErrDeadline) {
+	if errors.Is(err, poll.ErrDeadline) {
 		err = errs.New(errs.Lost, "%w", err).WithHint("see `talosmate etcd status`")
 	}
 

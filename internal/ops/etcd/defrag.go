@@ -8,9 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -226,7 +226,7 @@ func (e Env) healthyAgain(ctx context.Context, row *Defragmented) error {
 
 	name := talos.Target{Address: row.Node, Hostname: row.Hostname}.Name()
 
-	err := engine.Poll(ctx, "the etcd member on "+name+" to be healthy", pollEvery, e.Settle, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, "the etcd member on "+name+" to be healthy", pollEvery, e.Settle, func(ctx context.Context) (bool, string, error) {
 		v, err := e.Access.Look(ctx)
 		if err != nil {
 			return false, err.Error(), nil //nolint:nilerr // a look that fails is looked again until the deadline
@@ -250,7 +250,7 @@ func (e Env) healthyAgain(ctx context.Context, row *Defragmented) error {
 
 	row.Message = err.Error()
 
-	if errors.Is(err, engine.ErrDeadline) {
+	if errors.Is(err, poll.ErrDeadline) {
 		return errs.New(errs.Lost, "the etcd member on %s did not become healthy after its defragmentation: %w", name, err).OnNode(row.Node)
 	}
 

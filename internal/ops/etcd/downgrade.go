@@ -6,9 +6,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -212,7 +212,7 @@ func (e Env) Downgrade(ctx context.Context, plan Downgrade, node talos.Target) (
 // downgradeShown waits for the storage of every member: etcd's leader looks every few seconds and then
 // changes the cluster's version, and each member its own file.
 func (e Env) downgradeShown(ctx context.Context, plan Downgrade) (Downgrade, error) {
-	err := engine.Poll(ctx, "every member's storage to follow", pollEvery, e.Settle, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, "every member's storage to follow", pollEvery, e.Settle, func(ctx context.Context) (bool, string, error) {
 		v, err := e.Access.Look(ctx)
 		if err != nil || !v.Known {
 			return false, "the members are not seen", nil //nolint:nilerr // a look that fails is looked again until the deadline
@@ -233,7 +233,7 @@ func (e Env) downgradeShown(ctx context.Context, plan Downgrade) (Downgrade, err
 
 		return true, "", nil
 	})
-	if errors.Is(err, engine.ErrDeadline) {
+	if errors.Is(err, poll.ErrDeadline) {
 		return plan, errs.New(errs.Lost, "%s was carried out: %w", plan.Action, err).WithHint("see `talosmate etcd status`")
 	}
 

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -113,7 +113,7 @@ func Settled(ctx context.Context, look func(context.Context) (View, error)) (Vie
 		return v, err
 	}
 
-	pollErr := engine.Poll(ctx, "etcd's election", electionPoll, electionLimit, func(context.Context) (bool, string, error) {
+	pollErr := poll.Until(ctx, "etcd's election", electionPoll, electionLimit, func(context.Context) (bool, string, error) {
 		v, err = look(ctx)
 
 		return err != nil || !v.electing(), "no leader", nil

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -187,7 +187,7 @@ func stillThere(ctx context.Context, n Node, namespace, name string, sent runboo
 func settle(ctx context.Context, n Node, before uint64, removed bool) (uint64, error) {
 	last, calm := before, 0
 
-	err := engine.Poll(ctx, "containerd to give the space back", 500*time.Millisecond, 15*time.Second, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, "containerd to give the space back", 500*time.Millisecond, 15*time.Second, func(ctx context.Context) (bool, string, error) {
 		now, err := available(ctx, n)
 		if err != nil {
 			return false, "", err
@@ -203,7 +203,7 @@ func settle(ctx context.Context, n Node, before uint64, removed bool) (uint64, e
 
 		return !removed || (calm >= 2 && now > before), fmt.Sprintf("%d bytes available", now), nil
 	})
-	if errors.Is(err, engine.ErrDeadline) {
+	if errors.Is(err, poll.ErrDeadline) {
 		err = nil // the result says what was freed: maybe nothing
 	}
 

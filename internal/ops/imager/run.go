@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/container"
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/registry"
+	"github.com/talosmate/talosmate/internal/runbook"
 )
 
 // When to run the container with all privileges.
@@ -251,7 +251,7 @@ func (b *Builder) host(p prepared, o Options, out, name string) host {
 
 // carryOut pulls, runs and collects. What it made for its own use is taken away again whatever happens.
 func (b *Builder) carryOut(ctx context.Context, build Build, o Options, p *prepared) (err error) {
-	var undo engine.Undo
+	var undo runbook.Undo
 
 	defer func() {
 		if undoErr := undo.Run(ctx, 30*time.Second); undoErr != nil {

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -410,7 +410,7 @@ func (j *join) apply(ctx context.Context) (lost, err error) {
 // awaitBegun reads back whether a configuration whose answer was lost arrived: the machine leaves maintenance
 // mode. It is never sent again.
 func (j *join) awaitBegun(ctx context.Context, lost error) error {
-	err := engine.Poll(ctx, j.w.Target.Name()+" to leave maintenance mode", boot.Poll, runbook.ShownWithin, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, j.w.Target.Name()+" to leave maintenance mode", boot.Poll, runbook.ShownWithin, func(ctx context.Context) (bool, string, error) {
 		ctx, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
 		defer cancel()
 
@@ -434,7 +434,7 @@ func (j *join) awaitBegun(ctx context.Context, lost error) error {
 func (j *join) awaitConfigured(ctx context.Context, lost error) error {
 	j.stage("wait", "waiting until the machine answers with the cluster's certificate, for at most %s", j.o.BootTimeout)
 
-	err := engine.Poll(ctx, j.w.Target.Name()+" to answer with the cluster's certificate", boot.VerifyPoll, j.o.BootTimeout,
+	err := poll.Until(ctx, j.w.Target.Name()+" to answer with the cluster's certificate", boot.VerifyPoll, j.o.BootTimeout,
 		func(ctx context.Context) (bool, string, error) {
 			return j.w.witness().Ask(ctx, func(ctx context.Context, n Machine) (string, bool, error) {
 				status, err := n.MachineStatus(ctx)
@@ -521,7 +521,7 @@ func (j *join) awaitKubernetes(ctx context.Context) error {
 		return nil
 	}
 
-	err := engine.Poll(ctx, "the Kubernetes name of "+j.w.Target.Name(), boot.VerifyPoll, j.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, "the Kubernetes name of "+j.w.Target.Name(), boot.VerifyPoll, j.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
 		return j.w.witness().Ask(ctx, func(ctx context.Context, n Machine) (string, bool, error) {
 			var err error
 			j.res.K8sNodeName, err = n.KubernetesName(ctx)

@@ -7,12 +7,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/validate"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -551,7 +551,7 @@ func (a *application) lost(ctx context.Context, err error) error {
 
 // readBack sees that the node has what was sent.
 func (a *application) readBack(ctx context.Context, cause error) error {
-	err := engine.Poll(ctx, a.s.Target.Name()+" to show the configuration", boot.VerifyPoll, runbook.ShownWithin, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, a.s.Target.Name()+" to show the configuration", boot.VerifyPoll, runbook.ShownWithin, func(ctx context.Context) (bool, string, error) {
 		return a.witness().Ask(ctx, func(ctx context.Context, n Machine) (string, bool, error) {
 			text, err := n.MachineConfig(ctx)
 			if err != nil {

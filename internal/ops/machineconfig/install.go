@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -97,7 +97,7 @@ func leftMaintenance() func(stage string, err error) bool {
 
 // await looks at the node, each time over a new connection and without a certificate.
 func (a *application) await(ctx context.Context, what string, deadline time.Duration, done func(stage string, err error) bool) error {
-	return engine.Poll(ctx, a.s.Target.Name()+" "+what, boot.VerifyPoll, deadline, func(ctx context.Context) (bool, string, error) {
+	return poll.Until(ctx, a.s.Target.Name()+" "+what, boot.VerifyPoll, deadline, func(ctx context.Context) (bool, string, error) {
 		ctx, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
 		defer cancel()
 

@@ -7,12 +7,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -180,7 +180,7 @@ func heard(node *kube.Node) string {
 func (r *run) awaitAnswer(ctx context.Context) string {
 	answer := ""
 
-	err := engine.Poll(ctx, "an answer of "+r.w.Target.Name(), boot.VerifyPoll, silence, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, "an answer of "+r.w.Target.Name(), boot.VerifyPoll, silence, func(ctx context.Context) (bool, string, error) {
 		_, err := r.seen.Probe(ctx, "")
 
 		switch {
@@ -192,7 +192,7 @@ func (r *run) awaitAnswer(ctx context.Context) string {
 
 		return answer != "", "silence", nil
 	})
-	if err != nil && !errors.Is(err, engine.ErrDeadline) {
+	if err != nil && !errors.Is(err, poll.ErrDeadline) {
 		return err.Error()
 	}
 

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -48,7 +48,7 @@ type run struct {
 	w    *World
 	o    Options
 	sink progress.Sink
-	undo engine.Undo
+	undo runbook.Undo
 
 	res     Result
 	started time.Time
@@ -513,7 +513,7 @@ func (r *run) awaitOff(ctx context.Context, asked time.Time) error {
 func (r *run) awaitMaintenance(ctx context.Context, asked time.Time) error {
 	r.stage("wait", "waiting for maintenance mode, for at most %s", r.o.BootTimeout)
 
-	err := engine.Poll(ctx, r.w.Target.Name()+" in maintenance mode", boot.VerifyPoll, r.o.BootTimeout, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, r.w.Target.Name()+" in maintenance mode", boot.VerifyPoll, r.o.BootTimeout, func(ctx context.Context) (bool, string, error) {
 		maintCtx, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
 		defer cancel()
 
@@ -627,7 +627,7 @@ func (r *run) compareVersion(ctx context.Context) error {
 		system  talos.System
 	)
 
-	err := engine.Poll(ctx, "the version of "+r.w.Target.Name(), boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, "the version of "+r.w.Target.Name(), boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
 		return r.seen.Ask(ctx, func(ctx context.Context, n Machine) (string, bool, error) {
 			var err error
 			if version, err = n.Version(ctx); err == nil && r.o.Action == Rollback {

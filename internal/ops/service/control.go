@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -190,7 +190,7 @@ func readBack(ctx context.Context, n Node, name string, res *Change, before talo
 
 // await polls the service until it is as wanted.
 func await(ctx context.Context, n Node, name string, res *Change, before talos.Service, o Options) error {
-	err := engine.Poll(ctx, "service "+res.ID, time.Second/2, o.Deadline, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, "service "+res.ID, time.Second/2, o.Deadline, func(ctx context.Context) (bool, string, error) {
 		now, moved, saw, err := look(ctx, n, res, before)
 
 		return err == nil && moved && wanted(now, o.Act), saw, nil

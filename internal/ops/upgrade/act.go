@@ -7,11 +7,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -114,7 +114,7 @@ func (r *run) uncordon(ctx context.Context) error {
 func (r *run) insist(ctx context.Context, what string, try func(context.Context) error) error {
 	var last error
 
-	err := engine.Poll(ctx, what+" "+r.res.K8sNodeName, insistEvery, insistFor, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, what+" "+r.res.K8sNodeName, insistEvery, insistFor, func(ctx context.Context) (bool, string, error) {
 		switch last = try(ctx); {
 		case last == nil:
 			return true, "", nil
@@ -333,7 +333,7 @@ func (r *run) quorumAgain(ctx context.Context) error {
 	)
 
 	// Members that have just come back may be at an election: one bad look is not the end.
-	err := engine.Poll(ctx, "etcd to do without "+r.w.Target.Name(), boot.VerifyPoll, quorumPatience, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, "etcd to do without "+r.w.Target.Name(), boot.VerifyPoll, quorumPatience, func(ctx context.Context) (bool, string, error) {
 		view, err := r.w.Etcd(ctx)
 		if err != nil {
 			refused = fmt.Errorf("etcd cannot be asked any more: %w", err)

@@ -8,11 +8,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 )
 
 // ApplyOptions are what the user decides about a cluster's upgrade besides the plan.
@@ -25,7 +25,7 @@ type ApplyOptions struct {
 	RollBack    bool          // Bring a failed node back to its version before.
 	Window      *Window       // No node is started outside it.
 	Snapshot    string        // The file for etcd's snapshot, empty for none.
-	Journal     engine.Journal
+	Journal     runbook.Journal
 }
 
 // ApplyStatus is how a cluster's upgrade ended.
@@ -78,7 +78,7 @@ type apply struct {
 	plan  Plan
 	o     ApplyOptions
 	sink  progress.Sink
-	undo  engine.Undo
+	undo  runbook.Undo
 
 	began    time.Time
 	baseline []string     // What was wrong before the run.

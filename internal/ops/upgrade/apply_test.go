@@ -11,11 +11,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -265,7 +265,7 @@ func TestApplyEnds(t *testing.T) {
 		{"the certificate lasts for five turns", func(f *fakeFleet, _ *Request, _ *ApplyOptions) { f.Expires = time.Now().Add(51 * time.Minute) }, ApplyOK, errs.OK, 5, false},
 		{"the certificate runs out on the way", func(f *fakeFleet, _ *Request, _ *ApplyOptions) {
 			f.Expires = time.Now().Add(51 * time.Minute)
-			f.nodes["cp-2"].during["install"] = func() { _ = engine.Pause(f.t.Context(), 45*time.Minute) }
+			f.nodes["cp-2"].during["install"] = func() { _ = poll.Pause(f.t.Context(), 45*time.Minute) }
 		}, ApplyHalted, errs.Partial, 1, false},
 		{"outside the window", func(_ *fakeFleet, _ *Request, o *ApplyOptions) { o.Window, _ = ParseWindow("Sat 02:00-03:00") }, ApplyRefused, errs.Refused, 0, true},
 		{"image missing", func(f *fakeFleet, _ *Request, _ *ApplyOptions) {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -61,7 +61,7 @@ func (a *apply) between(ctx context.Context, next NodePlan) error {
 	}
 
 	if a.started() > 0 && a.o.Pause > 0 {
-		if err := a.check(ctx, "pause", next, a.o.Pause.String(), func(ctx context.Context) error { return engine.Pause(ctx, a.o.Pause) }); err != nil {
+		if err := a.check(ctx, "pause", next, a.o.Pause.String(), func(ctx context.Context) error { return poll.Pause(ctx, a.o.Pause) }); err != nil {
 			return err
 		}
 	}
@@ -74,7 +74,7 @@ func (a *apply) between(ctx context.Context, next NodePlan) error {
 
 	for _, g := range a.o.Gates {
 		err := a.check(ctx, g.Kind, next, g.Text, func(ctx context.Context) error {
-			return engine.Poll(ctx, "the gate "+g.Text, healthPoll, a.o.GateTimeout, func(ctx context.Context) (bool, string, error) {
+			return poll.Until(ctx, "the gate "+g.Text, healthPoll, a.o.GateTimeout, func(ctx context.Context) (bool, string, error) {
 				problems, err := a.problems(ctx)
 				if err != nil {
 					problems = []string{err.Error()}
@@ -98,7 +98,7 @@ func (a *apply) healthy(ctx context.Context, next NodePlan) error {
 	}
 
 	return a.check(ctx, "health", next, "nothing is wrong that was well before", func(ctx context.Context) error {
-		return engine.Poll(ctx, "the cluster's health", healthPoll, a.o.GateTimeout, func(ctx context.Context) (bool, string, error) {
+		return poll.Until(ctx, "the cluster's health", healthPoll, a.o.GateTimeout, func(ctx context.Context) (bool, string, error) {
 			problems, err := a.problems(ctx)
 			if err != nil {
 				return false, err.Error(), nil

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/poll"
 )
 
 func (r *run) note(f facts) {
@@ -87,7 +87,7 @@ func (r *run) awaitConnection(ctx context.Context, name string) (node kube.Node,
 		return r.connectKubernetes(ctx, name)
 	}
 
-	pollErr := engine.Poll(ctx, "Kubernetes", insistEvery, patience, func(ctx context.Context) (bool, string, error) {
+	pollErr := poll.Until(ctx, "Kubernetes", insistEvery, patience, func(ctx context.Context) (bool, string, error) {
 		switch node, err = r.connectKubernetes(ctx, name); {
 		case err == nil:
 			return true, "", nil

@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -137,7 +137,7 @@ func (m *machine) middle(ctx context.Context, call string, took time.Duration) e
 		f()
 	}
 
-	if engine.Pause(ctx, took) != nil {
+	if poll.Pause(ctx, took) != nil {
 		return interrupted(ctx)
 	}
 
@@ -451,7 +451,7 @@ func (c *cluster) Drain(ctx context.Context, _ string, _ kube.DrainOptions) (int
 		return 0, err
 	}
 
-	return 3, engine.Pause(ctx, c.drain)
+	return 3, poll.Pause(ctx, c.drain)
 }
 
 func (c *cluster) Annotate(ctx context.Context, name, key, value string) error {

@@ -13,11 +13,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/registry"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -82,7 +82,7 @@ func Kubernetes(ctx context.Context, f *Fleet, o KubernetesOptions, sink progres
 		DryRun: o.DryRun, To: version, Talosctl: o.Talosctl, ExitCode: -1, Command: []string{}, Steps: []KubernetesStep{}, Updated: []string{}, Gates: []gate.Verdict{},
 	}
 
-	var undo engine.Undo
+	var undo runbook.Undo
 
 	err := runKubernetes(ctx, f, o, version, sink, &res, &undo)
 	if undoErr := undo.Run(ctx, undoTimeout); undoErr != nil {
@@ -104,7 +104,7 @@ func Kubernetes(ctx context.Context, f *Fleet, o KubernetesOptions, sink progres
 	return res, err
 }
 
-func runKubernetes(ctx context.Context, f *Fleet, o KubernetesOptions, version string, sink progress.Sink, res *KubernetesResult, undo *engine.Undo) error {
+func runKubernetes(ctx context.Context, f *Fleet, o KubernetesOptions, version string, sink progress.Sink, res *KubernetesResult, undo *runbook.Undo) error {
 	res.Gates = append(f.gateKubernetes(version), f.gateKubernetesImages(ctx, version)...)
 	res.Gates = append(res.Gates, gateClient(f.Expires, f.Now(), 1, ""))
 	res.Status = "refused"

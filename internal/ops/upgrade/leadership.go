@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/poll"
 )
 
 // leadershipTimeout is how long etcd may take to elect another leader.
@@ -27,7 +27,7 @@ func (a *apply) giveUpLeadership(ctx context.Context, w *World, n NodePlan) erro
 			return nil
 		}
 
-		err := engine.Poll(ctx, "another etcd leader", healthPoll/4, leadershipTimeout, func(ctx context.Context) (bool, string, error) {
+		err := poll.Until(ctx, "another etcd leader", healthPoll/4, leadershipTimeout, func(ctx context.Context) (bool, string, error) {
 			leader, err := a.fleet.leader(ctx)
 			if err != nil {
 				return false, err.Error(), nil
@@ -35,7 +35,7 @@ func (a *apply) giveUpLeadership(ctx context.Context, w *World, n NodePlan) erro
 
 			return leader != "" && leader != n.Node, "the leader is " + leader, nil
 		})
-		if errors.Is(err, engine.ErrDeadline) {
+		if errors.Is(err, poll.ErrDeadline) {
 			a.tell(w.Target.Name(), "leadership", "%v: going on, etcd elects another leader", err)
 
 			return nil

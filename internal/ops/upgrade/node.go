@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -42,7 +42,7 @@ type run struct {
 	w    *World
 	o    Options
 	sink progress.Sink
-	undo engine.Undo
+	undo runbook.Undo
 
 	res     Result
 	started time.Time

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -131,7 +131,7 @@ func (a *apply) typed(err error) error {
 type journalSink struct {
 	progress.Sink
 
-	journal engine.Journal
+	journal runbook.Journal
 }
 
 // Emit implements progress.Sink.

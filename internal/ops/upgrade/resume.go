@@ -5,9 +5,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -22,7 +22,7 @@ func (r *run) observeReturning(ctx context.Context, seen facts, cause error) (fa
 
 	var f facts
 
-	err := engine.Poll(ctx, r.w.Target.Name()+" to answer", boot.VerifyPoll, r.o.RebootTimeout, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, r.w.Target.Name()+" to answer", boot.VerifyPoll, r.o.RebootTimeout, func(ctx context.Context) (bool, string, error) {
 		var err error
 		if f, err = r.observe(ctx); err != nil && talos.Transient(err) {
 			return false, err.Error(), nil
@@ -47,7 +47,7 @@ func (r *run) isUnderway(ctx context.Context, patience time.Duration) bool {
 	var nodes []kube.Node
 
 	// The API server may be on the very node.
-	err := engine.Poll(ctx, "Kubernetes", insistEvery, patience, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, "Kubernetes", insistEvery, patience, func(ctx context.Context) (bool, string, error) {
 		k, _, err := r.w.Kube(ctx)
 		if err == nil {
 			nodes, err = k.Nodes(ctx)
@@ -139,7 +139,7 @@ func (r *run) settleInstall(ctx context.Context, f *facts) (done bool, err error
 // reachable waits until the endpoints find the node again: they back off from one that was away, for many seconds
 // after it answers for itself.
 func (r *run) reachable(ctx context.Context) error {
-	err := engine.Poll(ctx, "the endpoints to reach "+r.w.Target.Name(), boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, "the endpoints to reach "+r.w.Target.Name(), boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
 		for _, way := range []Node{r.w.Read, r.w.Change} {
 			if _, err := way.Version(ctx); err != nil && talos.Transient(err) {
 				return false, err.Error(), nil

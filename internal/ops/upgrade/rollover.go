@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -146,7 +146,7 @@ func (a *apply) soak(ctx context.Context, n NodePlan) error {
 			problems, err := a.problems(ctx)
 			if err != nil || len(problems) > 0 {
 				// One bad look may be the canary settling; a second one counts.
-				if err = engine.Pause(ctx, 5*healthPoll); err != nil {
+				if err = poll.Pause(ctx, 5*healthPoll); err != nil {
 					return err
 				}
 
@@ -155,7 +155,7 @@ func (a *apply) soak(ctx context.Context, n NodePlan) error {
 				}
 			}
 
-			if err := engine.Pause(ctx, min(5*healthPoll, max(end.Sub(a.fleet.Now()), time.Millisecond))); err != nil {
+			if err := poll.Pause(ctx, min(5*healthPoll, max(end.Sub(a.fleet.Now()), time.Millisecond))); err != nil {
 				return err
 			}
 		}

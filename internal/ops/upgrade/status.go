@@ -4,9 +4,9 @@ import (
 	"context"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -39,16 +39,16 @@ const (
 
 // StatusResult is what a running or broken-off upgrade left.
 type StatusResult struct {
-	Clean   bool           `json:"clean"`    // Whether nothing is left and nobody is at work.
-	Lock    kube.LockState `json:"lock"`     // Who holds the cluster's lock.
-	HasLock bool           `json:"has_lock"` // Whether there is a lock to look at: Kubernetes could be asked.
-	Nodes   []NodeStatus   `json:"nodes"`    // Every member; never null.
-	Journal []engine.Entry `json:"journal"`  // The last lines of this machine's journal; never null.
+	Clean   bool            `json:"clean"`    // Whether nothing is left and nobody is at work.
+	Lock    kube.LockState  `json:"lock"`     // Who holds the cluster's lock.
+	HasLock bool            `json:"has_lock"` // Whether there is a lock to look at: Kubernetes could be asked.
+	Nodes   []NodeStatus    `json:"nodes"`    // Every member; never null.
+	Journal []runbook.Entry `json:"journal"`  // The last lines of this machine's journal; never null.
 }
 
 // ReadStatus looks at what an upgrade left on the cluster. Nodes that do not answer are in the result and in the
 // error.
-func ReadStatus(ctx context.Context, f *Fleet, notes Notes, journal []engine.Entry) (StatusResult, error) {
+func ReadStatus(ctx context.Context, f *Fleet, notes Notes, journal []runbook.Entry) (StatusResult, error) {
 	out := StatusResult{Clean: true, Nodes: []NodeStatus{}, Journal: journal}
 
 	k, _, kubeErr := f.Kube(ctx)

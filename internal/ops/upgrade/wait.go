@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -101,7 +101,7 @@ func (r *run) verify(ctx context.Context, f facts) error {
 func (r *run) readVersion(ctx context.Context) (talos.Version, error) {
 	var version talos.Version
 
-	err := engine.Poll(ctx, "the version of "+r.w.Target.Name(), boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, "the version of "+r.w.Target.Name(), boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
 		return r.seen.Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
 			var err error
 
@@ -144,7 +144,7 @@ func (r *run) awaitVersion(ctx context.Context, f facts) error {
 func (r *run) awaitSettled(ctx context.Context) (talos.System, error) {
 	var system talos.System
 
-	err := engine.Poll(ctx, r.w.Target.Name()+" to be settled", boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, r.w.Target.Name()+" to be settled", boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
 		return r.seen.Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
 			status, err := n.MachineStatus(ctx)
 			if err != nil || !status.Settled() {

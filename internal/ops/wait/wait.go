@@ -9,11 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/health"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -54,7 +54,7 @@ func For(ctx context.Context, w World, conditions []Condition, every, deadline t
 		texts[i] = c.Text
 	}
 
-	err := engine.Poll(ctx, strings.Join(texts, " and "), every, deadline, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, strings.Join(texts, " and "), every, deadline, func(ctx context.Context) (bool, string, error) {
 		res.Attempts++
 
 		seen, err := w.look(ctx, conditions)
@@ -75,7 +75,7 @@ func For(ctx context.Context, w World, conditions []Condition, every, deadline t
 
 	res.WaitedSeconds = w.Now().Sub(began).Round(time.Millisecond).Seconds()
 
-	if errors.Is(err, engine.ErrDeadline) {
+	if errors.Is(err, poll.ErrDeadline) {
 		err = errs.New(errs.Timeout, "%w", err).WithKind(errs.KindTimeout)
 	}
 

@@ -1,4 +1,5 @@
-package engine
+// Package poll waits: for a time, for a condition that is looked up again and again, for the first of two ways.
+package poll
 
 import (
 	"context"
@@ -15,9 +16,9 @@ var ErrDeadline = errors.New("deadline passed")
 // for the message when the deadline passes.
 type Probe func(context.Context) (done bool, saw string, err error)
 
-// Poll looks every interval until the probe is done, fails, or the deadline passes. An ended ctx is
+// Until probes at every interval until the probe is done, fails, or the deadline passes. An ended ctx is
 // returned as its cause and never as success.
-func Poll(ctx context.Context, what string, every, deadline time.Duration, probe Probe) error {
+func Until(ctx context.Context, what string, every, deadline time.Duration, probe Probe) error {
 	waitCtx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 

@@ -1,4 +1,4 @@
-package engine_test
+package runbook_test
 
 import (
 	"os"
@@ -6,13 +6,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/runbook"
 )
 
 func TestNotes(t *testing.T) {
 	t.Parallel()
 
-	n := engine.Notes{Dir: filepath.Join(t.TempDir(), "a", "b")}
+	n := runbook.Notes{Dir: filepath.Join(t.TempDir(), "a", "b")}
 
 	if got := n.Get("10.0.0.1"); got != "" {
 		t.Errorf("%q before anything was noted", got)
@@ -39,7 +39,7 @@ func TestNotes(t *testing.T) {
 		}
 	}
 
-	var none engine.Notes
+	var none runbook.Notes
 	if err := none.Set("x", "y"); err != nil || none.Get("x") != "" {
 		t.Errorf("the zero value remembers: %v", err)
 	}
@@ -48,7 +48,7 @@ func TestNotes(t *testing.T) {
 func TestJournal(t *testing.T) {
 	t.Parallel()
 
-	j := engine.Journal{Path: filepath.Join(t.TempDir(), "state", "j.jsonl")}
+	j := runbook.Journal{Path: filepath.Join(t.TempDir(), "state", "j.jsonl")}
 	if got := j.Tail(5); got == nil || len(got) != 0 {
 		t.Errorf("%v before anything was noted", got)
 	}
@@ -76,5 +76,5 @@ func TestJournal(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 
-	engine.Journal{}.Note(at, "", "x", "y") // writes nowhere
+	runbook.Journal{}.Note(at, "", "x", "y") // writes nowhere
 }

@@ -1,4 +1,4 @@
-package engine
+package runbook
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-package engine_test
+package poll_test
 
 import (
 	"context"
@@ -7,14 +7,14 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/engine"
+	"github.com/talosmate/talosmate/internal/poll"
 )
 
 func TestPrefer(t *testing.T) {
 	t.Parallel()
 
 	way := func(after time.Duration, err error) func(context.Context) error {
-		return func(ctx context.Context) error { return errors.Join(engine.Pause(ctx, after), err) }
+		return func(ctx context.Context) error { return errors.Join(poll.Pause(ctx, after), err) }
 	}
 
 	bad := errors.New("bad")
@@ -36,7 +36,7 @@ func TestPrefer(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
-				if got := engine.Prefer(t.Context(), 500*time.Millisecond, tt.first, tt.second); got != tt.want || time.Since(began) != tt.took {
+				if got := poll.Prefer(t.Context(), 500*time.Millisecond, tt.first, tt.second); got != tt.want || time.Since(began) != tt.took {
 					t.Errorf("%d after %s, want %d after %s", got, time.Since(began), tt.want, tt.took)
 				}
 			})
