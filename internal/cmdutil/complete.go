@@ -123,11 +123,9 @@ func CompleteFrom(names func(context.Context, *talos.Node) ([]string, error)) Co
 	}
 }
 
-// RegisterFlagCompletion makes a flag complete from a function.
+// RegisterFlagCompletion makes a flag complete from a function, nil for nothing.
 func RegisterFlagCompletion(f *Factory, cmd *cobra.Command, flag string, fn CompletionFunc) {
-	_ = cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		return f.Complete(cmd, args, fn), cobra.ShellCompDirectiveNoFileComp
-	}) // fails only for a flag that does not exist, which the catalogue test finds
+	_ = cmd.RegisterFlagCompletionFunc(flag, completion(f, fn)) // fails only for a flag that does not exist, which the catalogue test finds
 }
 
 // changedFlags lists the flags that were given, in a form that can be logged.
