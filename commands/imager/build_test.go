@@ -310,7 +310,7 @@ func TestBuildEngineChoice(t *testing.T) {
 	}
 
 	_, got := build(t, bed, "iso", "--engine", "docker")
-	if got.Code != int(errs.Unreachable) || !strings.Contains(got.Stderr, "Cannot connect to the Docker daemon") || !strings.Contains(got.Stderr, "hint: is its daemon running") {
+	if got.Code != int(errs.Unreachable) || !strings.Contains(got.Stderr, "Cannot connect to the Docker daemon") || !strings.Contains(got.Stderr, "hint: check that the daemon runs") {
 		t.Errorf("exit code %d\n%s", got.Code, got.Stderr)
 	}
 

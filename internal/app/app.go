@@ -1,5 +1,5 @@
-// Package app runs the program: it catches signals, builds the command tree, and turns the error that comes
-// back into a message and an exit code. Nothing else maps errors to exit codes.
+// Package app runs the program: it catches signals, builds the command tree, and turns the returned error into a
+// message and an exit code. Nothing else maps errors to exit codes.
 package app
 
 import (
@@ -29,7 +29,7 @@ func Main(args []string, io *iostreams.Streams) int {
 // Run is Main on a context of the caller's.
 func Run(ctx context.Context, args []string, io *iostreams.Streams) (code int) {
 	io = io.Guard()
-	defer func() { _ = io.Flush() }() // a terminal that is gone shows nothing any more
+	defer func() { _ = io.Flush() }() // a closed terminal shows nothing any more
 
 	f := cmdutil.NewFactory(io, build())
 	root := commands.NewRoot(f)
@@ -56,11 +56,12 @@ func interruptible() (context.Context, func()) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 
-	if !signal.Ignored(syscall.SIGHUP) { // nohup's wish is kept
+	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 
-	// Caught, so that a write to a closed pipe is an error and not the end. Programs that we start are not concerned.
+	// Handled, so that a write to a closed pipe is an error instead of ending the process. Child processes are not
+	// affected.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	go func() {
@@ -71,7 +72,7 @@ func interruptible() (context.Context, func()) {
 
 		cancel(errs.New(errs.Interrupted, "interrupted by %s", s))
 
-		// A terminal that is closed may hang up more than once; only somebody's second Ctrl-C ends the undo too.
+		// A closed terminal may send SIGHUP more than once; only a second Ctrl-C ends the undo too.
 		for s := range signals {
 			if s == os.Interrupt {
 				os.Exit(int(errs.Interrupted))
@@ -142,7 +143,7 @@ func panicked(f *cmdutil.Factory, io *iostreams.Streams, p any) int {
 	}
 
 	if c := f.Running(); c != nil {
-		_ = c.EndAudit(errs.New(code, "internal error: %v", p)) // the end is the panic's
+		_ = c.EndAudit(errs.New(code, "internal error: %v", p)) // the panic ends the process
 	}
 
 	fmt.Fprintf(io.Err, "error: internal error: %s\n", iostreams.Line(fmt.Sprint(p)))

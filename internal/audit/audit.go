@@ -1,5 +1,4 @@
-// Package audit appends two JSON lines per change to a file, when it begins and when it has ended, for those who must
-// know later who did what.
+// Package audit writes the audit log: one JSON line before and one after each change.
 package audit
 
 import (
@@ -21,15 +20,15 @@ const (
 // Record is one line of the audit log.
 type Record struct {
 	ID         string    `json:"id"`                  // The same in both lines of a change.
-	Event      string    `json:"event"`               // begun or ended; what was refused, and a dry run, has only the second.
-	Time       time.Time `json:"time"`                // When that was.
+	Event      string    `json:"event"`               // begun or ended; a refused change and a dry run have only ended.
+	Time       time.Time `json:"time"`                // When the event happened.
 	User       string    `json:"user"`                // Who ran it, on this machine.
 	Context    string    `json:"context"`             // The talosconfig context.
 	Nodes      []string  `json:"nodes"`               // The nodes that were named.
 	Command    string    `json:"command"`             // The command's path.
 	Arguments  []string  `json:"arguments"`           // Its arguments, secrets redacted.
 	Overridden []string  `json:"gates_overridden"`    // The gates passed on purpose.
-	DryRun     bool      `json:"dry_run"`             // Whether nothing was to be changed.
+	DryRun     bool      `json:"dry_run"`             // Whether it was a dry run.
 	Outcome    string    `json:"outcome,omitempty"`   // The exit code's name, once it has ended.
 	ExitCode   *int      `json:"exit_code,omitempty"` // The exit code, once it has ended.
 	Error      string    `json:"error,omitempty"`     // The error, if any.

@@ -21,8 +21,8 @@ type Log struct {
 	id   string
 }
 
-// Open opens a log to append to, and creates it with mode 0600. What is not a regular file, a symbolic link included,
-// and what any user may write is refused.
+// Open opens a log for appending and creates it with mode 0600. It refuses files that are not regular, symbolic links,
+// and files that any user may write.
 func Open(path string) (*Log, error) {
 	f, err := open(path)
 	if err != nil {
@@ -54,7 +54,7 @@ func open(path string) (*os.File, error) {
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
 
-	// O_NONBLOCK: a FIFO that takes the file's place now must not be waited for.
+	// O_NONBLOCK: do not wait for a FIFO that has replaced the file since.
 	if f, err = os.OpenFile(path, os.O_APPEND|os.O_WRONLY|syscall.O_NONBLOCK, 0); err != nil {
 		return nil, err
 	}
@@ -75,21 +75,21 @@ func open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// syncDir makes a new file's name durable. Not every file system can.
+// syncDir makes the name of a new file durable. Not every file system supports it.
 func syncDir(dir string) {
 	if d, err := os.Open(dir); err == nil {
-		_ = errors.Join(d.Sync(), d.Close()) // the lines are synced all the same
+		_ = errors.Join(d.Sync(), d.Close()) // the lines themselves are synced
 	}
 }
 
-// Begin writes that a change begins, and returns once the line is on the disk.
+// Begin writes the begun line and returns once it is on the disk.
 func (l *Log) Begin(r Record) error {
 	r.Event = Begun
 
 	return l.append(r)
 }
 
-// End writes how a change ended, with the ID of its begin, and closes the log.
+// End writes the ended line, with the ID of the begun line, and closes the log.
 func (l *Log) End(r Record, outcome string, exitCode int, cause error) error {
 	r.Event, r.Outcome, r.ExitCode = Ended, outcome, &exitCode
 
@@ -100,7 +100,7 @@ func (l *Log) End(r Record, outcome string, exitCode int, cause error) error {
 	return errors.Join(l.append(r), l.file.Close())
 }
 
-// append writes one line by one write, so that the lines of concurrent runs stay whole.
+// append writes a record with one write call, so that lines of concurrent runs do not mix.
 func (l *Log) append(r Record) error {
 	if r.ID = l.id; r.User == "" {
 		r.User = currentUser()

@@ -1,5 +1,5 @@
-// Package condition evaluates CEL expressions of the user's over a document of ours. It is apart because
-// linking CEL costs: only what needs it imports it.
+// Package condition evaluates the user's CEL expressions over a document. It is a package of its own because linking
+// CEL makes start-up slower: only what needs it imports it.
 package condition
 
 import (
@@ -21,17 +21,17 @@ type Condition struct {
 	program cel.Program
 }
 
-// costLimit keeps an expression from running away; a thousand nodes looked at from every side are well below.
+// costLimit bounds the evaluation of an expression. Checks over a thousand nodes stay well below it.
 const costLimit = 10_000_000
 
-// Compile checks an expression over the named variables, each of any type. The mistake in one that does not
-// compile, or is not a condition, is a usage error.
+// Compile checks an expression over the named variables, each of any type. An expression that does not compile, or is
+// not a condition, is a usage error.
 func Compile(text string, variables ...string) (*Condition, error) {
 	slices.Sort(variables)
 
 	options := []cel.EnvOption{
 		ext.Strings(), ext.Sets(), cel.OptionalTypes(),
-		// all(list, n, …) reads like a sentence; list.all(n, …) is CEL's own form.
+		// all(list, n, …) is easier to read than CEL's own list.all(n, …).
 		cel.Macros(quantifier("all", parser.MakeAll), quantifier("exists", parser.MakeExists), quantifier("exists_one", parser.MakeExistsOne)),
 	}
 	for _, v := range variables {
@@ -45,11 +45,11 @@ func Compile(text string, variables ...string) (*Condition, error) {
 
 	ast, issues := env.Compile(text)
 	if issues != nil && issues.Err() != nil {
-		return nil, errs.Usagef("bad expression %q: %w", text, issues.Err()).WithHint("it may use %v; see https://cel.dev", variables)
+		return nil, errs.Usagef("bad expression %q: %w", text, issues.Err()).WithHint("the variables are %v; see https://cel.dev", variables)
 	}
 
 	if out := ast.OutputType(); !out.IsAssignableType(cel.BoolType) && out != cel.DynType {
-		return nil, errs.Usagef("the expression %q is a %s, and a condition is wanted", text, out)
+		return nil, errs.Usagef("the expression %q is a %s, not a condition", text, out)
 	}
 
 	program, err := env.Program(ast, cel.CostLimit(costLimit), cel.InterruptCheckFrequency(100))
@@ -60,23 +60,23 @@ func Compile(text string, variables ...string) (*Condition, error) {
 	return &Condition{text: text, program: program}, nil
 }
 
-// quantifier is a macro of CEL with the list as its first argument.
+// quantifier is a CEL macro with the list as its first argument.
 func quantifier(name string, expand cel.MacroFactory) cel.Macro {
 	return cel.GlobalMacro(name, 3, func(eh cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
 		return expand(eh, args[0], args[1:])
 	})
 }
 
-// Holds evaluates over a document, whose JSON fields are the variables.
+// Holds evaluates the condition over a document, whose JSON fields are the variables.
 func (c *Condition) Holds(document any) (bool, error) {
 	raw, err := json.Marshal(document)
 	if err != nil {
-		return false, fmt.Errorf("cannot encode what %q looks at: %w", c.text, err)
+		return false, fmt.Errorf("cannot encode the document for %q: %w", c.text, err)
 	}
 
 	var values map[string]any
 	if err = json.Unmarshal(raw, &values); err != nil {
-		return false, fmt.Errorf("cannot encode what %q looks at: %w", c.text, err)
+		return false, fmt.Errorf("cannot encode the document for %q: %w", c.text, err)
 	}
 
 	for key, v := range values {
@@ -96,8 +96,7 @@ func (c *Condition) Holds(document any) (bool, error) {
 	return held, nil
 }
 
-// whole turns JSON's numbers without a fraction into integers, since CEL does not compare the two kinds in
-// arithmetic.
+// whole turns JSON numbers without a fraction into integers, since CEL arithmetic does not mix the two kinds.
 func whole(v any) any {
 	switch typed := v.(type) {
 	case float64:

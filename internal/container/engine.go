@@ -1,5 +1,5 @@
-// Package container is the adapter to the container engine that the user has: docker, podman or nerdctl,
-// driven through its own command line, so that contexts, rootless set-ups and credentials work as they are.
+// Package container is the adapter to the user's container engine (docker, podman or nerdctl). It runs the engine's own
+// command line, so that contexts, rootless set-ups and credentials work.
 package container
 
 import (
@@ -16,22 +16,22 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// Auto is the choice that takes the first engine that works.
+// Auto selects the first engine that works.
 const Auto = "auto"
 
-// Names lists the engines in the order in which they are looked for.
+// Names lists the engines in the order in which they are tried.
 func Names() []string { return []string{"docker", "podman", "nerdctl"} }
 
 // Engine is a container engine's command line.
 type Engine struct {
 	Name     string // docker, podman or nerdctl.
 	Path     string // The program.
-	Version  string // As the program says it, empty when it was not asked.
+	Version  string // The version that the program prints, empty when it was not asked.
 	Rootless bool   // Root in a container is the calling user.
 }
 
-// Find looks for an engine on the PATH of the environment and makes sure that it answers. With Auto an engine
-// that is installed but does not answer is passed over.
+// Find looks for an engine on the PATH of the environment and verifies that it answers. With Auto, an engine that is
+// installed but does not answer is skipped.
 func Find(ctx context.Context, choice string, env func(string) (string, bool)) (*Engine, error) {
 	names := Names()
 	if choice != Auto {
@@ -79,7 +79,7 @@ func Find(ctx context.Context, choice string, env func(string) (string, bool)) (
 		WithHint("%s", strings.Join(hints, "; "))
 }
 
-// Guess names the engine that a dry run would use, without asking it anything.
+// Guess names the engine that a dry run would use, without calling it.
 func Guess(choice string, env func(string) (string, bool)) *Engine {
 	names := Names()
 	if choice != Auto {
@@ -122,7 +122,7 @@ func lookPath(name string, env func(string) (string, bool)) (string, bool) {
 	return "", false
 }
 
-// ask makes sure that the engine's daemon, where it has one, answers, and learns whether it is rootless.
+// ask verifies that the engine's daemon, where it has one, answers, and reads whether it is rootless.
 func (e *Engine) ask(ctx context.Context) error {
 	version, err := e.output(ctx, "--version")
 	if err != nil {
@@ -148,13 +148,13 @@ func (e *Engine) ask(ctx context.Context) error {
 
 func (e *Engine) startHint() string {
 	if e.Name == "podman" {
-		return "`podman info` says what is wrong"
+		return "run `podman info` for the cause"
 	}
 
-	return fmt.Sprintf("is its daemon running, and may this user talk to it? `%s info` says more", e.Name)
+	return fmt.Sprintf("check that the daemon runs and that this user may use it: `%s info`", e.Name)
 }
 
-// lastWordLikeVersion picks the number out of `Docker version 28.2.2, build e6534b4` and its like.
+// lastWordLikeVersion returns the version in text such as `Docker version 28.2.2, build e6534b4`.
 func lastWordLikeVersion(s string) string {
 	for _, word := range strings.Fields(s) {
 		word = strings.Trim(word, ",v")
@@ -166,7 +166,7 @@ func lastWordLikeVersion(s string) string {
 	return ""
 }
 
-// output runs a short command and gives its stdout. The error is what it said last on stderr.
+// output runs a short command and returns its stdout. The error is the last line of its stderr.
 func (e *Engine) output(ctx context.Context, args ...string) (string, error) {
 	var out, errOut bytes.Buffer
 

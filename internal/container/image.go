@@ -9,14 +9,14 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// Has says whether the engine has an image already.
+// Has reports whether the engine has an image already.
 func (e *Engine) Has(ctx context.Context, reference string) bool {
 	_, err := e.output(ctx, "image", "inspect", "--format", "{{.Id}}", reference)
 
 	return err == nil
 }
 
-// Pull gets an image with the user's own credentials. progress is called with each line that the engine says.
+// Pull pulls an image with the user's credentials. progress is called with each line that the engine writes.
 func (e *Engine) Pull(ctx context.Context, reference string, progress func(string)) error {
 	said, err := e.stream(ctx, nil, progress, nil, "pull", reference)
 	if err == nil {
@@ -38,11 +38,11 @@ func (e *Engine) Pull(ctx context.Context, reference string, progress func(strin
 
 		return out.WithKind(errs.KindUnauthenticated).WithHint("log in with `%s login`", e.Name)
 	case contains(text, "manifest unknown", "not found", "name unknown"):
-		return out.WithKind(errs.KindNotFound).WithHint("check repository and tag; is this version published?")
+		return out.WithKind(errs.KindNotFound).WithHint("check the repository and the tag: is this version published?")
 	case contains(text, "connection refused", "no such host", "i/o timeout", "x509", "dial tcp", "EOF"):
 		out.Exit, out.Retryable = errs.Unreachable, true
 
-		return out.WithKind(errs.KindUnreachable).WithHint("can %s reach the registry?", e.Name)
+		return out.WithKind(errs.KindUnreachable).WithHint("check that %s can reach the registry", e.Name)
 	default:
 		return out
 	}

@@ -22,17 +22,17 @@ type Mount struct {
 	ReadOnly bool
 }
 
-// Spec is one container that runs to its end and is removed.
+// Spec is one container that runs until it exits and is then removed.
 type Spec struct {
-	Name       string // Unique; what is left under it after an interruption is removed.
+	Name       string // Unique; a container of this name is removed after an interruption.
 	Image      string
 	Args       []string
 	Mounts     []Mount
 	Env        []string // KEY=VALUE, in order.
 	User       string   // UID:GID, empty for the image's own.
 	Network    string   // Empty for the engine's default.
-	Privileged bool     // All capabilities and devices; only for what needs loop devices.
-	Unconfined bool     // No SELinux label, so that a bound directory may be written without relabelling it.
+	Privileged bool     // All capabilities and devices, which only loop devices need.
+	Unconfined bool     // No SELinux label, so that a bound directory can be written without relabelling it.
 	Stdin      io.Reader
 }
 
@@ -41,7 +41,7 @@ func (e *Engine) Argv(s Spec) []string {
 	out := []string{e.Name, "run", "--rm"}
 
 	if s.Name != "" {
-		// The image was pulled before, under our own error handling.
+		// The image was pulled before, with better error messages.
 		out = append(out, "--name", s.Name, "--pull", "never")
 	}
 
@@ -74,7 +74,7 @@ func (e *Engine) Argv(s Spec) []string {
 	return append(append(out, s.Image), s.Args...)
 }
 
-// flag prefers -v, which everybody reads; a path with a colon needs the long form.
+// flag uses -v, which everybody knows; a path with a colon needs the long form.
 func (m Mount) flag() []string {
 	if strings.Contains(m.Source, ":") {
 		long := "type=bind,source=" + m.Source + ",target=" + m.Target
@@ -93,18 +93,18 @@ func (m Mount) flag() []string {
 	return []string{"-v", short}
 }
 
-// ExitError is a container that ended with a status other than zero.
+// ExitError is a container that exited with a status other than zero.
 type ExitError struct {
 	Status int
 	Output string // The last lines that it wrote.
 	last   string
 }
 
-// Error implements error with the last thing the container said.
+// Error implements error with the last line that the container wrote.
 func (e *ExitError) Error() string { return fmt.Sprintf("%s (exit status %d)", e.last, e.Status) }
 
-// Run runs a container to its end. progress is called with each line that it writes. When ctx ends, the
-// container is stopped and removed before Run returns ctx's cause; what could not be removed is joined to it.
+// Run runs a container until it exits. progress is called with each line that it writes. When ctx ends, the container
+// is stopped and removed before Run returns the cause of ctx, joined with the error if it could not be removed.
 func (e *Engine) Run(ctx context.Context, s Spec, progress func(string)) error {
 	stop := func(ctx context.Context) error { return e.remove(ctx, s.Name) }
 
@@ -125,7 +125,7 @@ func (e *Engine) Run(ctx context.Context, s Spec, progress func(string)) error {
 	return fmt.Errorf("cannot run %s: %w", e.Name, err)
 }
 
-// errLeft marks what an interruption left behind.
+// errLeft marks a container that an interruption left behind.
 var errLeft = errors.New("the container could not be removed")
 
 func stopError(err error) error {
@@ -136,7 +136,7 @@ func stopError(err error) error {
 	return nil
 }
 
-// remove stops and removes a container and makes sure that it is gone. One that does not exist is gone.
+// remove stops and removes a container and verifies that it is gone. A container that does not exist counts as removed.
 func (e *Engine) remove(ctx context.Context, name string) error {
 	_, err := e.output(ctx, "rm", "-f", name)
 	if _, inspectErr := e.output(ctx, "container", "inspect", "--format", "{{.Id}}", name); inspectErr != nil && ctx.Err() == nil {
@@ -144,22 +144,22 @@ func (e *Engine) remove(ctx context.Context, name string) error {
 	}
 
 	if err == nil {
-		err = errors.New("it is still there")
+		err = errors.New("it still exists")
 	}
 
 	return (&errs.Error{Exit: errs.Failed, Err: fmt.Errorf("%w: %s: %w", errLeft, name, err)}).
 		WithHint("remove it with `%s rm -f %s`", e.Name, name)
 }
 
-// How long an interrupted engine gets to end by itself, and to remove what it made.
+// How long an interrupted engine may take to exit and to remove what it created.
 const (
 	politeness = 3 * time.Second
 	removal    = 20 * time.Second
 )
 
-// stream runs a command in a process group of its own, so that a terminal's interrupt reaches us and not the
-// engine behind our back. When ctx ends the command is asked to stop, stop is called, and then the command
-// is killed; what the engine created meanwhile is removed by a second call.
+// stream runs a command in a process group of its own, so that Ctrl-C reaches only this process. When ctx ends, the
+// command is interrupted, stop is called, and then the command is killed. stop is called again to remove what the
+// engine created meanwhile.
 func (e *Engine) stream(ctx context.Context, stdin io.Reader, progress func(string), stop func(context.Context) error, args ...string) (*tail, error) {
 	said := &tail{progress: progress}
 
@@ -167,7 +167,7 @@ func (e *Engine) stream(ctx context.Context, stdin io.Reader, progress func(stri
 		return said, context.Cause(ctx)
 	}
 
-	cmd := exec.Command(e.Path, args...) //nolint:noctx // ended by hand below: politely first, then with what it created
+	cmd := exec.Command(e.Path, args...) //nolint:noctx // ended below: interrupted first, then killed
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, said, said
 	cmd.SysProcAttr = ownGroup()
 	cmd.WaitDelay = politeness
@@ -199,7 +199,7 @@ func (e *Engine) interrupt(ctx context.Context, cmd *exec.Cmd, done <-chan error
 		stop = func(context.Context) error { return nil }
 	}
 
-	// The engine passes the signal on to a container that runs, and gives up a pull or a creation.
+	// The engine passes the signal to a running container, and cancels a pull or a creation.
 	_ = cmd.Process.Signal(syscall.SIGINT)
 
 	timer := time.NewTimer(politeness)
@@ -210,7 +210,7 @@ func (e *Engine) interrupt(ctx context.Context, cmd *exec.Cmd, done <-chan error
 	select {
 	case err = <-done:
 	case <-timer.C:
-		// A container that does not listen; its removal ends the command too.
+		// The container ignores the signal; removing it ends the command too.
 		_ = stop(ctx)
 
 		timer.Reset(politeness)
@@ -230,7 +230,7 @@ func (e *Engine) interrupt(ctx context.Context, cmd *exec.Cmd, done <-chan error
 	return errors.Join(err, stop(ctx))
 }
 
-// tail keeps the last lines that a command wrote and hands each on. Both of the command's streams write to it.
+// tail keeps the last lines that a command wrote and passes each on. Both streams of the command write to it.
 type tail struct {
 	mu       sync.Mutex
 	progress func(string)

@@ -1,5 +1,5 @@
-// Package errs holds the typed errors of talosmate: each carries the exit code, a stable word for
-// scripts, and the hint for people. The only mapping from an error to an exit code is ExitCode.
+// Package errs holds the typed errors of talosmate. Each carries the exit code, a stable word for scripts, and a hint
+// for people. ExitCode is the only mapping from an error to an exit code.
 package errs
 
 import (
@@ -12,7 +12,7 @@ import (
 // Kind is a stable snake_case word that names a cause; it is the `code` field of an error entry.
 type Kind string
 
-// The causes that talosmate tells apart.
+// The causes that talosmate distinguishes.
 const (
 	KindFailed           Kind = "failed"
 	KindUsage            Kind = "usage"
@@ -33,10 +33,10 @@ const (
 	KindRolledBack       Kind = "rolled_back"
 	KindLost             Kind = "lost"
 	KindInterrupted      Kind = "interrupted"
-	KindUntrusted        Kind = "untrusted" // A node sent what must not be used.
+	KindUntrusted        Kind = "untrusted" // A node sent data that must not be used.
 )
 
-// Error is an error with everything the user is told about it.
+// Error is an error with everything that is shown to the user.
 type Error struct {
 	Exit      Code   // The exit code this error alone leads to.
 	Kind      Kind   // The stable word; derived from Exit when empty.
@@ -84,7 +84,7 @@ func (e *Error) OnNode(node string) *Error {
 	return e
 }
 
-// IsUntrusted reports whether err says that a node sent what must not be used.
+// IsUntrusted reports whether err means that a node sent data that must not be used.
 func IsUntrusted(err error) bool {
 	var typed *Error
 
@@ -150,7 +150,7 @@ func (n *Nodes) exit() Code {
 	}
 }
 
-// worst picks the code when every node failed: the common one, or the first of the contract's order.
+// worst picks the code when every node failed: the common one, or the first in the order that exit codes document.
 func worst(all []*Error) Code {
 	seen := map[Code]bool{}
 	for _, e := range all {
@@ -170,8 +170,8 @@ func worst(all []*Error) Code {
 	return Failed
 }
 
-// ExitCode maps an error to the exit code. Interruption wins over everything; a change in doubt or a
-// lost node wins over a plain failure joined to it.
+// ExitCode maps an error to the exit code. Interruption wins over everything; an unknown outcome or a lost node wins
+// over a plain failure joined to it.
 func ExitCode(err error) Code {
 	if err == nil {
 		return OK
@@ -220,11 +220,11 @@ func rank(c Code) int {
 	return len(order)
 }
 
-// ByUser says whether it was the user who ended ctx.
+// ByUser reports whether the user ended ctx.
 func ByUser(ctx context.Context) bool { return ExitCode(context.Cause(ctx)) == Interrupted }
 
-// BrokenOff is what an operation that the user broke off ends with. op is its name, as in "cannot op"; left says what it
-// leaves, or what goes on.
+// BrokenOff is the error of an operation that the user interrupted. op is its name, as in "cannot op"; left describes
+// what remains, or what still runs.
 func BrokenOff(ctx context.Context, op, left string) *Error {
 	return &Error{Exit: Interrupted, Hint: left, Err: fmt.Errorf("cannot %s: %w", op, context.Cause(ctx))}
 }

@@ -8,21 +8,21 @@ import (
 
 // Panic is a panic that was recovered.
 type Panic struct {
-	Value any    // What was panicked with.
-	Stack []byte // Where.
+	Value any    // The value of the panic.
+	Stack []byte // The stack trace.
 }
 
 // Error implements error.
 func (p *Panic) Error() string { return fmt.Sprintf("internal error: %v", p.Value) }
 
-// Catch makes a panic of the function that defers it its error.
+// Catch recovers from a panic of the function that defers it and stores it as an error.
 func Catch(err *error) {
 	if v := recover(); v != nil {
 		*err = asPanic(v)
 	}
 }
 
-// Safely calls f; a panic is an error.
+// Safely calls f and returns a panic as an error.
 func Safely(f func() error) (err error) {
 	defer Catch(&err)
 
@@ -37,10 +37,10 @@ func asPanic(v any) *Panic {
 	return &Panic{Value: v, Stack: debug.Stack()}
 }
 
-// Group is a sync.WaitGroup for work that can panic: Wait panics again in the caller's goroutine, where the node
-// or the command that the work belongs to catches it.
+// Group is a sync.WaitGroup for work that can panic: Wait panics again in the caller's goroutine, where the node or the
+// command that the work belongs to recovers.
 type Group struct {
-	wg    sync.WaitGroup //nolint:forbidigo // the one place where goroutines are begun in groups
+	wg    sync.WaitGroup //nolint:forbidigo // the one place where groups of goroutines are started
 	mu    sync.Mutex
 	first *Panic
 }

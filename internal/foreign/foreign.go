@@ -1,6 +1,6 @@
-// Package foreign reads YAML and JSON that this program did not write: answers of nodes and registries, and files
-// of the user. What it accepts is bounded in bytes, depth, nodes and aliases, so that everything that walks the
-// result afterwards ends soon, also where it follows aliases.
+// Package foreign reads YAML and JSON that this program did not write: answers of nodes and registries, and files of
+// the user. It bounds bytes, depth, nodes and aliases, so that code that walks the result ends soon, even if it follows
+// aliases.
 package foreign
 
 import (
@@ -20,11 +20,12 @@ import (
 const (
 	maxBytes = 16 << 20
 	maxDepth = 200
-	// maxMarks bounds the characters that can begin a node, and so the memory that parsing takes.
+	// maxMarks bounds the characters that can begin a node, and so the memory for parsing.
 	maxMarks = 1_000_000
 	// maxKeys bounds the keys of one mapping: the YAML library compares each with each.
 	maxKeys = 5_000
-	// maxCopies and maxGrowth bound what aliases add: so many nodes, or so many times the nodes that are written out.
+	// maxCopies and maxGrowth bound what aliases add: a number of nodes, or a multiple of the nodes that are written
+	// out.
 	maxCopies = 10_000
 	maxGrowth = 10
 )
@@ -32,7 +33,8 @@ const (
 // ErrTooLarge marks input beyond one of the bounds.
 var ErrTooLarge = errors.New("too large to be read")
 
-// Documents parses every document of a YAML stream, those before an error too. Aliases stay; following them is bounded.
+// Documents parses every document of a YAML stream, and returns those before an error too. Aliases are kept; following
+// them is bounded.
 func Documents(text []byte) ([]*yaml.Node, error) {
 	if err := size(text); err != nil {
 		return nil, err
@@ -65,7 +67,7 @@ func Documents(text []byte) ([]*yaml.Node, error) {
 	}
 }
 
-// Document parses the first document of a YAML text. It is a zero node when there is none.
+// Document parses the first document of a YAML text. It returns a zero node when there is none.
 func Document(text []byte) (*yaml.Node, error) {
 	all, err := Documents(text)
 	if err != nil || len(all) == 0 {
@@ -75,7 +77,7 @@ func Document(text []byte) (*yaml.Node, error) {
 	return all[0], nil
 }
 
-// Check reports why a YAML text is beyond the bounds, or cannot be parsed. It is for text that another library reads.
+// Check returns the reason why a YAML text exceeds the bounds or cannot be parsed, for text that another library reads.
 func Check(text []byte) error {
 	_, err := Documents(text)
 
@@ -91,7 +93,7 @@ func YAML(text []byte, into any) error {
 	return plain(yaml.Unmarshal(text, into))
 }
 
-// Decode decodes a document of Documents. Errors do not quote values.
+// Decode decodes a document from Documents. Errors do not quote values.
 func Decode(doc *yaml.Node, into any) error { return plain(doc.Decode(into)) }
 
 // Strict decodes like YAML and refuses unknown fields. An empty text is io.EOF.
@@ -115,7 +117,7 @@ func JSON(text []byte, into any) error {
 	return plain(json.Unmarshal(text, into))
 }
 
-// CheckJSON reports why a JSON text is beyond the bounds. It is for text that another library reads.
+// CheckJSON returns the reason why a JSON text exceeds the bounds, for text that another library reads.
 func CheckJSON(text []byte) error {
 	if len(text) > maxBytes {
 		return tooLarge("it has %d bytes, more than %d", len(text), maxBytes)
@@ -160,7 +162,7 @@ func count(n *yaml.Node) int {
 	return total
 }
 
-// budget is what a walk that follows aliases may still visit.
+// budget is the number of nodes that a walk along aliases may still visit.
 type budget struct {
 	nodes, bytes int
 	above        []*yaml.Node
@@ -222,7 +224,7 @@ func jsonDepth(text []byte) int {
 	return deepest
 }
 
-// plain makes an error of a decoder one that quotes no value of the input: it may be a secret.
+// plain turns a decoder's error into one that quotes no value of the input, which may be a secret.
 func plain(err error) error {
 	var (
 		several  *yaml.LoadErrors
@@ -254,7 +256,7 @@ func plain(err error) error {
 	}
 }
 
-// Unquoted removes from the text of a YAML error the values that it quotes.
+// Unquoted removes the quoted values from the text of a YAML error.
 func Unquoted(text string) string {
 	return regexp.MustCompile("(cannot (?:construct|unmarshal|decode) !!\\w+) `[^`]*`").ReplaceAllString(text, "$1")
 }

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// Lock takes the lock of a file without waiting for it, and makes the file where it is missing. The lock ends with release
-// or with the process. Another holder is ErrLocked.
+// Lock takes the lock of a file without waiting, and creates the file if it is missing. The lock ends with release or
+// with the process. If somebody else holds it, the error is ErrLocked.
 func Lock(path string) (release func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

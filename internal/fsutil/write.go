@@ -1,4 +1,4 @@
-// Package fsutil writes local files so that a reader sees the old file or the new one and nothing between.
+// Package fsutil writes local files so that a reader sees either the old file or the new one.
 package fsutil
 
 import (
@@ -10,16 +10,16 @@ import (
 	"path/filepath"
 )
 
-// WriteFile replaces path by what write produces: a temporary file in the same directory, synced, given the
-// mode and renamed over path, whose directory is synced too. When write fails nothing is left and path is as
-// it was. A path that is a symbolic link stays one: the file it points to is replaced. Missing directories
-// are made with mode 0700.
+// WriteFile replaces path by what write produces: a temporary file in the same directory is synced, given the mode and
+// renamed to path, and the directory is synced too. When write fails, the temporary file is removed and path is
+// unchanged. If path is a symbolic link, the file it points to is replaced. Missing directories are created with mode
+// 0700.
 func WriteFile(path string, mode fs.FileMode, write func(io.Writer) error) error {
 	return WriteVerified(path, mode, write, func(string) error { return nil })
 }
 
-// WriteVerified is WriteFile for content that must prove itself: verify is given the path of the complete
-// and synced temporary file, and its error leaves path as it was.
+// WriteVerified is WriteFile with a check: verify gets the path of the complete and synced temporary file, and its
+// error leaves path unchanged.
 func WriteVerified(path string, mode fs.FileMode, write func(io.Writer) error, verify func(tmp string) error) (err error) {
 	if target, evalErr := filepath.EvalSymlinks(path); evalErr == nil {
 		path = target
@@ -42,7 +42,7 @@ func WriteVerified(path string, mode fs.FileMode, write func(io.Writer) error, v
 	}()
 
 	if err = write(tmp); err != nil {
-		return err // the writer's own words: it knows what failed
+		return err // write's own error says what failed
 	}
 
 	for _, step := range []func() error{
@@ -68,7 +68,7 @@ func WriteVerified(path string, mode fs.FileMode, write func(io.Writer) error, v
 	return nil
 }
 
-// WriteBytes is WriteFile for content at hand.
+// WriteBytes is WriteFile for bytes in memory.
 func WriteBytes(path string, mode fs.FileMode, content []byte) error {
 	return WriteFile(path, mode, func(w io.Writer) error {
 		_, err := w.Write(content)
@@ -77,7 +77,7 @@ func WriteBytes(path string, mode fs.FileMode, content []byte) error {
 	})
 }
 
-// syncDir makes the rename durable where the file system can; the file is complete either way.
+// syncDir makes the rename durable where the file system supports it; the file is complete either way.
 func syncDir(dir string) {
 	d, err := os.Open(dir)
 	if err != nil {

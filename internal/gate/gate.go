@@ -1,5 +1,5 @@
-// Package gate is the registry of safety gates. A gate runs before a change and may refuse it; its code is
-// an interface, so codes are added and never renumbered.
+// Package gate is the registry of safety gates. A gate runs before a change and may refuse it. Its code is an
+// interface: codes are added and never renumbered.
 package gate
 
 import (
@@ -108,7 +108,7 @@ func All() []Info {
 	return out
 }
 
-// Find looks a gate up by code, in any case.
+// Find returns the gate with a code, in any case.
 func Find(code string) (Info, bool) {
 	for _, g := range All() {
 		if strings.EqualFold(string(g.Code), code) {
@@ -119,10 +119,10 @@ func Find(code string) (Info, bool) {
 	return Info{}, false
 }
 
-// Outcome is a gate's verdict word.
+// Outcome is the verdict of a gate.
 type Outcome string
 
-// The verdict words.
+// The outcomes.
 const (
 	Pass       Outcome = "pass"
 	Warn       Outcome = "warn"
@@ -131,7 +131,7 @@ const (
 	Skip       Outcome = "skip"
 )
 
-// Verdict is what one gate said about one node or the whole cluster.
+// Verdict is the verdict of one gate about one node or the whole cluster.
 type Verdict struct {
 	Gate    Code    `json:"gate"`             // The gate's code.
 	Title   string  `json:"title"`            // What it guards against.
@@ -148,7 +148,7 @@ func New(code Code, outcome Outcome, node, format string, args ...any) Verdict {
 	return Verdict{Gate: code, Title: info.Title, Verdict: outcome, Node: node, Message: fmt.Sprintf(format, args...)}
 }
 
-// WithRemedy adds what to do.
+// WithRemedy adds what to do about it.
 func (v Verdict) WithRemedy(format string, args ...any) Verdict {
 	v.Remedy = fmt.Sprintf(format, args...)
 
@@ -158,14 +158,14 @@ func (v Verdict) WithRemedy(format string, args ...any) Verdict {
 // Overrides are the gates that the user passes on purpose.
 type Overrides []string
 
-// Validate rejects unknown codes and gates that nothing overrides.
+// Validate rejects unknown codes and gates that cannot be overridden.
 func (o Overrides) Validate() error {
 	for _, code := range o {
 		info, ok := Find(code)
 
 		switch {
 		case !ok:
-			return errs.Usagef("unknown gate %q in --override", code).WithHint("`talosmate help gates` lists the gates")
+			return errs.Usagef("unknown gate %q in --override", code).WithHint("run `talosmate help gates` for the list")
 		case !info.Overridable:
 			return errs.Usagef("gate %s cannot be overridden: %s", info.Code, info.Title)
 		}
@@ -174,13 +174,13 @@ func (o Overrides) Validate() error {
 	return nil
 }
 
-// Has says whether a gate is overridden.
+// Has reports whether a gate is overridden.
 func (o Overrides) Has(code Code) bool {
 	return slices.ContainsFunc(o, func(s string) bool { return strings.EqualFold(s, string(code)) })
 }
 
-// Apply turns refusals that the user overrides into overridden verdicts, in place, and returns the error of
-// the first refusal that stands.
+// Apply turns refusals that the user overrides into overridden verdicts, in place, and returns the error of the first
+// remaining refusal.
 func Apply(verdicts []Verdict, o Overrides) error {
 	var refused error
 
@@ -203,7 +203,7 @@ func Apply(verdicts []Verdict, o Overrides) error {
 	return refused
 }
 
-// Refusal is the error of a verdict that stands.
+// Refusal is the error of a verdict that refuses.
 func (v Verdict) Refusal() *errs.Error {
 	hint := v.Remedy
 	if info, ok := Find(string(v.Gate)); ok && info.Overridable {
@@ -211,7 +211,7 @@ func (v Verdict) Refusal() *errs.Error {
 			hint += "; "
 		}
 
-		hint += fmt.Sprintf("to go on all the same: --override %s", v.Gate)
+		hint += fmt.Sprintf("to continue anyway: --override %s", v.Gate)
 	}
 
 	e := errs.New(errs.Refused, "refused by gate %s: %s", v.Gate, v.Message)

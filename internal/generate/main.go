@@ -1,4 +1,5 @@
-// Command generate writes what follows from the command tree: docs/cli, docs/schemas and completions. `make generate` runs it from the project's root.
+// Command generate writes docs/cli, docs/schemas and completions from the command tree. `make generate` runs it from
+// the root of the repository.
 package main
 
 import (
@@ -46,7 +47,7 @@ func run() error {
 	return nil
 }
 
-// fresh empties a folder of generated files, so that what a removed command left goes too.
+// fresh empties a folder of generated files, so that the files of removed commands disappear.
 func fresh(dir, pattern string) error {
 	old, err := filepath.Glob(filepath.Join(dir, pattern))
 	if err != nil {
@@ -92,7 +93,7 @@ func schemas(f *cmdutil.Factory, _ *cobra.Command) error {
 		written[name] = append(body, '\n')
 	}
 
-	// Only now, since this very program embeds the folder and does not build while it is empty.
+	// Not before: this program embeds the folder and does not build while it is empty.
 	if err := fresh("docs/schemas", "*.json"); err != nil {
 		return err
 	}
@@ -106,8 +107,8 @@ func schemas(f *cmdutil.Factory, _ *cobra.Command) error {
 	return nil
 }
 
-// tidy makes the schema say what the envelope promises: its own name, and null for the result of a command
-// that failed before it had one.
+// tidy adds to the schema what the envelope promises: its own name, and null for the result of a command that failed
+// before it had one.
 func tidy(s *jsonschema.Schema, name string) {
 	if field, ok := s.Properties.Get("schema"); ok {
 		field.Const = output.SchemaPrefix + name // a document; the files that users write have no envelope

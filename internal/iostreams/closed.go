@@ -6,11 +6,10 @@ import (
 	"syscall"
 )
 
-// ErrClosed is what a write ends with when nobody reads the stream any more: `| head -1` has what it wanted, or the
-// terminal is gone.
-var ErrClosed = errors.New("nobody reads the output any more")
+// ErrClosed is the error of a write to a stream that nobody reads any more, as with `| head -1` or a closed terminal.
+var ErrClosed = errors.New("the output was closed")
 
-// stream turns the errors of a stream that nobody reads into ErrClosed.
+// stream turns the errors of a closed stream into ErrClosed.
 type stream struct {
 	w   io.Writer
 	tty bool
@@ -28,7 +27,7 @@ func (s *stream) Write(b []byte) (int, error) {
 
 type heedless struct{ w io.Writer }
 
-// Heedless gives a writer to a stream that takes everything once nobody reads it any more.
+// Heedless returns a writer to a stream that discards everything once the stream is closed.
 func Heedless(w io.Writer) io.Writer {
 	return &heedless{w}
 }
@@ -43,7 +42,7 @@ func (h *heedless) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// WithoutClosed takes ErrClosed out of an error: that nobody reads on is no failure.
+// WithoutClosed removes ErrClosed from an error: a closed output is not a failure.
 func WithoutClosed(err error) error {
 	if !errors.Is(err, ErrClosed) {
 		return err

@@ -1,5 +1,4 @@
-// Package iostreams is the only door to stdin, stdout and stderr, and knows which of them is a
-// terminal.
+// Package iostreams is the only access to stdin, stdout and stderr, and knows which of them is a terminal.
 package iostreams
 
 import (
@@ -13,14 +12,14 @@ import (
 	"golang.org/x/term"
 )
 
-// Streams are the three standard streams with what is known about them.
+// Streams are the three standard streams with their properties.
 type Streams struct {
 	In  io.Reader
 	Out io.Writer
 	Err io.Writer
 
 	InTTY, OutTTY, ErrTTY bool
-	// Color says whether escape sequences may be written to a terminal stream.
+	// Color reports whether escape sequences may be written to a terminal stream.
 	Color bool
 	// Env looks up an environment variable; tests replace it.
 	Env func(string) (string, bool)
@@ -30,7 +29,7 @@ type Streams struct {
 	Height int
 }
 
-// System gives the process's own streams.
+// System returns the streams of the process.
 func System() *Streams {
 	s := &Streams{
 		In:     os.Stdin,
@@ -69,8 +68,8 @@ func colorAllowed(env func(string) (string, bool)) bool {
 	return v != "dumb"
 }
 
-// ReadLine reads one line from stdin, without its line end. It returns early when ctx ends, so that an
-// interrupt at a prompt is an interrupt.
+// ReadLine reads one line from stdin, without its line end. It returns early when ctx ends, so that Ctrl-C works at a
+// prompt.
 func (s *Streams) ReadLine(ctx context.Context) (string, error) {
 	type answer struct {
 		line string

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// forbidden reports whether a terminal could obey a character instead of showing it: the control characters (C0
-// without line feed and tab, DEL, C1), the marks that reorder text, and the line separators that few expect.
+// forbidden reports whether a terminal could interpret a character instead of showing it: control characters (C0
+// without line feed and tab, DEL, C1), marks that reorder text, and Unicode line separators.
 func forbidden(r rune) bool {
 	switch {
 	case r == '\n' || r == '\t':
@@ -22,10 +22,10 @@ func forbidden(r rune) bool {
 	}
 }
 
-// Plain reports whether text has nothing in it that a terminal could obey, and is one line.
+// Plain reports whether text is one line without anything that a terminal could interpret.
 func Plain(s string) bool { return Line(s) == s }
 
-// Neutral replaces with U+FFFD what a terminal could obey, and bytes that are not UTF-8. Lines and tabs stay; a
+// Neutral replaces by U+FFFD what a terminal could interpret, and bytes that are not UTF-8. Line feeds and tabs stay; a
 // carriage return before a line feed is dropped.
 func Neutral(s string) string {
 	if clean(s) {
@@ -47,8 +47,8 @@ func clean[T string | []byte](s T) bool {
 	return true
 }
 
-// neutralize appends the neutral form of p to out. Unless p is the end of the text, it returns the bytes at p's end
-// whose meaning the next ones decide.
+// neutralize appends the neutral form of p to out. Unless p is the end of the text, it returns the bytes at the end of
+// p whose meaning depends on the next ones.
 func neutralize(out, p []byte, end bool) (neutral, rest []byte) {
 	for len(p) > 0 {
 		if !end && (!utf8.FullRune(p) || string(p) == "\r") {
@@ -70,10 +70,10 @@ func neutralize(out, p []byte, end bool) (neutral, rest []byte) {
 	return out, nil
 }
 
-// lineLimit bounds a line of a message: nobody reads more, and a terminal should not have to show it.
+// lineLimit bounds one line of a message.
 const lineLimit = 8 << 10
 
-// Line makes one neutral line of text that may be several: of a message, a warning, a name.
+// Line makes one neutral line of a text that may have several: a message, a warning, a name.
 func Line(s string) string {
 	if strings.ContainsAny(s, "\n\r\t") {
 		parts := strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' || r == '\t' })
@@ -106,8 +106,8 @@ func Cut(s string, limit int) string {
 	return s
 }
 
-// EscapeJSON writes what a terminal could obey as \u escapes. In JSON it can only stand in strings, whose values
-// stay the same; so it is in YAML as far as these strings are in double quotes.
+// EscapeJSON writes what a terminal could interpret as \u escapes. In JSON this occurs only in strings, whose values
+// stay the same. The same holds for YAML if these strings are in double quotes.
 func EscapeJSON(text []byte) []byte {
 	if clean(text) {
 		return text

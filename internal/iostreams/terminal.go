@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// Control is a sequence of this program's own that drives the terminal. Nothing else does.
+// Control is a control sequence of this program. Only these reach the terminal.
 type Control string
 
 // The sequences that are used.
@@ -18,15 +18,15 @@ const (
 // CursorUp moves the cursor up.
 func CursorUp(lines int) Control { return Control(fmt.Sprintf("\x1b[%dA", lines)) }
 
-// Terminal is the edge of every write to a terminal: text is neutralized, also where a sequence is split between
-// two writes, and only a Control is let through.
+// Terminal filters every write to a terminal: text is neutralized, also where a sequence is split between two writes,
+// and only a Control passes.
 type Terminal struct {
 	mu   sync.Mutex
 	w    io.Writer
-	rest []byte // The beginning of a character whose end is still to come.
+	rest []byte // The first bytes of an incomplete character.
 }
 
-// NewTerminal makes the edge of w, which may be one.
+// NewTerminal makes a Terminal for w, if w is one.
 func NewTerminal(w io.Writer) *Terminal {
 	if t, ok := w.(*Terminal); ok {
 		return t
@@ -47,7 +47,7 @@ func (t *Terminal) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Flush writes what waits for the rest of a character that does not come any more.
+// Flush writes the bytes that were held back for a character that was never completed.
 func (t *Terminal) Flush() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -57,7 +57,7 @@ func (t *Terminal) Flush() error {
 
 func (t *Terminal) write(c Control, p []byte, end bool) error {
 	var held []byte
-	if c != "" { // What was held back belongs before the sequence.
+	if c != "" { // Held-back bytes come before the sequence.
 		held, t.rest = neutralize(nil, t.rest, true)
 	}
 
@@ -73,7 +73,7 @@ func (t *Terminal) write(c Control, p []byte, end bool) error {
 	return err
 }
 
-// Draw writes control sequences and neutral text behind them as one write.
+// Draw writes control sequences, followed by neutral text, as one write.
 func Draw(w io.Writer, c Control, text string) error {
 	if t, ok := w.(*Terminal); ok {
 		t.mu.Lock()
@@ -87,7 +87,7 @@ func Draw(w io.Writer, c Control, text string) error {
 	return err
 }
 
-// Guard gives the same streams with a Terminal before each of stdout and stderr that is a terminal.
+// Guard returns the streams with a Terminal in front of stdout and stderr where these are terminals.
 func (s *Streams) Guard() *Streams {
 	out := *s
 
@@ -115,8 +115,7 @@ func (s *Streams) Flush() error {
 	return nil
 }
 
-// Unguarded gives the streams of the system behind guarded ones, for a program that the user runs on the same
-// terminal.
+// Unguarded returns the system's streams behind guarded ones, for a program that the user runs on the same terminal.
 func (s *Streams) Unguarded() (out, err io.Writer) {
 	bare := func(w io.Writer) io.Writer {
 		if t, ok := w.(*Terminal); ok {

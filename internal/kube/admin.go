@@ -24,11 +24,11 @@ import (
 	"github.com/talosmate/talosmate/internal/fsutil"
 )
 
-// maxAdminKubeconfig bounds a kubeconfig from a node. Those of Talos have less than a tenth of it.
+// maxAdminKubeconfig bounds a kubeconfig from a node. Those that Talos writes have less than a tenth of it.
 const maxAdminKubeconfig = 128 << 10
 
-// Admin is an admin kubeconfig from a node, reduced to what Talos writes into one. Everything else in a kubeconfig
-// can run programs, read files or redirect requests on the machine of whoever uses it.
+// Admin is an admin kubeconfig from a node, reduced to what Talos writes. Anything else in a kubeconfig could run
+// programs, read files or redirect requests on the operator's machine.
 type Admin struct {
 	Node      string // The node that gave it.
 	Raw       []byte // The checked bytes as the node sent them.
@@ -40,7 +40,7 @@ type Admin struct {
 	CA        []byte // PEM.
 	Cert      []byte // PEM, with Key.
 	Key       []byte
-	Token     string // In place of a certificate.
+	Token     string // Instead of a certificate.
 }
 
 // ParseAdmin reads the kubeconfig that a node sent. It refuses what Talos does not write and names the field.
@@ -57,7 +57,7 @@ func ParseAdmin(node string, raw []byte) (Admin, error) {
 
 func (a *Admin) parse(raw []byte) error {
 	if len(raw) > maxAdminKubeconfig || !utf8.Valid(raw) {
-		return fmt.Errorf("it is not a text of at most %d bytes", maxAdminKubeconfig)
+		return fmt.Errorf("it is not text of at most %d bytes", maxAdminKubeconfig)
 	}
 
 	var doc yaml.Node
@@ -170,7 +170,7 @@ func (a Admin) rest() *rest.Config {
 	}
 }
 
-// config writes the accepted fields into a fresh kubeconfig.
+// config writes the accepted fields into a new kubeconfig.
 func (a Admin) config() *clientcmdapi.Config {
 	c := clientcmdapi.NewConfig()
 	c.Clusters[a.Cluster] = &clientcmdapi.Cluster{Server: a.Server, CertificateAuthorityData: a.CA}
@@ -181,7 +181,7 @@ func (a Admin) config() *clientcmdapi.Config {
 	return c
 }
 
-// fields are the keys that a mapping may have, and what reads their values.
+// fields maps the allowed keys of a mapping to the functions that read their values.
 type fields map[string]reader
 
 type reader func(path string, n *yaml.Node)
@@ -195,7 +195,7 @@ func (w *walk) refuse(path, why string) {
 	}
 }
 
-// plain reports whether a node is of a kind and uses neither anchors, aliases nor explicit tags.
+// plain reports whether a node is of a kind and has no anchor, alias or explicit tag.
 func (w *walk) plain(path string, n *yaml.Node, kind yaml.Kind) bool {
 	if n.Kind != kind || n.Anchor != "" || n.Style&yaml.TaggedStyle != 0 {
 		w.refuse(path, "is not in the form that Talos writes")
@@ -230,13 +230,13 @@ func (w *walk) mapping(known fields) reader {
 	}
 }
 
-// single reads a list that must have one entry.
+// single returns the only entry of a list.
 func (w *walk) single(read reader) reader {
 	return func(path string, n *yaml.Node) {
 		switch {
 		case !w.plain(path, n, yaml.SequenceNode):
 		case len(n.Content) != 1:
-			w.refuse(path, "has not exactly one entry")
+			w.refuse(path, "does not have exactly one entry")
 		default:
 			read(path+"[0]", n.Content[0])
 		}

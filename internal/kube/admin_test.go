@@ -118,7 +118,7 @@ func TestParseAdminRefuses(t *testing.T) {
 		{named(`"a\u202eb"`), "contexts[0].name"},
 		{named(`""`), "contexts[0].name"},
 		{good + "#" + strings.Repeat("x", 200_000), "at most"},
-		{good + "x: \xff", "not a text"},
+		{good + "x: \xff", "not text"},
 		{"", "not YAML"},
 		{"- x", "form that Talos writes"},
 	} {

@@ -14,9 +14,8 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// Definite says whether the API server has answered and would answer the same again: repeating the request
-// helps nobody. Neither does it for a certificate or a node's kubeconfig that is not to be trusted. Everything else may be a server that is away for a
-// moment.
+// Definite reports whether repeating the request is useless: the API server has answered, or the certificate or the
+// node's kubeconfig is not trusted. Every other error may be a short outage.
 func Definite(err error) bool {
 	var (
 		untrusted *tls.CertificateVerificationError
@@ -48,13 +47,13 @@ func (a *announcer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return a.next.RoundTrip(r)
 }
 
-// isRead reports whether a request is known to change nothing. Reviews of access are posted and change nothing.
+// isRead reports whether a request is known to change nothing. Access reviews are POST requests that change nothing.
 func isRead(r *http.Request) bool {
 	return slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions}, r.Method) ||
 		strings.HasPrefix(r.URL.Path, "/apis/authorization.k8s.io/")
 }
 
-// lostError is the end of a change that was sent to the API server and not answered.
+// lostError is a change that was sent to the API server and not answered.
 type lostError struct{ error }
 
 // Unwrap implements the errors.Is and errors.As chain.
@@ -63,8 +62,8 @@ func (e lostError) Unwrap() error { return e.error }
 // AnswerLost reports that the change may have been carried out.
 func (e lostError) AnswerLost() bool { return true }
 
-// afterSending marks the error of a change that may have been carried out. The API server's own word is an answer,
-// unless it says that it does not know; what could not be dialled was not sent.
+// afterSending marks the error of a change that may have been carried out. An answer of the API server is definite,
+// unless it says that the outcome is unknown. A request that could not be dialled was not sent.
 func afterSending(err error) error {
 	var (
 		answer apierrors.APIStatus
@@ -85,8 +84,8 @@ func afterSending(err error) error {
 	return lostError{err}
 }
 
-// witness counts the requests that the API server leaves without an answer. kubectl's drain library turns its
-// errors into text, so that they cannot be told apart afterwards.
+// witness counts the requests that the API server did not answer. kubectl's drain library turns its errors into text,
+// so they cannot be distinguished afterwards.
 type witness struct {
 	next  http.RoundTripper
 	count *atomic.Int64

@@ -1,5 +1,5 @@
-// Package kube is the adapter to Kubernetes: credentials, node state, cordon and drain. It answers in plain
-// types, so that operations can be tested without a cluster.
+// Package kube is the adapter to Kubernetes: credentials, node state, cordon and drain. It returns plain types, so that
+// operations can be tested without a cluster.
 package kube
 
 import (
@@ -21,14 +21,14 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// Access says where credentials may come from, in the order of the fields.
+// Access lists the sources of credentials, in the order of the fields.
 type Access struct {
-	Kubeconfig string // --kubeconfig; stands alone when given.
+	Kubeconfig string // --kubeconfig; no other source is tried when it is given.
 	Context    string // --kube-context.
 	// Admin fetches the admin kubeconfig from the Talos API; it is kept in memory only.
 	Admin func(context.Context) (Admin, error)
-	// Expect are node addresses of which one must be a node's internal address before the user's own
-	// current kubeconfig is believed to be this cluster's.
+	// Expect are node addresses. The user's own current kubeconfig is used only if one of them is a node's internal
+	// address.
 	Expect []string
 }
 
@@ -44,17 +44,18 @@ type Client struct {
 	API    kubernetes.Interface
 	Source string // Which credentials were used.
 
-	// Begin is called before each request that may change something; an error keeps it from being sent. Nil for nothing.
+	// Begin is called before each request that may change something; if it fails, the request is not sent. It may be
+	// nil.
 	Begin func() error
 
-	unanswered atomic.Int64 // Requests that the API server did not answer, or with an error of its own.
+	unanswered atomic.Int64 // Requests that the API server did not answer, or answered with a server error.
 }
 
-// ErrNoCredentials is what Connect ends with when no source gave credentials for this cluster.
+// ErrNoCredentials is returned by Connect when no source has credentials for this cluster.
 var ErrNoCredentials = errors.New("no Kubernetes credentials for this cluster")
 
-// Connect finds credentials and makes a client. It dials only to tell whether the user's own kubeconfig is
-// the right cluster's.
+// Connect finds credentials and makes a client. It dials only to check whether the user's own kubeconfig is for the
+// right cluster.
 func Connect(ctx context.Context, a Access) (*Client, error) {
 	if a.Kubeconfig != "" || a.Context != "" {
 		rules := clientcmd.NewDefaultClientConfigLoadingRules()
@@ -91,7 +92,7 @@ func Connect(ctx context.Context, a Access) (*Client, error) {
 	return c, nil
 }
 
-// noCredentials says on one line why each source failed.
+// noCredentials states on one line why each source failed.
 func noCredentials(causes ...error) error {
 	err := ErrNoCredentials
 
@@ -149,13 +150,13 @@ func (c *Client) knowsAny(ctx context.Context, addresses []string) (bool, error)
 	return false, nil
 }
 
-// Node is what matters of a Kubernetes node.
+// Node is a Kubernetes node, reduced to what operations need.
 type Node struct {
 	Name           string            // The Kubernetes node name.
 	Ready          bool              // The Ready condition is true.
-	ReadyMessage   string            // Why not, as the kubelet says.
-	Silent         bool              // Kubernetes has given up hearing from the kubelet: Ready is Unknown.
-	Unschedulable  bool              // Cordoned, by whoever.
+	ReadyMessage   string            // Why it is not ready, as the kubelet reports it.
+	Silent         bool              // The kubelet stopped reporting: Ready is Unknown.
+	Unschedulable  bool              // Cordoned, by anybody.
 	Addresses      []string          // Internal addresses.
 	Annotations    map[string]string // All annotations.
 	KubeletVersion string            // The kubelet's version.
@@ -163,7 +164,7 @@ type Node struct {
 	ControlPlane   bool              // Has the control plane role label.
 }
 
-// Find finds the node of a machine: by one of its addresses, else by its name.
+// Find finds the node of a machine by one of its addresses, else by its name.
 func Find(nodes []Node, addresses []string, hostname string) (Node, bool) {
 	at := slices.IndexFunc(nodes, func(n Node) bool {
 		return slices.ContainsFunc(n.Addresses, func(a string) bool { return slices.Contains(addresses, a) })
@@ -194,7 +195,7 @@ func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	return out, nil
 }
 
-// Node reads one node; found is false when Kubernetes does not know it.
+// Node reads one node; found is false when it does not exist.
 func (c *Client) Node(ctx context.Context, name string) (n Node, found bool, err error) {
 	raw, err := c.API.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {

@@ -24,9 +24,9 @@ import (
 // CordonAnnotation marks a cordon as ours: who made it and why. Only a node that carries it is uncordoned.
 const CordonAnnotation = "talosmate.dev/cordoned"
 
-// Cordon makes a node unschedulable and marks the cordon as ours; reason says what for and who, such as
-// "talosmate upgrade by ann@host: to v1.13.9". ours is false when somebody else had cordoned it before, with
-// whatever tool, or talosmate for another purpose; then nothing is changed.
+// Cordon makes a node unschedulable and marks the cordon as ours. reason states the purpose and the user, such as
+// "talosmate upgrade by ann@host: to v1.13.9". ours is false when the node was already cordoned by somebody else, by
+// another tool, or by talosmate for another purpose; then nothing is changed.
 func (c *Client) Cordon(ctx context.Context, name, reason string) (ours bool, err error) {
 	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		n, err := c.API.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
@@ -40,7 +40,7 @@ func (c *Client) Cordon(ctx context.Context, name, reason string) (ours bool, er
 			return nil
 		}
 
-		// The version keeps a cordon that somebody else makes at this moment from being taken for ours.
+		// The resource version keeps a concurrent cordon of somebody else from being taken for ours.
 		ours = true
 
 		return c.patchNode(ctx, name, map[string]any{
@@ -55,8 +55,8 @@ func (c *Client) Cordon(ctx context.Context, name, reason string) (ours bool, er
 	return ours, nil
 }
 
-// CordonedFor says whether the node carries a cordon of talosmate's for the same purpose as reason's, that is
-// one whose first two words are the same: what an earlier run of the same command left.
+// CordonedFor reports whether the node carries a cordon of talosmate's with the same purpose as reason, that is with
+// the same first two words: one that an earlier run of the same command left.
 func (n Node) CordonedFor(reason string) bool {
 	left, marked := n.Annotations[CordonAnnotation]
 
@@ -69,7 +69,7 @@ func purpose(reason string) string {
 	return strings.Join(words[:min(2, len(words))], " ")
 }
 
-// Uncordon lifts our own cordon and leaves anybody else's alone.
+// Uncordon removes our own cordon and no other.
 func (c *Client) Uncordon(ctx context.Context, name string) error {
 	n, found, err := c.Node(ctx, name)
 	if err != nil || !found {
@@ -109,22 +109,22 @@ func (c *Client) patchNode(ctx context.Context, name string, patch map[string]an
 	return nil
 }
 
-// DrainOptions are the few things about a drain that a user decides.
+// DrainOptions are the settings of a drain that the user chooses.
 type DrainOptions struct {
 	Timeout time.Duration // How long all evictions together may take; must be positive.
 	// Tell is called for every pod that is evicted, gone or held back, from several goroutines.
 	Tell func(message string)
-	// Again is called for every eviction that is repeated, from several goroutines.
+	// Again is called for every eviction that is retried, from several goroutines.
 	Again func()
 }
 
-// drainAgain is how long a drain waits before it repeats what was refused or not answered.
+// drainAgain is the delay before a refused or unanswered eviction is retried.
 const drainAgain = time.Second
 
-// Drain evicts a node's pods by talosctl's policy: unmanaged pods too, emptyDir data is lost, DaemonSets
-// stay, each pod has its own grace period. It returns how many pods left, also when not all did. An API server
-// that is away is waited for within the timeout. kubectl's helper sleeps between refused evictions without
-// looking at its context, so that its end can come one delay late.
+// Drain evicts a node's pods with talosctl's policy: unmanaged pods too, emptyDir data is lost, DaemonSets stay, each
+// pod has its own grace period. It returns how many pods left, even on error. An API server that is down is waited for
+// within the timeout. kubectl's helper sleeps between refused evictions without checking its context, so Drain may
+// return one delay late.
 func (c *Client) Drain(ctx context.Context, name string, o DrainOptions) (int, error) {
 	if o.Timeout <= 0 {
 		return 0, errors.New("cannot drain without a timeout")
@@ -154,7 +154,7 @@ func (c *Client) Drain(ctx context.Context, name string, o DrainOptions) (int, e
 			return left, fmt.Errorf("cannot drain %s: %w", name, err)
 		}
 
-		o.Tell(fmt.Sprintf("the Kubernetes API is away, trying again: %v", err))
+		o.Tell(fmt.Sprintf("the Kubernetes API does not answer, retrying: %v", err))
 		o.Again()
 
 		if err = poll.Pause(ctx, drainAgain); err != nil {
@@ -246,7 +246,7 @@ func blockerOf(b *policyv1.PodDisruptionBudget, p *corev1.Pod) Blocker {
 	return out
 }
 
-// lineWriter hands whole lines to a function.
+// lineWriter passes whole lines to a function.
 type lineWriter struct {
 	emit func(string)
 }

@@ -23,7 +23,7 @@ func ThisHolder(command string) Holder {
 
 	h.Name += "@" + host
 
-	// A process ID means something only within its namespace, which Linux names.
+	// A process ID is unique only within its namespace, which Linux names.
 	if space, err := os.Readlink("/proc/self/ns/pid"); err == nil {
 		h.Process.Space = space
 		h.Process.Alive = func(pid int) bool {
@@ -36,7 +36,7 @@ func ThisHolder(command string) Holder {
 	return h
 }
 
-// Reason phrases why a node is cordoned: the purpose, who, and for what.
+// Reason is the text of a cordon: the purpose, the user, and the details.
 func (h Holder) Reason(purpose, what string) string {
 	return fmt.Sprintf("%s by %s: %s", purpose, h.Name, what)
 }

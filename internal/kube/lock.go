@@ -21,44 +21,44 @@ const (
 	LockNamespace = "kube-system"
 	LockName      = "talosmate"
 
-	// LockDuration is how long a lock lives without renewal. A holder that lost the API server for less than
+	// LockDuration is how long a lock lives without renewal. A holder that cannot reach the API server for less than
 	// this still holds it: nobody else could take it over meanwhile.
 	LockDuration = 60 * time.Second
-	// LockRenewal is how often the holder renews.
+	// LockRenewal is the interval at which the holder renews.
 	LockRenewal = 5 * time.Second
 
-	// lockWatch is how long an expired lock is watched before it is taken over: a holder that renews in that
-	// time only has another clock than ours.
+	// lockWatch is how long an expired lock is watched before it is taken over. A holder that renews in this time is
+	// alive, and its clock differs from ours.
 	lockWatch = LockRenewal + 2*time.Second
 
 	lockCommand = "talosmate.dev/command"
 	lockProcess = "talosmate.dev/process"
 )
 
-// Holder says who takes the lock.
+// Holder identifies who takes the lock.
 type Holder struct {
 	Name    string // user@host.
-	Command string // What is being run, for the one who is refused.
+	Command string // What is being run, for the error that others get.
 	Process Process
 }
 
-// Process identifies a process on one machine, so that the same user on the same machine may take over from
-// a process that is dead, at once.
+// Process identifies a process on one machine, so that the same user on the same machine can take over from a dead
+// process immediately.
 type Process struct {
 	PID int
-	// Space tells apart machines and containers in which the same process ID means another process; empty
-	// when the platform does not tell, and then only expiry frees the lock.
+	// Space distinguishes machines and containers in which the same process ID means another process. It is empty when
+	// the platform does not provide it; then a lock is freed only by expiry.
 	Space string
-	// Alive says whether a process of this space lives; nil means that nobody can tell.
+	// Alive reports whether a process of this space lives; nil means that this cannot be checked.
 	Alive func(pid int) bool
 }
 
 func (p Process) String() string { return fmt.Sprintf("%d %s", p.PID, p.Space) }
 
-// LockState is what the Lease says.
+// LockState is the content of the Lease.
 type LockState struct {
 	Held          bool      `json:"held"`              // Whether somebody holds it and it has not expired.
-	Holder        string    `json:"holder"`            // Who held it last, user@host; empty when nobody did.
+	Holder        string    `json:"holder"`            // The last holder, user@host; empty when nobody held it.
 	Command       string    `json:"command,omitempty"` // What the holder runs.
 	AcquiredAt    time.Time `json:"acquired_at"`       // Since when; the zero time when nobody holds it.
 	RenewedAt     time.Time `json:"renewed_at"`        // When it was renewed last.
@@ -68,7 +68,7 @@ type LockState struct {
 	process string
 }
 
-// HeldError is what Lock ends with when somebody else holds the lock.
+// HeldError is returned by TakeLock when somebody else holds the lock.
 type HeldError struct{ State LockState }
 
 // Error implements error.
@@ -77,7 +77,7 @@ func (e *HeldError) Error() string {
 		e.State.AcquiredAt.UTC().Format(time.RFC3339), e.State.ExpiresAt.UTC().Format(time.RFC3339))
 }
 
-// ErrLockLost is the cause of the end of a lock's context when the lock went to somebody else.
+// ErrLockLost is the cause of the end of a lock's context when somebody else has taken the lock.
 var ErrLockLost = errors.New("the cluster's lock was lost")
 
 // Lock is the held lock. It is renewed until Release.
@@ -95,7 +95,7 @@ type Lock struct {
 	lost chan error
 }
 
-// ReadLock reads the lock's state; a Lease that does not exist is nobody's.
+// ReadLock reads the lock's state. A missing Lease is a free lock.
 func (c *Client) ReadLock(ctx context.Context, now time.Time) (LockState, error) {
 	l, err := c.API.CoordinationV1().Leases(LockNamespace).Get(ctx, LockName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -136,8 +136,8 @@ func lockState(l *coordinationv1.Lease, now time.Time) LockState {
 	return s
 }
 
-// Abandoned says whether the holder was a process of the same user on this machine that is dead: h may take
-// the lock over at once.
+// Abandoned reports whether the holder was a process of the same user on this machine that is dead: h may then take the
+// lock over immediately.
 func (s LockState) Abandoned(h Holder) bool {
 	pid, space, ok := strings.Cut(s.process, " ")
 	if !ok || space == "" || space != h.Process.Space || s.Holder != h.Name || h.Process.Alive == nil {
@@ -149,9 +149,9 @@ func (s LockState) Abandoned(h Holder) bool {
 	return err == nil && (n == h.Process.PID || !h.Process.Alive(n))
 }
 
-// TakeLock takes the cluster's lock and keeps renewing it. Held by somebody else it fails at once with a
-// *HeldError. An expired one is watched for a moment, against clocks that differ, and taken over; one of a
-// dead process of the same user on the same machine is taken over at once. tell hears of renewals that fail.
+// TakeLock takes the cluster's lock and renews it until Release. If somebody else holds it, TakeLock fails immediately
+// with a *HeldError. An expired lock is watched for a moment, in case the clocks differ, and taken over. The lock of a
+// dead process of the same user on the same machine is taken over immediately. tell receives the errors of renewals.
 func (c *Client) TakeLock(ctx context.Context, h Holder, now func() time.Time, tell func(error)) (*Lock, error) {
 	l := &Lock{client: c, holder: h, since: now().UTC(), now: now, tell: tell, done: make(chan struct{}), lost: make(chan error, 1)}
 
@@ -201,7 +201,7 @@ func (l *Lock) take(ctx context.Context) error {
 	l.write(old)
 
 	_, err = leases.Update(ctx, old, metav1.UpdateOptions{})
-	if apierrors.IsConflict(err) { // somebody was faster
+	if apierrors.IsConflict(err) { // somebody else took it first
 		if winner, readErr := l.client.ReadLock(ctx, l.now()); readErr == nil {
 			return &HeldError{winner}
 		}
@@ -214,7 +214,7 @@ func (l *Lock) take(ctx context.Context) error {
 	return nil
 }
 
-// mayTake says whether the lock is free, and gives its latest version.
+// mayTake reports whether the lock is free, and returns its latest version.
 func (l *Lock) mayTake(ctx context.Context, old *coordinationv1.Lease) (*coordinationv1.Lease, error) {
 	state := lockState(old, l.now())
 
@@ -261,7 +261,7 @@ func (l *Lock) mine(lease *coordinationv1.Lease) bool {
 		lease.Annotations[lockProcess] == l.holder.Process.String()
 }
 
-// keep renews until the lock is given back or lost.
+// keep renews until the lock is released or lost.
 func (l *Lock) keep(ctx context.Context) {
 	defer close(l.done)
 
@@ -302,14 +302,14 @@ func (l *Lock) renew(ctx context.Context) error {
 	return nil
 }
 
-// Former is the state of a lock that was taken over from somebody who did not give it back: it had run out, or,
-// while it is Held, its holder was a process of the same user on this machine that is dead. Nil for a free one.
+// Former is the state of a lock that was taken over from a holder that did not release it: it had expired or, while it
+// is Held, its holder was a dead process of the same user on this machine. It is nil for a free lock.
 func (l *Lock) Former() *LockState { return l.former }
 
-// Lost says why the lock is gone, when somebody else has it.
+// Lost returns why the lock is gone, when somebody else has it.
 func (l *Lock) Lost() <-chan error { return l.lost }
 
-// Release gives the lock back. The Lease stays, with nobody as its holder; somebody else's is left alone.
+// Release releases the lock. The Lease stays without a holder; a lock of somebody else is left alone.
 func (l *Lock) Release(ctx context.Context) error {
 	l.once.Do(l.stop)
 	<-l.done

@@ -16,17 +16,17 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// OnClash says what a merge does with a name that is there already.
+// OnClash states what a merge does with a name that exists already.
 type OnClash string
 
-// The answers to a clash.
+// The ways to resolve a clash.
 const (
 	Refuse    OnClash = ""          // A usage error.
-	Overwrite OnClash = "overwrite" // The new one wins.
+	Overwrite OnClash = "overwrite" // The new one replaces the old one.
 	Rename    OnClash = "rename"    // The new one gets a free name, NAME-1 and so on.
 )
 
-// Merged is what a merge did.
+// Merged is the result of a merge.
 type Merged struct {
 	Context   string // The context's name in the result.
 	Cluster   string // The cluster's name in the result.
@@ -52,7 +52,7 @@ func KubeconfigPath(env func(string) (string, bool)) string {
 }
 
 // MergeKubeconfig adds the context of an admin kubeconfig, with its cluster and user, to another kubeconfig (nil for
-// none) and makes it the current one. name renames the context. Everything else of the other stays.
+// none) and makes it the current one. name renames the context. Everything else in the other kubeconfig is kept.
 func MergeKubeconfig(into []byte, from Admin, name string, clash OnClash) ([]byte, Merged, error) {
 	dst := clientcmdapi.NewConfig()
 
@@ -98,7 +98,7 @@ func MergeKubeconfig(into []byte, from Admin, name string, clash OnClash) ([]byt
 		m.User = free(m.User, dst.AuthInfos)
 		m.Renamed = true
 	default:
-		return nil, m, errs.Usagef("the kubeconfig has %s already", strings.Join(clashes, " and ")).
+		return nil, m, errs.Usagef("the kubeconfig already has %s", strings.Join(clashes, " and ")).
 			WithHint("give --overwrite to replace it, --rename to keep both, or another --context-name")
 	}
 
@@ -112,8 +112,8 @@ func MergeKubeconfig(into []byte, from Admin, name string, clash OnClash) ([]byt
 	return raw, m, err
 }
 
-// onlyOf refuses to replace a cluster or a user that another context uses: the names are the node's, and the other
-// context would reach another server or with another user.
+// onlyOf refuses to replace a cluster or a user that another context uses: that context would then reach another
+// server, or use another user.
 func onlyOf(dst *clientcmdapi.Config, m Merged) error {
 	for _, name := range slices.Sorted(maps.Keys(dst.Contexts)) {
 		ctx := dst.Contexts[name]

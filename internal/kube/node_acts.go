@@ -8,8 +8,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// SetSchedulable cordons or uncordons a node as kubectl does: by the user's will, so that no operation takes
-// the cordon for its own. changed is false when the node was so already.
+// SetSchedulable cordons or uncordons a node as kubectl does, without our mark, so that no operation takes the cordon
+// for its own. changed is false when the node already was in this state.
 func (c *Client) SetSchedulable(ctx context.Context, name string, schedulable bool) (changed bool, err error) {
 	n, found, err := c.Node(ctx, name)
 	if err != nil {
@@ -17,7 +17,7 @@ func (c *Client) SetSchedulable(ctx context.Context, name string, schedulable bo
 	}
 
 	if !found {
-		return false, fmt.Errorf("kubernetes knows no node %q", name)
+		return false, fmt.Errorf("kubernetes has no node %q", name)
 	}
 
 	if n.Unschedulable != schedulable {
@@ -34,7 +34,7 @@ func (c *Client) SetSchedulable(ctx context.Context, name string, schedulable bo
 	})
 }
 
-// DeleteNode takes a node out of Kubernetes; one that is gone already is fine.
+// DeleteNode deletes a node from Kubernetes; a node that does not exist is not an error.
 func (c *Client) DeleteNode(ctx context.Context, name string) error {
 	if err := c.API.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("cannot delete Kubernetes node %s: %w", name, afterSending(err))

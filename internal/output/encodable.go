@@ -12,8 +12,8 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// encodableRows gives the rows that JSON can hold, and an error for each of the others that names its node. With keep
-// the others stay, without the values that JSON cannot hold.
+// encodableRows returns the rows that JSON can hold, and for each other row an error that names its node. With keep
+// these rows stay too, without the values that JSON cannot hold.
 func encodableRows[T any](rows []T, keep bool) ([]T, []*errs.Error) {
 	var failed []*errs.Error
 
@@ -46,7 +46,7 @@ func encodableRows[T any](rows []T, keep bool) ([]T, []*errs.Error) {
 	return kept, failed
 }
 
-// encodable copies a value without what JSON cannot hold. The error says what that was, and on which node.
+// encodable copies a value without what JSON cannot hold. The error names what was removed, and its node.
 func encodable[T any](v T) (T, *errs.Error) {
 	c := cleaner{}
 	out, _ := c.clean(reflect.ValueOf(&v).Elem(), "").Interface().(T)
@@ -68,7 +68,7 @@ func encodable[T any](v T) (T, *errs.Error) {
 	return out, e
 }
 
-// cleaner copies a value. It remembers what it removed, and the node of the innermost row that it was in.
+// cleaner copies a value. It records what it removed, and the node of the innermost row that contained it.
 type cleaner struct {
 	lost           []string
 	node, hostname string
@@ -96,7 +96,7 @@ func (c *cleaner) clean(v reflect.Value, path string) reflect.Value {
 	out := reflect.New(v.Type()).Elem()
 	out.Set(v)
 
-	switch v.Kind() { //nolint:exhaustive // the rest can be encoded, or never is
+	switch v.Kind() { //nolint:exhaustive // the other kinds can be encoded, or never occur
 	case reflect.Float32, reflect.Float64:
 		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
 			return c.drop(v, path, "is not a finite number")
@@ -143,7 +143,7 @@ func (c *cleaner) clean(v reflect.Value, path string) reflect.Value {
 	return c.own(v, out, path)
 }
 
-// own asks a type that encodes itself.
+// own calls the encoder of a type that encodes itself.
 func (c *cleaner) own(v, out reflect.Value, path string) reflect.Value {
 	m, is := out.Interface().(json.Marshaler)
 	if !is || (out.Kind() == reflect.Pointer && out.IsNil()) {
@@ -200,7 +200,7 @@ func partly(failed []*errs.Error, succeeded int, question bool) error {
 	return &errs.Nodes{Errors: failed, Succeeded: succeeded, Question: question}
 }
 
-// joined is errors.Join that keeps a nil error nil and a single one as it is.
+// joined is errors.Join that keeps a nil error nil and a single error as it is.
 func joined(a, b error) error {
 	if a == nil {
 		return b

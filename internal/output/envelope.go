@@ -9,7 +9,7 @@ import (
 // SchemaPrefix stands before every schema name; the version changes when a field is removed or renamed.
 const SchemaPrefix = "talosmate/v1/"
 
-// Selection says which nodes were asked and why these.
+// Selection records which nodes were asked and what chose them.
 type Selection struct {
 	Source string   `json:"source"` // What chose the nodes: flags, context, members, endpoint or offline.
 	Nodes  []string `json:"nodes"`  // The addresses that were asked.
@@ -37,7 +37,7 @@ type Single[T any] struct {
 	Errors []errs.Entry `json:"errors"` // What failed; never null.
 }
 
-// Record is what precedes every ndjson object.
+// Record is the start of every ndjson object.
 type Record struct {
 	Type   string `json:"type"`             // One of item, error, event, summary.
 	Schema string `json:"schema,omitempty"` // The schema of the items, in the first line only.

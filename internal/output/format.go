@@ -1,5 +1,5 @@
-// Package output is the one way to print a result: a table for people, and for programs one document
-// (json, yaml), one object a line (ndjson) or just the names.
+// Package output prints results: a table for people, and for programs one document (json, yaml), one object a line
+// (ndjson) or only the names.
 package output
 
 import (
@@ -34,5 +34,5 @@ func ParseFormat(s string) (Format, error) {
 	return "", fmt.Errorf("unknown output format %q, want one of %s", s, strings.Join(Formats(), ", "))
 }
 
-// Structured says whether the format is meant for programs and has the envelope.
+// Structured reports whether the format is meant for programs and has the envelope.
 func (f Format) Structured() bool { return f == JSON || f == YAML || f == NDJSON }

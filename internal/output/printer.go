@@ -26,13 +26,13 @@ type Printer struct {
 
 	Schema    string // Without the prefix.
 	Single    bool   // The document has one result instead of items.
-	Change    bool   // Every row must be seen: what cannot be encoded is removed from a row, and not the row.
+	Change    bool   // Every row must be shown: a value that cannot be encoded is removed from its row, and the row stays.
 	Question  bool   // A row that cannot be encoded makes the answer no.
 	Context   string
 	Selection *Selection
 }
 
-// Structured says whether a document is written, so that a failure must still be one.
+// Structured reports whether a document is written, so that a failure must be written as one too.
 func (p *Printer) Structured() bool { return p.Format.Structured() || p.Query != "" }
 
 func (p *Printer) header() Header {
@@ -42,9 +42,8 @@ func (p *Printer) header() Header {
 	}
 }
 
-// PrintList writes rows. err holds what failed besides them and goes into the document; it is not
-// returned. name gives a row's name for -o name. Rows that cannot be encoded are errors of their nodes, which are
-// returned.
+// PrintList writes rows. err is what failed in addition; it goes into the document and is not returned. name gives a
+// row's name for -o name. Rows that cannot be encoded become errors of their nodes, which are returned.
 func PrintList[T any](p *Printer, rows []T, err error, cols []Column[T], name func(T) string) error {
 	if rows == nil {
 		rows = []T{}
@@ -83,8 +82,8 @@ func writeList[T any](p *Printer, rows []T, err error, cols []Column[T], name fu
 	}
 }
 
-// PrintResult writes one result; human renders it for people. What cannot be encoded is removed from it and an error,
-// which is returned.
+// PrintResult writes one result; human renders it for people. What cannot be encoded is removed and returned as an
+// error.
 func PrintResult[T any](p *Printer, result T, err error, human func(io.Writer, T) error, name string) error {
 	var lost error
 
@@ -125,10 +124,11 @@ func writeResult[T any](p *Printer, result T, err error, human func(io.Writer, T
 	}
 }
 
-// Text is stdout for what is written for people: neutral in a pipe too, for it ends up on some terminal.
+// Text is stdout for text that is written for people. It is neutral in a pipe too, because it may still be shown on a
+// terminal.
 func (p *Printer) Text() *iostreams.Terminal { return iostreams.NewTerminal(p.Out) }
 
-// entries lists what failed. A message can quote what a node or a file said.
+// entries lists what failed. A message may quote a node or a file.
 func entries(err error) []errs.Entry {
 	out := errs.Entries(err)
 	for i := range out {
@@ -138,8 +138,8 @@ func entries(err error) []errs.Entry {
 	return out
 }
 
-// PrintFailure writes the document of a command that failed before it had a result. A query is applied as to
-// any other document, so that a script which asked for one value never gets a whole document instead.
+// PrintFailure writes the document of a command that failed before it had a result. A query is applied as to any other
+// document, so that a script that asked for one value never gets a whole document.
 func (p *Printer) PrintFailure(err error) error {
 	if p.Single {
 		return PrintResult[any](p, nil, err, nil, "")

@@ -55,8 +55,8 @@ func query(doc []byte, expression string, format Format) (string, error) {
 	return out, nil
 }
 
-// escaping is an encoder of documents whose strings hold nothing that a terminal could obey. Scalars stay as they
-// are: a script gets the value.
+// escaping is an encoder whose documents have no strings that a terminal could interpret. Scalars are not escaped: a
+// script gets the value.
 type escaping struct{ yqlib.Encoder }
 
 // Encode implements yqlib.Encoder.
@@ -77,7 +77,7 @@ func (e escaping) Encode(w io.Writer, node *yqlib.CandidateNode) error {
 	return err
 }
 
-// quote puts what has to be escaped into double quotes, the only YAML style with escapes.
+// quote puts strings that have to be escaped into double quotes, the only YAML style with escapes.
 func quote(node *yqlib.CandidateNode) {
 	if node.Kind == yqlib.ScalarNode && iostreams.NeedsEscape(node.Value) {
 		node.Style = yqlib.DoubleQuotedStyle

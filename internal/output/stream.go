@@ -13,7 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/redact"
 )
 
-// Stream writes ndjson as it happens. It may be used from several goroutines.
+// Stream writes ndjson as results arrive. It is safe for concurrent use.
 type Stream struct {
 	mu     sync.Mutex
 	w      io.Writer
@@ -41,8 +41,8 @@ func (s *Stream) Error(e errs.Entry) error {
 // Summary writes the last line.
 func (s *Stream) Summary(v any) error { return s.line("summary", v) }
 
-// line joins {"type":…,"schema":…} and the object v. What cannot be encoded is the typed error of its node, and
-// nothing is written.
+// line joins {"type":…,"schema":…} and the object v. If v cannot be encoded, line returns the typed error of its node
+// and writes nothing.
 func (s *Stream) line(kind string, v any) error {
 	body, err := encode(v)
 	if err != nil {
@@ -78,7 +78,7 @@ func (s *Stream) line(kind string, v any) error {
 	return err
 }
 
-// renameType calls a row's own field "type" "item_type": in a line of ndjson "type" says what the line is.
+// renameType renames a row's own field "type" to "item_type": in a line of ndjson, "type" is the type of the line.
 func renameType(object []byte) ([]byte, error) {
 	dec := json.NewDecoder(bytes.NewReader(object))
 	depth, key := 0, false

@@ -51,7 +51,7 @@ func WriteTable[T any](w io.Writer, cols []Column[T], rows []T, wide, headers bo
 	return tw.Flush()
 }
 
-// Cell makes a value fit one table cell: never empty, one line that is not endless, no control sequences.
+// Cell makes a value fit one table cell: not empty, one line of limited length, no control sequences.
 func Cell(s string) string {
 	if s == "" {
 		return "-"
@@ -60,10 +60,10 @@ func Cell(s string) string {
 	return iostreams.Cut(iostreams.Line(s), cellLimit)
 }
 
-// cellLimit is how many characters of a value a table shows; documents have the whole of it.
+// cellLimit is how many characters of a value a table shows; documents have the whole value.
 const cellLimit = 1024
 
-// Line makes one line of text that came from elsewhere, with nothing in it that a terminal could obey.
+// Line makes one line of foreign text, without anything that a terminal could interpret.
 func Line(s string) string { return iostreams.Line(s) }
 
 // Bytes shows a size in IEC units.
@@ -92,7 +92,7 @@ func Time(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// YesNo shows a truth value.
+// YesNo shows a boolean.
 func YesNo(b bool) string {
 	if b {
 		return "yes"

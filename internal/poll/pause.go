@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Pause waits for a time, or until ctx ends: then it gives ctx's cause.
+// Pause waits for a time, or until ctx ends and returns its cause.
 func Pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -7,9 +7,9 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// Prefer tries two ways at once. It gives 0 when the first works, 1 when only the second does and the first
-// has not followed within headStart, and -1 when neither works. Both tries have ended or are told to end, by
-// their context, when it returns.
+// Prefer tries two ways at once. It returns 0 when the first works, 1 when only the second does and the first has not
+// followed within headStart, and -1 when neither works. Both have ended, or their context is cancelled, when it
+// returns.
 func Prefer(ctx context.Context, headStart time.Duration, first, second func(context.Context) error) int {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -1,4 +1,4 @@
-// Package poll waits: for a time, for a condition that is looked up again and again, for the first of two ways.
+// Package poll waits for a time, for a condition that it checks repeatedly, or for the first of two ways to answer.
 package poll
 
 import (
@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// ErrDeadline is what a wait ends with when its deadline passes first. The error that wraps it says what
-// was waited for and what was seen last.
+// ErrDeadline is wrapped by the error of a wait whose deadline passed. That error names what was waited for and the
+// last observation.
 var ErrDeadline = errors.New("deadline passed")
 
-// Probe looks once. done ends the wait; an error that is not nil ends it as a failure; saw is what it saw,
-// for the message when the deadline passes.
+// Probe observes once. done ends the wait, an error ends it as a failure, and saw describes the observation for the
+// message when the deadline passes.
 type Probe func(context.Context) (done bool, saw string, err error)
 
-// Until probes at every interval until the probe is done, fails, or the deadline passes. An ended ctx is
-// returned as its cause and never as success.
+// Until calls the probe every interval until it is done, fails, or the deadline passes. If ctx ends, Until returns its
+// cause, never success.
 func Until(ctx context.Context, what string, every, deadline time.Duration, probe Probe) error {
 	waitCtx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()

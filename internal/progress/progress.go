@@ -1,5 +1,5 @@
-// Package progress carries what long work tells while it goes on. Operations emit events; a sink shows them
-// on stderr as lines, as a live block on a terminal, or as JSON.
+// Package progress reports long work while it runs. Operations emit events; a sink shows them on stderr as lines, as a
+// block on a terminal that is redrawn, or as JSON.
 package progress
 
 import (
@@ -20,15 +20,15 @@ type Event struct {
 	Time    time.Time `json:"time"`              // When it happened.
 	Node    string    `json:"node,omitempty"`    // The node, empty for the whole run.
 	Stage   string    `json:"stage"`             // The phase: preflight, pull, cordon, drain, install, reboot, wait, …
-	Message string    `json:"message,omitempty"` // What is going on.
+	Message string    `json:"message,omitempty"` // What is happening.
 	Current int64     `json:"current,omitempty"` // Bytes or steps so far.
-	Total   int64     `json:"total,omitempty"`   // Bytes or steps in all, 0 when unknown.
+	Total   int64     `json:"total,omitempty"`   // Bytes or steps in total, 0 when unknown.
 	Done    bool      `json:"done,omitempty"`    // Whether the node is finished.
 	Failed  bool      `json:"failed,omitempty"`  // Whether it failed.
 }
 
-// Sink receives events. Emit may be called from several goroutines. Close ends the display and waits until
-// everything is written; it may be called again.
+// Sink receives events. Emit may be called from several goroutines. Close ends the display and waits until everything
+// is written; it may be called more than once.
 type Sink interface {
 	Emit(Event)
 	Close()
@@ -46,7 +46,7 @@ func (Discard) Close() {}
 // Modes lists the values of --progress.
 func Modes() []string { return []string{"auto", "tty", "plain", "json", "none"} }
 
-// Screen is what is known of the terminal that a sink writes to.
+// Screen describes the terminal that a sink writes to.
 type Screen struct {
 	TTY           bool
 	Width, Height int // In cells; 0 when unknown.
@@ -73,7 +73,7 @@ func New(mode string, w io.Writer, screen Screen) Sink {
 	}
 }
 
-// Warner is a sink with a place of its own for warnings, so that they do not fall into what it draws.
+// Warner is a sink that places warnings so that they do not disturb its display.
 type Warner interface{ Warn(text string) }
 
 type jsonSink struct {
@@ -96,7 +96,7 @@ func (s *jsonSink) Emit(e Event) {
 		return
 	}
 
-	// Progress is best effort: a closed stderr must not fail the work.
+	// Progress is best effort: a closed stderr must not fail the operation.
 	_, _ = s.w.Write(append(iostreams.EscapeJSON(line), '\n'))
 }
 
@@ -107,7 +107,7 @@ func (s *jsonSink) Warn(text string) {
 
 func (s *jsonSink) Close() {}
 
-// plainSink writes a line when something new is said; counters alone are not news.
+// plainSink writes a line for each new message; a change of counters alone is not shown.
 type plainSink struct {
 	mu   sync.Mutex
 	w    io.Writer

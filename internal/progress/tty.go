@@ -28,7 +28,7 @@ func newTTY(w io.Writer, screen Screen) Sink {
 	return s
 }
 
-// Emit implements Sink. After Close nothing is shown any more.
+// Emit implements Sink. After Close, nothing more is shown.
 func (s *ttySink) Emit(e Event) {
 	select {
 	case s.events <- e:
@@ -76,7 +76,7 @@ func (b *block) take(e Event) {
 	b.lines[e.Node].event = e
 }
 
-// paint draws the block over the one before, with a text above it.
+// paint draws the block over the previous one, with a text above it.
 func (b *block) paint(w io.Writer, now time.Time, above string) {
 	if len(b.order) == 0 && above == "" {
 		return // somebody may be typing an answer
@@ -106,9 +106,10 @@ func (b *block) paint(w io.Writer, now time.Time, above string) {
 	_ = iostreams.Draw(w, back, out.String()) // best effort: a closed stderr must not fail the work
 }
 
-// visible is what fits: a block higher than the terminal could not be drawn over. Nodes at work come first.
+// visible returns the lines that fit: a block higher than the terminal could not be redrawn. Nodes in progress come
+// first.
 func (b *block) visible() []string {
-	room := b.screen.Height - 2 // The line of those hidden, and the one that the cursor is on.
+	room := b.screen.Height - 2 // One line for "… and N more", one for the cursor.
 	if b.screen.Height <= 0 || len(b.order) <= room+1 {
 		return b.order
 	}
@@ -124,7 +125,7 @@ func (b *block) visible() []string {
 	return ranked
 }
 
-// rank is 0 for a node at work or failed, 1 for one that is done.
+// rank is 0 for a node that is in progress or failed, 1 for one that is done.
 func (l *ttyLine) rank() int {
 	if l.event.Done && !l.event.Failed {
 		return 1

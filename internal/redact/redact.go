@@ -1,6 +1,6 @@
-// Package redact finds secrets and says what is shown in their place. It is the one list of what is secret. It goes by
-// the names of fields and by the form of values rather than by documents, so that it holds for what newer Talos
-// versions and other programs write too; it hides too much rather than too little.
+// Package redact finds secrets and replaces them. It is the one list of what is secret. It uses the names of fields and
+// the form of values rather than the types of documents, so that it works for newer Talos versions and other programs
+// too. In doubt it hides.
 package redact
 
 import (
@@ -18,13 +18,13 @@ import (
 	"github.com/talosmate/talosmate/internal/foreign"
 )
 
-// Hidden stands where a secret was.
+// Hidden replaces a secret.
 const Hidden = "[redacted]"
 
 // secretWords are parts of the names of fields, flags and variables whose values are secret.
 const secretWords = `token|secret|passw|passphrase|pwd|psk|credential|bearer|keydata|(?:private|preshared|auth|api|access|encryption|signing|encoded)[_-]?key`
 
-// YAML finds the secrets of a document: the scalars that are or hold one, keys included, and what is shown instead.
+// YAML finds the secrets of a document: the scalars, keys included, that are or contain one, and their replacements.
 // Aliases are followed, so the document must be within the bounds of package foreign.
 func YAML(doc *yaml.Node) map[*yaml.Node]string {
 	s := newSearch()
@@ -64,12 +64,12 @@ func KernelArgs(text string) string {
 	return f.words(f.text(text))
 }
 
-// Message hides in an error's text what it quotes of YAML and of the secrets of documents.
+// Message hides, in the text of an error, quoted YAML and the secrets of documents.
 func Message(text string, documents ...*yaml.Node) string {
 	return Values(unknownKeys(foreign.Unquoted(text)), documents...)
 }
 
-// unknownKeys cuts a loader's tree of unknown keys, which has their values, to the keys.
+// unknownKeys reduces a loader's tree of unknown keys, which contains their values, to the keys.
 func unknownKeys(text string) string {
 	const marker = "unknown keys found during decoding:"
 
@@ -132,7 +132,7 @@ func Values(text string, documents ...*yaml.Node) string {
 	return Text(text)
 }
 
-// Plain hides the secrets of a value of maps, lists and scalars. The value itself stays as it is.
+// Plain hides the secrets of a value made of maps, lists and scalars. The value itself is not modified.
 func Plain(v any) any {
 	p := plain{nodes: map[*yaml.Node]string{}}
 	doc := p.node(v)
@@ -213,10 +213,10 @@ func sortedKeys(m map[string]any) []string {
 	return keys
 }
 
-// place is where a node stands in its document.
+// place is the position of a node in its document.
 type place struct {
 	key    string // The key of the mapping or list that it is in.
-	parent string // The key above that.
+	parent string // The key above Key.
 	env    bool   // Among environment variables.
 	hidden bool   // Below a field whose every value is secret.
 	whole  bool   // A list of files or manifests, whose contents are hidden.
@@ -291,7 +291,8 @@ func (s *search) mapping(n *yaml.Node, at place) {
 	}
 }
 
-// secretField reports whether what is in and below the field name of the mapping n, itself under parent, is secret.
+// secretField reports whether the field name of the mapping n, itself under parent, is secret with all that it
+// contains.
 func (s *search) secretField(n *yaml.Node, name, parent string, value *yaml.Node) bool {
 	switch name {
 	case "credentialProviderConfig": // the kubelet's: it names programs
@@ -305,8 +306,8 @@ func (s *search) secretField(n *yaml.Node, name, parent string, value *yaml.Node
 	}
 }
 
-// keyOfCertificate reports whether the field key of the mapping n, itself under parent, is a private key. Other keys
-// name things.
+// keyOfCertificate reports whether the field key of the mapping n, itself under parent, is a private key. Other fields
+// called key are names.
 func keyOfCertificate(n *yaml.Node, parent string) bool {
 	return child(n, "crt") != nil || child(n, "cert") != nil || slices.Contains([]string{"serviceAccount", "ca", "aggregatorCA", "clientIdentity"}, parent)
 }
@@ -344,7 +345,7 @@ func (s *search) hide(n *yaml.Node) {
 	}
 }
 
-// hideWhole hides a text that may have secrets anywhere. Its size and hash show whether it changed.
+// hideWhole hides a text that may contain secrets anywhere. Its size and hash show whether it changed.
 func (s *search) hideWhole(n *yaml.Node) {
 	if n.Value != "" {
 		s.found[n] = fmt.Sprintf("[redacted: %d bytes, sha256 %x]", len(n.Value), sha256.Sum256([]byte(n.Value)))
@@ -357,7 +358,7 @@ func (s *search) variable(n *yaml.Node, name string) {
 	}
 }
 
-// shownVariable is what is shown of an environment variable: only what cannot be a secret.
+// shownVariable returns what is shown of an environment variable: only what cannot be a secret.
 func (s *search) shownVariable(name, value string) string {
 	switch lower := strings.ToLower(name); {
 	case value == "":
@@ -373,8 +374,8 @@ func (s *search) shownVariable(name, value string) string {
 	}
 }
 
-// harmless reports whether a value is a truth value, a small number, or a list of paths or networks. A path begins with a
-// directory that systems have: base64 may begin with a slash too.
+// harmless reports whether a value is a boolean, a small number, or a list of paths or networks. A path begins with a
+// known directory, since base64 may begin with a slash too.
 func harmless(value string) bool {
 	const path = `/(?:(?:bin|data|dev|etc|home|lib|lib64|mnt|opt|proc|root|run|sbin|srv|sys|system|tmp|usr|var)(?:/[a-zA-Z0-9_./-]{0,60})?)?`
 
@@ -390,7 +391,7 @@ func harmless(value string) bool {
 	return true
 }
 
-// forms are the forms of secrets that show in any text.
+// forms are the patterns of secrets in any text.
 type forms struct {
 	private, userinfo, query, scheme, assigned, line, pair, encoded *regexp.Regexp
 }
@@ -422,10 +423,10 @@ func (f forms) text(text string) string {
 		text = pairs(form, text, harmless)
 	}
 
-	// "basic authentication" is no credential.
+	// "basic authentication" is not a credential.
 	text = pairs(f.scheme, text, func(value string) bool { return regexp.MustCompile(`^[a-z]+\.?$`).MatchString(value) })
 
-	// base64, perhaps over several lines: hidden when what it stands for has a secret.
+	// base64, perhaps over several lines: hidden when its decoded text has a secret.
 	if joined := strings.Join(strings.Fields(text), ""); len(joined) < len(text) && f.encoded.FindString(joined) == joined && f.decodes(joined) {
 		return Hidden
 	}
@@ -439,7 +440,7 @@ func (f forms) text(text string) string {
 	})
 }
 
-// pairs hides the values of a form with a name and a value, but for harmless ones.
+// pairs hides the values of a pattern with a name and a value, except harmless ones.
 func pairs(form *regexp.Regexp, text string, harmless func(string) bool) string {
 	return form.ReplaceAllStringFunc(text, func(pair string) string {
 		m := form.FindStringSubmatch(pair)
@@ -451,7 +452,7 @@ func pairs(form *regexp.Regexp, text string, harmless func(string) bool) string 
 	})
 }
 
-// words hides the values of assignments among words, such as kernel arguments.
+// words hides the values of assignments in a list of words, such as kernel arguments.
 func (f forms) words(text string) string {
 	return regexp.MustCompile(`(?i)(\S*(?:`+secretWords+`|key|auth|cred)\S*?=)\S+`).ReplaceAllString(text, "${1}"+Hidden)
 }

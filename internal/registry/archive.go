@@ -15,8 +15,8 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// Push uploads the one image of an archive (as `docker save` and the imager write it) under a reference with
-// a tag. The name that the archive has inside does not matter.
+// Push uploads the one image of an archive (as `docker save` and the imager write it) under a reference with a tag. The
+// name inside the archive does not matter.
 func (c *Client) Push(ctx context.Context, archive, reference string) (Image, error) {
 	ref, err := c.parse(reference)
 	if err != nil {
@@ -62,8 +62,8 @@ func openArchive(archive string) (v1.Image, error) {
 	return img, nil
 }
 
-// Retag writes the one image of an archive anew under another reference. A created time that is not zero
-// replaces the image's own, so that two builds of the same parts are the same bytes.
+// Retag writes the one image of an archive again under another reference. A created time that is not zero replaces the
+// image's own, so that two builds of the same parts have the same bytes.
 func Retag(archive string, out io.Writer, reference string, created time.Time) error {
 	tag, err := name.NewTag(reference)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// keychain finds credentials where docker and podman keep them, credential helpers included. Every file is
-// asked in turn: a docker configuration without the registry does not hide podman's login.
+// keychain finds credentials where docker and podman keep them, credential helpers included. Every file is tried in
+// turn: a docker configuration without the registry does not hide podman's login.
 type keychain struct {
 	env func(string) (string, bool)
 }
@@ -110,7 +110,7 @@ func lookup(path string, target authn.Resource) (types.AuthConfig, error) {
 			return none, fmt.Errorf("cannot get the credentials for %s: %w", key, err)
 		}
 
-		found.ServerAddress = "" // set for every answer, the empty one too
+		found.ServerAddress = "" // set in every answer, even an empty one
 
 		if found != none {
 			return found, nil

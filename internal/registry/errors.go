@@ -13,19 +13,19 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// The causes that callers tell apart with errors.Is.
+// The causes that callers distinguish with errors.Is.
 var (
-	// ErrNotFound: the registry answered, and has no such image.
+	// ErrNotFound means that the registry answered and does not have the image.
 	ErrNotFound = errors.New("the registry does not have it")
-	// ErrUnauthorised: the registry answered, and wants other credentials.
+	// ErrUnauthorised means that the registry answered and requires other credentials.
 	ErrUnauthorised = errors.New("the registry does not let us read it")
-	// ErrUnreachable: the registry did not answer, or answered that it is broken.
+	// ErrUnreachable means that the registry did not answer, or answered with a server error.
 	ErrUnreachable = errors.New("the registry cannot be reached")
 
-	errCleartext = errors.New("refusing to speak HTTP without TLS to it")
+	errCleartext = errors.New("refusing to use HTTP without TLS")
 )
 
-// failure phrases `cannot VERB REFERENCE: cause` with the cause's class, exit code and hint.
+// failure makes the error `cannot VERB REFERENCE: cause` with the kind of the cause, the exit code and a hint.
 func failure(verb, reference string, err error) error {
 	var done *errs.Error
 	if errors.As(err, &done) {
@@ -70,7 +70,7 @@ func classify(err error, out *errs.Error) error {
 		return classifyAnswer(answer, out)
 	default:
 		out.Exit, out.Kind, out.Retryable = errs.Unreachable, errs.KindUnreachable, true
-		out.Hint = "is the registry's name right, and can this machine reach it?"
+		out.Hint = "check the registry's name, and that this machine can reach it"
 
 		return ErrUnreachable
 	}
@@ -93,18 +93,18 @@ func classifyAnswer(answer *transport.Error, out *errs.Error) error {
 	case status == http.StatusUnauthorized, status == http.StatusForbidden,
 		says(transport.UnauthorizedErrorCode, transport.DeniedErrorCode):
 		out.Exit, out.Kind = errs.Unreachable, errs.KindUnauthenticated
-		out.Hint = "log in with `docker login` or `podman login`; some registries also answer so for images that do not exist"
+		out.Hint = "log in with `docker login` or `podman login`; some registries also answer like this for images that do not exist"
 
 		return ErrUnauthorised
 	case status == http.StatusNotFound,
 		says(transport.ManifestUnknownErrorCode, transport.NameUnknownErrorCode, transport.BlobUnknownErrorCode):
 		out.Kind = errs.KindNotFound
-		out.Hint = "check repository and tag; is this version published?"
+		out.Hint = "check the repository and the tag: is this version published?"
 
 		return ErrNotFound
 	case status >= http.StatusInternalServerError, status == http.StatusTooManyRequests:
 		out.Exit, out.Kind, out.Retryable = errs.Unreachable, errs.KindUnreachable, true
-		out.Hint = "the registry itself has trouble; try again later"
+		out.Hint = "the registry has a server error; try again later"
 
 		return ErrUnreachable
 	default:

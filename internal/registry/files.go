@@ -17,8 +17,8 @@ import (
 // maxFile bounds what is read of one file: catalogues and manifests are small.
 const maxFile = 16 << 20
 
-// Files reads small files out of an image's root file system (linux/amd64 of an index). Names are paths
-// without a leading slash; a file that the image does not have is missing from the answer.
+// Files reads small files out of an image's root file system (linux/amd64 of an index). Names are paths without a
+// leading slash; files that the image does not have are missing from the result.
 func (c *Client) Files(ctx context.Context, reference string, names ...string) (map[string][]byte, error) {
 	ref, err := c.parse(reference)
 	if err != nil {
@@ -45,7 +45,7 @@ func extract(img v1.Image, names []string) (map[string][]byte, error) {
 	}
 
 	stream := mutate.Extract(img)
-	defer stream.Close() //nolint:errcheck // the rest of the image is not wanted
+	defer stream.Close() //nolint:errcheck // the rest of the image is not needed
 
 	out := map[string][]byte{}
 	archive := tar.NewReader(stream)
@@ -66,7 +66,7 @@ func extract(img v1.Image, names []string) (map[string][]byte, error) {
 		}
 
 		if h.Size > maxFile {
-			return nil, fmt.Errorf("%s is %d bytes long, more than is sensible", name, h.Size)
+			return nil, fmt.Errorf("%s has %d bytes, more than is allowed", name, h.Size)
 		}
 
 		if out[name], err = io.ReadAll(io.LimitReader(archive, maxFile)); err != nil {

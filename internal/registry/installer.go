@@ -15,9 +15,9 @@ const FactoryHost = "factory.talos.dev"
 // (https://www.talos.dev/latest/learn-more/image-factory/).
 const EmptySchematic = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba"
 
-// Installer is a reference to a Talos installer image, taken apart. Image Factory references are
-// REGISTRY[/PATH]/FLAVOUR/SCHEMATIC:VERSION, where PATH is that of a mirror; every other reference keeps its
-// whole repository in Path and has neither flavour nor schematic.
+// Installer is a parsed reference to a Talos installer image. Image Factory references are
+// REGISTRY[/PATH]/FLAVOUR/SCHEMATIC:VERSION, where PATH is that of a mirror; every other reference keeps its whole
+// repository in Path and has neither flavour nor schematic.
 type Installer struct {
 	Registry  string `json:"registry"`            // The registry's host, with its port where given.
 	Path      string `json:"path,omitempty"`      // Mirror prefix of a factory image; the whole repository of any other.
@@ -27,9 +27,9 @@ type Installer struct {
 	Digest    string `json:"digest,omitempty"`    // The digest, where the reference is pinned.
 }
 
-// FactoryInstaller composes the reference of an Image Factory installer. An empty host is the public
-// factory, an empty schematic the stock one. Factories of Talos releases up to 1.9 knew only the platform-less
-// `installer`; it is the flavour when platform is empty.
+// FactoryInstaller composes the reference of an Image Factory installer. An empty host is the public factory, an empty
+// schematic the stock one. Factories of Talos releases up to 1.9 have only the platform-less `installer`; it is the
+// flavour when platform is empty.
 func FactoryInstaller(host, platform string, secureBoot bool, schematic, version string) Installer {
 	if host == "" {
 		host = FactoryHost
@@ -57,8 +57,8 @@ func flavour(platform string, secureBoot bool) string {
 	return out
 }
 
-// ParseInstaller takes an installer reference apart. Any valid image reference parses; Factory says whether
-// it is an Image Factory's. A reference without tag and digest has no version.
+// ParseInstaller parses an installer reference. Any valid image reference parses; Factory reports whether it is an
+// Image Factory's. A reference without tag and digest has no version.
 func ParseInstaller(reference string) (Installer, error) {
 	ref, err := name.ParseReference(reference, name.WithDefaultTag(""))
 	if err != nil {
@@ -76,7 +76,7 @@ func ParseInstaller(reference string) (Installer, error) {
 		out.Digest = digest
 	}
 
-	// What follows the last colon is a tag unless a slash comes after it: then it was a port.
+	// What follows the last colon is a tag, unless it contains a slash: then the colon precedes a port.
 	if i := strings.LastIndex(tagged, ":"); i >= 0 && !strings.Contains(tagged[i:], "/") {
 		out.Version = tagged[i+1:]
 	}
@@ -88,10 +88,10 @@ func ParseInstaller(reference string) (Installer, error) {
 	return out, nil
 }
 
-// Factory says whether the reference follows the Image Factory's scheme.
+// Factory reports whether the reference follows the Image Factory's scheme.
 func (i Installer) Factory() bool { return i.Schematic != "" }
 
-// FactoryURL is where the factory answers whose registry the image is in; empty when it is none of a factory's.
+// FactoryURL is the URL of the factory whose registry the image is in, empty for other images.
 func (i Installer) FactoryURL() string {
 	host, err := name.NewRegistry(i.Registry)
 	if err != nil || !i.Factory() {
@@ -111,7 +111,7 @@ func (i Installer) Platform() string {
 	return platform
 }
 
-// SecureBoot says whether the flavour is a secure boot one. Only factory references tell.
+// SecureBoot reports whether the flavour is a secure boot one. It is known for factory references only.
 func (i Installer) SecureBoot() bool { return strings.HasSuffix(i.Flavour, "-secureboot") }
 
 // Repository is the reference without tag and digest.
@@ -142,8 +142,8 @@ func (i Installer) String() string {
 	return out
 }
 
-// ForVersion is the same installer (registry, flavour, schematic) of another Talos version, given with or
-// without its leading v. A digest does not survive: it belongs to the old version.
+// ForVersion is the same installer (registry, flavour, schematic) of another Talos version, given with or without its
+// leading v. The digest is dropped, since it belongs to the old version.
 func (i Installer) ForVersion(version string) Installer {
 	if version != "" && version[0] >= '0' && version[0] <= '9' {
 		version = "v" + version
@@ -154,8 +154,8 @@ func (i Installer) ForVersion(version string) Installer {
 	return i
 }
 
-// WithSchematic is the same installer (registry, flavour, version) with another schematic. It has no meaning
-// for references that are not a factory's, which come back unchanged.
+// WithSchematic is the same installer (registry, flavour, version) with another schematic. References that are not a
+// factory's are returned unchanged.
 func (i Installer) WithSchematic(id string) Installer {
 	if i.Factory() {
 		i.Schematic, i.Digest = id, ""

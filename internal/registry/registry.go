@@ -1,5 +1,5 @@
-// Package registry is the adapter to container registries: it resolves images to digests, reads and pushes
-// them with the user's own credentials, and knows how Talos installer references are made.
+// Package registry is the adapter to container registries: it resolves images to digests, reads and pushes them with
+// the user's own credentials, and parses Talos installer references.
 package registry
 
 import (
@@ -21,24 +21,24 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// DefaultTimeout bounds one question to a registry unless the options say otherwise.
+// DefaultTimeout bounds one request to a registry unless the options set another limit.
 const DefaultTimeout = 30 * time.Second
 
-// Options say how registries are reached.
+// Options configure access to registries.
 type Options struct {
 	// Env looks up an environment variable; credentials are found through it.
 	Env func(string) (string, bool)
-	// PlainHTTP are further hosts (host or host:port) that may be spoken to without TLS. Loopback always may;
-	// private addresses only when they are named here, so that credentials never travel in the clear by guess.
+	// PlainHTTP are additional hosts (host or host:port) for which HTTP without TLS is allowed. It is always allowed
+	// for loopback. Private addresses must be named here, so that credentials are never sent unencrypted by mistake.
 	PlainHTTP []string
-	// CAFile is a PEM file with certificate authorities to trust besides the system's.
+	// CAFile is a PEM file with certificate authorities to trust in addition to the system's.
 	CAFile string
-	// Timeout bounds one question; DefaultTimeout when zero. Uploads and downloads of layers are not bounded
-	// by it, but by their context.
+	// Timeout bounds one request; DefaultTimeout when zero. Uploads and downloads of layers are bounded by their
+	// context only.
 	Timeout time.Duration
 }
 
-// Client asks registries. It is safe for concurrent use.
+// Client sends requests to registries. It is safe for concurrent use.
 type Client struct {
 	options   Options
 	transport http.RoundTripper
@@ -87,17 +87,17 @@ func (c *Client) Close() {
 	}
 }
 
-// Image is what a registry says of a reference.
+// Image is a resolved reference.
 type Image struct {
-	Reference string   `json:"reference"`           // The reference that was asked, with its registry.
+	Reference string   `json:"reference"`           // The requested reference, with its registry.
 	Digest    string   `json:"digest"`              // The manifest's digest, sha256: and 64 hex digits.
 	Pinned    string   `json:"pinned"`              // The same image by digest, repository@digest.
 	MediaType string   `json:"media_type"`          // The manifest's media type.
 	Platforms []string `json:"platforms,omitempty"` // os/arch of each image, where the manifest is an index.
 }
 
-// Resolve asks the registry for a reference's digest. The error wraps ErrNotFound, ErrUnauthorised or
-// ErrUnreachable where that is the cause, and is a typed error with a hint in every case.
+// Resolve asks the registry for a reference's digest. The error wraps ErrNotFound, ErrUnauthorised or ErrUnreachable
+// where that is the cause, and is always a typed error with a hint.
 func (c *Client) Resolve(ctx context.Context, reference string) (Image, error) {
 	ref, err := c.parse(reference)
 	if err != nil {
@@ -183,7 +183,7 @@ func badReference(reference string, err error) error {
 		WithHint("write it as REGISTRY/REPOSITORY:TAG or REGISTRY/REPOSITORY@sha256:DIGEST")
 }
 
-// plain says whether a host may be spoken to without TLS.
+// plain reports whether HTTP without TLS is allowed for a host.
 func (c *Client) plain(host string) bool {
 	bare := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -197,8 +197,8 @@ func (c *Client) plain(host string) bool {
 	return slices.Contains(c.options.PlainHTTP, host) || slices.Contains(c.options.PlainHTTP, bare)
 }
 
-// cleartextGuard refuses plain HTTP to hosts that were not named for it: the library below would try it by
-// itself for every private address.
+// cleartextGuard refuses HTTP without TLS to hosts that were not named for it: the library tries it for every private
+// address.
 type cleartextGuard struct {
 	next    *http.Transport
 	allowed func(host string) bool
@@ -224,7 +224,7 @@ func trust(file string) (*x509.CertPool, error) {
 	}
 
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, errs.Usagef("there is no PEM certificate in %s", file)
+		return nil, errs.Usagef("%s has no PEM certificate", file)
 	}
 
 	return pool, nil

@@ -15,12 +15,12 @@ import (
 type Entry struct {
 	Time    time.Time `json:"time"`              // When it happened.
 	Node    string    `json:"node,omitempty"`    // The node, empty for the whole run.
-	Stage   string    `json:"stage"`             // What was being done.
+	Stage   string    `json:"stage"`             // The stage.
 	Message string    `json:"message,omitempty"` // What happened.
 }
 
-// Journal explains afterwards what a run did: lines appended to a file. It decides nothing, so that its
-// errors stop nothing. The zero value writes nowhere.
+// Journal records what a run did, in lines appended to a file. No decision depends on it, so its errors are ignored.
+// The zero value writes nothing.
 type Journal struct{ Path string }
 
 // Note appends a line.
@@ -43,11 +43,11 @@ func (j Journal) Note(at time.Time, node, stage, message string) {
 		return
 	}
 
-	_, _ = f.Write(append(iostreams.EscapeJSON(line), '\n')) // a journal that cannot be written explains nothing, and no more
+	_, _ = f.Write(append(iostreams.EscapeJSON(line), '\n')) // the journal is for information only
 	_ = f.Close()
 }
 
-// Tail reads the last n lines; lines that are torn are left out.
+// Tail reads the last n lines; incomplete lines are skipped.
 func (j Journal) Tail(n int) []Entry {
 	out := []Entry{}
 

@@ -11,9 +11,8 @@ import (
 	"github.com/talosmate/talosmate/internal/fsutil"
 )
 
-// Notes remember short texts by name in a directory of this machine: what a broken-off run must tell the
-// next one where the cluster itself cannot. They also keep two runs from acting on one node at a time. The zero
-// value remembers nothing.
+// Notes keep short texts by name in a directory of this machine: what an interrupted run has to pass to the next one
+// and the cluster cannot hold. They also keep two runs from changing one node at a time. The zero value keeps nothing.
 type Notes struct{ Dir string }
 
 // Get reads a note, empty when there is none or it cannot be read.
@@ -51,9 +50,9 @@ func (n Notes) Set(name, text string) error {
 	return fsutil.WriteBytes(n.path(name), 0o600, []byte(text))
 }
 
-// Lock keeps other runs on this machine from acting under the same name, until release is called or the process ends.
-// One that is held is fsutil.ErrLocked. The zero value locks nothing, nor does a directory that cannot be written:
-// a lock is a help beside the checks on the cluster.
+// Lock keeps other runs on this machine from using the same name, until release is called or the process ends. A lock
+// that is held is fsutil.ErrLocked. The zero value locks nothing, and neither does a directory that cannot be written:
+// the lock only supplements the checks on the cluster.
 func (n Notes) Lock(name string) (release func(), err error) {
 	nothing := func() {}
 

@@ -116,7 +116,7 @@ func schedule(ctx context.Context, k Scheduler, res *Change, o Options, sink pro
 	}
 
 	if !found {
-		return errs.New(errs.Failed, "kubernetes knows no node %q", res.K8sNodeName).WithKind(errs.KindNotFound)
+		return errs.New(errs.Failed, "kubernetes has no node %q", res.K8sNodeName).WithKind(errs.KindNotFound)
 	}
 
 	res.Unschedulable = before.Unschedulable

@@ -71,7 +71,7 @@ func (f *facts) readMarker(text string) {
 	}
 }
 
-var errNoNode = errors.New("kubernetes knows no node")
+var errNoNode = errors.New("kubernetes has no node")
 
 // awaitConnection connects. An API server that is away is given a moment, and in the middle of a cluster's
 // upgrade more than that, since it may be behind the node that went before.

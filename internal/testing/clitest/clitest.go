@@ -1,4 +1,4 @@
-// Package clitest runs whole command lines in process and gives back what a user would see.
+// Package clitest runs whole command lines in process and returns what a user would see.
 package clitest
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/testing/replay"
 )
 
-// Result is what one command line gave.
+// Result is the outcome of one command line.
 type Result struct {
 	Stdout, Stderr string
 	Code           int
@@ -52,7 +52,7 @@ func RunContext(t *testing.T, ctx context.Context, in io.Reader, env []string, a
 	return Result{Stdout: out.String(), Stderr: errOut.String(), Code: code}
 }
 
-// Recorded is one command line over a recorded cluster and what it must give. The output is compared with
+// Recorded is one command line over a recorded cluster and its expected outcome. The output is compared with
 // testdata/NAME.golden.
 type Recorded struct {
 	Name     string            // The golden file.

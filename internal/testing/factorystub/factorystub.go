@@ -1,4 +1,4 @@
-// Package factorystub stands in for an Image Factory: its own library computes the IDs.
+// Package factorystub replaces an Image Factory in tests. The factory's own library computes the IDs.
 package factorystub
 
 import (
@@ -12,8 +12,8 @@ import (
 	"github.com/siderolabs/image-factory/pkg/schematic"
 )
 
-// Serve starts a factory and returns its URL. It refuses a schematic that names an extension "refused", and
-// drops what is in one that names "dropped", as a factory that is too old would.
+// Serve starts a factory and returns its URL. It refuses a schematic with an extension "refused", and ignores the
+// content of one with an extension "dropped", as an older factory would.
 func Serve(t *testing.T) string {
 	t.Helper()
 

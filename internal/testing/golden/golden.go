@@ -1,4 +1,4 @@
-// Package golden compares output with files under testdata; `go test ./... -update` writes them anew.
+// Package golden compares output with files under testdata; `go test ./... -update` rewrites them.
 package golden
 
 import (
@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew") //nolint:gochecknoglobals // a test flag is one
+var update = flag.Bool("update", false, "rewrite the golden files") //nolint:gochecknoglobals // test flags are package variables
 
 // Assert compares got with testdata/NAME.golden of the calling test's package. Times at which a document
 // was made are blanked first.

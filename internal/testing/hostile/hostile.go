@@ -54,8 +54,8 @@ type Endpoint struct {
 // The handler sends protobuf messages, or a *Raw.
 type Handler func(node string, stream grpc.ServerStream) error
 
-// Start puts a proxy in front of the first endpoint of a talosconfig file until the test ends. The calls that it passes
-// on carry the certificate of that file.
+// Start puts a proxy in front of the first endpoint of a talosconfig file until the test ends. Forwarded calls carry
+// the certificate of that file.
 func Start(t *testing.T, talosconfig string, authority *taloscrypto.PEMEncodedCertificateAndKey) *Endpoint {
 	t.Helper()
 
@@ -87,7 +87,7 @@ func Start(t *testing.T, talosconfig string, authority *taloscrypto.PEMEncodedCe
 	return e
 }
 
-// Rewrite changes every message that the real endpoint answers a method with, by its full name.
+// Rewrite changes every message with which the real endpoint answers a method, given by its full name.
 func Rewrite[M any, P interface {
 	*M
 	proto.Message
@@ -99,7 +99,7 @@ func Rewrite[M any, P interface {
 	})
 }
 
-// Answers changes every message that the real endpoint answers any method with. The answers of a method that is not
+// Answers changes every message with which the real endpoint answers any method. The answers of a method that is not
 // linked into the test are a *Raw.
 func (e *Endpoint) Answers(fn func(node, method string, m proto.Message)) {
 	e.mu.Lock()
@@ -125,7 +125,7 @@ func (e *Endpoint) Resources(typ string, fn func(node string, r *cosi.Resource))
 	})
 }
 
-// Serve answers a method in place of the cluster, which is not asked.
+// Serve answers a method in place of the cluster, which does not receive the call.
 func (e *Endpoint) Serve(method string, h Handler) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -185,7 +185,7 @@ func (e *Endpoint) Kubeconfig(t *testing.T, kubeconfig []byte) {
 	})
 }
 
-// Endless answers a method that streams bytes with a chunk of them, again and again.
+// Endless answers a method that streams bytes with the same chunk without end.
 func (e *Endpoint) Endless(method string, chunk []byte) {
 	e.Serve(method, func(_ string, stream grpc.ServerStream) error {
 		for {
@@ -196,7 +196,7 @@ func (e *Endpoint) Endless(method string, chunk []byte) {
 	})
 }
 
-// end is how a call ends that was executed.
+// end is how an executed call ends.
 type end int
 
 const (
@@ -205,10 +205,10 @@ const (
 	dropped
 )
 
-// Hold lets a method be executed and keeps its answer back until the caller goes.
+// Hold lets a method be executed and holds its answer until the caller disconnects.
 func (e *Endpoint) Hold(method string) { e.setEnd(method, held) }
 
-// Drop lets a method be executed and closes the caller's connection in place of an answer.
+// Drop lets a method be executed and closes the caller's connection instead of answering.
 func (e *Endpoint) Drop(method string) { e.setEnd(method, dropped) }
 
 func (e *Endpoint) setEnd(method string, how end) {

@@ -18,14 +18,14 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Raw is an encoded message: what it holds goes over the wire as it is, valid or not.
+// Raw is an encoded message that is sent unchanged, valid or not.
 type Raw struct {
 	emptypb.Empty
 
 	Bytes []byte
 }
 
-// codec passes encoded messages through; handlers may send decoded ones too.
+// codec passes encoded messages through; handlers may also send decoded ones.
 type codec struct{}
 
 // Name implements encoding.Codec.
@@ -37,7 +37,7 @@ func (codec) Marshal(v any) ([]byte, error) {
 		return raw.Bytes, nil
 	}
 
-	return proto.Marshal(v.(proto.Message)) //nolint:forcetypeassert // gRPC is given nothing else
+	return proto.Marshal(v.(proto.Message)) //nolint:forcetypeassert // gRPC passes no other type
 }
 
 // Unmarshal implements encoding.Codec.
@@ -48,7 +48,7 @@ func (codec) Unmarshal(data []byte, v any) error {
 		return nil
 	}
 
-	return proto.Unmarshal(data, v.(proto.Message)) //nolint:forcetypeassert // gRPC is given nothing else
+	return proto.Unmarshal(data, v.(proto.Message)) //nolint:forcetypeassert // gRPC passes no other type
 }
 
 func (e *Endpoint) handle(_ any, down grpc.ServerStream) error {
@@ -109,12 +109,12 @@ func (e *Endpoint) handle(_ any, down grpc.ServerStream) error {
 	return e.spoiled(err)
 }
 
-// forward sends the caller's messages on until it has no more.
+// forward forwards the caller's messages until there are no more.
 func forward(down grpc.ServerStream, up grpc.ClientStream) {
 	for {
 		var m Raw
 		if down.RecvMsg(&m) != nil {
-			_ = up.CloseSend() // the answer tells the rest
+			_ = up.CloseSend() // the answer reports the error
 
 			return
 		}

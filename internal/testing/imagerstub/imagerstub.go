@@ -1,5 +1,5 @@
-// Package imagerstub is a bed for imager builds: a real container engine with a store of its own, a real
-// registry on loopback with a release's images, and a stand-in for the imager built from scratch.
+// Package imagerstub is a test bed for imager builds: a real container engine with a store of its own, a real registry
+// on loopback with a release's images, and a stub of the imager built from scratch.
 package imagerstub
 
 import (
@@ -28,7 +28,7 @@ const Version = "v1.13.9"
 type Bed struct {
 	Host string // The registry's host and port.
 	Base string // Where the release images are.
-	Dir  string // For what a test writes.
+	Dir  string // For files of the test.
 
 	bin    string
 	podman string
@@ -41,7 +41,7 @@ func Start(t *testing.T) *Bed {
 	return start(t, 0)
 }
 
-// StartRootless is Start with an engine that runs as the given user and has no rights of root's. It takes root.
+// StartRootless is Start with an engine that runs as the given user without root's rights. Starting it needs root.
 func StartRootless(t *testing.T, uid int) *Bed {
 	t.Helper()
 
@@ -65,8 +65,8 @@ func start(t *testing.T, uid int) *Bed {
 	return b
 }
 
-// Registry serves a release's images but the imager itself, and returns where they are. The release v1.13.2 has
-// no proper catalogue.
+// Registry serves a release's images except the imager itself, and returns where they are. The release v1.13.2 has no
+// valid catalogue.
 func Registry(t *testing.T) (base string) {
 	t.Helper()
 
@@ -97,9 +97,9 @@ func (b *Bed) configure(t *testing.T, uid int) {
 	user, storage := "", ""
 
 	if uid != 0 {
-		state = shortDir(t) // the rootless engine waits long for sockets whose path does not fit
+		state = shortDir(t) // the rootless engine waits long for sockets whose path is too long
 		user = fmt.Sprintf("setpriv --reuid=%[1]d --regid=%[1]d --clear-groups env HOME=%[2]s XDG_RUNTIME_DIR=%[2]s PATH=/usr/sbin:/usr/bin:/sbin:/bin ", uid, state)
-		storage = "[storage.options]\nignore_chown_errors = \"true\"\n" // one user has one ID to give away
+		storage = "[storage.options]\nignore_chown_errors = \"true\"\n" // one user can map only one ID
 	}
 	files := map[string]string{
 		"containers.conf": "[containers]\nnetns = \"none\"\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n" +
@@ -140,8 +140,8 @@ func (b *Bed) configure(t *testing.T, uid int) {
 	})
 }
 
-// shortDir is a directory with a short name: with a long one each rootless run took some 20 s longer, which a socket
-// path over its 108 bytes would explain.
+// shortDir is a directory with a short name. With a long one each rootless run took about 20 s longer, probably because
+// a socket path exceeded its 108 bytes.
 func shortDir(t *testing.T) string {
 	t.Helper()
 
@@ -159,7 +159,7 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// handOver gives directories of a test to a user.
+// handOver changes the owner of test directories.
 func handOver(t *testing.T, uid int, dirs ...string) {
 	t.Helper()
 
@@ -171,7 +171,7 @@ func handOver(t *testing.T, uid int, dirs ...string) {
 
 		for _, path := range append(files, dir) {
 			if err := os.Chown(path, uid, uid); err != nil {
-				t.Fatalf("the test takes root: %v", err)
+				t.Fatalf("the test needs root: %v", err)
 			}
 		}
 
@@ -181,12 +181,12 @@ func handOver(t *testing.T, uid int, dirs ...string) {
 	}
 }
 
-// AsDocker puts docker's name before the same engine and records how it is called.
+// AsDocker provides the same engine under docker's name and records how it is called.
 func (b *Bed) AsDocker(t *testing.T) (record string) {
 	t.Helper()
 
 	record = filepath.Join(t.TempDir(), "argv")
-	// What differs on the command line is answered here: docker's word for rootless.
+	// Where the command lines differ, the script answers: rootless mode as docker prints it.
 	b.write(t, filepath.Join(b.bin, "docker"), strings.Join([]string{
 		"#!/bin/sh",
 		"for a in \"$@\"; do printf '%s\\n' \"$a\"; done >> " + record,
@@ -201,16 +201,16 @@ func (b *Bed) AsDocker(t *testing.T) (record string) {
 	return record
 }
 
-// Script puts a program of a test's own on the PATH.
+// Script puts a program of the test on the PATH.
 func (b *Bed) Script(t *testing.T, name, body string) {
 	t.Helper()
 	b.write(t, filepath.Join(b.bin, name), "#!/bin/sh\n"+body+"\n", 0o755)
 }
 
-// Bin is the directory that has the bed's engines.
+// Bin is the directory with the bed's engines.
 func (b *Bed) Bin() string { return b.bin }
 
-// Env is the environment of a command line that shall find this bed.
+// Env is the environment of a command line that is to use this bed.
 func (b *Bed) Env() []string { return []string{"PATH=" + b.bin} }
 
 // Podman runs podman on the bed's store.
@@ -229,7 +229,7 @@ func (b *Bed) Podman(t *testing.T, args ...string) string {
 	return strings.TrimSpace(out.String())
 }
 
-// Building waits until a container has said something, or until stop is closed.
+// Building waits until a container has written a line, or until stop is closed.
 func (b *Bed) Building(text string, stop <-chan struct{}) {
 	ask := func(args ...string) string {
 		out, _ := exec.Command(filepath.Join(b.bin, "podman"), args...).CombinedOutput() //nolint:noctx // short
@@ -260,7 +260,7 @@ func (b *Bed) write(t *testing.T, path, body string, mode os.FileMode) {
 	}
 }
 
-// Saw finds the stand-in's report among progress events (--progress json).
+// Saw finds the stub's report among progress events (--progress json).
 func Saw(t *testing.T, stderr string) seen.Report {
 	t.Helper()
 
@@ -284,7 +284,7 @@ func Saw(t *testing.T, stderr string) seen.Report {
 		}
 	}
 
-	t.Fatalf("the stand-in imager did not run:\n%s", stderr)
+	t.Fatalf("the stub imager did not run:\n%s", stderr)
 
 	return seen.Report{}
 }

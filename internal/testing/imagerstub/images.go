@@ -145,7 +145,7 @@ func Image(t *testing.T, files map[string][]byte) v1.Image {
 	return img
 }
 
-// imager builds the stand-in's image, with an installer archive in it that names itself as the imager's do.
+// imager builds the stub's image, which contains an installer archive with the name that the imager gives it.
 func (b *Bed) imager(t *testing.T) v1.Image {
 	t.Helper()
 
@@ -155,7 +155,7 @@ func (b *Bed) imager(t *testing.T) v1.Image {
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOFLAGS=")
 
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("cannot build the stand-in imager: %v\n%s", err, out)
+		t.Fatalf("cannot build the stub imager: %v\n%s", err, out)
 	}
 
 	body, err := os.ReadFile(program)

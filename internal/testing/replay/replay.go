@@ -1,5 +1,5 @@
-// Package replay serves recordings of real Talos clusters over the real protocol: gRPC with mutual TLS, one
-// recorded answer for each request, errors included. What it does not have recorded it refuses.
+// Package replay serves recordings of real Talos clusters over the real protocol: gRPC with mutual TLS, one recorded
+// answer for each request, errors included. Requests without a recording are refused.
 package replay
 
 import (
@@ -149,7 +149,7 @@ func (s *Server) handle(_ any, stream grpc.ServerStream) error {
 
 	raw, err := os.ReadFile(filepath.Join(dir, method+".json"))
 	if err != nil {
-		// What changes something was recorded once for the cluster.
+		// Requests that change something were recorded once for the cluster.
 		raw, err = os.ReadFile(filepath.Join(s.dir, "acts", method+".json"))
 	}
 

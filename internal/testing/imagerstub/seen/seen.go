@@ -1,10 +1,10 @@
-// Package seen is what the stand-in imager tells about the container that it ran in.
+// Package seen is the report of the stub imager about its container.
 package seen
 
 // Prefix begins the line with the report.
 const Prefix = "stub saw "
 
-// Report is what the stand-in saw.
+// Report is what the stub observed.
 type Report struct {
 	Args         []string          `json:"args"`
 	UID          int               `json:"uid"`
@@ -14,9 +14,9 @@ type Report struct {
 	Env          []string          `json:"env"`
 	Files        map[string]string `json:"files"`    // SHA-256 of what was mounted.
 	Writable     []string          `json:"writable"` // Which of these could be written.
-	Signers      map[string]string `json:"signers"`  // What said who listens on a signer's socket.
+	Signers      map[string]string `json:"signers"`  // The answer of the listener on a signer's socket.
 	Document     string            `json:"document"` // The profile on stdin.
 }
 
-// Privileged says whether it had more than a container's usual capabilities (CAP_SYS_ADMIN is bit 21).
+// Privileged reports whether it had more than a container's usual capabilities (CAP_SYS_ADMIN is bit 21).
 func (r Report) Privileged() bool { return r.Capabilities&(1<<21) != 0 }

@@ -1,5 +1,5 @@
-// Command stub stands in for Siderolabs' imager: it takes the same arguments, tells what it was given, and
-// writes files of known content. Kernel arguments that begin with stub. make it misbehave.
+// Command stub is a stub of the Talos imager: it takes the same arguments, reports what it was given, and writes files
+// of known content. Kernel arguments that begin with stub. change its behaviour.
 package main
 
 import (
@@ -51,7 +51,7 @@ type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("failed as told with %d", int(c)) }
 
-// parse accepts what the imager of Talos 1.14 accepts and nothing else.
+// parse accepts exactly what the imager of Talos 1.14 accepts.
 func parse(args []string) (arguments, error) {
 	a := arguments{knobs: map[string]string{}}
 	if len(args) == 0 {
@@ -144,7 +144,7 @@ func fromDocument(a arguments, rest []string) (arguments, error) {
 	return a, nil
 }
 
-// turn turns the knobs among the kernel arguments.
+// turn applies the kernel arguments that change the stub's behaviour.
 func (a arguments) turn(kernel []string) {
 	for _, k := range kernel {
 		if name, ok := strings.CutPrefix(k, "stub."); ok {
@@ -154,7 +154,7 @@ func (a arguments) turn(kernel []string) {
 	}
 }
 
-// ask reads what who listens on each signer's socket says.
+// ask reads one line from the listener on each signer's socket.
 func ask(addresses []string) (map[string]string, error) {
 	said := map[string]string{}
 
@@ -236,7 +236,7 @@ func write(path string, a arguments, args []string) error {
 		return err
 	}
 
-	// Like the imager's, the content depends on the clock unless it is told not to.
+	// Like the imager's, the content depends on the clock unless a fixed time is given.
 	stamp := os.Getenv("SOURCE_DATE_EPOCH")
 	if os.Getenv("DETERMINISTIC_SEED") == "" {
 		stamp = time.Now().String()
@@ -323,7 +323,7 @@ func copyFile(from, to string) error {
 	return errors.Join(err, out.Close())
 }
 
-// look reports what the container is and has.
+// look reports the properties of the container.
 func look(args []string) (seen.Report, error) {
 	r := seen.Report{Args: args, UID: os.Getuid(), GID: os.Getgid(), Files: map[string]string{}}
 
@@ -340,7 +340,7 @@ func look(args []string) (seen.Report, error) {
 		}
 	}
 
-	_, err = os.Stat("/dev/kmsg") // among the host's devices, never among a container's own
+	_, err = os.Stat("/dev/kmsg") // it is one of the host's devices and never exists in a container
 	r.HostDevices = err == nil
 
 	for _, key := range []string{"SOURCE_DATE_EPOCH", "DETERMINISTIC_SEED", "DOCKER_CONFIG"} {
