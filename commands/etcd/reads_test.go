@@ -22,7 +22,7 @@ func TestReads(t *testing.T) {
 		{Name: "members.name", Version: "talos-v1.13.9", Args: []string{"etcd", "members", "-n", "n1", "-o", "name"}},
 		{
 			Name: "members.worker.json", Args: []string{"etcd", "members", "-n", "10.5.0.5", "-o", "json", "--query", ".errors"}, Code: 1,
-			Stderr: []string{"only available on control plane nodes", "hint: this is a control plane's business"},
+			Stderr: []string{"only available on control plane nodes", "hint: only control planes do this"},
 		},
 		{Name: "status.table", Args: []string{"etcd", "status", "-n", "n1,n2"}},
 		{Name: "status.json", Args: []string{"etcd", "status", "-n", "n1,n2", "-o", "json"}},

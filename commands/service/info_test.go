@@ -19,7 +19,7 @@ func TestInfo(t *testing.T) {
 		},
 		{
 			Name: "info.partial", Args: []string{"service", "info", "etcd", "-n", "n1,n4", "-o", "json", "--query", ".errors"}, Code: 4,
-			Stderr: []string{"cannot find service etcd on 10.5.0.5 (n4): the node has none of that name", "hint: its services are apid"},
+			Stderr: []string{"cannot find service etcd on 10.5.0.5 (n4): the node has no service of that name", "hint: its services are apid"},
 		},
 		{
 			Name: "info.none", Args: []string{"service", "info"}, Code: 2,

@@ -27,7 +27,7 @@ func TestList(t *testing.T) {
 		{Name: "list.ndjson", Args: []string{"service", "list", "-n", "n1", "-o", "ndjson", "--sort-by", "-id"}},
 		{
 			Name: "list.unknown-node", Args: []string{"service", "list", "-n", "n9", "-o", "json"}, Code: 2,
-			Stderr: []string{`no node is called "n9"`, "known nodes: n1 (10.5.0.2)"},
+			Stderr: []string{`there is no node "n9"`, "known nodes: n1 (10.5.0.2)"},
 		},
 		{Name: "list.dead", Args: []string{"service", "list", "-n", "10.5.0.6", "-o", "json"}, Code: 6},
 	})

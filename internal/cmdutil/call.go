@@ -156,7 +156,7 @@ func (c *Call) guard() error {
 
 	if !c.Spec.Offline && !c.Spec.Local && !c.Spec.Named {
 		if sel := c.Selection(); !sel.Explicit() {
-			return errs.Usagef("no nodes chosen: a command that changes something never picks nodes by itself").
+			return errs.Usagef("no nodes chosen: a command that changes something never picks nodes automatically").
 				WithHint("name them with -n ADDRESS or HOSTNAME, or choose --controlplanes, --workers or --all-nodes")
 		} else if c.Spec.OneNode && (len(sel.Nodes) != 1 || sel.All || sel.ControlPlanes || sel.Workers) {
 			return errs.Usagef("%s acts on exactly one node", c.Cmd.CommandPath()).WithHint("name it with -n")

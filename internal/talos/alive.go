@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// aliveEvery is how often a node is asked whether it is still there while it works on a long request.
+	// aliveEvery is the interval of the checks that a node still answers while it works on a long request.
 	aliveEvery = 20 * time.Second
-	// aliveMisses is how many answers in a row may be missing before it is given up.
+	// aliveMisses is how many answers in a row may be missing before the request is given up.
 	aliveMisses = 4
-	// requestLimit bounds a request that a node answers before it does what was asked.
+	// requestLimit bounds a request that a node answers before it does the work.
 	requestLimit = time.Minute
 )
 
@@ -26,9 +26,9 @@ var (
 	errTooLong = fmt.Errorf("the node did not finish within %s", maxWork)
 )
 
-// whileAlive runs a request that may take as long as it takes, as an install or a pull does, for as long as the node
-// answers other questions by the same way. A node that loses its power says nothing, and neither does the endpoint
-// between: TCP alone would wait for hours.
+// whileAlive runs a request without a time limit of its own, such as an install or a pull, for as long as the node
+// answers other requests on the same connection. A node that loses power does not close its connections, and neither
+// does the endpoint between: TCP alone would wait for hours.
 func (n *Node) whileAlive(ctx context.Context, op string, request func(context.Context) error) error {
 	watched, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -59,7 +59,8 @@ func (n *Node) whileAlive(ctx context.Context, op string, request func(context.C
 	return err
 }
 
-// bounded gives a stream that is a short answer an end where its caller set none, as conn.limited does for calls.
+// bounded limits the time of a stream that is a short answer, if its caller set no deadline, as conn.limited does for
+// calls.
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, has := ctx.Deadline(); has {
 		return context.WithCancel(ctx)
@@ -68,7 +69,8 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, requestLimit)
 }
 
-// watchAlive asks until ctx ends, false, or so many answers in a row are missing, true. Any answer is one.
+// watchAlive asks the node until ctx ends (false) or aliveMisses answers in a row are missing (true). An error from the
+// node counts as an answer.
 func watchAlive(ctx context.Context, ask func(context.Context) error) bool {
 	tick := time.NewTicker(aliveEvery)
 	defer tick.Stop()

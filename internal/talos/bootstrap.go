@@ -9,19 +9,19 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 )
 
-// Bootstrap makes the node's member the first of a new etcd cluster, from the snapshot that was uploaded if
-// recover is set. The first request of all control planes wins: the second is "already exists". Role: admin.
-func (n *Node) Bootstrap(ctx context.Context, recover, skipHashCheck bool) error { //nolint:predeclared // the word is Talos's
+// Bootstrap makes the node's member the first of a new etcd cluster, from the uploaded snapshot if recover is set. Only
+// the first request to any of the control planes succeeds: the second is "already exists". Role: admin.
+func (n *Node) Bootstrap(ctx context.Context, recover, skipHashCheck bool) error { //nolint:predeclared // named as in Talos
 	_, err := n.machine().Bootstrap(ctx, &machine.BootstrapRequest{RecoverEtcd: recover, RecoverSkipHashCheck: skipHashCheck})
 
 	return n.fail("bootstrap", err)
 }
 
-// uploadChunk is how much of a snapshot is sent at once.
+// uploadChunk is the size of one message of a snapshot upload.
 const uploadChunk = 64 << 10
 
-// UploadSnapshot sends an etcd snapshot to the node, where a bootstrap then finds it. Sending it again
-// replaces it. sent is told the bytes so far. Role: admin.
+// UploadSnapshot sends an etcd snapshot to the node for a bootstrap. A second upload replaces the first. sent receives
+// the number of bytes so far. Role: admin.
 func (n *Node) UploadSnapshot(ctx context.Context, from io.Reader, sent func(int64)) error {
 	const op = "upload the etcd snapshot"
 
@@ -40,7 +40,7 @@ func (n *Node) UploadSnapshot(ctx context.Context, from io.Reader, sent func(int
 		if size > 0 {
 			if err = stream.Send(&common.Data{Bytes: buf[:size]}); err != nil {
 				if errors.Is(err, io.EOF) {
-					break // the node has ended the call; its reason comes with the answer
+					break // the node has ended the call; the answer has the reason
 				}
 
 				return n.fail(op, err)

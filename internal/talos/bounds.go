@@ -10,25 +10,25 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// What a node may send in answer to one request. A single message is bounded by gRPC (GRPCMaxMessageSize, 32 MiB),
-// and a stream by the time in which no data comes (--timeout). docs/scripts.md says the same.
+// Bounds for the answer of a node to one request. In addition, gRPC bounds a single message (GRPCMaxMessageSize, 32
+// MiB), and --timeout the time in which a stream brings no data. docs/scripts.md lists them.
 const (
-	MaxRows  = 500_000          // The rows of a list, and of a stream that is collected into a document.
-	MaxBytes = 256 << 20        // The bytes of these rows.
-	MaxTime  = 10 * time.Minute // How long a stream may take that is collected into a document.
+	MaxRows  = 500_000          // Rows of a list, or of a stream that is collected into a document.
+	MaxBytes = 256 << 20        // Bytes of these rows.
+	MaxTime  = 10 * time.Minute // Duration of a stream that is collected into a document.
 
-	maxSnapshot = 64 << 30      // The bytes of an etcd snapshot; etcd advises against more than 8 GiB.
-	maxLine     = 64 << 10      // The bytes of a line that an installer prints.
-	maxWork     = 6 * time.Hour // How long a node may work on an install or a pull.
+	maxSnapshot = 64 << 30      // Bytes of an etcd snapshot; etcd recommends at most 8 GiB.
+	maxLine     = 64 << 10      // Bytes of a line that an installer prints.
+	maxWork     = 6 * time.Hour // Time that a node may work on an install or a pull.
 )
 
-// errCut marks the error of a list whose beginning arrived.
+// errCut marks the error of an incomplete list.
 var errCut = errors.New("the rest was cut off")
 
-// IsCut reports whether an error is of a list whose beginning arrived: what there is of it is worth showing.
+// IsCut reports whether an error belongs to an incomplete list, whose rows so far are worth showing.
 func IsCut(err error) bool { return errors.Is(err, errCut) }
 
-// Meter counts what a list takes and refuses what is beyond the bounds.
+// Meter counts the rows and bytes of a list and refuses what exceeds the bounds.
 type Meter struct {
 	Rows  int   // The bound; MaxRows when 0.
 	Bytes int64 // The bound; MaxBytes when 0.
@@ -59,7 +59,7 @@ func (m *Meter) Take(size int) error {
 	return nil
 }
 
-// tooMuch makes the error of a node that sent more than it may.
+// tooMuch makes the error of a node that sent more than allowed.
 func (n *Node) tooMuch(op string, err error) error {
 	out := n.fail(op, err)
 
@@ -71,7 +71,7 @@ func (n *Node) tooMuch(op string, err error) error {
 	return out
 }
 
-// TooMuch makes a node's error of one of Meter's.
+// TooMuch turns an error of a Meter into a node's error.
 func (n *Node) TooMuch(op string, err error) error {
 	if !IsCut(err) {
 		return err
@@ -80,7 +80,7 @@ func (n *Node) TooMuch(op string, err error) error {
 	return n.tooMuch(op, err)
 }
 
-// sizeOf is what a message takes on the wire.
+// sizeOf is the encoded size of a message.
 func sizeOf(msg any) int {
 	if m, ok := msg.(proto.Message); ok {
 		return proto.Size(m)
@@ -89,7 +89,7 @@ func sizeOf(msg any) int {
 	return 0
 }
 
-// progresses reports whether a message is one that keeps a stream alive: one that should hold bytes must have some.
+// progresses reports whether a message keeps a stream alive: a message with a bytes field must have some bytes in it.
 func progresses(msg any) bool {
 	chunk, ok := msg.(interface{ GetBytes() []byte })
 

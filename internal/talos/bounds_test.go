@@ -165,7 +165,7 @@ func TestAListThatStopsKeepsItsBeginning(t *testing.T) {
 			n.cluster.Options.Timeout = 2 * time.Second // enough for the first row
 
 			kept, err := list(t.Context(), n)
-			if kept != 1 || !IsCut(err) || KindOf(err) != errs.KindTimeout || !strings.Contains(err.Error(), "nothing came for 2s") {
+			if kept != 1 || !IsCut(err) || KindOf(err) != errs.KindTimeout || !strings.Contains(err.Error(), "no data came for 2s") {
 				t.Errorf("%d rows, %v", kept, err)
 			}
 		})
@@ -207,7 +207,7 @@ func TestEmptyMessagesAreSilence(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 
-			if err := read(ctx, n); KindOf(err) != errs.KindTimeout || !strings.Contains(err.Error(), "nothing came for 200ms") {
+			if err := read(ctx, n); KindOf(err) != errs.KindTimeout || !strings.Contains(err.Error(), "no data came for 200ms") {
 				t.Errorf("got %v", err)
 			}
 		})

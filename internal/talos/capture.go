@@ -11,7 +11,7 @@ import (
 // BPFInstruction is one instruction of a packet filter.
 type BPFInstruction struct{ Op, Jt, Jf, K uint32 }
 
-// CaptureRequest says which packets to capture.
+// CaptureRequest selects the packets to capture.
 type CaptureRequest struct {
 	Interface   string
 	Promiscuous bool
@@ -19,7 +19,7 @@ type CaptureRequest struct {
 	Filter      []BPFInstruction
 }
 
-// Capture streams a pcap file, in chunks that end anywhere, until the context ends. Roles: operator, admin.
+// Capture streams a pcap file, in chunks of any size, until the context ends. Roles: operator, admin.
 func (n *Node) Capture(ctx context.Context, r CaptureRequest, fn func([]byte) error) error {
 	req := &machine.PacketCaptureRequest{Interface: r.Interface, Promiscuous: r.Promiscuous, SnapLen: r.SnapLength}
 	for _, i := range r.Filter {

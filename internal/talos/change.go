@@ -11,7 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// longCalls lists the calls that are answered when their work is done, however long it takes.
+// longCalls lists the calls that are answered only when their work is done.
 func longCalls() []string {
 	return []string{
 		machine.MachineService_EtcdDefragment_FullMethodName,
@@ -22,7 +22,7 @@ func longCalls() []string {
 	}
 }
 
-// isChange reports whether a call may change something: whatever is not known to be a read, but for a dry run.
+// isChange reports whether a call may change something: every call that is not known to be a read, except a dry run.
 func isChange(method string, request any) bool {
 	if apply, ok := request.(*machine.ApplyConfigurationRequest); ok && apply.GetDryRun() {
 		return false
@@ -45,9 +45,9 @@ func isRead(method string) bool {
 	}
 }
 
-// lostAnswer reports whether a call that was sent may have been carried out although its answer did not arrive.
-// Everything that the transport says of itself counts: that the time was over, that the connection or the stream
-// broke, or that what arrived could not be read.
+// lostAnswer reports whether a call that was sent may have been carried out although its answer did not arrive. Every
+// error of the transport itself counts: a passed deadline, a broken connection or stream, an answer that could not be
+// read.
 func (e *rpcError) lostAnswer() bool {
 	switch e.code { //nolint:exhaustive // any other code is an answer of the node
 	case codes.DeadlineExceeded, codes.Canceled:
@@ -65,8 +65,8 @@ func (e *rpcError) lostAnswer() bool {
 	}
 }
 
-// afterSending makes the translation of a call that changes something, and was sent, one that claims no more than
-// is known: a lost answer is an unknown outcome, whatever broke. An answer is never called unreachable.
+// afterSending corrects the translation of a changing call that was sent, so that it claims no more than is known: a
+// lost answer is an unknown outcome, and an error from the node is never called unreachable.
 func (e *rpcError) afterSending() {
 	switch {
 	case e.kind == errs.KindInterrupted:
@@ -78,8 +78,8 @@ func (e *rpcError) afterSending() {
 	}
 }
 
-// Undelivered reports whether a call ended before it left: no connection to the node or to the endpoint in front of
-// it could be made, so that nothing was carried out.
+// Undelivered reports whether a call was not sent: no connection to the node, or to the endpoint in front of it, could
+// be made, so nothing was carried out.
 func Undelivered(err error) bool {
 	var rpc *rpcError
 

@@ -10,11 +10,10 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// ClientCredentials are a new client certificate with what belongs to it, PEM in base64 as talosconfig files
-// have it.
+// ClientCredentials are a new client certificate with its CA and key: PEM in base64, as in talosconfig files.
 type ClientCredentials struct{ CA, Crt, Key string }
 
-// GenerateClientConfig makes a client certificate with the roles, good for ttl. Only control planes can. Role:
+// GenerateClientConfig makes a client certificate with the roles, valid for ttl. Only control planes can do this. Role:
 // admin.
 func (n *Node) GenerateClientConfig(ctx context.Context, roles []string, ttl time.Duration) (ClientCredentials, error) {
 	const op = "make a client certificate"

@@ -8,19 +8,20 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Clock is a node's clock beside a time server's.
+// Clock is a node's clock compared with a time server's.
 type Clock struct {
 	NodeRef
 
 	Server        string    `json:"server"`                  // The time server that the node asked.
 	Local         time.Time `json:"local"`                   // The node's clock.
 	Remote        time.Time `json:"remote"`                  // The server's clock.
-	OffsetSeconds float64   `json:"offset_seconds"`          // Remote less local: what the node's clock lacks, as NTP counts it.
-	Synced        *bool     `json:"synced,omitempty"`        // Whether the node says its clock is in step; absent when it does not say.
-	SyncDisabled  *bool     `json:"sync_disabled,omitempty"` // Whether the node leaves its clock alone.
+	OffsetSeconds float64   `json:"offset_seconds"`          // Remote minus local: how far the node's clock is behind, as NTP counts it.
+	Synced        *bool     `json:"synced,omitempty"`        // Whether the node reports its clock as synchronized; absent when it does not report.
+	SyncDisabled  *bool     `json:"sync_disabled,omitempty"` // Whether time synchronization is disabled on the node.
 }
 
-// Clock has the node ask a time server, its own if server is empty. Roles: reader, operator, admin.
+// Clock compares the node's clock with a time server, its configured one if server is empty. Roles: reader, operator,
+// admin.
 func (n *Node) Clock(ctx context.Context, server string) (Clock, error) {
 	var (
 		resp *timeapi.TimeResponse
@@ -49,14 +50,14 @@ func (n *Node) Clock(ctx context.Context, server string) (Clock, error) {
 	return out, err
 }
 
-// TimeStatus is what a node says of its own clock. Until it is in sync for the first time after a boot, the node starts
-// neither etcd nor the kubelet.
+// TimeStatus is the node's report on its clock. Until the clock is in sync for the first time after a boot, the node
+// starts neither etcd nor the kubelet.
 type TimeStatus struct {
 	Synced       bool `json:"synced"`       // Whether the clock is in sync.
-	SyncDisabled bool `json:"syncDisabled"` // Whether the node leaves its clock alone.
+	SyncDisabled bool `json:"syncDisabled"` // Whether time synchronization is disabled on the node.
 }
 
-// TimeStatus reads it; not known when the node does not say. Roles: reader, operator, admin.
+// TimeStatus reads the status; known is false when the node does not report it. Roles: reader, operator, admin.
 func (n *Node) TimeStatus(ctx context.Context) (status TimeStatus, known bool, err error) {
 	list, err := View[TimeStatus, TimeStatus]{
 		Namespace: "runtime", Type: "TimeStatuses.v1alpha1.talos.dev", Row: func(_ string, s TimeStatus) TimeStatus { return s },

@@ -26,7 +26,7 @@ import (
 	"github.com/talosmate/talosmate/internal/iostreams"
 )
 
-// Options say how a cluster is reached.
+// Options configure how a cluster is reached.
 type Options struct {
 	Endpoints   []string      // Override the context's endpoints.
 	Insecure    bool          // Maintenance mode: no client certificate, any server certificate.
@@ -35,13 +35,14 @@ type Options struct {
 	Timeout     time.Duration // Per node, for reads.
 	Concurrency int           // How many nodes are asked at once.
 	Needs       []string      // Roles of which one suffices; for hints.
-	Since       string        // The first Talos version that knows the calls; for hints.
+	Since       string        // The first Talos version that has the calls; for hints.
 	Trace       io.Writer     // One line per RPC, nil for none.
-	MaxRows     int           // Bounds a list from one node; the constant of that name when 0.
-	MaxBytes    int64         // Bounds its size; the constant of that name when 0.
-	// Begin is called before each request that may change something; an error keeps it from being sent. Nil for nothing.
+	MaxRows     int           // Bounds the rows of a list from one node; MaxRows when 0.
+	MaxBytes    int64         // Bounds the bytes of a list from one node; MaxBytes when 0.
+	// Begin is called before each request that may change something; if it fails, the request is not sent. It may be
+	// nil.
 	Begin func() error
-	// Elsewhere finds by name what discovery has forgotten: a node that is dead. Nil for nothing.
+	// Elsewhere finds a node by name that is not in discovery because it is dead. It may be nil.
 	Elsewhere func(ctx context.Context, name string) (t Target, found bool, err error)
 }
 
@@ -58,8 +59,7 @@ type Cluster struct {
 	members func() ([]Member, error)
 }
 
-// NewCluster prepares access to a context. ctx may be nil with Insecure. source names the talosconfig for
-// messages.
+// NewCluster prepares access to a context. tc may be nil with Insecure. source names the talosconfig for messages.
 func NewCluster(tc *Context, source string, o Options) (*Cluster, error) {
 	if tc != nil && tc.Omni && !o.Insecure {
 		return nil, errs.Usagef("context %q authenticates with Omni (auth.siderov1), which is not supported yet", tc.Name).
@@ -77,7 +77,7 @@ func NewCluster(tc *Context, source string, o Options) (*Cluster, error) {
 	return &Cluster{Context: tc, Options: o, source: source, conns: map[string]*grpc.ClientConn{}}, nil
 }
 
-// Close ends every connection.
+// Close closes every connection.
 func (c *Cluster) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -111,7 +111,7 @@ func (c *Cluster) Node(t Target) *Node {
 	return c.nodeVia(t, c.Options.Endpoints)
 }
 
-// Endpoint gives access to whatever endpoint answers, for what any of them can tell.
+// Endpoint gives access to any endpoint that answers, for requests that every one of them can answer.
 func (c *Cluster) Endpoint() *Node {
 	return c.Node(Target{Address: strings.Join(c.Options.Endpoints, ","), AnyOf: c.Options.Endpoints})
 }
@@ -124,8 +124,8 @@ func (c *Cluster) DirectNode(t Target) *Node {
 	return n
 }
 
-// ChangingNode gives access for a change: never through the node that is being changed when another
-// endpoint is available, since the answer would die with the node.
+// ChangingNode gives access for a change: never through the node that is changed if there is another endpoint, since
+// the answer would be lost with the node.
 func (c *Cluster) ChangingNode(t Target) *Node {
 	if c.Options.Insecure || c.Options.Direct {
 		return c.DirectNode(t)
@@ -144,8 +144,8 @@ func (c *Cluster) ChangingNode(t Target) *Node {
 	return c.nodeVia(t, others)
 }
 
-// Fresh dials the node itself over a connection of its own, which does not back off because of earlier
-// failures. The caller closes it.
+// Fresh dials the node itself over a connection of its own, which does not back off because of earlier failures. The
+// caller closes it.
 func (c *Cluster) Fresh(t Target) (*Node, func() error) {
 	cc, err := c.dial([]string{t.Address})
 	n := c.newNode(t, cc, err)
@@ -186,8 +186,8 @@ func (c *Cluster) connect(endpoints []string) (*grpc.ClientConn, error) {
 	return cc, err
 }
 
-// ready gives a connection to a node itself that stands, nil when none can be made before ctx ends. One that failed
-// is not waited for: it has a backoff of its own.
+// ready returns an established connection to the node at the address, nil when none can be made before ctx ends. A
+// failed connection is not waited for, because of its backoff.
 func (c *Cluster) ready(ctx context.Context, address string) *grpc.ClientConn {
 	c.mu.Lock()
 	cc := c.conns[address]
@@ -206,7 +206,7 @@ func (c *Cluster) ready(ctx context.Context, address string) *grpc.ClientConn {
 
 	for state := cc.GetState(); state != connectivity.Ready; state = cc.GetState() {
 		if state == connectivity.TransientFailure || !cc.WaitForStateChange(ctx, state) {
-			_ = cc.Close() // nothing went over it
+			_ = cc.Close() // it was not used
 
 			return nil
 		}
@@ -215,7 +215,7 @@ func (c *Cluster) ready(ctx context.Context, address string) *grpc.ClientConn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	// Streams may still end on the one before; Close ends them all.
+	// Streams may still use the previous one; Close closes them all.
 	if before := c.conns[address]; before != nil {
 		c.conns[fmt.Sprintf("%s before %d", address, len(c.conns))] = before
 	}

@@ -8,15 +8,15 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/compatibility"
 )
 
-// Path is what is known of a step from one Talos version to another.
+// Path is the result of a check of two versions.
 type Path struct {
 	Supported bool
-	Reason    string // Why not, or which rule was applied.
-	Fallback  bool   // The tables of this program do not know the target; the general rule was applied.
+	Reason    string // Why not, or the rule that was applied.
+	Fallback  bool   // Machinery's tables do not have the target; the general rule was applied.
 }
 
-// UpgradePath says whether Talos supports the step (machinery's compatibility tables). For targets that the
-// tables do not know the rule of the last three releases stands in: from two minors before.
+// UpgradePath reports whether Talos supports the step, by machinery's compatibility tables. For targets that are not in
+// the tables, the rule of the last three releases applies: from at most two minor versions before.
 func UpgradePath(from, to string) (Path, error) {
 	target, err := compatibility.ParseTalosVersion(&machine.VersionInfo{Tag: to})
 	if err != nil {
@@ -38,12 +38,12 @@ func UpgradePath(from, to string) (Path, error) {
 
 	f, t := minor(from), minor(to)
 	p := Path{Fallback: true, Supported: f+2 >= t && f <= t+2}
-	p.Reason = fmt.Sprintf("the tables of this program do not know %s; by the rule of the releases before, it takes upgrades from 1.%d", to, max(t, 2)-2)
+	p.Reason = fmt.Sprintf("%s is not in the compatibility tables of this program; by the rule of earlier releases, it takes upgrades from 1.%d", to, max(t, 2)-2)
 
 	return p, nil
 }
 
-// KubernetesRange says whether a Talos release runs a Kubernetes version.
+// KubernetesRange reports whether a Talos release runs a Kubernetes version.
 func KubernetesRange(kubernetes, talosVersion string) (Path, error) {
 	k, err := compatibility.ParseKubernetesVersion(kubernetes)
 	if err != nil {
@@ -63,19 +63,19 @@ func KubernetesRange(kubernetes, talosVersion string) (Path, error) {
 		return Path{Supported: true, Reason: fmt.Sprintf("Talos %s runs Kubernetes %s", talosVersion, kubernetes)}, nil
 	}
 
-	// Talos 1.12 runs 1.30 to 1.35, 1.13 runs 1.31 to 1.36, 1.14 runs 1.32 to 1.37: the range moves along.
+	// Talos 1.12 runs 1.30 to 1.35, 1.13 runs 1.31 to 1.36, 1.14 runs 1.32 to 1.37: both ends increase by one.
 	low, high := minor(talosVersion)+18, minor(talosVersion)+23
 	at := minor(kubernetes)
 	p := Path{Fallback: true, Supported: at >= low && at <= high}
-	p.Reason = fmt.Sprintf("the tables of this program do not know Talos %s; by the rule of the releases before, it runs Kubernetes 1.%d to 1.%d", talosVersion, low, high)
+	p.Reason = fmt.Sprintf("Talos %s is not in the compatibility tables of this program; by the rule of earlier releases, it runs Kubernetes 1.%d to 1.%d", talosVersion, low, high)
 
 	return p, nil
 }
 
-// machineryMinor is the minor release that machinery itself is of: what it knows of Talos ends there.
+// machineryMinor is the minor release of machinery. It does not know newer ones.
 const machineryMinor = 13
 
-// known says whether machinery's tables have the target.
+// known reports whether machinery's tables have the target.
 func known(target string) bool {
 	v, err := semver.ParseTolerant(target)
 
@@ -85,8 +85,8 @@ func known(target string) bool {
 // KnownRelease is the last Talos release whose machine configuration this program knows.
 func KnownRelease() string { return fmt.Sprintf("1.%d", machineryMinor) }
 
-// Newer says whether a node runs a release whose machine configuration this program does not know in full: it
-// has documents that machinery's reader rejects. A version that does not parse is taken for a known one.
+// Newer reports whether a node runs a release newer than KnownRelease, whose documents machinery's reader may reject. A
+// version that does not parse counts as known.
 func Newer(tag string) bool {
 	v, err := semver.ParseTolerant(tag)
 
@@ -102,7 +102,7 @@ func minor(tag string) uint64 {
 	return v.Minor
 }
 
-// SameVersion compares versions, with or without their leading v.
+// SameVersion compares versions with or without a leading v.
 func SameVersion(a, b string) bool {
 	x, xerr := semver.ParseTolerant(a)
 	y, yerr := semver.ParseTolerant(b)

@@ -20,7 +20,7 @@ import (
 	"github.com/talosmate/talosmate/internal/foreign"
 )
 
-// Origin says which rule found the talosconfig.
+// Origin names the rule that found the talosconfig.
 type Origin string
 
 // The origins, in the order in which they are tried.
@@ -37,7 +37,7 @@ const (
 // EnvBase64 names the variable that holds a whole talosconfig, for CI secrets.
 const EnvBase64 = "TALOSMATE_TALOSCONFIG_BASE64"
 
-// Lookup is what finding a talosconfig needs to know of the world.
+// Lookup is the environment in which a talosconfig is looked for.
 type Lookup struct {
 	Flag       string                      // --talosconfig, "-" for stdin, empty for none.
 	Env        func(string) (string, bool) // Environment variables.
@@ -104,7 +104,7 @@ func LoadConfig(l Lookup) (*Config, error) {
 
 	var none *errs.Error
 	if errors.As(err, &none) && len(warnings) > 0 {
-		// That a file was there and was not taken is what the user has to know most.
+		// Above all, the user has to know that a file exists and was not used.
 		return nil, errs.Usagef("%w; %s", err, strings.Join(warnings, "; ")).WithHint("%s", none.Hint)
 	}
 
@@ -160,8 +160,8 @@ func readConfig(path string, origin Origin) (*Config, error) {
 	return parseConfig(raw, path, origin)
 }
 
-// CheckConfig reports why a talosconfig's text cannot be used. current, unless it is empty, must be one of its contexts
-// and usable.
+// CheckConfig returns the reason why a talosconfig's text cannot be used. current, unless it is empty, must be one of
+// its contexts and usable.
 func CheckConfig(raw []byte, path, current string) error {
 	cfg, err := parseConfig(raw, path, OriginFlag)
 	if err == nil && current != "" {
@@ -202,8 +202,8 @@ func parseConfig(raw []byte, path string, origin Origin) (*Config, error) {
 	return &Config{Config: parsed, Path: path, Origin: origin}, nil
 }
 
-// projectConfig looks for a file named talosconfig from dir upwards to the folder that holds .git; without
-// one, in dir only.
+// projectConfig looks for a file named talosconfig from dir upwards to the folder that holds .git; without one, in dir
+// only.
 func projectConfig(dir string) string {
 	if dir == "" {
 		return ""

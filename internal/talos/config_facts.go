@@ -10,23 +10,23 @@ import (
 	"github.com/talosmate/talosmate/internal/foreign"
 )
 
-// ConfigFacts is what an upgrade wants to know of a machine configuration.
+// ConfigFacts is what an upgrade needs from a machine configuration.
 type ConfigFacts struct {
-	// InstallImage is machine.install.image, or installer.image of the document UnattendedInstallConfig that Talos
-	// 1.14 has in its place; empty when it names none. It is what the node was installed with first,
-	// perhaps long ago: only its registry says something about today.
+	// InstallImage is machine.install.image, or installer.image of the UnattendedInstallConfig document that replaces
+	// it in Talos 1.14; empty when the configuration names none. The node was installed with it first, perhaps long
+	// ago, so only its registry is still meaningful.
 	InstallImage string
 	// DroppedKernelArgs are the kernel arguments that LifecycleService does not pass on to an installer: those of
 	// machine.install.extraKernelArgs unless machine.install.grubUseUKICmdline is set.
 	DroppedKernelArgs []string
-	// Authorities are the certificate authorities that the node has its certificates from.
+	// Authorities are the certificate authorities that issue the node's certificates.
 	Authorities []Authority
 }
 
 // Authority is a certificate authority of a cluster.
 type Authority struct {
 	Name     string    // Its key in the machine configuration, such as cluster.etcd.ca.
-	NotAfter time.Time // When it expires, and with it everything that it has signed.
+	NotAfter time.Time // When it expires, and with it every certificate that it has signed.
 }
 
 // ConfigFacts reads the active machine configuration. Role: admin.
@@ -41,7 +41,7 @@ func (n *Node) ConfigFacts(ctx context.Context) (ConfigFacts, error) {
 	return facts, n.fail("read the machine configuration", err)
 }
 
-// pki is a certificate with its key, of which only the certificate is looked at: PEM in base64.
+// pki is a certificate with its key, PEM in base64. Only the certificate is read.
 type pki struct {
 	Crt string `yaml:"crt"`
 }
@@ -56,8 +56,8 @@ func (p pki) pem() []byte {
 	return raw
 }
 
-// documentFacts is the part of a document that matters: of the v1alpha1 configuration, or of the documents that
-// take its fields' places from Talos 1.14 on.
+// documentFacts are the relevant fields of a document: of the v1alpha1 configuration, or of the documents that replace
+// its fields from Talos 1.14 on.
 type documentFacts struct {
 	Kind      string `yaml:"kind"`
 	Installer struct {
@@ -128,7 +128,7 @@ func configFacts(text string) (ConfigFacts, error) {
 	return out, nil
 }
 
-// notAfter is when a certificate expires; not ok when there is none that can be read.
+// notAfter is when a certificate expires; ok is false when it cannot be read.
 func notAfter(text []byte) (time.Time, bool) {
 	block, _ := pem.Decode(text)
 	if block == nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// EditablePath is the talosconfig that an edit is made to: the file that LoadConfig would read, or where it
-// would look last when there is none yet. What is not a file cannot be edited.
+// EditablePath is the talosconfig that an edit changes: the file that LoadConfig would read or, if there is none yet,
+// the last place where it would look. A talosconfig that is not a file cannot be edited.
 func EditablePath(l Lookup) (string, error) {
 	switch {
 	case l.Flag == "-":

@@ -16,16 +16,16 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// detourLimit bounds how long a direct connection may take where the endpoints have none. Networks that let us
-// reach the endpoints only often drop what goes to the nodes.
+// detourLimit bounds the attempt to connect directly where the endpoints have no connection. Networks in which only the
+// endpoints can be reached often drop packets to the nodes.
 const detourLimit = 2 * time.Second
 
-// conn is a connection as seen by one node's calls: it names the node to the endpoint, traces every call
-// and translates every error, so that no command has to.
+// conn is a connection for the calls of one node. It passes the node's address to the endpoint, traces every call and
+// translates every error.
 type conn struct {
 	cc       *grpc.ClientConn
 	dialErr  error
-	node     string // The node to ask for, empty when the connection's other end is meant.
+	node     string // The node to ask for, empty when the other end of the connection is meant.
 	label    string // The node in messages.
 	cluster  *Cluster
 	answered atomic.Bool
@@ -41,7 +41,7 @@ func (c *conn) outgoing(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "node", c.node)
 }
 
-// done ends a call: sent reports whether it changes something and left this machine.
+// done ends a call: sent reports whether it changes something and was sent.
 func (c *conn) done(ctx context.Context, method string, err error, start time.Time, sent bool) error {
 	if err == nil {
 		c.answered.Store(true)
@@ -55,7 +55,7 @@ func (c *conn) done(ctx context.Context, method string, err error, start time.Ti
 	return err
 }
 
-// begin asks whether a request may be sent that may change something.
+// begin asks Options.Begin for permission to send a request that may change something.
 func (c *conn) begin(method string, request any) error {
 	if c.cluster.Options.Begin == nil || !isChange(method, request) {
 		return nil
@@ -94,9 +94,9 @@ func (c *conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	return c.done(ctx, method, err, start, from.Addr != nil && !undelivered(err) && isChange(method, args))
 }
 
-// limited gives a call an end where its caller set none: nobody answers for a node that is gone. A read may take as
-// long as the user allows, a change as long as a node needs to take it on; calls that do their work before they
-// answer are watched by whileAlive, or have a deadline of their own.
+// limited limits the time of a call whose caller set no deadline, since a node that is down does not answer. A read may
+// take as long as the user allows, a change as long as a node needs to accept it. Calls that are answered only when
+// their work is done are watched by whileAlive, or have a deadline of their own.
 func (c *conn) limited(ctx context.Context, method string, request any) (context.Context, context.CancelFunc) {
 	if _, has := ctx.Deadline(); has || slices.Contains(longCalls(), method) {
 		return context.WithCancel(ctx)
@@ -161,10 +161,10 @@ type stream struct {
 	conn     *conn
 	method   string
 	changing bool              // What was sent changes something.
-	end      func(error) error // Ends the call.
+	end      func(error) error // Called with the error when the call ends.
 
-	// What a detour needs: the same stream by another way, and what was sent. It is nil when none can be taken:
-	// once something was received it is too late, and what a client streams is not kept.
+	// Needed for a detour: the same stream over a direct connection, and the request. again is nil when no detour is
+	// possible: something was received already, or the client streams.
 	again   func(err error, from *peer.Peer) (grpc.ClientStream, error)
 	request any
 }
@@ -202,8 +202,8 @@ func (s *stream) RecvMsg(m any) error {
 	return s.end(err)
 }
 
-// detour asks again by another way and receives the first message. When that way is closed too it gives the error
-// that was.
+// detour sends the request again over a direct connection and receives the first message. When that fails too, it
+// returns the original error.
 func (s *stream) detour(m any, was error) error {
 	from, _ := peer.FromContext(s.Context())
 
@@ -213,7 +213,7 @@ func (s *stream) detour(m any, was error) error {
 	}
 
 	if err = errors.Join(other.SendMsg(s.request), other.CloseSend()); err == nil || errors.Is(err, io.EOF) {
-		err = other.RecvMsg(m) // io.EOF of SendMsg means that RecvMsg tells why
+		err = other.RecvMsg(m) // io.EOF of SendMsg means that RecvMsg has the reason
 	}
 
 	if undelivered(err) {
@@ -225,10 +225,10 @@ func (s *stream) detour(m any, was error) error {
 	return err
 }
 
-// detour is the way to the node itself when an endpoint answered that it cannot dial the node, or none of them
-// answers and the node is one itself. An endpoint backs off from a node that was away, for up to 15 seconds after it
-// is back (apid's connection parameters), while the node has long been answering. What an endpoint could not deliver
-// was not executed, so that it may be sent again, whatever it is.
+// detour returns a direct connection to the node when an endpoint answered that it cannot dial the node, or when no
+// endpoint answers and the node is one itself. An endpoint backs off from a node that was down, for up to 15 seconds
+// after it is back (apid's connection parameters). A request that an endpoint could not deliver was not executed, so
+// any request may be sent again.
 func (c *conn) detour(ctx context.Context, err error, from *peer.Peer) *grpc.ClientConn {
 	if c.node == "" || !undelivered(err) {
 		return nil
@@ -244,7 +244,7 @@ func (c *conn) detour(ctx context.Context, err error, from *peer.Peer) *grpc.Cli
 	return c.cluster.ready(ctx, c.node)
 }
 
-// undelivered says whether a call ended before any node saw it: gRPC's own words for a connection that could not
+// undelivered reports whether a call ended before any node received it: gRPC's message for a connection that could not
 // be made.
 func undelivered(err error) bool {
 	message := status.Convert(err).Message()
@@ -252,8 +252,8 @@ func undelivered(err error) bool {
 	return status.Code(err) == codes.Unavailable && strings.Contains(message, "Error while dialing") && !behind(message)
 }
 
-// behind says whether an error's text is of a connection that the node itself wanted to make while it carried out a
-// request: to etcd, or to a service on a socket of its own. Talos hands those on as they are.
+// behind reports whether an error is about a connection that the node itself tried to make while it carried out a
+// request: to etcd, or to a service on a local socket. Talos returns those errors unchanged.
 func behind(message string) bool {
 	for _, sign := range []string{"rpc error: code =", ":2379:", "dial unix"} {
 		if strings.Contains(message, sign) {

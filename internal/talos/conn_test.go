@@ -66,7 +66,7 @@ func TestDetour(t *testing.T) {
 		"nor can we":                       {endpoint: status.Error(codes.Unavailable, refused), node: status.Error(codes.Unavailable, "Error while dialing us"), asked: 1, want: refused},
 		"no endpoint, the node is one":     {endpoints: []string{"10.0.0.2", "10.0.0.1"}, asked: 1},
 		"no endpoint, the node is none":    {endpoints: []string{"10.0.0.2"}, want: "Error while dialing"},
-		"the node cannot reach its etcd":   {endpoint: status.Error(codes.Unavailable, etcdGone), want: "the node answers, but not the service behind it"},
+		"the node cannot reach its etcd":   {endpoint: status.Error(codes.Unavailable, etcdGone), want: "the node answers, but a service behind it does not"},
 		"the connection broke after a try": {endpoint: status.Error(codes.Unavailable, "error reading from server: EOF"), want: "error reading from server: EOF"},
 	} {
 		for _, kind := range []string{"unary", "stream"} {

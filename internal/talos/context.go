@@ -82,8 +82,8 @@ func newContext(name string, raw *clientconfig.Context) (*Context, error) {
 	return c, nil
 }
 
-// HasAnyRole says whether the certificate holds one of the roles; true when the roles are unknown (no
-// certificate to read them from), since then only the server can tell.
+// HasAnyRole reports whether the certificate has one of the roles; true when the roles are unknown because there is no
+// certificate, since then only the server can decide.
 func (c *Context) HasAnyRole(roles []string) bool {
 	if len(roles) == 0 || c.Fingerprint == "" {
 		return true
@@ -100,8 +100,7 @@ func (c *Context) HasAnyRole(roles []string) bool {
 	return false
 }
 
-// Trusts says whether the context's authority is the one of a machine configuration, PEM in base64 as it stands
-// there.
+// Trusts reports whether the context's authority is the one of a machine configuration, given as PEM in base64.
 func (c *Context) Trusts(authority string) bool {
 	pem, err := base64.StdEncoding.DecodeString(authority)
 	if err != nil || c.tls.RootCAs == nil {
@@ -113,7 +112,7 @@ func (c *Context) Trusts(authority string) bool {
 	return pool.AppendCertsFromPEM(pem) && pool.Equal(c.tls.RootCAs)
 }
 
-// RoleList shows the roles for a message.
+// RoleList formats the roles for a message.
 func (c *Context) RoleList() string {
 	if len(c.Roles) == 0 {
 		return "no role"

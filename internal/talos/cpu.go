@@ -33,7 +33,7 @@ type Processor struct {
 	Load   *CPULoad `json:"load"`    // How busy it is; null when nothing was counted.
 }
 
-// CPULoad is how the time was spent, in parts of 0 to 1.
+// CPULoad is the share of time spent in each state, 0 to 1.
 type CPULoad struct {
 	Used   float64 `json:"used_ratio"`   // All but idle and waiting for disks.
 	User   float64 `json:"user_ratio"`   // In programs, the nice ones included.
@@ -104,8 +104,7 @@ func cpuTimeOf(s *machine.CPUStat) cpuTime {
 	}
 }
 
-// SetLoad fills in how busy the processors were between two readings; a zero first reading means since the
-// boot.
+// SetLoad computes the load between two readings; a zero first reading means since the boot.
 func (c *CPU) SetLoad(before, after CPUTimes) {
 	c.Load = after.Total.since(before.Total)
 
@@ -137,7 +136,7 @@ func (t cpuTime) since(then cpuTime) *CPULoad {
 	}
 }
 
-// ratio is part of all within 0 to 1, to four digits: counters of a moment carry no more.
+// ratio is part of all, from 0 to 1, with four digits.
 func ratio(part, all float64) float64 {
 	return math.Round(min(max(part/all, 0), 1)*10000) / 10000
 }

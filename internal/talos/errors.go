@@ -14,7 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// rpcError is the translation of a failed call before it is known what the call was for.
+// rpcError is a translated failure of a call, without the operation that the call was for.
 type rpcError struct {
 	code      codes.Code
 	message   string
@@ -33,7 +33,7 @@ func (e *rpcError) Unwrap() error { return e.cause }
 // GRPCStatus keeps status.Code working on a translated error.
 func (e *rpcError) GRPCStatus() *status.Status { return status.New(e.code, e.message) }
 
-// circumstances is what a translation may say about how the call was made.
+// circumstances describe how the call was made, for its translation.
 type circumstances struct {
 	node     string
 	context  *Context
@@ -45,8 +45,8 @@ type circumstances struct {
 	expired  bool // The call's deadline has passed.
 }
 
-// translate gives a transport or server error its stable word, exit code and hint. The transport flattens
-// its causes into text, so that text is all there is to go by.
+// translate gives a transport or server error its stable word, exit code and hint. The transport reduces its causes to
+// text, so the text decides.
 func translate(err error, c circumstances) error {
 	var done *rpcError
 	if err == nil || errors.Is(err, io.EOF) || errors.As(err, &done) {
@@ -87,7 +87,7 @@ func translate(err error, c circumstances) error {
 		if !c.answered {
 			out.kind, out.exit = errs.KindUnreachable, errs.Unreachable
 			out.message = "no answer before the deadline"
-			out.hint = "the node does not answer: is it powered on, and does the endpoint reach it? --timeout sets how long to wait"
+			out.hint = "the node does not answer: check that it is powered on and that the endpoint reaches it; --timeout sets how long to wait"
 		}
 	case codes.Canceled:
 		out.kind, out.exit = errs.KindInterrupted, errs.Interrupted
@@ -109,7 +109,7 @@ func translate(err error, c circumstances) error {
 	case codes.Unimplemented:
 		out.kind = errs.KindUnimplemented
 		if has("control plane nodes") {
-			out.hint = "this is a control plane's business: use --controlplanes, or name one with -n"
+			out.hint = "only control planes do this: use --controlplanes, or name one with -n"
 		}
 	case codes.NotFound:
 		out.kind = errs.KindNotFound
@@ -128,7 +128,7 @@ func translate(err error, c circumstances) error {
 	return out
 }
 
-// brokenOff reports whether a call ended because one side gave it up. Where its deadline has passed that is why,
+// brokenOff reports whether a call ended because one side gave up. If its deadline has passed, that is the reason,
 // whichever side noticed first: the other may see a cancelled call or a reset stream.
 func brokenOff(e *rpcError) bool {
 	return e.code == codes.Canceled || strings.Contains(e.message, "RST_STREAM")
@@ -142,7 +142,7 @@ func translateTransport(out *rpcError, has func(...string) bool, c circumstances
 		has("certificate has expired", "expired certificate"):
 		out.kind, out.retryable = errs.KindUnauthenticated, false
 		out.hint = "renew the client certificate with an admin certificate that is still valid (config new), " +
-			"or take the talosconfig from the cluster's secrets again"
+			"or generate the talosconfig from the cluster's secrets again"
 
 		if expired {
 			out.hint = fmt.Sprintf("the client certificate expired at %s; ", c.context.NotAfter.UTC().Format(time.RFC3339)) + out.hint
@@ -157,14 +157,14 @@ func translateTransport(out *rpcError, has func(...string) bool, c circumstances
 			c.source, contextName(c.context))
 
 		if c.insecure || has("tls: certificate required") {
-			out.hint = "the node asks for a client certificate: it is configured already, leave --insecure away"
+			out.hint = "the node requires a client certificate, so it is already configured: run the command without --insecure"
 		}
 	case behind(out.message):
-		out.hint = "the node answers, but not the service behind it that this needs: `talosmate service list` says how it is"
+		out.hint = "the node answers, but a service behind it does not: run `talosmate service list`"
 	case has("first record does not look like a TLS handshake", "connection refused"):
 		out.hint = "the node is down, or in maintenance mode: try --insecure with -n"
 	case has("no route to host", "i/o timeout", "context deadline exceeded"):
-		out.hint = "the node does not answer: is it powered on, and does the endpoint reach it?"
+		out.hint = "the node does not answer: check that it is powered on and that the endpoint reaches it"
 	}
 }
 
@@ -193,7 +193,7 @@ func roleHint(c circumstances) string {
 	return fmt.Sprintf("the certificate has %s; this command needs %s", have, strings.Join(c.needs, " or "))
 }
 
-// fail phrases a failed call as `cannot VERB OBJECT on NODE: cause` and makes it a typed error.
+// fail makes a failed call the typed error `cannot VERB OBJECT on NODE: cause`.
 func (n *Node) fail(op string, err error) error {
 	if err == nil {
 		return nil
@@ -225,7 +225,7 @@ func (n *Node) fail(op string, err error) error {
 	return out
 }
 
-// KindOf gives the stable word of an error that came from a node, empty for other errors.
+// KindOf returns the stable word of an error that came from a node, empty for other errors.
 func KindOf(err error) errs.Kind {
 	var typed *errs.Error
 	if errors.As(err, &typed) && typed.Kind != "" {
@@ -240,7 +240,7 @@ func KindOf(err error) errs.Kind {
 	return ""
 }
 
-// Transient says whether an error is one that passes while a node reboots.
+// Transient reports whether an error may pass once a reboot of the node is over.
 func Transient(err error) bool {
 	switch KindOf(err) { //nolint:exhaustive // the rest is final
 	case errs.KindUnreachable, errs.KindTimeout, errs.KindInterrupted, errs.KindUnknownOutcome:
@@ -250,15 +250,15 @@ func Transient(err error) bool {
 	}
 }
 
-// died recognises how a stream ends when the node goes down under it: Unknown, with EOF as its only text.
+// died recognises the end of a stream from a node that goes down: Unknown, with EOF as its only text.
 func died(err error) bool {
 	var rpc *rpcError
 
 	return errors.As(err, &rpc) && rpc.code == codes.Unknown && rpc.message == "EOF"
 }
 
-// Blame makes an error of what was done with this node's answer one that names the node. Errors that are
-// typed already, and interrupts, stay as they are.
+// Blame makes the error of processing this node's answer one that names the node. Typed errors and interrupts are
+// returned unchanged.
 func (n *Node) Blame(op string, err error) error {
 	var typed *errs.Error
 	if err == nil || errors.As(err, &typed) {

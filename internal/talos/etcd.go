@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// EtcdID is an etcd member ID. It is 64 bits wide, which JSON numbers cannot hold, so that documents have
-// it as text: hex as etcdctl prints it, and decimal.
+// EtcdID is an etcd member ID. It has 64 bits, more than a JSON number can hold, so documents have it as text: in hex,
+// as etcdctl prints it, and in decimal.
 type EtcdID uint64
 
 // Hex is the ID as talosctl and etcdctl print it.
@@ -68,8 +68,8 @@ func (m EtcdMember) address() string {
 // Address is the address under which the member's peers know it.
 func (m EtcdMember) Address() string { return m.address() }
 
-// EtcdMembers lists the members. local asks the node's own member; else any control plane's member may
-// answer. Roles: reader, operator, admin, etcd:backup.
+// EtcdMembers lists the members. local asks the node's own member; otherwise any control plane's member may answer.
+// Roles: reader, operator, admin, etcd:backup.
 func (n *Node) EtcdMembers(ctx context.Context, local bool) ([]EtcdMember, error) {
 	resp, err := n.machine().EtcdMemberList(ctx, &machine.EtcdMemberListRequest{QueryLocal: local})
 
@@ -102,15 +102,15 @@ type EtcdStatus struct {
 	StorageVersion   string   `json:"storage_version"` // The version of its storage schema.
 	DBSizeBytes      int64    `json:"db_size_bytes"`   // The size of the database file.
 	DBInUseBytes     int64    `json:"db_in_use_bytes"` // How much of it holds data.
-	Fragmentation    float64  `json:"fragmentation"`   // The free part of the file, 0 to 1: what defragmentation would give back.
-	Leader           bool     `json:"leader"`          // Whether this member leads.
-	LeaderID         string   `json:"leader_id"`       // Who leads, in hex; zeros for nobody.
+	Fragmentation    float64  `json:"fragmentation"`   // The free part of the file, 0 to 1, which defragmentation would return.
+	Leader           bool     `json:"leader"`          // Whether this member is the leader.
+	LeaderID         string   `json:"leader_id"`       // The leader's ID in hex; zeros for none.
 	RaftTerm         uint64   `json:"raft_term"`       // The raft term.
-	RaftIndex        uint64   `json:"raft_index"`      // The last raft index it has.
-	RaftAppliedIndex uint64   `json:"raft_applied"`    // The last one it has applied.
-	RaftLag          uint64   `json:"raft_lag"`        // How far it is behind the furthest member that answered.
+	RaftIndex        uint64   `json:"raft_index"`      // The last raft index that the member has.
+	RaftAppliedIndex uint64   `json:"raft_applied"`    // The last raft index that it has applied.
+	RaftLag          uint64   `json:"raft_lag"`        // How far it is behind the most advanced member that answered.
 	Learner          bool     `json:"learner"`         // Whether it is a learner.
-	Errors           []string `json:"member_errors"`   // What the member itself complains of; never null.
+	Errors           []string `json:"member_errors"`   // The errors that the member reports; never null.
 	Alarms           []string `json:"alarms"`          // Its active alarms: nospace, corrupt; never null.
 	Members          []string `json:"members"`         // The member IDs in its own member list, empty when that could not be read; never null.
 }

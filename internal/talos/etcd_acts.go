@@ -13,9 +13,9 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// EtcdSnapshot streams a snapshot of the node's own member: the database file with its SHA-256 behind it.
-// A chunk is valid until fn returns. A stream that brings no data for the read timeout is given up. Roles:
-// operator, admin, etcd:backup.
+// EtcdSnapshot streams a snapshot of the node's own member: the database file, followed by its SHA-256. A chunk is
+// valid until fn returns. A stream that brings no data for the read timeout is given up. Roles: operator, admin,
+// etcd:backup.
 func (n *Node) EtcdSnapshot(ctx context.Context, fn func(chunk []byte) error) error {
 	const op = "take an etcd snapshot"
 
@@ -32,7 +32,7 @@ func (n *Node) EtcdSnapshot(ctx context.Context, fn func(chunk []byte) error) er
 	})
 }
 
-// EtcdDefragment defragments the node's own member, which serves nothing meanwhile. Roles: operator, admin.
+// EtcdDefragment defragments the node's own member, which serves no requests meanwhile. Roles: operator, admin.
 func (n *Node) EtcdDefragment(ctx context.Context) error {
 	_, err := n.machine().EtcdDefragment(ctx, &emptypb.Empty{})
 
@@ -46,23 +46,23 @@ func (n *Node) EtcdAlarmDisarm(ctx context.Context) error {
 	return n.fail("disarm the etcd alarms", err)
 }
 
-// EtcdRemoveMember removes a member by its ID; whichever member answers the node carries it out. Role: admin.
+// EtcdRemoveMember removes a member by its ID; the node's member may be any other one. Role: admin.
 func (n *Node) EtcdRemoveMember(ctx context.Context, id EtcdID) error {
 	_, err := n.machine().EtcdRemoveMemberByID(ctx, &machine.EtcdRemoveMemberByIDRequest{MemberId: uint64(id)})
 
 	return n.fail("remove etcd member "+id.Hex(), err)
 }
 
-// EtcdLeave makes the node's member leave the cluster and removes its data. The server repeats etcd's
-// refusal of an unhealthy cluster for up to five minutes, so that ctx must live longer. Role: admin.
+// EtcdLeave makes the node's member leave the cluster and removes its data. While etcd refuses because the cluster is
+// unhealthy, the server retries for up to five minutes, so ctx must live longer. Role: admin.
 func (n *Node) EtcdLeave(ctx context.Context) error {
 	_, err := n.machine().EtcdLeaveCluster(ctx, &machine.EtcdLeaveClusterRequest{})
 
 	return n.fail("leave the etcd cluster", err)
 }
 
-// EtcdForfeitLeadership hands leadership to another member and returns that member's name, empty when the
-// node does not lead. Role: admin.
+// EtcdForfeitLeadership passes leadership to another member and returns that member's name, empty when the node is not
+// the leader. Role: admin.
 func (n *Node) EtcdForfeitLeadership(ctx context.Context) (string, error) {
 	resp, err := n.machine().EtcdForfeitLeadership(ctx, &machine.EtcdForfeitLeadershipRequest{})
 
@@ -71,8 +71,8 @@ func (n *Node) EtcdForfeitLeadership(ctx context.Context) (string, error) {
 	return m.GetMember(), err
 }
 
-// EtcdDowngradeValidate asks whether the cluster can go down to a version (MAJOR.MINOR) and returns the
-// cluster's present one. Role: admin.
+// EtcdDowngradeValidate asks whether the cluster can be downgraded to a version (MAJOR.MINOR) and returns the cluster's
+// present one. Role: admin.
 func (n *Node) EtcdDowngradeValidate(ctx context.Context, version string) (string, error) {
 	resp, err := n.machine().EtcdDowngradeValidate(ctx, &machine.EtcdDowngradeValidateRequest{Version: version})
 
@@ -81,7 +81,7 @@ func (n *Node) EtcdDowngradeValidate(ctx context.Context, version string) (strin
 	return m.GetClusterDowngrade().GetClusterVersion(), err
 }
 
-// EtcdDowngradeEnable lets the cluster go down to a version (MAJOR.MINOR). Role: admin.
+// EtcdDowngradeEnable allows the cluster to downgrade to a version (MAJOR.MINOR). Role: admin.
 func (n *Node) EtcdDowngradeEnable(ctx context.Context, version string) (string, error) {
 	resp, err := n.machine().EtcdDowngradeEnable(ctx, &machine.EtcdDowngradeEnableRequest{Version: version})
 
@@ -90,7 +90,7 @@ func (n *Node) EtcdDowngradeEnable(ctx context.Context, version string) (string,
 	return m.GetClusterDowngrade().GetClusterVersion(), err
 }
 
-// EtcdDowngradeCancel ends a downgrade that was enabled. Role: admin.
+// EtcdDowngradeCancel cancels an enabled downgrade. Role: admin.
 func (n *Node) EtcdDowngradeCancel(ctx context.Context) (string, error) {
 	resp, err := n.machine().EtcdDowngradeCancel(ctx, &emptypb.Empty{})
 
@@ -99,30 +99,28 @@ func (n *Node) EtcdDowngradeCancel(ctx context.Context) (string, error) {
 	return m.GetClusterDowngrade().GetClusterVersion(), err
 }
 
-// EtcdPasses says whether an etcd error is one that passes by itself: no leader at that moment, or members
-// that have not been connected for long enough. The request may have taken effect all the same, so that the
-// state has to be read before it is sent again. The server has no codes for these (etcd,
-// api/v3rpc/rpctypes/error.go).
+// EtcdPasses reports whether an etcd error is temporary: no leader at the moment, or members that have not been
+// connected for long enough. The request may have taken effect, so the state has to be read before it is sent again.
+// The server has no codes for these errors (etcd, api/v3rpc/rpctypes/error.go).
 func EtcdPasses(err error) bool {
 	return EtcdRefused(err) || says(err, "etcdserver: leader changed", "etcdserver: request timed out")
 }
 
-// EtcdRefused reports whether etcd refused a request before it did anything, for a reason that passes.
+// EtcdRefused reports whether etcd refused a request before it did anything, for a temporary reason.
 func EtcdRefused(err error) bool {
 	return says(err, "etcdserver: no leader", "etcdserver: not leader", "etcdserver: unhealthy cluster")
 }
 
-// says reports whether an error's text has one of the parts.
+// says reports whether an error's text contains one of the parts.
 func says(err error, parts ...string) bool {
 	return err != nil && slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(err.Error(), p) })
 }
 
-// EtcdDefaultQuota is the database size that etcd allows unless it is told otherwise (etcd,
-// server/storage/quota.go, DefaultQuotaBytes).
+// EtcdDefaultQuota is etcd's default limit of the database size (etcd, server/storage/quota.go, DefaultQuotaBytes).
 const EtcdDefaultQuota = 2 << 30
 
-// EtcdQuota is the size in bytes that the node's member lets its database grow to, from the machine
-// configuration's etcd arguments. Roles: reader, operator, admin.
+// EtcdQuota is the limit of the member's database size in bytes, from the machine configuration's etcd arguments.
+// Roles: reader, operator, admin.
 func (n *Node) EtcdQuota(ctx context.Context) (int64, error) {
 	r, err := n.Resource(ctx, "etcd", "EtcdSpecs.etcd.talos.dev", "etcd")
 	if err != nil {
@@ -146,15 +144,15 @@ func (n *Node) EtcdQuota(ctx context.Context) (int64, error) {
 		return 0, n.fail("read the etcd quota", err)
 	}
 
-	if quota <= 0 { // etcd takes zero for its default
+	if quota <= 0 { // etcd uses its default for zero
 		quota = EtcdDefaultQuota
 	}
 
 	return quota, nil
 }
 
-// lastArgument gives the value of an argument that counts: Talos up to 1.12 holds one value, newer ones
-// {values: […]}, of which the last wins.
+// lastArgument returns the effective value of an argument: Talos up to 1.12 has one value, newer ones {values: […]}, of
+// which the last wins.
 func lastArgument(raw any) string {
 	switch v := raw.(type) {
 	case nil:

@@ -23,25 +23,25 @@ type Event struct {
 	NodeRef
 
 	ID      string         `json:"id"`                 // The event's ID; IDs of one node sort by time, across reboots too.
-	Time    *time.Time     `json:"time,omitempty"`     // When it happened, to the second, as its ID says.
+	Time    *time.Time     `json:"time,omitempty"`     // When it happened, to the second, from its ID.
 	Event   string         `json:"event"`              // The event's type as Talos names it: SequenceEvent, PhaseEvent, TaskEvent, ServiceStateEvent, MachineStatusEvent, …
 	ActorID string         `json:"actor_id,omitempty"` // Who caused it: the same for all events of one request.
 	Payload map[string]any `json:"payload"`            // The event's own fields; empty for types that this program does not know.
 }
 
-// EventsRequest says which events are wanted.
+// EventsRequest selects events.
 type EventsRequest struct {
-	Tail    int           // How many past events, negative for all that the node remembers.
+	Tail    int           // How many past events, negative for all that the node has.
 	Since   time.Duration // Past events not older than this; wins over Tail.
 	AfterID string        // Events after this ID; wins over both.
 	ActorID string        // Only this actor's.
-	Follow  bool          // Go on as they happen.
+	Follow  bool          // Continue with new events.
 
-	Opened func(id string) // Told the position at which the stream was opened; may be nil.
+	Opened func(id string) // Receives the position at which the stream was opened; may be nil.
 }
 
-// quiet is how long a node may be silent before its past events are taken to be complete: the protocol has
-// no mark between past and future.
+// quiet is how long a node may be silent before its past events count as complete: the protocol has no mark between
+// past and new events.
 const quiet = 500 * time.Millisecond
 
 var errQuiet = errors.New("no more past events")
@@ -68,7 +68,7 @@ func (n *Node) Events(ctx context.Context, r EventsRequest, fn func(Event) error
 	}
 
 	meter := &Meter{Rows: n.cluster.Options.MaxRows, Bytes: n.cluster.Options.MaxBytes}
-	hello := "" // The ID of the first message: nothing older than it is news.
+	hello := "" // The ID of the first message: events up to it are past events.
 
 	enough := time.AfterFunc(time.Hour, func() { cancel(errQuiet) })
 	defer enough.Stop()
@@ -88,7 +88,7 @@ func (n *Node) Events(ctx context.Context, r EventsRequest, fn func(Event) error
 
 		switch {
 		case hello == "":
-			hello = e.GetId() // it only says that the stream is open
+			hello = e.GetId() // it only marks that the stream is open
 
 			if r.Opened != nil {
 				r.Opened(hello)
@@ -150,8 +150,8 @@ func eventTime(id string) time.Time {
 	return time.Unix(int64(binary.BigEndian.Uint32(raw)), 0).UTC()
 }
 
-// plainMessage turns a message into plain values under our rules: protocol field names, every field there,
-// enums as lower-case words, times as RFC 3339.
+// plainMessage turns a message into plain values under our rules: protocol field names, all fields present, enums as
+// lower-case words, times as RFC 3339.
 func plainMessage(m protoreflect.Message) map[string]any {
 	out := map[string]any{}
 	fields := m.Descriptor().Fields()
@@ -184,7 +184,7 @@ func plainMessage(m protoreflect.Message) map[string]any {
 }
 
 func plainField(f protoreflect.FieldDescriptor, v protoreflect.Value) any {
-	switch f.Kind() { //nolint:exhaustive // the rest is plain already
+	switch f.Kind() { //nolint:exhaustive // the other kinds are plain already
 	case protoreflect.EnumKind:
 		if e := f.Enum().Values().ByNumber(v.Enum()); e != nil {
 			return strings.ToLower(string(e.Name()))

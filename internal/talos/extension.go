@@ -10,8 +10,8 @@ import (
 type Extension struct {
 	Name        string `json:"name"`        // The extension's name.
 	Version     string `json:"version"`     // Its version; for the extension "schematic" the schematic's ID.
-	Author      string `json:"author"`      // Who made it.
-	Description string `json:"description"` // What it says of itself.
+	Author      string `json:"author"`      // Its author.
+	Description string `json:"description"` // Its description.
 	Image       string `json:"image"`       // The image it came from, where recorded.
 }
 
@@ -41,11 +41,11 @@ func (n *Node) Extensions(ctx context.Context) ([]Extension, error) {
 	}.List(ctx, n)
 }
 
-// How an extension differs between nodes.
+// The differences of an extension between nodes.
 const (
-	ExtensionMissing = "missing" // This node lacks it.
-	ExtensionExtra   = "extra"   // This node has it, another lacks it.
-	ExtensionVersion = "version" // Every node has it, not in one version.
+	ExtensionMissing = "missing" // This node does not have it, another does.
+	ExtensionExtra   = "extra"   // This node has it, another does not.
+	ExtensionVersion = "version" // Every node has it, in different versions.
 )
 
 // NodeExtension is an extension of one node.
@@ -79,8 +79,8 @@ func (n *Node) NodeExtensions(ctx context.Context) ([]NodeExtension, error) {
 	return out, nil
 }
 
-// DiffExtensions keeps the extensions that are not the same on all nodes, with a row for each node that
-// lacks one. The order of the nodes stays.
+// DiffExtensions keeps the extensions that are not the same on all nodes, with a row for each node that lacks one. The
+// order of the nodes is kept.
 func DiffExtensions(nodes []NodeRef, rows []NodeExtension) []NodeExtension {
 	byName := map[string]map[string]NodeExtension{} // extension → node → row
 	names := []string{}

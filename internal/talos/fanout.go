@@ -9,15 +9,15 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// Outcome is what one node gave.
+// Outcome is the result of one node.
 type Outcome[T any] struct {
 	Target Target
 	Value  T
 	Err    error
 }
 
-// Each calls fn for every target, in parallel up to the cluster's concurrency, each call with the read
-// timeout of its own. The outcomes are in the order of the targets. A dead node costs one outcome.
+// Each calls fn for every target, in parallel up to the cluster's concurrency, each call with its own read timeout. The
+// outcomes are in the order of the targets. A node that is down costs one outcome.
 func Each[T any](ctx context.Context, c *Cluster, targets []Target, fn func(context.Context, *Node) (T, error)) []Outcome[T] {
 	out := make([]Outcome[T], len(targets))
 	slots := make(chan struct{}, c.Options.Concurrency)
@@ -68,7 +68,7 @@ func safely[T any](ctx context.Context, n *Node, fn func(context.Context, *Node)
 	return value, err
 }
 
-// explainUnimplemented adds the node's version to the hint, the one thing the user has to know.
+// explainUnimplemented adds the node's version to the hint.
 func (c *Cluster) explainUnimplemented(ctx context.Context, n *Node, err error) {
 	var typed *errs.Error
 	if !errors.As(err, &typed) || typed.Hint != "" {
@@ -89,8 +89,8 @@ func (c *Cluster) explainUnimplemented(ctx context.Context, n *Node, err error) 
 	}
 }
 
-// Collect splits outcomes into values and the joined error of the failed nodes, nil if none failed.
-// question marks commands that ask whether all is well: a node that is missing is a no.
+// Collect splits outcomes into values and the joined error of the failed nodes, nil if none failed. question marks
+// commands that ask whether everything is healthy: a missing node makes the answer no.
 func Collect[T any](outcomes []Outcome[T], question bool) ([]Outcome[T], error) {
 	var good []Outcome[T]
 

@@ -8,10 +8,9 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// EachChange calls fn for every target like Each, for work that changes something: never through the node
-// that is changed where that can be helped, and without a time limit of its own, since what was sent has to be seen to
-// its end. What fn returns beside an error is kept. When ctx ends no further node is begun; those say so, and
-// carry its cause.
+// EachChange is Each for work that changes something: not through the node that is changed if there is another
+// endpoint, and without a time limit, since the outcome of a sent request must be read. Values that fn returns with an
+// error are kept. When ctx ends, no further node is started; the outcomes of those nodes say so and carry its cause.
 func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, fn func(context.Context, *Node) (T, error)) []Outcome[T] {
 	out := make([]Outcome[T], len(targets))
 	slots := make(chan struct{}, c.Options.Concurrency)
@@ -29,7 +28,7 @@ func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, fn fun
 			if ctx.Err() != nil {
 				cause := context.Cause(ctx)
 				out[i].Err = &errs.Error{
-					Exit: errs.ExitCode(cause), Node: t.Address, Hostname: t.Hostname, Err: fmt.Errorf("%s was not begun: %w", t.Name(), cause),
+					Exit: errs.ExitCode(cause), Node: t.Address, Hostname: t.Hostname, Err: fmt.Errorf("%s was not started: %w", t.Name(), cause),
 				}
 
 				return
@@ -50,8 +49,8 @@ func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, fn fun
 	return out
 }
 
-// nameNode puts the node into a typed error that does not name one.
-// The interruption itself, which wraps nothing, is no node's.
+// nameNode adds the node to a typed error that does not name one. The interruption itself, which wraps nothing, belongs
+// to no node.
 func nameNode(t Target, err error) {
 	var typed *errs.Error
 	if errors.As(err, &typed) && typed.Node == "" && (typed.Exit != errs.Interrupted || errors.Unwrap(typed.Err) != nil) {
@@ -66,7 +65,7 @@ func Failed[T any](outcomes []Outcome[T]) error {
 	return err
 }
 
-// AsNodeError makes a node's error the typed one that documents list, and names the node in it.
+// AsNodeError turns a node's error into the typed one that documents list, and names the node in it.
 func AsNodeError(t Target, err error) *errs.Error {
 	nameNode(t, err)
 

@@ -32,26 +32,26 @@ type File struct {
 	Mode         string     `json:"mode"`               // Type and permissions as ls shows them: drwxr-xr-x.
 	Permissions  string     `json:"permissions"`        // The permission bits in octal: 0755.
 	SizeBytes    int64      `json:"size_bytes"`         // The size.
-	Modified     *time.Time `json:"modified,omitempty"` // When the content changed last.
+	Modified     *time.Time `json:"modified,omitempty"` // When the content was last changed.
 	UID          uint32     `json:"uid"`                // The owner's user ID.
 	GID          uint32     `json:"gid"`                // The owner's group ID.
-	Link         string     `json:"link,omitempty"`     // What a symbolic link points to.
-	Error        string     `json:"error,omitempty"`    // Why the node could not look at the file.
+	Link         string     `json:"link,omitempty"`     // The target of a symbolic link.
+	Error        string     `json:"error,omitempty"`    // Why the node could not read the file's metadata.
 }
 
-// ListRequest says what to list.
+// ListRequest selects what to list.
 type ListRequest struct {
 	Path  string
-	Depth int      // How many levels below Path: 1 for its own content, negative for all.
+	Depth int      // How many levels below Path: 1 for its direct content, negative for all.
 	Types []string // File types, all when empty.
 }
 
-// ListFiles lists a directory, or the one file that Path names, in the node's order. A file that the node
-// cannot look at is a row with its error. Roles: reader, operator, admin.
+// ListFiles lists a directory, or the one file that Path names, in the node's order. A file whose metadata the node
+// cannot read is a row with its error. Roles: reader, operator, admin.
 func (n *Node) ListFiles(ctx context.Context, r ListRequest) ([]File, error) {
 	req := &machine.ListRequest{Root: r.Path}
 
-	// A depth without Recurse is ignored by the server, and a depth of 0 with it means no limit.
+	// The server ignores a depth without Recurse, and a depth of 0 with it means no limit.
 	if r.Depth != 1 {
 		req.Recurse, req.RecursionDepth = true, int32(max(r.Depth, 0))
 	}
@@ -77,7 +77,7 @@ func (n *Node) ListFiles(ctx context.Context, r ListRequest) ([]File, error) {
 }
 
 func fileOf(f *machine.FileInfo) File {
-	mode := fs.FileMode(f.GetMode()) // Talos sends Go's own bits
+	mode := fs.FileMode(f.GetMode()) // Talos sends the mode bits of Go
 	out := File{
 		Path: f.GetName(), RelativePath: f.GetRelativeName(), Type: FileOther, Mode: modeText(mode),
 		Permissions: fmt.Sprintf("%04o", mode.Perm()), SizeBytes: f.GetSize(), UID: f.GetUid(), GID: f.GetGid(),
@@ -100,7 +100,7 @@ func fileOf(f *machine.FileInfo) File {
 	return out
 }
 
-// modeText shows type and permissions as ls does.
+// modeText formats type and permissions as ls does.
 func modeText(mode fs.FileMode) string {
 	kind := "-"
 
@@ -139,7 +139,7 @@ func modeText(mode fs.FileMode) string {
 	return string(text)
 }
 
-// IsDirectory says whether a path is a directory. Roles: reader, operator, admin.
+// IsDirectory reports whether a path is a directory. Roles: reader, operator, admin.
 func (n *Node) IsDirectory(ctx context.Context, path string) (bool, error) {
 	req := &machine.ListRequest{Root: path}
 	is := false
@@ -162,9 +162,9 @@ func (n *Node) StreamFile(ctx context.Context, path string, fn func([]byte) erro
 	}, n.bytes("read "+path, fn))
 }
 
-// CopyOut streams a file or tree as a gzip-compressed tar. The names in it are relative to path; a single
-// file has its base name. What the node could not read is left out of a complete archive: the error is then an
-// *Unread. Role: admin.
+// CopyOut streams a file or tree as a gzip-compressed tar. The names in it are relative to path; a single file has its
+// base name. If the node could not read some files, the archive is complete without them and the error is an *Unread.
+// Role: admin.
 func (n *Node) CopyOut(ctx context.Context, path string, fn func([]byte) error) error {
 	op := "copy " + path
 
@@ -179,8 +179,8 @@ func (n *Node) CopyOut(ctx context.Context, path string, fn func([]byte) error) 
 	return err
 }
 
-// bytes hands on what a message of a stream holds, or makes the error in it the stream's: Talos before 1.14 ends
-// copies that way, with a status that says all is well.
+// bytes passes on the bytes of a message, or makes the error in its metadata the stream's error: before 1.14, Talos
+// ends copies that way, with the status OK.
 func (n *Node) bytes(op string, fn func([]byte) error) func(*common.Data) error {
 	return func(d *common.Data) error {
 		if text := d.GetMetadata().GetError(); text != "" { //nolint:staticcheck // see above
@@ -191,17 +191,17 @@ func (n *Node) bytes(op string, fn func([]byte) error) func(*common.Data) error 
 	}
 }
 
-// Unread are the files that a node left out of a copy.
+// Unread are the files that a node omitted from a copy.
 type Unread struct {
 	Files []UnreadFile
 }
 
-// UnreadFile is a file that a node could not read, and why.
+// UnreadFile is a file that a node could not read, and the reason.
 type UnreadFile struct{ Path, Reason string }
 
 // Error implements error.
 func (u *Unread) Error() string {
-	text := fmt.Sprintf("%s was left out: %s", u.Files[0].Path, u.Files[0].Reason)
+	text := fmt.Sprintf("%s was skipped: %s", u.Files[0].Path, u.Files[0].Reason)
 	if more := len(u.Files) - 1; more > 0 {
 		text += fmt.Sprintf(", and %d more", more)
 	}
@@ -209,7 +209,7 @@ func (u *Unread) Error() string {
 	return text
 }
 
-// unread finds the files in the error of a copy (Talos, pkg/archiver/tar.go), nil when it says something else.
+// unread finds the files in the error of a copy (Talos, pkg/archiver/tar.go), nil for another error.
 func unread(err error) *Unread {
 	if err == nil {
 		return nil
@@ -233,7 +233,7 @@ func unread(err error) *Unread {
 	return out
 }
 
-// CompletePath lists what may follow a path that is being typed, directories with a slash.
+// CompletePath lists completions of a path, directories with a slash.
 func (n *Node) CompletePath(ctx context.Context, typed string) ([]string, error) {
 	dir := typed[:strings.LastIndex(typed, "/")+1]
 	if dir == "" {

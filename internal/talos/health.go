@@ -9,8 +9,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// ServerHealth runs the node's own health check of the cluster and hands over each message. Only control
-// planes serve it. wait bounds how long the server waits for all conditions. Roles: reader, operator, admin.
+// ServerHealth runs the node's own health check of the cluster and passes on each message. Only control planes serve
+// it. wait bounds how long the server waits for all conditions. Roles: reader, operator, admin.
 func (n *Node) ServerHealth(ctx context.Context, wait time.Duration, message func(string)) error {
 	const op = "run the server's health check"
 

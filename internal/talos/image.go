@@ -45,8 +45,8 @@ type Image struct {
 // pinnedLabel marks images that the CRI must not collect (containerd, pkg/cri/labels).
 const pinnedLabel = "io.cri-containerd.pinned"
 
-// ImageKind tells the three forms of an image name apart by their shape. digest is the image's digest: a
-// bare sha256 is the manifest when it equals it, else the image's ID.
+// ImageKind distinguishes the three forms of an image name. digest is the image's digest: a bare sha256 is the manifest
+// when it equals the digest, else the image's ID.
 func ImageKind(name, digest string) string {
 	switch {
 	case strings.Contains(name, "@"), name == digest:
@@ -58,8 +58,8 @@ func ImageKind(name, digest string) string {
 	}
 }
 
-// Images lists every name in a containerd instance. Nodes before 1.13 answer through the older call, which
-// has no labels. Roles: reader, operator, admin.
+// Images lists every name in a containerd instance. Nodes before 1.13 are asked with the older call, which has no
+// labels. Roles: reader, operator, admin.
 func (n *Node) Images(ctx context.Context, namespace string) ([]Image, error) {
 	out := []Image{}
 
@@ -119,8 +119,8 @@ type PullProgress struct {
 	Total  int64  // Bytes in all, 0 when unknown.
 }
 
-// PullImage pulls an image and returns its digest-pinned name. Nodes before 1.13 pull without progress and
-// return the reference as given. Role: operator.
+// PullImage pulls an image and returns its digest-pinned name. Nodes before 1.13 pull without progress and return the
+// reference as given. Role: operator.
 func (n *Node) PullImage(ctx context.Context, namespace, ref string, progress func(PullProgress)) (string, error) {
 	name := ""
 
@@ -167,7 +167,7 @@ func (n *Node) pullLegacy(ctx context.Context, namespace, ref string) error {
 	return n.fail("pull "+ref, err)
 }
 
-// RemoveImage removes one name of an image. The content goes with the last name. Role: admin. From 1.13.
+// RemoveImage removes one name of an image. The content is removed with the last name. Role: admin. From 1.13.
 func (n *Node) RemoveImage(ctx context.Context, namespace, name string) error {
 	_, err := n.images().Remove(ctx, &machine.ImageServiceRemoveRequest{Containerd: containerd(namespace), ImageRef: name})
 

@@ -8,15 +8,15 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// System is what the running system was made of: what an upgrade must not lose.
+// System describes the running system as far as an upgrade must preserve it.
 type System struct {
-	Schematic  string      // The Image Factory schematic, empty when it was not made there.
+	Schematic  string      // The Image Factory schematic, empty when it was not made by a factory.
 	Extensions []Extension // The system extensions, without the virtual ones.
 	SecureBoot bool        // Whether it booted with secure boot.
 	Kubelet    string      // The Kubernetes version of the kubelet, empty when there is none.
 }
 
-// System reads what the running system was made of. Roles: reader, operator, admin.
+// System reads the description of the running system. Roles: reader, operator, admin.
 func (n *Node) System(ctx context.Context) (System, error) {
 	all, err := n.Extensions(ctx)
 	if err != nil {
@@ -68,7 +68,7 @@ func (n *Node) System(ctx context.Context) (System, error) {
 func (n *Node) runningKubelet(ctx context.Context) string {
 	containers, err := n.Containers(ctx, NamespaceSystem)
 	if err != nil {
-		return "" // that it is not known is what is said
+		return "" // an error means that the version is not known
 	}
 
 	for _, c := range containers {
@@ -91,7 +91,7 @@ func versionOfImage(image string) string {
 	return version
 }
 
-// schematicResource asks where Talos 1.14 and newer keep the schematic; older nodes do not know the type.
+// schematicResource reads the schematic's resource of Talos 1.14 and newer; older nodes do not have the type.
 func (n *Node) schematicResource(ctx context.Context) (string, error) {
 	list, err := n.Resources(ctx, "runtime", "ImageFactorySchematics.runtime.talos.dev")
 	if err != nil || len(list) == 0 {
@@ -142,8 +142,8 @@ func (n *Node) MachineConfigText(ctx context.Context) (string, error) {
 	return "", n.fail("read the machine configuration", errors.New("its spec is not text"))
 }
 
-// VirtualIPs lists the addresses that nodes hand over among themselves; they are bad endpoints, since they
-// move with a reboot. Roles: reader, operator, admin.
+// VirtualIPs lists the addresses that move between nodes. They are bad endpoints, since they move during a reboot.
+// Roles: reader, operator, admin.
 func (n *Node) VirtualIPs(ctx context.Context) ([]string, error) {
 	list, err := n.Resources(ctx, "network", "OperatorSpecs.net.talos.dev")
 	if err != nil {

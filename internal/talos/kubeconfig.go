@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// maxKubeconfig bounds what is believed to be a kubeconfig.
+// maxKubeconfig bounds the size of a kubeconfig from a node.
 const maxKubeconfig = 1 << 20
 
 // Kubeconfig fetches the cluster's admin kubeconfig from a control plane node. kube.ParseAdmin must accept it before it

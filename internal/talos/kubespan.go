@@ -19,11 +19,11 @@ type KubeSpanPeer struct {
 	Endpoint           string     `json:"endpoint"`                       // The endpoint that WireGuard uses now.
 	LastUsedEndpoint   string     `json:"last_used_endpoint"`             // The endpoint that Talos tried last.
 	Endpoints          []string   `json:"endpoints"`                      // Every endpoint that the peer announced; never null.
-	AllowedIPs         []string   `json:"allowed_ips"`                    // What is routed to it; never null.
+	AllowedIPs         []string   `json:"allowed_ips"`                    // The prefixes routed to it; never null.
 	ReceiveBytes       int64      `json:"receive_bytes"`                  // Bytes received from it.
 	TransmitBytes      int64      `json:"transmit_bytes"`                 // Bytes sent to it.
-	LastHandshake      *time.Time `json:"last_handshake,omitempty"`       // When it last shook hands.
-	LastEndpointChange *time.Time `json:"last_endpoint_change,omitempty"` // When another endpoint was chosen.
+	LastHandshake      *time.Time `json:"last_handshake,omitempty"`       // When the last handshake was.
+	LastEndpointChange *time.Time `json:"last_endpoint_change,omitempty"` // When the endpoint was last changed.
 }
 
 // KubeSpanPeers lists the node's KubeSpan peers by label; none where KubeSpan is off. Roles: reader,
@@ -78,7 +78,7 @@ func (n *Node) KubeSpanPeers(ctx context.Context) ([]KubeSpanPeer, error) {
 	return out, err
 }
 
-// whenSet is nil for a time that never was.
+// whenSet is nil for an unset time.
 func whenSet(t time.Time) *time.Time {
 	if t.IsZero() || t.Unix() == 0 {
 		return nil

@@ -12,15 +12,15 @@ type Interface struct {
 
 	Name         string         `json:"name"`                     // The link, eth0.
 	Alias        string         `json:"alias,omitempty"`          // The alias that the configuration gave it.
-	AltNames     []string       `json:"alt_names,omitempty"`      // Other names of the kernel's.
+	AltNames     []string       `json:"alt_names,omitempty"`      // Other names in the kernel.
 	Index        uint32         `json:"index"`                    // The kernel's number for it.
 	Type         string         `json:"type"`                     // The hardware type: ether, loopback, none, …
 	Kind         string         `json:"kind"`                     // The virtual kind: bond, bridge, vlan, wireguard, veth, …; empty for a physical link.
 	HardwareAddr string         `json:"hardware_addr"`            // The MAC address in use.
-	PermanentMAC string         `json:"permanent_addr,omitempty"` // The MAC address that it was made with.
+	PermanentMAC string         `json:"permanent_addr,omitempty"` // The permanent MAC address.
 	MTU          uint32         `json:"mtu"`                      // The largest packet, in bytes.
 	State        string         `json:"operational_state"`        // up, down, unknown, dormant, lower_layer_down, …
-	Carrier      bool           `json:"carrier"`                  // Whether a cable or peer is there.
+	Carrier      bool           `json:"carrier"`                  // Whether the link has a carrier.
 	SpeedBits    int64          `json:"speed_bits_per_second"`    // The speed, 0 when unknown.
 	Duplex       string         `json:"duplex,omitempty"`         // full, half or unknown.
 	Driver       string         `json:"driver,omitempty"`         // The kernel driver.
@@ -38,29 +38,29 @@ type Interface struct {
 	WireGuard    *WireGuardInfo `json:"wireguard,omitempty"`      // For WireGuard only; never a private or preshared key.
 }
 
-// BondFacts is how a bond bonds.
+// BondFacts are the settings of a bond.
 type BondFacts struct {
 	Mode       string `json:"mode"`                // The bonding mode, 802.3ad.
-	HashPolicy string `json:"xmit_hash_policy"`    // How it chooses a link for a packet.
-	LACPRate   string `json:"lacp_rate"`           // How often LACP speaks, slow or fast.
-	ADSelect   string `json:"ad_select,omitempty"` // How LACP chooses the aggregate.
-	MIIMonMS   uint32 `json:"miimon_milliseconds"` // How often the links are looked at.
-	MinLinks   uint32 `json:"min_links"`           // How many links make a carrier.
+	HashPolicy string `json:"xmit_hash_policy"`    // The transmit hash policy.
+	LACPRate   string `json:"lacp_rate"`           // The LACP rate, slow or fast.
+	ADSelect   string `json:"ad_select,omitempty"` // The LACP aggregate selection.
+	MIIMonMS   uint32 `json:"miimon_milliseconds"` // The interval of link monitoring.
+	MinLinks   uint32 `json:"min_links"`           // The minimum number of links for a carrier.
 }
 
-// BridgeFacts is how a bridge bridges.
+// BridgeFacts are the settings of a bridge.
 type BridgeFacts struct {
 	STP           bool `json:"stp"`            // Whether the spanning tree protocol runs.
-	VLANFiltering bool `json:"vlan_filtering"` // Whether it keeps VLANs apart.
+	VLANFiltering bool `json:"vlan_filtering"` // Whether VLAN filtering is on.
 }
 
-// VLANFacts is what a VLAN is.
+// VLANFacts are the settings of a VLAN.
 type VLANFacts struct {
 	ID       uint16 `json:"id"`       // The VLAN's number.
 	Protocol string `json:"protocol"` // 802.1q or 802.1ad.
 }
 
-// WireGuardInfo is what of a WireGuard link is no secret.
+// WireGuardInfo is the public part of a WireGuard link.
 type WireGuardInfo struct {
 	PublicKey    string          `json:"public_key"`    // The link's public key.
 	ListenPort   int             `json:"listen_port"`   // Its UDP port.
@@ -71,9 +71,9 @@ type WireGuardInfo struct {
 // WireGuardPeer is a peer of a WireGuard link.
 type WireGuardPeer struct {
 	PublicKey  string   `json:"public_key"`                   // The peer's public key.
-	Endpoint   string   `json:"endpoint"`                     // Where it is.
-	KeepAlive  float64  `json:"persistent_keepalive_seconds"` // How often it is poked, 0 for never.
-	AllowedIPs []string `json:"allowed_ips"`                  // What is routed to it; never null.
+	Endpoint   string   `json:"endpoint"`                     // The peer's endpoint.
+	KeepAlive  float64  `json:"persistent_keepalive_seconds"` // The keepalive interval, 0 for none.
+	AllowedIPs []string `json:"allowed_ips"`                  // The prefixes routed to it; never null.
 }
 
 type linkSpec struct {
@@ -129,8 +129,8 @@ type linkSpec struct {
 	} `json:"wireguard"`
 }
 
-// Interfaces lists the node's links by name with their addresses. Link-local addresses are left away unless
-// linkLocal asks for them. Roles: reader, operator, admin.
+// Interfaces lists the node's links by name with their addresses. Link-local addresses are omitted unless linkLocal
+// asks for them. Roles: reader, operator, admin.
 func (n *Node) Interfaces(ctx context.Context, linkLocal bool) ([]Interface, error) {
 	addresses, err := n.Addresses(ctx)
 	if err != nil {

@@ -12,16 +12,16 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// LogRequest says which log to read and how.
+// LogRequest selects a log and how to read it.
 type LogRequest struct {
 	ID         string        // A service, or a Kubernetes container as the node names it.
 	Kubernetes bool          // ID names a container of the k8s.io namespace.
 	Tail       int           // How many of the last lines, negative for all.
-	Follow     bool          // Go on as the log grows.
-	Idle       time.Duration // How long the node may be silent, 0 for ever.
+	Follow     bool          // Continue as the log grows.
+	Idle       time.Duration // How long the node may be silent, 0 for no limit.
 }
 
-// Logs streams a log as the node sends it, in chunks that end anywhere. Roles: reader, operator, admin.
+// Logs streams a log as the node sends it, in chunks of any size. Roles: reader, operator, admin.
 func (n *Node) Logs(ctx context.Context, r LogRequest, fn func([]byte) error) error {
 	req := &machine.LogsRequest{
 		Id: r.ID, Namespace: constants.SystemContainerdNamespace, Driver: common.ContainerDriver_CONTAINERD,

@@ -16,9 +16,8 @@ func (n *Node) MachineConfig(ctx context.Context) ([]byte, error) {
 	return n.machineConfig(ctx, "v1alpha1")
 }
 
-// PersistedConfig reads the machine configuration that the node's next boot will find: another one than the
-// active while one is staged or on trial. known is false on nodes that do not tell (the resource is younger
-// than the active one). Role: admin.
+// PersistedConfig reads the machine configuration of the node's next boot, which differs from the active one while
+// another is staged or on trial. known is false on nodes that do not have the resource. Role: admin.
 func (n *Node) PersistedConfig(ctx context.Context) (text []byte, known bool, err error) {
 	text, err = n.machineConfig(ctx, "persistent")
 	if KindOf(err) == errs.KindNotFound {
@@ -36,7 +35,7 @@ func (n *Node) machineConfig(ctx context.Context, id string) ([]byte, error) {
 
 	spec := resp.GetResource().GetSpec().GetYamlSpec()
 
-	// Talos wraps the configuration into a YAML string, since it may be several documents; older nodes do not.
+	// Talos wraps the configuration into a YAML string, since it may have several documents; older nodes do not.
 	var wrapped string
 	if err := foreign.YAML([]byte(spec), &wrapped); err == nil {
 		return []byte(wrapped), nil

@@ -15,11 +15,11 @@ import (
 
 // Modes of applying a machine configuration.
 const (
-	ApplyAuto     = "auto"      // Reboot if it has to.
-	ApplyNoReboot = "no-reboot" // Refuse what would need a reboot.
-	ApplyReboot   = "reboot"    // Reboot in any case.
-	ApplyStaged   = "staged"    // With the next reboot.
-	ApplyTry      = "try"       // Without a reboot, and back again after a time.
+	ApplyAuto     = "auto"      // Reboot if necessary.
+	ApplyNoReboot = "no-reboot" // Refuse a change that needs a reboot.
+	ApplyReboot   = "reboot"    // Always reboot.
+	ApplyStaged   = "staged"    // At the next reboot.
+	ApplyTry      = "try"       // Without a reboot, reverted after a timeout.
 )
 
 // ApplyModes lists the modes.
@@ -29,13 +29,13 @@ func ApplyModes() []string {
 
 // Applied is a node's answer to a configuration.
 type Applied struct {
-	Mode     string   // What it did, or would do.
-	Details  string   // Its words, without the diff, whose context lines can show secrets.
-	Warnings []string // What it found doubtful.
+	Mode     string   // The mode that the node used, or would use.
+	Details  string   // Its messages, without the diff, whose context lines can show secrets.
+	Warnings []string // Its warnings.
 }
 
-// ApplyConfig sends a machine configuration. The mode is always sent: the protocol's zero value is REBOOT.
-// tryTimeout is for the mode try. Role: admin, or anybody in maintenance mode.
+// ApplyConfig sends a machine configuration. The mode is always sent: the protocol's zero value is REBOOT. tryTimeout
+// is for the mode try. Role: admin, or anybody in maintenance mode.
 func (n *Node) ApplyConfig(ctx context.Context, text []byte, mode string, tryTimeout time.Duration, dryRun bool) (Applied, error) {
 	modes := map[string]machine.ApplyConfigurationRequest_Mode{
 		ApplyAuto: machine.ApplyConfigurationRequest_AUTO, ApplyNoReboot: machine.ApplyConfigurationRequest_NO_REBOOT,
@@ -56,7 +56,7 @@ func (n *Node) ApplyConfig(ctx context.Context, text []byte, mode string, tryTim
 		return Applied{}, err
 	}
 
-	// The diff shows secrets in its context lines: what comes from it stays here.
+	// The diff shows secrets in its context lines, so it is cut here.
 	details, _, _ := strings.Cut(m.GetModeDetails(), "Config diff:")
 	details, _, _ = strings.Cut(details, "\ndiff:")
 
@@ -66,7 +66,7 @@ func (n *Node) ApplyConfig(ctx context.Context, text []byte, mode string, tryTim
 	}, nil
 }
 
-// hidden hides what a node's warnings quote of a configuration's secrets.
+// hidden hides secrets of a configuration that the node's warnings quote.
 func hidden(warnings []string) []string {
 	out := make([]string, len(warnings))
 	for i, w := range warnings {
@@ -76,8 +76,8 @@ func hidden(warnings []string) []string {
 	return out
 }
 
-// applyThenReboot is the mode reboot for Talos 1.14 and newer, which refuses that mode and has none that reboots:
-// what it did before, in two requests.
+// applyThenReboot replaces the mode reboot on Talos 1.14 and newer, which refuses that mode: it stages the
+// configuration and reboots, in two requests.
 func (n *Node) applyThenReboot(ctx context.Context, text []byte) (Applied, error) {
 	out, err := n.ApplyConfig(ctx, text, ApplyStaged, 0, false)
 	if err != nil {
@@ -89,9 +89,9 @@ func (n *Node) applyThenReboot(ctx context.Context, text []byte) (Applied, error
 	return out, n.Reboot(ctx, RebootDefault)
 }
 
-// NeedsReboot says whether a node refused a configuration only because it needs a reboot (Talos,
-// internal/app/machined/pkg/runtime/v1alpha1/v1alpha1_runtime.go, CanApplyImmediate). The server has no code
-// of its own for it, and what follows its words is a diff that can show secrets.
+// NeedsReboot reports whether a node refused a configuration only because it needs a reboot (Talos,
+// internal/app/machined/pkg/runtime/v1alpha1/v1alpha1_runtime.go, CanApplyImmediate). The server has no code for this,
+// and its text is followed by a diff that can show secrets.
 func NeedsReboot(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "can't be applied in immediate mode")
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// Member is a node as the cluster's discovery knows it.
+// Member is a node in the cluster's discovery.
 type Member struct {
 	NodeRef
 
@@ -19,29 +19,28 @@ type Member struct {
 	Type            string   `json:"type"`                      // controlplane or worker.
 	OperatingSystem string   `json:"operating_system"`          // As announced, Talos (v1.13.9).
 	TalosVersion    string   `json:"talos_version"`             // The version in it.
-	KubernetesName  string   `json:"kubernetes_name,omitempty"` // Its Kubernetes node name; asked of the node itself.
+	KubernetesName  string   `json:"kubernetes_name,omitempty"` // Its Kubernetes node name, read from the node itself.
 	NodeID          string   `json:"node_id"`                   // Its discovery identity.
 	APIReachable    *bool    `json:"api_reachable,omitempty"`   // Whether its API answered; with --probe only.
 	ProbeSeconds    float64  `json:"probe_seconds,omitempty"`   // How long the answer took; with --probe only.
 }
 
-// Target is the member as something to act on.
+// Target is the member as a target.
 func (m Member) Target() Target {
 	return Target{Address: m.Node, Hostname: m.Hostname, Type: m.Type, Addresses: m.Addresses}
 }
 
-// Is says whether the member is the node that is meant: by one of its addresses, or by its name.
+// Is reports whether the member is the node in question, by one of its addresses or by its name.
 func (m Member) Is(t Target) bool {
 	return m.Node == t.Address || slices.Contains(m.Addresses, t.Address) || (t.Hostname != "" && m.Hostname == t.Hostname)
 }
 
-// IsControlPlane says whether one of the members is the node that is meant, and a control plane.
+// IsControlPlane reports whether one of the members is the node in question and a control plane.
 func IsControlPlane(members []Member, t Target) bool {
 	return slices.ContainsFunc(members, func(m Member) bool { return m.Type == ControlPlane && m.Is(t) })
 }
 
-// Members are the discovered members, asked once and kept for the command's life. Roles: reader, operator,
-// admin.
+// Members are the discovered members, read once and kept for the run. Roles: reader, operator, admin.
 func (c *Cluster) Members(ctx context.Context) ([]Member, error) {
 	c.mu.Lock()
 	if c.members == nil {
@@ -71,7 +70,7 @@ func (c *Cluster) discover(ctx context.Context) ([]Member, error) {
 	}
 
 	if len(list) == 0 {
-		return nil, errs.New(errs.Failed, "cluster discovery knows no members").WithHint("name the nodes with -n")
+		return nil, errs.New(errs.Failed, "cluster discovery has no members").WithHint("name the nodes with -n")
 	}
 
 	return list, nil
@@ -113,7 +112,7 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 	return out, nil
 }
 
-// versionIn takes v1.13.9 out of "Talos (v1.13.9)".
+// versionIn extracts v1.13.9 from "Talos (v1.13.9)".
 func versionIn(operatingSystem string) string {
 	_, after, ok := strings.Cut(operatingSystem, "(")
 	if !ok {
@@ -123,8 +122,8 @@ func versionIn(operatingSystem string) string {
 	return strings.TrimSuffix(after, ")")
 }
 
-// KubernetesName reads the node's Kubernetes node name, empty when the node is no Kubernetes member: before
-// it has joined, or with machine.kubelet.skipNodeRegistration.
+// KubernetesName reads the node's Kubernetes node name, empty when the node is not a Kubernetes member: before it has
+// joined, or with machine.kubelet.skipNodeRegistration.
 func (n *Node) KubernetesName(ctx context.Context) (string, error) {
 	r, err := n.Resource(ctx, "k8s", "Nodenames.kubernetes.talos.dev", "nodename")
 	if KindOf(err) == errs.KindNotFound {
@@ -146,12 +145,12 @@ func (n *Node) KubernetesName(ctx context.Context) (string, error) {
 	return spec.Nodename, nil
 }
 
-// MachineStatus is the node's own word on its state.
+// MachineStatus is the state that the node reports.
 type MachineStatus struct {
 	Stage   string           `json:"stage"`   // booting, installing, running, rebooting, upgrading, maintenance, …
-	Ready   bool             `json:"ready"`   // Whether nothing is unmet.
+	Ready   bool             `json:"ready"`   // Whether no condition is unmet.
 	Unmet   []UnmetCondition `json:"unmet"`   // What is still missing.
-	Created time.Time        `json:"created"` // When the status was made: anew at each boot.
+	Created time.Time        `json:"created"` // When the status was created: at each boot.
 }
 
 // UnmetCondition is one reason why a node is not ready.
@@ -160,11 +159,11 @@ type UnmetCondition struct {
 	Reason string `json:"reason"` // What is missing.
 }
 
-// Settled says whether the node runs with nothing unmet: stage running alone is not enough (it was seen
-// with ready false until the Kubernetes node is back), nor is ready alone (seen while booting).
+// Settled reports whether the node is running without unmet conditions. Neither is enough alone: a node was seen
+// running and not ready until its Kubernetes node was back, and booting and ready.
 func (s MachineStatus) Settled() bool { return s.Stage == "running" && s.Ready && len(s.Unmet) == 0 }
 
-// String shows the status in one line.
+// String formats the status on one line.
 func (s MachineStatus) String() string {
 	text := "stage " + s.Stage
 

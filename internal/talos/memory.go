@@ -11,18 +11,18 @@ type Memory struct {
 	NodeRef
 
 	TotalBytes       uint64  `json:"total_bytes"`       // All memory that the kernel manages.
-	UsedBytes        uint64  `json:"used_bytes"`        // Total less available, as free(1) counts it.
-	FreeBytes        uint64  `json:"free_bytes"`        // What nothing uses.
-	AvailableBytes   uint64  `json:"available_bytes"`   // What programs can still get without swapping.
+	UsedBytes        uint64  `json:"used_bytes"`        // Total minus available, as free(1) counts it.
+	FreeBytes        uint64  `json:"free_bytes"`        // Unused memory.
+	AvailableBytes   uint64  `json:"available_bytes"`   // What programs can still allocate without swapping.
 	BuffersBytes     uint64  `json:"buffers_bytes"`     // Raw block buffers.
 	CachedBytes      uint64  `json:"cached_bytes"`      // The page cache.
 	SharedBytes      uint64  `json:"shared_bytes"`      // tmpfs and shared memory.
 	SlabBytes        uint64  `json:"slab_bytes"`        // The kernel's own structures.
-	ReclaimableBytes uint64  `json:"reclaimable_bytes"` // The part of them that can be given back.
-	ActiveBytes      uint64  `json:"active_bytes"`      // Used of late.
-	InactiveBytes    uint64  `json:"inactive_bytes"`    // Not used of late.
-	DirtyBytes       uint64  `json:"dirty_bytes"`       // What waits to be written to disk.
-	CommittedBytes   uint64  `json:"committed_bytes"`   // What was promised to programs.
+	ReclaimableBytes uint64  `json:"reclaimable_bytes"` // The reclaimable part of them.
+	ActiveBytes      uint64  `json:"active_bytes"`      // Recently used.
+	InactiveBytes    uint64  `json:"inactive_bytes"`    // Not recently used.
+	DirtyBytes       uint64  `json:"dirty_bytes"`       // Waiting to be written to disk.
+	CommittedBytes   uint64  `json:"committed_bytes"`   // Allocated by programs, used or not.
 	SwapTotalBytes   uint64  `json:"swap_total_bytes"`  // All swap.
 	SwapFreeBytes    uint64  `json:"swap_free_bytes"`   // Free swap.
 	HugePagesTotal   uint64  `json:"huge_pages_total"`  // How many huge pages are set aside.

@@ -29,13 +29,13 @@ type Socket struct {
 	PID          uint32 `json:"pid,omitempty"`        // The process, with --process.
 	Process      string `json:"process,omitempty"`    // The process's name, with --process.
 	Namespace    string `json:"network_ns,omitempty"` // The network namespace, with --pods; empty for the host's.
-	Pod          string `json:"pod,omitempty"`        // The pod that has it, NAMESPACE/NAME, with --pods.
+	Pod          string `json:"pod,omitempty"`        // The pod it belongs to, NAMESPACE/NAME, with --pods.
 }
 
-// Local is address and port in one.
+// Local is the local address with the port.
 func (s Socket) Local() string { return hostPort(s.LocalIP, s.LocalPort) }
 
-// Remote is address and port in one.
+// Remote is the remote address with the port.
 func (s Socket) Remote() string { return hostPort(s.RemoteIP, s.RemotePort) }
 
 func hostPort(ip string, port uint32) string {
@@ -46,12 +46,12 @@ func hostPort(ip string, port uint32) string {
 	return net.JoinHostPort(ip, strconv.FormatUint(uint64(port), 10))
 }
 
-// SocketFilter says which sockets to list and what to say of them.
+// SocketFilter selects sockets and their details.
 type SocketFilter struct {
 	Listening, Connected bool // Only those; both or none for all.
 	TCP, UDP             bool // Only those; both or none for both.
 	Process              bool // Find the process of each.
-	Pods                 bool // Look into the pods' network namespaces too.
+	Pods                 bool // Include the pods' network namespaces.
 }
 
 func (f SocketFilter) request() *machine.NetstatRequest {
@@ -128,9 +128,9 @@ func (n *Node) podNamespaces(ctx context.Context) (map[string]string, error) {
 	return out, nil
 }
 
-// socketState writes every state as the kernel does; Talos leaves the underscore out of two.
+// socketState spells every state as the kernel does; Talos omits the underscore in two.
 func socketState(s machine.ConnectRecord_State) string {
-	switch s { //nolint:exhaustive // the rest needs only lower case
+	switch s { //nolint:exhaustive // the others only need lower case
 	case machine.ConnectRecord_CLOSEWAIT:
 		return "close_wait"
 	case machine.ConnectRecord_LASTACK:

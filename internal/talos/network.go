@@ -20,7 +20,7 @@ type Address struct {
 	Priority  uint32   `json:"priority"`  // The metric of the address.
 }
 
-// LinkLocal says whether the address is good on its own link only.
+// LinkLocal reports whether the address is valid on its link only.
 func (a Address) LinkLocal() bool {
 	p, err := netip.ParsePrefix(a.Address)
 
@@ -59,15 +59,15 @@ type Route struct {
 	NodeRef
 
 	Destination string `json:"destination"` // The destination's prefix; empty for the default route.
-	Gateway     string `json:"gateway"`     // The next hop, empty for what is reached directly.
-	Interface   string `json:"interface"`   // The link it leaves by.
+	Gateway     string `json:"gateway"`     // The next hop, empty when the destination is reached directly.
+	Interface   string `json:"interface"`   // The outgoing link.
 	Source      string `json:"source"`      // The preferred source address.
 	Family      string `json:"family"`      // inet4 or inet6.
 	Table       string `json:"table"`       // The routing table: main, local, 180, …
 	Metric      uint32 `json:"metric"`      // The metric; the lowest wins.
 	Scope       string `json:"scope"`       // global, site, link, host or nowhere.
 	Type        string `json:"type"`        // unicast, local, broadcast, …
-	Protocol    string `json:"protocol"`    // Who made it: kernel, boot, static, ra, …
+	Protocol    string `json:"protocol"`    // The source of the route: kernel, boot, static, ra, …
 	MTU         uint32 `json:"mtu"`         // The route's own MTU, 0 for the link's.
 }
 
@@ -105,16 +105,15 @@ func (n *Node) Routes(ctx context.Context) ([]Route, error) {
 	return out, err
 }
 
-// Resolvers is how a node resolves names.
+// Resolvers is a node's DNS configuration.
 type Resolvers struct {
 	NodeRef
 
 	DNSServers    []string `json:"dns_servers"`    // The servers it asks, in order; never null.
-	SearchDomains []string `json:"search_domains"` // The domains it appends; never null.
+	SearchDomains []string `json:"search_domains"` // The search domains; never null.
 }
 
-// Resolvers reads the node's resolvers: one row, none before the network is up. Roles: reader, operator,
-// admin.
+// Resolvers reads the node's resolvers: one row, none before the network is up. Roles: reader, operator, admin.
 func (n *Node) Resolvers(ctx context.Context) ([]Resolvers, error) {
 	type spec struct {
 		DNSServers    []string `json:"dnsServers"`
@@ -129,7 +128,7 @@ func (n *Node) Resolvers(ctx context.Context) ([]Resolvers, error) {
 	}.List(ctx, n)
 }
 
-// Hostname is what a node calls itself. The node reference's hostname is what discovery knows.
+// Hostname is the node's own hostname. The hostname in the node reference comes from discovery.
 type Hostname struct {
 	NodeRef
 
@@ -138,8 +137,7 @@ type Hostname struct {
 	FQDN   string `json:"fqdn"`   // Both joined.
 }
 
-// HostnameStatus reads the node's own hostname: one row, none before it has one. Roles: reader, operator,
-// admin.
+// HostnameStatus reads the node's own hostname: one row, none before it has one. Roles: reader, operator, admin.
 func (n *Node) HostnameStatus(ctx context.Context) ([]Hostname, error) {
 	type spec struct {
 		Hostname   string `json:"hostname"`
@@ -163,7 +161,7 @@ func commas(s string) []string {
 	return strings.Split(s, ",")
 }
 
-// compareAddressText orders addresses and prefixes by number, with what does not parse first.
+// compareAddressText orders addresses and prefixes by number. Text that does not parse comes first.
 func compareAddressText(a, b string) int {
 	x, y := prefixOf(a), prefixOf(b)
 

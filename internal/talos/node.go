@@ -1,6 +1,5 @@
-// Package talos is the adapter to Talos: it finds the talosconfig, dials, resolves nodes, fans out, and
-// turns every answer into plain types and every failure into a typed error. It is the only importer of
-// the gRPC stubs.
+// Package talos is the adapter to Talos: it finds the talosconfig, dials, resolves nodes, fans out, and turns every
+// answer into plain types and every failure into a typed error. It is the only importer of the gRPC stubs.
 package talos
 
 import (
@@ -40,7 +39,7 @@ func (n *Node) storage() storage.StorageServiceClient { return storage.NewStorag
 
 func (n *Node) clock() timeapi.TimeServiceClient { return timeapi.NewTimeServiceClient(n.conn) }
 
-// first gives the answer of the one node that was asked; apid wraps answers in a list of messages.
+// first returns the answer of the one node that was asked; apid wraps answers in a list of messages.
 func first[M any](n *Node, op string, messages []M, err error) (M, error) {
 	var zero M
 
@@ -63,7 +62,7 @@ func stamp(ts *timestamppb.Timestamp) time.Time {
 	return recordable(ts.AsTime())
 }
 
-// recordable is a time that a document can hold, and none for others.
+// recordable returns a time that a document can hold, the zero time otherwise.
 func recordable(at time.Time) time.Time {
 	if at.Year() < 0 || at.Year() > 9999 {
 		return time.Time{}
@@ -72,13 +71,13 @@ func recordable(at time.Time) time.Time {
 	return at
 }
 
-// Version is what a node says of its Talos.
+// Version is a node's report of its Talos version.
 type Version struct {
 	NodeRef
 
 	Tag       string `json:"tag"`            // The Talos version, v1.13.9.
 	SHA       string `json:"sha"`            // The commit it was built from.
-	Built     string `json:"built"`          // When it was built, as the node says it; often empty.
+	Built     string `json:"built"`          // When it was built, as the node reports it; often empty.
 	GoVersion string `json:"go_version"`     // The Go release it was built with.
 	OS        string `json:"os"`             // The operating system, linux.
 	Arch      string `json:"arch"`           // The architecture, amd64 or arm64.
@@ -112,8 +111,8 @@ const (
 	APILegacy    = "legacy"    // MachineService.Upgrade installs and reboots in one request.
 )
 
-// UpgradeAPI says which upgrade API a version has (Talos 1.13 introduced LifecycleService). A version that
-// does not parse is taken for a new one: the call itself then tells.
+// UpgradeAPI returns the upgrade API of a version (Talos 1.13 introduced LifecycleService). A version that does not
+// parse counts as new: the call itself then fails.
 func UpgradeAPI(tag string) string {
 	v, err := semver.ParseTolerant(tag)
 	if err == nil && (v.Major < 1 || (v.Major == 1 && v.Minor < 13)) {
@@ -129,7 +128,7 @@ type Boot struct {
 	Proof string `json:"proof"` // Where it was read: boot_id, machine_status or boot_time.
 }
 
-// Boot reads what is new at every boot: the kernel's boot ID (admin), else the creation time of the
+// Boot reads an identifier that is new at every boot: the kernel's boot ID (admin), else the creation time of the
 // MachineStatus resource, else the kernel's boot time (reader).
 func (n *Node) Boot(ctx context.Context) (Boot, error) {
 	id, err := n.BootID(ctx)

@@ -8,16 +8,15 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// Shutdown asks the node to power off. Unless forced it first cordons and drains itself, where it is a
-// Kubernetes member. Roles: operator, admin.
+// Shutdown asks the node to power off. Unless forced, the node first cordons and drains itself, if it is a Kubernetes
+// member. Roles: operator, admin.
 func (n *Node) Shutdown(ctx context.Context, force bool) error {
 	_, err := n.machine().Shutdown(ctx, &machine.ShutdownRequest{Force: force})
 
 	return n.fail("shut down", err)
 }
 
-// Rollback makes the other boot slot the default and reboots; the server refuses when that slot is empty.
-// Role: admin.
+// Rollback makes the other boot slot the default and reboots; the server refuses when that slot is empty. Role: admin.
 func (n *Node) Rollback(ctx context.Context) error {
 	_, err := n.machine().Rollback(ctx, &machine.RollbackRequest{})
 
@@ -28,21 +27,21 @@ func (n *Node) Rollback(ctx context.Context) error {
 const (
 	WipeAll        = "all"         // The system disk and the user disks named.
 	WipeSystemDisk = "system-disk" // The system disk only.
-	WipeUserDisks  = "user-disks"  // The user disks named, and nothing of the system disk.
+	WipeUserDisks  = "user-disks"  // The user disks named, and no partition of the system disk.
 )
 
-// Reset is what a reset does.
+// Reset are the options of a reset.
 type Reset struct {
 	Graceful     bool     // Cordon, drain and leave etcd first.
 	Reboot       bool     // Reboot instead of powering off.
 	Mode         string   // all, system-disk or user-disks.
-	SystemLabels []string // Partitions of the system disk; none means the whole disk to the server.
-	WholeDisk    bool     // The whole system disk is meant: without it an empty SystemLabels is not sent.
+	SystemLabels []string // Partitions of the system disk; to the server, none means the whole disk.
+	WholeDisk    bool     // The whole system disk is to be wiped: without this, empty SystemLabels are not sent.
 	UserDisks    []string // Device paths, with /dev/.
 }
 
-// Reset wipes the node as told. The answer comes before the work: that a graceful reset could not leave etcd
-// shows in the node's log only, and the node then stays as it is. Role: admin.
+// Reset wipes the node. The answer comes before the work: if a graceful reset cannot leave etcd, only the node's log
+// shows it, and the node is not wiped. Role: admin.
 func (n *Node) Reset(ctx context.Context, r Reset) error {
 	if r.Mode != WipeUserDisks && len(r.SystemLabels) == 0 && !r.WholeDisk {
 		return errs.Usagef("a reset without partitions would wipe the whole system disk")

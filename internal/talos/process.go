@@ -16,11 +16,11 @@ type Process struct {
 	PPID          int32   `json:"ppid"`           // The parent's.
 	State         string  `json:"state"`          // running, sleeping, disk_sleep, zombie, stopped, idle, …
 	Threads       int32   `json:"threads"`        // How many threads it has.
-	CPUSeconds    float64 `json:"cpu_seconds"`    // The CPU time it used since it began.
-	ResidentBytes uint64  `json:"resident_bytes"` // The memory it holds.
-	VirtualBytes  uint64  `json:"virtual_bytes"`  // The memory it may address.
+	CPUSeconds    float64 `json:"cpu_seconds"`    // The CPU time used since it started.
+	ResidentBytes uint64  `json:"resident_bytes"` // The resident memory.
+	VirtualBytes  uint64  `json:"virtual_bytes"`  // The virtual memory.
 	Command       string  `json:"command"`        // Its short name.
-	Executable    string  `json:"executable"`     // The file it runs, where it can be told.
+	Executable    string  `json:"executable"`     // Its executable, where known.
 	Args          string  `json:"args"`           // Its command line in one string, as the node joins it.
 	Label         string  `json:"label"`          // Its SELinux label, where there is one.
 }
@@ -67,7 +67,7 @@ func (n *Node) Processes(ctx context.Context, order string) ([]Process, error) {
 	return out, nil
 }
 
-// processState spells out the letter of /proc/PID/stat (proc(5)); a letter that is not known stays.
+// processState spells out the letter of /proc/PID/stat (proc(5)); an unknown letter is returned unchanged.
 func processState(letter string) string {
 	switch letter {
 	case "R":

@@ -16,12 +16,12 @@ import (
 	"github.com/talosmate/talosmate/internal/foreign"
 )
 
-// Resource is a Talos (COSI) resource as the node shows it. Its spec passes through with Talos's own names,
-// also for types that this program has never heard of.
+// Resource is a Talos (COSI) resource as the node shows it. Its spec keeps the names that Talos uses, also for types
+// that this program does not know.
 type Resource struct {
 	NodeRef
 
-	Metadata ResourceMetadata `json:"metadata"` // What every resource has.
+	Metadata ResourceMetadata `json:"metadata"` // The metadata common to all resources.
 	Spec     any              `json:"spec"`     // The spec, exactly as Talos names its fields.
 }
 
@@ -30,12 +30,12 @@ type ResourceMetadata struct {
 	Namespace   string            `json:"namespace"`             // The resource's namespace.
 	Type        string            `json:"type"`                  // The full type, Members.cluster.talos.dev.
 	ID          string            `json:"id"`                    // Its ID within namespace and type.
-	Version     string            `json:"version"`               // Counts its changes; "undefined" for none.
+	Version     string            `json:"version"`               // The version of the resource; "undefined" for none.
 	Phase       string            `json:"phase"`                 // running or tearingDown.
 	Owner       string            `json:"owner"`                 // The controller that owns it.
 	Labels      map[string]string `json:"labels,omitempty"`      // Its labels.
 	Annotations map[string]string `json:"annotations,omitempty"` // Its annotations.
-	Finalizers  []string          `json:"finalizers,omitempty"`  // Who holds it back from removal.
+	Finalizers  []string          `json:"finalizers,omitempty"`  // The finalizers that delay its removal.
 	Created     time.Time         `json:"created"`               // When it was created.
 	Updated     time.Time         `json:"updated"`               // When it was last updated.
 }
@@ -44,8 +44,8 @@ type ResourceMetadata struct {
 type ResourceKind struct {
 	Type             string   // The full type.
 	DisplayType      string   // The short type.
-	DefaultNamespace string   // Where its resources are unless said otherwise.
-	Aliases          []string // Every other name, lower case.
+	DefaultNamespace string   // The namespace of its resources, unless another is given.
+	Aliases          []string // All other names, lower case.
 	Sensitive        bool     // Readable by admins only.
 }
 
@@ -92,8 +92,8 @@ type ResourceEvent struct {
 	Event    string           `json:"event"`           // created, updated, destroyed or bootstrapped (the list is complete).
 	Metadata ResourceMetadata `json:"metadata"`        // The resource's metadata after the change.
 	Spec     any              `json:"spec,omitempty"`  // Its spec after the change.
-	Time     time.Time        `json:"time"`            // When the event arrived here.
-	Message  string           `json:"error,omitempty"` // Why the watch ended, where it did.
+	Time     time.Time        `json:"time"`            // When the event was received.
+	Message  string           `json:"error,omitempty"` // Why the watch ended, if it did.
 }
 
 // WatchResources calls fn with the present resources and then with every change, until ctx ends or the
@@ -135,7 +135,7 @@ func (n *Node) WatchResources(ctx context.Context, namespace, typ, id string, la
 	})
 }
 
-// ResourceKinds lists every resource type that the node knows.
+// ResourceKinds lists every resource type of the node.
 func (n *Node) ResourceKinds(ctx context.Context) ([]ResourceKind, error) {
 	defs, err := n.Resources(ctx, "meta", "ResourceDefinitions.meta.cosi.dev")
 	if err != nil {
@@ -181,7 +181,7 @@ func FindKind(kinds []ResourceKind, name string) (ResourceKind, error) {
 		return found[0], nil
 	case 0:
 		return ResourceKind{}, errs.Usagef("no resource type is called %q", name).
-			WithHint("`talosmate get rd` lists the types that the node knows")
+			WithHint("run `talosmate get rd` for the types that the node has")
 	default:
 		names := make([]string, len(found))
 		for i, k := range found {
@@ -250,8 +250,8 @@ func labelQuery(selectors []string) []*cosi.LabelQuery {
 	return []*cosi.LabelQuery{q}
 }
 
-// decodeSpec turns the node's YAML into values that encode to JSON without loss: big integers stay
-// integers, keys become text, time stamps stay as written.
+// decodeSpec turns the node's YAML into values that encode to JSON without loss: big integers stay integers, keys
+// become text, time stamps stay as written.
 func decodeSpec(text []byte) (any, error) {
 	if len(text) == 0 {
 		return nil, nil //nolint:nilnil // a resource without a spec

@@ -4,9 +4,9 @@ import (
 	"context"
 )
 
-// Schematic reads the Image Factory schematic of the running system: its ID, and its YAML where the node keeps
-// it (the virtual extension "schematic" carries it as extraInfo). Both are empty on a node that was not made
-// by a factory. Roles: reader, operator, admin.
+// Schematic reads the Image Factory schematic of the running system: its ID, and its YAML if the node keeps it (in
+// extraInfo of the virtual extension "schematic"). Both are empty on a node that was not made by a factory. Roles:
+// reader, operator, admin.
 func (n *Node) Schematic(ctx context.Context) (id, text string, err error) {
 	list, err := n.Resources(ctx, "runtime", "ExtensionStatuses.runtime.talos.dev")
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// Health words of a service.
+// The values of a service's health.
 const (
 	Healthy       = "healthy"
 	Unhealthy     = "unhealthy"
@@ -27,16 +27,16 @@ type Service struct {
 	ID          string         `json:"id"`                    // The service: apid, etcd, kubelet, …
 	State       string         `json:"state"`                 // Its state in lower case: running, finished, failed, …
 	Health      string         `json:"health"`                // healthy, unhealthy, or unknown where there is no check.
-	LastMessage string         `json:"last_message"`          // What its health check said last.
-	LastChange  *time.Time     `json:"last_change,omitempty"` // When its health changed last.
-	Events      []ServiceEvent `json:"events"`                // What happened to it, oldest first.
+	LastMessage string         `json:"last_message"`          // The last message of its health check.
+	LastChange  *time.Time     `json:"last_change,omitempty"` // When its health last changed.
+	Events      []ServiceEvent `json:"events"`                // Its events, oldest first.
 }
 
 // ServiceEvent is one change of a service's state.
 type ServiceEvent struct {
 	Time    time.Time `json:"time"`    // When it happened.
-	State   string    `json:"state"`   // The state entered, in lower case.
-	Message string    `json:"message"` // What the service said.
+	State   string    `json:"state"`   // The new state, in lower case.
+	Message string    `json:"message"` // The message of the event.
 }
 
 // Services lists the node's services by ID. Roles: reader, operator, admin.
@@ -75,7 +75,7 @@ func (n *Node) Service(ctx context.Context, id string) (Service, error) {
 		known[i] = s.ID
 	}
 
-	err = n.fail("find service "+id, errors.New("the node has none of that name"))
+	err = n.fail("find service "+id, errors.New("the node has no service of that name"))
 
 	var typed *errs.Error
 	if errors.As(err, &typed) {

@@ -6,16 +6,16 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 )
 
-// What can be done to a service.
+// The actions on a service.
 const (
 	ServiceStart   = "start"
 	ServiceStop    = "stop"
 	ServiceRestart = "restart"
 )
 
-// ControlService starts, stops or restarts a service and returns what the node said. Only some services
-// allow it: kubelet restarts, services of extensions do everything, etcd, apid, machined and trustd nothing
-// (Talos, internal/app/machined/pkg/system/services). Roles: operator, admin.
+// ControlService starts, stops or restarts a service and returns the node's message. Only some services allow it:
+// kubelet allows restart, services of extensions all three, etcd, apid, machined and trustd none (Talos,
+// internal/app/machined/pkg/system/services). Roles: operator, admin.
 func (n *Node) ControlService(ctx context.Context, act, id string) (string, error) {
 	op := act + " service " + id
 

@@ -11,7 +11,7 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 )
 
-// ContainerStat is what a container uses.
+// ContainerStat is the resource usage of a container.
 type ContainerStat struct {
 	NodeRef
 
@@ -20,12 +20,12 @@ type ContainerStat struct {
 	PodID       string   `json:"pod_id,omitempty"`      // The pod, NAMESPACE/NAME.
 	Name        string   `json:"name"`                  // The container's name within the pod.
 	Sandbox     bool     `json:"sandbox"`               // Whether this is the pod itself rather than a container of it.
-	CPUSeconds  float64  `json:"cpu_seconds"`           // The CPU time it used since it began.
-	CPUPercent  *float64 `json:"cpu_percent,omitempty"` // How busy it was over the interval; 100 is one processor.
-	MemoryBytes uint64   `json:"memory_bytes"`          // The memory it holds; 0 where the node cannot tell.
+	CPUSeconds  float64  `json:"cpu_seconds"`           // The CPU time used since it started.
+	CPUPercent  *float64 `json:"cpu_percent,omitempty"` // CPU usage over the interval; 100 is one processor.
+	MemoryBytes uint64   `json:"memory_bytes"`          // The memory it uses; 0 when the node does not know it.
 }
 
-// instance gives the namespace and driver by which Containers and Stats know a containerd instance.
+// instance returns the namespace and driver by which Containers and Stats name a containerd instance.
 func instance(namespace string) (string, common.ContainerDriver) {
 	if namespace == NamespaceSystem {
 		return "system", common.ContainerDriver_CONTAINERD
@@ -34,7 +34,7 @@ func instance(namespace string) (string, common.ContainerDriver) {
 	return "k8s.io", common.ContainerDriver_CRI
 }
 
-// ContainerStats reads what the containers of an instance use, by ID. Roles: reader, operator, admin.
+// ContainerStats reads the resource usage of an instance's containers, by ID. Roles: reader, operator, admin.
 func (n *Node) ContainerStats(ctx context.Context, namespace string) ([]ContainerStat, error) {
 	req := &machine.StatsRequest{}
 	req.Namespace, req.Driver = instance(namespace)
@@ -62,8 +62,8 @@ func (n *Node) ContainerStats(ctx context.Context, namespace string) ([]Containe
 	return out, nil
 }
 
-// SetCPUPercent fills in how busy each container was in the seconds between two readings. A container that
-// was not there before, or began anew, gets none.
+// SetCPUPercent computes the CPU usage of each container between two readings. A container that is new or was restarted
+// gets none.
 func SetCPUPercent(before, after []ContainerStat, seconds float64) {
 	then := map[string]float64{}
 	for _, s := range before {

@@ -13,21 +13,21 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// ErrStop is what a callback returns to end a stream early: it has seen enough, and that is no failure.
+// ErrStop is returned by a callback to end a stream early without an error.
 var ErrStop = errors.New("stream ended by its reader")
 
 var errSilent = errors.New("silent for too long")
 
 type receiver[M any] interface{ Recv() (M, error) }
 
-// terms are what a stream keeps to.
+// terms are the limits of a stream.
 type terms struct {
-	idle  time.Duration // How long no data may come, 0 for ever. The time that the reader takes does not count.
+	idle  time.Duration // How long no data may come, 0 for no limit. The reader's own time does not count.
 	meter *Meter        // Counts the messages of a list, nil for a stream that is not kept.
 }
 
-// pull opens a stream and calls fn for every message until the stream ends well or fn returns ErrStop. fn's own
-// errors are returned as they are; so is the cause for which ctx was cancelled.
+// pull opens a stream and calls fn for every message until the stream ends or fn returns ErrStop. Errors of fn, and the
+// cause of a cancelled ctx, are returned unchanged.
 func pull[M any, R receiver[M]](ctx context.Context, n *Node, op string, idle time.Duration, open func(context.Context) (R, error), fn func(M) error) error {
 	err := read(ctx, n, op, terms{idle: idle}, open, fn)
 
@@ -39,8 +39,8 @@ func pull[M any, R receiver[M]](ctx context.Context, n *Node, op string, idle ti
 	return err
 }
 
-// list is pull for what is kept as rows, within the bounds of a list. What came before a bound, or before the
-// deadline, is worth keeping: see IsCut.
+// list is pull for messages that are kept as rows, within the bounds of a list. Rows before a bound or the deadline are
+// worth keeping: see IsCut.
 func list[M any, R receiver[M]](ctx context.Context, n *Node, op string, open func(context.Context) (R, error), fn func(M) error) error {
 	meter := &Meter{Rows: n.cluster.Options.MaxRows, Bytes: n.cluster.Options.MaxBytes}
 
@@ -116,18 +116,18 @@ func read[M any, R receiver[M]](ctx context.Context, n *Node, op string, t terms
 // failStream is fail, with silence as a timeout.
 func (n *Node) failStream(ctx context.Context, op string, t terms, err error) error {
 	if errors.Is(context.Cause(ctx), errSilent) {
-		err = translate(status.Error(codes.DeadlineExceeded, fmt.Sprintf("nothing came for %s", t.idle)),
+		err = translate(status.Error(codes.DeadlineExceeded, fmt.Sprintf("no data came for %s", t.idle)),
 			n.cluster.circumstances(n.conn.label, n.conn.answered.Load()))
 	}
 
 	return n.fail(op, err)
 }
 
-// Idle is how long a node may be silent in a stream that ends by itself: the read timeout.
+// Idle is how long a node may be silent in a stream that ends on its own: the read timeout.
 func (c *Cluster) Idle() time.Duration { return c.Options.Timeout }
 
-// EachStream is Each for streams: no deadline on the whole call, since its length depends on the data. With
-// together every target is asked at once, as followers must be; else up to the cluster's concurrency.
+// EachStream is Each for streams: without a deadline on the whole call, since its length depends on the data. With
+// together all targets are asked at once, which followers need; otherwise up to the cluster's concurrency.
 func EachStream[T any](ctx context.Context, c *Cluster, targets []Target, together bool, fn func(context.Context, *Node) (T, error)) []Outcome[T] {
 	out := make([]Outcome[T], len(targets))
 
@@ -155,19 +155,19 @@ func EachStream[T any](ctx context.Context, c *Cluster, targets []Target, togeth
 	return out
 }
 
-// Breaks says whether a stream's error is the kind that a reboot or a lost connection gives: worth following
-// on. Everything that asking again cannot mend is final.
+// Breaks reports whether a stream ended in a way that a reboot or a lost connection explains, so that following can
+// continue. Errors that would occur again are final.
 func Breaks(err error) bool {
 	if err == nil || Transient(err) {
 		return true
 	}
 
-	switch KindOf(err) { //nolint:exhaustive // the rest may pass: a service is not there yet while a node boots
+	switch KindOf(err) { //nolint:exhaustive // the others may pass: a service is not there yet while a node boots
 	case errs.KindPermissionDenied, errs.KindUnauthenticated, errs.KindNoForwarding, errs.KindInvalid, errs.KindNotFound,
 		errs.KindUnimplemented, errs.KindUsage:
 		return false
 	case "":
-		return false // not from a node: our own writing failed
+		return false // not from a node: our own write failed
 	default:
 		return true
 	}

@@ -17,7 +17,7 @@ type NodeRef struct {
 	Hostname string `json:"hostname,omitempty"` // The Talos hostname, where known.
 }
 
-// SetNode fills the reference in.
+// SetNode fills in the reference.
 func (r *NodeRef) SetNode(t Target) { r.Node, r.Hostname = t.Address, t.Hostname }
 
 // NodeName is the hostname where known, else the address.
@@ -29,7 +29,7 @@ func (r NodeRef) NodeName() string {
 	return r.Node
 }
 
-// Ref gives the reference.
+// Ref returns the target's reference.
 func (r NodeRef) Ref() NodeRef { return r }
 
 // Machine types, as Talos names them.
@@ -38,13 +38,13 @@ const (
 	Worker       = "worker"
 )
 
-// Target is a node that a command was told to act on.
+// Target is a node that a command reads or changes.
 type Target struct {
 	Address   string   // The address to ask.
 	Hostname  string   // The Talos hostname, if known.
 	Type      string   // controlplane, worker, or empty when unknown.
 	Addresses []string // All known addresses.
-	AnyOf     []string // Endpoints of which any may answer for itself; Address is then known afterwards.
+	AnyOf     []string // Endpoints of which any may answer for itself; Address is set afterwards.
 }
 
 // Name is the hostname if known, else the address.
@@ -56,7 +56,7 @@ func (t Target) Name() string {
 	return t.Address
 }
 
-// Selection is what the user said about which nodes are meant.
+// Selection is the user's choice of nodes.
 type Selection struct {
 	Nodes         []string // Addresses, Talos hostnames or Kubernetes node names.
 	ControlPlanes bool
@@ -64,12 +64,12 @@ type Selection struct {
 	All           bool
 }
 
-// Explicit says whether the user chose at all.
+// Explicit reports whether the user chose any nodes.
 func (s Selection) Explicit() bool {
 	return len(s.Nodes) > 0 || s.ControlPlanes || s.Workers || s.All
 }
 
-// Default says which nodes a read asks when the user chose none.
+// Default selects the nodes of a read for which the user chose none.
 type Default int
 
 // The defaults.
@@ -88,7 +88,7 @@ const (
 	SourceEndpoints = "endpoints"
 )
 
-// Targets are resolved nodes with the reason why these.
+// Targets are resolved nodes with the source of the selection.
 type Targets struct {
 	Source string
 	Nodes  []Target
@@ -107,8 +107,8 @@ func (t Targets) Addresses() []string {
 	return out
 }
 
-// Targets resolves a selection. Discovery is asked only when it is needed: for names, for sets, or to
-// name the hosts in the output. Targets are sorted by address and appear once.
+// Targets resolves a selection. Discovery is read only when it is needed: for names, for sets, or for the hostnames in
+// the output. Targets are sorted by address and unique.
 func (c *Cluster) Targets(ctx context.Context, s Selection, d Default) (Targets, error) {
 	if c.Options.Insecure {
 		if len(s.Nodes) == 0 {
@@ -143,7 +143,7 @@ func (c *Cluster) Targets(ctx context.Context, s Selection, d Default) (Targets,
 	if !s.Explicit() {
 		switch d {
 		case DefaultNone:
-			return Targets{}, errs.Usagef("no nodes chosen: this command never picks nodes by itself").
+			return Targets{}, errs.Usagef("no nodes chosen: this command never picks nodes automatically").
 				WithHint("name them with -n ADDRESS or HOSTNAME, or choose --controlplanes, --workers or --all-nodes")
 		case DefaultEndpoint:
 			return Targets{Source: SourceEndpoints, Nodes: []Target{{Address: hostOf(firstOr(c.Options.Endpoints, "")), AnyOf: c.Options.Endpoints}}}, nil
@@ -176,7 +176,7 @@ func (c *Cluster) resolveSets(ctx context.Context, s Selection) (Targets, error)
 	return out, nil
 }
 
-// withoutDiscovery serves a certificate that may not read members (os:etcd:backup): etcd knows the control
+// withoutDiscovery serves a certificate that may not read members (os:etcd:backup): it uses etcd's list of control
 // planes. Any other failure of discovery is the command's failure.
 func (c *Cluster) withoutDiscovery(ctx context.Context, s Selection, cause error) (Targets, error) {
 	if KindOf(cause) != errs.KindPermissionDenied || s.Workers {
@@ -201,8 +201,7 @@ func (c *Cluster) withoutDiscovery(ctx context.Context, s Selection, cause error
 	return out, nil
 }
 
-// resolveNames turns addresses and names into targets. An address works without discovery; a name must be
-// known to it.
+// resolveNames turns addresses and names into targets. An address works without discovery; a name must be in it.
 func (c *Cluster) resolveNames(ctx context.Context, names []string) (Targets, error) {
 	members, discoveryErr := c.Members(ctx)
 	out := Targets{Source: SourceFlags}
@@ -231,8 +230,8 @@ func (c *Cluster) resolveNames(ctx context.Context, names []string) (Targets, er
 	return out, nil
 }
 
-// contextNodes are the context's nodes. A name with a domain that no member has is the member with its first label:
-// which cluster is meant is not in question here, as it is for a name from the command line.
+// contextNodes are the context's nodes. A name with a domain that no member has matches the member with its first
+// label: the cluster is not in question here, unlike with a name on the command line.
 func (c *Cluster) contextNodes(ctx context.Context) []string {
 	members, err := c.Members(ctx)
 	out := slices.Clone(c.Context.Nodes)
@@ -252,12 +251,12 @@ func (c *Cluster) contextNodes(ctx context.Context) []string {
 	return out
 }
 
-// whoLimit bounds how long a node at an unknown address may take to say which member it is.
+// whoLimit bounds how long a node at an unknown address may take to identify itself.
 const whoLimit = 5 * time.Second
 
-// targetAt is the node at an address. Nodes have addresses that they do not announce, behind NAT or a load balancer:
-// what answers there is asked which member it is, since a control plane that is not known as one would pass every
-// gate that guards etcd.
+// targetAt is the node at an address. Nodes can have addresses that they do not announce, behind NAT or a load
+// balancer. The node there is asked which member it is: a control plane that is not recognised would pass every gate
+// that guards etcd.
 func (c *Cluster) targetAt(ctx context.Context, members []Member, address string) Target {
 	out := Target{Address: address}
 
@@ -266,7 +265,7 @@ func (c *Cluster) targetAt(ctx context.Context, members []Member, address string
 		ctx, cancel := context.WithTimeout(ctx, whoLimit)
 		defer cancel()
 
-		// A node that does not answer stays unknown: nothing can be changed on it either.
+		// A node that does not answer stays unknown: it cannot be changed either.
 		if id, err := c.Node(out).identity(ctx); err == nil && id != "" {
 			if i := slices.IndexFunc(members, func(m Member) bool { return m.NodeID == id }); i >= 0 {
 				m = &members[i]
@@ -291,8 +290,8 @@ func (n *Node) identity(ctx context.Context) (string, error) {
 	return spec.NodeID, err
 }
 
-// eachOnce sorts targets and keeps the first of those that are one node under several of its addresses: it must not
-// be changed twice.
+// eachOnce sorts targets and keeps the first of those that are one node under several of its addresses: it must not be
+// changed twice.
 func eachOnce(all []Target) []Target {
 	var out []Target
 
@@ -305,7 +304,7 @@ func eachOnce(all []Target) []Target {
 	return sortTargets(out)
 }
 
-// same says whether two targets are known to be one node.
+// same reports whether two targets are known to be one node.
 func (t Target) same(o Target) bool {
 	return slices.ContainsFunc(append([]string{t.Address}, t.Addresses...), func(a string) bool {
 		return a == o.Address || slices.Contains(o.Addresses, a)
@@ -345,7 +344,7 @@ func (c *Cluster) memberByName(ctx context.Context, members []Member, name strin
 	case 1:
 		return &found[0], nil
 	case 0:
-		return nil, errs.Usagef("no node is called %q", name).WithHint("known nodes: %s", memberNames(members))
+		return nil, errs.Usagef("there is no node %q", name).WithHint("known nodes: %s", memberNames(members))
 	default:
 		return nil, errs.Usagef("%q is ambiguous: %s", name, memberNames(found)).WithHint("name the node by its address")
 	}
@@ -390,14 +389,14 @@ func memberNames(members []Member) string {
 	return strings.Join(names, ", ")
 }
 
-// sortTargets orders by address, numerically, and drops repetitions.
+// sortTargets orders by address, numerically, and drops duplicates.
 func sortTargets(all []Target) []Target {
 	slices.SortStableFunc(all, func(a, b Target) int { return CompareAddresses(a.Address, b.Address) })
 
 	return slices.CompactFunc(all, func(a, b Target) bool { return a.Address == b.Address })
 }
 
-// CompareAddresses orders addresses by number and anything else by text.
+// CompareAddresses orders addresses by number and other names by text.
 func CompareAddresses(a, b string) int {
 	x, xerr := netip.ParseAddr(a)
 	y, yerr := netip.ParseAddr(b)

@@ -2,5 +2,5 @@
 
 package talos
 
-// distrust has no owner or mode to look at on this platform.
+// distrust checks neither owner nor mode on this platform.
 func distrust(string) string { return "" }

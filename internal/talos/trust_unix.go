@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// distrust says why a talosconfig found in a project folder must not be used: somebody else could have
-// put it there and so choose the cluster that commands act on.
+// distrust returns the reason why a talosconfig found in a project folder must not be used: somebody else could have
+// put it there and so select the cluster that commands change.
 func distrust(path string) string {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -34,7 +34,7 @@ func distrust(path string) string {
 		return fmt.Sprintf("others may write it (mode %04o)", info.Mode().Perm())
 	}
 
-	// Who may write the directory may put another file there. Root may anyway.
+	// Who may write the directory can replace the file. Root can anyway.
 	if uid := owner(dir); uid != os.Getuid() && uid != 0 {
 		return fmt.Sprintf("its directory belongs to another user (uid %d)", uid)
 	}

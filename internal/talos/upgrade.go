@@ -10,10 +10,9 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Install writes an installer image to the other boot slot and makes it the default. It does not reboot.
-// The image must be in the system instance already. line is called for every whole line that the
-// installer prints. The exit code is the installer's: not zero is a failure without an error. Role: admin.
-// From 1.13 (LifecycleService).
+// Install writes an installer image to the other boot slot and makes it the default. It does not reboot. The image must
+// be in the system instance already. line is called for every whole line that the installer prints. The exit code is
+// the installer's: not zero is a failure without an error. Role: admin. From 1.13 (LifecycleService).
 func (n *Node) Install(ctx context.Context, image string, line func(string)) (int, error) {
 	code := 0
 
@@ -73,7 +72,7 @@ func (n *Node) UpgradeLegacy(ctx context.Context, image, rebootMode string) erro
 	})
 }
 
-// lineBuffer makes lines of chunks that end anywhere.
+// lineBuffer assembles lines from chunks of any size.
 type lineBuffer struct {
 	rest string
 	emit func(string)
@@ -115,7 +114,7 @@ type Mount struct {
 	Filesystem     string  `json:"filesystem"`      // The device or pseudo file system.
 	MountedOn      string  `json:"mounted_on"`      // The path.
 	SizeBytes      uint64  `json:"size_bytes"`      // Its size.
-	AvailableBytes uint64  `json:"available_bytes"` // What is left.
+	AvailableBytes uint64  `json:"available_bytes"` // The free space.
 	UsedRatio      float64 `json:"used_ratio"`      // The used part, 0 to 1.
 }
 

@@ -2,12 +2,12 @@ package talos
 
 import "context"
 
-// View is a typed look at a resource type: S is the spec with the fields that the row needs, under Talos's
-// own names; T is our row. Two lists over resources differ in nothing else.
+// View is a typed view of a resource type: S is the spec with the fields that the row needs, under Talos's own names; T
+// is our row. Lists over resources differ in nothing else.
 type View[S, T any] struct {
 	Namespace string
 	Type      string
-	// Row makes a row of one resource.
+	// Row makes a row from one resource.
 	Row func(id string, spec S) T
 }
 

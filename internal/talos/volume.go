@@ -10,10 +10,10 @@ type Volume struct {
 	Type          string   `json:"type"`                      // partition, disk, directory, tmpfs, symlink, overlay or external.
 	Phase         string   `json:"phase"`                     // waiting, failed, missing, located, provisioned, prepared, ready or closed.
 	Location      string   `json:"location,omitempty"`        // The block device.
-	MountLocation string   `json:"mount_location,omitempty"`  // What is mounted, where it is not the location (encryption).
+	MountLocation string   `json:"mount_location,omitempty"`  // The mounted device, if it is not the location (encryption).
 	Parent        string   `json:"parent,omitempty"`          // The block device that holds it.
 	ParentID      string   `json:"parent_id,omitempty"`       // The volume that holds it.
-	SizeBytes     uint64   `json:"size_bytes"`                // Its size, 0 for what is no block device.
+	SizeBytes     uint64   `json:"size_bytes"`                // Its size, 0 for other than block devices.
 	Filesystem    string   `json:"filesystem,omitempty"`      // The file system.
 	UUID          string   `json:"uuid,omitempty"`            // The file system's UUID.
 	PartitionUUID string   `json:"partition_uuid,omitempty"`  // The partition's UUID.
@@ -59,7 +59,7 @@ func (n *Node) Volumes(ctx context.Context) ([]Volume, error) {
 	}.List(ctx, n)
 }
 
-// DiscoveredVolume is a block device or partition with what was found on it.
+// DiscoveredVolume is a block device or partition with its detected content.
 type DiscoveredVolume struct {
 	NodeRef
 
@@ -67,9 +67,9 @@ type DiscoveredVolume struct {
 	Device         string `json:"device"`                    // The device, /dev/sda1.
 	Type           string `json:"type"`                      // disk or partition.
 	Parent         string `json:"parent,omitempty"`          // The disk that a partition is on.
-	Discovered     string `json:"discovered"`                // What was found: gpt, xfs, luks, vfat, …; empty for nothing known.
+	Discovered     string `json:"discovered"`                // The detected content: gpt, xfs, luks, vfat, …; empty if unknown.
 	SizeBytes      uint64 `json:"size_bytes"`                // The device's size.
-	OffsetBytes    uint64 `json:"offset_bytes"`              // Where a partition begins on its disk.
+	OffsetBytes    uint64 `json:"offset_bytes"`              // Where a partition starts on its disk.
 	Label          string `json:"label,omitempty"`           // The file system's label.
 	UUID           string `json:"uuid,omitempty"`            // The file system's UUID.
 	PartitionLabel string `json:"partition_label,omitempty"` // The partition's label: EFI, META, STATE, EPHEMERAL, …

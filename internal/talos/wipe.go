@@ -9,21 +9,21 @@ import (
 
 // Wipe methods of a block device.
 const (
-	WipeFast   = "fast"   // Discard, or overwrite what identifies the contents.
+	WipeFast   = "fast"   // Discard, or overwrite the signatures of the contents.
 	WipeZeroes = "zeroes" // Overwrite everything.
 )
 
 // DeviceWipe is the wipe of one block device.
 type DeviceWipe struct {
 	Device        string // With or without /dev/; the server wants it without.
-	Zeroes        bool   // Overwrite everything instead of what identifies the contents.
+	Zeroes        bool   // Overwrite everything instead of only the signatures.
 	DropPartition bool   // Take the partition out of the table too; for partitions only.
-	SkipVolumes   bool   // Do not mind volumes that use the device.
-	SkipSecondary bool   // Do not mind RAID and LVM that use the device.
+	SkipVolumes   bool   // Ignore volumes that use the device.
+	SkipSecondary bool   // Ignore RAID and LVM that use the device.
 }
 
-// WipeDevices wipes block devices; the server checks all of them before it touches one. Role: admin, or
-// anybody in maintenance mode.
+// WipeDevices wipes block devices; the server checks all of them before it wipes one. Role: admin, or anybody in
+// maintenance mode.
 func (n *Node) WipeDevices(ctx context.Context, devices []DeviceWipe) error {
 	req := &storage.BlockDeviceWipeRequest{}
 	names := make([]string, len(devices))
@@ -50,12 +50,12 @@ func (n *Node) WipeDevices(ctx context.Context, devices []DeviceWipe) error {
 	})
 }
 
-// BlockDevice is a device as the kernel has it, with what it is part of.
+// BlockDevice is a device as the kernel lists it, with its parents.
 type BlockDevice struct {
 	Name        string   // The kernel's name, sda1.
 	Type        string   // disk or partition.
 	Parent      string   // The disk of a partition.
-	Secondaries []string // The devices that it is built of (RAID, LVM, device mapper).
+	Secondaries []string // The devices that it is built on (RAID, LVM, device mapper).
 }
 
 // BlockDevices lists the block devices by name. Roles: reader, operator, admin.
