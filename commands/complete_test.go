@@ -38,6 +38,31 @@ func TestCompletionOfEveryFlagValue(t *testing.T) {
 	}
 }
 
+// TestCompletionOfEveryArgument completes the first two arguments of every command where no cluster can be asked.
+// The shell completes file names only for arguments that are files.
+func TestCompletionOfEveryArgument(t *testing.T) {
+	t.Chdir(t.TempDir())
+
+	runnable(newRoot(), func(cmd *cobra.Command, words []string) {
+		names := strings.Fields(cmd.Use)[1:]
+
+		for i := range 2 {
+			file := i < len(names) && isFile(strings.Trim(names[i], "[]"))
+			completes(t, file, append(append(words, []string{"x", "y"}[:i]...), "")...)
+		}
+	})
+}
+
+// isFile reports whether an argument of this name is a file or a directory of the user's.
+func isFile(name string) bool {
+	switch name {
+	case "FILE", "FILE|DIRECTORY|-", "DEST", "PATH|-", "PLAN", "A", "B":
+		return true
+	default:
+		return false
+	}
+}
+
 // completes completes the last word. files says whether the shell may complete file names.
 func completes(t *testing.T, files bool, words ...string) {
 	t.Helper()

@@ -60,9 +60,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.SetFlagErrorFunc(unknownFlag)
 
-	cmdutil.AddGlobalFlags(root.PersistentFlags())
-	cmdutil.RegisterFlagCompletion(f, root, "nodes", cmdutil.CompleteNodes)
-	cmdutil.RegisterFlagCompletion(f, root, "context", cmdutil.CompleteContexts)
+	cmdutil.AddGlobalFlags(f, root)
 
 	root.AddCommand(about.NewTopics()...)
 	root.AddCommand(

@@ -4,7 +4,6 @@ package about
 import (
 	"strings"
 
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
@@ -36,29 +35,24 @@ type Flag struct {
 }
 
 // NewCmdCommands makes `talosmate commands`.
-func NewCmdCommands(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{Kind: cmdutil.Read, Offline: true, Schema: "CommandList", Document: output.List[Command]{}}
-
+func NewCmdCommands(f *cmdutil.Factory) *cmdutil.Cmd {
 	var roles bool
 
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "commands", Short: "List every command with its kind, roles, flags and schema",
 		Example: "  talosmate commands --roles\n" +
 			"  talosmate commands -o json --query '.items[] | select(.kind == \"destructive\") | .path'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			return cmdutil.PrintList(c, Catalogue(c.Cmd.Root()), nil, catalogueColumns(roles), func(c Command) string { return c.Path })
-		}),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().BoolVar(&roles, "roles", false, "show which roles each command needs")
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Offline: true},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.BoolVar(&roles, "roles", false, "show which roles each command needs")
+		},
+	}, cmdutil.ListOf[Command]("CommandList"), func(c *cmdutil.Call) error {
+		return cmdutil.PrintList(c, Catalogue(c.Cmd.Root()), nil, catalogueColumns(roles), func(c Command) string { return c.Path })
+	})
 }
 
 // Catalogue walks the command tree.
-func Catalogue(root *cobra.Command) []Command {
+func Catalogue(root *cmdutil.Cmd) []Command {
 	out := []Command{}
 
 	if spec, ok := cmdutil.SpecOf(root); ok {
@@ -72,7 +66,7 @@ func Catalogue(root *cobra.Command) []Command {
 	return out
 }
 
-func entry(cmd *cobra.Command, spec cmdutil.Spec) Command {
+func entry(cmd *cmdutil.Cmd, spec cmdutil.Spec) Command {
 	_, path, _ := strings.Cut(cmd.CommandPath(), " ")
 	c := Command{
 		Path: path, Summary: cmd.Short, Kind: string(spec.Kind), Roles: append([]string{}, spec.Roles...), Offline: spec.Offline,

@@ -1,12 +1,11 @@
 package about
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"path"
 	"strings"
-
-	"github.com/spf13/cobra"
 
 	"github.com/talosmate/talosmate/docs"
 	"github.com/talosmate/talosmate/internal/cmdutil"
@@ -14,23 +13,17 @@ import (
 )
 
 // NewCmdSchema makes `talosmate schema`.
-func NewCmdSchema(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{Kind: cmdutil.Read, Offline: true, Raw: true}
-
-	cmd := &cobra.Command{
-		Use: "schema [COMMAND...]", Short: "Print the JSON Schema of a command's document",
+func NewCmdSchema(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.New(f, cmdutil.Command{
+		Use: "schema [COMMAND…]", Short: "Print the JSON Schema of a command's document",
 		Long: "Print the JSON Schema of a command's document, or without arguments the names of all schemas. The\n" +
 			"argument is a command or a schema's name.",
 		Example: "  talosmate schema health\n  talosmate schema talosmate/v1/EtcdStatusList",
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return completeSchema(cmd.Root(), args), cobra.ShellCompDirectiveNoFileComp
+		Spec:    cmdutil.Spec{Kind: cmdutil.Read, Offline: true},
+		Complete: func(_ context.Context, c *cmdutil.Call, args []string) []string {
+			return completeSchema(c.Cmd.Root(), args)
 		},
-		RunE: f.RunE(spec, runSchema),
-	}
-
-	f.Declare(cmd, spec)
-
-	return cmd
+	}, cmdutil.NoDocument(), runSchema)
 }
 
 func runSchema(c *cmdutil.Call) error {
@@ -66,7 +59,7 @@ func runSchema(c *cmdutil.Call) error {
 	return err
 }
 
-func schemaOf(root *cobra.Command, words []string) (string, error) {
+func schemaOf(root *cmdutil.Cmd, words []string) (string, error) {
 	cmd, rest, err := root.Find(words)
 	if err != nil || len(rest) > 0 || cmd == root {
 		return "", errs.Usagef("no command or schema is called %q", strings.Join(words, " ")).WithHint("`talosmate commands` lists the commands")
@@ -81,7 +74,7 @@ func schemaOf(root *cobra.Command, words []string) (string, error) {
 }
 
 // completeSchema offers the next word of a command that has a schema.
-func completeSchema(root *cobra.Command, words []string) []string {
+func completeSchema(root *cmdutil.Cmd, words []string) []string {
 	cmd := root
 
 	if len(words) > 0 {
@@ -97,7 +90,7 @@ func completeSchema(root *cobra.Command, words []string) []string {
 
 	for _, child := range cmd.Commands() {
 		if len(Catalogue(child)) > 0 {
-			out = append(out, cobra.CompletionWithDesc(child.Name(), child.Short))
+			out = append(out, cmdutil.Described(child.Name(), child.Short))
 		}
 	}
 

@@ -15,8 +15,8 @@ import (
 )
 
 // NewTopics makes the help topics: commands that only have a help text, as `go help` has them.
-func NewTopics() []*cobra.Command {
-	return []*cobra.Command{
+func NewTopics() []*cmdutil.Cmd {
+	return []*cmdutil.Cmd{
 		topic("exit-codes", "The exit codes and what they mean", exitCodes),
 		topic("gates", "The safety gates and how to pass them", gates),
 		topic("output", "Formats, the document, queries", outputTopic),
@@ -25,9 +25,9 @@ func NewTopics() []*cobra.Command {
 }
 
 // topic is a help topic: cobra shows a command that cannot run as one.
-func topic(name, short string, text func(io.Writer)) *cobra.Command {
+func topic(name, short string, text func(io.Writer)) *cmdutil.Cmd {
 	cmd := &cobra.Command{Use: name, Short: short}
-	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { text(cmd.OutOrStdout()) })
+	cmd.SetHelpFunc(func(cmd *cmdutil.Cmd, _ []string) { text(cmd.OutOrStdout()) })
 
 	return cmd
 }

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/fleet"
@@ -23,15 +21,10 @@ type AssertResult struct {
 }
 
 // NewCmdAssert makes `talosmate assert`.
-func NewCmdAssert(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "AssertResult", Question: true, Default: talos.DefaultMembers,
-		Document: output.Single[AssertResult]{},
-	}
-
+func NewCmdAssert(f *cmdutil.Factory) *cmdutil.Cmd {
 	f.Publish("Fleet", fleet.File{})
 
-	return declared(f, spec, &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "assert CEL…", Short: "Assert what must be true of the cluster",
 		Long: "Assert that each expression is true of the cluster; exit code 3 with the nodes that broke it when one is\n" +
 			"not. The expressions are CEL (https://cel.dev) over context, nodes, etcd, health and kubernetes: the\n" +
@@ -41,22 +34,9 @@ func NewCmdAssert(f *cmdutil.Factory) *cobra.Command {
 		Example: "  talosmate assert 'all(nodes, n, n.version == \"v1.13.9\")' 'etcd.healthy && size(etcd.members) == 3'\n" +
 			"  talosmate assert --workers 'all(nodes, n, n.ready && exists(n.extensions, e, e.name == \"iscsi-tools\"))'\n" +
 			"  talosmate assert 'all(nodes, n, !n.image_drift)' -o json --query '.result.assertions[].broken_by[].hostname'",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return errs.Usagef("nothing to assert").WithHint("give at least one CEL expression, such as 'health.healthy'")
-			}
-
-			return nil
-		},
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE:              f.RunE(spec, func(c *cmdutil.Call) error { return runAssert(c, f.Now) }),
-	})
-}
-
-func declared(f *cmdutil.Factory, spec cmdutil.Spec, cmd *cobra.Command) *cobra.Command {
-	f.Declare(cmd, spec)
-
-	return cmd
+		ArgsHint: "give at least one CEL expression, such as 'health.healthy'",
+		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Question: true, Default: talos.DefaultMembers},
+	}, cmdutil.ResultOf[AssertResult]("AssertResult"), func(c *cmdutil.Call) error { return runAssert(c, f.Now) })
 }
 
 func runAssert(c *cmdutil.Call, now func() time.Time) error {

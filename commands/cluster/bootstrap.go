@@ -7,8 +7,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/bootstrap"
@@ -24,13 +22,10 @@ type bootstrapOptions struct {
 }
 
 // NewCmdBootstrap makes `talosmate bootstrap`.
-func NewCmdBootstrap(f *cmdutil.Factory) *cobra.Command {
+func NewCmdBootstrap(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &bootstrapOptions{}
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Destructive, Roles: cmdutil.Admins(), Schema: "BootstrapResult", OneNode: true, Document: output.Single[bootstrap.Result]{},
-	}
 
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "bootstrap", Short: "Start a new cluster's etcd, or recover it from a snapshot",
 		Long: "Start etcd on exactly one control plane node; the others join by themselves. It is refused while any\n" +
 			"control plane has an etcd member.\n\n" +
@@ -39,23 +34,16 @@ func NewCmdBootstrap(f *cmdutil.Factory) *cobra.Command {
 			"  talosmate node reset -n NODE --graceful=false --system-labels EPHEMERAL --reboot",
 		Example: "  talosmate bootstrap -n cp-1\n" +
 			"  talosmate bootstrap -n cp-1 --recover-from backup.db --yes -o json --query .result.status",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, o.run),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().StringVar(&o.snapshot, "recover-from", "", "recover from this snapshot `file`")
-	cmd.Flags().BoolVar(&o.SkipHashCheck, "recover-skip-hash-check", false, "the file is a copy of a database, without etcd's trailing hash")
-	o.wait.Add(cmd.Flags(), "etcd is healthy", 5*time.Minute)
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Destructive, Roles: cmdutil.Admins(), OneNode: true},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.StringVar(&o.snapshot, "recover-from", "", "recover from this snapshot `file`")
+			fs.BoolVar(&o.SkipHashCheck, "recover-skip-hash-check", false, "the file is a copy of a database, without etcd's trailing hash")
+			o.wait.Add(fs, "etcd is healthy", 5*time.Minute)
+		},
+	}, cmdutil.ResultOf[bootstrap.Result]("BootstrapResult"), o.run)
 }
 
 func (o *bootstrapOptions) run(c *cmdutil.Call) error {
-	if err := o.wait.Check(); err != nil {
-		return err
-	}
-
 	if o.SkipHashCheck && o.snapshot == "" {
 		return errs.Usagef("--recover-skip-hash-check goes with --recover-from")
 	}

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/fleet"
 	"github.com/talosmate/talosmate/internal/output"
@@ -16,28 +14,22 @@ import (
 )
 
 // NewCmdDescribe makes `talosmate describe` and `talosmate describe node`.
-func NewCmdDescribe(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "ClusterDescription", Default: talos.DefaultMembers,
-		Document: output.Single[fleet.Description]{},
-	}
-
-	cmd := declared(f, spec, &cobra.Command{
+func NewCmdDescribe(f *cmdutil.Factory) *cmdutil.Cmd {
+	cmd := cmdutil.New(f, cmdutil.Command{
 		Use: "describe", Short: "Describe the cluster on one page",
 		Long: "Describe the cluster on one page: versions, types, health, etcd, disks, extensions, schematics, image\n" +
-			"drift, certificate and alerts. What cannot be read is left empty and told as an error; what the\n" +
+			"drift, certificate and alerts. What cannot be read is left empty and reported as an error; what the\n" +
 			"certificate may not read is left empty.",
 		Example: "  talosmate describe\n" +
 			"  talosmate describe --workers -o json --query '.result.nodes[] | select(.image_drift) | .hostname'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			seen, err := gatherFleet(c, f.Now)
-			if len(seen.Nodes) == 0 {
-				return err
-			}
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+	}, cmdutil.ResultOf[fleet.Description]("ClusterDescription"), func(c *cmdutil.Call) error {
+		seen, err := gatherFleet(c, f.Now)
+		if len(seen.Nodes) == 0 {
+			return err
+		}
 
-			return cmdutil.PrintResult(c, fleet.Describe(seen, certificate(c)), err, seen.Context, showDescription)
-		}),
+		return cmdutil.PrintResult(c, fleet.Describe(seen, certificate(c)), err, seen.Context, showDescription)
 	})
 	cmd.AddCommand(newCmdDescribeNode(f))
 

@@ -5,8 +5,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/fleet"
@@ -14,45 +12,33 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdDescribeNode(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "NodeDescription", Default: talos.DefaultMembers, Named: true,
-		Document: output.Single[fleet.NodeDescription]{},
-	}
-
-	return declared(f, spec, &cobra.Command{
+func newCmdDescribeNode(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "node NODE", Short: "Describe one node on one page",
 		Long: "Describe one node on one page: version, stage, boot, services that are not well, etcd member, Kubernetes\n" +
 			"node, disks, extensions, schematic, image drift and alerts. NODE is an address, a hostname or a\n" +
 			"Kubernetes node name.",
 		Example: "  talosmate describe node worker-1\n" +
 			"  talosmate describe node cp-1 -o json --query '.result.node.boot.id'",
-		Args: cmdutil.ExactArgs("NODE"),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			if len(args) > 0 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
+		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers, Named: true},
+		Complete: cmdutil.CompleteNodes,
+	}, cmdutil.ResultOf[fleet.NodeDescription]("NodeDescription"), func(c *cmdutil.Call) error {
+		if c.Selection().Explicit() {
+			return errs.Usagef("name the node as the argument only")
+		}
 
-			return f.Complete(cmd, args, cmdutil.CompleteNodes), cobra.ShellCompDirectiveNoFileComp
-		},
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			if c.Selection().Explicit() {
-				return errs.Usagef("name the node as the argument only")
-			}
+		if err := c.Cmd.Flags().Set("nodes", c.Args[0]); err != nil {
+			return errs.AsUsage(err)
+		}
 
-			if err := c.Cmd.Flags().Set("nodes", c.Args[0]); err != nil {
-				return errs.AsUsage(err)
-			}
+		seen, err := gatherFleet(c, f.Now)
+		if len(seen.Nodes) != 1 || !seen.Nodes[0].Reachable {
+			return err
+		}
 
-			seen, err := gatherFleet(c, f.Now)
-			if len(seen.Nodes) != 1 || !seen.Nodes[0].Reachable {
-				return err
-			}
+		d := fleet.DescribeNode(seen, seen.Nodes[0], certificate(c))
 
-			d := fleet.DescribeNode(seen, seen.Nodes[0], certificate(c))
-
-			return cmdutil.PrintResult(c, d, err, d.Node.NodeName(), showNode)
-		}),
+		return cmdutil.PrintResult(c, d, err, d.Node.NodeName(), showNode)
 	})
 }
 

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
@@ -24,15 +22,10 @@ type getOptions struct {
 }
 
 // NewCmdGet makes `talosmate get`.
-func NewCmdGet(f *cmdutil.Factory) *cobra.Command {
+func NewCmdGet(f *cmdutil.Factory) *cmdutil.Cmd {
 	var o getOptions
 
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "ResourceList", Default: talos.DefaultEndpoint, Insecure: true,
-		Document: output.List[talos.Resource]{},
-	}
-
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "get TYPE [ID]", Short: "Get Talos resources of any type",
 		Long: "Get Talos resources by type: the full name, an alias or the short name, as the node itself defines\n" +
 			"them. Specs pass through exactly as Talos names their fields, also for types of newer releases.\n" +
@@ -42,37 +35,27 @@ func NewCmdGet(f *cmdutil.Factory) *cobra.Command {
 		Example: "  talosmate get members\n" +
 			"  talosmate get machinestatus machine -n worker-1 -o json --query '.items[0].spec.stage'\n" +
 			"  talosmate get services -n cp-1 --watch",
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return f.Complete(cmd, args, completeGet), cobra.ShellCompDirectiveNoFileComp
+		ArgsHint: "`talosmate get rd` lists the types",
+		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultEndpoint, Insecure: true},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.StringVar(&o.namespace, "namespace", "", "the resources' namespace (default: the type's own)")
+			fs.StringSliceVar(&o.selectors, "selector", nil, "label selector: key, key! or key=value; all must match")
+			fs.BoolVar(&o.showSecrets, "show-secrets", false, "show the specs of sensitive types, and secrets in others")
+			fs.BoolVarP(&o.watch, "watch", "w", false, "print every change as one JSON object a line")
 		},
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) < 1 || len(args) > 2 {
-				return errs.Usagef("want a resource type and at most one ID").WithHint("`talosmate get rd` lists the types")
-			}
+		Complete: completeGet,
+	}, cmdutil.ListOf[talos.Resource]("ResourceList"), func(c *cmdutil.Call) error {
+		o.typ = c.Args[0]
+		if len(c.Args) == 2 {
+			o.id = c.Args[1]
+		}
 
-			return nil
-		},
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			o.typ = c.Args[0]
-			if len(c.Args) == 2 {
-				o.id = c.Args[1]
-			}
+		if o.watch {
+			return o.runWatch(c)
+		}
 
-			if o.watch {
-				return o.runWatch(c)
-			}
-
-			return o.run(c)
-		}),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().StringVar(&o.namespace, "namespace", "", "the resources' namespace (default: the type's own)")
-	cmd.Flags().StringSliceVar(&o.selectors, "selector", nil, "label selector: key, key! or key=value; all must match")
-	cmd.Flags().BoolVar(&o.showSecrets, "show-secrets", false, "show the specs of sensitive types, and secrets in others")
-	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "print every change as one JSON object a line")
-
-	return cmd
+		return o.run(c)
+	})
 }
 
 func (o getOptions) run(c *cmdutil.Call) error {

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
@@ -27,15 +25,10 @@ type healthOptions struct {
 }
 
 // NewCmdHealth makes `talosmate health`.
-func NewCmdHealth(f *cmdutil.Factory) *cobra.Command {
+func NewCmdHealth(f *cmdutil.Factory) *cmdutil.Cmd {
 	var o healthOptions
 
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "HealthResult", Question: true, Default: talos.DefaultEndpoint,
-		Document: output.Single[health.Result]{},
-	}
-
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "health", Short: "Check whether the cluster is well",
 		Long: "Check whether the cluster is well: its own checks, side by side, each with a stable ID. The exit code is\n" +
 			"0 when nothing failed, 3 when something did or could not be told. Works without a CNI, on one node, with\n" +
@@ -43,24 +36,18 @@ func NewCmdHealth(f *cmdutil.Factory) *cobra.Command {
 			"--server streams the health check that a control plane itself runs instead.\n\nChecks: " + checkList(),
 		Example: "  talosmate health --scope etcd\n" +
 			"  talosmate health --wait --wait-timeout 10m -o json --query '.result.checks[] | select(.status == \"fail\") | .id'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error { return o.run(c, f.Now) }),
-	}
-
-	f.Declare(cmd, spec)
-
-	flags := cmd.Flags()
-	flags.StringVar(&o.checks.Scope, "scope", "full", "how far up to look: talos, etcd, kubernetes or full")
-	flags.StringSliceVar(&o.checks.Skip, "skip", nil, "leave this check out, by ID (repeatable)")
-	flags.StringSliceVar(&o.checks.Only, "only", nil, "ask this check only, by ID (repeatable)")
-	flags.BoolVar(&o.wait, "wait", false, "ask again until all is well; only changes are told on stderr")
-	flags.DurationVar(&o.waitTimeout, "wait-timeout", 5*time.Minute, "how long to wait with --wait, and how long --server may take")
-	flags.BoolVar(&o.server, "server", false, "run the control plane's own health check")
-	cmdutil.RegisterFlagCompletion(f, cmd, "scope", func(context.Context, *cmdutil.Call, []string) []string { return health.Scopes() })
-	cmdutil.RegisterFlagCompletion(f, cmd, "skip", completeChecks)
-	cmdutil.RegisterFlagCompletion(f, cmd, "only", completeChecks)
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Question: true, Default: talos.DefaultEndpoint},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.Choice(&o.checks.Scope, "scope", "full", "how far up to look", health.Scopes()...)
+			fs.StringSliceVar(&o.checks.Skip, "skip", nil, "leave this check out, by ID (repeatable)")
+			fs.StringSliceVar(&o.checks.Only, "only", nil, "ask this check only, by ID (repeatable)")
+			fs.BoolVar(&o.wait, "wait", false, "ask again until all is well; only changes are told on stderr")
+			fs.Positive(&o.waitTimeout, "wait-timeout", 5*time.Minute, "how long to wait with --wait, and how long --server may take")
+			fs.BoolVar(&o.server, "server", false, "run the control plane's own health check")
+			fs.Complete("skip", completeChecks)
+			fs.Complete("only", completeChecks)
+		},
+	}, cmdutil.ResultOf[health.Result]("HealthResult"), func(c *cmdutil.Call) error { return o.run(c, f.Now) })
 }
 
 func checkList() string {
@@ -77,7 +64,7 @@ func checkList() string {
 func completeChecks(context.Context, *cmdutil.Call, []string) []string {
 	var out []string
 	for _, f := range health.IDs() {
-		out = append(out, cobra.CompletionWithDesc(f.ID, f.Title))
+		out = append(out, cmdutil.Described(f.ID, f.Title))
 	}
 
 	return out

@@ -22,7 +22,7 @@ func TestHealth(t *testing.T) {
 			Args: []string{"health", "--only", "kubernetes-api,kubernetes-nodes", "--query", ".result.checks[] | .id + \" \" + .status"},
 		},
 		{Name: "health.unknown-check", Args: []string{"health", "--only", "nosuch"}, Code: 2, Stderr: []string{"unknown check"}},
-		{Name: "health.unknown-scope", Args: []string{"health", "--scope", "all"}, Code: 2, Stderr: []string{"unknown scope"}},
+		{Name: "health.unknown-scope", Args: []string{"health", "--scope", "all"}, Code: 2, Stderr: []string{"unknown --scope"}},
 		{
 			Name: "health.server.json", Args: []string{"health", "--server", "-n", "n1", "-o", "json"}, Code: 3,
 			Stderr: []string{"ok etcd to be healthy", "fail all control plane static pods to be running"},

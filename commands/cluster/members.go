@@ -5,34 +5,25 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // NewCmdMembers makes `talosmate members`.
-func NewCmdMembers(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "MemberList", Default: talos.DefaultEndpoint,
-		Document: output.List[talos.Member]{},
-	}
-
-	cmd := &cobra.Command{
+func NewCmdMembers(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "members", Short: "List the cluster's members as discovery knows them",
 		Long: "List the cluster's members as discovery knows them. A member stands in the list because it announced\n" +
 			"itself, not because it answers: --probe asks each one.",
 		Example: "  talosmate members --probe\n" +
 			"  talosmate members -o json --query '.items[] | select(.type == \"worker\") | .node'",
-		Aliases: []string{"member"}, Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, runMembers),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().Bool("probe", false, "ask each member for its version and Kubernetes node name")
-
-	return cmd
+		Aliases: []string{"member"},
+		Spec:    cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultEndpoint},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.Bool("probe", false, "ask each member for its version and Kubernetes node name")
+		},
+	}, cmdutil.ListOf[talos.Member]("MemberList"), runMembers)
 }
 
 func runMembers(c *cmdutil.Call) error {

@@ -6,8 +6,6 @@ import (
 	"io"
 	"os"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
@@ -18,7 +16,7 @@ import (
 )
 
 // NewCmdState makes `talosmate state`.
-func NewCmdState(f *cmdutil.Factory) *cobra.Command {
+func NewCmdState(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("state", "Save the cluster's state and compare two of them", nil, newCmdStateSave(f), newCmdStateDiff(f))
 }
 
@@ -29,62 +27,51 @@ type SavedState struct {
 	Healthy bool   `json:"healthy"` // Whether the cluster was healthy.
 }
 
-func newCmdStateSave(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "StateSave", Default: talos.DefaultMembers,
-		Document: output.Single[SavedState]{},
-	}
-
-	return declared(f, spec, &cobra.Command{
+func newCmdStateSave(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "save FILE", Short: "Save the cluster's state to a file",
 		Long: "Save what runs where and in which state to a file, as JSON without time stamps and counters: two files\n" +
 			"differ only where the cluster did. With a part that could not be read the file is written without it and\n" +
 			"the exit code is 4. `talosmate schema Fleet` has its fields.",
 		Example: "  talosmate state save before.json\n" +
 			"  talosmate state save after.json && talosmate state diff before.json after.json",
-		// Here file names are what is wanted.
-		Args: cmdutil.ExactArgs("FILE"),
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			seen, err := gatherFleet(c, f.Now)
-			if len(seen.Nodes) == 0 || c.Context().Err() != nil {
-				return err
-			}
+		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Complete: cmdutil.CompleteFiles,
+	}, cmdutil.ResultOf[SavedState]("StateSave"), func(c *cmdutil.Call) error {
+		seen, err := gatherFleet(c, f.Now)
+		if len(seen.Nodes) == 0 || c.Context().Err() != nil {
+			return err
+		}
 
-			raw, encodeErr := fleet.Encode(seen)
-			if encodeErr != nil {
-				return encodeErr
-			}
+		raw, encodeErr := fleet.Encode(seen)
+		if encodeErr != nil {
+			return encodeErr
+		}
 
-			if writeErr := fsutil.WriteBytes(c.Args[0], 0o600, raw); writeErr != nil {
-				return errors.Join(err, writeErr)
-			}
+		if writeErr := fsutil.WriteBytes(c.Args[0], 0o600, raw); writeErr != nil {
+			return errors.Join(err, writeErr)
+		}
 
-			saved := SavedState{File: c.Args[0], Nodes: len(seen.Nodes), Healthy: seen.Health.Healthy}
+		saved := SavedState{File: c.Args[0], Nodes: len(seen.Nodes), Healthy: seen.Health.Healthy}
 
-			return cmdutil.PrintResult(c, saved, err, saved.File, func(w io.Writer, s SavedState) error {
-				_, err := fmt.Fprintf(w, "saved the state of %d nodes to %s\n", s.Nodes, output.Cell(s.File))
+		return cmdutil.PrintResult(c, saved, err, saved.File, func(w io.Writer, s SavedState) error {
+			_, err := fmt.Fprintf(w, "saved the state of %d nodes to %s\n", s.Nodes, output.Cell(s.File))
 
-				return err
-			})
-		}),
+			return err
+		})
 	})
 }
 
-func newCmdStateDiff(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Offline: true, Schema: "StateDiff", Question: true, Raw: true,
-		Document: output.List[machineconfig.Change]{},
-	}
-
-	return declared(f, spec, &cobra.Command{
+func newCmdStateDiff(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "diff A B", Short: "Compare two saved states",
 		Long: "Compare two files of `talosmate state save`, path by path: + came, - went, ~ changed. Nodes are told apart\n" +
 			"by hostname. Exit code 3 says that they differ.",
 		Example: "  talosmate state diff before.json after.json\n" +
 			"  talosmate state diff before.json after.json -o json --query '.items[] | select(.path == \"nodes.*.version\")'",
-		Args: cmdutil.ExactArgs("A", "B"),
-		RunE: f.RunE(spec, runStateDiff),
-	})
+		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Offline: true, Question: true},
+		Complete: cmdutil.CompleteFiles,
+	}, cmdutil.ListOf[machineconfig.Change]("StateDiff"), runStateDiff)
 }
 
 func runStateDiff(c *cmdutil.Call) error {

@@ -7,7 +7,6 @@ import (
 	"runtime"
 
 	"github.com/siderolabs/talos/pkg/machinery/gendata"
-	"github.com/spf13/cobra"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
@@ -15,27 +14,19 @@ import (
 )
 
 // NewCmdVersion makes `talosmate version`.
-func NewCmdVersion(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "VersionList", Default: talos.DefaultMembers, Insecure: true,
-		Document: output.List[talos.Version]{},
-	}
-
-	cmd := &cobra.Command{
+func NewCmdVersion(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "version", Short: "Show the versions of this program and of the nodes",
 		Long: "Show the version of this program and of every node. The first row is this program, with the node\n" +
 			"\"client\"; its API column names the Talos release that it was made for.",
 		Example: "  talosmate version\n" +
 			"  talosmate version -o json --query '.items[] | select(.node != \"client\") | .tag'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error { return runVersion(c, f.Build) }),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().Bool("client", false, "this program only; nothing is read or dialled")
-	cmd.Flags().Bool("short", false, "only nodes and version tags")
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers, Insecure: true},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.Bool("client", false, "this program only; nothing is read or dialled")
+			fs.Bool("short", false, "only nodes and version tags")
+		},
+	}, cmdutil.ListOf[talos.Version]("VersionList"), func(c *cmdutil.Call) error { return runVersion(c, f.Build) })
 }
 
 func runVersion(c *cmdutil.Call, b cmdutil.Build) error {

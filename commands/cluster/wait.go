@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/boot"
@@ -25,15 +23,10 @@ type waitOptions struct {
 }
 
 // NewCmdWait makes `talosmate wait`.
-func NewCmdWait(f *cmdutil.Factory) *cobra.Command {
+func NewCmdWait(f *cmdutil.Factory) *cmdutil.Cmd {
 	var o waitOptions
 
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "WaitResult", Default: talos.DefaultMembers,
-		Document: output.Single[wait.Result]{},
-	}
-
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "wait --for=CONDITION", Short: "Wait until a condition holds on the cluster or its nodes",
 		Long: "Wait until a condition holds: on every chosen node (all members by default), or on the cluster. Several\n" +
 			"--for must hold at the same look. Nodes that do not answer are asked again until the deadline; then the\n" +
@@ -43,33 +36,26 @@ func NewCmdWait(f *cmdutil.Factory) *cobra.Command {
 			"  talosmate wait --for='resource=machinestatus/machine:spec.status.ready' --controlplanes\n" +
 			"  id=$(talosmate describe node worker-1 --query '.result.node.boot.id')\n" +
 			"  talosmate wait --for=rebooted=$id -n worker-1",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error { return o.run(c, f.Now) }),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().StringArrayVar(&o.conditions, "for", nil, "what to wait for: a `condition` as listed above (repeatable)")
-	cmd.Flags().DurationVar(&o.timeout, "wait-timeout", 5*time.Minute, "how long to wait")
-	cmdutil.RegisterFlagCompletion(f, cmd, "for", func(context.Context, *cmdutil.Call, []string) []string {
-		var out []string
-
-		for _, form := range wait.Forms() {
-			name, value, hasValue := strings.Cut(form[0], "=")
-			if hasValue {
-				name += "="
-			}
-
-			if value == wait.Healthy {
-				name += value
-			}
-
-			out = append(out, cobra.CompletionWithDesc(name, form[1]))
-		}
-
-		return out
-	})
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.StringArrayVar(&o.conditions, "for", nil, "what to wait for: a `condition` as listed above (repeatable)")
+			fs.Positive(&o.timeout, "wait-timeout", 5*time.Minute, "how long to wait")
+			fs.Complete("for", func(context.Context, *cmdutil.Call, []string) []string {
+				var out []string
+				for _, form := range wait.Forms() {
+					name, value, hasValue := strings.Cut(form[0], "=")
+					if hasValue {
+						name += "="
+					}
+					if value == wait.Healthy {
+						name += value
+					}
+					out = append(out, cmdutil.Described(name, form[1]))
+				}
+				return out
+			})
+		},
+	}, cmdutil.ResultOf[wait.Result]("WaitResult"), func(c *cmdutil.Call) error { return o.run(c, f.Now) })
 }
 
 func conditionList() string {
@@ -94,10 +80,6 @@ func (o waitOptions) run(c *cmdutil.Call, now func() time.Time) error {
 		if conditions[i], err = wait.Parse(text); err != nil {
 			return err
 		}
-	}
-
-	if o.timeout <= 0 {
-		return errs.Usagef("bad --wait-timeout %s: it has to be longer than nothing", o.timeout)
 	}
 
 	world, err := waitWorld(c, now)

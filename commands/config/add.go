@@ -6,9 +6,6 @@ import (
 	"encoding/base64"
 	"os"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/talosconfig"
@@ -18,24 +15,22 @@ type addOptions struct {
 	ca, crt, key, cluster string
 }
 
-func newCmdAdd(f *cmdutil.Factory) *cobra.Command {
+func newCmdAdd(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &addOptions{}
 
-	return newEdit(f, edit{
+	return newEdit(f, cmdutil.Command{
 		Use: "add NAME", Short: "Add a context to the talosconfig",
 		Long: "Add a context made of PEM files, with --endpoints and --nodes as its addresses. The first context of a file\n" +
 			"becomes the current one.",
 		Example: "  talosmate config add prod --ca ca.crt --crt admin.crt --key admin.key --endpoints 10.0.0.11,10.0.0.12\n" +
 			"  talosmate config add test --ca ca.crt --crt admin.crt --key admin.key -e 10.1.0.11 --talosconfig ./talosconfig",
-		Args: cmdutil.ExactArgs("NAME"),
-		Flags: func(flags *pflag.FlagSet) {
+		Flags: func(flags *cmdutil.Flags) {
 			flags.StringVar(&o.ca, "ca", "", "the cluster's CA certificate, a PEM `file`")
 			flags.StringVar(&o.crt, "crt", "", "the client certificate, a PEM `file`")
 			flags.StringVar(&o.key, "key", "", "the client key, a PEM `file`")
 			flags.StringVar(&o.cluster, "cluster", "", "the cluster's `name`")
 		},
-		Apply: o.apply,
-	})
+	}, edit{Apply: o.apply})
 }
 
 func (o *addOptions) apply(c *cmdutil.Call, file *talosconfig.File) (Edit, error) {

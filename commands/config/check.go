@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
@@ -35,21 +33,15 @@ type Check struct {
 // soon is when an expiry is worth a word.
 const soon = 30 * 24 * time.Hour
 
-func newCmdCheck(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Question: true, Schema: "ConfigCheckList", Document: output.List[Check]{}}
-	cmd := &cobra.Command{
+func newCmdCheck(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "check", Short: "Try every context of the talosconfig on its endpoints",
 		Long: "Dial every endpoint of every context (or of --context): does the certificate chain match what it serves, is\n" +
 			"the client certificate expired or near, what do its roles allow. Exit code 3 when a context does not work.",
 		Example: "  talosmate config check\n" +
 			"  talosmate config check --context prod --query '.items[] | select(.status != \"ok\")'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error { return runCheck(f, c) }),
-	}
-
-	f.Declare(cmd, spec)
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Question: true},
+	}, cmdutil.ListOf[Check]("ConfigCheckList"), func(c *cmdutil.Call) error { return runCheck(f, c) })
 }
 
 func runCheck(f *cmdutil.Factory, c *cmdutil.Call) error {
@@ -202,7 +194,7 @@ func (k *checker) dial(ctx context.Context, r *Check) {
 }
 
 // allowed counts the commands that the context's roles suffice for.
-func allowed(root *cobra.Command, tc *talos.Context) (can, all int) {
+func allowed(root *cmdutil.Cmd, tc *talos.Context) (can, all int) {
 	if spec, ok := cmdutil.SpecOf(root); ok {
 		all++
 

@@ -1,16 +1,11 @@
 package config
 
 import (
-	"context"
 	"fmt"
 	"io"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/talosconfig"
-	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -28,63 +23,48 @@ type Edit struct {
 
 // edit is the shape of a command that changes the talosconfig and nothing else.
 type edit struct {
-	Use, Short, Long, Example string
-	Args                      cobra.PositionalArgs
-	Flags                     func(*pflag.FlagSet)
-	Backup                    bool // The file is kept as PATH.bak.
-	Complete                  cmdutil.CompletionFunc
-	Apply                     func(c *cmdutil.Call, file *talosconfig.File) (Edit, error)
+	Backup bool // The file is kept as PATH.bak.
+	Apply  func(c *cmdutil.Call, file *talosconfig.File) (Edit, error)
 }
 
-func newEdit(f *cmdutil.Factory, e edit) *cobra.Command {
-	spec := cmdutil.Spec{Kind: cmdutil.Change, Offline: true, Schema: "ConfigEdit", Document: output.Single[Edit]{}}
-	cmd := &cobra.Command{
-		Use: e.Use, Short: e.Short, Long: e.Long, Example: e.Example, Args: e.Args,
-		ValidArgsFunction: cmdutil.Complete(f, e.Complete),
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			path, err := f.EditableTalosconfig(c.Cmd.Flags())
-			if err != nil {
+func newEdit(f *cmdutil.Factory, d cmdutil.Command, e edit) *cmdutil.Cmd {
+	d.Spec = cmdutil.Spec{Kind: cmdutil.Change, Offline: true}
+
+	return cmdutil.New(f, d, cmdutil.ResultOf[Edit]("ConfigEdit"), func(c *cmdutil.Call) error {
+		path, err := f.EditableTalosconfig(c.Cmd.Flags())
+		if err != nil {
+			return err
+		}
+
+		file, err := talosconfig.Open(path)
+		if err != nil {
+			return err
+		}
+
+		result, err := e.Apply(c, file)
+		if err != nil {
+			return err
+		}
+
+		if err = usable(file, result); err != nil {
+			return err
+		}
+
+		if !c.DryRun {
+			if err = c.Begin(); err != nil {
 				return err
 			}
 
-			file, err := talosconfig.Open(path)
-			if err != nil {
+			if result.Backup, err = file.Save(e.Backup); err != nil {
 				return err
 			}
+		}
 
-			result, err := e.Apply(c, file)
-			if err != nil {
-				return err
-			}
+		result.ConfigPath, result.CurrentContext, result.DryRun = path, file.Current(), c.DryRun
+		result.Values, result.Merged = append([]string{}, result.Values...), append([]talosconfig.Merged{}, result.Merged...)
 
-			if err = usable(file, result); err != nil {
-				return err
-			}
-
-			if !c.DryRun {
-				if err = c.Begin(); err != nil {
-					return err
-				}
-
-				if result.Backup, err = file.Save(e.Backup); err != nil {
-					return err
-				}
-			}
-
-			result.ConfigPath, result.CurrentContext, result.DryRun = path, file.Current(), c.DryRun
-			result.Values, result.Merged = append([]string{}, result.Values...), append([]talosconfig.Merged{}, result.Merged...)
-
-			return cmdutil.PrintResult(c, result, nil, result.Context, showEdit)
-		}),
-	}
-
-	f.Declare(cmd, spec)
-
-	if e.Flags != nil {
-		e.Flags(cmd.Flags())
-	}
-
-	return cmd
+		return cmdutil.PrintResult(c, result, nil, result.Context, showEdit)
+	})
 }
 
 // usable makes sure that commands can read the edited talosconfig. Removing a context may be the way to that.
@@ -139,12 +119,4 @@ func contextOf(c *cmdutil.Call, file *talosconfig.File) string {
 	}
 
 	return file.Current()
-}
-
-func completeOne(ctx context.Context, c *cmdutil.Call, args []string) []string {
-	if len(args) > 0 {
-		return nil
-	}
-
-	return cmdutil.CompleteContexts(ctx, c, args)
 }

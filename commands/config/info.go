@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -36,9 +34,8 @@ type Context struct {
 	Problem            string     `json:"problem,omitempty"`             // Why the context cannot be used.
 }
 
-func newCmdInfo(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{Kind: cmdutil.Read, Offline: true, Schema: "ConfigInfo", Document: output.Single[Info]{}}
-	cmd := &cobra.Command{
+func newCmdInfo(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "info", Short: "Show which talosconfig is used and what its contexts hold",
 		Long: "Show which talosconfig is used, why, and what its contexts hold. Nothing is dialled.\n\n" +
 			"The talosconfig is looked for in this order: --talosconfig (- reads stdin), $TALOSCONFIG,\n" +
@@ -46,37 +43,32 @@ func newCmdInfo(f *cmdutil.Factory) *cobra.Command {
 			".git), $TALOS_HOME/config or ~/.talos/config, the service account's path in a pod.",
 		Example: "  talosmate config info\n" +
 			"  talosmate config info --query '.result.contexts[] | select(.expires_in_seconds < 2592000) | .name'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			cfg, err := f.LoadTalosconfig(c.Cmd.Flags())
-			if err != nil {
-				return err
-			}
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Offline: true},
+	}, cmdutil.ResultOf[Info]("ConfigInfo"), func(c *cmdutil.Call) error {
+		cfg, err := f.LoadTalosconfig(c.Cmd.Flags())
+		if err != nil {
+			return err
+		}
 
-			for _, w := range cfg.Warnings {
-				c.Warn("%s", w)
-			}
+		for _, w := range cfg.Warnings {
+			c.Warn("%s", w)
+		}
 
-			name, _ := c.Cmd.Flags().GetString("context")
+		name, _ := c.Cmd.Flags().GetString("context")
 
-			current, err := cfg.Pick(name)
-			if err != nil && name != "" {
-				return err
-			}
+		current, err := cfg.Pick(name)
+		if err != nil && name != "" {
+			return err
+		}
 
-			if current != nil {
-				c.Printer.Context = current.Name
-			}
+		if current != nil {
+			c.Printer.Context = current.Name
+		}
 
-			info := inspect(cfg, c.Printer.Context, f.Now())
+		info := inspect(cfg, c.Printer.Context, f.Now())
 
-			return cmdutil.PrintResult(c, info, nil, info.CurrentContext, showInfo)
-		}),
-	}
-
-	f.Declare(cmd, spec)
-
-	return cmd
+		return cmdutil.PrintResult(c, info, nil, info.CurrentContext, showInfo)
+	})
 }
 
 func inspect(cfg *talos.Config, current string, now time.Time) Info {

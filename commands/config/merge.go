@@ -1,9 +1,6 @@
 package config
 
 import (
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/talosconfig"
@@ -13,27 +10,22 @@ type mergeOptions struct {
 	overwrite, rename, skip bool
 }
 
-func newCmdMerge(f *cmdutil.Factory) *cobra.Command {
+func newCmdMerge(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &mergeOptions{}
 
-	cmd := newEdit(f, edit{
+	return newEdit(f, cmdutil.Command{
 		Use: "merge FILE", Short: "Add the contexts of another talosconfig",
 		Long: "Add every context of another talosconfig (- reads stdin). A name that is taken is an error unless a flag says\n" +
 			"what happens to it. The current context stays; the file as it was stays beside it as .bak.",
 		Example: "  talosmate config merge ./talosconfig --rename\n" +
-			"  talosctl -n 10.0.0.11 config new - | talosmate config merge - --overwrite",
-		Args: cmdutil.ExactArgs("FILE"), Backup: true,
-		Flags: func(flags *pflag.FlagSet) {
-			flags.BoolVar(&o.overwrite, "overwrite", false, "a context of the same name is replaced")
-			flags.BoolVar(&o.rename, "rename", false, "a context of the same name gets a free one")
-			flags.BoolVar(&o.skip, "skip", false, "a context of the same name is left away")
+			"  talosctl -n 10.0.0.11 config new - | talosmate config merge - --overwrite", Complete: cmdutil.CompleteFiles,
+		Flags: func(fs *cmdutil.Flags) {
+			fs.BoolVar(&o.overwrite, "overwrite", false, "a context of the same name is replaced")
+			fs.BoolVar(&o.rename, "rename", false, "a context of the same name gets a free one")
+			fs.BoolVar(&o.skip, "skip", false, "a context of the same name is skipped")
+			fs.Exclusive("overwrite", "rename", "skip")
 		},
-		Apply: o.apply,
-	})
-	cmd.MarkFlagsMutuallyExclusive("overwrite", "rename", "skip")
-	cmd.ValidArgsFunction = nil // a file is wanted
-
-	return cmd
+	}, edit{Backup: true, Apply: o.apply})
 }
 
 func (o *mergeOptions) apply(c *cmdutil.Call, file *talosconfig.File) (Edit, error) {

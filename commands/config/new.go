@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/talosconfig"
@@ -36,30 +34,25 @@ type newOptions struct {
 	now       func() time.Time
 }
 
-func newCmdNew(f *cmdutil.Factory) *cobra.Command {
+func newCmdNew(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &newOptions{now: f.Now}
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Change, Local: true, Roles: cmdutil.Admins(), Schema: "ConfigNew", Document: output.Single[New]{},
-	}
 
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "new FILE", Short: "Make a talosconfig with a new client certificate",
 		Long: "Have the cluster sign a client certificate and write a talosconfig with it: for when one is about to expire,\n" +
 			"or for a job that should only read. Roles are sets, not a ladder. -n chooses the control plane that signs;\n" +
 			"any endpoint does. FILE - writes to stdout.",
 		Example: "  talosmate config new reader.talosconfig --roles os:reader --ttl 24h\n" +
 			"  talosmate config new - --ttl 8760h | talosmate config merge - --rename",
-		Args: cmdutil.ExactArgs("FILE"),
-		RunE: f.RunE(spec, o.run),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().StringSliceVar(&o.roles, "roles", cmdutil.Admins(), "the certificate's roles")
-	cmd.Flags().DurationVar(&o.ttl, "ttl", 365*24*time.Hour, "how long the certificate is good")
-	cmd.Flags().BoolVar(&o.overwrite, "overwrite", false, "replace the file")
-	cmdutil.RegisterFlagCompletion(f, cmd, "roles", func(context.Context, *cmdutil.Call, []string) []string { return knownRoles() })
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Local: true, Roles: cmdutil.Admins()},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.StringSliceVar(&o.roles, "roles", cmdutil.Admins(), "the certificate's roles")
+			fs.Positive(&o.ttl, "ttl", 365*24*time.Hour, "how long the certificate is good")
+			fs.BoolVar(&o.overwrite, "overwrite", false, "replace the file")
+			fs.Words("roles", knownRoles()...)
+		},
+		Complete: cmdutil.CompleteFiles,
+	}, cmdutil.ResultOf[New]("ConfigNew"), o.run)
 }
 
 func knownRoles() []string {
@@ -71,10 +64,6 @@ func (o *newOptions) validate(path string) error {
 		if !slices.Contains(knownRoles(), r) {
 			return errs.Usagef("unknown role %q", r).WithHint("roles: %s", strings.Join(knownRoles(), ", "))
 		}
-	}
-
-	if o.ttl <= 0 {
-		return errs.Usagef("--ttl must be positive")
 	}
 
 	if path == "-" || o.overwrite {

@@ -2,20 +2,17 @@
 package container
 
 import (
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // NewCmd makes the group.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("container", "Look at containers and pods", []string{"ctr"}, newCmdList(f), newCmdStats(f))
 }
 
-func namespaceFlag(fs *pflag.FlagSet, p *string) {
-	cmdutil.ChoiceVar(fs, p, "namespace", talos.NamespaceCRI, "which containers, Kubernetes' or Talos's own", talos.NamespaceCRI, talos.NamespaceSystem)
+func namespaceFlag(fs *cmdutil.Flags, p *string) {
+	fs.Choice(p, "namespace", talos.NamespaceCRI, "which containers, Kubernetes' or Talos's own", talos.NamespaceCRI, talos.NamespaceSystem)
 }
 
 // tree sets a pod's containers under it.

@@ -4,25 +4,24 @@ import (
 	"context"
 	"strconv"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdList(f *cmdutil.Factory) *cobra.Command {
+func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 	var namespace string
 
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Container]{
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the pods and containers of each node",
 		Long: "List pods with their containers (--namespace cri) or Talos's own containers (--namespace system). The\n" +
 			"runtime shows only pods whose sandbox is ready: a completed or restarting pod is not among them.",
 		Example: "  talosmate container list -n worker-1\n" +
 			"  talosmate container list -A -o json --query '.items[] | select(.sandbox | not) | .image'",
-		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "ContainerList", Default: talos.DefaultMembers},
-		Flags: func(fs *pflag.FlagSet) { namespaceFlag(fs, &namespace) },
+		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Flags: func(fs *cmdutil.Flags) { namespaceFlag(fs, &namespace) },
+	}, cmdutil.NodeList[talos.Container]{
+		Schema: "ContainerList",
 		Columns: []output.Column[talos.Container]{
 			{Header: "CONTAINER", Value: func(c talos.Container) string { return tree(c.Sandbox, c.PodID, c.ID, c.Name) }},
 			{Header: "STATUS", Value: func(c talos.Container) string { return c.Status }},
@@ -32,10 +31,9 @@ func newCmdList(f *cmdutil.Factory) *cobra.Command {
 			{Header: "NETWORK", Wide: true, Value: func(c talos.Container) string { return c.NetworkNamespace }},
 		},
 		Name: func(c talos.Container) string { return c.ID },
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Container, error) {
-			list, err := n.Containers(ctx, namespace)
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Container, error) {
+		list, err := n.Containers(ctx, namespace)
 
-			return talos.SortContainers(list), err
-		},
+		return talos.SortContainers(list), err
 	})
 }

@@ -6,9 +6,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/logs"
@@ -38,17 +35,20 @@ type options struct {
 }
 
 // NewCmd makes the command.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &options{}
 
-	cmd := cmdutil.NewNodeStream(f, cmdutil.NodeStream[Line]{
+	return cmdutil.NewNodeStream(f, cmdutil.Command{
 		Use: "dmesg", Short: "Show the kernel log of each node",
 		Long: "Show the kernel log, which holds Talos's own messages too. With --follow a node that reboots is waited\n" +
 			"for, and the new boot's messages follow those of the old.",
 		Example: "  talosmate dmesg -n cp-1 --min-level warn\n" +
 			"  talosmate dmesg -A --follow -o ndjson --filter talos",
-		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "KernelLineList", Default: talos.DefaultMembers},
-		Flags: o.flags, Following: func() bool { return o.follow }, Validate: o.validate,
+		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Flags: o.flags, Check: o.check,
+	}, cmdutil.NodeStream[Line]{
+		Schema:    "KernelLineList",
+		Following: func() bool { return o.follow },
 		Columns: []output.Column[Line]{
 			{Header: "TIME", Value: func(l Line) string { return output.Time(l.Time) }},
 			{Header: "FACILITY", Wide: true, Value: func(l Line) string { return l.Facility }},
@@ -59,22 +59,18 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 		Text: func(w io.Writer, l Line, several bool) error {
 			return cmdutil.StreamLine(w, l.NodeRef, l.text, true, several)
 		},
-		Run: o.run,
-	})
-
-	cmdutil.RegisterFlagCompletion(f, cmd, "min-level", func(context.Context, *cmdutil.Call, []string) []string { return logs.Levels() })
-
-	return cmd
+	}, o.run)
 }
 
-func (o *options) flags(flags *pflag.FlagSet) {
-	flags.IntVar(&o.tail, "tail", -1, "how many of the last matching lines to show, -1 for all")
-	flags.BoolVarP(&o.follow, "follow", "f", false, "go on as the kernel says more, across reboots")
-	flags.StringVar(&o.text, "filter", "", "only lines that hold this text")
-	flags.StringVar(&o.minLevel, "min-level", "debug", "only lines at least this grave: emerg, alert, crit, err, warn, notice, info or debug")
+func (o *options) flags(fs *cmdutil.Flags) {
+	fs.IntVar(&o.tail, "tail", -1, "how many of the last matching lines to show, -1 for all")
+	fs.BoolVarP(&o.follow, "follow", "f", false, "go on as the kernel says more, across reboots")
+	fs.StringVar(&o.text, "filter", "", "only lines that hold this text")
+	fs.StringVar(&o.minLevel, "min-level", "debug", "only lines at least this severe: emerg, alert, crit, err, warn, notice, info or debug")
+	fs.Words("min-level", logs.Levels()...)
 }
 
-func (o *options) validate(*cmdutil.Call) error {
+func (o *options) check(*cmdutil.Call) error {
 	rank, ok := logs.ParseLevel(o.minLevel)
 	if !ok {
 		return errs.Usagef("unknown level %q in --min-level", o.minLevel).WithHint("levels: emerg, alert, crit, err, warn, notice, info, debug")

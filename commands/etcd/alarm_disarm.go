@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
@@ -14,10 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdAlarmDisarm(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Change, Roles: cmdutil.Operators(), Schema: "EtcdAlarmDisarm", Document: output.Single[etcd.Disarmed]{},
-	}
+func newCmdAlarmDisarm(f *cmdutil.Factory) *cmdutil.Cmd {
 	ch := change[etcd.Disarmed]{
 		deadline: actTimeout,
 		gates:    func(r etcd.Disarmed) []gate.Verdict { return r.Gates },
@@ -26,17 +21,15 @@ func newCmdAlarmDisarm(f *cmdutil.Factory) *cobra.Command {
 		show:     showDisarmed,
 	}
 
-	cmd := &cobra.Command{
+	return ch.command(f, cmdutil.Command{
 		Use: "disarm", Short: "Disarm the alarms, once their cause is gone",
 		Long: "Disarm all alarms of the cluster, asking one of the chosen nodes. NOSPACE is refused (TM160) as long as a\n" +
 			"member's database still fills nine tenths of its quota: etcd would raise it again at once. Free space\n" +
 			"first: compaction makes free pages, `etcd defrag` gives them back.",
 		Example: "  talosmate etcd alarm disarm --controlplanes\n" +
 			"  talosmate etcd alarm disarm -n cp-1 --dry-run -o json --query '.result.gates[].message'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-	}
-
-	return ch.command(f, spec, cmd, func(c *cmdutil.Call) error {
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Operators()},
+	}, "EtcdAlarmDisarm", func(c *cmdutil.Call) error {
 		var node talos.Target
 
 		ch.plan = func(ctx context.Context, env etcd.Env, v etcd.View) (etcd.Disarmed, error) {

@@ -1,40 +1,28 @@
 package etcd
 
 import (
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdAlarmList(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Schema: "EtcdAlarmList", Default: talos.DefaultControlPlanes,
-		Document: output.List[talos.EtcdAlarm]{},
-	}
-
-	cmd := &cobra.Command{
+func newCmdAlarmList(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the active alarms",
 		Long: "List the active alarms, each once: the node of a row is that of the member which has the alarm, whoever\n" +
 			"told of it. No rows means no alarm; the exit code is 0 either way (`etcd status` is the question).",
 		Example: "  talosmate etcd alarm list\n" +
 			"  talosmate etcd alarm list -o json --query '.items | length'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			v, _, err := viewOf(c, asGiven)
-			if err != nil {
-				return err
-			}
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Default: talos.DefaultControlPlanes},
+	}, cmdutil.ListOf[talos.EtcdAlarm]("EtcdAlarmList"), func(c *cmdutil.Call) error {
+		v, _, err := viewOf(c, asGiven)
+		if err != nil {
+			return err
+		}
 
-			return cmdutil.PrintList(c, v.Alarms(), v.Err(false, etcd.PartAlarms), alarmColumns(), func(a talos.EtcdAlarm) string { return a.ID + "/" + a.Alarm })
-		}),
-	}
-
-	f.Declare(cmd, spec)
-
-	return cmd
+		return cmdutil.PrintList(c, v.Alarms(), v.Err(false, etcd.PartAlarms), alarmColumns(), func(a talos.EtcdAlarm) string { return a.ID + "/" + a.Alarm })
+	})
 }
 
 func alarmColumns() []output.Column[talos.EtcdAlarm] {

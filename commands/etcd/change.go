@@ -5,15 +5,12 @@ import (
 	"io"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
-	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 )
 
-// change is the shape of every act on etcd: look at the whole cluster, plan, gates, confirmation, act, report.
+// change is the shape of every change of etcd: look at the whole cluster, plan, gates, confirmation, operation, report.
 type change[T any] struct {
 	settle, deadline time.Duration
 
@@ -26,25 +23,20 @@ type change[T any] struct {
 	show    func(io.Writer, T) error
 }
 
-// command finishes the command of an act; prepare sets what of it depends on the call, before anything is sent.
-func (ch *change[T]) command(f *cmdutil.Factory, spec cmdutil.Spec, cmd *cobra.Command, prepare func(*cmdutil.Call) error) *cobra.Command {
-	cmd.RunE = f.RunE(spec, func(c *cmdutil.Call) error {
-		if ch.settle <= 0 || ch.deadline <= 0 {
-			return errs.Usagef("--wait-timeout and --request-timeout must be positive")
-		}
+// command makes the command of an operation; prepare sets what of it depends on the call, before anything is sent.
+func (ch *change[T]) command(f *cmdutil.Factory, d cmdutil.Command, schema string, prepare func(*cmdutil.Call) error) *cmdutil.Cmd {
+	d.Flags = func(fs *cmdutil.Flags) {
+		waitFlag(fs, &ch.settle)
+		fs.Positive(&ch.deadline, "request-timeout", ch.deadline, "how long the node may take to answer the request")
+	}
 
+	return cmdutil.New(f, d, cmdutil.ResultOf[T](schema), func(c *cmdutil.Call) error {
 		if err := prepare(c); err != nil {
 			return err
 		}
 
 		return ch.run(c)
 	})
-
-	f.Declare(cmd, spec)
-	waitFlag(cmd.Flags(), &ch.settle)
-	cmd.Flags().DurationVar(&ch.deadline, "request-timeout", ch.deadline, "how long the node may take to answer the request")
-
-	return cmd
 }
 
 func (ch *change[T]) run(c *cmdutil.Call) error {

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
@@ -20,40 +18,29 @@ type defragOptions struct {
 	settle, deadline time.Duration
 }
 
-func newCmdDefrag(f *cmdutil.Factory) *cobra.Command {
+func newCmdDefrag(f *cmdutil.Factory) *cmdutil.Cmd {
 	var o defragOptions
 
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Change, Roles: cmdutil.Operators(), Schema: "EtcdDefragList", Document: output.List[etcd.Defragmented]{},
-	}
-
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "defrag", Aliases: []string{"defragment"}, Short: "Defragment etcd members, one at a time, the leader last",
 		Long: "Defragment the members of the chosen nodes. A member serves nothing while it defragments, so that they\n" +
 			"take turns, the leader last, and the whole cluster is looked at between: the sweep stops when a member is\n" +
 			"unhealthy or an alarm other than NOSPACE is active. --threshold skips members that need none.",
 		Example: "  talosmate etcd defrag --controlplanes --threshold 50%\n" +
 			"  talosmate etcd defrag -n cp-1 -o json --query '.items[].freed_bytes'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, o.run),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().StringVar(&o.threshold, "threshold", "0%", "skip members with less than this part of the file free")
-	cmd.Flags().DurationVar(&o.deadline, "member-timeout", 10*time.Minute, "how long one member may take")
-	waitFlag(cmd.Flags(), &o.settle)
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Operators()},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.StringVar(&o.threshold, "threshold", "0%", "skip members with less than this part of the file free")
+			fs.Positive(&o.deadline, "member-timeout", 10*time.Minute, "how long one member may take")
+			waitFlag(fs, &o.settle)
+		},
+	}, cmdutil.ListOf[etcd.Defragmented]("EtcdDefragList"), o.run)
 }
 
 func (o *defragOptions) run(c *cmdutil.Call) error {
 	threshold, err := ratio(o.threshold)
 	if err != nil {
 		return err
-	}
-
-	if o.settle <= 0 || o.deadline <= 0 {
-		return errs.Usagef("--wait-timeout and --member-timeout must be positive")
 	}
 
 	cluster, err := c.Cluster()

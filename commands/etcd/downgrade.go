@@ -6,8 +6,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
@@ -15,7 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdDowngrade(f *cmdutil.Factory) *cobra.Command {
+func newCmdDowngrade(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("downgrade", "Prepare etcd for an older version", nil,
 		newCmdDowngradeAct(f, etcd.DowngradeValidate, "Ask whether etcd can go down to a version",
 			"Ask whether etcd can go down to a version. It changes nothing; the exit code is 3 when the answer is no."),
@@ -28,10 +26,8 @@ func newCmdDowngrade(f *cmdutil.Factory) *cobra.Command {
 	)
 }
 
-func newCmdDowngradeAct(f *cmdutil.Factory, action, short, long string) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Change, Roles: cmdutil.Admins(), Schema: "EtcdDowngrade", OneNode: true, Document: output.Single[etcd.Downgrade]{},
-	}
+func newCmdDowngradeAct(f *cmdutil.Factory, action, short, long string) *cmdutil.Cmd {
+	spec := cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), OneNode: true}
 
 	if action == etcd.DowngradeValidate {
 		spec.Kind, spec.Question, spec.OneNode, spec.Default = cmdutil.Read, true, false, talos.DefaultControlPlanes
@@ -45,21 +41,18 @@ func newCmdDowngradeAct(f *cmdutil.Factory, action, short, long string) *cobra.C
 		show:     showDowngrade,
 	}
 
-	use, version := action, []string{}
-	argument := ""
+	use, argument := action, ""
 
 	if action != etcd.DowngradeCancel {
-		use, version, argument = action+" VERSION", []string{"VERSION"}, " 3.5"
+		use, argument = action+" VERSION", " 3.5"
 	}
 
-	cmd := &cobra.Command{
+	return ch.command(f, cmdutil.Command{
 		Use: use, Short: short, Long: long,
 		Example: "  talosmate etcd downgrade " + action + argument + " -n cp-1\n" +
 			"  talosmate etcd downgrade " + action + argument + " -n cp-1 -o json --query .result.cluster_version",
-		Args: cmdutil.ExactArgs(version...), ValidArgsFunction: cobra.NoFileCompletions,
-	}
-
-	return ch.command(f, spec, cmd, func(c *cmdutil.Call) error {
+		Spec: spec,
+	}, "EtcdDowngrade", func(c *cmdutil.Call) error {
 		target := ""
 
 		if len(c.Args) > 0 {

@@ -5,15 +5,13 @@ import (
 	"context"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // NewCmd makes the group.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("etcd", "Look after etcd", nil,
 		newCmdMembers(f),
 		newCmdStatus(f),

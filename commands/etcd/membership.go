@@ -6,9 +6,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
@@ -22,28 +19,20 @@ const (
 	leaveTimeout = 6 * time.Minute
 )
 
-func newCmdRemoveMember(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Destructive, Roles: cmdutil.Admins(), Schema: "EtcdMemberRemoval", Named: true,
-		Document: output.Single[etcd.MembershipChange]{},
-	}
+func newCmdRemoveMember(f *cmdutil.Factory) *cmdutil.Cmd {
 	ch := membershipChange(actTimeout)
 
-	cmd := &cobra.Command{
+	return ch.command(f, cmdutil.Command{
 		Use: "remove-member ID|HOSTNAME", Short: "Remove a dead member from etcd",
 		Long: "Remove a member from etcd, named by its hostname, its node's address or its ID in hex or decimal. It is\n" +
-			"meant for members that are gone: a healthy one needs --override TM122 (it can leave by itself), the last\n" +
+			"meant for members that are gone: a healthy one needs --override TM122 (it can leave on its own), the last\n" +
 			"voting member is never removed, and quorum is counted as it would be afterwards. -n names the node to\n" +
 			"ask; without it a healthy member is chosen.",
 		Example: "  talosmate etcd remove-member cp-3 --dry-run\n" +
 			"  talosmate etcd remove-member 8e9e05c52164694d --yes",
-		Args: cmdutil.ExactArgs("ID"),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return f.Complete(cmd, args, cmdutil.CompleteFrom(memberNames)), cobra.ShellCompDirectiveNoFileComp
-		},
-	}
-
-	return ch.command(f, spec, cmd, func(c *cmdutil.Call) error {
+		Spec:     cmdutil.Spec{Kind: cmdutil.Destructive, Roles: cmdutil.Admins(), Named: true},
+		Complete: cmdutil.CompleteFrom(memberNames),
+	}, "EtcdMemberRemoval", func(c *cmdutil.Call) error {
 		ch.plan = func(_ context.Context, _ etcd.Env, v etcd.View) (etcd.MembershipChange, error) {
 			m, err := v.FindMember(c.Args[0])
 			if err != nil {
@@ -72,13 +61,13 @@ func newCmdRemoveMember(f *cmdutil.Factory) *cobra.Command {
 	})
 }
 
-func newCmdLeave(f *cmdutil.Factory) *cobra.Command {
+func newCmdLeave(f *cmdutil.Factory) *cmdutil.Cmd {
 	ch := membershipChange(leaveTimeout)
 	ch.confirm = func(r etcd.MembershipChange) (string, string) {
 		return fmt.Sprintf("Taking %s out of etcd and removing its data", subject(r)), subject(r)
 	}
 
-	return newCmdOwnMember(f, &ch, cmdutil.Destructive, "EtcdLeave", &cobra.Command{
+	return newCmdOwnMember(f, &ch, cmdutil.Destructive, "EtcdLeave", cmdutil.Command{
 		Use: "leave", Short: "Make a node's member leave etcd",
 		Long: "Make a node's member leave etcd. The member's data is removed and etcd stops on the node. Quorum is\n" +
 			"counted as it would be afterwards; the last voting member never leaves.",
@@ -87,10 +76,10 @@ func newCmdLeave(f *cmdutil.Factory) *cobra.Command {
 	}, func(v etcd.View, m etcd.Member) (etcd.MembershipChange, error) { return v.PlanLeave(m), nil }, etcd.Env.Leave)
 }
 
-func newCmdForfeit(f *cmdutil.Factory) *cobra.Command {
+func newCmdForfeit(f *cmdutil.Factory) *cmdutil.Cmd {
 	ch := membershipChange(actTimeout)
 
-	return newCmdOwnMember(f, &ch, cmdutil.Change, "EtcdForfeitLeadership", &cobra.Command{
+	return newCmdOwnMember(f, &ch, cmdutil.Change, "EtcdForfeitLeadership", cmdutil.Command{
 		Use: "forfeit-leadership", Short: "Make a node's member hand over leadership",
 		Long: "Make a node's member hand over leadership, and wait until another one is seen to lead. A member that\n" +
 			"does not lead is left alone (status unchanged).",
@@ -101,14 +90,13 @@ func newCmdForfeit(f *cmdutil.Factory) *cobra.Command {
 
 // newCmdOwnMember makes a command about the member of the one node that it names.
 func newCmdOwnMember(
-	f *cmdutil.Factory, ch *change[etcd.MembershipChange], kind cmdutil.Kind, schema string, cmd *cobra.Command,
+	f *cmdutil.Factory, ch *change[etcd.MembershipChange], kind cmdutil.Kind, schema string, d cmdutil.Command,
 	plan func(etcd.View, etcd.Member) (etcd.MembershipChange, error),
 	act func(etcd.Env, context.Context, etcd.MembershipChange, talos.Target) (etcd.MembershipChange, error),
-) *cobra.Command {
-	spec := cmdutil.Spec{Kind: kind, Roles: cmdutil.Admins(), Schema: schema, OneNode: true, Document: output.Single[etcd.MembershipChange]{}}
-	cmd.Args, cmd.ValidArgsFunction = cmdutil.ExactArgs(), cobra.NoFileCompletions
+) *cmdutil.Cmd {
+	d.Spec = cmdutil.Spec{Kind: kind, Roles: cmdutil.Admins(), OneNode: true}
 
-	return ch.command(f, spec, cmd, func(c *cmdutil.Call) error {
+	return ch.command(f, d, schema, func(c *cmdutil.Call) error {
 		var node talos.Target
 
 		ch.plan = func(_ context.Context, _ etcd.Env, v etcd.View) (etcd.MembershipChange, error) {
@@ -144,8 +132,8 @@ func membershipChange(deadline time.Duration) change[etcd.MembershipChange] {
 	}
 }
 
-func waitFlag(fs *pflag.FlagSet, to *time.Duration) {
-	fs.DurationVar(to, "wait-timeout", 30*time.Second, "how long to wait until the cluster shows the result")
+func waitFlag(fs *cmdutil.Flags, to *time.Duration) {
+	fs.Positive(to, "wait-timeout", 30*time.Second, "how long to wait until the cluster shows the result")
 }
 
 // subject is what has to be typed to confirm.
@@ -162,10 +150,10 @@ func memberNames(ctx context.Context, n *talos.Node) ([]string, error) {
 
 	out := make([]string, 0, 2*len(list))
 	for _, m := range list {
-		out = append(out, cobra.CompletionWithDesc(m.ID, m.MemberName))
+		out = append(out, cmdutil.Described(m.ID, m.MemberName))
 
 		if m.MemberName != "" {
-			out = append(out, cobra.CompletionWithDesc(m.MemberName, m.ID))
+			out = append(out, cmdutil.Described(m.MemberName, m.ID))
 		}
 	}
 

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
@@ -18,14 +16,10 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdSnapshot(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: append(cmdutil.Operators(), cmdutil.RoleEtcdBackup), Schema: "EtcdSnapshot",
-		Default: talos.DefaultControlPlanes, Document: output.Single[etcd.Snapshot]{},
-	}
-
+func newCmdSnapshot(f *cmdutil.Factory) *cmdutil.Cmd {
 	retain := 0
-	cmd := &cobra.Command{
+
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "snapshot FILE|DIRECTORY|-", Short: "Take a verified snapshot of etcd",
 		Long: "Take a snapshot of etcd from a healthy follower, or from the member of the node named with -n.\n" +
 			"The file appears only when it is complete: streamed to a temporary file, synced, its hash verified, opened\n" +
@@ -33,14 +27,12 @@ func newCmdSnapshot(f *cmdutil.Factory) *cobra.Command {
 			"of that form. With - the bytes go to stdout and only the hash is verified.",
 		Example: "  talosmate etcd snapshot backup.db\n" +
 			"  talosmate etcd snapshot /var/backups/ --retain 5 -o json --query .result.path",
-		Args: cmdutil.ExactArgs("FILE"),
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error { return runSnapshot(c, retain) }),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().IntVar(&retain, "retain", 0, "in a directory: keep only the `N` newest snapshots of this context")
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: append(cmdutil.Operators(), cmdutil.RoleEtcdBackup), Default: talos.DefaultControlPlanes},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.IntVar(&retain, "retain", 0, "in a directory: keep only the `N` newest snapshots of this context")
+		},
+		Complete: cmdutil.CompleteFiles,
+	}, cmdutil.ResultOf[etcd.Snapshot]("EtcdSnapshot"), func(c *cmdutil.Call) error { return runSnapshot(c, retain) })
 }
 
 func runSnapshot(c *cmdutil.Call, retain int) error {

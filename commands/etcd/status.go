@@ -5,40 +5,28 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdStatus(f *cmdutil.Factory) *cobra.Command {
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Schema: "EtcdStatusList", Default: talos.DefaultControlPlanes, Question: true,
-		Document: output.List[talos.EtcdStatus]{},
-	}
-
-	cmd := &cobra.Command{
+func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "status", Short: "Show the state of each etcd member, and whether etcd is well",
 		Long: "Show the state of each etcd member. The exit code is 0 when etcd is well and 3 when it is not: a member\n" +
 			"is missing or has no leader, an alarm is active, or the member list differs between nodes.",
 		Example: "  talosmate etcd status\n" +
 			"  talosmate etcd status -o json --query '.items[] | select(.fragmentation > 0.5) | .hostname'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			v, whole, err := viewOf(c, asGiven)
-			if err != nil {
-				return err
-			}
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Default: talos.DefaultControlPlanes, Question: true},
+	}, cmdutil.ListOf[talos.EtcdStatus]("EtcdStatusList"), func(c *cmdutil.Call) error {
+		v, whole, err := viewOf(c, asGiven)
+		if err != nil {
+			return err
+		}
 
-			return cmdutil.PrintList(c, v.StatusRows(), errors.Join(v.Err(true), v.Healthy(whole)), statusColumns(),
-				func(s talos.EtcdStatus) string { return s.ID })
-		}),
-	}
-
-	f.Declare(cmd, spec)
-
-	return cmd
+		return cmdutil.PrintList(c, v.StatusRows(), errors.Join(v.Err(true), v.Healthy(whole)), statusColumns(),
+			func(s talos.EtcdStatus) string { return s.ID })
+	})
 }
 
 func statusColumns() []output.Column[talos.EtcdStatus] {

@@ -8,9 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/logs"
 	"github.com/talosmate/talosmate/internal/output"
@@ -29,18 +26,20 @@ type options struct {
 }
 
 // NewCmd makes the command.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &options{now: f.Now}
 
-	return cmdutil.NewNodeStream(f, cmdutil.NodeStream[talos.Event]{
+	return cmdutil.NewNodeStream(f, cmdutil.Command{
 		Use: "events", Aliases: []string{"event"}, Short: "Show the machine events of each node",
 		Long: "Show what happened on the nodes: sequences, phases and tasks of the machine, service states, stages,\n" +
 			"addresses. One JSON object a line unless -o says otherwise. With --follow a node that reboots is waited\n" +
 			"for. Events are hints: a node that dies sends none, so wait for state with `talosmate wait`.",
 		Example: "  talosmate events -n worker-1 --since 10m\n" +
 			"  talosmate events -A --follow --filter MachineStatusEvent",
-		Spec:    cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "EventList", Default: talos.DefaultMembers},
-		Default: output.NDJSON, Events: true, Flags: o.flags, Following: func() bool { return o.follow }, Validate: o.validate,
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers}, Flags: o.flags, Check: o.validate,
+	}, cmdutil.NodeStream[talos.Event]{
+		Schema:  "EventList",
+		Default: output.NDJSON, Events: true, Following: func() bool { return o.follow },
 		Columns: []output.Column[talos.Event]{
 			{Header: "TIME", Value: when},
 			{Header: "EVENT", Value: func(e talos.Event) string { return e.Event }},
@@ -53,11 +52,10 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 		Text: func(w io.Writer, e talos.Event, several bool) error {
 			return cmdutil.StreamLine(w, e.NodeRef, output.Line(when(e)+"  "+e.Event+"  "+payload(e)), true, several)
 		},
-		Run: o.run,
-	})
+	}, o.run)
 }
 
-func (o *options) flags(flags *pflag.FlagSet) {
+func (o *options) flags(flags *cmdutil.Flags) {
 	flags.IntVar(&o.tail, "tail", 100, "how many past events to show, -1 for all that the node remembers")
 	flags.StringVar(&o.since, "since", "", "past events not older than this: a duration (10m) or an RFC 3339 time")
 	flags.BoolVarP(&o.follow, "follow", "f", false, "go on as events happen, across reboots")

@@ -2,12 +2,10 @@
 package extension
 
 import (
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 )
 
 // NewCmd makes the group.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("extension", "Look at system extensions", []string{"extensions", "ext"}, newCmdList(f))
 }

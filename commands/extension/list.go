@@ -5,34 +5,33 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdList(f *cmdutil.Factory) *cobra.Command {
+func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 	var diff bool
 
 	answered := &roll{}
 
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.NodeExtension]{
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the system extensions of each node",
 		Long: "List the system extensions of the running system with the node's Image Factory schematic. The schematic\n" +
 			"is an extension of its own: its version is the ID.\n\n" +
 			"--diff shows only what is not the same on all nodes, and answers with exit code 3 when anything is.",
 		Example: "  talosmate extension list -n worker-1\n" +
 			"  talosmate extension list --workers --diff",
-		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "ExtensionList", Default: talos.DefaultMembers},
-		Flags: func(fs *pflag.FlagSet) { fs.BoolVar(&diff, "diff", false, "show only what differs between the nodes") },
-		Before: func(c *cmdutil.Call) error {
+		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Flags: func(fs *cmdutil.Flags) { fs.BoolVar(&diff, "diff", false, "show only what differs between the nodes") },
+		Check: func(c *cmdutil.Call) error {
 			c.Spec.Question = diff // a node that does not answer may be the one that differs
 
 			return nil
 		},
+	}, cmdutil.NodeList[talos.NodeExtension]{
+		Schema: "ExtensionList",
 		Columns: []output.Column[talos.NodeExtension]{
 			{Header: "EXTENSION", Value: func(e talos.NodeExtension) string { return e.Name }},
 			{Header: "VERSION", Value: func(e talos.NodeExtension) string { return e.Version }},
@@ -42,14 +41,6 @@ func newCmdList(f *cmdutil.Factory) *cobra.Command {
 			{Header: "SCHEMATIC", Wide: true, Value: func(e talos.NodeExtension) string { return e.Schematic }},
 		},
 		Name: func(e talos.NodeExtension) string { return e.Name },
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.NodeExtension, error) {
-			list, err := n.NodeExtensions(ctx)
-			if err == nil {
-				answered.add(n.Target)
-			}
-
-			return list, err
-		},
 		Finish: func(rows []talos.NodeExtension) ([]talos.NodeExtension, error) {
 			if !diff {
 				return rows, nil
@@ -62,6 +53,13 @@ func newCmdList(f *cmdutil.Factory) *cobra.Command {
 
 			return rows, nil
 		},
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.NodeExtension, error) {
+		list, err := n.NodeExtensions(ctx)
+		if err == nil {
+			answered.add(n.Target)
+		}
+
+		return list, err
 	})
 }
 

@@ -2,22 +2,19 @@
 package factory
 
 import (
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/factory"
 )
 
 // NewCmd makes the group.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("factory", "Work with the Image Factory: schematics and asset URLs", nil,
 		cmdutil.Group("schematic", "Compute, register and read schematics", nil, newCmdID(f), newCmdCreate(f), newCmdGet(f)),
 		newCmdURL(f), newCmdVersions(f), newCmdExtensions(f))
 }
 
-func addFactoryFlag(f *cmdutil.Factory, cmd *cobra.Command) {
-	cmd.Flags().String("factory", factory.DefaultURL, "the Image Factory's `URL`")
-	cmdutil.RegisterFlagCompletion(f, cmd, "factory", nil)
+func addFactoryFlag(fs *cmdutil.Flags) {
+	fs.String("factory", factory.DefaultURL, "the Image Factory's `URL`")
 }
 
 func clientOf(c *cmdutil.Call) (*factory.Client, error) {

@@ -1,8 +1,6 @@
 package factory
 
 import (
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/factory"
@@ -10,41 +8,37 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdID(f *cmdutil.Factory) *cobra.Command {
+func newCmdID(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &schematicOptions{}
 
 	var fromNode, save string
 
-	spec := cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "FactorySchematic", Document: output.Single[factory.Schematic]{}}
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "id", Short: "Compute a schematic's ID, or read a node's",
 		Long: "Compute the ID of a schematic with the factory's own library, without asking anybody. The schematic is a\n" +
 			"file (-f) or is made of flags; without either it is the stock one. With --from-node it is the one that a\n" +
 			"node was made from, and --save writes it to a file.",
 		Example: "  talosmate factory schematic id --extension qemu-guest-agent --kernel-arg net.ifnames=0\n" +
 			"  talosmate factory schematic id --from-node cp-1 --save schematic.yaml",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			result, err := o.identify(c, fromNode)
-			if err == nil {
-				err = saveSchematic(save, result)
-			}
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers()},
+		Flags: func(fs *cmdutil.Flags) {
+			o.addFlags(fs)
+			fs.StringVar(&fromNode, "from-node", "", "read the schematic of this `node`")
+			fs.StringVar(&save, "save", "", "write the schematic's YAML to this `file`")
+			fs.Complete("from-node", cmdutil.CompleteNodes)
+		},
+	}, cmdutil.ResultOf[factory.Schematic]("FactorySchematic"), func(c *cmdutil.Call) error {
+		result, err := o.identify(c, fromNode)
+		if err == nil {
+			err = saveSchematic(save, result)
+		}
 
-			if err != nil && result.ID == "" {
-				return err
-			}
+		if err != nil && result.ID == "" {
+			return err
+		}
 
-			return cmdutil.PrintResult(c, result, err, result.ID, showSchematic(c))
-		}),
-	}
-
-	f.Declare(cmd, spec)
-	o.addFlags(cmd.Flags())
-	cmd.Flags().StringVar(&fromNode, "from-node", "", "read the schematic of this `node`")
-	cmd.Flags().StringVar(&save, "save", "", "write the schematic's YAML to this `file`")
-	cmdutil.RegisterFlagCompletion(f, cmd, "from-node", cmdutil.CompleteNodes)
-
-	return cmd
+		return cmdutil.PrintResult(c, result, err, result.ID, showSchematic(c))
+	})
 }
 
 func (o *schematicOptions) identify(c *cmdutil.Call, node string) (factory.Schematic, error) {

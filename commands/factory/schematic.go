@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"github.com/siderolabs/image-factory/pkg/schematic"
-	"github.com/spf13/pflag"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -22,7 +21,7 @@ type schematicOptions struct {
 	options []string
 }
 
-func (o *schematicOptions) addFlags(flags *pflag.FlagSet) {
+func (o *schematicOptions) addFlags(flags *cmdutil.Flags) {
 	flags.StringVarP(&o.file, "file", "f", "", "schematic `file`, - for stdin")
 	flags.StringArrayVar(&o.parts.Extensions, "extension", nil, "official extension by `name`, siderolabs/NAME or NAME (repeatable)")
 	flags.StringArrayVar(&o.parts.KernelArgs, "kernel-arg", nil, "extra kernel `argument` (repeatable)")

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/siderolabs/talos/pkg/machinery/gendata"
-	"github.com/spf13/cobra"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -13,49 +12,42 @@ import (
 	"github.com/talosmate/talosmate/internal/output"
 )
 
-func newCmdURL(f *cmdutil.Factory) *cobra.Command {
+func newCmdURL(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &schematicOptions{}
 
 	var want factory.Want
 
-	spec := cmdutil.Spec{Kind: cmdutil.Read, Offline: true, Schema: "FactoryAssetList", Document: output.List[factory.Asset]{}}
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "url [KIND]", Short: "Show the URLs of a schematic's assets",
 		Long: "Show where the factory serves the ISO, disk image, UKI, kernel, initramfs, installer and PXE script of a\n" +
 			"schematic, for a Talos version, platform and architecture. Nothing is asked; a schematic that the factory\n" +
 			"has never seen is registered with `factory schematic create`.",
 		Example: "  talosmate factory url --extension qemu-guest-agent --talos-version v1.13.9\n" +
 			"  talosmate factory url installer --schematic $ID --secureboot -o name",
-		Args: cobra.MaximumNArgs(1), ValidArgs: factory.AssetKinds(),
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			assets, err := o.assets(c, want)
-			if err != nil {
-				return err
-			}
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Offline: true},
+		Flags: func(fs *cmdutil.Flags) {
+			o.addFlags(fs)
+			addFactoryFlag(fs)
+			fs.StringVar(&want.Schematic, "schematic", "", "the schematic's `ID`")
+			fs.StringVar(&want.Version, "talos-version", gendata.VersionTag, "Talos `version`")
+			fs.StringVar(&want.Platform, "platform", "metal", "Talos `platform`")
+			fs.Choice(&want.Arch, "arch", defaultArch(), "architecture", "amd64", "arm64")
+			fs.BoolVar(&want.SecureBoot, "secureboot", false, "the secure boot variants")
+			fs.Words("platform", factory.Platforms(gendata.VersionTag)...)
+		},
+		Complete: cmdutil.Words(factory.AssetKinds()...),
+	}, cmdutil.ListOf[factory.Asset]("FactoryAssetList"), func(c *cmdutil.Call) error {
+		assets, err := o.assets(c, want)
+		if err != nil {
+			return err
+		}
 
-			return cmdutil.PrintList(c, assets, nil, []output.Column[factory.Asset]{
-				{Header: "KIND", Value: func(a factory.Asset) string { return a.Kind }},
-				{Header: "NAME", Wide: true, Value: func(a factory.Asset) string { return a.Name }},
-				{Header: "URL", Value: func(a factory.Asset) string { return a.URL }},
-			}, func(a factory.Asset) string { return a.URL })
-		}),
-	}
-
-	f.Declare(cmd, spec)
-	o.addFlags(cmd.Flags())
-	addFactoryFlag(f, cmd)
-
-	flags := cmd.Flags()
-	flags.StringVar(&want.Schematic, "schematic", "", "the schematic's `ID`")
-	flags.StringVar(&want.Version, "talos-version", gendata.VersionTag, "Talos `version`")
-	flags.StringVar(&want.Platform, "platform", "metal", "Talos `platform`")
-	flags.StringVar(&want.Arch, "arch", defaultArch(), "architecture, amd64 or arm64")
-	flags.BoolVar(&want.SecureBoot, "secureboot", false, "the secure boot variants")
-
-	_ = cmd.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions([]string{"amd64", "arm64"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions(factory.Platforms(gendata.VersionTag), cobra.ShellCompDirectiveNoFileComp))
-
-	return cmd
+		return cmdutil.PrintList(c, assets, nil, []output.Column[factory.Asset]{
+			{Header: "KIND", Value: func(a factory.Asset) string { return a.Kind }},
+			{Header: "NAME", Wide: true, Value: func(a factory.Asset) string { return a.Name }},
+			{Header: "URL", Value: func(a factory.Asset) string { return a.URL }},
+		}, func(a factory.Asset) string { return a.URL })
+	})
 }
 
 func defaultArch() string {

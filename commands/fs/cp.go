@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/unpack"
@@ -36,14 +34,10 @@ type cpOptions struct {
 	now       func() time.Time
 }
 
-func newCmdCp(f *cmdutil.Factory) *cobra.Command {
+func newCmdCp(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &cpOptions{now: f.Now}
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Admins(), Schema: "CopyList", Default: talos.DefaultEndpoint,
-		Document: output.List[Copied]{},
-	}
 
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "cp PATH DEST", Aliases: []string{"copy"}, Short: "Copy a file or tree from a node",
 		Long: "Copy a file or tree from a node. DEST becomes the copy or, where it is a directory already, gets the copy\n" +
 			"as a new entry; several nodes get a directory each below it. The copy appears when all of it is there and\n" +
@@ -52,15 +46,12 @@ func newCmdCp(f *cmdutil.Factory) *cobra.Command {
 			"read, which makes the exit code 4. DEST - writes the node's tar.gz to stdout.",
 		Example: "  talosmate fs cp /var/log/audit -n cp-1 ./audit\n" +
 			"  talosmate fs cp /etc/kubernetes -n cp-1 - | tar tz",
-		Args:              cmdutil.ExactArgs("PATH", "DEST"),
-		ValidArgsFunction: completePath(f, true),
-		RunE:              f.RunE(spec, o.run),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().BoolVar(&o.overwrite, "overwrite", false, "replace what is at the destination")
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: talos.DefaultEndpoint},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.BoolVar(&o.overwrite, "overwrite", false, "replace what is at the destination")
+		},
+		Complete: completeCopy,
+	}, cmdutil.ListOf[Copied]("CopyList"), o.run)
 }
 
 func (o *cpOptions) run(c *cmdutil.Call) error {

@@ -7,9 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
@@ -23,18 +20,19 @@ type lsOptions struct {
 	pattern string
 }
 
-func newCmdLs(f *cmdutil.Factory) *cobra.Command {
+func newCmdLs(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &lsOptions{}
 
-	cmd := cmdutil.NewNodeList(f, cmdutil.NodeList[talos.File]{
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "ls [PATH]", Aliases: []string{"list"}, Short: "List a directory of each node",
 		Long: "List what is in a directory (/ by default), or the one file that PATH names. A file that the node cannot\n" +
 			"look at is a row with its error, and the exit code says so.",
 		Example: "  talosmate fs ls /var/log -n cp-1\n" +
 			"  talosmate fs ls /etc -A --recurse --type regular --pattern '*.conf' -o json --query '.items[].path'",
-		Args:  cobra.MaximumNArgs(1),
-		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "FileList", Default: talos.DefaultMembers},
-		Flags: o.flags, Validate: o.validate,
+		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Flags: o.flags, Check: o.check, Complete: completePath,
+	}, cmdutil.NodeList[talos.File]{
+		Schema: "FileList",
 		Columns: []output.Column[talos.File]{
 			{Header: "MODE", Value: func(r talos.File) string { return r.Mode }},
 			{Header: "OWNER", Wide: true, Value: owner},
@@ -45,22 +43,19 @@ func newCmdLs(f *cmdutil.Factory) *cobra.Command {
 			{Header: "ERROR", Wide: true, Value: func(r talos.File) string { return r.Error }},
 		},
 		Name:   func(r talos.File) string { return r.Path },
-		Fetch:  o.fetch,
 		Finish: failedFiles,
-	})
-	cmd.ValidArgsFunction = completePath(f, false)
-
-	return cmd
+	}, o.fetch)
 }
 
-func (o *lsOptions) flags(flags *pflag.FlagSet) {
-	flags.BoolVarP(&o.recurse, "recurse", "r", false, "list subdirectories too")
-	flags.IntVarP(&o.depth, "depth", "d", 0, "how many levels to list (implies --recurse); 0 for all with --recurse")
-	flags.StringSliceVarP(&o.types, "type", "t", nil, "only files of these types: regular, directory, symlink")
-	flags.StringVar(&o.pattern, "pattern", "", "only files whose name matches this shell pattern; with a slash, whose path below PATH does")
+func (o *lsOptions) flags(fs *cmdutil.Flags) {
+	fs.BoolVarP(&o.recurse, "recurse", "r", false, "list subdirectories too")
+	fs.IntVarP(&o.depth, "depth", "d", 0, "how many levels to list (implies --recurse); 0 for all with --recurse")
+	fs.NotNegative("depth")
+	fs.StringSliceVarP(&o.types, "type", "t", nil, "only files of these types: regular, directory, symlink")
+	fs.StringVar(&o.pattern, "pattern", "", "only files whose name matches this shell pattern; with a slash, whose path below PATH does")
 }
 
-func (o *lsOptions) validate(args []string) error {
+func (o *lsOptions) check(c *cmdutil.Call) error {
 	known := []string{talos.FileRegular, talos.FileDirectory, talos.FileSymlink}
 
 	for i, t := range o.types {
@@ -79,11 +74,7 @@ func (o *lsOptions) validate(args []string) error {
 		return errs.Usagef("bad --pattern %q: %w", o.pattern, err)
 	}
 
-	if o.depth < 0 {
-		return errs.Usagef("--depth cannot be negative")
-	}
-
-	return absolute(at(args))
+	return absolute(at(c.Args))
 }
 
 func at(args []string) string {
@@ -94,8 +85,8 @@ func at(args []string) string {
 	return args[0]
 }
 
-func (o *lsOptions) fetch(ctx context.Context, n *talos.Node, args []string) ([]talos.File, error) {
-	req := talos.ListRequest{Path: at(args), Depth: 1, Types: o.types}
+func (o *lsOptions) fetch(ctx context.Context, c *cmdutil.Call, n *talos.Node) ([]talos.File, error) {
+	req := talos.ListRequest{Path: at(c.Args), Depth: 1, Types: o.types}
 
 	switch {
 	case o.depth > 0:

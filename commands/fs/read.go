@@ -5,8 +5,6 @@ import (
 	"encoding/base64"
 	"unicode/utf8"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
@@ -31,37 +29,27 @@ type readOptions struct {
 	max int64
 }
 
-func newCmdRead(f *cmdutil.Factory) *cobra.Command {
+func newCmdRead(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &readOptions{}
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Admins(), Schema: "FileContentList", Default: talos.DefaultEndpoint, Raw: true,
-		Document: output.List[Content]{},
-	}
 
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "read PATH", Aliases: []string{"cat"}, Short: "Show a file of a node",
 		Long: "Write a file's bytes to stdout exactly as the node sends them. With -o json several nodes can be read at\n" +
 			"once; a document holds at most 16 MiB a file unless --max-bytes says otherwise, and says whether it was cut.",
 		Example: "  talosmate fs read /etc/os-release -n cp-1\n" +
 			"  talosmate fs read /proc/cmdline -A -o json --query '.items[] | [.hostname, .content]'",
-		Args:              cmdutil.ExactArgs("PATH"),
-		ValidArgsFunction: completePath(f, false),
-		RunE:              f.RunE(spec, o.run),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().Int64Var(&o.max, "max-bytes", 0, "read at most this many bytes, 0 for all")
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: talos.DefaultEndpoint},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.Int64Var(&o.max, "max-bytes", 0, "read at most this many bytes, 0 for all")
+			fs.NotNegative("max-bytes")
+		},
+		Complete: completePath,
+	}, cmdutil.ListOf[Content]("FileContentList"), o.run)
 }
 
 func (o *readOptions) run(c *cmdutil.Call) error {
 	if err := absolute(c.Args[0]); err != nil {
 		return err
-	}
-
-	if o.max < 0 {
-		return errs.Usagef("--max-bytes cannot be negative")
 	}
 
 	raw := c.RawOutput()

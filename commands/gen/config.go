@@ -1,20 +1,16 @@
 package gen
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/ops/generate"
-	"github.com/talosmate/talosmate/internal/output"
 )
 
 // Config is a set of configurations that was made.
@@ -34,44 +30,38 @@ type configOptions struct {
 	overwrite bool
 }
 
-func newCmdConfig(f *cmdutil.Factory) *cobra.Command {
+func newCmdConfig(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &configOptions{}
-	spec := cmdutil.Spec{Kind: cmdutil.Read, Offline: true, Schema: "GenConfig", Document: output.Single[Config]{}}
 
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "config NAME ENDPOINT", Short: "Make the machine configurations of a cluster",
 		Long: "Make controlplane.yaml, worker.yaml and a talosconfig for the cluster NAME, whose Kubernetes API is at the URL\n" +
 			"ENDPOINT, with Talos's own generator. Files are readable by their owner only and never replaced unasked.",
 		Example: "  talosmate gen config prod https://10.0.0.1:6443 --with-secrets secrets.yaml --output-dir prod\n" +
 			"  talosmate gen config prod https://10.0.0.1:6443 --talos-version v1.12 --config-patch @cni.yaml --output-types worker --output-dir -",
-		Args: cmdutil.ExactArgs("NAME", "ENDPOINT"), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, o.run),
-	}
-
-	f.Declare(cmd, spec)
-
-	flags := cmd.Flags()
-	flags.StringVar(&o.Secrets, "with-secrets", "", "a secrets `file` of `gen secrets` (default: new secrets)")
-	flags.StringVar(&o.TalosVersion, "talos-version", "", "the Talos version to make them for (default: the newest that is known)")
-	flags.StringVar(&o.KubernetesVersion, "kubernetes-version", generate.DefaultKubernetesVersion(), "the Kubernetes version to run")
-	flags.StringVar(&o.InstallDisk, "install-disk", "/dev/sda", "the disk to install to")
-	flags.StringVar(&o.InstallImage, "install-image", "", "the installer `image` (default: the release's own)")
-	flags.StringSliceVar(&o.SANs, "additional-sans", nil, "further names in the API servers' certificates")
-	flags.StringVar(&o.DNSDomain, "dns-domain", "cluster.local", "the cluster's DNS domain")
-	flags.StringSliceVar(&o.RegistryMirrors, "registry-mirror", nil, "registry mirrors, HOST=URL")
-	flags.BoolVar(&o.Discovery, "with-cluster-discovery", true, "enable cluster discovery")
-	flags.BoolVar(&o.KubeSpan, "with-kubespan", false, "enable KubeSpan")
-	flags.BoolVar(&o.Docs, "with-docs", true, "explain each field in comments")
-	flags.BoolVar(&o.Examples, "with-examples", true, "show examples in comments")
-	flags.StringArrayVar(&o.Patches, "config-patch", nil, "a patch of all configurations, @FILE reads one (repeatable)")
-	flags.StringArrayVar(&o.ControlPlanePatches, "config-patch-control-plane", nil, "a patch of the control planes' configuration (repeatable)")
-	flags.StringArrayVar(&o.WorkerPatches, "config-patch-worker", nil, "a patch of the workers' configuration (repeatable)")
-	flags.StringVar(&o.dir, "output-dir", ".", "the `directory` to write to, - writes one type to stdout")
-	flags.StringSliceVar(&o.types, "output-types", generate.Types(), "what to make: controlplane, worker, talosconfig")
-	flags.BoolVar(&o.overwrite, "overwrite", false, "replace files that are there")
-	cmdutil.RegisterFlagCompletion(f, cmd, "output-types", func(context.Context, *cmdutil.Call, []string) []string { return generate.Types() })
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Offline: true},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.StringVar(&o.Secrets, "with-secrets", "", "a secrets `file` of `gen secrets` (default: new secrets)")
+			fs.StringVar(&o.TalosVersion, "talos-version", "", "the Talos version to make them for (default: the newest that is known)")
+			fs.StringVar(&o.KubernetesVersion, "kubernetes-version", generate.DefaultKubernetesVersion(), "the Kubernetes version to run")
+			fs.StringVar(&o.InstallDisk, "install-disk", "/dev/sda", "the disk to install to")
+			fs.StringVar(&o.InstallImage, "install-image", "", "the installer `image` (default: the release's own)")
+			fs.StringSliceVar(&o.SANs, "additional-sans", nil, "further names in the API servers' certificates")
+			fs.StringVar(&o.DNSDomain, "dns-domain", "cluster.local", "the cluster's DNS domain")
+			fs.StringSliceVar(&o.RegistryMirrors, "registry-mirror", nil, "registry mirrors, HOST=URL")
+			fs.BoolVar(&o.Discovery, "with-cluster-discovery", true, "enable cluster discovery")
+			fs.BoolVar(&o.KubeSpan, "with-kubespan", false, "enable KubeSpan")
+			fs.BoolVar(&o.Docs, "with-docs", true, "explain each field in comments")
+			fs.BoolVar(&o.Examples, "with-examples", true, "show examples in comments")
+			fs.StringArrayVar(&o.Patches, "config-patch", nil, "a patch of all configurations, @FILE reads one (repeatable)")
+			fs.StringArrayVar(&o.ControlPlanePatches, "config-patch-control-plane", nil, "a patch of the control planes' configuration (repeatable)")
+			fs.StringArrayVar(&o.WorkerPatches, "config-patch-worker", nil, "a patch of the workers' configuration (repeatable)")
+			fs.StringVar(&o.dir, "output-dir", ".", "the `directory` to write to, - writes one type to stdout")
+			fs.StringSliceVar(&o.types, "output-types", generate.Types(), "what to make: controlplane, worker, talosconfig")
+			fs.BoolVar(&o.overwrite, "overwrite", false, "replace files that are there")
+			fs.Words("output-types", generate.Types()...)
+		},
+	}, cmdutil.ResultOf[Config]("GenConfig"), o.run)
 }
 
 func (o *configOptions) run(c *cmdutil.Call) error {

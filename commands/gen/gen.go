@@ -5,14 +5,12 @@ import (
 	"errors"
 	"os"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
 // NewCmd makes the group.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("gen", "Make secrets and configurations of a new cluster", []string{"generate"}, newCmdSecrets(f), newCmdConfig(f))
 }
 

@@ -2,16 +2,12 @@
 package image
 
 import (
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
-	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // NewCmd makes the group.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("image", "List, pull, remove and prune images", []string{"images", "img"},
 		newCmdList(f),
 		newCmdPrune(f),
@@ -20,14 +16,6 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 	)
 }
 
-func namespaceFlag(fs *pflag.FlagSet, to *string) {
-	fs.StringVar(to, "namespace", talos.NamespaceCRI, "containerd instance: cri (Kubernetes) or system (Talos itself)")
-}
-
-func checkNamespace(ns string) error {
-	if ns != talos.NamespaceCRI && ns != talos.NamespaceSystem {
-		return errs.Usagef("unknown namespace %q, want cri or system", ns)
-	}
-
-	return nil
+func namespaceFlag(fs *cmdutil.Flags, to *string) {
+	fs.Choice(to, "namespace", talos.NamespaceCRI, "containerd instance, that of Kubernetes or of Talos itself", talos.NamespaceCRI, talos.NamespaceSystem)
 }

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
@@ -23,14 +21,10 @@ type pruneOptions struct {
 	apply  bool
 }
 
-func newCmdPrune(f *cmdutil.Factory) *cobra.Command {
+func newCmdPrune(f *cmdutil.Factory) *cmdutil.Cmd {
 	var o pruneOptions
 
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Change, Roles: cmdutil.Admins(), Schema: "ImagePruneList", Since: "v1.13", Document: output.List[image.Result]{},
-	}
-
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "prune", Short: "Remove the images that nothing uses",
 		Long: "Remove the images that nothing uses, under all their names, so that their space is really freed.\n" +
 			"Without --apply nothing is removed, only shown.\n\n" +
@@ -40,33 +34,19 @@ func newCmdPrune(f *cmdutil.Factory) *cobra.Command {
 			"--keep youngest of its repository, or matched by --exclude. Images are told apart by digest.",
 		Example: "  talosmate image prune -n worker-1\n" +
 			"  talosmate image prune -A --apply -o json --query '[.items[].freed_bytes] | .[] as $b ireduce (0; . + $b)'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, o.run),
-	}
-
-	f.Declare(cmd, spec)
-	namespaceFlag(cmd.Flags(), &o.policy.Namespace)
-	cmd.Flags().BoolVar(&o.apply, "apply", false, "remove, instead of showing what would be removed")
-	cmd.Flags().DurationVar(&o.policy.OlderThan, "older-than", 10*time.Minute, "leave images alone that came less than this ago")
-	cmd.Flags().IntVar(&o.policy.Keep, "keep", 0, "keep the N youngest images of each repository")
-	cmd.Flags().StringSliceVar(&o.policy.Exclude, "exclude", nil, "leave images alone whose name matches this glob (repeatable)")
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), Since: "v1.13"},
+		Flags: func(fs *cmdutil.Flags) {
+			namespaceFlag(fs, &o.policy.Namespace)
+			fs.BoolVar(&o.apply, "apply", false, "remove, instead of showing what would be removed")
+			fs.DurationVar(&o.policy.OlderThan, "older-than", 10*time.Minute, "leave images alone that came less than this ago")
+			fs.IntVar(&o.policy.Keep, "keep", 0, "keep the N youngest images of each repository")
+			fs.NotNegative("older-than", "keep")
+			fs.StringSliceVar(&o.policy.Exclude, "exclude", nil, "leave images alone whose name matches this glob (repeatable)")
+		},
+	}, cmdutil.ListOf[image.Result]("ImagePruneList"), o.run)
 }
 
 func (o *pruneOptions) run(c *cmdutil.Call) error {
-	if err := checkNamespace(o.policy.Namespace); err != nil {
-		return err
-	}
-
-	if o.policy.Keep < 0 {
-		return errs.Usagef("--keep wants a number of images, got %d", o.policy.Keep)
-	}
-
-	if o.policy.OlderThan < 0 {
-		return errs.Usagef("--older-than cannot be negative")
-	}
-
 	for _, pattern := range o.policy.Exclude {
 		if _, err := path.Match(pattern, ""); err != nil || pattern == "" { // it would exclude nothing
 			return errs.Usagef("bad glob %q in --exclude", pattern)

@@ -5,13 +5,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/container"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/imager"
-	"github.com/talosmate/talosmate/internal/output"
 )
 
 type buildOptions struct {
@@ -26,11 +23,11 @@ type buildOptions struct {
 	secureBoot imager.SecureBoot
 }
 
-func newCmdBuild(f *cmdutil.Factory) *cobra.Command {
+func newCmdBuild(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &buildOptions{}
-	spec := cmdutil.Spec{Kind: cmdutil.Change, Local: true, Schema: "ImagerBuild", Document: output.Single[imager.Result]{}}
-	cmd := &cobra.Command{
-		Use: "build [PROFILE | -]", Short: "Build an ISO, a disk image or an installer",
+
+	return cmdutil.New(f, cmdutil.Command{
+		Use: "build [PROFILE|-]", Short: "Build an ISO, a disk image or an installer",
 		Long: "Build a boot asset with Siderolabs' imager in a container of docker, podman or nerdctl. Extensions and\n" +
 			"overlays are named in short and resolved from the release's catalogue to a digest; the container gets\n" +
 			"only the privileges that this version and profile need; files appear under their final names when they\n" +
@@ -38,50 +35,33 @@ func newCmdBuild(f *cmdutil.Factory) *cobra.Command {
 			"With - the imager's own profile document is read from stdin: its images are resolved and pinned in it, and\n" +
 			"files and sockets that it names are there for the imager under the same paths.\n\n" +
 			"With -f the build is read from a file, and with --lock every image is pinned by digest in a file beside\n" +
-			"it, so that the same build gives the same bytes. --check says what locking anew would change (exit 3).",
+			"it, so that the same build gives the same bytes. --check reports what locking again would change (exit 3).",
 		Example: "  talosmate imager build iso --extension qemu-guest-agent --extension iscsi-tools\n" +
 			"  talosmate imager build installer --talos-version v1.13.9 --extension zfs --push registry.lan/talos/installer:v1.13.9-zfs\n" +
 			"  talosmate imager build -f build.yaml --lock build.lock\n" +
 			"  talosmate imager build - < profile.yaml",
-		Args: cobra.MaximumNArgs(1), ValidArgsFunction: completeProfile,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			build, err := o.read(c)
-			if err != nil {
-				return err
-			}
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Local: true},
+		Flags: func(fs *cmdutil.Flags) {
+			addVersionFlag(fs)
+			addRegistryFlags(fs)
+			o.addFlags(fs)
+			fs.Complete("extension", completeExtensions)
+			fs.Complete("overlay", completeOverlays)
+		},
+		Complete: completeProfile,
+	}, cmdutil.ResultOf[imager.Result]("ImagerBuild"), func(c *cmdutil.Call) error {
+		build, err := o.read(c)
+		if err != nil {
+			return err
+		}
 
-			return o.do(c, f, build)
-		}),
-	}
-
-	f.Declare(cmd, spec)
-	addVersionFlag(f, cmd)
-	addRegistryFlags(cmd.Flags())
-	o.addFlags(cmd.Flags())
-	cmdutil.RegisterFlagCompletion(f, cmd, "extension", completeExtensions)
-	cmdutil.RegisterFlagCompletion(f, cmd, "overlay", completeOverlays)
-
-	for flag, words := range map[string][]string{
-		"engine": append(container.Names(), container.Auto), "arch": {"amd64", "arm64"},
-		"privileged": {imager.PrivilegedAuto, imager.PrivilegedAlways, imager.PrivilegedNever},
-	} {
-		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
-	}
-
-	return cmd
+		return o.do(c, f, build)
+	})
 }
 
 func (o *buildOptions) do(c *cmdutil.Call, f *cmdutil.Factory, build imager.Build) error {
 	if (o.check || o.run.UpdateLock) && o.run.Lock == "" {
 		return errs.Usagef("--check and --update-lock need the lock file: --lock FILE")
-	}
-
-	if words := []string{imager.PrivilegedAuto, imager.PrivilegedAlways, imager.PrivilegedNever}; !slices.Contains(words, o.run.Privileged) {
-		return errs.Usagef("unknown --privileged %q, want one of %s", o.run.Privileged, strings.Join(words, ", "))
-	}
-
-	if all := append(container.Names(), container.Auto); !slices.Contains(all, o.engine) {
-		return errs.Usagef("unknown container engine %q, want one of %s", o.engine, strings.Join(all, ", "))
 	}
 
 	r, err := registryOf(c)
@@ -124,7 +104,7 @@ func (o *buildOptions) carryOut(c *cmdutil.Call, b *imager.Builder, build imager
 		}
 
 		if len(result.Changes) > 0 {
-			err = errs.New(errs.Negative, "the lock file %s is not what locking anew would write: %d changes", o.run.Lock, len(result.Changes)).
+			err = errs.New(errs.Negative, "the lock file %s is not what locking again would write: %d changes", o.run.Lock, len(result.Changes)).
 				WithHint("--update-lock takes the changes in")
 		}
 
@@ -140,18 +120,18 @@ func (o *buildOptions) carryOut(c *cmdutil.Call, b *imager.Builder, build imager
 	}
 }
 
-func completeProfile(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	text, _ := cmd.Flags().GetString("talos-version")
+func completeProfile(_ context.Context, c *cmdutil.Call, _ []string) []string {
+	text, _ := c.Cmd.Flags().GetString("talos-version")
 
 	v, err := imager.ParseVersion(imager.Build{TalosVersion: text}.Complete("").TalosVersion)
-	if err != nil || len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+	if err != nil {
+		return nil
 	}
 
 	var out []string
 	for _, p := range imager.Profiles(v) {
-		out = append(out, cobra.CompletionWithDesc(p.Name, string(p.Kind)))
+		out = append(out, cmdutil.Described(p.Name, string(p.Kind)))
 	}
 
-	return out, cobra.ShellCompDirectiveNoFileComp
+	return out
 }

@@ -257,7 +257,7 @@ func TestBuildFailures(t *testing.T) {
 		"unknown overlay":       {[]string{"iso", "--overlay", "rpi_9"}, errs.Usage, `no overlay "rpi_9"`},
 		"image missing":         {[]string{"iso", "--talos-version", "v1.13.1"}, errs.Failed, "the registry does not have it"},
 		"registry away":         {[]string{"iso", "--registry", "127.0.0.1:1/siderolabs"}, errs.Unreachable, "the registry cannot be reached"},
-		"unknown engine":        {[]string{"iso", "--engine", "lxc"}, errs.Usage, "unknown container engine"},
+		"unknown engine":        {[]string{"iso", "--engine", "lxc"}, errs.Usage, "unknown --engine"},
 		"engine missing":        {[]string{"iso", "--engine", "nerdctl"}, errs.Failed, "cannot find a container engine: no nerdctl"},
 		"imager fails":          {[]string{"iso", "--kernel-arg", "stub.fail=7"}, errs.Failed, "failed as told with 7 (exit status 7)"},
 		"nothing written":       {[]string{"iso", "--kernel-arg", "stub.nothing"}, errs.Failed, "wrote nothing"},

@@ -4,16 +4,13 @@ package imager
 import (
 	"context"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/imager"
 	"github.com/talosmate/talosmate/internal/registry"
 )
 
 // NewCmd makes the group.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	f.Publish("ImagerBuildFile", imager.Build{})
 	f.Publish("ImagerLockFile", imager.Lock{})
 
@@ -22,10 +19,10 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 }
 
 // addRegistryFlags are the flags of every command that asks a registry.
-func addRegistryFlags(flags *pflag.FlagSet) {
-	flags.String("registry", "", "where the release images are (default: "+imager.OfficialRegistry+"), a mirror of it with the same names")
-	flags.StringSlice("plain-http", nil, "registry `host` that may be spoken to without TLS (repeatable); loopback always may")
-	flags.String("registry-ca", "", "PEM `file` with the certificate authority of a registry")
+func addRegistryFlags(fs *cmdutil.Flags) {
+	fs.String("registry", "", "where the release images are (default: "+imager.OfficialRegistry+"), a mirror of it with the same names")
+	fs.StringSlice("plain-http", nil, "registry `host` that may be spoken to without TLS (repeatable); loopback always may")
+	fs.String("registry-ca", "", "PEM `file` with the certificate authority of a registry")
 }
 
 // registryOf makes the registry client that the flags ask for.

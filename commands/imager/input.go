@@ -15,40 +15,41 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/imager"
 )
 
-func (o *buildOptions) addFlags(flags *pflag.FlagSet) {
-	flags.StringVarP(&o.file, "file", "f", "", "build `file`, - for stdin")
-	flags.StringVar(&o.run.Lock, "lock", "", "lock `file` with every image by digest; written where it does not exist")
-	flags.BoolVar(&o.run.UpdateLock, "update-lock", false, "resolve anew and replace the lock file")
-	flags.BoolVar(&o.check, "check", false, "say what locking anew would change, and build nothing; exit 3 when something would")
-	flags.StringVar(&o.run.OutputDir, "output-dir", "_out", "`directory` for the results")
-	flags.StringVar(&o.engine, "engine", container.Auto, "container engine: docker, podman, nerdctl or auto")
-	flags.StringVar(&o.run.Privileged, "privileged", imager.PrivilegedAuto, "run the container with all privileges: auto (where needed), always or never")
-	flags.StringVar(&o.run.Network, "network", "", "`network` of the container, as the engine names it")
-	flags.StringVar(&o.run.RegistryAuth, "registry-auth", "", "docker config `file` with credentials for what the imager pulls by itself")
-	flags.DurationVar(&o.run.Timeout, "build-timeout", 30*time.Minute, "how long the whole build may take")
-	flags.BoolVar(&o.run.Load, "load", false, "load the installer into the engine")
-	flags.StringVar(&o.run.Push, "push", "", "push the installer to this image `reference`")
+func (o *buildOptions) addFlags(fs *cmdutil.Flags) {
+	fs.StringVarP(&o.file, "file", "f", "", "build `file`, - for stdin")
+	fs.StringVar(&o.run.Lock, "lock", "", "lock `file` with every image by digest; written where it does not exist")
+	fs.BoolVar(&o.run.UpdateLock, "update-lock", false, "resolve again and replace the lock file")
+	fs.BoolVar(&o.check, "check", false, "report what locking again would change, and build nothing; exit 3 when something would")
+	fs.StringVar(&o.run.OutputDir, "output-dir", "_out", "`directory` for the results")
+	fs.Choice(&o.engine, "engine", container.Auto, "container engine", append(container.Names(), container.Auto)...)
+	fs.Choice(&o.run.Privileged, "privileged", imager.PrivilegedAuto, "run the container with all privileges (auto: where needed)",
+		imager.PrivilegedAuto, imager.PrivilegedAlways, imager.PrivilegedNever)
+	fs.StringVar(&o.run.Network, "network", "", "`network` of the container, as the engine names it")
+	fs.StringVar(&o.run.RegistryAuth, "registry-auth", "", "docker config `file` with credentials for what the imager itself pulls")
+	fs.Positive(&o.run.Timeout, "build-timeout", 30*time.Minute, "how long the whole build may take")
+	fs.BoolVar(&o.run.Load, "load", false, "load the installer into the engine")
+	fs.StringVar(&o.run.Push, "push", "", "push the installer to this image `reference`")
 
 	b := &o.build
-	flags.StringVar(&b.Arch, "arch", "", "architecture, amd64 or arm64 (default: this machine's)")
-	flags.StringVar(&b.Platform, "platform", "", "another Talos `platform` than the profile's")
-	flags.StringVar(&b.OutputKind, "output-kind", "", "another `kind` of output than the profile's: iso, image, installer, kernel, initramfs, uki or cmdline")
-	flags.StringArrayVar(&b.Extensions, "extension", nil, "system `extension`: NAME, NAME:TAG, NAME@DIGEST or an image reference (repeatable)")
-	flags.StringArrayVar(&b.KernelArgs, "kernel-arg", nil, "extra kernel `argument` (repeatable)")
-	flags.StringArrayVar(&b.Meta, "meta", nil, "META value as `KEY=VALUE` with the key in hexadecimal (repeatable)")
-	flags.StringVar(&b.Installer, "base-installer", "", "another base installer `image` than the release's, for installers")
-	flags.StringVar(&b.ImageCache, "image-cache", "", "image cache: an image reference, or an OCI layout directory")
-	flags.StringVar(&b.Embedded, "embedded-config", "", "machine configuration `file` to embed (Talos 1.12 and newer)")
-	flags.StringVar(&o.overlay.Name, "overlay", "", "overlay of a board, by `name`")
-	flags.StringVar(&o.overlay.Image, "overlay-image", "", "the overlay's `image` where it is not in the release's catalogue")
-	flags.StringArrayVar(&o.options, "overlay-option", nil, "option for the overlay as `KEY=VALUE` or KEY=@FILE (repeatable)")
-	flags.StringVar(&o.secureBoot.Keys, "secureboot-keys", "", "`directory` with the signing keys of a secure boot profile")
-	flags.StringVar(&o.secureBoot.SignerAddress, "secureboot-signer-address", "",
+	fs.Choice(&b.Arch, "arch", "", "architecture (default: this machine's)", "amd64", "arm64")
+	fs.StringVar(&b.Platform, "platform", "", "another Talos `platform` than the profile's")
+	fs.StringVar(&b.OutputKind, "output-kind", "", "another `kind` of output than the profile's: iso, image, installer, kernel, initramfs, uki or cmdline")
+	fs.StringArrayVar(&b.Extensions, "extension", nil, "system `extension`: NAME, NAME:TAG, NAME@DIGEST or an image reference (repeatable)")
+	fs.StringArrayVar(&b.KernelArgs, "kernel-arg", nil, "extra kernel `argument` (repeatable)")
+	fs.StringArrayVar(&b.Meta, "meta", nil, "META value as `KEY=VALUE` with the key in hexadecimal (repeatable)")
+	fs.StringVar(&b.Installer, "base-installer", "", "another base installer `image` than the release's, for installers")
+	fs.StringVar(&b.ImageCache, "image-cache", "", "image cache: an image reference, or an OCI layout directory")
+	fs.StringVar(&b.Embedded, "embedded-config", "", "machine configuration `file` to embed (Talos 1.12 and newer)")
+	fs.StringVar(&o.overlay.Name, "overlay", "", "overlay of a board, by `name`")
+	fs.StringVar(&o.overlay.Image, "overlay-image", "", "the overlay's `image` where it is not in the release's catalogue")
+	fs.StringArrayVar(&o.options, "overlay-option", nil, "option for the overlay as `KEY=VALUE` or KEY=@FILE (repeatable)")
+	fs.StringVar(&o.secureBoot.Keys, "secureboot-keys", "", "`directory` with the signing keys of a secure boot profile")
+	fs.StringVar(&o.secureBoot.SignerAddress, "secureboot-signer-address", "",
 		"unix:// `address` of a service that signs what boots, in place of its key (Talos 1.14 and newer)")
-	flags.StringVar(&o.secureBoot.PCRSignerAddress, "pcr-signer-address", "",
+	fs.StringVar(&o.secureBoot.PCRSignerAddress, "pcr-signer-address", "",
 		"unix:// `address` of a service that signs the PCR measurements, in place of its key (Talos 1.14 and newer)")
-	flags.BoolVar(&o.secureBoot.IncludeWellKnownCerts, "secureboot-include-well-known-certs", false, "enroll Microsoft's certificates too")
-	flags.StringVar(&o.secureBoot.EnrollKeys, "secureboot-enroll-keys", "", "how keys are enrolled at first boot: if-safe, manual, force or off (Talos 1.14 and newer)")
+	fs.BoolVar(&o.secureBoot.IncludeWellKnownCerts, "secureboot-include-well-known-certs", false, "enroll Microsoft's certificates too")
+	fs.StringVar(&o.secureBoot.EnrollKeys, "secureboot-enroll-keys", "", "how keys are enrolled at first boot: if-safe, manual, force or off (Talos 1.14 and newer)")
 }
 
 // runFlags say how to build; what to build is in the file where there is one.
@@ -70,7 +71,7 @@ func (o *buildOptions) read(c *cmdutil.Call) (imager.Build, error) {
 	}
 
 	if len(c.Args) > 0 {
-		return imager.Build{}, errs.Usagef("the profile is in the build file: leave %q away", c.Args[0])
+		return imager.Build{}, errs.Usagef("the profile is in the build file: omit %q", c.Args[0])
 	}
 
 	if err := onlyFlags(c, "with -f put %s into the build file", runFlags()); err != nil {

@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
@@ -40,14 +38,10 @@ type options struct {
 }
 
 // NewCmd makes the command.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &options{}
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Admins(), Schema: "Kubeconfig", Default: talos.DefaultControlPlanes,
-		Document: output.Single[Kubeconfig]{},
-	}
 
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "kubeconfig [PATH|-]", Short: "Fetch the cluster's admin kubeconfig",
 		Long: "Fetch an admin kubeconfig from a control plane node: into a file (./kubeconfig by default), to stdout with\n" +
 			"-, or with --merge into a file that holds other clusters ($KUBECONFIG or ~/.kube/config by default), whose\n" +
@@ -55,27 +49,16 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 			"does not write (a credential plugin, a path, a proxy, impersonation) is refused.",
 		Example: "  talosmate kubeconfig --merge --context-name prod\n" +
 			"  talosmate kubeconfig - > prod.kubeconfig",
-		Args: cobra.MaximumNArgs(1),
-		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			if len(args) > 0 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-
-			return nil, cobra.ShellCompDirectiveDefault // a file is wanted
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: talos.DefaultControlPlanes},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.BoolVar(&o.merge, "merge", false, "add it to a kubeconfig and make it the current context")
+			fs.StringVar(&o.name, "context-name", "", "the context's `name` (default: admin@CLUSTER)")
+			fs.BoolVar(&o.overwrite, "overwrite", false, "replace the file, or with --merge the entries of the same name")
+			fs.BoolVar(&o.rename, "rename", false, "with --merge: take another name where one is taken")
+			fs.Exclusive("overwrite", "rename")
 		},
-		RunE: f.RunE(spec, o.run),
-	}
-
-	f.Declare(cmd, spec)
-
-	flags := cmd.Flags()
-	flags.BoolVar(&o.merge, "merge", false, "add it to a kubeconfig and make it the current context")
-	flags.StringVar(&o.name, "context-name", "", "the context's `name` (default: admin@CLUSTER)")
-	flags.BoolVar(&o.overwrite, "overwrite", false, "replace the file, or with --merge the entries of the same name")
-	flags.BoolVar(&o.rename, "rename", false, "with --merge: take another name where one is taken")
-	cmd.MarkFlagsMutuallyExclusive("overwrite", "rename")
-
-	return cmd
+		Complete: cmdutil.CompleteFiles,
+	}, cmdutil.ResultOf[Kubeconfig]("Kubeconfig"), o.run)
 }
 
 func (o *options) run(c *cmdutil.Call) error {

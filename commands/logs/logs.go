@@ -6,9 +6,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -26,10 +23,10 @@ type Line struct {
 }
 
 // NewCmd makes the command.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &options{now: f.Now}
 
-	return cmdutil.NewNodeStream(f, cmdutil.NodeStream[Line]{
+	return cmdutil.NewNodeStream(f, cmdutil.Command{
 		Use: "logs SERVICE", Aliases: []string{"log"}, Short: "Show the log of a service or container",
 		Long: "Show the log of a Talos service or, with --kubernetes, of a container of a pod. One node's bytes go to\n" +
 			"stdout as they are; several nodes' lines are interleaved with the node before each. With --follow a node\n" +
@@ -37,9 +34,18 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 		Example: "  talosmate logs etcd -n cp-1 --since 10m --filter \"slow fdatasync\"\n" +
 			"  talosmate logs kubelet -A --follow -o ndjson\n" +
 			"  talosmate logs --kubernetes kube-system/coredns-5d78c --container coredns",
-		Args:  cmdutil.ExactArgs("SERVICE"),
-		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "LogLineList", Default: talos.DefaultMembers},
-		Flags: o.flags, Following: func() bool { return o.follow }, Validate: o.validate,
+		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Flags: o.flags, Check: o.validate,
+		Complete: cmdutil.CompleteFrom(func(ctx context.Context, n *talos.Node) ([]string, error) {
+			if !o.kubernetes {
+				return n.LogIDs(ctx)
+			}
+
+			return containerIDs(ctx, n)
+		}),
+	}, cmdutil.NodeStream[Line]{
+		Schema:    "LogLineList",
+		Following: func() bool { return o.follow },
 		Columns: []output.Column[Line]{
 			{Header: "TIME", Value: func(l Line) string { return since(l.Time) }},
 			{Header: "MESSAGE", Value: func(l Line) string { return l.Message }},
@@ -48,19 +54,11 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 		Text: func(w io.Writer, l Line, several bool) error {
 			return cmdutil.StreamLine(w, l.NodeRef, l.Message, !l.unended, several)
 		},
-		Run:    o.run,
 		Finish: o.finish,
-		Complete: cmdutil.CompleteFrom(func(ctx context.Context, n *talos.Node) ([]string, error) {
-			if !o.kubernetes {
-				return n.LogIDs(ctx)
-			}
-
-			return containerIDs(ctx, n)
-		}),
-	})
+	}, o.run)
 }
 
-func (o *options) flags(flags *pflag.FlagSet) {
+func (o *options) flags(flags *cmdutil.Flags) {
 	flags.IntVar(&o.tail, "tail", 100, "how many of the last lines to show, -1 for all")
 	flags.BoolVarP(&o.follow, "follow", "f", false, "go on as the log grows, across reboots")
 	flags.StringVar(&o.since, "since", "", "only lines not older than this: a duration (10m) or an RFC 3339 time")

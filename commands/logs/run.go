@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/logs"
@@ -282,7 +280,7 @@ func containerIDs(ctx context.Context, n *talos.Node) ([]string, error) {
 
 	for _, c := range all {
 		if !c.Sandbox {
-			out = append(out, cobra.CompletionWithDesc(c.ID, c.Image))
+			out = append(out, cmdutil.Described(c.ID, c.Image))
 		}
 	}
 

@@ -3,31 +3,23 @@ package machineconfig
 import (
 	"context"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
-	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func changeSpec() cmdutil.Spec {
-	return cmdutil.Spec{
-		Kind: cmdutil.Change, Roles: cmdutil.Admins(), Schema: "MachineConfigChangeList", Document: output.List[machineconfig.Applied]{},
-	}
+func changed() cmdutil.Document {
+	return cmdutil.ListOf[machineconfig.Applied]("MachineConfigChangeList")
 }
 
-func newCmdApply(f *cmdutil.Factory) *cobra.Command {
+func newCmdApply(f *cmdutil.Factory) *cmdutil.Cmd {
 	var (
 		o    changeOptions
 		file string
 	)
 
-	spec := changeSpec()
-	spec.Insecure = true
-
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "apply", Short: "Give nodes a machine configuration",
 		Long: "Give nodes a whole machine configuration.\n\n" + modesLong + "\n\n" +
 			"A file without the v1alpha1 document would take everything else away from a configured node and is refused\n" +
@@ -36,33 +28,25 @@ func newCmdApply(f *cmdutil.Factory) *cobra.Command {
 			"`node add` does more: it holds the configuration against the cluster first.",
 		Example: "  talosmate machineconfig apply -f worker.yaml -n worker-1 --dry-run\n" +
 			"  talosmate machineconfig apply -f controlplane.yaml -n 10.0.0.11 --insecure --cert-fingerprint 5d:…",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			if file == "" {
-				return errs.Usagef("--file is missing").WithHint("name the configuration with -f, - for stdin")
-			}
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), Insecure: true},
+		Flags: func(fs *cmdutil.Flags) {
+			o.flags(fs)
+			fs.StringVarP(&file, "file", "f", "", "the configuration `file`, - for stdin")
+		},
+	}, changed(), func(c *cmdutil.Call) error {
+		if file == "" {
+			return errs.Usagef("--file is missing").WithHint("name the configuration with -f, - for stdin")
+		}
 
-			if err := o.check(); err != nil {
-				return err
-			}
+		text, err := c.Input(file, "the machine configuration")
+		if err != nil {
+			return err
+		}
 
-			text, err := readInput(c, file, "machine configuration")
-			if err != nil {
-				return err
-			}
+		if _, err = machineconfig.Parse(text); err != nil {
+			return err
+		}
 
-			if _, err = machineconfig.Parse(text); err != nil {
-				return err
-			}
-
-			return o.change(c, func(context.Context, *talos.Node) ([]byte, error) { return text, nil })
-		}),
-	}
-
-	f.Declare(cmd, spec)
-	o.flags(cmd.Flags())
-	cmd.Flags().StringVarP(&file, "file", "f", "", "the configuration `file`, - for stdin")
-	cmdutil.CompleteChoices(cmd)
-
-	return cmd
+		return o.change(c, func(context.Context, *talos.Node) ([]byte, error) { return text, nil })
+	})
 }

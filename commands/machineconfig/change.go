@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
-
-	"github.com/spf13/pflag"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -25,22 +22,13 @@ type changeOptions struct {
 	machineconfig.ApplyOptions
 }
 
-func (o *changeOptions) flags(fs *pflag.FlagSet) {
-	cmdutil.ChoiceVar(fs, &o.Mode, "mode", talos.ApplyAuto, "how to apply", talos.ApplyModes()...)
-	fs.DurationVar(&o.TryTimeout, "try-timeout", time.Minute, "with --mode try: after which the node reverts by itself")
+func (o *changeOptions) flags(fs *cmdutil.Flags) {
+	fs.Choice(&o.Mode, "mode", talos.ApplyAuto, "how to apply", talos.ApplyModes()...)
+	fs.Positive(&o.TryTimeout, "try-timeout", time.Minute, "with --mode try: after which the node reverts by itself")
 	fs.BoolVar(&o.Wait, "wait", true, "wait for a reboot that is needed, and for the node to be well after it; with --insecure until it runs with the configuration")
-	fs.DurationVar(&o.BootTimeout, "boot-timeout", 15*time.Minute, "how long the node may take to boot")
-	fs.DurationVar(&o.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the node may take to be well after the boot")
+	fs.Positive(&o.BootTimeout, "boot-timeout", 15*time.Minute, "how long the node may take to boot")
+	fs.Positive(&o.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the node may take to be well after the boot")
 	fs.BoolVar(&o.ShowSecrets, "show-secrets", false, "show secrets in the difference")
-}
-
-func (o *changeOptions) check() error {
-	switch {
-	case o.BootTimeout <= 0 || o.ReadyTimeout <= 0 || o.TryTimeout <= 0:
-		return errs.Usagef("timeouts must be positive")
-	default:
-		return nil
-	}
 }
 
 const modesLong = "Modes: auto reboots if the change needs it, no-reboot refuses a change that does, reboot reboots in any\n" +
@@ -230,24 +218,4 @@ func writeChanges(w io.Writer, rows []machineconfig.Applied) error {
 	}
 
 	return nil
-}
-
-// readInput reads a file that the user names, - for stdin.
-func readInput(c *cmdutil.Call, path, what string) ([]byte, error) {
-	var (
-		text []byte
-		err  error
-	)
-
-	if path == "-" {
-		text, err = io.ReadAll(c.IO.In)
-	} else {
-		text, err = os.ReadFile(path)
-	}
-
-	if err != nil {
-		return nil, errs.Usagef("cannot read the %s: %w", what, err)
-	}
-
-	return text, nil
 }

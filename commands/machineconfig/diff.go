@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-
-	"github.com/spf13/cobra"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -29,29 +26,22 @@ type diffOptions struct {
 	showSecrets bool
 }
 
-func newCmdDiff(f *cmdutil.Factory) *cobra.Command {
+func newCmdDiff(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &diffOptions{}
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Admins(), Schema: "MachineConfigDiff", Default: talos.DefaultMembers, Question: true, Raw: true,
-		Document: output.List[Difference]{},
-	}
 
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "diff", Short: "Compare the machine configuration of nodes with a file or with each other",
 		Long: "Compare configurations path by path: each node's with a file, or without one with that of the first chosen\n" +
 			"node of the same machine type. Exit code 3 says that they differ. Comments, the order of keys and quoting\n" +
 			"make no difference; secrets are compared and not shown.",
 		Example: "  talosmate machineconfig diff -f controlplane.yaml --controlplanes\n" +
 			"  talosmate mc diff -A -o json --query '.items[].path'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, o.run),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().StringVarP(&o.file, "file", "f", "", "the configuration `file` to compare with, - for stdin")
-	cmd.Flags().BoolVar(&o.showSecrets, "show-secrets", false, "show secrets")
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: talos.DefaultMembers, Question: true},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.StringVarP(&o.file, "file", "f", "", "the configuration `file` to compare with, - for stdin")
+			fs.BoolVar(&o.showSecrets, "show-secrets", false, "show secrets")
+		},
+	}, cmdutil.ListOf[Difference]("MachineConfigDiff"), o.run)
 }
 
 // held is a node's configuration.
@@ -66,8 +56,12 @@ func (o *diffOptions) run(c *cmdutil.Call) error {
 	var want machineconfig.Config
 
 	if o.file != "" {
-		var err error
-		if want, err = o.readFile(c); err != nil {
+		text, err := c.Input(o.file, "the machine configuration")
+		if err != nil {
+			return err
+		}
+
+		if want, err = machineconfig.Parse(text); err != nil {
 			return err
 		}
 	}
@@ -96,25 +90,6 @@ func (o *diffOptions) run(c *cmdutil.Call) error {
 	}
 
 	return cmdutil.PrintList(c, rows, err, []output.Column[Difference]{}, func(d Difference) string { return d.Path })
-}
-
-func (o *diffOptions) readFile(c *cmdutil.Call) (machineconfig.Config, error) {
-	var (
-		text []byte
-		err  error
-	)
-
-	if o.file == "-" {
-		text, err = io.ReadAll(c.IO.In)
-	} else {
-		text, err = os.ReadFile(o.file)
-	}
-
-	if err != nil {
-		return machineconfig.Config{}, errs.Usagef("cannot read the machine configuration: %w", err)
-	}
-
-	return machineconfig.Parse(text)
 }
 
 // compare holds every node against the file, or against the first node of its type.

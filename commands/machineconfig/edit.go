@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
@@ -21,13 +19,10 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdEdit(f *cmdutil.Factory) *cobra.Command {
+func newCmdEdit(f *cmdutil.Factory) *cmdutil.Cmd {
 	var o changeOptions
 
-	spec := changeSpec()
-	spec.OneNode = true
-
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "edit", Short: "Edit a node's machine configuration",
 		Long: "Open a node's configuration, secrets included, in $EDITOR ($VISUAL, $TALOS_EDITOR), show the difference and\n" +
 			"apply it. The file lies in a directory that only you can read, and is removed afterwards, unless what was\n" +
@@ -35,42 +30,32 @@ func newCmdEdit(f *cmdutil.Factory) *cobra.Command {
 			"nothing; a configuration that is not valid is not sent.\n\n" + modesLong,
 		Example: "  talosmate machineconfig edit -n worker-1\n" +
 			"  EDITOR='code --wait' talosmate mc edit -n cp-1 --mode try --try-timeout 5m",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			if err := o.check(); err != nil {
-				return err
+		Spec:  cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), OneNode: true},
+		Flags: o.flags,
+	}, changed(), func(c *cmdutil.Call) error {
+		var d draft
+
+		err := o.change(c, func(ctx context.Context, n *talos.Node) ([]byte, error) {
+			text, err := n.MachineConfig(ctx)
+			if err != nil {
+				return nil, err
 			}
 
-			var d draft
+			if d, err = newDraft(text); err != nil {
+				return nil, err
+			}
 
-			err := o.change(c, func(ctx context.Context, n *talos.Node) ([]byte, error) {
-				text, err := n.MachineConfig(ctx)
-				if err != nil {
-					return nil, err
-				}
+			edited, err := d.edit(ctx, c)
+			if err != nil {
+				return nil, err
+			}
 
-				if d, err = newDraft(text); err != nil {
-					return nil, err
-				}
+			return edited, showDifference(c, n, text, edited)
+		})
+		d.close(c, err)
 
-				edited, err := d.edit(ctx, c)
-				if err != nil {
-					return nil, err
-				}
-
-				return edited, showDifference(c, n, text, edited)
-			})
-			d.close(c, err)
-
-			return err
-		}),
-	}
-
-	f.Declare(cmd, spec)
-	o.flags(cmd.Flags())
-	cmdutil.CompleteChoices(cmd)
-
-	return cmd
+		return err
+	})
 }
 
 // editor is the user's editor with its arguments. One that is written with quotes or variables is the shell's to read.
@@ -121,7 +106,7 @@ func (d draft) close(c *cmdutil.Call, failed error) {
 
 	edited, err := os.ReadFile(d.path)
 	if failed != nil && err == nil && len(bytes.TrimSpace(edited)) > 0 && !bytes.Equal(edited, d.text) {
-		c.Warn("what you edited is kept in %s, with the cluster's secrets: mend it and give it to `talosmate machineconfig apply -f`, then remove it", d.path)
+		c.Warn("what you edited is kept in %s, with the cluster's secrets: fix it and give it to `talosmate machineconfig apply -f`, then remove it", d.path)
 
 		return
 	}

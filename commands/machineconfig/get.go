@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/output"
@@ -36,27 +34,20 @@ type getOptions struct {
 	showSecrets bool
 }
 
-func newCmdGet(f *cmdutil.Factory) *cobra.Command {
+func newCmdGet(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &getOptions{}
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Admins(), Schema: "MachineConfigList", Default: talos.DefaultEndpoint, Raw: true,
-		Document: output.List[Config]{},
-	}
 
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "get", Short: "Show the machine configuration of nodes",
 		Long: "Show the active machine configuration as the node holds it: YAML, document by document. Keys, tokens and\n" +
 			"other secrets are redacted unless --show-secrets is given, which gives the node's bytes unchanged.",
 		Example: "  talosmate machineconfig get -n cp-1\n" +
 			"  talosmate mc get -A -o json --query '.items[] | [.hostname, .documents[0].content.machine.install.image]'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, o.run),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().BoolVar(&o.showSecrets, "show-secrets", false, "show secrets")
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: talos.DefaultEndpoint},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.BoolVar(&o.showSecrets, "show-secrets", false, "show secrets")
+		},
+	}, cmdutil.ListOf[Config]("MachineConfigList"), o.run)
 }
 
 func (o *getOptions) run(c *cmdutil.Call) error {

@@ -2,13 +2,11 @@
 package machineconfig
 
 import (
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 )
 
 // NewCmd makes the group.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("machineconfig", "Look at and change the configuration of nodes", []string{"mc", "machineconfigs"},
 		newCmdGet(f), newCmdDiff(f),
 		newCmdApply(f), newCmdPatch(f), newCmdEdit(f))

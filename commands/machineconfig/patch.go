@@ -4,62 +4,50 @@ import (
 	"context"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdPatch(f *cmdutil.Factory) *cobra.Command {
+func newCmdPatch(f *cmdutil.Factory) *cmdutil.Cmd {
 	var (
 		o     changeOptions
 		texts []string
 	)
 
-	spec := changeSpec()
-
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "patch", Short: "Change a part of nodes' machine configuration",
 		Long: "Fetch each node's configuration, patch it, show the difference and apply it. Patches are strategic merge\n" +
 			"patches (a piece of the configuration; `$patch: delete` takes away; several documents in one patch) or\n" +
 			"JSON6902, as text or as @FILE, in the order given. JSON6902 works on configurations of one document only.\n\n" + modesLong,
 		Example: "  talosmate machineconfig patch -n worker-1 -p '{\"machine\": {\"sysctls\": {\"vm.swappiness\": \"1\"}}}' --dry-run\n" +
 			"  talosmate mc patch --workers -p @sysctls.yaml -p @labels.yaml --mode no-reboot",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			if err := o.check(); err != nil {
-				return err
-			}
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins()},
+		Flags: func(fs *cmdutil.Flags) {
+			o.flags(fs)
+			fs.StringArrayVarP(&texts, "patch", "p", nil, "the patch, or @FILE (repeatable)")
+		},
+	}, changed(), func(c *cmdutil.Call) error {
+		patches, err := loadPatches(c, texts)
+		if err != nil {
+			return err
+		}
 
-			patches, err := loadPatches(c, texts)
+		return o.change(c, func(ctx context.Context, n *talos.Node) ([]byte, error) {
+			text, err := n.MachineConfig(ctx)
 			if err != nil {
-				return err
+				return nil, err
 			}
 
-			return o.change(c, func(ctx context.Context, n *talos.Node) ([]byte, error) {
-				text, err := n.MachineConfig(ctx)
-				if err != nil {
-					return nil, err
-				}
+			version, err := n.Version(ctx)
+			if err != nil {
+				return nil, err
+			}
 
-				version, err := n.Version(ctx)
-				if err != nil {
-					return nil, err
-				}
-
-				return patches.Apply(text, talos.Newer(version.Tag))
-			})
-		}),
-	}
-
-	f.Declare(cmd, spec)
-	o.flags(cmd.Flags())
-	cmd.Flags().StringArrayVarP(&texts, "patch", "p", nil, "the patch, or @FILE (repeatable)")
-	cmdutil.CompleteChoices(cmd)
-
-	return cmd
+			return patches.Apply(text, talos.Newer(version.Tag))
+		})
+	})
 }
 
 func loadPatches(c *cmdutil.Call, texts []string) (machineconfig.Patches, error) {
@@ -74,7 +62,7 @@ func loadPatches(c *cmdutil.Call, texts []string) (machineconfig.Patches, error)
 
 		if file, named := strings.CutPrefix(text, "@"); named {
 			var err error
-			if bodies[i], err = readInput(c, file, "patch"); err != nil {
+			if bodies[i], err = c.Input(file, "the patch"); err != nil {
 				return machineconfig.Patches{}, err
 			}
 		}

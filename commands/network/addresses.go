@@ -5,23 +5,22 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdAddresses(f *cmdutil.Factory) *cobra.Command {
+func newCmdAddresses(f *cmdutil.Factory) *cmdutil.Cmd {
 	var linkLocal bool
 
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Address]{
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "addresses", Aliases: []string{"address", "addr"}, Short: "List the addresses of each node",
 		Example: "  talosmate network addresses -n worker-1\n" +
 			"  talosmate network addresses -A --link-local -o json --query '.items[] | select(.family == \"inet6\") | .address'",
-		Spec:  spec("AddressList"),
-		Flags: func(fs *pflag.FlagSet) { linkLocalFlag(fs, &linkLocal) },
+		Spec:  spec(),
+		Flags: func(fs *cmdutil.Flags) { linkLocalFlag(fs, &linkLocal) },
+	}, cmdutil.NodeList[talos.Address]{
+		Schema: "AddressList",
 		Columns: []output.Column[talos.Address]{
 			{Header: "LINK", Value: func(a talos.Address) string { return a.Interface }},
 			{Header: "IP", Value: func(a talos.Address) string { return a.Address }},
@@ -30,10 +29,9 @@ func newCmdAddresses(f *cmdutil.Factory) *cobra.Command {
 			{Header: "FAMILY", Wide: true, Value: func(a talos.Address) string { return a.Family }},
 		},
 		Name: func(a talos.Address) string { return a.Address },
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Address, error) {
-			list, err := n.Addresses(ctx)
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Address, error) {
+		list, err := n.Addresses(ctx)
 
-			return slices.DeleteFunc(list, func(a talos.Address) bool { return !linkLocal && a.LinkLocal() }), err
-		},
+		return slices.DeleteFunc(list, func(a talos.Address) bool { return !linkLocal && a.LinkLocal() }), err
 	})
 }

@@ -7,8 +7,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
@@ -41,36 +39,27 @@ type captureOptions struct {
 
 var errTimeUp = errors.New("the capture's time is up")
 
-func newCmdCapture(f *cmdutil.Factory) *cobra.Command {
+func newCmdCapture(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &captureOptions{now: f.Now}
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Operators(), Schema: "Capture", OneNode: true, Document: output.Single[Capture]{},
-	}
 
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "capture INTERFACE", Aliases: []string{"pcap"}, Short: "Capture packets of a node's interface",
 		Long: "Capture packets of one node's interface into a pcap file, until --duration or --max-packets is reached, or\n" +
 			"until it is interrupted, which keeps what was captured. -w - writes the capture to stdout.",
 		Example: "  talosmate network capture eth0 -n cp-1 -w cp-1.pcap --duration 30s\n" +
 			"  talosmate network capture eth0 -n cp-1 -w - --bpf-filter \"$(tcpdump -dd 'tcp port 6443')\" | tcpdump -r -",
-		Args: cmdutil.ExactArgs("INTERFACE"),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return f.Complete(cmd, args, cmdutil.CompleteFrom(linkNames)), cobra.ShellCompDirectiveNoFileComp
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Operators(), OneNode: true},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.StringVarP(&o.file, "write", "w", "", "the pcap `file` to write, - for stdout (required)")
+			fs.StringVar(&o.filter, "bpf-filter", "", "only packets that pass these BPF `instructions`, as `tcpdump -dd EXPRESSION` prints them")
+			fs.DurationVar(&o.duration, "duration", 0, "stop after this time, 0 for never")
+			fs.Int64Var(&o.max, "max-packets", 0, "stop after this number of packets, 0 for never")
+			fs.Uint32Var(&o.snap, "snap-length", 0, "how many bytes of each packet to keep, 0 for the node's default")
+			fs.BoolVar(&o.promiscuous, "promiscuous", false, "put the interface into promiscuous mode")
+			fs.NotNegative("duration", "max-packets")
 		},
-		RunE: f.RunE(spec, o.run),
-	}
-
-	f.Declare(cmd, spec)
-
-	flags := cmd.Flags()
-	flags.StringVarP(&o.file, "write", "w", "", "the pcap `file` to write, - for stdout (required)")
-	flags.StringVar(&o.filter, "bpf-filter", "", "only packets that pass these BPF `instructions`, as `tcpdump -dd EXPRESSION` prints them")
-	flags.DurationVar(&o.duration, "duration", 0, "stop after this time, 0 for never")
-	flags.Int64Var(&o.max, "max-packets", 0, "stop after so many packets, 0 for never")
-	flags.Uint32Var(&o.snap, "snap-length", 0, "how many bytes of each packet to keep, 0 for the node's default")
-	flags.BoolVar(&o.promiscuous, "promiscuous", false, "put the interface into promiscuous mode")
-
-	return cmd
+		Complete: cmdutil.CompleteFrom(linkNames),
+	}, cmdutil.ResultOf[Capture]("Capture"), o.run)
 }
 
 func linkNames(ctx context.Context, n *talos.Node) ([]string, error) {
@@ -96,8 +85,6 @@ func (o *captureOptions) run(c *cmdutil.Call) error {
 		return errs.Usagef("no file for the packets").WithHint("name one with -w FILE, or - for stdout")
 	case o.file == "-" && c.IO.OutTTY:
 		return errs.Usagef("a capture is nothing for a terminal").WithHint("pipe it into tcpdump -r -, or name a file")
-	case o.duration < 0 || o.max < 0:
-		return errs.Usagef("--duration and --max-packets cannot be negative")
 	}
 
 	if o.file == "-" {

@@ -3,27 +3,26 @@ package network
 import (
 	"context"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdHostname(f *cmdutil.Factory) *cobra.Command {
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Hostname]{
+func newCmdHostname(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "hostname", Aliases: []string{"hostnames"}, Short: "Show what each node calls itself",
 		Example: "  talosmate network hostname\n" +
 			"  talosmate network hostname -n 10.0.0.21 --insecure -o json --query '.items[].fqdn'",
-		Spec: spec("HostnameList"),
+		Spec: spec(),
+	}, cmdutil.NodeList[talos.Hostname]{
+		Schema: "HostnameList",
 		Columns: []output.Column[talos.Hostname]{
 			{Header: "HOSTNAME", Value: func(h talos.Hostname) string { return h.Name }},
 			{Header: "DOMAIN", Value: func(h talos.Hostname) string { return h.Domain }},
 			{Header: "FQDN", Value: func(h talos.Hostname) string { return h.FQDN }},
 		},
 		Name: func(h talos.Hostname) string { return h.FQDN },
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Hostname, error) {
-			return n.HostnameStatus(ctx)
-		},
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Hostname, error) {
+		return n.HostnameStatus(ctx)
 	})
 }

@@ -7,25 +7,25 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdInterfaces(f *cmdutil.Factory) *cobra.Command {
+func newCmdInterfaces(f *cmdutil.Factory) *cmdutil.Cmd {
 	var linkLocal bool
 
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Interface]{
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "interfaces", Aliases: []string{"interface", "links", "link"}, Short: "List the network links of each node",
 		Long: "List the network links of each node with their addresses, and what makes a bond, bridge, VLAN or\n" +
 			"WireGuard link what it is. Keys of WireGuard are never shown but the public ones.",
 		Example: "  talosmate network interfaces -n worker-1\n" +
 			"  talosmate network interfaces -A -o json --query '.items[] | select(.bond) | .name + \" \" + .bond.mode'",
-		Spec:  spec("InterfaceList"),
-		Flags: func(fs *pflag.FlagSet) { linkLocalFlag(fs, &linkLocal) },
+		Spec:  spec(),
+		Flags: func(fs *cmdutil.Flags) { linkLocalFlag(fs, &linkLocal) },
+	}, cmdutil.NodeList[talos.Interface]{
+		Schema: "InterfaceList",
 		Columns: []output.Column[talos.Interface]{
 			{Header: "LINK", Value: func(i talos.Interface) string { return i.Name }},
 			{Header: "KIND", Value: func(i talos.Interface) string { return i.Kind }},
@@ -40,9 +40,8 @@ func newCmdInterfaces(f *cmdutil.Factory) *cobra.Command {
 			{Header: "BUS PATH", Wide: true, Value: func(i talos.Interface) string { return i.BusPath }},
 		},
 		Name: func(i talos.Interface) string { return i.Name },
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Interface, error) {
-			return n.Interfaces(ctx, linkLocal)
-		},
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Interface, error) {
+		return n.Interfaces(ctx, linkLocal)
 	})
 }
 

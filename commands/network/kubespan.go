@@ -4,23 +4,23 @@ import (
 	"context"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdKubeSpan(f *cmdutil.Factory) *cobra.Command {
-	s := spec("KubeSpanPeerList")
+func newCmdKubeSpan(f *cmdutil.Factory) *cmdutil.Cmd {
+	s := spec()
 	s.Insecure = false // there are no peers in maintenance mode
 
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.KubeSpanPeer]{
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "kubespan", Aliases: []string{"ks"}, Short: "List the KubeSpan peers of each node",
 		Long: "List the peers of each node with their endpoints, state and traffic. A node without KubeSpan has none.",
 		Example: "  talosmate network kubespan -n worker-1\n" +
 			"  talosmate network kubespan -A -o json --query '.items[] | select(.state != \"up\") | .node + \" \" + .label'",
 		Spec: s,
+	}, cmdutil.NodeList[talos.KubeSpanPeer]{
+		Schema: "KubeSpanPeerList",
 		Columns: []output.Column[talos.KubeSpanPeer]{
 			{Header: "PEER", Value: func(p talos.KubeSpanPeer) string { return p.Label }},
 			{Header: "STATE", Value: func(p talos.KubeSpanPeer) string { return p.State }},
@@ -33,9 +33,8 @@ func newCmdKubeSpan(f *cmdutil.Factory) *cobra.Command {
 			{Header: "PUBLIC KEY", Wide: true, Value: func(p talos.KubeSpanPeer) string { return p.PublicKey }},
 		},
 		Name: func(p talos.KubeSpanPeer) string { return p.Label },
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.KubeSpanPeer, error) {
-			return n.KubeSpanPeers(ctx)
-		},
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.KubeSpanPeer, error) {
+		return n.KubeSpanPeers(ctx)
 	})
 }
 

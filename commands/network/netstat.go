@@ -5,28 +5,25 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdNetstat(f *cmdutil.Factory) *cobra.Command {
+func newCmdNetstat(f *cmdutil.Factory) *cmdutil.Cmd {
 	var filter talos.SocketFilter
 
-	s := spec("SocketList")
+	s := spec()
 	s.Insecure = false // this is a call, not a resource
 
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Socket]{
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "netstat", Aliases: []string{"ss", "sockets"}, Short: "List the sockets of each node",
 		Long: "List TCP and UDP sockets, all of them unless flags choose. --process finds the process of each, --pods\n" +
 			"looks into the network namespaces of pods as well.",
 		Example: "  talosmate network netstat -n worker-1 --listening --process\n" +
 			"  talosmate network netstat --controlplanes --tcp -o json --query '.items[] | select(.local_port == 2379) | .remote_ip'",
 		Spec: s,
-		Flags: func(fs *pflag.FlagSet) {
+		Flags: func(fs *cmdutil.Flags) {
 			fs.BoolVarP(&filter.Listening, "listening", "l", false, "only sockets that wait for peers")
 			fs.BoolVar(&filter.Connected, "connected", false, "only sockets with a peer")
 			fs.BoolVarP(&filter.TCP, "tcp", "t", false, "only TCP")
@@ -34,6 +31,8 @@ func newCmdNetstat(f *cmdutil.Factory) *cobra.Command {
 			fs.BoolVarP(&filter.Process, "process", "p", false, "find the process of each socket")
 			fs.BoolVarP(&filter.Pods, "pods", "k", false, "sockets of pods too")
 		},
+	}, cmdutil.NodeList[talos.Socket]{
+		Schema: "SocketList",
 		Columns: []output.Column[talos.Socket]{
 			{Header: "PROTO", Value: func(s talos.Socket) string { return s.Protocol }},
 			{Header: "LOCAL", Value: talos.Socket.Local},
@@ -47,9 +46,8 @@ func newCmdNetstat(f *cmdutil.Factory) *cobra.Command {
 			{Header: "INODE", Wide: true, Value: func(s talos.Socket) string { return strconv.FormatUint(s.Inode, 10) }},
 		},
 		Name: func(s talos.Socket) string { return s.Protocol + " " + s.Local() + " " + s.Remote() },
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Socket, error) {
-			return n.Sockets(ctx, filter)
-		},
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Socket, error) {
+		return n.Sockets(ctx, filter)
 	})
 }
 

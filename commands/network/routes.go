@@ -5,19 +5,19 @@ import (
 	"context"
 	"strconv"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdRoutes(f *cmdutil.Factory) *cobra.Command {
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Route]{
+func newCmdRoutes(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "routes", Aliases: []string{"route"}, Short: "List the routes of each node",
 		Example: "  talosmate network routes -n worker-1\n" +
 			"  talosmate network routes -A -o json --query '.items[] | select(.destination == \"\") | .node + \" \" + .gateway'",
-		Spec: spec("RouteList"),
+		Spec: spec(),
+	}, cmdutil.NodeList[talos.Route]{
+		Schema: "RouteList",
 		Columns: []output.Column[talos.Route]{
 			{Header: "DESTINATION", Value: destination},
 			{Header: "GATEWAY", Value: func(r talos.Route) string { return r.Gateway }},
@@ -29,9 +29,8 @@ func newCmdRoutes(f *cmdutil.Factory) *cobra.Command {
 			{Header: "PROTOCOL", Wide: true, Value: func(r talos.Route) string { return r.Protocol }},
 			{Header: "SCOPE", Wide: true, Value: func(r talos.Route) string { return r.Scope }},
 		},
-		Name:  destination,
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Route, error) { return n.Routes(ctx) },
-	})
+		Name: destination,
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Route, error) { return n.Routes(ctx) })
 }
 
 func destination(r talos.Route) string { return cmp.Or(r.Destination, "default") }

@@ -6,27 +6,21 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// act is the shape of the commands that make nodes go away.
+// act is the shape of the commands that take nodes down.
 type act struct {
-	use, short, long, example string
-	spec                      cmdutil.Spec
-	flags                     func(*pflag.FlagSet)
-	check                     func() error
-	confirm                   func(targets string) string // Nil for what is not destructive.
-	waits                     bool                        // It always waits: what comes after the wait belongs to it.
-	find                      func(*cmdutil.Call, *talos.Cluster)
-	o                         node.Options
+	confirm func(targets string) string // Nil for what is not destructive.
+	waits   bool                        // It always waits: what comes after the wait belongs to it.
+	find    func(*cmdutil.Call, *talos.Cluster)
+	o       node.Options
 }
 
 const (
@@ -35,49 +29,27 @@ const (
 	drainTimeout = 5 * time.Minute
 )
 
-func newCmdAct(f *cmdutil.Factory, a *act) *cobra.Command {
-	a.spec.Schema, a.spec.Document = "NodeActionList", output.List[node.Result]{}
+func newCmdAct(f *cmdutil.Factory, d cmdutil.Command, a *act) *cmdutil.Cmd {
+	own := d.Flags
+	d.Flags = func(fs *cmdutil.Flags) {
+		if !a.waits {
+			fs.BoolVar(&a.o.Wait, "wait", true, "prove what became of the node")
+		}
 
-	cmd := &cobra.Command{
-		Use: a.use, Short: a.short, Long: a.long, Example: a.example, Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(a.spec, a.run),
+		fs.Positive(&a.o.BootTimeout, "boot-timeout", bootTimeout, "how long the node may take to boot, or to power off")
+		fs.Positive(&a.o.ReadyTimeout, "ready-timeout", readyTimeout, "how long the node may take to be healthy after the boot")
+		own(fs)
 	}
 
-	f.Declare(cmd, a.spec)
-
-	fs := cmd.Flags()
-	if !a.waits {
-		fs.BoolVar(&a.o.Wait, "wait", true, "prove what became of the node")
-	}
-
-	fs.DurationVar(&a.o.BootTimeout, "boot-timeout", bootTimeout, "how long the node may take to boot, or to go off")
-	fs.DurationVar(&a.o.ReadyTimeout, "ready-timeout", readyTimeout, "how long the node may take to be well after the boot")
-
-	if a.flags != nil {
-		a.flags(fs)
-	}
-
-	cmdutil.CompleteChoices(cmd)
-
-	return cmd
+	return cmdutil.New(f, d, cmdutil.ListOf[node.Result]("NodeActionList"), a.run)
 }
 
-func drainFlags(fs *pflag.FlagSet, o *node.Options) {
+func drainFlags(fs *cmdutil.Flags, o *node.Options) {
 	fs.BoolVar(&o.Drain, "drain", false, "cordon and drain the Kubernetes node first")
-	fs.DurationVar(&o.DrainTimeout, "drain-timeout", drainTimeout, "how long all evictions together may take")
+	fs.Positive(&o.DrainTimeout, "drain-timeout", drainTimeout, "how long all evictions together may take")
 }
 
 func (a *act) run(c *cmdutil.Call) error {
-	if a.o.BootTimeout <= 0 || a.o.ReadyTimeout <= 0 || (a.o.Drain && a.o.DrainTimeout <= 0) {
-		return errs.Usagef("timeouts must be positive")
-	}
-
-	if a.check != nil {
-		if err := a.check(); err != nil {
-			return err
-		}
-	}
-
 	cluster, err := c.Cluster()
 	if err != nil {
 		return err
@@ -124,7 +96,7 @@ func (a *act) run(c *cmdutil.Call) error {
 	return cmdutil.PrintList(c, results, err, actColumns(), func(r node.Result) string { return r.NodeName() })
 }
 
-// checkWaits keeps a second control plane from going while the first is still on its way.
+// checkWaits keeps a second control plane up while the first is not back.
 func (a *act) checkWaits(worlds []*node.World) error {
 	controlPlanes := 0
 
@@ -135,7 +107,7 @@ func (a *act) checkWaits(worlds []*node.World) error {
 	}
 
 	if controlPlanes > 1 && !a.o.Wait && !a.o.DryRun {
-		return errs.Usagef("several control planes go one at a time, which needs --wait")
+		return errs.Usagef("several control planes are changed one at a time, which needs --wait")
 	}
 
 	return nil
@@ -166,7 +138,7 @@ func noteworthy(r node.Result) string {
 	var out []string
 
 	for _, v := range r.Gates {
-		if v.Verdict != "pass" && v.Verdict != "skip" {
+		if v.Verdict != gate.Pass && v.Verdict != gate.Skip {
 			out = append(out, string(v.Gate)+" "+string(v.Verdict))
 		}
 	}
@@ -174,56 +146,53 @@ func noteworthy(r node.Result) string {
 	return strings.Join(out, ", ")
 }
 
-func newCmdReboot(f *cmdutil.Factory) *cobra.Command {
-	a := &act{
-		use: "reboot", short: "Reboot nodes and prove that they came back",
-		long: "Reboot nodes and prove that they came back: a new boot, nothing unmet, the etcd member of a control plane\n" +
+func newCmdReboot(f *cmdutil.Factory) *cmdutil.Cmd {
+	a := &act{o: node.Options{Action: node.Reboot}}
+
+	return newCmdAct(f, cmdutil.Command{
+		Use: "reboot", Short: "Reboot nodes and prove that they came back",
+		Long: "Reboot nodes and prove that they came back: a new boot, nothing unmet, the etcd member of a control plane\n" +
 			"healthy. Nodes go one at a time, workers first (--concurrency N lets N workers go at once; control planes\n" +
 			"never), and the next control plane waits for etcd. The first node that fails ends the run.\n\n" +
 			"The new boot is read from the node over fresh connections and through the endpoints, whichever answers.",
-		example: "  talosmate node reboot -n worker-1 --drain\n" +
+		Example: "  talosmate node reboot -n worker-1 --drain\n" +
 			"  talosmate node reboot --controlplanes -o json --query '.items[] | .hostname + \" \" + (.downtime_seconds | tostring)'",
-		spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Operators()},
-	}
-	a.o.Action = node.Reboot
-	a.flags = func(fs *pflag.FlagSet) {
-		drainFlags(fs, &a.o)
-		cmdutil.ChoiceVar(fs, &a.o.Mode, "mode", talos.RebootDefault, "how to go down", talos.RebootDefault, talos.RebootPowercycle, talos.RebootForce)
-	}
-
-	return newCmdAct(f, a)
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Operators()},
+		Flags: func(fs *cmdutil.Flags) {
+			drainFlags(fs, &a.o)
+			fs.Choice(&a.o.Mode, "mode", talos.RebootDefault, "how to go down", talos.RebootDefault, talos.RebootPowercycle, talos.RebootForce)
+		},
+	}, a)
 }
 
-func newCmdShutdown(f *cmdutil.Factory) *cobra.Command {
-	a := &act{
-		use: "shutdown", short: "Power nodes off",
-		long: "Power nodes off, one at a time and control planes last, and see that they are off. A node that is a\n" +
+func newCmdShutdown(f *cmdutil.Factory) *cmdutil.Cmd {
+	a := &act{o: node.Options{Action: node.Shutdown}}
+
+	return newCmdAct(f, cmdutil.Command{
+		Use: "shutdown", Short: "Power nodes off",
+		Long: "Power nodes off, one at a time and control planes last, and see that they are off. A node that is a\n" +
 			"Kubernetes member cordons and drains itself first, unless --force is given; --drain does it from here, with\n" +
 			"its progress shown and the disruption budgets looked at, and leaves the node cordoned.",
-		example: "  talosmate node shutdown -n worker-1\n" +
+		Example: "  talosmate node shutdown -n worker-1\n" +
 			"  talosmate node shutdown -n worker-1 --force --wait=false",
-		spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Operators()},
-	}
-	a.o.Action = node.Shutdown
-	a.flags = func(fs *pflag.FlagSet) {
-		drainFlags(fs, &a.o)
-		fs.BoolVar(&a.o.Force, "force", false, "without the node's own cordon and drain")
-	}
-
-	return newCmdAct(f, a)
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Operators()},
+		Flags: func(fs *cmdutil.Flags) {
+			drainFlags(fs, &a.o)
+			fs.BoolVar(&a.o.Force, "force", false, "without the node's own cordon and drain")
+		},
+	}, a)
 }
 
-func newCmdRollback(f *cmdutil.Factory) *cobra.Command {
-	a := &act{
-		use: "rollback", short: "Boot what nodes ran before their last upgrade",
-		long: "Make the other boot slot the default and reboot into it. The node refuses when that slot is empty. A new\n" +
-			"boot on another version or schematic is the proof; a node that comes back on the same one is exit code 9.",
-		example: "  talosmate node rollback -n worker-1\n" +
-			"  talosmate node rollback -n worker-1 -o json --query '.items[] | .server_tag + \" -> \" + .running_tag'",
-		spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins()},
-	}
-	a.o.Action = node.Rollback
-	a.flags = func(fs *pflag.FlagSet) { drainFlags(fs, &a.o) }
+func newCmdRollback(f *cmdutil.Factory) *cmdutil.Cmd {
+	a := &act{o: node.Options{Action: node.Rollback}}
 
-	return newCmdAct(f, a)
+	return newCmdAct(f, cmdutil.Command{
+		Use: "rollback", Short: "Boot what nodes ran before their last upgrade",
+		Long: "Make the other boot slot the default and reboot into it. The node refuses when that slot is empty. A new\n" +
+			"boot on another version or schematic is the proof; a node that comes back on the same one is exit code 9.",
+		Example: "  talosmate node rollback -n worker-1\n" +
+			"  talosmate node rollback -n worker-1 -o json --query '.items[] | .server_tag + \" -> \" + .running_tag'",
+		Spec:  cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins()},
+		Flags: func(fs *cmdutil.Flags) { drainFlags(fs, &a.o) },
+	}, a)
 }

@@ -6,9 +6,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/join"
@@ -23,11 +20,11 @@ type joinOptions struct {
 	file, fingerprint string
 }
 
-func (o *joinOptions) flags(fs *pflag.FlagSet) {
+func (o *joinOptions) flags(fs *cmdutil.Flags) {
 	fs.StringVarP(&o.file, "file", "f", "", "the machine configuration `file`, - for stdin")
 	fs.StringVar(&o.fingerprint, "cert-fingerprint", "", "SHA-256 fingerprint that the machine's certificate must have in maintenance mode")
-	fs.DurationVar(&o.BootTimeout, "boot-timeout", bootTimeout, "how long the machine may take to install and boot")
-	fs.DurationVar(&o.ReadyTimeout, "ready-timeout", readyTimeout, "how long it may take to be well after that, each of etcd, Talos and Kubernetes")
+	fs.Positive(&o.BootTimeout, "boot-timeout", bootTimeout, "how long the machine may take to install and boot")
+	fs.Positive(&o.ReadyTimeout, "ready-timeout", readyTimeout, "how long it may take to be well after that, each of etcd, Talos and Kubernetes")
 }
 
 // text reads the configuration, before anything is dialled.
@@ -36,20 +33,13 @@ func (o *joinOptions) text(c *cmdutil.Call) ([]byte, error) {
 		return nil, errs.Usagef("--file is missing").WithHint("name the configuration with -f, - for stdin")
 	}
 
-	if o.BootTimeout <= 0 || o.ReadyTimeout <= 0 {
-		return nil, errs.Usagef("timeouts must be positive")
-	}
-
 	return c.Input(o.file, "the machine configuration")
 }
 
-func newCmdAdd(f *cmdutil.Factory) *cobra.Command {
+func newCmdAdd(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &joinOptions{}
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Change, Roles: cmdutil.Admins(), Schema: "NodeAddResult", OneNode: true, Document: output.Single[join.Result]{},
-	}
 
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "add", Short: "Take a machine in maintenance mode into the cluster",
 		Long: "Give a machine in maintenance mode its full configuration, and wait until it has joined: it answers with the\n" +
 			"cluster's certificate, runs with nothing unmet, its etcd member votes (control plane), and Kubernetes calls\n" +
@@ -60,15 +50,12 @@ func newCmdAdd(f *cmdutil.Factory) *cobra.Command {
 			"dialled directly by the address given with -n.",
 		Example: "  talosmate node add -n 10.0.0.23 -f worker.yaml\n" +
 			"  talosmate node add -n 10.0.0.14 -f controlplane.yaml --cert-fingerprint 5d:… -o json --query '.result.voters[-1].voters'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, o.add),
-	}
-
-	f.Declare(cmd, spec)
-	o.flags(cmd.Flags())
-	cmd.Flags().BoolVar(&o.Wait, "wait", true, "wait until the machine has joined")
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), OneNode: true},
+		Flags: func(fs *cmdutil.Flags) {
+			o.flags(fs)
+			fs.BoolVar(&o.Wait, "wait", true, "wait until the machine has joined")
+		},
+	}, cmdutil.ResultOf[join.Result]("NodeAddResult"), o.add)
 }
 
 func (o *joinOptions) add(c *cmdutil.Call) error {

@@ -2,13 +2,11 @@
 package node
 
 import (
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 )
 
 // NewCmd makes the group.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("node", "Add, remove and replace nodes; reboot, shut down, roll back, reset and wipe them; cordon and drain them", []string{"nodes"},
 		newCmdReboot(f),
 		newCmdShutdown(f),

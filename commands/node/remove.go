@@ -3,9 +3,6 @@ package node
 import (
 	"context"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
@@ -13,36 +10,8 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdRemove(f *cmdutil.Factory) *cobra.Command {
-	a := &act{
-		use: "remove", short: "Take nodes out of the cluster for good",
-		long: "Take nodes out of the cluster for good, one at a time and control planes last: the Kubernetes node is\n" +
-			"cordoned and drained, the etcd member of a control plane leaves behind the quorum gates, the partitions\n" +
-			"STATE and EPHEMERAL are wiped, and the Kubernetes node is deleted once the machine is off (with --reboot:\n" +
-			"in maintenance mode, ready for `node add`). A second run goes on where the first was broken off.\n\n" +
-			"With --dead a node that is gone for good, and cannot be asked any more, is taken out without it: its etcd\n" +
-			"member is removed and its Kubernetes node deleted; it is neither drained nor wiped. That it is dead is not\n" +
-			"believed at once (TM149): Kubernetes must have given its kubelet up, its Talos API be silent for a while,\n" +
-			"and the member of a control plane be unhealthy. A dead control plane is better replaced: `talosmate node replace`.",
-		example: "  talosmate node remove -n worker-2\n" +
-			"  talosmate node remove -n cp-3 --reboot --yes -o json --query '.items[].etcd.voters_after'\n" +
-			"  talosmate node remove -n worker-2 --dead --yes",
-		spec:  cmdutil.Spec{Kind: cmdutil.Destructive, Roles: cmdutil.Admins()},
-		waits: true,
-	}
-	a.o = removal()
-	a.flags = func(fs *pflag.FlagSet) {
-		fs.DurationVar(&a.o.DrainTimeout, "drain-timeout", a.o.DrainTimeout, "how long all evictions together may take")
-		fs.BoolVar(&a.o.Dead, "dead", false, "the node is gone for good: take it out of etcd and Kubernetes without it")
-		fs.BoolVar(&a.o.Reset.Reboot, "reboot", false, "reboot into maintenance mode afterwards instead of powering off")
-	}
-	a.check = func() error {
-		if a.o.Dead && a.o.Reset.Reboot {
-			return errs.Usagef("--reboot is for a node that answers: it does not go with --dead")
-		}
-
-		return nil
-	}
+func newCmdRemove(f *cmdutil.Factory) *cmdutil.Cmd {
+	a := &act{o: removal(), waits: true}
 	a.find = func(c *cmdutil.Call, cluster *talos.Cluster) {
 		if a.o.Dead {
 			cluster.Options.Elsewhere = inKubernetes(c)
@@ -56,7 +25,33 @@ func newCmdRemove(f *cmdutil.Factory) *cobra.Command {
 		return "taking " + targets + " out of the cluster and wiping its partitions STATE, EPHEMERAL"
 	}
 
-	return newCmdAct(f, a)
+	return newCmdAct(f, cmdutil.Command{
+		Use: "remove", Short: "Take nodes out of the cluster for good",
+		Long: "Take nodes out of the cluster for good, one at a time and control planes last: the Kubernetes node is\n" +
+			"cordoned and drained, the etcd member of a control plane leaves behind the quorum gates, the partitions\n" +
+			"STATE and EPHEMERAL are wiped, and the Kubernetes node is deleted once the machine is off (with --reboot:\n" +
+			"in maintenance mode, ready for `node add`). A second run goes on where the first was broken off.\n\n" +
+			"With --dead a node that is gone for good, and cannot be asked any more, is taken out without it: its etcd\n" +
+			"member is removed and its Kubernetes node deleted; it is neither drained nor wiped. That it is dead is not\n" +
+			"believed at once (TM149): Kubernetes must have given its kubelet up, its Talos API be silent for a while,\n" +
+			"and the member of a control plane be unhealthy. A dead control plane is better replaced: `talosmate node replace`.",
+		Example: "  talosmate node remove -n worker-2\n" +
+			"  talosmate node remove -n cp-3 --reboot --yes -o json --query '.items[].etcd.voters_after'\n" +
+			"  talosmate node remove -n worker-2 --dead --yes",
+		Spec: cmdutil.Spec{Kind: cmdutil.Destructive, Roles: cmdutil.Admins()},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.Positive(&a.o.DrainTimeout, "drain-timeout", a.o.DrainTimeout, "how long all evictions together may take")
+			fs.BoolVar(&a.o.Dead, "dead", false, "the node is gone for good: take it out of etcd and Kubernetes without it")
+			fs.BoolVar(&a.o.Reset.Reboot, "reboot", false, "reboot into maintenance mode afterwards instead of powering off")
+		},
+		Check: func(*cmdutil.Call) error {
+			if a.o.Dead && a.o.Reset.Reboot {
+				return errs.Usagef("--reboot is for a node that answers: it does not go with --dead")
+			}
+
+			return nil
+		},
+	}, a)
 }
 
 // removal is what a node is removed with. The reset is not graceful: what that would do is done before, where

@@ -6,8 +6,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/join"
@@ -16,18 +14,14 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdReplace(f *cmdutil.Factory) *cobra.Command {
+func newCmdReplace(f *cmdutil.Factory) *cmdutil.Cmd {
 	var (
 		o     = &joinOptions{}
 		with  string
 		drain time.Duration
 	)
 
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Destructive, Roles: cmdutil.Admins(), Schema: "NodeReplaceResult", Named: true, Document: output.Single[join.Replacement]{},
-	}
-
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "replace OLD", Short: "Exchange a control plane that is lost for a new machine",
 		Long: "Exchange a control plane that is lost for a machine in maintenance mode: the old member is removed from\n" +
 			"etcd, its Kubernetes node is deleted, and the new machine joins as `node add` does it. OLD is a hostname, an\n" +
@@ -38,26 +32,15 @@ func newCmdReplace(f *cmdutil.Factory) *cobra.Command {
 			"first and remove the old one then, so that there is never a voter less.",
 		Example: "  talosmate node replace cp-3 --with 10.0.0.14 -f controlplane.yaml --dry-run\n" +
 			"  talosmate node replace cp-3 --with 10.0.0.14 -f controlplane.yaml --yes -o json --query '.result.voters[] | .step + \" \" + (.voters | tostring)'",
-		Args: cmdutil.ExactArgs("OLD"),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return f.Complete(cmd, args, cmdutil.CompleteFrom(etcdMembers)), cobra.ShellCompDirectiveNoFileComp
+		Spec: cmdutil.Spec{Kind: cmdutil.Destructive, Roles: cmdutil.Admins(), Named: true},
+		Flags: func(fs *cmdutil.Flags) {
+			o.flags(fs)
+			o.Wait = true
+			fs.StringVar(&with, "with", "", "the `ADDRESS` of the new machine, which is in maintenance mode")
+			fs.Positive(&drain, "drain-timeout", drainTimeout, "how long all evictions of an old one that answers may take")
 		},
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			if drain <= 0 {
-				return errs.Usagef("timeouts must be positive")
-			}
-
-			return o.replace(c, with, drain)
-		}),
-	}
-
-	f.Declare(cmd, spec)
-	o.flags(cmd.Flags())
-	o.Wait = true
-	cmd.Flags().StringVar(&with, "with", "", "the `ADDRESS` of the new machine, which is in maintenance mode")
-	cmd.Flags().DurationVar(&drain, "drain-timeout", drainTimeout, "how long all evictions of an old one that answers may take")
-
-	return cmd
+		Complete: cmdutil.CompleteFrom(etcdMembers),
+	}, cmdutil.ResultOf[join.Replacement]("NodeReplaceResult"), func(c *cmdutil.Call) error { return o.replace(c, with, drain) })
 }
 
 func (o *joinOptions) replace(c *cmdutil.Call, with string, drain time.Duration) error {
@@ -119,7 +102,7 @@ func etcdMembers(ctx context.Context, n *talos.Node) ([]string, error) {
 
 	out := make([]string, len(list))
 	for i, m := range list {
-		out[i] = cobra.CompletionWithDesc(m.MemberName, m.ID)
+		out[i] = cmdutil.Described(m.MemberName, m.ID)
 	}
 
 	return out, err

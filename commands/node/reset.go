@@ -5,44 +5,38 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdReset(f *cmdutil.Factory) *cobra.Command {
-	a := &act{
-		use: "reset", short: "Wipe nodes",
-		long: "Wipe nodes, one at a time and control planes last. By default the partitions STATE (the machine\n" +
+func newCmdReset(f *cmdutil.Factory) *cmdutil.Cmd {
+	a := &act{o: node.Options{Action: node.Reset}}
+	a.confirm = func(targets string) string { return describeReset(a.o.Reset, targets) }
+
+	return newCmdAct(f, cmdutil.Command{
+		Use: "reset", Short: "Wipe nodes",
+		Long: "Wipe nodes, one at a time and control planes last. By default the partitions STATE (the machine\n" +
 			"configuration) and EPHEMERAL (images, etcd's data, everything under /var) are wiped, after the node has\n" +
 			"cordoned and drained itself and left etcd; --graceful=false leaves that away, for nodes that cannot.\n" +
 			"The node powers off; with --reboot it comes back, in maintenance mode once STATE is wiped.\n\n" +
 			"--wipe-all wipes the whole system disk, Talos included (gate TM151).",
-		example: "  talosmate node reset -n worker-1 --reboot --delete-kubernetes-node\n" +
+		Example: "  talosmate node reset -n worker-1 --reboot --delete-kubernetes-node\n" +
 			"  talosmate node reset -n cp-1 --graceful=false --system-labels EPHEMERAL --reboot --override TM120 --override TM121",
-		spec: cmdutil.Spec{Kind: cmdutil.Destructive, Roles: cmdutil.Admins()},
-	}
-	a.o.Action = node.Reset
-	a.flags = func(fs *pflag.FlagSet) {
-		r := &a.o.Reset
-		fs.BoolVar(&r.Graceful, "graceful", true, "cordon, drain and leave etcd first")
-		fs.BoolVar(&r.Reboot, "reboot", false, "reboot afterwards instead of powering off")
-		cmdutil.ChoiceVar(fs, &r.Mode, "wipe-mode", talos.WipeAll, "what to wipe", talos.WipeAll, talos.WipeSystemDisk, talos.WipeUserDisks)
-		fs.StringSliceVar(&r.SystemLabels, "system-labels", []string{"STATE", "EPHEMERAL"}, "partitions of the system disk to wipe")
-		fs.BoolVar(&r.WholeDisk, "wipe-all", false, "wipe the whole system disk")
-		fs.StringSliceVar(&r.UserDisks, "user-disks", nil, "further disks to wipe, /dev/sdb")
-		fs.BoolVar(&a.o.DeleteKubernetesNode, "delete-kubernetes-node", false, "delete the Kubernetes node afterwards")
-	}
-
-	cmd := newCmdAct(f, a)
-	a.check = func() error { return checkReset(&a.o.Reset, cmd.Flags().Changed("system-labels")) }
-	a.confirm = func(targets string) string { return describeReset(a.o.Reset, targets) }
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Destructive, Roles: cmdutil.Admins()},
+		Flags: func(fs *cmdutil.Flags) {
+			r := &a.o.Reset
+			fs.BoolVar(&r.Graceful, "graceful", true, "cordon, drain and leave etcd first")
+			fs.BoolVar(&r.Reboot, "reboot", false, "reboot afterwards instead of powering off")
+			fs.Choice(&r.Mode, "wipe-mode", talos.WipeAll, "what to wipe", talos.WipeAll, talos.WipeSystemDisk, talos.WipeUserDisks)
+			fs.StringSliceVar(&r.SystemLabels, "system-labels", []string{"STATE", "EPHEMERAL"}, "partitions of the system disk to wipe")
+			fs.BoolVar(&r.WholeDisk, "wipe-all", false, "wipe the whole system disk")
+			fs.StringSliceVar(&r.UserDisks, "user-disks", nil, "further disks to wipe, /dev/sdb")
+			fs.BoolVar(&a.o.DeleteKubernetesNode, "delete-kubernetes-node", false, "delete the Kubernetes node afterwards")
+		},
+		Check: func(c *cmdutil.Call) error { return checkReset(&a.o.Reset, c.Cmd.Flags().Changed("system-labels")) },
+	}, a)
 }
 
 // checkReset refuses what Talos would read in another way than it was meant.

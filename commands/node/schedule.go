@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
@@ -20,21 +18,21 @@ import (
 const scheduleLong = "Nodes are named as everywhere else, by address, Talos hostname or Kubernetes name. Kubernetes is reached\n" +
 	"with --kubeconfig, else with the admin kubeconfig from the Talos API (os:admin), else with your own current one."
 
-func newCmdCordon(f *cmdutil.Factory) *cobra.Command {
+func newCmdCordon(f *cmdutil.Factory) *cmdutil.Cmd {
 	return newCmdSchedule(f, drain.Options{}, "cordon", "Keep new pods away from nodes",
 		"Keep new pods away from nodes. The cordon is yours: no command lifts it but `node uncordon`.",
 		"  talosmate node cordon -n worker-1\n"+
 			"  talosmate node cordon --workers --dry-run -o json --query '.items[].unschedulable'", nil)
 }
 
-func newCmdUncordon(f *cmdutil.Factory) *cobra.Command {
+func newCmdUncordon(f *cmdutil.Factory) *cmdutil.Cmd {
 	return newCmdSchedule(f, drain.Options{Schedulable: true}, "uncordon", "Let new pods onto nodes again",
 		"Let new pods onto nodes again, whoever cordoned them.",
 		"  talosmate node uncordon -n worker-1\n"+
 			"  talosmate node uncordon --workers -o json --query '.items[] | select(.changed) | .k8s_node_name'", nil)
 }
 
-func newCmdDrain(f *cmdutil.Factory) *cobra.Command {
+func newCmdDrain(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := drain.Options{Evict: true}
 
 	return newCmdSchedule(f, o, "drain", "Cordon nodes and move their pods away",
@@ -43,31 +41,24 @@ func newCmdDrain(f *cmdutil.Factory) *cobra.Command {
 			"can never be met is refused (TM140). An interrupt lifts the cordon again; a drain that fails leaves it.",
 		"  talosmate node drain -n worker-1 --drain-timeout 10m\n"+
 			"  talosmate node drain -n worker-1 --dry-run -o json --query '.items[].blockers'",
-		func(cmd *cobra.Command, timeout *time.Duration) {
-			cmd.Flags().DurationVar(timeout, "drain-timeout", 5*time.Minute, "how long all evictions of a node together may take")
+		func(fs *cmdutil.Flags, timeout *time.Duration) {
+			fs.Positive(timeout, "drain-timeout", drainTimeout, "how long all evictions of a node together may take")
 		})
 }
 
-func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, example string, flags func(*cobra.Command, *time.Duration)) *cobra.Command {
+func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, example string, flags func(*cmdutil.Flags, *time.Duration)) *cmdutil.Cmd {
 	var connect func() (*kube.Client, error)
 
-	return cmdutil.NewNodeChange(f, cmdutil.NodeChange[drain.Change]{
+	return cmdutil.NewNodeChange(f, cmdutil.Command{
 		Use: use, Short: short, Long: long + "\n\n" + scheduleLong, Example: example,
-		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Readers(), Schema: "NodeScheduleList"},
-		Flags: func(cmd *cobra.Command) {
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Readers()},
+		Flags: func(fs *cmdutil.Flags) {
 			if flags != nil {
-				flags(cmd, &o.Timeout)
+				flags(fs, &o.Timeout)
 			}
 		},
-		Validate: func([]string) error {
-			connect = nil
-
-			if o.Evict && o.Timeout <= 0 {
-				return errs.Usagef("--drain-timeout must be positive")
-			}
-
-			return nil
-		},
+	}, cmdutil.NodeChange[drain.Change]{
+		Schema: "NodeScheduleList",
 		Before: func(c *cmdutil.Call) error {
 			connect = sync.OnceValues(func() (*kube.Client, error) { return c.Kubernetes(c.Context()) })
 
@@ -75,29 +66,6 @@ func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, examp
 			o.Nodes = len(members)
 
 			return err
-		},
-		Act: func(ctx context.Context, c *cmdutil.Call, n *talos.Node) (drain.Change, error) {
-			name, err := n.KubernetesName(ctx)
-			if err != nil {
-				return drain.Change{}, err
-			}
-
-			if name == "" {
-				return drain.Change{}, errs.New(errs.Failed, "cannot %s %s: the node is no Kubernetes member", use, n.Name())
-			}
-
-			k, err := connect()
-			if err != nil {
-				return drain.Change{}, drain.Unreachable(n.Address, err)
-			}
-
-			own := o
-			own.Overrides, own.DryRun = c.Overrides, c.DryRun
-
-			res, err := drain.Schedule(ctx, k, n.Target, name, own, c.Progress())
-			res.K8sCredentials = k.Source
-
-			return res, err
 		},
 		Begun: func(r drain.Change) bool { return r.K8sNodeName != "" },
 		Columns: []output.Column[drain.Change]{
@@ -116,5 +84,27 @@ func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, examp
 			{Header: "TOOK", Wide: true, Value: func(r drain.Change) string { return output.Seconds(r.ElapsedSeconds) }},
 		},
 		Name: func(r drain.Change) string { return r.K8sNodeName },
+	}, func(ctx context.Context, c *cmdutil.Call, n *talos.Node) (drain.Change, error) {
+		name, err := n.KubernetesName(ctx)
+		if err != nil {
+			return drain.Change{}, err
+		}
+
+		if name == "" {
+			return drain.Change{}, errs.New(errs.Failed, "cannot %s %s: the node is no Kubernetes member", use, n.Name())
+		}
+
+		k, err := connect()
+		if err != nil {
+			return drain.Change{}, drain.Unreachable(n.Address, err)
+		}
+
+		own := o
+		own.Overrides, own.DryRun = c.Overrides, c.DryRun
+
+		res, err := drain.Schedule(ctx, k, n.Target, name, own, c.Progress())
+		res.K8sCredentials = k.Source
+
+		return res, err
 	})
 }

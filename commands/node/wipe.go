@@ -5,57 +5,39 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
-	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/wipe"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdWipe(f *cmdutil.Factory) *cobra.Command {
+func newCmdWipe(f *cmdutil.Factory) *cmdutil.Cmd {
 	var (
 		req    wipe.Request
 		method string
 	)
 
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Destructive, Roles: cmdutil.Admins(), Schema: "NodeWipeList", OneNode: true, Insecure: true, Document: output.List[wipe.Device]{},
-	}
-
-	cmd := &cobra.Command{
-		Use: "wipe DEVICE...", Short: "Wipe disks or partitions of a node",
+	return cmdutil.New(f, cmdutil.Command{
+		Use: "wipe DEVICE…", Short: "Wipe disks or partitions of a node",
 		Long: "Wipe disks or partitions of a node, named with or without /dev/. The disk that Talos is installed on,\n" +
 			"devices that a volume uses and members of RAID or LVM are refused (TM150; overriding it skips the node's\n" +
 			"own checks too, and a device that is mounted is refused by the node all the same). All devices are\n" +
 			"checked before one is touched, and looked at again afterwards.",
 		Example: "  talosmate node wipe sdb -n worker-1\n" +
 			"  talosmate node wipe /dev/sdb1 /dev/sdc -n worker-1 --method zeroes --yes -o json --query '.items[].status'",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return errs.Usagef("want at least one DEVICE")
-			}
-
-			return nil
+		Spec: cmdutil.Spec{Kind: cmdutil.Destructive, Roles: cmdutil.Admins(), OneNode: true, Insecure: true},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.Choice(&method, "method", talos.WipeFast, "how to wipe", talos.WipeFast, talos.WipeZeroes)
+			fs.DurationVar(&req.Limit, "wait-timeout", 0, "how long to wait for the node's answer (0 as long as the node is there: zeroes can take hours)")
+			fs.NotNegative("wait-timeout")
+			fs.BoolVar(&req.DropPartition, "drop-partition", false, "take the partition out of the partition table too")
 		},
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return f.Complete(cmd, nil, cmdutil.CompleteFrom(deviceNames)), cobra.ShellCompDirectiveNoFileComp
-		},
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			req.Devices, req.Zeroes = c.Args, method == talos.WipeZeroes
+		Complete: cmdutil.CompleteFrom(deviceNames),
+	}, cmdutil.ListOf[wipe.Device]("NodeWipeList"), func(c *cmdutil.Call) error {
+		req.Devices, req.Zeroes = c.Args, method == talos.WipeZeroes
 
-			return runWipe(c, req)
-		}),
-	}
-
-	f.Declare(cmd, spec)
-	cmdutil.ChoiceVar(cmd.Flags(), &method, "method", talos.WipeFast, "how to wipe", talos.WipeFast, talos.WipeZeroes)
-	cmd.Flags().DurationVar(&req.Limit, "wait-timeout", 0, "how long to wait for the node's answer (0 as long as the node is there: zeroes can take hours)")
-	cmd.Flags().BoolVar(&req.DropPartition, "drop-partition", false, "take the partition out of the partition table too")
-	cmdutil.CompleteChoices(cmd)
-
-	return cmd
+		return runWipe(c, req)
+	})
 }
 
 func deviceNames(ctx context.Context, n *talos.Node) ([]string, error) {

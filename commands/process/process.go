@@ -6,17 +6,13 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
-	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // NewCmd makes the command.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	var (
 		order           string
 		limit           int
@@ -24,30 +20,29 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 		interval, every time.Duration
 	)
 
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Process]{
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "processes", Aliases: []string{"process", "ps"}, Short: "List the processes of each node",
 		Long: "List the processes of each node, those that hold the most memory first. --watch lists again until it is\n" +
 			"interrupted: in place on a terminal, with -o ndjson one object a line and a summary after each round.",
 		Example: "  talosmate processes -n worker-1 --sort cpu --limit 10\n" +
 			"  talosmate processes -A --watch -o ndjson",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "ProcessList", Default: talos.DefaultMembers},
-		Flags: func(fs *pflag.FlagSet) {
-			cmdutil.ChoiceVar(fs, &order, "sort", talos.ByResident, "order within each node", talos.ByResident, talos.ByCPU, talos.ByPID)
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.Choice(&order, "sort", talos.ByResident, "order within each node", talos.ByResident, talos.ByCPU, talos.ByPID)
 			fs.IntVar(&limit, "limit", 0, "only the first of each node; 0 for all")
+			fs.NotNegative("limit")
 			fs.BoolVarP(&watch, "watch", "w", false, "list again until interrupted")
-			fs.DurationVar(&interval, "interval", 2*time.Second, "with --watch: how often")
+			fs.Positive(&interval, "interval", 2*time.Second, "with --watch: how often")
 		},
-		Validate: func([]string) error {
-			if limit < 0 || interval <= 0 {
-				return errs.Usagef("--limit and --interval must not be negative, nor --interval zero")
-			}
-
+		Check: func(*cmdutil.Call) error {
 			if watch {
 				every = interval
 			}
 
 			return nil
 		},
+	}, cmdutil.NodeList[talos.Process]{
+		Schema: "ProcessList",
 		Columns: []output.Column[talos.Process]{
 			{Header: "PID", Value: func(p talos.Process) string { return strconv.Itoa(int(p.PID)) }},
 			{Header: "STATE", Value: func(p talos.Process) string { return p.State }},
@@ -59,15 +54,14 @@ func NewCmd(f *cmdutil.Factory) *cobra.Command {
 			{Header: "PPID", Wide: true, Value: func(p talos.Process) string { return strconv.Itoa(int(p.PPID)) }},
 			{Header: "ARGS", Wide: true, Value: func(p talos.Process) string { return p.Args }},
 		},
-		Name: func(p talos.Process) string { return strconv.Itoa(int(p.PID)) },
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Process, error) {
-			list, err := n.Processes(ctx, order)
-			if limit > 0 && len(list) > limit {
-				list = list[:limit]
-			}
-
-			return list, err
-		},
+		Name:  func(p talos.Process) string { return strconv.Itoa(int(p.PID)) },
 		Every: func() time.Duration { return every },
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Process, error) {
+		list, err := n.Processes(ctx, order)
+		if limit > 0 && len(list) > limit {
+			list = list[:limit]
+		}
+
+		return list, err
 	})
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/service"
 	"github.com/talosmate/talosmate/internal/output"
@@ -17,43 +15,36 @@ const controlLong = "Talos allows this for few services: kubelet can be restarte
 	"stopped and restarted; etcd, apid, machined and trustd cannot, and a reboot restarts those. --wait sees that\n" +
 	"the service is healthy again (or has stopped); one without a health check only has to run."
 
-func newCmdRestart(f *cmdutil.Factory) *cobra.Command {
+func newCmdRestart(f *cmdutil.Factory) *cmdutil.Cmd {
 	return newCmdControl(f, talos.ServiceRestart, "Restart a service and see it healthy again", "running and healthy",
 		"  talosmate service restart kubelet -n worker-1\n"+
 			"  talosmate service restart kubelet --workers --concurrency 1 -o json --query '.items[] | .node + \" \" + .status'")
 }
 
-func newCmdStart(f *cmdutil.Factory) *cobra.Command {
+func newCmdStart(f *cmdutil.Factory) *cmdutil.Cmd {
 	return newCmdControl(f, talos.ServiceStart, "Start a service that is stopped", "running and healthy",
 		"  talosmate service start ext-iscsid -n worker-1\n"+
 			"  talosmate service start kubelet -n worker-1 --wait-timeout 5m")
 }
 
-func newCmdStop(f *cmdutil.Factory) *cobra.Command {
+func newCmdStop(f *cmdutil.Factory) *cmdutil.Cmd {
 	return newCmdControl(f, talos.ServiceStop, "Stop a service", "stopped",
 		"  talosmate service stop ext-iscsid -n worker-1\n"+
 			"  talosmate service stop ext-iscsid --workers --dry-run")
 }
 
-func newCmdControl(f *cmdutil.Factory, act, short, what, example string) *cobra.Command {
+func newCmdControl(f *cmdutil.Factory, act, short, what, example string) *cmdutil.Cmd {
 	var wait cmdutil.WaitFlags
 
-	return cmdutil.NewNodeChange(f, cmdutil.NodeChange[service.Change]{
+	return cmdutil.NewNodeChange(f, cmdutil.Command{
 		Use: act + " ID", Short: short, Long: short + ".\n\n" + controlLong, Example: example,
-		Args:  cmdutil.ExactArgs("ID"),
-		Spec:  cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Operators(), Schema: "ServiceChangeList"},
-		Flags: func(cmd *cobra.Command) { wait.Add(cmd.Flags(), "the service is "+what, 2*time.Minute) },
-		Validate: func(args []string) error {
-			if err := wait.Check(); err != nil {
-				return err
-			}
-
-			return service.Refused(act, args[0])
-		},
-		Act: func(ctx context.Context, c *cmdutil.Call, n *talos.Node) (service.Change, error) {
-			return service.Control(ctx, n, n.Name(), c.Args[0], service.Options{Act: act, Wait: wait.Wait, Deadline: wait.Timeout, DryRun: c.DryRun})
-		},
-		Begun: func(s service.Change) bool { return s.State != "" || s.Status == service.Interrupted },
+		Spec:     cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Operators()},
+		Flags:    func(fs *cmdutil.Flags) { wait.Add(fs, "the service is "+what, 2*time.Minute) },
+		Check:    func(c *cmdutil.Call) error { return service.Refused(act, c.Args[0]) },
+		Complete: cmdutil.CompleteFrom(ids),
+	}, cmdutil.NodeChange[service.Change]{
+		Schema: "ServiceChangeList",
+		Begun:  func(s service.Change) bool { return s.State != "" || s.Status == service.Interrupted },
 		Columns: []output.Column[service.Change]{
 			{Header: "SERVICE", Value: func(s service.Change) string { return s.ID }},
 			{Header: "ACTION", Value: func(s service.Change) string { return s.Action }},
@@ -63,7 +54,8 @@ func newCmdControl(f *cmdutil.Factory, act, short, what, example string) *cobra.
 			{Header: "TOOK", Value: func(s service.Change) string { return fmt.Sprintf("%.1fs", s.ElapsedSeconds) }},
 			{Header: "MESSAGE", Wide: true, Value: func(s service.Change) string { return s.Message }},
 		},
-		Name:     func(s service.Change) string { return s.ID },
-		Complete: cmdutil.CompleteFrom(ids),
+		Name: func(s service.Change) string { return s.ID },
+	}, func(ctx context.Context, c *cmdutil.Call, n *talos.Node) (service.Change, error) {
+		return service.Control(ctx, n, n.Name(), c.Args[0], service.Options{Act: act, Wait: wait.Wait, Deadline: wait.Timeout, DryRun: c.DryRun})
 	})
 }

@@ -7,28 +7,26 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdInfo(f *cmdutil.Factory) *cobra.Command {
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Service]{
+func newCmdInfo(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "info ID", Short: "Show one service of each node with what happened to it",
 		Example: "  talosmate service info kubelet -n worker-1\n" +
 			"  talosmate service info etcd --controlplanes --query '.items[] | .node + \" \" + .health'",
-		Args: cmdutil.ExactArgs("ID"),
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "ServiceList", Default: talos.DefaultMembers},
-		Name: func(s talos.Service) string { return s.ID },
-		Fetch: func(ctx context.Context, n *talos.Node, args []string) ([]talos.Service, error) {
-			s, err := n.Service(ctx, args[0])
-
-			return []talos.Service{s}, err
-		},
-		Human:    describe,
+		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
 		Complete: cmdutil.CompleteFrom(ids),
+	}, cmdutil.NodeList[talos.Service]{
+		Schema: "ServiceList",
+		Name:   func(s talos.Service) string { return s.ID },
+		Human:  describe,
+	}, func(ctx context.Context, c *cmdutil.Call, n *talos.Node) ([]talos.Service, error) {
+		s, err := n.Service(ctx, c.Args[0])
+
+		return []talos.Service{s}, err
 	})
 }
 

@@ -4,21 +4,21 @@ import (
 	"context"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdList(f *cmdutil.Factory) *cobra.Command {
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Service]{
+func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the services of each node",
 		Long: "List Talos's own services with their state and health. A service without a health check is\n" +
 			"\"unknown\", not unhealthy.",
 		Example: "  talosmate service list -n cp-1\n" +
 			"  talosmate service list -o json --query '.items[] | select(.health != \"healthy\") | .id'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "ServiceList", Default: talos.DefaultMembers},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+	}, cmdutil.NodeList[talos.Service]{
+		Schema: "ServiceList",
 		Columns: []output.Column[talos.Service]{
 			{Header: "SERVICE", Value: func(s talos.Service) string { return s.ID }},
 			{Header: "STATE", Value: func(s talos.Service) string { return s.State }},
@@ -27,8 +27,9 @@ func newCmdList(f *cmdutil.Factory) *cobra.Command {
 			{Header: "LAST EVENT", Value: lastEvent},
 			{Header: "LAST MESSAGE", Wide: true, Value: func(s talos.Service) string { return s.LastMessage }},
 		},
-		Name:  func(s talos.Service) string { return s.ID },
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Service, error) { return n.Services(ctx) },
+		Name: func(s talos.Service) string { return s.ID },
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Service, error) {
+		return n.Services(ctx)
 	})
 }
 

@@ -3,19 +3,19 @@ package storage
 import (
 	"context"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdDiscovered(f *cmdutil.Factory) *cobra.Command {
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.DiscoveredVolume]{
+func newCmdDiscovered(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "discovered", Short: "List the block devices of each node with what was found on them",
 		Example: "  talosmate storage discovered -n worker-1\n" +
 			"  talosmate storage discovered -n 10.0.0.21 --insecure -o json --query '.items[] | select(.discovered == \"\") | .device'",
-		Spec: spec("DiscoveredVolumeList"),
+		Spec: spec(),
+	}, cmdutil.NodeList[talos.DiscoveredVolume]{
+		Schema: "DiscoveredVolumeList",
 		Columns: []output.Column[talos.DiscoveredVolume]{
 			{Header: "DEVICE", Value: func(v talos.DiscoveredVolume) string { return v.Device }},
 			{Header: "TYPE", Value: func(v talos.DiscoveredVolume) string { return v.Type }},
@@ -28,8 +28,7 @@ func newCmdDiscovered(f *cmdutil.Factory) *cobra.Command {
 			{Header: "PARTITION UUID", Wide: true, Value: func(v talos.DiscoveredVolume) string { return v.PartitionUUID }},
 		},
 		Name: func(v talos.DiscoveredVolume) string { return v.Device },
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.DiscoveredVolume, error) {
-			return n.DiscoveredVolumes(ctx)
-		},
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.DiscoveredVolume, error) {
+		return n.DiscoveredVolumes(ctx)
 	})
 }

@@ -2,20 +2,18 @@
 package storage
 
 import (
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // NewCmd makes the group.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("storage", "Look at volumes and block devices", nil, newCmdVolumes(f), newCmdDiscovered(f))
 }
 
-func spec(schema string) cmdutil.Spec {
-	return cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: schema, Default: talos.DefaultMembers, Insecure: true}
+func spec() cmdutil.Spec {
+	return cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers, Insecure: true}
 }
 
 // size leaves the cell of what has no size empty.

@@ -3,19 +3,19 @@ package storage
 import (
 	"context"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdVolumes(f *cmdutil.Factory) *cobra.Command {
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Volume]{
+func newCmdVolumes(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "volumes", Aliases: []string{"volume"}, Short: "List the volumes of each node with their status",
 		Example: "  talosmate storage volumes -n worker-1\n" +
 			"  talosmate storage volumes -A -o json --query '.items[] | select(.phase != \"ready\") | .node + \" \" + .id + \" \" + .phase'",
-		Spec: spec("VolumeList"),
+		Spec: spec(),
+	}, cmdutil.NodeList[talos.Volume]{
+		Schema: "VolumeList",
 		Columns: []output.Column[talos.Volume]{
 			{Header: "VOLUME", Value: func(v talos.Volume) string { return v.ID }},
 			{Header: "TYPE", Value: func(v talos.Volume) string { return v.Type }},
@@ -28,7 +28,8 @@ func newCmdVolumes(f *cmdutil.Factory) *cobra.Command {
 			{Header: "TARGET", Wide: true, Value: func(v talos.Volume) string { return v.TargetPath }},
 			{Header: "UUID", Wide: true, Value: func(v talos.Volume) string { return v.UUID }},
 		},
-		Name:  func(v talos.Volume) string { return v.ID },
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Volume, error) { return n.Volumes(ctx) },
+		Name: func(v talos.Volume) string { return v.ID },
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Volume, error) {
+		return n.Volumes(ctx)
 	})
 }

@@ -6,25 +6,24 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdCPU(f *cmdutil.Factory) *cobra.Command {
+func newCmdCPU(f *cmdutil.Factory) *cmdutil.Cmd {
 	var interval time.Duration
 
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.CPU]{
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "cpu", Short: "Show the processors of each node and how busy they are",
 		Long: "Show what processors each node has and how busy they are, measured over --interval.",
 		Example: "  talosmate system cpu --interval 5s\n" +
 			"  talosmate system cpu -A -o json --query '.items[] | .node + \" \" + .load.used_ratio'",
-		Spec:   spec("CPUList"),
-		Flags:  func(fs *pflag.FlagSet) { cmdutil.Interval(fs, &interval, "the mean since the boot") },
-		Before: cmdutil.CheckInterval(&interval),
+		Spec:  spec(),
+		Flags: func(fs *cmdutil.Flags) { cmdutil.Interval(fs, &interval, "the mean since the boot") },
+		Check: cmdutil.CheckInterval(&interval),
+	}, cmdutil.NodeList[talos.CPU]{
+		Schema: "CPUList",
 		Columns: []output.Column[talos.CPU]{
 			{Header: "MODEL", Value: func(c talos.CPU) string { return c.Model }},
 			{Header: "CORES", Value: func(c talos.CPU) string { return strconv.Itoa(c.Cores) }},
@@ -39,18 +38,17 @@ func newCmdCPU(f *cmdutil.Factory) *cobra.Command {
 			{Header: "VENDOR", Wide: true, Value: func(c talos.CPU) string { return c.Vendor }},
 		},
 		Name: func(c talos.CPU) string { return c.Node },
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.CPU, error) {
-			cpu, err := n.CPU(ctx)
-			if err != nil {
-				return nil, err
-			}
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.CPU, error) {
+		cpu, err := n.CPU(ctx)
+		if err != nil {
+			return nil, err
+		}
 
-			before, after, passed, err := cmdutil.Twice(ctx, interval, n.CPUTimes)
-			cpu.IntervalSeconds = passed.Seconds()
-			cpu.SetLoad(before, after)
+		before, after, passed, err := cmdutil.Twice(ctx, interval, n.CPUTimes)
+		cpu.IntervalSeconds = passed.Seconds()
+		cpu.SetLoad(before, after)
 
-			return []talos.CPU{cpu}, err
-		},
+		return []talos.CPU{cpu}, err
 	})
 }
 

@@ -41,7 +41,7 @@ func TestCPU(t *testing.T) {
 		{
 			Name: "cpu.negative",
 			Args: []string{"system", "cpu", "-n", "n1", "--interval", "-1s"}, Code: 2,
-			Stderr: []string{`--interval -1s is negative`},
+			Stderr: []string{`--interval must not be negative`},
 		},
 	})
 }

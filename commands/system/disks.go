@@ -3,22 +3,22 @@ package system
 import (
 	"context"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdDisks(f *cmdutil.Factory) *cobra.Command {
-	s := spec("DiskList")
+func newCmdDisks(f *cmdutil.Factory) *cmdutil.Cmd {
+	s := spec()
 	s.Insecure = true
 
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Disk]{
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "disks", Aliases: []string{"disk"}, Short: "List the disks of each node",
 		Example: "  talosmate system disks -n worker-1\n" +
 			"  talosmate system disks -n 10.0.0.21 --insecure -o json --query '.items[] | select(.system_disk | not) | .device'",
 		Spec: s,
+	}, cmdutil.NodeList[talos.Disk]{
+		Schema: "DiskList",
 		Columns: []output.Column[talos.Disk]{
 			{Header: "DEVICE", Value: func(d talos.Disk) string { return d.Device }},
 			{Header: "SIZE", Value: func(d talos.Disk) string { return output.Bytes(d.SizeBytes) }},
@@ -31,7 +31,6 @@ func newCmdDisks(f *cmdutil.Factory) *cobra.Command {
 			{Header: "BUS PATH", Wide: true, Value: func(d talos.Disk) string { return d.BusPath }},
 			{Header: "WWID", Wide: true, Value: func(d talos.Disk) string { return d.WWID }},
 		},
-		Name:  func(d talos.Disk) string { return d.Device },
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Disk, error) { return n.Disks(ctx) },
-	})
+		Name: func(d talos.Disk) string { return d.Device },
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Disk, error) { return n.Disks(ctx) })
 }

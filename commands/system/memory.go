@@ -1,20 +1,20 @@
 package system
 
 import (
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdMemory(f *cmdutil.Factory) *cobra.Command {
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Memory]{
+func newCmdMemory(f *cmdutil.Factory) *cmdutil.Cmd {
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "memory", Aliases: []string{"mem", "free"}, Short: "Show the memory of each node",
 		Long: "Show the memory of each node. Used is the total less what programs can still get, as free(1) counts it.",
 		Example: "  talosmate system memory\n" +
 			"  talosmate system memory -A --sort-by -used_ratio",
-		Spec: spec("MemoryList"),
+		Spec: spec(),
+	}, cmdutil.NodeList[talos.Memory]{
+		Schema: "MemoryList",
 		Columns: []output.Column[talos.Memory]{
 			{Header: "TOTAL", Value: func(m talos.Memory) string { return output.Bytes(m.TotalBytes) }},
 			{Header: "USED", Value: func(m talos.Memory) string { return output.Bytes(m.UsedBytes) }},
@@ -27,7 +27,6 @@ func newCmdMemory(f *cmdutil.Factory) *cobra.Command {
 			{Header: "SWAP", Wide: true, Value: func(m talos.Memory) string { return output.Bytes(m.SwapTotalBytes) }},
 			{Header: "SWAP FREE", Wide: true, Value: func(m talos.Memory) string { return output.Bytes(m.SwapFreeBytes) }},
 		},
-		Name:  func(m talos.Memory) string { return m.Node },
-		Fetch: one((*talos.Node).Memory),
-	})
+		Name: func(m talos.Memory) string { return m.Node },
+	}, one((*talos.Node).Memory))
 }

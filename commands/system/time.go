@@ -4,27 +4,26 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdTime(f *cmdutil.Factory) *cobra.Command {
+func newCmdTime(f *cmdutil.Factory) *cmdutil.Cmd {
 	var server string
 
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Clock]{
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "time", Short: "Compare each node's clock with a time server's",
 		Long: "Have each node ask its own time server, or --server, and compare. The offset is the server's time less\n" +
 			"the node's: positive when the node's clock is slow.",
 		Example: "  talosmate system time\n" +
 			"  talosmate system time -A --server time.cloudflare.com -o json --query '.items[] | .node + \" \" + .offset_seconds'",
-		Spec: spec("ClockList"),
-		Flags: func(fs *pflag.FlagSet) {
+		Spec: spec(),
+		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVar(&server, "server", "", "time server to ask (default: the node's own)")
 		},
+	}, cmdutil.NodeList[talos.Clock]{
+		Schema: "ClockList",
 		Columns: []output.Column[talos.Clock]{
 			{Header: "SERVER", Value: func(c talos.Clock) string { return c.Server }},
 			{Header: "NODE TIME", Value: func(c talos.Clock) string { return output.Time(c.Local) }},
@@ -33,11 +32,10 @@ func newCmdTime(f *cmdutil.Factory) *cobra.Command {
 			{Header: "SYNCED", Value: synced},
 		},
 		Name: func(c talos.Clock) string { return c.Node },
-		Fetch: func(ctx context.Context, n *talos.Node, _ []string) ([]talos.Clock, error) {
-			c, err := n.Clock(ctx, server)
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Clock, error) {
+		c, err := n.Clock(ctx, server)
 
-			return []talos.Clock{c}, err
-		},
+		return []talos.Clock{c}, err
 	})
 }
 

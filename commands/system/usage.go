@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -16,37 +14,39 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdUsage(f *cmdutil.Factory) *cobra.Command {
+func newCmdUsage(f *cmdutil.Factory) *cmdutil.Cmd {
 	var (
 		o         talos.UsageOptions
 		threshold string
 	)
 
-	return cmdutil.NewNodeList(f, cmdutil.NodeList[talos.Usage]{
+	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "usage [PATH]", Aliases: []string{"du", "df"}, Short: "Show what a path holds, or how full the file systems are",
 		Long: "With PATH, show what it holds on each node, as du does. Without, show how full each mounted file system\n" +
 			"is, as df does.",
 		Example: "  talosmate system usage -n worker-1\n" +
 			"  talosmate system usage /var -n worker-1 --depth 2 --threshold 100MiB",
-		Args: cobra.MaximumNArgs(1),
-		Spec: spec("UsageList"),
-		Flags: func(fs *pflag.FlagSet) {
+		Spec: spec(),
+		Flags: func(fs *cmdutil.Flags) {
 			fs.Int32VarP(&o.Depth, "depth", "d", 0, "show this many levels below PATH")
+			fs.NotNegative("depth")
 			fs.BoolVarP(&o.Files, "files", "a", false, "show files too, not folders alone")
-			fs.StringVarP(&threshold, "threshold", "t", "", "leave away what is smaller than this `size`; what is greater, if negative")
+			fs.StringVarP(&threshold, "threshold", "t", "", "omit what is smaller than this `size`; what is greater, if negative")
 		},
-		Validate: func(args []string) error {
-			if len(args) == 0 && (o.Depth != 0 || o.Files || threshold != "") {
+		Check: func(c *cmdutil.Call) error {
+			if len(c.Args) == 0 && (o.Depth != 0 || o.Files || threshold != "") {
 				return errs.Usagef("--depth, --files and --threshold are for a PATH")
 			}
 
 			var err error
-			if o.Threshold, err = parseSize(threshold); err != nil || o.Depth < 0 {
-				return errs.Usagef("--depth wants a number from 0 on, --threshold a size such as 100MiB or -1GiB")
+			if o.Threshold, err = parseSize(threshold); err != nil {
+				return errs.Usagef("--threshold wants a size such as 100MiB or -1GiB")
 			}
 
 			return nil
 		},
+	}, cmdutil.NodeList[talos.Usage]{
+		Schema: "UsageList",
 		Columns: []output.Column[talos.Usage]{
 			{Header: "PATH", Value: func(u talos.Usage) string { return u.Path }},
 			{Header: "USED", Value: used},
@@ -56,15 +56,14 @@ func newCmdUsage(f *cmdutil.Factory) *cobra.Command {
 			{Header: "FILESYSTEM", Wide: true, Value: func(u talos.Usage) string { return u.Filesystem }},
 			{Header: "ERROR", Wide: true, Value: func(u talos.Usage) string { return u.Error }},
 		},
-		Name: func(u talos.Usage) string { return u.Path },
-		Fetch: func(ctx context.Context, n *talos.Node, args []string) ([]talos.Usage, error) {
-			if len(args) == 0 {
-				return n.MountUsage(ctx)
-			}
-
-			return n.DiskUsage(ctx, args[0], o)
-		},
+		Name:   func(u talos.Usage) string { return u.Path },
 		Finish: unmeasured,
+	}, func(ctx context.Context, c *cmdutil.Call, n *talos.Node) ([]talos.Usage, error) {
+		if len(c.Args) == 0 {
+			return n.MountUsage(ctx)
+		}
+
+		return n.DiskUsage(ctx, c.Args[0], o)
 	})
 }
 
@@ -82,8 +81,7 @@ func unmeasured(rows []talos.Usage) ([]talos.Usage, error) {
 
 	for _, u := range rows {
 		if u.Error != "" {
-			node := talos.Target{Address: u.Node, Hostname: u.Hostname}
-			e := errs.New(exit, "cannot measure %s on %s: %s", u.Path, node.Name(), u.Error).WithKind(errs.KindFailed).OnNode(u.Node)
+			e := errs.New(exit, "cannot measure %s on %s: %s", u.Path, u.NodeName(), u.Error).WithKind(errs.KindFailed).OnNode(u.Node)
 			e.Hostname = u.Hostname
 			all = append(all, e)
 		}
@@ -115,7 +113,7 @@ func parseSize(s string) (int64, error) {
 
 	n, err := humanize.ParseBytes(strings.TrimPrefix(s, "-"))
 	if err != nil || n > 1<<62 {
-		return 0, fmt.Errorf("%q is no size", s)
+		return 0, fmt.Errorf("%q is not a size", s)
 	}
 
 	if strings.HasPrefix(s, "-") {

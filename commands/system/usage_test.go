@@ -32,7 +32,7 @@ func TestUsage(t *testing.T) {
 		{
 			Name:     "usage.bad-size",
 			Variants: map[string]string{"MachineService.DiskUsage": "var"}, Args: []string{"system", "usage", "/var", "-n", "n1", "-t", "lots"}, Code: 2,
-			Stderr: []string{`--threshold a size such as 100MiB`},
+			Stderr: []string{`--threshold wants a size such as 100MiB`},
 		},
 	})
 }

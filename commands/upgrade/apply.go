@@ -1,18 +1,13 @@
 package upgrade
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
-
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -41,14 +36,10 @@ const (
 	noFile   = "none"
 )
 
-func newCmdApply(f *cmdutil.Factory) *cobra.Command {
+func newCmdApply(f *cmdutil.Factory) *cmdutil.Cmd {
 	var o applyOptions
 
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Change, Roles: cmdutil.Admins(), Schema: "UpgradeApplyResult", Named: true, Document: output.Single[upgrade.ApplyResult]{},
-	}
-
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "apply [PLAN]", Short: "Upgrade the cluster node by node, by a plan",
 		Long: "Upgrade the cluster by a plan file, or plan and run for the nodes chosen (-A for all). First a snapshot of\n" +
 			"etcd, then the images on all nodes, then the control planes one at a time with etcd's leader last, then the\n" +
@@ -60,57 +51,40 @@ func newCmdApply(f *cmdutil.Factory) *cobra.Command {
 			"(its nodes, versions, images or options) is refused by TM147.",
 		Example: "  talosmate upgrade apply plan.json --report upgrade.md\n" +
 			"  talosmate upgrade apply -A --to v1.13.9 --max-parallel 2 --gate 'healthy && failed == 0' --on-failure rollback",
-		Args: cobra.MaximumNArgs(1),
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error { return runApply(c, o) }),
-	}
-
-	f.Declare(cmd, spec)
-	addRequestFlags(cmd.Flags(), &o.request)
-	o.addFlags(cmd.Flags())
-
-	cmdutil.RegisterFlagCompletion(f, cmd, "canary", cmdutil.CompleteNodes)
-	cmdutil.RegisterFlagCompletion(f, cmd, "override", completeGates)
-	cmdutil.RegisterFlagCompletion(f, cmd, "on-failure", func(context.Context, *cmdutil.Call, []string) []string { return []string{halt, rollback} })
-	cmdutil.RegisterFlagCompletion(f, cmd, "reboot-mode", func(context.Context, *cmdutil.Call, []string) []string { return rebootModes() })
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), Named: true},
+		Flags: func(fs *cmdutil.Flags) {
+			addRequestFlags(fs, &o.request)
+			o.addFlags(fs)
+		},
+		Complete: cmdutil.CompleteFiles,
+	}, cmdutil.ResultOf[upgrade.ApplyResult]("UpgradeApplyResult"), func(c *cmdutil.Call) error { return runApply(c, o) })
 }
 
-func (o *applyOptions) addFlags(flags *pflag.FlagSet) {
+func (o *applyOptions) addFlags(fs *cmdutil.Flags) {
 	n := &o.apply.Node
 	n.Wait = true
 
-	flags.StringArrayVar(&o.cel, "gate", nil, "CEL `expression` that must hold before each node: healthy, problems, nodes, upgraded, remaining, failed, next, to, elapsed (repeatable)")
-	flags.StringArrayVar(&o.commands, "gate-command", nil, "shell `command` that must succeed before each node (repeatable); it is told TALOSMATE_NEXT_NODE")
-	flags.DurationVar(&o.apply.GateTimeout, "gate-timeout", 5*time.Minute, "how long health and gates are waited for")
-	flags.DurationVar(&o.apply.Pause, "pause-between", 0, "wait this long between nodes")
-	flags.DurationVar(&o.apply.Soak, "soak", 0, "watch the cluster this long after the canary")
-	flags.StringVar(&o.onFailure, "on-failure", halt, "halt, or rollback: bring the failed node back to its version before")
-	flags.StringVar(&o.window, "window", "", `start no node outside this maintenance window, "Sat 02:00-05:00" in local time`)
-	flags.StringVar(&o.snapshot, "snapshot", "", "`file` for etcd's snapshot, or none (default: etcd-CONTEXT-TIME.db in the working directory)")
-	flags.StringVar(&o.report, "report", "", "write a Markdown report to this `file`, and a timeline beside it (.svg)")
-	flags.DurationVar(&n.PullTimeout, "pull-timeout", 15*time.Minute, "how long a node's pull of the image may take")
-	flags.DurationVar(&n.InstallTimeout, "install-timeout", 30*time.Minute, "how long a node's install may take")
-	flags.DurationVar(&n.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions of a node together may take")
-	flags.StringVar(&n.RebootMode, "reboot-mode", talos.RebootDefault, "default, powercycle or force")
-	flags.DurationVar(&n.RebootTimeout, "reboot-timeout", 15*time.Minute, "how long a node may take to boot")
-	flags.DurationVar(&n.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long a node may take to be well after the boot")
+	fs.StringArrayVar(&o.cel, "gate", nil, "CEL `expression` that must hold before each node: healthy, problems, nodes, upgraded, remaining, failed, next, to, elapsed (repeatable)")
+	fs.StringArrayVar(&o.commands, "gate-command", nil, "shell `command` that must succeed before each node (repeatable); it receives TALOSMATE_NEXT_NODE")
+	fs.Positive(&o.apply.GateTimeout, "gate-timeout", 5*time.Minute, "how long health and gates are waited for")
+	fs.DurationVar(&o.apply.Pause, "pause-between", 0, "wait this long between nodes")
+	fs.DurationVar(&o.apply.Soak, "soak", 0, "watch the cluster this long after the canary")
+	fs.NotNegative("pause-between", "soak")
+	fs.Choice(&o.onFailure, "on-failure", halt, "stop, or bring the failed node back to its version before", halt, rollback)
+	fs.StringVar(&o.window, "window", "", `start no node outside this maintenance window, "Sat 02:00-05:00" in local time`)
+	fs.StringVar(&o.snapshot, "snapshot", "", "`file` for etcd's snapshot, or none (default: etcd-CONTEXT-TIME.db in the working directory)")
+	fs.StringVar(&o.report, "report", "", "write a Markdown report to this `file`, and a timeline beside it (.svg)")
+	fs.Positive(&n.PullTimeout, "pull-timeout", 15*time.Minute, "how long a node's pull of the image may take")
+	fs.Positive(&n.InstallTimeout, "install-timeout", 30*time.Minute, "how long a node's install may take")
+	fs.Positive(&n.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions of a node together may take")
+	rebootModeFlag(fs, &n.RebootMode)
+	fs.Positive(&n.RebootTimeout, "reboot-timeout", 15*time.Minute, "how long a node may take to boot")
+	fs.Positive(&n.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long a node may take to be healthy after the boot")
 }
 
 // complete checks the flags and fills in what follows from them.
 func (o *applyOptions) complete() error {
-	n := o.apply.Node
-
-	switch {
-	case o.onFailure != halt && o.onFailure != rollback:
-		return errs.Usagef("unknown --on-failure %q, want halt or rollback", o.onFailure)
-	case !slices.Contains(rebootModes(), n.RebootMode):
-		return errs.Usagef("unknown reboot mode %q, want one of %s", n.RebootMode, strings.Join(rebootModes(), ", "))
-	case n.PullTimeout <= 0 || n.InstallTimeout <= 0 || n.DrainTimeout <= 0 || n.RebootTimeout <= 0 || n.ReadyTimeout <= 0 || o.apply.GateTimeout <= 0:
-		return errs.Usagef("timeouts must be positive")
-	case o.apply.Pause < 0 || o.apply.Soak < 0:
-		return errs.Usagef("--pause-between and --soak cannot be negative")
-	case o.apply.Soak > 0 && o.request.Canary == "":
+	if o.apply.Soak > 0 && o.request.Canary == "" {
 		return errs.Usagef("--soak watches a canary: name it with --canary")
 	}
 

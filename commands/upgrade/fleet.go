@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
@@ -24,16 +22,17 @@ import (
 const registryTimeout = 5 * time.Second
 
 // addRequestFlags puts the flags on a command that say what is wanted of the cluster.
-func addRequestFlags(flags *pflag.FlagSet, r *upgrade.Request) {
-	flags.StringVar(&r.To, "to", "", "Talos `version`; each node keeps its own schematic, platform and registry")
-	flags.StringVar(&r.Image, "image", "", "one installer image for all nodes, in place of --to")
-	flags.StringSliceVar(&r.Via, "via", nil, "`version` to go by where the path needs it (default: the latest patch of each minor)")
-	flags.StringVar(&r.MaxParallel, "max-parallel", "1", "how many workers at once: a number or a percentage; control planes go one at a time")
-	flags.StringVar(&r.Canary, "canary", "", "the `node` that goes first")
-	flags.BoolVar(&r.SkipDrain, "skip-drain", false, "neither cordon nor drain")
-	flags.BoolVar(&r.InstallOnly, "install-only", false, "install now and do not reboot (Talos 1.13 and newer)")
-	flags.BoolVar(&r.RebootOnly, "reboot-only", false, "only reboot what --install-only installed")
-	flags.Bool("check-images", true, "ask the registries whether the images exist")
+func addRequestFlags(fs *cmdutil.Flags, r *upgrade.Request) {
+	fs.StringVar(&r.To, "to", "", "Talos `version`; each node keeps its own schematic, platform and registry")
+	fs.StringVar(&r.Image, "image", "", "one installer image for all nodes, in place of --to")
+	fs.StringSliceVar(&r.Via, "via", nil, "`version` to go by where the path needs it (default: the latest patch of each minor)")
+	fs.StringVar(&r.MaxParallel, "max-parallel", "1", "how many workers at once: a number or a percentage; control planes go one at a time")
+	fs.StringVar(&r.Canary, "canary", "", "the `node` that is upgraded first")
+	fs.BoolVar(&r.SkipDrain, "skip-drain", false, "neither cordon nor drain")
+	fs.BoolVar(&r.InstallOnly, "install-only", false, "install now and do not reboot (Talos 1.13 and newer)")
+	fs.BoolVar(&r.RebootOnly, "reboot-only", false, "only reboot what --install-only installed")
+	fs.Bool("check-images", true, "ask the registries whether the images exist")
+	fs.Complete("canary", cmdutil.CompleteNodes)
 }
 
 // newFleet makes the cluster as the operations see it.

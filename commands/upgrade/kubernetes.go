@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
@@ -21,15 +19,10 @@ type kubernetesOptions struct {
 	prePull, kubelet             bool
 }
 
-func newCmdKubernetes(f *cmdutil.Factory) *cobra.Command {
+func newCmdKubernetes(f *cmdutil.Factory) *cmdutil.Cmd {
 	var o kubernetesOptions
 
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Change, Roles: cmdutil.Admins(), Schema: "UpgradeKubernetesResult", Named: true,
-		Document: output.Single[upgrade.KubernetesResult]{},
-	}
-
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "kubernetes", Short: "Upgrade Kubernetes, with talosctl as the engine", Aliases: []string{"k8s"},
 		Long: "Upgrade Kubernetes on the whole cluster: first the gates (does every node's Talos run that version, do the\n" +
 			"images exist, is the cluster's lock free), then talosctl's own upgrade-k8s, found on PATH or by --talosctl.\n" +
@@ -38,23 +31,17 @@ func newCmdKubernetes(f *cmdutil.Factory) *cobra.Command {
 			"it would do.",
 		Example: "  talosmate upgrade kubernetes --to v1.35.4 --dry-run\n" +
 			"  talosmate upgrade kubernetes --to v1.35.4 --talosctl ./talosctl -o json --query .result.updated",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error { return runKubernetes(c, o) }),
-	}
-
-	f.Declare(cmd, spec)
-
-	flags := cmd.Flags()
-	flags.StringVar(&o.to, "to", "", "Kubernetes `version`")
-	flags.StringVar(&o.from, "from", "", "the `version` that runs (default: talosctl finds it)")
-	flags.StringVar(&o.talosctl, "talosctl", "", "the talosctl `program` (default: the one on PATH)")
-	flags.StringVar(&o.endpoint, "kubernetes-endpoint", "", "Kubernetes `endpoint` for talosctl, in place of the cluster's own")
-	flags.BoolVar(&o.prePull, "pre-pull-images", true, "pull the images before the first component is touched")
-	flags.BoolVar(&o.kubelet, "upgrade-kubelet", true, "upgrade the kubelets too")
-	flags.Bool("check-images", true, "ask the registries whether the images exist")
-	cmdutil.RegisterFlagCompletion(f, cmd, "override", completeGates)
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), Named: true},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.StringVar(&o.to, "to", "", "Kubernetes `version`")
+			fs.StringVar(&o.from, "from", "", "the `version` that runs (default: talosctl finds it)")
+			fs.StringVar(&o.talosctl, "talosctl", "", "the talosctl `program` (default: the one on PATH)")
+			fs.StringVar(&o.endpoint, "kubernetes-endpoint", "", "Kubernetes `endpoint` for talosctl, in place of the cluster's own")
+			fs.BoolVar(&o.prePull, "pre-pull-images", true, "pull the images before the first component is touched")
+			fs.BoolVar(&o.kubelet, "upgrade-kubelet", true, "upgrade the kubelets too")
+			fs.Bool("check-images", true, "ask the registries whether the images exist")
+		},
+	}, cmdutil.ResultOf[upgrade.KubernetesResult]("UpgradeKubernetesResult"), func(c *cmdutil.Call) error { return runKubernetes(c, o) })
 }
 
 func runKubernetes(c *cmdutil.Call, o kubernetesOptions) error {

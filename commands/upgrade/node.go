@@ -1,31 +1,23 @@
 package upgrade
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdNode(f *cmdutil.Factory) *cobra.Command {
+func newCmdNode(f *cmdutil.Factory) *cmdutil.Cmd {
 	var o upgrade.Options
 
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Change, Roles: cmdutil.Admins(), Schema: "UpgradeNodeResult", OneNode: true, Document: output.Single[upgrade.Result]{},
-	}
-
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "node", Short: "Upgrade one node and prove it",
 		Long: "Upgrade one node: preflight, pull, cordon, drain, install, reboot, wait, verify, uncordon. Both of\n" +
 			"Talos's upgrade APIs are used as the node has them (before 1.13 install and reboot are one request).\n\n" +
@@ -35,48 +27,29 @@ func newCmdNode(f *cmdutil.Factory) *cobra.Command {
 			"code 8, one that did not come back 9.",
 		Example: "  talosmate upgrade node -n worker-1 --image factory.talos.dev/metal-installer/SCHEMATIC:v1.13.9\n" +
 			"  talosmate upgrade node -n cp-1 --image REF --dry-run -o json --query '.result.gates[] | select(.verdict == \"refuse\")'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error { return runNode(c, o) }),
-	}
-
-	f.Declare(cmd, spec)
-
-	flags := cmd.Flags()
-	flags.StringVar(&o.Image, "image", "", "installer image, with a version tag")
-	flags.BoolVar(&o.AutoReboot, "auto-reboot", true, "reboot into the new version; false installs only (Talos 1.13 and newer)")
-	flags.BoolVar(&o.Wait, "wait", true, "wait for the node and verify it")
-	flags.BoolVar(&o.SkipDrain, "skip-drain", false, "neither cordon nor drain")
-	flags.DurationVar(&o.PullTimeout, "pull-timeout", 15*time.Minute, "how long a node's pull of the image may take")
-	flags.DurationVar(&o.InstallTimeout, "install-timeout", 30*time.Minute, "how long a node's install may take")
-	flags.DurationVar(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions together may take")
-	flags.StringVar(&o.RebootMode, "reboot-mode", talos.RebootDefault, "default, powercycle or force")
-	flags.DurationVar(&o.RebootTimeout, "reboot-timeout", 15*time.Minute, "how long the node may take to boot")
-	flags.DurationVar(&o.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the node may take to be well after the boot")
-	cmdutil.RegisterFlagCompletion(f, cmd, "reboot-mode", func(context.Context, *cmdutil.Call, []string) []string { return rebootModes() })
-
-	return cmd
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), OneNode: true},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.StringVar(&o.Image, "image", "", "installer image, with a version tag")
+			fs.BoolVar(&o.AutoReboot, "auto-reboot", true, "reboot into the new version; false installs only (Talos 1.13 and newer)")
+			fs.BoolVar(&o.Wait, "wait", true, "wait for the node and verify it")
+			fs.BoolVar(&o.SkipDrain, "skip-drain", false, "neither cordon nor drain")
+			fs.Positive(&o.PullTimeout, "pull-timeout", 15*time.Minute, "how long a node's pull of the image may take")
+			fs.Positive(&o.InstallTimeout, "install-timeout", 30*time.Minute, "how long a node's install may take")
+			fs.Positive(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions together may take")
+			rebootModeFlag(fs, &o.RebootMode)
+			fs.Positive(&o.RebootTimeout, "reboot-timeout", 15*time.Minute, "how long the node may take to boot")
+			fs.Positive(&o.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the node may take to be healthy after the boot")
+		},
+	}, cmdutil.ResultOf[upgrade.Result]("UpgradeNodeResult"), func(c *cmdutil.Call) error { return runNode(c, o) })
 }
 
-func rebootModes() []string {
-	return []string{talos.RebootDefault, talos.RebootPowercycle, talos.RebootForce}
-}
-
-func checkNodeOptions(o upgrade.Options) error {
-	switch {
-	case o.Image == "":
-		return errs.Usagef("--image is missing").WithHint("for example --image factory.talos.dev/metal-installer/SCHEMATIC:v1.13.9")
-	case !slices.Contains(rebootModes(), o.RebootMode):
-		return errs.Usagef("unknown reboot mode %q, want one of %s", o.RebootMode, strings.Join(rebootModes(), ", "))
-	case o.PullTimeout <= 0 || o.InstallTimeout <= 0 || o.DrainTimeout <= 0 || o.RebootTimeout <= 0 || o.ReadyTimeout <= 0:
-		return errs.Usagef("timeouts must be positive")
-	default:
-		return nil
-	}
+func rebootModeFlag(fs *cmdutil.Flags, to *string) {
+	fs.Choice(to, "reboot-mode", talos.RebootDefault, "how to reboot", talos.RebootDefault, talos.RebootPowercycle, talos.RebootForce)
 }
 
 func runNode(c *cmdutil.Call, o upgrade.Options) error {
-	if err := checkNodeOptions(o); err != nil {
-		return err
+	if o.Image == "" {
+		return errs.Usagef("--image is missing").WithHint("for example --image factory.talos.dev/metal-installer/SCHEMATIC:v1.13.9")
 	}
 
 	targets, err := c.Targets()
@@ -122,7 +95,7 @@ func showNode(w io.Writer, r upgrade.Result) error {
 	}
 
 	for _, g := range r.Gates {
-		if g.Verdict != "pass" && g.Verdict != "skip" {
+		if g.Verdict != gate.Pass && g.Verdict != gate.Skip {
 			fmt.Fprintf(w, "  %-11s %s %s\n", g.Gate+":", g.Verdict, output.Line(g.Message))
 		}
 	}

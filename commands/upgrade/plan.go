@@ -1,12 +1,9 @@
 package upgrade
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"strings"
-
-	"github.com/spf13/cobra"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -16,17 +13,13 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdPlan(f *cmdutil.Factory) *cobra.Command {
+func newCmdPlan(f *cmdutil.Factory) *cmdutil.Cmd {
 	var (
 		r         upgrade.Request
 		overrides []string
 	)
 
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "UpgradePlan", Default: talos.DefaultMembers, Document: output.Single[upgrade.Plan]{},
-	}
-
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "plan", Short: "Look at the whole cluster and say what an upgrade would do",
 		Long: "Plan the upgrade of the cluster, or of the nodes chosen: the order, each node's way and image with its own\n" +
 			"schematic, platform and registry kept, what every gate says, and which disruption budgets hold pods now.\n" +
@@ -35,32 +28,29 @@ func newCmdPlan(f *cmdutil.Factory) *cobra.Command {
 			"more. A gate that refuses is exit code 5, with the whole plan printed all the same.",
 		Example: "  talosmate upgrade plan --to v1.13.9\n" +
 			"  talosmate upgrade plan --to v1.13.9 --max-parallel 25% --canary worker-1 -o json > plan.json",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			c.Overrides = overrides
-			if err := c.Overrides.Validate(); err != nil {
-				return err
-			}
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Flags: func(fs *cmdutil.Flags) {
+			addRequestFlags(fs, &r)
+			fs.StringSliceVar(&overrides, "override", nil, "plan as if this safety gate were passed, by code (repeatable)")
+			fs.Complete("override", cmdutil.CompleteGates)
+		},
+	}, cmdutil.ResultOf[upgrade.Plan]("UpgradePlan"), func(c *cmdutil.Call) error {
+		c.Overrides = overrides
+		if err := c.Overrides.Validate(); err != nil {
+			return err
+		}
 
-			if err := checkRequest(r); err != nil {
-				return err
-			}
+		if err := checkRequest(r); err != nil {
+			return err
+		}
 
-			plan, err := makePlan(c, r)
-			if len(plan.Nodes) == 0 {
-				return err
-			}
+		plan, err := makePlan(c, r)
+		if len(plan.Nodes) == 0 {
+			return err
+		}
 
-			return cmdutil.PrintResult(c, plan, err, plan.Hash, showPlan)
-		}),
-	}
-
-	f.Declare(cmd, spec)
-	addRequestFlags(cmd.Flags(), &r)
-	cmd.Flags().StringSliceVar(&overrides, "override", nil, "plan as if this safety gate were passed, by code (repeatable)")
-	cmdutil.RegisterFlagCompletion(f, cmd, "canary", cmdutil.CompleteNodes)
-
-	return cmd
+		return cmdutil.PrintResult(c, plan, err, plan.Hash, showPlan)
+	})
 }
 
 func checkRequest(r upgrade.Request) error {
@@ -215,17 +205,4 @@ func showGates(w io.Writer, p upgrade.Plan) {
 	for _, line := range lines {
 		fmt.Fprintf(w, "%s (%s)\n", output.Line(line), output.Line(strings.Join(who[line], ", ")))
 	}
-}
-
-// completeGates offers the gates' codes.
-func completeGates(context.Context, *cmdutil.Call, []string) []string {
-	var out []string
-
-	for _, g := range gate.All() {
-		if g.Overridable {
-			out = append(out, cobra.CompletionWithDesc(string(g.Code), g.Title))
-		}
-	}
-
-	return out
 }

@@ -5,44 +5,35 @@ import (
 	"io"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func newCmdStatus(f *cmdutil.Factory) *cobra.Command {
+func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 	lines := 20
-	spec := cmdutil.Spec{
-		Kind: cmdutil.Read, Roles: cmdutil.Readers(), Schema: "UpgradeStatus", Default: talos.DefaultMembers,
-		Document: output.Single[upgrade.StatusResult]{},
-	}
 
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "status", Short: "Show what a running or broken-off upgrade left",
 		Long: "Show which nodes have a new version installed that waits for its reboot, which cordons are ours, and who\n" +
 			"holds the cluster's lock. The cluster itself tells; the last lines of this machine's journal explain.",
 		Example: "  talosmate upgrade status\n" +
 			"  talosmate upgrade status -o json --query '.result.nodes[] | select(.state != \"clean\") | .hostname'",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			fleet, _, err := newFleet(c, "talosmate upgrade status")
-			if err != nil {
-				return err
-			}
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.IntVar(&lines, "journal", lines, "how many of the journal's last lines to show")
+		},
+	}, cmdutil.ResultOf[upgrade.StatusResult]("UpgradeStatus"), func(c *cmdutil.Call) error {
+		fleet, _, err := newFleet(c, "talosmate upgrade status")
+		if err != nil {
+			return err
+		}
 
-			res, err := upgrade.ReadStatus(c.Context(), fleet, notes(c), journal(c).Tail(lines))
+		res, err := upgrade.ReadStatus(c.Context(), fleet, notes(c), journal(c).Tail(lines))
 
-			return cmdutil.PrintResult(c, res, err, map[bool]string{true: "clean", false: "unclean"}[res.Clean], showStatus)
-		}),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().IntVar(&lines, "journal", lines, "how many of the journal's last lines to show")
-
-	return cmd
+		return cmdutil.PrintResult(c, res, err, map[bool]string{true: "clean", false: "unclean"}[res.Clean], showStatus)
+	})
 }
 
 func showStatus(w io.Writer, s upgrade.StatusResult) error {

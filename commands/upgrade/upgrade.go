@@ -2,13 +2,11 @@
 package upgrade
 
 import (
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 )
 
 // NewCmd makes the group.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("upgrade", "Upgrade Talos, node by node and with proof", nil,
 		newCmdNode(f),
 		newCmdPlan(f),

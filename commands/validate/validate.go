@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
@@ -19,53 +17,48 @@ import (
 )
 
 // NewCmd makes the command.
-func NewCmd(f *cmdutil.Factory) *cobra.Command {
+func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	var (
 		file, mode string
 		strict     bool
 	)
 
-	spec := cmdutil.Spec{Kind: cmdutil.Read, Offline: true, Question: true, Schema: "Validation", Document: output.Single[validate.Result]{}}
-	cmd := &cobra.Command{
+	return cmdutil.New(f, cmdutil.Command{
 		Use: "validate", Short: "Judge a machine configuration without a cluster",
 		Long: "Judge a machine configuration with Talos's own loader and validation, those of Talos " + talos.KnownRelease() + ". Exit code 3\n" +
 			"says that it is not valid; the document says why, with line numbers.",
 		Example: "  talosmate validate -f controlplane.yaml --mode metal --strict\n" +
 			"  talosmate machineconfig get -n cp-1 --show-secrets | talosmate validate -f - --mode metal -o json",
-		Args: cmdutil.ExactArgs(), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: f.RunE(spec, func(c *cmdutil.Call) error {
-			if file == "" {
-				return errs.Usagef("no file to validate").WithHint("name it with -f, - reads stdin")
-			}
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Offline: true, Question: true},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.StringVarP(&file, "file", "f", "", "the configuration `file`, - for stdin")
+			fs.Choice(&mode, "mode", "metal", "the kind of machine", validate.Modes()...)
+			fs.BoolVar(&strict, "strict", false, "treat what Talos only warns of as errors")
+		},
+	}, cmdutil.ResultOf[validate.Result]("Validation"), func(c *cmdutil.Call) error {
+		if file == "" {
+			return errs.Usagef("no file to validate").WithHint("name it with -f, - reads stdin")
+		}
 
-			text, err := c.Input(file, "the machine configuration")
-			if err != nil {
-				return err
-			}
+		text, err := c.Input(file, "the machine configuration")
+		if err != nil {
+			return err
+		}
 
-			if err = foreign.Check(text); errors.Is(err, foreign.ErrTooLarge) {
-				return errs.Usagef("cannot read the machine configuration: %w", err)
-			}
+		if err = foreign.Check(text); errors.Is(err, foreign.ErrTooLarge) {
+			return errs.Usagef("cannot read the machine configuration: %w", err)
+		}
 
-			result := validate.Config(text, mode, strict)
-			result.File = file
+		result := validate.Config(text, mode, strict)
+		result.File = file
 
-			err = nil
-			if !result.Valid {
-				err = notValid(result)
-			}
+		err = nil
+		if !result.Valid {
+			err = notValid(result)
+		}
 
-			return cmdutil.PrintResult(c, result, err, file, show)
-		}),
-	}
-
-	f.Declare(cmd, spec)
-	cmd.Flags().StringVarP(&file, "file", "f", "", "the configuration `file`, - for stdin")
-	cmdutil.ChoiceVar(cmd.Flags(), &mode, "mode", "metal", "the kind of machine", validate.Modes()...)
-	cmd.Flags().BoolVar(&strict, "strict", false, "treat what Talos only warns of as errors")
-	cmdutil.CompleteChoices(cmd)
-
-	return cmd
+		return cmdutil.PrintResult(c, result, err, file, show)
+	})
 }
 
 // notValid is the verdict. A document that the loader has never heard of may be one of a newer Talos.

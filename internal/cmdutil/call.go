@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,7 +19,6 @@ import (
 	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/progress"
-	"github.com/talosmate/talosmate/internal/startup"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -29,6 +27,7 @@ type Call struct {
 	Spec    Spec
 	Cmd     *cobra.Command
 	Args    []string
+	Typed   string // What is completed, as far as it is typed.
 	IO      *iostreams.Streams
 	Printer *output.Printer
 
@@ -37,7 +36,8 @@ type Call struct {
 	Settings  []Setting
 
 	factory *Factory
-	ctx     context.Context //nolint:containedctx // lives exactly as long as the command, as cobra's own does
+	shell   cobra.ShellCompDirective // What the shell does with the candidates of a completion.
+	ctx     context.Context          //nolint:containedctx // lives exactly as long as the command, as cobra's own does
 	config  *talos.Config
 	cluster *talos.Cluster
 	own     *talos.Cluster // Of the talosconfig at hand, beside an insecure one.
@@ -103,7 +103,11 @@ func (c *Call) mayBegin() func() error {
 }
 
 func (c *Call) prepare() error {
-	var err error
+	err := resolveAliases(c.Cmd.Flags())
+	if err != nil {
+		return err
+	}
+
 	if c.Settings, err = LoadSettings(c.Cmd.Flags(), c.IO.Env); err != nil {
 		return err
 	}
@@ -114,11 +118,6 @@ func (c *Call) prepare() error {
 
 	if off, _ := c.Cmd.Flags().GetBool("no-color"); off {
 		c.IO.Color = false
-	}
-
-	mode, _ := c.Cmd.Flags().GetString("progress")
-	if !slices.Contains(progress.Modes(), mode) {
-		return errs.Usagef("unknown progress mode %q, want one of %s", mode, strings.Join(progress.Modes(), ", "))
 	}
 
 	return nil
@@ -236,8 +235,6 @@ func (c *Call) Cluster() (*talos.Cluster, error) {
 			source = string(c.config.Origin)
 		}
 	}
-
-	startup.Over()
 
 	cluster, err := talos.NewCluster(tc, source, o)
 	if err != nil {

@@ -4,95 +4,54 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
-	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// NodeChange is the shape of a change of each chosen node by itself: it differs from its siblings in the
-// act, the row and the columns. Every node that was begun has its row, also when it failed.
+// NodeChange is the shape of a change of each chosen node on its own: it differs from its siblings in the
+// operation, the row and the columns. Every node that was begun has its row, also when it failed.
 type NodeChange[T any] struct {
-	Use, Short, Long, Example string
-	Aliases                   []string
-	Args                      cobra.PositionalArgs
-	Spec                      Spec
-	Flags                     func(*cobra.Command)
-	Columns                   []output.Column[T]
-	Name                      func(T) string // For -o name.
-	Validate                  func(args []string) error
+	Schema  string
+	Columns []output.Column[T]
+	Name    func(T) string // For -o name.
 	// Before runs once the nodes are known, before any of them is asked.
 	Before func(*Call) error
 	// Confirm phrases what a destructive command is about to do; the node's or the cluster's name is asked.
 	Confirm func(args []string, targets string) string
-	// Begun says whether the row is one of a node where something was tried; nil for every row.
-	Begun    func(T) bool
-	Act      func(ctx context.Context, c *Call, n *talos.Node) (T, error)
-	Complete CompletionFunc
+	// Begun reports whether something was tried on the row's node; nil for every row.
+	Begun func(T) bool
 }
 
-// NewNodeChange makes the command.
-func NewNodeChange[T any, P Row[T]](f *Factory, l NodeChange[T]) *cobra.Command {
-	if l.Args == nil {
-		l.Args = ExactArgs()
-	}
+// NewNodeChange makes a command that changes every node with act.
+func NewNodeChange[T any, P Row[T]](f *Factory, d Command, l NodeChange[T], act func(context.Context, *Call, *talos.Node) (T, error)) *Cmd {
+	l.Columns = columns[T, P](l.Columns)
 
-	l.Spec.Document = output.List[T]{}
+	return New(f, d, ListOf[T](l.Schema), func(c *Call) error {
+		targets, err := c.Targets()
+		if err != nil {
+			return err
+		}
 
-	cmd := &cobra.Command{
-		Use: l.Use, Short: l.Short, Long: l.Long, Example: l.Example, Aliases: l.Aliases, Args: l.Args,
-		ValidArgsFunction: completion(f, l.Complete),
-		RunE: f.RunE(l.Spec, func(c *Call) error {
-			if l.Validate != nil {
-				if err := l.Validate(c.Args); err != nil {
-					return errs.AsUsage(err)
-				}
-			}
-
-			targets, err := c.Targets()
-			if err != nil {
+		if l.Before != nil {
+			if err = l.Before(c); err != nil {
 				return err
 			}
+		}
 
-			if l.Before != nil {
-				if err = l.Before(c); err != nil {
-					return err
-				}
+		if l.Confirm != nil {
+			if err = c.ConfirmTargets(l.Confirm(c.Args, c.DescribeTargets())); err != nil {
+				return err
 			}
+		}
 
-			if l.Confirm != nil {
-				if err = c.ConfirmTargets(l.Confirm(c.Args, c.DescribeTargets())); err != nil {
-					return err
-				}
-			}
+		if err = c.Begin(); err != nil {
+			return PrintList(c, nil, err, l.Columns, l.Name)
+		}
 
-			rows, err := changeNodes[T, P](c, l, targets)
+		rows, err := ChangeRows[T, P](c, targets, l.Begun, func(ctx context.Context, n *talos.Node) (T, error) { return act(ctx, c, n) })
 
-			return PrintList(c, rows, err, columns[T, P](l.Columns), l.Name)
-		}),
-	}
-
-	f.Declare(cmd, l.Spec)
-
-	if l.Flags != nil {
-		l.Flags(cmd)
-		completeChoices(cmd)
-	}
-
-	return cmd
-}
-
-func changeNodes[T any, P Row[T]](c *Call, l NodeChange[T], targets talos.Targets) ([]T, error) {
-	if err := c.Begin(); err != nil {
-		return nil, err
-	}
-
-	return ChangeRows[T, P](c, targets, l.Begun, func(ctx context.Context, n *talos.Node) (T, error) {
-		return l.Act(ctx, c, n)
+		return PrintList(c, rows, err, l.Columns, l.Name)
 	})
 }
 
@@ -164,25 +123,4 @@ func targetNames(all []talos.Target) string {
 	}
 
 	return text
-}
-
-// WaitFlags are the flags of a change that can be waited for.
-type WaitFlags struct {
-	Wait    bool
-	Timeout time.Duration
-}
-
-// Add puts --wait and --wait-timeout on a command.
-func (w *WaitFlags) Add(fs *pflag.FlagSet, what string, timeout time.Duration) {
-	fs.BoolVar(&w.Wait, "wait", true, "wait until "+what)
-	fs.DurationVar(&w.Timeout, "wait-timeout", timeout, "how long to wait for that")
-}
-
-// Check rejects a timeout that cannot be waited for.
-func (w *WaitFlags) Check() error {
-	if w.Timeout <= 0 {
-		return errs.Usagef("--wait-timeout must be positive")
-	}
-
-	return nil
 }

@@ -2,50 +2,88 @@ package cmdutil
 
 import (
 	"context"
+	"io"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/startup"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // CompletionFunc gives the candidates for an argument; it may ask the cluster, for at most two seconds.
 type CompletionFunc func(ctx context.Context, c *Call, args []string) []string
 
-// completion never falls back to file names: a name is wanted, not a file.
-func completion(f *Factory, fn CompletionFunc) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if fn == nil {
+// completion makes cobra's completion of the first most words out of a function, nil for nothing. It never falls
+// back to file names unless the function asks for them.
+func completion(f *Factory, most int, fn CompletionFunc) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if fn == nil || most != unbounded && len(args) >= most {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 
-		return f.Complete(cmd, args, fn), cobra.ShellCompDirectiveNoFileComp
+		return f.complete(cmd, args, typed, fn)
 	}
 }
 
-// Complete runs a completion function against the cluster with a short deadline; trouble means no
-// candidates.
-func (f *Factory) Complete(cmd *cobra.Command, args []string, fn CompletionFunc) []string {
+// complete runs a completion function against the cluster with a short deadline; trouble means no candidates.
+func (f *Factory) complete(cmd *cobra.Command, args []string, typed string, fn CompletionFunc) ([]string, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
 	defer cancel()
 
-	quiet := *f.IO
-	quiet.Err = discard{}
+	startup.Over()
 
-	c := &Call{Spec: Spec{Kind: Read}, Cmd: cmd, Args: args, IO: &quiet, factory: f, ctx: ctx}
+	quiet := *f.IO
+	quiet.Err = io.Discard
+
+	c := &Call{
+		Spec: Spec{Kind: Read}, Cmd: cmd, Args: args, Typed: typed, IO: &quiet, factory: f, ctx: ctx, shell: cobra.ShellCompDirectiveNoFileComp,
+	}
 	if err := c.prepare(); err != nil {
-		return nil
+		return nil, c.shell
 	}
 
 	defer c.close()
 
-	return offered(fn(ctx, c, args))
+	return offered(fn(ctx, c, args)), c.shell
 }
 
-// offered leaves out the names that cannot be typed: a shell shows candidates as they are, one a line.
+// Words is a completion that offers the same words always.
+func Words(words ...string) CompletionFunc {
+	return func(context.Context, *Call, []string) []string { return words }
+}
+
+// Described is a candidate of a completion with its description.
+func Described(word, description string) string { return cobra.CompletionWithDesc(word, description) }
+
+// CompleteFiles leaves the completion to the shell, which offers files.
+func CompleteFiles(_ context.Context, c *Call, _ []string) []string {
+	c.shell = cobra.ShellCompDirectiveDefault
+
+	return nil
+}
+
+// CompleteParts makes the shell write no space after a candidate, since it may be a part only.
+func (c *Call) CompleteParts() { c.shell |= cobra.ShellCompDirectiveNoSpace }
+
+// CompleteGates offers the codes of the gates that can be passed.
+func CompleteGates(context.Context, *Call, []string) []string {
+	var out []string
+
+	for _, g := range gate.All() {
+		if g.Overridable {
+			out = append(out, Described(string(g.Code), g.Title))
+		}
+	}
+
+	return out
+}
+
+// offered omits the names that cannot be typed: a shell shows candidates as they are, one a line.
 func offered(candidates []string) []string {
 	var out []string
 
@@ -56,7 +94,7 @@ func offered(candidates []string) []string {
 		}
 
 		if described {
-			name = cobra.CompletionWithDesc(name, iostreams.Line(description))
+			name = Described(name, iostreams.Line(description))
 		}
 
 		out = append(out, name)
@@ -64,10 +102,6 @@ func offered(candidates []string) []string {
 
 	return out
 }
-
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 // CompleteNodes offers hostnames and addresses of the discovered members.
 func CompleteNodes(ctx context.Context, c *Call, _ []string) []string {
@@ -84,7 +118,7 @@ func CompleteNodes(ctx context.Context, c *Call, _ []string) []string {
 	var out []string
 
 	for _, m := range members {
-		out = append(out, cobra.CompletionWithDesc(m.Hostname, m.Type+" "+m.Node), cobra.CompletionWithDesc(m.Node, m.Type+" "+m.Hostname))
+		out = append(out, Described(m.Hostname, m.Type+" "+m.Node), Described(m.Node, m.Type+" "+m.Hostname))
 	}
 
 	return out
@@ -102,11 +136,7 @@ func CompleteContexts(_ context.Context, c *Call, _ []string) []string {
 
 // CompleteFrom asks the first chosen or default node for names.
 func CompleteFrom(names func(context.Context, *talos.Node) ([]string, error)) CompletionFunc {
-	return func(ctx context.Context, c *Call, args []string) []string {
-		if len(args) > 0 {
-			return nil
-		}
-
+	return func(ctx context.Context, c *Call, _ []string) []string {
 		c.Spec.Default = talos.DefaultEndpoint
 
 		targets, err := c.Targets()
@@ -123,16 +153,15 @@ func CompleteFrom(names func(context.Context, *talos.Node) ([]string, error)) Co
 	}
 }
 
-// RegisterFlagCompletion makes a flag complete from a function, nil for nothing.
-func RegisterFlagCompletion(f *Factory, cmd *cobra.Command, flag string, fn CompletionFunc) {
-	_ = cmd.RegisterFlagCompletionFunc(flag, completion(f, fn)) // fails only for a flag that does not exist, which the catalogue test finds
-}
-
 // changedFlags lists the flags that were given, in a form that can be logged.
 func changedFlags(cmd *cobra.Command) []string {
 	var out []string
 
-	cmd.Flags().Visit(func(f *pflag.Flag) { out = append(out, "--"+f.Name+"="+f.Value.String()) })
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if _, old := f.Value.(*alias); !old {
+			out = append(out, "--"+f.Name+"="+f.Value.String())
+		}
+	})
 
 	return out
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/startup"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -50,32 +51,36 @@ func (f *Factory) Documents() map[string]any { return f.documents }
 func (f *Factory) Running() *Call { return f.run }
 
 // AddGlobalFlags puts the flags that every command has on the root command.
-func AddGlobalFlags(flags *pflag.FlagSet) {
-	flags.String("talosconfig", "", "talosconfig `file`, - for stdin (default: $TALOSCONFIG, the project's talosconfig, ~/.talos/config)")
-	flags.String("context", "", "talosconfig context `name`")
-	flags.StringSliceP("endpoints", "e", nil, "override the context's endpoints")
-	flags.StringSliceP("nodes", "n", nil, "nodes to act on: address, Talos hostname or Kubernetes node name")
-	flags.Bool("controlplanes", false, "act on all control plane nodes")
-	flags.Bool("workers", false, "act on all workers")
-	flags.BoolP("all-nodes", "A", false, "act on all nodes")
-	flags.Bool("direct", false, "dial each node itself instead of going through an endpoint")
-	flags.Int("concurrency", 16, "how many nodes to ask at once")
-	flags.Duration("timeout", 30*time.Second, "how long to wait for one node's answer")
-	flags.StringP("output", "o", "table", "output format: table, wide, json, yaml, ndjson or name")
-	flags.String("query", "", "yq `expression` over the document (implies -o json)")
-	flags.Bool("no-headers", false, "leave the table's header away")
-	flags.String("sort-by", "", "sort rows by this `field` of -o json, -field for descending")
-	flags.Bool("no-color", false, "no colour")
-	flags.BoolP("verbose", "v", false, "trace each RPC on stderr")
-	flags.Bool("read-only", false, "refuse every change")
-	flags.String("audit-log", "", "append two JSON lines per change to this `file`: when it begins and how it ended")
-	flags.String("progress", "auto", "how to show progress on stderr: auto, tty, plain, json or none")
-	flags.String("kubeconfig", "", "kubeconfig `file` for the Kubernetes steps (default: the admin kubeconfig from the Talos API)")
-	flags.String("kube-context", "", "context `name` in the kubeconfig")
+func AddGlobalFlags(f *Factory, root *cobra.Command) {
+	fs := &Flags{FlagSet: root.PersistentFlags(), factory: f, cmd: root}
+	fs.String("talosconfig", "", "talosconfig `file`, - for stdin (default: $TALOSCONFIG, the project's talosconfig, ~/.talos/config)")
+	fs.String("context", "", "talosconfig context `name`")
+	fs.StringSliceP("endpoints", "e", nil, "override the context's endpoints")
+	fs.StringSliceP("nodes", "n", nil, "nodes to act on: address, Talos hostname or Kubernetes node name")
+	fs.Bool("controlplanes", false, "act on all control plane nodes")
+	fs.Bool("workers", false, "act on all workers")
+	fs.BoolP("all-nodes", "A", false, "act on all nodes")
+	fs.Bool("direct", false, "dial each node itself instead of going through an endpoint")
+	fs.Int("concurrency", 16, "how many nodes to ask at once")
+	fs.Duration("timeout", 30*time.Second, "how long to wait for one node's answer")
+	fs.StringP("output", "o", "table", "output format: table, wide, json, yaml, ndjson or name")
+	fs.String("query", "", "yq `expression` over the document (implies -o json)")
+	fs.Bool("no-headers", false, "omit the table's header")
+	fs.String("sort-by", "", "sort rows by this `field` of -o json, -field for descending")
+	fs.Bool("no-color", false, "no colour")
+	fs.BoolP("verbose", "v", false, "trace each RPC on stderr")
+	fs.Bool("read-only", false, "refuse every change")
+	fs.String("audit-log", "", "append two JSON lines per change to this `file`: when it begins and how it ended")
+	fs.Choice(new(string), "progress", progress.Modes()[0], "how to show progress on stderr", progress.Modes()...)
+	fs.String("kubeconfig", "", "kubeconfig `file` for the Kubernetes steps (default: the admin kubeconfig from the Talos API)")
+	fs.String("kube-context", "", "context `name` in the kubeconfig")
+	fs.Complete("nodes", CompleteNodes)
+	fs.Complete("context", CompleteContexts)
+	fs.Words("output", output.Formats()...)
 }
 
-// RunE makes a cobra RunE of a command's body: settings, format and safety come first, the audit log last.
-func (f *Factory) RunE(s Spec, body func(*Call) error) func(*cobra.Command, []string) error {
+// runE makes a cobra RunE of a command's body: settings, format and safety come first, the audit log last.
+func (f *Factory) runE(s Spec, body func(*Call) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		c := &Call{Spec: s, Cmd: cmd, Args: args, IO: f.IO, factory: f, ctx: cmd.Context()}
 
@@ -98,6 +103,8 @@ func (f *Factory) RunE(s Spec, body func(*Call) error) func(*cobra.Command, []st
 
 		err := c.guard()
 		if err == nil {
+			startup.Over()
+
 			err = errs.Safely(func() error { return body(c) })
 		}
 
@@ -113,7 +120,7 @@ func (f *Factory) printer(flags *pflag.FlagSet, s Spec) (*output.Printer, error)
 		return nil, errs.AsUsage(err)
 	}
 
-	p := &output.Printer{Out: f.IO.Out, Format: format, Schema: s.Schema, Single: s.single(), Change: s.Kind != Read, Question: s.Question, Now: f.Now}
+	p := &output.Printer{Out: f.IO.Out, Format: format, Schema: s.Schema, Single: s.single, Change: s.Kind != Read, Question: s.Question, Now: f.Now}
 	p.Query, _ = flags.GetString("query")
 	p.NoHeaders, _ = flags.GetBool("no-headers")
 	p.SortBy, _ = flags.GetString("sort-by")

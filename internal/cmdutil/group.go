@@ -1,7 +1,6 @@
 package cmdutil
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -38,34 +37,4 @@ func UnknownCommand(cmd *cobra.Command, word string) error {
 	}
 
 	return err.WithHint("%s --help lists the commands", cmd.CommandPath())
-}
-
-// ExactArgs wants exactly the named arguments.
-func ExactArgs(names ...string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
-		if len(args) == len(names) {
-			return nil
-		}
-
-		return errs.Usagef("want %s, got %s", describeArgs(names), count(len(args)))
-	}
-}
-
-func describeArgs(names []string) string {
-	if len(names) == 0 {
-		return "no arguments"
-	}
-
-	return fmt.Sprintf("%s: %s", count(len(names)), strings.Join(names, " "))
-}
-
-func count(n int) string {
-	switch n {
-	case 0:
-		return "no arguments"
-	case 1:
-		return "one argument"
-	default:
-		return fmt.Sprintf("%d arguments", n)
-	}
 }

@@ -6,10 +6,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
-	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -63,87 +59,49 @@ type Row[T any] interface {
 // NodeList is the shape of a list command over one call per node: it differs from its siblings in the
 // request, the row and the columns.
 type NodeList[T any] struct {
-	Use, Short, Long, Example string
-	Aliases                   []string
-	Args                      cobra.PositionalArgs
-	Spec                      Spec
-	Flags                     func(*pflag.FlagSet)
-	Columns                   []output.Column[T]
-	Name                      func(T) string // For -o name.
-	Validate                  func(args []string) error
-	Fetch                     func(ctx context.Context, n *talos.Node, args []string) ([]T, error)
-	// Before runs before any node is asked: it looks at what Validate cannot see.
-	Before func(*Call) error
-	// Finish looks at all rows together: what one node cannot know, such as the lag behind others.
+	Schema  string
+	Columns []output.Column[T]
+	Name    func(T) string // For -o name.
+	// Finish receives all rows together: what one node cannot know, such as the lag behind others.
 	Finish func([]T) ([]T, error)
 	// Human writes the rows for people where a table does not say it best.
 	Human func(w io.Writer, rows []T) error
 	// Every lists again at this interval until the command is interrupted; nil or 0 for once.
-	Every    func() time.Duration
-	Complete CompletionFunc
+	Every func() time.Duration
 }
 
-// NewNodeList makes the command.
-func NewNodeList[T any, P Row[T]](f *Factory, l NodeList[T]) *cobra.Command {
-	if l.Args == nil {
-		l.Args = cobra.NoArgs
-	}
+// NewNodeList makes a command that asks every node with fetch and lists the rows.
+func NewNodeList[T any, P Row[T]](f *Factory, d Command, l NodeList[T], fetch func(context.Context, *Call, *talos.Node) ([]T, error)) *Cmd {
+	l.Columns = columns[T, P](l.Columns)
 
-	cmd := &cobra.Command{
-		Use: l.Use, Short: l.Short, Long: l.Long, Example: l.Example, Aliases: l.Aliases, Args: l.Args,
-		ValidArgsFunction: completion(f, l.Complete),
-		RunE: f.RunE(l.Spec, func(c *Call) error {
-			if l.Validate != nil {
-				if err := l.Validate(c.Args); err != nil {
-					return errs.AsUsage(err)
-				}
+	return New(f, d, ListOf[T](l.Schema), func(c *Call) error {
+		round := func() ([]T, error) {
+			rows, err := FetchRows[T, P](c, func(ctx context.Context, n *talos.Node) ([]T, error) { return fetch(ctx, c, n) })
+			if l.Finish == nil {
+				return rows, err
 			}
 
-			if l.Before != nil {
-				if err := l.Before(c); err != nil {
-					return errs.AsUsage(err)
-				}
-			}
+			rows, finishErr := l.Finish(rows)
 
-			if l.Every != nil && l.Every() > 0 {
-				return watchList[T, P](c, l)
-			}
+			return rows, errors.Join(err, finishErr)
+		}
 
-			rows, err := fetchList[T, P](c, l)
+		if l.Every != nil && l.Every() > 0 {
+			return watchList(c, l, round)
+		}
 
-			return l.print(c, rows, err, columns[T, P](l.Columns))
-		}),
-	}
+		rows, err := round()
 
-	l.Spec.Document = output.List[T]{}
-	f.Declare(cmd, l.Spec)
-
-	if l.Flags != nil {
-		l.Flags(cmd.Flags())
-		completeChoices(cmd)
-	}
-
-	return cmd
+		return l.print(c, rows, err)
+	})
 }
 
-func fetchList[T any, P Row[T]](c *Call, l NodeList[T]) ([]T, error) {
-	rows, err := FetchRows[T, P](c, func(ctx context.Context, n *talos.Node) ([]T, error) { return l.Fetch(ctx, n, c.Args) })
-
-	if l.Finish != nil {
-		var finishErr error
-
-		rows, finishErr = l.Finish(rows)
-		err = errors.Join(err, finishErr)
-	}
-
-	return rows, err
-}
-
-func (l NodeList[T]) print(c *Call, rows []T, err error, cols []output.Column[T]) error {
+// print writes the rows as the format says.
+func (l NodeList[T]) print(c *Call, rows []T, err error) error {
 	forPeople := !c.Printer.Structured() && c.Printer.Format != output.Name
 
 	if l.Human == nil || !forPeople || len(rows) == 0 {
-		return PrintList(c, rows, err, cols, l.Name)
+		return PrintList(c, rows, err, l.Columns, l.Name)
 	}
 
 	c.printed = true
@@ -193,26 +151,26 @@ func rowsOf[T any, P Row[T]](c *Call, outcomes []talos.Outcome[[]T]) ([]T, error
 	return rows, err
 }
 
-// columns puts the node in front of a list's own columns.
-func columns[T any, P Row[T]](own []output.Column[T]) []output.Column[T] {
-	ref := func(row T) talos.NodeRef {
-		if r, ok := any(row).(interface{ Ref() talos.NodeRef }); ok {
-			return r.Ref()
-		}
-
-		return talos.NodeRef{}
+// refOf is the node of a row.
+func refOf[T any](row T) talos.NodeRef {
+	if r, ok := any(row).(interface{ Ref() talos.NodeRef }); ok {
+		return r.Ref()
 	}
 
-	return append([]output.Column[T]{
-		{Header: "NODE", Value: func(row T) string {
-			if r := ref(row); r.Hostname != "" {
-				return r.Hostname
-			}
+	return talos.NodeRef{}
+}
 
-			return ref(row).Node
-		}},
-		{Header: "ADDRESS", Wide: true, Value: func(row T) string { return ref(row).Node }},
-	}, own...)
+// columns puts the node in front of a list's own columns.
+func columns[T any, P Row[T]](own []output.Column[T]) []output.Column[T] {
+	return append(NodeColumns[T](), own...)
+}
+
+// NodeColumns are the columns of a row's node: its name and, in the wide table, its address.
+func NodeColumns[T any]() []output.Column[T] {
+	return []output.Column[T]{
+		{Header: "NODE", Value: func(row T) string { return refOf(row).NodeName() }},
+		{Header: "ADDRESS", Wide: true, Value: func(row T) string { return refOf(row).Node }},
+	}
 }
 
 // Bytes gives stdout to a command whose result is bytes: no document is written there afterwards, not even

@@ -4,33 +4,23 @@ import (
 	"context"
 	"time"
 
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/poll"
 )
 
 // Interval adds the --interval flag of a command that measures between two readings.
-func Interval(fs *pflag.FlagSet, p *time.Duration, zero string) {
+func Interval(fs *Flags, p *time.Duration, zero string) {
 	fs.DurationVar(p, "interval", time.Second, "measure over this time; 0 for "+zero)
+	fs.NotNegative("interval")
 }
 
 // CheckInterval refuses an interval that a node's answer cannot fit in.
 func CheckInterval(p *time.Duration) func(*Call) error {
 	return func(c *Call) error {
-		timeout, _ := c.Cmd.Flags().GetDuration("timeout")
+		if limit := c.Timeout(); limit > 0 && *p >= limit {
+			return errs.Usagef("--interval %s does not fit into --timeout %s", *p, limit).WithHint("give a longer --timeout")
+		}
 
-		return fits(*p, timeout)
-	}
-}
-
-func fits(interval, timeout time.Duration) error {
-	switch {
-	case interval < 0:
-		return errs.Usagef("--interval %s is negative", interval)
-	case timeout > 0 && interval >= timeout:
-		return errs.Usagef("--interval %s does not fit into --timeout %s", interval, timeout).WithHint("give a longer --timeout")
-	default:
 		return nil
 	}
 }

@@ -4,8 +4,6 @@ package cmdutil
 
 import (
 	"encoding/json"
-	"fmt"
-	"reflect"
 
 	"github.com/spf13/cobra"
 
@@ -46,7 +44,7 @@ func Admins() []string { return []string{RoleAdmin} }
 type Spec struct {
 	Kind     Kind     `json:"kind"`               // read, change or destructive.
 	Roles    []string `json:"roles"`              // The Talos roles of which any one suffices; empty when none is needed.
-	Schema   string   `json:"schema,omitempty"`   // The name of its document's schema.
+	Schema   string   `json:"schema,omitempty"`   // The name of its document's schema; New sets it.
 	Offline  bool     `json:"offline,omitempty"`  // It never dials.
 	Local    bool     `json:"local,omitempty"`    // What it changes is on this machine or in a registry: no node is chosen.
 	Since    string   `json:"since,omitempty"`    // The first Talos version that has the calls.
@@ -55,60 +53,12 @@ type Spec struct {
 	OneNode  bool     `json:"one_node,omitempty"` // It acts on exactly one node.
 	Named    bool     `json:"named,omitempty"`    // Its argument names what it acts on; -n only says whom to ask.
 
-	Default  talos.Default `json:"-"` // What a read asks when no node was chosen.
-	Raw      bool          `json:"-"` // Its stdout is bytes, not a document, unless -o is given.
-	Document any           `json:"-"` // A value of the document's type: output.List[Row]{} or output.Single[Result]{}.
-}
+	Default talos.Default `json:"-"` // What a read asks when no node was chosen.
 
-// single says whether the document has one result instead of items.
-func (s Spec) single() bool {
-	if s.Document == nil {
-		return false
-	}
-
-	_, has := reflect.TypeOf(s.Document).FieldByName("Result")
-
-	return has
+	single bool // The document has one result instead of items.
 }
 
 const specAnnotation = "talosmate/spec"
-
-// Declare attaches the spec and the flags that its kind brings, and notes the document's type for the schemas.
-func (f *Factory) Declare(cmd *cobra.Command, s Spec) {
-	if s.Schema != "" {
-		f.documents[s.Schema] = s.Document
-	}
-
-	raw, err := json.Marshal(s)
-	if err != nil {
-		panic(fmt.Sprintf("spec of %s: %v", cmd.Name(), err)) // a programming error, found by every test
-	}
-
-	if cmd.Annotations == nil {
-		cmd.Annotations = map[string]string{}
-	}
-
-	cmd.Annotations[specAnnotation] = string(raw)
-
-	if s.Insecure {
-		cmd.Flags().Bool("insecure", false, "talk to a node in maintenance mode: dial it directly (-n), without a client certificate")
-		cmd.Flags().String("cert-fingerprint", "", "with --insecure: SHA-256 fingerprint that the node's certificate must have")
-	}
-
-	if s.Kind == Read {
-		return
-	}
-
-	cmd.Flags().Bool("dry-run", false, "show what would be done and change nothing")
-
-	if !s.Offline && !s.Local {
-		cmd.Flags().StringSlice("override", nil, "pass this safety `GATE` on purpose, by code (repeatable; see talosmate help gates)")
-	}
-
-	if s.Kind == Destructive {
-		cmd.Flags().Bool("yes", false, "do not ask for confirmation")
-	}
-}
 
 // Publish notes the type of a file that the user writes, so that its schema is published beside the documents'.
 func (f *Factory) Publish(schema string, file any) { f.documents[schema] = file }

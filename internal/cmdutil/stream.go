@@ -10,9 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -38,52 +35,31 @@ func (c *Call) RawOutput() bool {
 // rows are text as they come; ndjson writes them as they come; the other formats collect them, so they do
 // not go together with following.
 type NodeStream[T any] struct {
-	Use, Short, Long, Example string
-	Aliases                   []string
-	Args                      cobra.PositionalArgs
-	Spec                      Spec
-	Default                   output.Format // What no -o means, text by default.
-	Events                    bool          // The ndjson records are of type event, not item.
-	Flags                     func(*pflag.FlagSet)
-	Columns                   []output.Column[T]
-	Name                      func(T) string
-	Less                      func(a, b T) int // The order of collected rows within a node; nil keeps it.
-	Following                 func() bool      // Whether the stream goes on for ever.
-	Validate                  func(c *Call) error
+	Schema    string
+	Default   output.Format // What no -o means, text by default.
+	Events    bool          // The ndjson records are of type event, not item.
+	Columns   []output.Column[T]
+	Name      func(T) string
+	Less      func(a, b T) int // The order of collected rows within a node; nil keeps it.
+	Following func() bool      // Whether the stream has no end.
 	// Text writes a row for people and pipes, its line end included. several asks for the node before it.
 	Text func(w io.Writer, row T, several bool) error
-	// Run streams one node's rows; add may be called until Run returns.
-	Run func(ctx context.Context, c *Call, n *talos.Node, add func(T) error, flush func() error) error
-	// Finish looks at the error of all nodes together, when they are through; nil keeps it.
-	Finish   func(error) error
-	Complete CompletionFunc
+	// Finish receives the error of all nodes together, when they are through; nil keeps it.
+	Finish func(error) error
 }
 
-// NewNodeStream makes the command.
-func NewNodeStream[T any, P Row[T]](f *Factory, l NodeStream[T]) *cobra.Command {
-	if l.Args == nil {
-		l.Args = cobra.NoArgs
-	}
+// StreamFunc streams one node's rows; add may be called until it returns.
+type StreamFunc[T any] func(ctx context.Context, c *Call, n *talos.Node, add func(T) error, flush func() error) error
 
-	l.Spec.Raw, l.Spec.Document = true, output.List[T]{}
+// NewNodeStream makes a command that streams every node's rows with run.
+func NewNodeStream[T any, P Row[T]](f *Factory, d Command, l NodeStream[T], run StreamFunc[T]) *Cmd {
+	check := d.Check
+	d.Check = nil // a stream's own format is settled first
 
-	cmd := &cobra.Command{
-		Use: l.Use, Short: l.Short, Long: l.Long, Example: l.Example, Aliases: l.Aliases, Args: l.Args,
-		ValidArgsFunction: completion(f, l.Complete),
-		RunE:              f.RunE(l.Spec, func(c *Call) error { return runStream[T, P](c, l) }),
-	}
-
-	f.Declare(cmd, l.Spec)
-
-	if l.Flags != nil {
-		l.Flags(cmd.Flags())
-		completeChoices(cmd)
-	}
-
-	return cmd
+	return New(f, d, ListOf[T](l.Schema), func(c *Call) error { return runStream[T, P](c, l, check, run) })
 }
 
-func runStream[T any, P Row[T]](c *Call, l NodeStream[T]) error {
+func runStream[T any, P Row[T]](c *Call, l NodeStream[T], check func(*Call) error, run StreamFunc[T]) error {
 	raw := c.RawOutput()
 
 	if raw && l.Default != "" && !c.Cmd.Flags().Changed("output") {
@@ -95,8 +71,8 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T]) error {
 		return errs.Usagef("-o %s wants the end of the stream, and --follow has none", c.Printer.Format).WithHint("use -o ndjson")
 	}
 
-	if l.Validate != nil {
-		if err := l.Validate(c); err != nil {
+	if check != nil {
+		if err := check(c); err != nil {
 			return errs.AsUsage(err)
 		}
 	}
@@ -116,10 +92,10 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T]) error {
 		}
 
 		if sink.collects() {
-			return struct{}{}, collect(ctx, c, n, l, add)
+			return struct{}{}, collect(ctx, c, n, run, add)
 		}
 
-		return struct{}{}, l.Run(ctx, c, n, add, sink.flush)
+		return struct{}{}, run(ctx, c, n, add, sink.flush)
 	})
 
 	_, err = talos.Collect(outcomes, c.Spec.Question)
@@ -132,25 +108,19 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T]) error {
 		err = context.Cause(c.ctx)
 	}
 
-	return sink.finish(err, func(row T) talos.NodeRef {
-		if r, ok := any(row).(interface{ Ref() talos.NodeRef }); ok {
-			return r.Ref()
-		}
-
-		return talos.NodeRef{}
-	}, columns[T, P](l.Columns))
+	return sink.finish(err, refOf[T], columns[T, P](l.Columns))
 }
 
 // collect runs a stream whose rows are kept until it ends, within the bounds of what is kept. The rows before a bound
 // stay.
-func collect[T any](ctx context.Context, c *Call, n *talos.Node, l NodeStream[T], add func(T) error) error {
+func collect[T any](ctx context.Context, c *Call, n *talos.Node, run StreamFunc[T], add func(T) error) error {
 	ctx, cancel := context.WithTimeout(ctx, talos.MaxTime)
 	defer cancel()
 
 	meter := talos.Meter{Rows: c.cluster.Options.MaxRows, Bytes: c.cluster.Options.MaxBytes}
 	op := "collect what " + c.Cmd.CommandPath() + " gives"
 
-	return n.TooMuch(op, l.Run(ctx, c, n, func(row T) error {
+	return n.TooMuch(op, run(ctx, c, n, func(row T) error {
 		size, err := json.Marshal(row)
 		if err != nil {
 			return err

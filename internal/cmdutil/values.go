@@ -1,6 +1,7 @@
 package cmdutil
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -13,8 +14,14 @@ import (
 func checkValues(flags *pflag.FlagSet, changes bool) error {
 	var wrong error
 
-	flags.Visit(func(f *pflag.Flag) {
-		if wrong == nil {
+	flags.VisitAll(func(f *pflag.Flag) {
+		c, words := f.Value.(*choice)
+
+		switch {
+		case wrong != nil:
+		case words && !slices.Contains(c.allowed, *c.value) && *c.value != f.DefValue:
+			wrong = errs.Usagef("unknown --%s %q: want one of %s", f.Name, *c.value, strings.Join(c.allowed, ", "))
+		case f.Changed:
 			wrong = checkValue(flags, f, changes)
 		}
 	})
@@ -23,19 +30,23 @@ func checkValues(flags *pflag.FlagSet, changes bool) error {
 }
 
 func checkValue(flags *pflag.FlagSet, f *pflag.Flag, changes bool) error {
-	switch f.Name {
-	case "nodes", "endpoints":
+	value := f.Value.String()
+
+	switch {
+	case f.Annotations[positive] != nil && (value == "0s" || strings.HasPrefix(value, "-")):
+		return errs.Usagef("--%s must be positive", f.Name)
+	case f.Annotations[notNegative] != nil && strings.HasPrefix(value, "-"):
+		return errs.Usagef("--%s must not be negative", f.Name)
+	case f.Name == "nodes" || f.Name == "endpoints":
 		values, _ := flags.GetStringSlice(f.Name)
 
-		for _, v := range append(values, strings.Split(f.Value.String(), ",")[:1]...) {
+		for _, v := range append(values, strings.Split(value, ",")[:1]...) {
 			if strings.Trim(v, " []") == "" {
 				return errs.Usagef("--%s holds an empty name", f.Name).WithHint("is a variable of your script empty?")
 			}
 		}
-	default:
-		if changes && f.Value.Type() == "string" && f.Value.String() == "" {
-			return errs.Usagef("--%s is empty", f.Name).WithHint("is a variable of your script empty? leave the flag away if it is not meant")
-		}
+	case changes && f.Value.Type() == "string" && value == "":
+		return errs.Usagef("--%s is empty", f.Name).WithHint("is a variable of your script empty? omit the flag if it is not meant")
 	}
 
 	return nil

@@ -22,7 +22,7 @@ type refresh struct {
 // watchList lists at an interval until the command is interrupted. A terminal shows the last list only; a
 // pipe gets one after the other; ndjson gets the rows of each round and then a summary line. A node that
 // goes away while it is watched is an error of the round; the watch goes on and finds it again.
-func watchList[T any, P Row[T]](c *Call, l NodeList[T]) error {
+func watchList[T any](c *Call, l NodeList[T], round func() ([]T, error)) error {
 	ndjson := c.Printer.Format == output.NDJSON && c.Printer.Query == ""
 	if !ndjson && (c.Printer.Structured() || c.Printer.Format == output.Name) {
 		return errs.Usagef("a watch has no end, and -o %s wants one document", c.Printer.Format).WithHint("use -o ndjson")
@@ -31,7 +31,7 @@ func watchList[T any, P Row[T]](c *Call, l NodeList[T]) error {
 	stream := output.NewStream(c.Printer.Out, c.Printer.Schema)
 
 	for first := true; ; first = false {
-		rows, err := fetchList[T, P](c, l)
+		rows, err := round()
 		if c.ctx.Err() != nil {
 			return context.Cause(c.ctx)
 		}
@@ -45,7 +45,7 @@ func watchList[T any, P Row[T]](c *Call, l NodeList[T]) error {
 		if ndjson {
 			err = writeRound(c, stream, rows, err)
 		} else {
-			err = drawRound(c, l, rows, err, columns[T, P](l.Columns))
+			err = drawRound(c, l, rows, err)
 		}
 
 		if err != nil {
@@ -84,7 +84,7 @@ func writeRound[T any](c *Call, s *output.Stream, rows []T, err error) error {
 	return s.Summary(refresh{output.Summary{Items: written, Errors: len(entries)}, c.factory.Now().UTC()})
 }
 
-func drawRound[T any](c *Call, l NodeList[T], rows []T, err error, cols []output.Column[T]) error {
+func drawRound[T any](c *Call, l NodeList[T], rows []T, err error) error {
 	if c.IO.OutTTY {
 		if werr := iostreams.Draw(c.Printer.Out, iostreams.ClearScreen, ""); werr != nil {
 			return werr
@@ -95,7 +95,7 @@ func drawRound[T any](c *Call, l NodeList[T], rows []T, err error, cols []output
 		c.Warn("%s", e.Message)
 	}
 
-	if werr := l.print(c, rows, nil, cols); werr != nil {
+	if werr := l.print(c, rows, nil); werr != nil {
 		return werr
 	}
 

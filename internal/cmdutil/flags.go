@@ -1,0 +1,216 @@
+package cmdutil
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/talosmate/talosmate/internal/errs"
+)
+
+// Flags are the flags of a command with how they complete and what their values must be.
+type Flags struct {
+	*pflag.FlagSet
+
+	factory *Factory
+	cmd     *cobra.Command
+}
+
+// Bounds of a flag's value, kept as annotations of the flag.
+const (
+	positive    = "talosmate/positive"
+	notNegative = "talosmate/not-negative"
+)
+
+// Positive adds a duration that must be longer than nothing.
+func (fs *Flags) Positive(p *time.Duration, name string, def time.Duration, usage string) {
+	fs.DurationVar(p, name, def, usage)
+	fs.annotate(name, positive)
+}
+
+// NotNegative demands of numbers and durations that they are zero or more.
+func (fs *Flags) NotNegative(names ...string) {
+	for _, name := range names {
+		fs.annotate(name, notNegative)
+	}
+}
+
+// Complete makes the value of a flag complete from a function.
+func (fs *Flags) Complete(name string, fn CompletionFunc) {
+	must(fs.cmd.RegisterFlagCompletionFunc(name, completion(fs.factory, unbounded, fn)))
+}
+
+// Words makes the value of a flag complete from words.
+func (fs *Flags) Words(name string, words ...string) { fs.Complete(name, Words(words...)) }
+
+// Choice adds a flag that takes one of the allowed words, and completes them.
+func (fs *Flags) Choice(p *string, name, def, usage string, allowed ...string) {
+	*p = def
+	fs.Var(&choice{value: p, allowed: allowed}, name, fmt.Sprintf("%s: %s", usage, strings.Join(allowed, ", ")))
+	fs.Words(name, allowed...)
+}
+
+// Exclusive refuses more than one of the flags.
+func (fs *Flags) Exclusive(names ...string) { fs.cmd.MarkFlagsMutuallyExclusive(names...) }
+
+// Renamed keeps the old name of a flag as a hidden alias.
+func (fs *Flags) Renamed(old, name string) {
+	fs.alias(old, name, func(value string) (string, error) { return value, nil })
+}
+
+// Negated keeps an old flag as a hidden alias that means the opposite of the new one.
+func (fs *Flags) Negated(old, name string) {
+	fs.alias(old, name, func(value string) (string, error) {
+		on, err := strconv.ParseBool(value)
+
+		return strconv.FormatBool(!on), err
+	})
+
+	fs.Lookup(old).NoOptDefVal = "true"
+}
+
+func (fs *Flags) alias(old, name string, translate func(string) (string, error)) {
+	target := fs.Lookup(name)
+	fs.AddFlag(&pflag.Flag{
+		Name: old, Usage: "--" + name, Hidden: true, NoOptDefVal: target.NoOptDefVal,
+		Value: &alias{Value: target.Value, name: name, translate: translate},
+	})
+}
+
+func (fs *Flags) annotate(name, key string) { must(fs.SetAnnotation(name, key, []string{"true"})) }
+
+// must panics on what is a programming error, found by every test.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// ofKind adds the flags that the kind of a command brings.
+func (fs *Flags) ofKind(s Spec) {
+	if s.Insecure {
+		fs.Bool("insecure", false, "talk to a node in maintenance mode: dial it directly (-n), without a client certificate")
+		fs.String("cert-fingerprint", "", "with --insecure: SHA-256 fingerprint that the node's certificate must have")
+	}
+
+	if s.Kind == Read {
+		return
+	}
+
+	fs.Bool("dry-run", false, "show what would be done and change nothing")
+
+	if !s.Offline && !s.Local {
+		fs.StringSlice("override", nil, "pass this safety `GATE` on purpose, by code (repeatable; see talosmate help gates)")
+		fs.Complete("override", CompleteGates)
+	}
+
+	if s.Kind == Destructive {
+		fs.Bool("yes", false, "do not ask for confirmation")
+	}
+}
+
+// choice is the value of a flag that takes one of a few words.
+type choice struct {
+	value   *string
+	allowed []string
+}
+
+// String implements pflag.Value.
+func (c *choice) String() string {
+	if c.value == nil {
+		return ""
+	}
+
+	return *c.value
+}
+
+// Type implements pflag.Value.
+func (c *choice) Type() string { return "string" }
+
+// Set implements pflag.Value. The value is checked with those of all flags, when the output format is known.
+func (c *choice) Set(s string) error {
+	*c.value = s
+
+	return nil
+}
+
+// alias is the value of a flag under its old name.
+type alias struct {
+	pflag.Value
+
+	name      string // The new name.
+	translate func(string) (string, error)
+	given     string // The translated value.
+}
+
+// Set implements pflag.Value.
+func (a *alias) Set(s string) error {
+	value, err := a.translate(s)
+	if err != nil {
+		return err
+	}
+
+	a.given = value
+
+	return a.Value.Set(value)
+}
+
+// resolveAliases gives flags the values that were given under their old names.
+func resolveAliases(flags *pflag.FlagSet) error {
+	var wrong error
+
+	flags.VisitAll(func(f *pflag.Flag) {
+		old, ok := f.Value.(*alias)
+		if !ok || !f.Changed || wrong != nil {
+			return
+		}
+
+		if flags.Changed(old.name) {
+			wrong = errs.Usagef("--%s is the old name of --%s: give one of them", f.Name, old.name)
+
+			return
+		}
+
+		wrong = flags.Set(old.name, old.given)
+	})
+
+	return wrong
+}
+
+// CompleteFlags finishes a whole tree: a flag without a completion of its own completes to nothing, for a
+// shell would offer file names where a number or a name is wanted. Flags whose usage names a `file` or a
+// `directory` keep the shell's files.
+func CompleteFlags(cmd *cobra.Command) {
+	nothing := func(f *pflag.Flag) {
+		kind, _ := pflag.UnquoteUsage(f)
+		if _, has := cmd.GetFlagCompletionFunc(f.Name); has || slices.Contains([]string{"file", "directory"}, strings.ToLower(kind)) {
+			return
+		}
+
+		must(cmd.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions))
+	}
+
+	cmd.PersistentFlags().VisitAll(nothing)
+	cmd.LocalNonPersistentFlags().VisitAll(nothing)
+
+	for _, child := range cmd.Commands() {
+		CompleteFlags(child)
+	}
+}
+
+// WaitFlags are the flags of a change that can be waited for.
+type WaitFlags struct {
+	Wait    bool
+	Timeout time.Duration
+}
+
+// Add puts --wait and --wait-timeout on a command.
+func (w *WaitFlags) Add(fs *Flags, what string, timeout time.Duration) {
+	fs.BoolVar(&w.Wait, "wait", true, "wait until "+what)
+	fs.Positive(&w.Timeout, "wait-timeout", timeout, "how long to wait for that")
+}
