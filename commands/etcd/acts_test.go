@@ -28,7 +28,7 @@ func TestActs(t *testing.T) {
 		{Name: "remove.unknown", Version: version, Args: []string{"etcd", "remove-member", "12345", "--dry-run"}, Code: 2, Stderr: []string{"members: "}},
 		{
 			Name: "downgrade.validate", Version: version, Args: []string{"etcd", "downgrade", "validate", "3.5", "-n", "n1"}, Code: 3,
-			Stderr: []string{"one minor at a time"},
+			Stderr: []string{"one minor version at a time"},
 		},
 	})
 }

@@ -44,16 +44,16 @@ func TestFactory(t *testing.T) {
 		{name: "create.json", args: []string{"schematic", "create", "-f", file, "--factory", base, "-o", "json"}},
 		{args: []string{"schematic", "create", "--extension", "refused", "--factory", base}, code: errs.Usage, stderr: "extension is not known"},
 		{args: []string{"schematic", "create", "--extension", "dropped", "--factory", base}, code: errs.Failed, stderr: "but its ID is"},
-		{args: []string{"schematic", "create", "--factory", "http://127.0.0.1:1"}, code: errs.Unreachable, stderr: "is the factory's URL right"},
+		{args: []string{"schematic", "create", "--factory", "http://127.0.0.1:1"}, code: errs.Unreachable, stderr: "check the factory's URL"},
 		{args: []string{"schematic", "create", "--factory", broken.URL}, code: errs.Unreachable, stderr: "HTTP 502"},
 		{args: []string{"schematic", "create", "--factory", "factory"}, code: errs.Usage, stderr: "not the URL of an Image Factory"},
 		{name: "get.json", args: []string{"schematic", "get", "ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515", "--factory", base, "-o", "json"}},
 		{name: "get.newer.json", args: []string{"schematic", "get", strings.Repeat("f", 64), "--factory", base, "-o", "json"}},
 		{name: "get.table", args: []string{"schematic", "get", strings.Repeat("f", 64), "--factory", base}},
-		{args: []string{"schematic", "get", strings.Repeat("e", 64), "--factory", base}, code: errs.Failed, stderr: "is none"},
+		{args: []string{"schematic", "get", strings.Repeat("e", 64), "--factory", base}, code: errs.Failed, stderr: "is not a schematic"},
 		{args: []string{"schematic", "get", "unknown", "--factory", base}, code: errs.Failed, stderr: "HTTP 404"},
 		{args: []string{"schematic", "get", "x/../y?z", "--factory", base}, code: errs.Failed, stderr: "HTTP 404"},
-		{args: []string{"schematic", "get", "x", "--factory", "http://127.0.0.1:1"}, code: errs.Unreachable, stderr: "is the factory's URL right"},
+		{args: []string{"schematic", "get", "x", "--factory", "http://127.0.0.1:1"}, code: errs.Unreachable, stderr: "check the factory's URL"},
 		{args: []string{"schematic", "get"}, code: errs.Usage, stderr: "ID"},
 		{name: "url.table", args: []string{"url", "-f", file, "--arch", "amd64", "--talos-version", "v1.13.9"}},
 		{name: "url.json", args: []string{"url", "iso", "--arch", "arm64", "--talos-version", "v1.13.9", "-o", "json"}},
@@ -64,7 +64,7 @@ func TestFactory(t *testing.T) {
 		{name: "versions.json", args: []string{"versions", "--stable", "--factory", base, "-o", "json"}},
 		{name: "extensions.table", args: []string{"extensions", "--talos-version", "v1.13.9", "--factory", base}},
 		{name: "extensions.json", args: []string{"extensions", "--talos-version", "v1.13.9", "--factory", base, "-o", "json"}},
-		{args: []string{"extensions", "--talos-version", "v0.1.0", "--factory", base}, code: errs.Failed, stderr: "`talosmate factory versions` lists"},
+		{args: []string{"extensions", "--talos-version", "v0.1.0", "--factory", base}, code: errs.Failed, stderr: "run `talosmate factory versions`"},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			t.Parallel()

@@ -262,7 +262,7 @@ func TestBuildFailures(t *testing.T) {
 		"imager fails":          {[]string{"iso", "--kernel-arg", "stub.fail=7"}, errs.Failed, "failed as told with 7 (exit status 7)"},
 		"nothing written":       {[]string{"iso", "--kernel-arg", "stub.nothing"}, errs.Failed, "wrote nothing"},
 		"a link":                {[]string{"iso", "--kernel-arg", "stub.link"}, errs.Failed, "link, which is not a plain file"},
-		"meta in an installer":  {[]string{"installer", "--meta", "0xa=x"}, errs.Usage, "carries no META"},
+		"meta in an installer":  {[]string{"installer", "--meta", "0xa=x"}, errs.Usage, "cannot have META"},
 		"bad meta":              {[]string{"iso", "--meta", "0x100=x"}, errs.Usage, "not a number up to 0xff"},
 		"push of an iso":        {[]string{"iso", "--push", "x/y:z"}, errs.Usage, "--load and --push are for installers"},
 		"base of an iso":        {[]string{"iso", "--base-installer", "x/y:1"}, errs.Usage, "only an installer has a base installer"},
@@ -272,7 +272,7 @@ func TestBuildFailures(t *testing.T) {
 		"too new a flag": {
 			[]string{"secureboot-iso", "--secureboot-keys", "x", "--secureboot-enroll-keys", "force"}, errs.Usage, "v1.14.0 is the first",
 		},
-		"timeout": {[]string{"iso", "--kernel-arg", "stub.sleep=60s", "--build-timeout", "1500ms"}, errs.Timeout, "did not end within 1.5s"},
+		"timeout": {[]string{"iso", "--kernel-arg", "stub.sleep=60s", "--build-timeout", "1500ms"}, errs.Timeout, "did not finish within 1.5s"},
 	} {
 		t.Run(label, func(t *testing.T) {
 			_, got := build(t, bed, c.args...)

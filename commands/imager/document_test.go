@@ -93,7 +93,7 @@ func TestBuildSigners(t *testing.T) {
 		"one signer needs the other's key": {[]string{"--talos-version", "v1.14.0", "--secureboot-signer-address", kernel}, "needs signing keys"},
 		"too old":                          {[]string{"--secureboot-signer-address", kernel, "--pcr-signer-address", kernel}, "v1.14.0 is the first"},
 		"not a socket": {
-			[]string{"--talos-version", "v1.14.0", "--secureboot-signer-address", "unix:///etc/passwd", "--pcr-signer-address", kernel}, "nobody listens on",
+			[]string{"--talos-version", "v1.14.0", "--secureboot-signer-address", "unix:///etc/passwd", "--pcr-signer-address", kernel}, "has no listener",
 		},
 		"another machine": {
 			[]string{"--talos-version", "v1.14.0", "--secureboot-signer-address", "tcp://x:1", "--pcr-signer-address", kernel}, "is not unix:// and an absolute path",
@@ -234,7 +234,7 @@ func TestBuildDocumentRefused(t *testing.T) {
 		"latest":              {"arch: amd64\nbaseProfileName: iso\ninput: {systemExtensions: [{imageRef: x.lan/y:latest}]}\n", nil, "refusing extension x.lan/y:latest"},
 		"two overlays":        {"arch: amd64\nbaseProfileName: iso\noverlay: {name: a, image: {imageRef: a:1}}\ninput: {overlayInstaller: {imageRef: b:1}}\n", nil, "two overlay images"},
 		"too old to embed":    {"arch: amd64\nbaseProfileName: iso\nversion: v1.11.0\ncustomization: {embeddedMachineConfiguration: x}\n", nil, "cannot embed a machine configuration"},
-		"signer not listened": {"arch: amd64\nversion: v1.14.0\nbaseProfileName: secureboot-iso\ninput: {secureboot: {secureBootSigner: {signerAddress: unix:///x}, pcrSigner: {keyPath: /k}}}\n", nil, "nobody listens on"},
+		"signer not listened": {"arch: amd64\nversion: v1.14.0\nbaseProfileName: secureboot-iso\ninput: {secureboot: {secureBootSigner: {signerAddress: unix:///x}, pcrSigner: {keyPath: /k}}}\n", nil, "has no listener"},
 	} {
 		if _, got := fromStdin(t, bed, c.document, c.args...); got.Code != int(errs.Usage) || !strings.Contains(got.Stderr, c.says) {
 			t.Errorf("%s: exit code %d, want %q\n%s", label, got.Code, c.says, got.Stderr)

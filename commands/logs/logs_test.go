@@ -27,7 +27,7 @@ func TestLogs(t *testing.T) {
 		{Name: "logs.since", Args: []string{"logs", "etcd", "-n", "n1", "--since", "2026-11-22T18:37:00Z", "--query", ".items[].time"}, Variants: etcd},
 		{
 			Name: "logs.since-none", Args: []string{"logs", "kubelet", "-n", "n1", "--since", "10m"}, Code: 2,
-			Variants: map[string]string{"MachineService.Logs": "kubelet"}, Stderr: []string{"carry no time stamp"},
+			Variants: map[string]string{"MachineService.Logs": "kubelet"}, Stderr: []string{"have no time stamp"},
 		},
 		{
 			Name: "logs.unknown", Args: []string{"logs", "nosuchservice", "-n", "n1", "-o", "json"}, Code: 1,

@@ -18,7 +18,7 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Node is what is asked of the node; *talos.Node is one.
+// Node is one node; *talos.Node implements it.
 type Node interface {
 	Service(ctx context.Context, id string) (talos.Service, error)
 	EtcdStatus(ctx context.Context) (talos.EtcdStatus, error)
@@ -39,40 +39,40 @@ const (
 	Interrupted = "interrupted" // The user interrupted it; the hint says what is left.
 )
 
-// Result is what was observed, whatever the end.
+// Result is what was observed. It is valid even on error.
 type Result struct {
 	talos.NodeRef
 
 	Status         string         `json:"status"`                // planned, ok, requested, refused, failed, lost, unknown or interrupted.
-	DryRun         bool           `json:"dry_run"`               // Whether nothing was to be done.
+	DryRun         bool           `json:"dry_run"`               // Whether it was a dry run.
 	Snapshot       *etcd.Snapshot `json:"snapshot"`              // The snapshot that is recovered from, verified; null for a new cluster.
-	UploadedBytes  int64          `json:"uploaded_bytes"`        // How much of it was sent.
+	UploadedBytes  int64          `json:"uploaded_bytes"`        // How many of its bytes were sent.
 	ServiceState   string         `json:"service_state"`         // The state of the node's etcd service as last seen.
-	ServiceMessage string         `json:"service_message"`       // What it said last.
+	ServiceMessage string         `json:"service_message"`       // The last message of the service.
 	MemberID       string         `json:"member_id,omitempty"`   // The first member's ID in hex, once it runs.
-	LeaderID       string         `json:"leader_id,omitempty"`   // Whom it follows.
-	Gates          []gate.Verdict `json:"gates"`                 // What the gates said; never null.
+	LeaderID       string         `json:"leader_id,omitempty"`   // The ID of its leader in hex.
+	Gates          []gate.Verdict `json:"gates"`                 // The verdicts of the gates; never null.
 	AnswerLost     bool           `json:"answer_lost,omitempty"` // Whether the answer was lost and the state read back.
-	Hint           string         `json:"hint,omitempty"`        // What to do now.
+	Hint           string         `json:"hint,omitempty"`        // What to do next.
 	ElapsedSeconds float64        `json:"elapsed_seconds"`       // How long it took.
 
-	seen      time.Time // When the service did last what was seen of it.
-	uploading bool      // The upload was begun.
+	seen      time.Time // The time of the last event of the service that was seen.
+	uploading bool      // The upload was started.
 	requested bool
-	heard     bool // The request was answered, or seen to have arrived.
+	heard     bool // The request was answered, or its effect was seen.
 }
 
-// Options are what the user decides.
+// Options are the user's settings.
 type Options struct {
 	SkipHashCheck bool // The snapshot is a copy of a database, without etcd's trailing hash.
 	Wait          bool
-	Timeout       time.Duration // Until etcd is healthy.
+	Timeout       time.Duration // Wait until etcd is healthy.
 	Overrides     gate.Overrides
 	Tell          progress.Sink
 	Begin         func() // Called before the first request that changes something.
 }
 
-// Verify looks at a snapshot before anything is sent: a file that cannot be recovered from is a usage error.
+// Verify checks a snapshot before anything is sent: a file that cannot be recovered from is a usage error.
 func Verify(ctx context.Context, path string, skipHashCheck bool) (*etcd.Snapshot, error) {
 	snap, err := etcd.Inspect(ctx, path)
 	if err != nil {
@@ -81,22 +81,22 @@ func Verify(ctx context.Context, path string, skipHashCheck bool) (*etcd.Snapsho
 
 	if !snap.HashVerified && !skipHashCheck {
 		return nil, errs.Usagef("the snapshot %s has no trailing hash: it is a copy of a database", path).
-			WithHint("if that is what it is: --recover-skip-hash-check")
+			WithHint("if the file is such a copy, use --recover-skip-hash-check")
 	}
 
 	return &snap, nil
 }
 
-// Peer is a control plane and what its etcd service says. The service tells more than etcd itself, which
-// answers nothing while it has no quorum, and nothing while it does not run.
+// Peer is a control plane with the state of its etcd service. The service is a better source than etcd itself, which
+// does not answer while it has no quorum or does not run.
 type Peer struct {
 	Target  talos.Target
 	Service talos.Service
 	Err     error
 }
 
-// Plan says whether the node may be bootstrapped: nobody has an etcd member yet. peers are all control planes
-// that are known, the node itself among them.
+// Plan reports whether the node may be bootstrapped: no node has an etcd member yet. peers are all known control
+// planes, including the node itself.
 func Plan(t talos.Target, peers []Peer, snap *etcd.Snapshot, o Options) (Result, error) {
 	res := Result{Status: Planned, Snapshot: snap, Gates: []gate.Verdict{}}
 	res.SetNode(t)
@@ -130,7 +130,7 @@ func Plan(t talos.Target, peers []Peer, snap *etcd.Snapshot, o Options) (Result,
 
 	if len(running) > 0 {
 		res.Status = Refused
-		e := errs.New(errs.Refused, "cannot bootstrap %s: etcd has a member on %s already", t.Name(), strings.Join(running, ", "))
+		e := errs.New(errs.Refused, "cannot bootstrap %s: etcd already has a member on %s", t.Name(), strings.Join(running, ", "))
 		e = e.WithKind(errs.KindAlreadyExists).OnNode(t.Address).
 			WithHint("to recover a cluster that lost its quorum, wipe each control plane first: talosmate node reset --graceful=false --system-labels EPHEMERAL --reboot")
 
@@ -147,8 +147,8 @@ func Plan(t talos.Target, peers []Peer, snap *etcd.Snapshot, o Options) (Result,
 	return res, gate.Apply(res.Gates, o.Overrides)
 }
 
-// runs says whether a service is one of a member with data. A member that ends is started again and again,
-// and is seen waiting between two attempts.
+// runs reports whether a service belongs to a member with data. A member that exits is restarted again and again, and
+// is seen waiting between two attempts.
 func runs(s talos.Service) bool {
 	return s.State == "running" || s.State == "stopping" || (s.State == "waiting" && strings.Contains(lastMessage(s), "going to restart"))
 }
@@ -169,7 +169,7 @@ func (r *Result) see(s talos.Service) {
 	}
 }
 
-// Run carries a plan out: the upload, which may be repeated, then the one request that may not.
+// Run carries out a plan: the upload, which may be repeated, then the one request that may not.
 func Run(ctx context.Context, n Node, res Result, open func() (io.ReadCloser, error), o Options) (Result, error) {
 	started := time.Now()
 	err := run(ctx, n, &res, open, o)
@@ -183,13 +183,13 @@ func Run(ctx context.Context, n Node, res Result, open func() (io.ReadCloser, er
 	return res, err
 }
 
-// leftovers says what an interruption leaves on the node.
+// leftovers describes what an interruption leaves on the node.
 func (r *Result) leftovers() string {
 	switch {
 	case r.requested && !r.heard:
-		return "the bootstrap was requested, and not answered: see `talosmate service info etcd` before you ask again"
+		return "the bootstrap was requested, and not answered: run `talosmate service info etcd` before you request it again"
 	case r.requested:
-		return "the bootstrap was requested and goes on: see `talosmate service info etcd`"
+		return "the bootstrap was requested and continues: run `talosmate service info etcd`"
 	case r.uploading:
 		return "a part of the snapshot may lie on the node, where the next upload replaces it; nothing was started"
 	default:
@@ -199,7 +199,7 @@ func (r *Result) leftovers() string {
 
 const (
 	pollEvery = time.Second / 2
-	// uploadRate is the slowest upload that is waited for, in bytes a second.
+	// uploadRate is the slowest upload that is accepted, in bytes a second.
 	uploadRate = 256 << 10
 )
 
@@ -260,7 +260,7 @@ func upload(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser
 		tell("upload", "uploading the snapshot", sent, res.Snapshot.SizeBytes)
 	}); err != nil {
 		if talos.Transient(err) && !talos.Undelivered(err) {
-			// What was sent of the file lies unused on the node: nothing was begun.
+			// The uploaded part of the file is unused on the node: nothing was started.
 			return errs.New(errs.Failed, "%w", err).WithHint("nothing was started; the next upload replaces what was sent")
 		}
 
@@ -285,7 +285,7 @@ func await(ctx context.Context, n Node, res *Result, o Options, sent runbook.Sen
 			res.see(service)
 			shown = shown || service.State == "running" || res.seen.After(before)
 
-			// What failed before the request does not count.
+			// A failure from before the request does not count.
 			if service.State == "failed" && res.seen.After(before) {
 				return false, "", errs.New(errs.Failed, "cannot bootstrap %s: etcd failed: %s", res.NodeName(), res.ServiceMessage)
 			}
@@ -298,14 +298,14 @@ func await(ctx context.Context, n Node, res *Result, o Options, sent runbook.Sen
 
 		res.MemberID, res.LeaderID = status.ID, status.LeaderID
 
-		return status.LeaderID != "" && status.LeaderID != talos.EtcdID(0).Hex(), "the member knows no leader", nil
+		return status.LeaderID != "" && status.LeaderID != talos.EtcdID(0).Hex(), "the member has no leader", nil
 	}
 
 	if !shown {
 		var failed error
 
 		err := sent.ReadBack(ctx, "the bootstrap of "+res.NodeName()+" to begin", min(runbook.ShownWithin, o.Timeout),
-			"whether the bootstrap was begun could not be read back: see `talosmate service info etcd`", func(ctx context.Context) (bool, string, error) {
+			"whether the bootstrap was started could not be read back: run `talosmate service info etcd`", func(ctx context.Context) (bool, string, error) {
 				var (
 					done bool
 					saw  string

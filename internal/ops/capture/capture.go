@@ -1,5 +1,5 @@
-// Package capture reads packet captures as they stream in: it counts packets and cuts a capture between two
-// of them, so that every file it leaves is whole.
+// Package capture reads packet captures as streams: it counts packets and ends a capture between two of them, so that
+// every file is complete.
 package capture
 
 import (
@@ -15,13 +15,13 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// ErrFull is what Write returns when the wanted number of packets is there.
+// ErrFull is returned by Write when the wanted number of packets was written.
 var ErrFull = errors.New("enough packets")
 
-// maxRecord bounds the memory that a packet takes; Talos's default frame is 4 KiB.
+// maxRecord bounds the memory for one packet; the default frame of Talos is 4 KiB.
 const maxRecord = 16 << 20
 
-// Writer passes a pcap stream on in whole records.
+// Writer passes on a pcap stream in whole records.
 type Writer struct {
 	Out     io.Writer
 	Max     int64 // How many packets, 0 for any.
@@ -32,7 +32,7 @@ type Writer struct {
 	order   binary.ByteOrder // nil before the file header.
 }
 
-// Write takes a chunk that ends anywhere.
+// Write takes a chunk of any size.
 func (w *Writer) Write(chunk []byte) error {
 	w.pending = append(w.pending, chunk...)
 
@@ -57,7 +57,7 @@ func (w *Writer) Write(chunk []byte) error {
 	}
 }
 
-// next is the length of what comes next, 0 while too little of it is there to tell.
+// next is the length of the next record, 0 while its header is incomplete.
 func (w *Writer) next() (n int, packet bool, err error) {
 	const fileHeader, recordHeader = 24, 16
 
@@ -74,7 +74,7 @@ func (w *Writer) next() (n int, packet bool, err error) {
 			}
 		}
 
-		return 0, false, errors.New("the node's answer is no packet capture")
+		return 0, false, errors.New("the node's answer is not a packet capture")
 	}
 
 	if len(w.pending) < recordHeader {

@@ -13,7 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Actor is one node as acts need it; *talos.Node is one.
+// Actor is one node with the calls that change etcd; *talos.Node implements it.
 type Actor interface {
 	Reader
 	EtcdDefragment(ctx context.Context) error
@@ -27,13 +27,13 @@ type Actor interface {
 	EtcdQuota(ctx context.Context) (int64, error)
 }
 
-// Access is the cluster as acts need it.
+// Access is the cluster with the reads and nodes that operations need.
 type Access interface {
-	Look(ctx context.Context) (View, error) // The whole cluster, afresh.
-	Node(t talos.Target) Actor              // A node to act on, reached through others where there are others.
+	Look(ctx context.Context) (View, error) // The whole cluster, read again at each call.
+	Node(t talos.Target) Actor              // A node for a change, reached through other endpoints if there are any.
 }
 
-// Through gives acts a cluster.
+// Through makes an Access from a cluster.
 func Through(c *talos.Cluster) Access { return through{c} }
 
 type through struct{ cluster *talos.Cluster }
@@ -45,8 +45,8 @@ func (t through) Look(ctx context.Context) (View, error) {
 	})
 }
 
-// Patience is how long acts and gates wait for a member's status, of a node's usual timeout: a member that
-// needs longer is not healthy, and whoever has to act while one is away looks often.
+// Patience is how long operations and gates wait for a member's status, given a node's usual timeout. A member that
+// needs longer is not healthy, and a user who has to change something while a member is down runs such commands often.
 func Patience(timeout time.Duration) time.Duration {
 	const longest = 10 * time.Second
 
@@ -60,17 +60,17 @@ func Patience(timeout time.Duration) time.Duration {
 // Node implements Access.
 func (t through) Node(target talos.Target) Actor { return t.cluster.ChangingNode(target) }
 
-// Env is what every act is given.
+// Env is what every operation is given.
 type Env struct {
 	Access   Access
 	Now      func() time.Time
 	Progress progress.Sink
 	Begin    func()        // Called before the first request that may change something.
-	Settle   time.Duration // How long to wait for the cluster to show the result.
+	Settle   time.Duration // How long to wait until the cluster shows the result.
 	Deadline time.Duration // How long one request may take.
 }
 
-// Statuses of an act.
+// Statuses of an operation.
 const (
 	StatusDone      = "done"
 	StatusPlanned   = "planned"
@@ -79,13 +79,13 @@ const (
 	StatusFailed    = "failed"
 
 	StatusUnknown     = "unknown"     // It was sent, and the outcome could not be read back.
-	StatusInterrupted = "interrupted" // The user interrupted it; the state shows nothing of it.
+	StatusInterrupted = "interrupted" // The user interrupted it; the state does not show it.
 )
 
-// errCarriedOut is what an act ends with that the user interrupted, and that was done all the same.
+// errCarriedOut is the error of an operation that was carried out although the user interrupted it.
 var errCarriedOut = errors.New("was carried out before the interruption")
 
-// ended is the status of an act that carryOut could not carry out to its end.
+// ended is the status of an operation that carryOut ended with an error.
 func ended(ctx context.Context, err error) string {
 	switch {
 	case errors.Is(err, errCarriedOut):
@@ -108,10 +108,10 @@ func (e Env) tell(node, stage, format string, args ...any) {
 	e.Progress.Emit(progress.Event{Time: e.Now(), Node: node, Stage: stage, Message: fmt.Sprintf(format, args...)})
 }
 
-// carryOut sends a request until it is done, and never twice blindly: after every failure the state is read
-// back first. A refusal of etcd for want of a leader, or of its members' patience after a change of leader,
-// passes; it is tried again a bounded number of times. done reports whether the state shows the result already;
-// known is false when the state could not be read, or looks the same whether the request was carried out or not.
+// carryOut sends a request until it is done, and reads the state back after every failure before it sends it again. A
+// refusal of etcd because there is no leader, or because members connected too recently, is temporary and is retried a
+// limited number of times. done reports whether the state already shows the result; known is false when the state could
+// not be read, or looks the same whether the request was carried out or not.
 func (e Env) carryOut(ctx context.Context, op string, send func(context.Context) error, done func(context.Context) (yes, known bool)) error {
 	request := runbook.Request{Limit: e.Deadline, Begin: e.Begin, Send: send}
 
@@ -136,9 +136,9 @@ func (e Env) carryOut(ctx context.Context, op string, send func(context.Context)
 			case yes:
 				return errors.Join(context.Cause(ctx), errs.New(errs.Interrupted, "%s %w", op, errCarriedOut))
 			case !known:
-				return runbook.Unknown("see `talosmate etcd status` before you try again",
+				return runbook.Unknown("run `talosmate etcd status` before you try again",
 					fmt.Errorf("%s was sent, and its outcome could not be read back: %w", op, sent.Err))
-			case ctx.Err() != nil || !talos.EtcdPasses(sent.Err): // one whose time was over may still be at work
+			case ctx.Err() != nil || !talos.EtcdPasses(sent.Err): // a request that timed out may still be running
 				return e.notCarriedOut(ctx, op, sent.Err)
 			}
 		}
@@ -151,26 +151,27 @@ func (e Env) carryOut(ctx context.Context, op string, send func(context.Context)
 	return sent.Err
 }
 
-// notCarriedOut is what a request ends with that the state shows nothing of.
+// notCarriedOut is the error of a request whose effect the state does not show.
 func (e Env) notCarriedOut(ctx context.Context, op string, cause error) error {
 	switch {
 	case ctx.Err() != nil:
 		return errors.Join(context.Cause(ctx), errs.New(errs.Interrupted, "%s was not carried out", op))
 	case errs.ExitCode(cause) == errs.Timeout || errs.ExitCode(cause) == errs.Unknown:
-		return runbook.Unknown("see `talosmate etcd status` before you try again",
-			fmt.Errorf("%s was sent, and the cluster shows nothing of it: %w", op, cause))
+		return runbook.Unknown("run `talosmate etcd status` before you try again",
+			fmt.Errorf("%s was sent, and the cluster does not show it: %w", op, cause))
 	default:
 		return cause
 	}
 }
 
-// readBack looks for the result until it is there or the state stands without it; on a context of its own,
-// so that an interruption does not leave the user in doubt.
+// readBack reads the state until it shows the result, or has not shown it for a while. It uses a context of its own, so
+// that the outcome is known even after an interruption.
 func (e Env) readBack(ctx context.Context, done func(context.Context) (yes, known bool)) (yes, known bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.Settle)
 	defer cancel()
 
-	// The answer may have been lost before the request took effect: one look is not proof of its absence.
+	// The answer may have been lost before the request took effect: a single observation does not prove that it did
+	// not.
 	const looks = 3
 
 	for seen := 0; seen < looks; {
@@ -203,7 +204,7 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// memberGone says whether the cluster lists the member no more.
+// memberGone reports whether the cluster no longer lists the member.
 func (e Env) memberGone(id string) func(context.Context) (bool, bool) {
 	return func(ctx context.Context) (bool, bool) {
 		v, err := e.Access.Look(ctx)
@@ -217,15 +218,15 @@ func (e Env) memberGone(id string) func(context.Context) (bool, bool) {
 	}
 }
 
-// newLeader waits until the rest of the cluster has a leader that is not the given member, and returns the
-// view in which it does.
+// newLeader waits until the rest of the cluster has a leader other than the given member, and returns the view that
+// shows it.
 func (e Env) newLeader(ctx context.Context, not string) (View, error) {
 	var last View
 
 	err := poll.Until(ctx, "a new etcd leader", pollEvery, e.Settle, func(ctx context.Context) (bool, string, error) {
 		v, err := e.Access.Look(ctx)
 		if err != nil {
-			return false, err.Error(), nil //nolint:nilerr // a look that fails is looked again until the deadline
+			return false, err.Error(), nil //nolint:nilerr // an observation that fails is repeated until the deadline
 		}
 
 		last = v
@@ -233,14 +234,14 @@ func (e Env) newLeader(ctx context.Context, not string) (View, error) {
 		return v.Leader != "" && v.Leader != not, "leader " + v.Leader, nil
 	})
 	if errors.Is(err, poll.ErrDeadline) {
-		err = errs.New(errs.Lost, "%w", err).WithHint("see `talosmate etcd status`")
+		err = errs.New(errs.Lost, "%w", err).WithHint("run `talosmate etcd status`")
 	}
 
 	return last, err
 }
 
-// spokesman is a healthy member's node other than the given member's, to send a request to; the leader for
-// preference, since it answers for the cluster at first hand.
+// spokesman is the node of a healthy member other than the given one, to send a request to; the leader if possible,
+// since it answers first hand.
 func (v View) spokesman(not string) (talos.Target, error) {
 	var found *talos.Target
 

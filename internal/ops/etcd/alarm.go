@@ -11,17 +11,17 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Disarmed is what became of the cluster's alarms.
+// Disarmed is the result for the cluster's alarms.
 type Disarmed struct {
 	Status string            `json:"status"` // done, planned, refused, unchanged (there was no alarm) or failed.
 	Before []talos.EtcdAlarm `json:"before"` // The alarms that were active; never null.
 	After  []talos.EtcdAlarm `json:"after"`  // The alarms that are active now; never null.
-	Gates  []gate.Verdict    `json:"gates"`  // What the safety gates said; never null.
+	Gates  []gate.Verdict    `json:"gates"`  // The verdicts of the safety gates; never null.
 }
 
-// roomy is the part of its quota that a database may fill before NOSPACE is disarmed. etcd raises the alarm
-// when the file, its free pages included, and the next write would exceed the quota
-// (server/storage/quota.go); with less room than this it would be back at once.
+// roomy is the part of its quota that a database may fill before NOSPACE is disarmed. etcd raises the alarm when the
+// file, its free pages included, and the next write would exceed the quota (server/storage/quota.go). With less room
+// than this, the alarm would be raised again immediately.
 const roomy = 0.9
 
 // Usage is how full a member's database is.
@@ -31,8 +31,8 @@ type Usage struct {
 	QuotaBytes int64
 }
 
-// Usages asks every member that answers for its quota while there is a NOSPACE alarm: a member that has none
-// yet would raise it next.
+// Usages reads the quota of every member that answers while there is a NOSPACE alarm: a member without the alarm may
+// raise it next.
 func (e Env) Usages(ctx context.Context, v View) ([]Usage, error) {
 	var out []Usage
 
@@ -57,7 +57,7 @@ func (e Env) Usages(ctx context.Context, v View) ([]Usage, error) {
 	return out, nil
 }
 
-// PlanDisarm says what disarming would do. Disarming is for the whole cluster, as etcd does it.
+// PlanDisarm plans the disarming. Disarming is for the whole cluster, as in etcd.
 func (v View) PlanDisarm(usages []Usage) Disarmed {
 	out := Disarmed{Status: StatusPlanned, Before: v.Alarms(), After: v.Alarms(), Gates: []gate.Verdict{}}
 	if len(out.Before) == 0 {
@@ -75,7 +75,7 @@ func (v View) PlanDisarm(usages []Usage) Disarmed {
 		for _, alarm := range m.Alarms {
 			if alarm != AlarmNoSpace {
 				out.Gates = append(out.Gates, gate.New(gate.EtcdUnhealthy, gate.Refuse, m.Node,
-					"%s has the alarm %s, and disarming it does not mend its data", m.label(), alarm).WithRemedy("%s", alarmHint(alarm)))
+					"%s has the alarm %s, and disarming it does not repair its data", m.label(), alarm).WithRemedy("%s", alarmHint(alarm)))
 			}
 		}
 	}
@@ -86,7 +86,7 @@ func (v View) PlanDisarm(usages []Usage) Disarmed {
 func spaceFreed(m Member, usages []Usage) gate.Verdict {
 	i := slices.IndexFunc(usages, func(u Usage) bool { return u.Member.ID == m.ID })
 	if i < 0 {
-		return gate.New(gate.SpaceNotFreed, gate.Refuse, m.Node, "%s does not answer, so that its space is not known", m.label()).
+		return gate.New(gate.SpaceNotFreed, gate.Refuse, m.Node, "%s does not answer, so its free space is unknown", m.label()).
 			WithRemedy("bring the member back, or remove it")
 	}
 
@@ -100,14 +100,14 @@ func spaceFreed(m Member, usages []Usage) gate.Verdict {
 		return gate.New(gate.SpaceNotFreed, gate.Pass, m.Node, "%s", found)
 	case float64(u.Status.DBInUseBytes) < roomy*float64(u.QuotaBytes):
 		return gate.New(gate.SpaceNotFreed, gate.Refuse, m.Node, "%s", found).
-			WithRemedy("give the free pages back: talosmate etcd defrag -n %s", m.label())
+			WithRemedy("return the free pages: talosmate etcd defrag -n %s", m.label())
 	default:
 		return gate.New(gate.SpaceNotFreed, gate.Refuse, m.Node, "%s", found).
 			WithRemedy("delete or compact keys (the Kubernetes API server compacts every five minutes), then `talosmate etcd defrag`; or raise quota-backend-bytes")
 	}
 }
 
-// Disarm carries out a plan through a node and looks what is left.
+// Disarm carries out a plan through a node and reads the remaining alarms.
 func (e Env) Disarm(ctx context.Context, plan Disarmed, node talos.Target) (Disarmed, error) {
 	e.tell(node.Name(), "disarm", "disarming %d alarms", len(plan.Before))
 
@@ -139,7 +139,7 @@ func (e Env) Disarm(ctx context.Context, plan Disarmed, node talos.Target) (Disa
 	if !none {
 		plan.Status = StatusFailed
 
-		return plan, errs.New(errs.Failed, "alarms are active again, or still: %s", describeAlarms(plan.After)).OnNode(node.Address)
+		return plan, errs.New(errs.Failed, "alarms are still or again active: %s", describeAlarms(plan.After)).OnNode(node.Address)
 	}
 
 	plan.Status = StatusDone

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Database is what an etcd database file holds.
+// Database describes the content of an etcd database file.
 type Database struct {
 	Hash           string // CRC-32C over every bucket, as `etcdutl snapshot status` prints it.
 	Revision       int64  // The last revision.
@@ -25,8 +25,8 @@ type Database struct {
 	StorageVersion string // The version of the storage schema; empty when none is written yet.
 }
 
-// window is how much of the file is looked at before it is closed and opened again. The file is mapped into
-// memory, and only closing gives the pages back: a large snapshot must not be a large process.
+// window is how much of the file is read before it is closed and opened again. The file is mapped into memory, and only
+// closing releases the pages: a large snapshot must not need a large process.
 const window = 4 << 20
 
 // The buckets and the revision format of etcd's storage (server/storage/schema and server/storage/mvcc).
@@ -60,8 +60,8 @@ func ReadDatabase(ctx context.Context, path string) (Database, error) {
 	return c.db, nil
 }
 
-// counter adds up what is in a database. Keys are told apart by a 64-bit hash, so that the count needs a few
-// bytes a key whatever the keys are.
+// counter adds up the content of a database. Keys are distinguished by a 64-bit hash, so that the count needs a few
+// bytes a key, however long the keys are.
 type counter struct {
 	db  Database
 	crc interface {
@@ -73,10 +73,10 @@ type counter struct {
 	keyed bool
 }
 
-// visit takes a bucket (k is nil) or an entry of it.
+// visit receives a bucket (k is nil) or an entry of it.
 func (c *counter) visit(bucket, k, v []byte) error {
 	if k == nil {
-		_, _ = c.crc.Write(bucket) // a hash cannot fail
+		_, _ = c.crc.Write(bucket) // writing to a hash cannot fail
 		c.keyed = c.keyed || string(bucket) == keyBucket
 
 		return nil
@@ -99,7 +99,7 @@ func (c *counter) visit(bucket, k, v []byte) error {
 
 func (c *counter) revision(k, v []byte) error {
 	if len(k) < revisionBytes || k[8] != '_' {
-		return fmt.Errorf("%q is no revision", k)
+		return fmt.Errorf("%q is not a revision", k)
 	}
 
 	c.db.Revision = int64(binary.BigEndian.Uint64(k))
@@ -121,8 +121,8 @@ func (c *counter) revision(k, v []byte) error {
 	return nil
 }
 
-// keyOf takes the key out of a serialised mvccpb.KeyValue. The one field does not justify etcd's generated
-// code with its own protobuf runtime.
+// keyOf extracts the key from a serialised mvccpb.KeyValue. One field does not justify etcd's generated code with its
+// own protobuf runtime.
 func keyOf(value []byte) ([]byte, error) {
 	for len(value) > 0 {
 		number, kind, n := protowire.ConsumeTag(value)
@@ -227,7 +227,7 @@ func walk(tx *bolt.Tx, from *position, visit func(bucket, k, v []byte) error) (*
 	return nil, nil
 }
 
-// CheckStructure looks for damage in the file's pages, as etcd's own tool does before it restores.
+// CheckStructure looks for damage in the file's pages, as etcd's own tool does before a restore.
 func CheckStructure(path string) error {
 	return withDatabase(path, func(tx *bolt.Tx) error {
 		var flaws []error
@@ -250,8 +250,8 @@ func CheckStructure(path string) error {
 	})
 }
 
-// withDatabase opens the file for reading. The file is mapped: a damaged or truncated one makes the library
-// panic or the memory access fault, which is an error here and no crash.
+// withDatabase opens the file for reading. The file is mapped: with a damaged or truncated file the library panics or
+// the memory access faults, which becomes an error here.
 func withDatabase(path string, fn func(*bolt.Tx) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 
@@ -277,7 +277,7 @@ func withDatabase(path string, fn func(*bolt.Tx) error) (err error) {
 
 	return errors.Join(db.View(func(tx *bolt.Tx) error {
 		if tx.Size() > info.Size() {
-			return fmt.Errorf("the database is truncated: %d of %d bytes are there", info.Size(), tx.Size())
+			return fmt.Errorf("the database is truncated: it has %d of %d bytes", info.Size(), tx.Size())
 		}
 
 		return fn(tx)

@@ -14,31 +14,31 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Defragmented is what happened to one member in a defragmentation.
+// Defragmented is the result of a defragmentation for one member.
 type Defragmented struct {
 	talos.NodeRef
 
 	ID                  string  `json:"id"`                   // The member ID in hex.
 	IDDecimal           string  `json:"id_decimal"`           // The same ID in decimal.
 	Status              string  `json:"status"`               // done, skipped, planned, failed or not_reached.
-	Leader              bool    `json:"leader"`               // Whether it led when its turn came.
+	Leader              bool    `json:"leader"`               // Whether it was the leader when its turn came.
 	BeforeBytes         int64   `json:"before_bytes"`         // The size of its database file before.
-	AfterBytes          int64   `json:"after_bytes"`          // And after; the same where nothing was done.
-	FreedBytes          int64   `json:"freed_bytes"`          // What the file lost in size.
+	AfterBytes          int64   `json:"after_bytes"`          // Its size afterwards; the same if nothing was done.
+	FreedBytes          int64   `json:"freed_bytes"`          // By how much the file shrank.
 	FragmentationBefore float64 `json:"fragmentation_before"` // The free part of the file before, 0 to 1.
-	DurationSeconds     float64 `json:"duration_seconds"`     // How long the member was busy with it.
+	DurationSeconds     float64 `json:"duration_seconds"`     // How long the defragmentation took.
 	Message             string  `json:"message"`              // Why it was skipped or failed.
 }
 
-// Statuses of one member besides those of an act.
+// Statuses of one member in addition to those of an operation.
 const (
 	StatusSkipped    = "skipped"
 	StatusNotReached = "not_reached"
 )
 
-// PlanDefrag lists the members of nodes in the order of their turns, the leader last, and the gates: a member
-// that defragments serves nothing meanwhile, so that it is gated like a restart. A NOSPACE alarm does not
-// stand against it, since defragmentation is what helps.
+// PlanDefrag lists the members of nodes in the order of their turns, the leader last, and the gates. A member that
+// defragments serves no requests, so it is gated like a restart. A NOSPACE alarm does not refuse it, since
+// defragmentation helps against that.
 func (v View) PlanDefrag(nodes []talos.Target, threshold float64) ([]Defragmented, []gate.Verdict, error) {
 	rows := []Defragmented{}
 
@@ -82,7 +82,7 @@ func (v View) PlanDefrag(nodes []talos.Target, threshold float64) ([]Defragmente
 	return rows, verdicts, errors.Join(missing...)
 }
 
-// reason says why a node has no member to act on.
+// reason explains why a node has no member to defragment.
 func (v View) reason(t talos.Target) error {
 	for _, a := range v.Answers {
 		if a.Target.Address == t.Address && a.Err(PartStatus) != nil {
@@ -90,7 +90,7 @@ func (v View) reason(t talos.Target) error {
 		}
 	}
 
-	return errs.New(errs.Failed, "no etcd member is known on %s", t.Name()).OnNode(t.Address).WithKind(errs.KindNotFound)
+	return errs.New(errs.Failed, "%s has no known etcd member", t.Name()).OnNode(t.Address).WithKind(errs.KindNotFound)
 }
 
 func (v View) checkDefrag(id string) []gate.Verdict {
@@ -104,9 +104,9 @@ func (v View) checkDefrag(id string) []gate.Verdict {
 	return calm.CheckMembers(Restart, id)
 }
 
-// Defrag carries out a plan, one member at a time. Before each turn the whole cluster is looked at anew, and
-// whoever leads by then goes last. A gate that refuses, or a member that does not become healthy again, ends
-// the sweep; the rows say how far it came.
+// Defrag carries out a plan, one member at a time. Before each turn the whole cluster is read again, and the current
+// leader is defragmented last. A gate that refuses, or a member that does not become healthy again, ends the sweep; the
+// rows show how far it came.
 func (e Env) Defrag(ctx context.Context, rows []Defragmented, overrides gate.Overrides) ([]Defragmented, error) {
 	done := 0
 
@@ -158,7 +158,7 @@ func (v View) nextTurn(rows []Defragmented) int {
 	return leader
 }
 
-// NotReached marks what a plan did not come to.
+// NotReached marks the planned members that were not reached.
 func NotReached(rows []Defragmented) {
 	for i := range rows {
 		if rows[i].Status == StatusPlanned {
@@ -198,8 +198,8 @@ func (e Env) defragOne(ctx context.Context, v View, row *Defragmented) error {
 
 	e.tell(target.Name(), "defrag", "defragmenting %d bytes", row.BeforeBytes)
 
-	// Whether a request whose answer was lost did its work shows in the size of the file, if there was any to do.
-	// A file of the same size proves nothing.
+	// Whether a request whose answer was lost did its work shows in the size of the file, unless nothing was to be
+	// freed. An unchanged size proves nothing.
 	err := e.carryOut(ctx, "the defragmentation of "+target.Name(), node.EtcdDefragment, func(ctx context.Context) (bool, bool) {
 		status, err := node.EtcdStatus(ctx)
 		smaller := err == nil && status.DBSizeBytes < row.BeforeBytes
@@ -220,16 +220,16 @@ func (e Env) defragOne(ctx context.Context, v View, row *Defragmented) error {
 	return nil
 }
 
-// healthyAgain waits until the member answers, has a leader and is not far behind, and notes its new size.
+// healthyAgain waits until the member answers, has a leader and is not far behind, and records its new size.
 func (e Env) healthyAgain(ctx context.Context, row *Defragmented) error {
-	const nearby = 1000 // raft entries; a busy cluster is never quite even
+	const nearby = 1000 // raft entries; a busy cluster always has some lag
 
 	name := talos.Target{Address: row.Node, Hostname: row.Hostname}.Name()
 
 	err := poll.Until(ctx, "the etcd member on "+name+" to be healthy", pollEvery, e.Settle, func(ctx context.Context) (bool, string, error) {
 		v, err := e.Access.Look(ctx)
 		if err != nil {
-			return false, err.Error(), nil //nolint:nilerr // a look that fails is looked again until the deadline
+			return false, err.Error(), nil //nolint:nilerr // an observation that fails is repeated until the deadline
 		}
 
 		status := v.Status(row.ID)

@@ -12,15 +12,15 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Downgrade is the answer to, or the result of, a downgrade of the cluster's etcd.
+// Downgrade is the result of a downgrade operation on the cluster's etcd.
 type Downgrade struct {
 	Action         string         `json:"action"`          // validate, enable or cancel.
 	Status         string         `json:"status"`          // done, planned, refused, unchanged (enabled already) or failed.
-	TargetVersion  string         `json:"target_version"`  // The version to go down to, MAJOR.MINOR; empty for cancel.
-	ClusterVersion string         `json:"cluster_version"` // The cluster's version as the node answered; empty before the act.
-	Valid          bool           `json:"valid"`           // Whether etcd agrees.
+	TargetVersion  string         `json:"target_version"`  // The version to downgrade to, MAJOR.MINOR; empty for cancel.
+	ClusterVersion string         `json:"cluster_version"` // The cluster's version as the node answered; empty before the operation.
+	Valid          bool           `json:"valid"`           // Whether etcd accepts it.
 	Members        []MemberOf     `json:"members"`         // The members with their versions; never null.
-	Gates          []gate.Verdict `json:"gates"`           // What the safety gates said; never null.
+	Gates          []gate.Verdict `json:"gates"`           // The verdicts of the safety gates; never null.
 }
 
 // MemberOf is a member with its versions.
@@ -38,7 +38,7 @@ const (
 	DowngradeCancel   = "cancel"
 )
 
-// CheckDowngradeVersion wants MAJOR.MINOR, as etcd does.
+// CheckDowngradeVersion requires MAJOR.MINOR, as etcd does.
 func CheckDowngradeVersion(version string) error {
 	parts := strings.Split(strings.TrimPrefix(version, "v"), ".")
 	if len(parts) == 2 {
@@ -50,11 +50,11 @@ func CheckDowngradeVersion(version string) error {
 		}
 	}
 
-	return errs.Usagef("version %q is not of the form MAJOR.MINOR", version).WithHint("etcd goes down one minor at a time: from 3.6 to 3.5")
+	return errs.Usagef("version %q is not of the form MAJOR.MINOR", version).WithHint("etcd is downgraded one minor version at a time: from 3.6 to 3.5")
 }
 
-// PlanDowngrade says what a downgrade act would do. Enabling it wants every member healthy, since from then
-// on the members have to be exchanged one by one.
+// PlanDowngrade plans a downgrade operation. Enabling a downgrade requires that every member is healthy, since the
+// members are then replaced one by one.
 func (v View) PlanDowngrade(action, version string) Downgrade {
 	out := Downgrade{Action: action, Status: StatusPlanned, TargetVersion: version, Members: v.versions(), Gates: []gate.Verdict{}}
 
@@ -88,12 +88,12 @@ func (v View) versions() []MemberOf {
 // inProgress is etcd's refusal of a second downgrade (api/v3rpc/rpctypes, ErrGRPCDowngradeInProcess).
 const inProgress = "has a downgrade job in progress"
 
-// invalidTarget is its refusal of a version that is not one minor below (ErrGRPCInvalidDowngradeTargetVersion).
-// Once a downgrade has taken effect the cluster has that version, and the same target is refused like this.
+// invalidTarget is its refusal of a version that is not one minor below (ErrGRPCInvalidDowngradeTargetVersion). Once a
+// downgrade has taken effect, the cluster has that version, and the same target is refused like this.
 const invalidTarget = "invalid downgrade target version"
 
-// Prepare asks etcd whether what is planned can be done; it changes nothing. A downgrade that is enabled
-// already is left alone (unchanged).
+// Prepare asks etcd whether the plan can be carried out; it changes nothing. A downgrade that is already enabled is
+// left alone (unchanged).
 func (e Env) Prepare(ctx context.Context, plan Downgrade, node talos.Target) (Downgrade, error) {
 	if plan.Action != DowngradeEnable || gate.Apply(plan.Gates, nil) != nil {
 		return plan, nil // gates are reported before anything else
@@ -111,8 +111,8 @@ func (e Env) Prepare(ctx context.Context, plan Downgrade, node talos.Target) (Do
 	return plan, explain(plan.Action, err)
 }
 
-// enabled says whether the cluster is on its way down to a version, or there. Without an error and not
-// enabled, etcd would agree to it.
+// enabled reports whether the downgrade to a version is enabled or complete. If there is no error and it is not
+// enabled, etcd accepts it.
 func (e Env) enabled(ctx context.Context, version string, node talos.Target) (bool, error) {
 	actor := e.Access.Node(node)
 
@@ -139,7 +139,7 @@ func (e Env) enabled(ctx context.Context, version string, node talos.Target) (bo
 	return false, err
 }
 
-// cancelled reports whether no downgrade is under way. etcd tells when it is asked about another one.
+// cancelled reports whether no downgrade is in progress. etcd reveals this when it is asked about another one.
 func (e Env) cancelled(ctx context.Context, node talos.Target) (yes, known bool) {
 	actor := e.Access.Node(node)
 
@@ -167,7 +167,7 @@ func minor(version string) string {
 	return strings.Join(parts[:min(2, len(parts))], ".")
 }
 
-// Downgrade carries out a plan through a node, and waits until every member's storage shows it.
+// Downgrade carries out a plan through a node, and waits until the storage of every member shows it.
 func (e Env) Downgrade(ctx context.Context, plan Downgrade, node talos.Target) (Downgrade, error) {
 	actor := e.Access.Node(node)
 
@@ -209,13 +209,13 @@ func (e Env) Downgrade(ctx context.Context, plan Downgrade, node talos.Target) (
 	return e.downgradeShown(ctx, plan)
 }
 
-// downgradeShown waits for the storage of every member: etcd's leader looks every few seconds and then
-// changes the cluster's version, and each member its own file.
+// downgradeShown waits for the storage of every member: etcd's leader checks every few seconds and then changes the
+// cluster's version, and each member changes its own file.
 func (e Env) downgradeShown(ctx context.Context, plan Downgrade) (Downgrade, error) {
 	err := poll.Until(ctx, "every member's storage to follow", pollEvery, e.Settle, func(ctx context.Context) (bool, string, error) {
 		v, err := e.Access.Look(ctx)
 		if err != nil || !v.Known {
-			return false, "the members are not seen", nil //nolint:nilerr // a look that fails is looked again until the deadline
+			return false, "the members cannot be read", nil //nolint:nilerr // an observation that fails is repeated until the deadline
 		}
 
 		plan.Members = v.versions()
@@ -234,13 +234,13 @@ func (e Env) downgradeShown(ctx context.Context, plan Downgrade) (Downgrade, err
 		return true, "", nil
 	})
 	if errors.Is(err, poll.ErrDeadline) {
-		return plan, errs.New(errs.Lost, "%s was carried out: %w", plan.Action, err).WithHint("see `talosmate etcd status`")
+		return plan, errs.New(errs.Lost, "%s was carried out: %w", plan.Action, err).WithHint("run `talosmate etcd status`")
 	}
 
 	return plan, err
 }
 
-// explain turns etcd's refusals, which come without codes, into answers: a no to a question, a failed act.
+// explain turns etcd's refusals, which come without codes, into errors with an exit code and a hint.
 func explain(action string, err error) error {
 	if err == nil {
 		return nil
@@ -255,7 +255,7 @@ func explain(action string, err error) error {
 	case has(inProgress):
 		return errs.New(code, "%w", err).WithKind(errs.KindPrecondition).WithHint("end it with `talosmate etcd downgrade cancel`")
 	case has(invalidTarget), has("version format"), talos.KindOf(err) == errs.KindInvalid:
-		return errs.New(code, "%w", err).WithKind(errs.KindInvalid).WithHint("etcd goes down one minor at a time")
+		return errs.New(code, "%w", err).WithKind(errs.KindInvalid).WithHint("etcd is downgraded one minor version at a time")
 	default:
 		return err
 	}

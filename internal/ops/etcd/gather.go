@@ -10,7 +10,8 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Reader is what the view asks of one node; *talos.Node is one. A reader's certificate suffices.
+// Reader has the calls that the view makes to one node; *talos.Node implements it. A reader's certificate is
+// sufficient.
 type Reader interface {
 	EtcdMembers(ctx context.Context, local bool) ([]talos.EtcdMember, error)
 	EtcdStatus(ctx context.Context) (talos.EtcdStatus, error)
@@ -23,7 +24,7 @@ type Source struct {
 	Reader Reader
 }
 
-// Sources gives access to nodes by way of the endpoints.
+// Sources gives access to nodes through the endpoints.
 func Sources(c *talos.Cluster, targets []talos.Target) []Source {
 	out := make([]Source, len(targets))
 	for i, t := range targets {
@@ -33,16 +34,16 @@ func Sources(c *talos.Cluster, targets []talos.Target) []Source {
 	return out
 }
 
-// Answer is what one node said.
+// Answer is the answer of one node.
 type Answer struct {
 	Target  talos.Target
 	Status  *talos.EtcdStatus  // Nil when the node's member did not answer.
 	Members []talos.EtcdMember // The member's own list; nil when it could not be read.
 	Alarms  []talos.EtcdAlarm  // All alarms that its member knows, of any member.
-	Errs    map[Part]error     // What failed; the other parts may be there all the same.
+	Errs    map[Part]error     // The errors; the other parts may be present.
 }
 
-// Part is one of the questions that each node is asked.
+// Part is one of the requests to each node.
 type Part string
 
 // The parts.
@@ -52,7 +53,7 @@ const (
 	PartAlarms  Part = "alarms"
 )
 
-// Err is the first failure among the parts, in their order; of any part when none is named.
+// Err is the first error of the given parts, in their order; of any part when none is given.
 func (a Answer) Err(parts ...Part) error {
 	if len(parts) == 0 {
 		parts = []Part{PartStatus, PartMembers, PartAlarms}
@@ -67,13 +68,13 @@ func (a Answer) Err(parts ...Part) error {
 	return nil
 }
 
-// Look gathers the view of the whole cluster: every control plane that discovery knows, and every member
-// that etcd lists besides. Without discovery etcd's own list names the nodes.
+// Look gathers the view of the whole cluster: every control plane in discovery, and every other member in etcd's list.
+// Without discovery, etcd's own list names the nodes.
 func Look(ctx context.Context, c *talos.Cluster) (View, error) {
 	return LookFor(ctx, c, c.Options.Timeout)
 }
 
-// LookFor is Look with a time for each node of its own.
+// LookFor is Look with a time limit for each node.
 func LookFor(ctx context.Context, c *talos.Cluster, timeout time.Duration) (View, error) {
 	targets, err := c.Targets(ctx, talos.Selection{ControlPlanes: true}, talos.DefaultNone)
 	if err != nil {
@@ -99,14 +100,14 @@ func LookFor(ctx context.Context, c *talos.Cluster, timeout time.Duration) (View
 	return v, nil
 }
 
-// electionLimit is how long an election is waited for: etcd's takes a second or two.
+// electionLimit is how long Settled waits for an election, which takes etcd a second or two.
 const (
 	electionLimit = 3 * time.Second
 	electionPoll  = 400 * time.Millisecond
 )
 
-// Settled looks again while the members elect a leader: for that moment members that are well know none, and a gate would
-// take them for ill. Where too few answer to elect one, nothing is waited for.
+// Settled reads the view again while the members elect a leader: for that moment healthy members have no leader, and a
+// gate would take them for unhealthy. If too few members answer to elect one, it does not wait.
 func Settled(ctx context.Context, look func(context.Context) (View, error)) (View, error) {
 	v, err := look(ctx)
 	if err != nil || !v.electing() {
@@ -125,7 +126,7 @@ func Settled(ctx context.Context, look func(context.Context) (View, error)) (Vie
 	return v, err
 }
 
-// electing says whether enough voters answer to have a leader, and some know none.
+// electing reports whether enough voters answer to elect a leader, and some have none.
 func (v View) electing() bool {
 	voters, answer, without := 0, 0, 0
 
@@ -160,19 +161,20 @@ func targetsOf(list []talos.EtcdMember) []talos.Target {
 	return out
 }
 
-// unasked are the nodes of members that no source stands for.
+// unasked are the nodes of members that no source covers.
 func (v View) unasked() []talos.Target {
 	return slices.DeleteFunc(targetsOf(v.memberList()), func(t talos.Target) bool {
 		return slices.ContainsFunc(v.Answers, func(a Answer) bool {
-			// Discovery remembers a node that was replaced by one of the same name: silent, it stands for nobody.
+			// Discovery still lists a node that was replaced by one of the same name. It does not answer, and covers no
+			// member.
 			return a.Target.Address == t.Address || slices.Contains(a.Target.Addresses, t.Address) ||
 				(t.Hostname != "" && a.Target.Hostname == t.Hostname && a.Status != nil)
 		})
 	})
 }
 
-// Gather asks all sources at once, each bounded by timeout (0 for none). A dead node costs its own answer
-// only; what the others say of its member stays. For gates the sources must be all control planes.
+// Gather asks all sources at once, each bounded by timeout (0 for none). A node that is down costs only its own answer;
+// what the others report about its member stays. For gates, the sources must be all control planes.
 func Gather(ctx context.Context, sources []Source, timeout time.Duration) View {
 	answers := make([]Answer, len(sources))
 

@@ -7,10 +7,10 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 )
 
-// CheckJoin says whether a voter may be added. The change is an entry in the log, so that the present quorum
-// must hold; with one voter more the quorum may grow, so that a cluster with a dead member gets rid of that
-// first: otherwise the new member not coming up would be the loss of quorum (etcd's own documentation,
-// op-guide/runtime-configuration). node is the address of the machine that joins.
+// CheckJoin checks whether a voter may be added. The change is an entry in the log, so the present quorum must hold.
+// One more voter may increase the quorum, so a cluster with a dead member must first remove that one: otherwise quorum
+// would be lost if the new member does not start (etcd's documentation, op-guide/runtime-configuration). node is the
+// address of the joining machine.
 func (v View) CheckJoin(node string) []gate.Verdict {
 	if !v.Known {
 		return v.CheckMembers(Leave)
@@ -19,7 +19,7 @@ func (v View) CheckJoin(node string) []gate.Verdict {
 	return checkJoin(v.Members, node)
 }
 
-// CheckJoinWithout is CheckJoin as it will be once a member is out.
+// CheckJoinWithout is CheckJoin for the cluster after the removal of a member.
 func (v View) CheckJoinWithout(id, node string) []gate.Verdict {
 	if !v.Known {
 		return v.CheckMembers(Leave)
@@ -42,7 +42,7 @@ func checkJoin(members []Member, node string) []gate.Verdict {
 	quorum := gate.New(gate.EtcdQuorum, gate.Pass, node, "%d of %d voters are healthy, %d are needed; with the new one it is %d of %d",
 		s.healthy, s.voters, Quorum(s.voters), Quorum(s.voters+1), s.voters+1)
 	if s.healthy < Quorum(s.voters) {
-		quorum = gate.New(gate.EtcdQuorum, gate.Refuse, node, "etcd has no quorum (%d of %d voters healthy, %d needed), so that no member can be added",
+		quorum = gate.New(gate.EtcdQuorum, gate.Refuse, node, "etcd has no quorum (%d of %d voters healthy, %d needed), so no member can be added",
 			s.healthy, s.voters, Quorum(s.voters)).
 			WithRemedy("bring a member back, or recover from a snapshot with `talosmate bootstrap --recover-from`")
 	}
@@ -64,5 +64,5 @@ func checkJoin(members []Member, node string) []gate.Verdict {
 	}
 
 	return []gate.Verdict{quorum, gate.New(gate.EtcdUnhealthy, gate.Refuse, node, "%s", strings.Join(ill, "; ")).
-		WithRemedy("bring it back, or exchange it with `talosmate node replace`; see `talosmate etcd status`")}
+		WithRemedy("bring it back, or replace it with `talosmate node replace`; run `talosmate etcd status`")}
 }

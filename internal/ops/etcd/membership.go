@@ -11,24 +11,24 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// MembershipChange is what happened to the cluster's membership or leadership.
+// MembershipChange is the result of a change of membership or leadership.
 type MembershipChange struct {
 	Action       string         `json:"action"`                  // remove, leave or forfeit-leadership.
-	Status       string         `json:"status"`                  // done, planned, refused, unchanged, failed, unknown or interrupted (nothing of it shows).
-	Member       MemberRef      `json:"member"`                  // The member that it was about.
+	Status       string         `json:"status"`                  // done, planned, refused, unchanged, failed, unknown or interrupted (no effect is visible).
+	Member       MemberRef      `json:"member"`                  // The member concerned.
 	Healthy      bool           `json:"healthy"`                 // Whether that member was healthy before.
 	VotersBefore int            `json:"voters_before"`           // Voting members before; 0 when the member list could not be read.
 	VotersAfter  int            `json:"voters_after"`            // Voting members after; for a plan, as they would be.
-	QuorumAfter  int            `json:"quorum_after"`            // How many of them must agree.
-	LeaderBefore *MemberRef     `json:"leader_before,omitempty"` // Who led before.
-	LeaderAfter  *MemberRef     `json:"leader_after,omitempty"`  // Who leads now; absent for a plan.
-	HandedTo     string         `json:"handed_to,omitempty"`     // The member that the node says it handed leadership to.
-	Gates        []gate.Verdict `json:"gates"`                   // What the safety gates said; never null.
+	QuorumAfter  int            `json:"quorum_after"`            // The quorum.
+	LeaderBefore *MemberRef     `json:"leader_before,omitempty"` // The leader before.
+	LeaderAfter  *MemberRef     `json:"leader_after,omitempty"`  // The leader now; absent for a plan.
+	HandedTo     string         `json:"handed_to,omitempty"`     // The member to which the node passed leadership, as it reports it.
+	Gates        []gate.Verdict `json:"gates"`                   // The verdicts of the safety gates; never null.
 }
 
-// FindMember finds a member by name, hostname, address, or ID in hex (with or without 0x, leading zeros and
-// case do not matter) or decimal. Nothing or more than one found is a usage error with the candidates, unless
-// the member list could not be read: that is the refusal of every act on it.
+// FindMember finds a member by name, hostname, address, or ID in hex (with or without 0x; leading zeros and case do not
+// matter) or decimal. No match or more than one is a usage error with the candidates. If the member list could not be
+// read, it is a refusal, as for every operation on it.
 func (v View) FindMember(name string) (Member, error) {
 	var found []Member
 
@@ -51,9 +51,9 @@ func (v View) FindMember(name string) (Member, error) {
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) == 0 && !v.Known:
-		return Member{}, gate.Apply(v.CheckMembers(Remove), nil) // whether there is such a member cannot be said
+		return Member{}, gate.Apply(v.CheckMembers(Remove), nil) // without the list this cannot be decided
 	case len(found) == 0:
-		return Member{}, errs.Usagef("no etcd member is called %q and none has that ID", name).WithHint("members: %s", candidates(v.Members))
+		return Member{}, errs.Usagef("etcd has no member with the name or ID %q", name).WithHint("members: %s", candidates(v.Members))
 	default:
 		return Member{}, errs.Usagef("%q is ambiguous: %s", name, candidates(found)).WithHint("give the ID in hex with 0x before it")
 	}
@@ -93,7 +93,7 @@ func (v View) plan(action string, m Member) MembershipChange {
 	}
 
 	if !v.Known {
-		return out // those that answered are not all
+		return out // some members did not answer
 	}
 
 	out.VotersBefore, out.VotersAfter = s.voters, s.voters
@@ -114,7 +114,7 @@ const (
 	ActionForfeit = "forfeit-leadership"
 )
 
-// PlanRemove says what removing a member would do, gates included.
+// PlanRemove plans the removal of a member, gates included.
 func (v View) PlanRemove(m Member) MembershipChange {
 	out := v.plan(ActionRemove, m)
 	out.Gates = v.CheckMembers(Remove, m.ID)
@@ -122,7 +122,7 @@ func (v View) PlanRemove(m Member) MembershipChange {
 	return out
 }
 
-// PlanLeave says what the leaving of a node's member would do, gates included.
+// PlanLeave plans the leave of a node's member, gates included.
 func (v View) PlanLeave(m Member) MembershipChange {
 	out := v.plan(ActionLeave, m)
 	out.Gates = v.CheckMembers(Leave, m.ID)
@@ -130,7 +130,7 @@ func (v View) PlanLeave(m Member) MembershipChange {
 	return out
 }
 
-// Remove carries out a planned removal. via is the node to ask, or nil for the best one.
+// Remove carries out a planned removal. via is the node to send the request to, or nil for the best one.
 func (e Env) Remove(ctx context.Context, v View, plan MembershipChange, via *talos.Target) (MembershipChange, error) {
 	if via == nil {
 		t, err := v.spokesman(plan.Member.ID)
@@ -149,7 +149,7 @@ func (e Env) Remove(ctx context.Context, v View, plan MembershipChange, via *tal
 	err := e.carryOut(ctx, "the removal of etcd member "+plan.Member.ID, func(ctx context.Context) error {
 		err := e.Access.Node(*via).EtcdRemoveMember(ctx, id)
 		if talos.KindOf(err) == errs.KindNotFound {
-			return nil // somebody else was faster; it is gone
+			return nil // somebody else removed it first
 		}
 
 		return err
@@ -160,7 +160,7 @@ func (e Env) Remove(ctx context.Context, v View, plan MembershipChange, via *tal
 
 // Leave carries out a planned leave of the node's own member.
 func (e Env) Leave(ctx context.Context, plan MembershipChange, node talos.Target) (MembershipChange, error) {
-	e.tell(node.Name(), "leave", "leaving the cluster; etcd may refuse for a while and is then asked again by the node")
+	e.tell(node.Name(), "leave", "leaving the cluster; while etcd refuses, the node retries")
 
 	err := e.carryOut(ctx, "the leave of "+node.Name(), func(ctx context.Context) error {
 		return e.Access.Node(node).EtcdLeave(ctx)
@@ -169,7 +169,7 @@ func (e Env) Leave(ctx context.Context, plan MembershipChange, node talos.Target
 	return e.finish(ctx, plan, err)
 }
 
-// finish looks at what is left of the cluster after a member went.
+// finish reads the state of the cluster after a member was removed.
 func (e Env) finish(ctx context.Context, plan MembershipChange, err error) (MembershipChange, error) {
 	if plan.Status = StatusDone; err != nil {
 		plan.Status = ended(ctx, err)
@@ -194,7 +194,7 @@ func failed(plan MembershipChange) MembershipChange {
 	return plan
 }
 
-// PlanForfeit says what forfeiting leadership on a node would do: nothing when it does not lead.
+// PlanForfeit plans the forfeit of leadership by a node: nothing is done when it is not the leader.
 func (v View) PlanForfeit(m Member) (MembershipChange, error) {
 	out := v.plan(ActionForfeit, m)
 
@@ -211,12 +211,12 @@ func (v View) PlanForfeit(m Member) (MembershipChange, error) {
 	}
 
 	return failed(out), errs.New(errs.Failed, "there is no other healthy voting member to lead").
-		WithKind(errs.KindPrecondition).WithHint("see `talosmate etcd status`")
+		WithKind(errs.KindPrecondition).WithHint("run `talosmate etcd status`")
 }
 
-// Forfeit hands leadership over and waits until another member is seen to lead.
+// Forfeit passes on leadership and waits until another member is the leader.
 func (e Env) Forfeit(ctx context.Context, plan MembershipChange, node talos.Target) (MembershipChange, error) {
-	e.tell(node.Name(), "forfeit", "handing over leadership")
+	e.tell(node.Name(), "forfeit", "passing on leadership")
 
 	idle := false
 
@@ -233,7 +233,7 @@ func (e Env) Forfeit(ctx context.Context, plan MembershipChange, node talos.Targ
 
 		moved := v.Leader != plan.Member.ID
 
-		return moved, moved // leadership may have come back
+		return moved, moved // the member may be leader again
 	})
 	if err != nil {
 		plan.Status = ended(ctx, err)
@@ -241,12 +241,12 @@ func (e Env) Forfeit(ctx context.Context, plan MembershipChange, node talos.Targ
 		return plan, err
 	}
 
-	// The wait is for a leader, whoever that is by then: another may have taken over meanwhile.
+	// Any other leader ends the wait: a third member may have been elected meanwhile.
 	v, err := e.newLeader(ctx, plan.Member.ID)
 	plan.Status, plan.LeaderAfter = StatusDone, v.ref(v.Leader)
 
 	if idle && err == nil {
-		plan.Status = StatusUnchanged // it had lost leadership before it was asked
+		plan.Status = StatusUnchanged // it was no longer the leader when the request arrived
 	}
 
 	return plan, err

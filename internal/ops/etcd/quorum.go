@@ -1,5 +1,5 @@
-// Package etcd knows etcd: what quorum allows, what the whole cluster looks like before one member is
-// touched, and how its acts are carried out one member at a time. Upgrade, reboot and reset ask here too.
+// Package etcd holds what talosmate knows about etcd: what quorum allows, the view of the whole cluster before one
+// member is touched, and operations that change one member at a time. Upgrade, reboot and reset use it too.
 package etcd
 
 import (
@@ -10,14 +10,14 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 )
 
-// Act is what is about to be done to a member.
+// Act is an operation on a member.
 type Act string
 
-// The acts.
+// The operations.
 const (
-	Restart Act = "restart" // The member is away for a while and comes back: reboot, upgrade.
-	Leave   Act = "leave"   // The member takes itself out of the cluster and stops: leave, graceful reset.
-	Remove  Act = "remove"  // The member is taken out by the others, whether it lives or not.
+	Restart Act = "restart" // The member is down for a while and comes back: reboot, upgrade.
+	Leave   Act = "leave"   // The member leaves the cluster and stops: leave, graceful reset.
+	Remove  Act = "remove"  // The others remove the member, whether it is alive or not.
 )
 
 // Member is one etcd member as the gates see it.
@@ -26,7 +26,7 @@ type Member struct {
 	Name    string   // Its name, by default the node's hostname.
 	Node    string   // The address of its node, empty when no node is known for it.
 	Learner bool     // A learner has the data and does not vote.
-	Healthy bool     // Its node answered, and it knows a leader.
+	Healthy bool     // Its node answered, and it has a leader.
 	Alarms  []string // Its active alarms: nospace, corrupt.
 }
 
@@ -43,25 +43,21 @@ func (m Member) label() string {
 // Quorum is how many of n voters must agree: n/2+1.
 func Quorum(n int) int { return n/2 + 1 }
 
-// Check says whether an act on the members with the given IDs keeps etcd alive. It is a pure function of
-// what was seen.
-//
-// The rule is that of etcd's own reconfiguration check (server/etcdserver/api/membership,
-// IsReadyToRemoveVotingMember), held against the health that was seen rather than against "started", and
-// extended to restarts, where neither etcd nor Talos checks anything: the healthy voters during and after
-// the act must be at least the quorum of the size after the act. Leave and Remove are themselves entries in
-// the log, so that the present quorum must hold too, or they would wait in vain. Learners do not vote.
-//
-// Gates: TM120 quorum, TM121 another member unhealthy or an alarm, TM122 removal of a healthy member, TM123
-// last voter, TM124 two members. Exactly one of TM120, TM123 and TM124 speaks about quorum when it does
-// not simply pass.
+// Check checks whether an operation on the members with the given IDs keeps etcd available. It is a pure function of
+// the observed state. The rule is that of etcd's own reconfiguration check (server/etcdserver/api/membership,
+// IsReadyToRemoveVotingMember), applied to the observed health instead of "started", and extended to restarts, which
+// neither etcd nor Talos checks: the healthy voters during and after the operation must be at least the quorum of the
+// size afterwards. Leave and Remove are themselves entries in the log, so the present quorum must hold too, or they
+// would never be committed. Learners do not vote. Gates: TM120 quorum, TM121 another member unhealthy or an alarm,
+// TM122 removal of a healthy member, TM123 last voter, TM124 two members. Exactly one of TM120, TM123 and TM124 reports
+// on quorum when it does not simply pass.
 func Check(members []Member, act Act, ids ...string) []gate.Verdict {
 	s := situationOf(members, ids)
 
 	switch {
 	case len(members) == 0:
-		return []gate.Verdict{gate.New(gate.EtcdQuorum, gate.Refuse, "", "the etcd members are not known, so that nothing can be said about quorum").
-			WithRemedy("see why with `talosmate etcd status`")}
+		return []gate.Verdict{gate.New(gate.EtcdQuorum, gate.Refuse, "", "the etcd members are not known, so quorum cannot be checked").
+			WithRemedy("run `talosmate etcd status` for the cause")}
 	case len(s.targets) == 0:
 		return []gate.Verdict{gate.New(gate.EtcdQuorum, gate.Skip, "", "not a member of etcd")}
 	}
@@ -76,15 +72,15 @@ func Check(members []Member, act Act, ids ...string) []gate.Verdict {
 	return verdicts
 }
 
-// situation is the arithmetic of one act.
+// situation holds the numbers for one operation.
 type situation struct {
 	members []Member
 	targets []Member
 
-	voters  int // Voters before the act.
+	voters  int // Voters before the operation.
 	healthy int // Healthy ones among them.
 	leaving int // Voters among the targets.
-	staying int // Healthy voters that the act does not touch.
+	staying int // Healthy voters other than the targets.
 }
 
 func situationOf(members []Member, ids []string) situation {
@@ -135,7 +131,7 @@ func (s situation) labels() string {
 	return strings.Join(all, ", ")
 }
 
-// quorum gives the one verdict on quorum.
+// quorum returns the one verdict on quorum.
 func (s situation) quorum(act Act) gate.Verdict {
 	if act == Restart {
 		return s.restart()
@@ -146,10 +142,10 @@ func (s situation) quorum(act Act) gate.Verdict {
 	switch {
 	case after == 0:
 		return gate.New(gate.LastVoter, gate.Refuse, s.node(), "%s is the last voting member: without it there is no etcd and no data", s.labels()).
-			WithRemedy("add another control plane node first, or reset the node if the cluster shall end")
+			WithRemedy("add another control plane node first, or reset the node if the cluster is to be removed")
 	case s.healthy < Quorum(s.voters):
 		return gate.New(gate.EtcdQuorum, gate.Refuse, s.node(),
-			"etcd has no quorum now (%d of %d voters healthy, %d needed), so that no change of membership can be committed",
+			"etcd has no quorum now (%d of %d voters healthy, %d needed), so no change of membership can be committed",
 			s.healthy, s.voters, Quorum(s.voters)).
 			WithRemedy("bring a member back, or recover from a snapshot with `talosmate bootstrap --recover-from`")
 	case s.staying < Quorum(after):
@@ -158,7 +154,7 @@ func (s situation) quorum(act Act) gate.Verdict {
 			WithRemedy("%s", s.mendFirst())
 	case s.voters == 2 && s.leaving == 1:
 		return gate.New(gate.TwoMembers, gate.Warn, s.node(),
-			"etcd goes from two members to one: nothing is lost now, and no copy of the data is left afterwards").
+			"etcd is reduced from two members to one: nothing is lost now, and no copy of the data is left afterwards").
 			WithRemedy("take a snapshot first")
 	default:
 		return gate.New(gate.EtcdQuorum, gate.Pass, s.node(), "without %s %d of %d voters stay healthy, %d are needed",
@@ -172,17 +168,17 @@ func (s situation) restart() gate.Verdict {
 		return gate.New(gate.EtcdQuorum, gate.Pass, s.node(), "%s is a learner and does not vote", s.labels())
 	case s.voters == 1 && s.leaving == 1:
 		return gate.New(gate.EtcdQuorum, gate.Warn, s.node(),
-			"%s is the only voting member: etcd and the Kubernetes API are away until it is back", s.labels())
+			"%s is the only voting member: etcd and the Kubernetes API are down until it is back", s.labels())
 	case s.voters == 2 && s.leaving > 0:
 		return gate.New(gate.TwoMembers, gate.Refuse, s.node(),
-			"etcd has two members and needs both: it stops until %s is back, and for good if that fails", s.labels()).
+			"etcd has two members and needs both: it stops until %s is back, and permanently if that fails", s.labels()).
 			WithRemedy("add a third control plane node, or take a snapshot and accept the outage")
 	case s.staying < Quorum(s.voters):
 		return gate.New(gate.EtcdQuorum, gate.Refuse, s.node(),
-			"while %s is away %d of %d voters would be healthy, and %d are needed", s.labels(), s.staying, s.voters, Quorum(s.voters)).
+			"while %s is down %d of %d voters would be healthy, and %d are needed", s.labels(), s.staying, s.voters, Quorum(s.voters)).
 			WithRemedy("%s", s.mendFirst())
 	default:
-		return gate.New(gate.EtcdQuorum, gate.Pass, s.node(), "while %s is away %d of %d voters stay healthy, %d are needed",
+		return gate.New(gate.EtcdQuorum, gate.Pass, s.node(), "while %s is down %d of %d voters stay healthy, %d are needed",
 			s.labels(), s.staying, s.voters, Quorum(s.voters))
 	}
 }
@@ -197,7 +193,7 @@ func (s situation) mendFirst() string {
 	}
 
 	if len(ill) == 0 {
-		return "act on fewer members at once"
+		return "change fewer members at once"
 	}
 
 	return "bring back " + strings.Join(ill, ", ") + " first"
@@ -207,9 +203,9 @@ func (s situation) isTarget(m Member) bool {
 	return slices.ContainsFunc(s.targets, func(t Member) bool { return t.ID == m.ID })
 }
 
-// others looks at what is wrong besides quorum. A restart waits until it is mended: the next failure, or
-// the restarted member not coming back, would be one too many (Talos's own check before a legacy upgrade
-// asks the same of every member). A change of membership may be the very mending, so that it is only told.
+// others reports problems besides quorum. A restart is refused until they are fixed: the next failure, or a restarted
+// member that does not come back, would be one too many (Talos's own check before a legacy upgrade requires the same of
+// every member). A change of membership may be the fix itself, so there it is only a warning.
 func (s situation) others(act Act) gate.Verdict {
 	var found []string
 
@@ -242,7 +238,7 @@ func (s situation) others(act Act) gate.Verdict {
 	}
 
 	return gate.New(gate.EtcdUnhealthy, outcome, s.node(), "%s", strings.Join(found, "; ")).
-		WithRemedy("see `talosmate etcd status` and `talosmate etcd alarm list`")
+		WithRemedy("run `talosmate etcd status` and `talosmate etcd alarm list`")
 }
 
 func (s situation) healthyTargets() gate.Verdict {
@@ -259,5 +255,5 @@ func (s situation) healthyTargets() gate.Verdict {
 	}
 
 	return gate.New(gate.HealthyMember, gate.Refuse, s.node(), "%s is healthy", strings.Join(well, ", ")).
-		WithRemedy("a living member leaves by itself: `talosmate etcd leave -n %s`", well[0])
+		WithRemedy("a member that is alive can leave: `talosmate etcd leave -n %s`", well[0])
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// ListedMember is one member of the cluster and who lists it.
+// ListedMember is one member of the cluster with the nodes that list it.
 type ListedMember struct {
-	Node       string   `json:"node"`               // The node that the member runs on, by its peer URL or by its own word.
+	Node       string   `json:"node"`               // The node that the member runs on, by its peer URL or by its own report.
 	Hostname   string   `json:"hostname,omitempty"` // That node's hostname, where known.
 	ID         string   `json:"id"`                 // The member ID in hex.
 	IDDecimal  string   `json:"id_decimal"`         // The same ID in decimal.
@@ -29,7 +29,7 @@ type ListedMember struct {
 func (v View) ListedMembers() []ListedMember {
 	rows := map[string]*ListedMember{}
 
-	// The believed list comes first, so that its facts win where another list differs.
+	// The cluster's list comes first, so that its values are used where another list differs.
 	for _, m := range append(slices.Clone(v.memberList()), v.everyList()...) {
 		if rows[m.ID] != nil {
 			continue
@@ -83,7 +83,7 @@ func (v View) everyList() []talos.EtcdMember {
 	return out
 }
 
-// Consistent is nil when every member list that was read is the same; else it says who differs.
+// Consistent is nil when all member lists that were read are the same; otherwise the error names the differences.
 func (v View) Consistent() error {
 	var all []error
 
@@ -97,8 +97,8 @@ func (v View) Consistent() error {
 	return errors.Join(all...)
 }
 
-// StatusRows gives the state of every member that answered, with what only all of them together can tell:
-// lag and alarms.
+// StatusRows returns the state of every member that answered, with lag and alarms, which need the answers of all
+// members.
 func (v View) StatusRows() []talos.EtcdStatus {
 	alarms := v.Alarms()
 	rows := []talos.EtcdStatus{}
@@ -130,16 +130,15 @@ func (v View) StatusRows() []talos.EtcdStatus {
 	return rows
 }
 
-// Healthy is nil when etcd is well: one leader whom everybody knows, the same member list everywhere, no
-// alarm, every voter within reach. whole says that all control planes were asked, so that a member without
-// an answer is missing.
+// Healthy is nil when etcd is healthy: one leader that all members know, the same member list everywhere, no alarm,
+// every voter reachable. whole means that all control planes were asked, so that a member without an answer is missing.
 func (v View) Healthy(whole bool) error {
 	all := []error{v.Consistent()}
 
 	for _, a := range v.Answers {
 		if a.Status != nil && !hasLeader(*a.Status) {
 			e := errs.New(errs.Negative, "the etcd member on %s has no leader", a.Target.Name()).OnNode(a.Target.Address).WithKind("no_leader").
-				WithHint("fewer than %d members reach each other: look at the others and at the network between the control planes",
+				WithHint("fewer than %d members reach each other: check the others and the network between the control planes",
 					Quorum(max(len(v.Members), 1)))
 			e.Hostname = a.Target.Hostname
 			all = append(all, e)
@@ -162,7 +161,7 @@ func (v View) Healthy(whole bool) error {
 	return errors.Join(all...)
 }
 
-// failed says whether the member's node is among the failures already.
+// failed reports whether the member's node is among the failures already.
 func (v View) failed(m Member) bool {
 	return slices.ContainsFunc(v.Answers, func(a Answer) bool { return a.Err() != nil && a.Target.Address == m.Node })
 }
@@ -170,11 +169,11 @@ func (v View) failed(m Member) bool {
 func alarmHint(alarm string) string {
 	switch alarm {
 	case AlarmNoSpace:
-		return "etcd takes no writes: free space (compact, then `talosmate etcd defrag`), then `talosmate etcd alarm disarm`"
+		return "etcd accepts no writes: free space (compact, then `talosmate etcd defrag`), then `talosmate etcd alarm disarm`"
 	case AlarmCorrupt:
 		return "the member's data differs from the others': remove it, wipe its node and let it join again"
 	default:
-		return fmt.Sprintf("look at the etcd log of the member with the alarm %s", alarm)
+		return fmt.Sprintf("check the etcd log of the member with the alarm %s", alarm)
 	}
 }
 

@@ -20,19 +20,19 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Snapshotter streams a member's snapshot; *talos.Node is one.
+// Snapshotter streams a member's snapshot; *talos.Node implements it.
 type Snapshotter interface {
 	EtcdSnapshot(ctx context.Context, fn func(chunk []byte) error) error
 }
 
-// Snapshot is a snapshot file and what is in it.
+// Snapshot is a snapshot file and its content.
 type Snapshot struct {
-	Node            string   `json:"node,omitempty"`             // The node whose member it was taken from; absent when a file was looked at.
+	Node            string   `json:"node,omitempty"`             // The node whose member it was taken from; absent for an existing file.
 	Hostname        string   `json:"hostname,omitempty"`         // That node's hostname, where known.
-	Leader          bool     `json:"leader"`                     // Whether that member led; false when a file was looked at.
+	Leader          bool     `json:"leader"`                     // Whether that member was the leader; false for an existing file.
 	Path            string   `json:"path"`                       // The file, - for stdout.
 	SizeBytes       int64    `json:"size_bytes"`                 // Its size, the trailing hash included.
-	SHA256          string   `json:"sha256"`                     // SHA-256 of the whole file, hex: what sha256sum prints.
+	SHA256          string   `json:"sha256"`                     // SHA-256 of the whole file, hex, as sha256sum prints it.
 	HashVerified    bool     `json:"hash_verified"`              // Whether the SHA-256 that etcd appends to the database matched.
 	Hash            string   `json:"hash"`                       // CRC-32C of the content, hex, as etcdutl snapshot status prints it; empty for stdout.
 	Revision        int64    `json:"revision"`                   // The last revision in it; 0 for stdout.
@@ -43,8 +43,8 @@ type Snapshot struct {
 	Removed         []string `json:"removed,omitempty"`          // The older snapshots that --retain removed.
 }
 
-// ChooseMember picks the member to take a snapshot from: a healthy voting follower without an alarm, the
-// least behind; else the leader. The leader has enough to do.
+// ChooseMember picks the member to take a snapshot from: of the healthy voting followers without an alarm, the one that
+// is least behind; without a follower, the leader.
 func (v View) ChooseMember() (talos.Target, error) {
 	type candidate struct {
 		target talos.Target
@@ -67,7 +67,7 @@ func (v View) ChooseMember() (talos.Target, error) {
 
 	if len(all) == 0 {
 		return talos.Target{}, v.nobody(errs.New(errs.Failed, "no healthy etcd member to take a snapshot from").
-			WithHint("name a member's node with -n to take it all the same"), PartStatus)
+			WithHint("name a member's node with -n to take it anyway"), PartStatus)
 	}
 
 	best := slices.MinFunc(all, func(a, b candidate) int {
@@ -89,7 +89,7 @@ func compareBool(a, b bool) int {
 	}
 }
 
-// Stream copies a snapshot to w and verifies the trailing hash on the way. progress receives the bytes so far.
+// Stream copies a snapshot to w and verifies the trailing hash while copying. progress receives the bytes so far.
 func Stream(ctx context.Context, s Snapshotter, w io.Writer, progress func(int64)) (Snapshot, error) {
 	t := newTrailer()
 
@@ -114,7 +114,7 @@ func Stream(ctx context.Context, s Snapshotter, w io.Writer, progress func(int64
 	return Snapshot{SizeBytes: t.size, SHA256: t.sum(), HashVerified: err == nil}, err
 }
 
-// Save streams a snapshot into a file that appears only when it is complete, verified, opened and counted.
+// Save streams a snapshot into a file that gets its name only when it is complete, verified, opened and counted.
 func Save(ctx context.Context, s Snapshotter, path string, progress func(int64)) (Snapshot, error) {
 	var (
 		out Snapshot
@@ -146,9 +146,9 @@ func (s *Snapshot) describe(db Database) {
 	s.Hash, s.Revision, s.TotalKeys, s.Revisions, s.StorageVersion = db.Hash, db.Revision, db.TotalKeys, db.Revisions, db.StorageVersion
 }
 
-// Inspect verifies a snapshot file: its trailing hash, its pages, its content. A file without a trailing
-// hash (a copy of member/snap/db) is read all the same, with HashVerified false. What is wrong with the file
-// is an error with exit code 3; a file that cannot be read is a usage error.
+// Inspect verifies a snapshot file: its trailing hash, its pages, its content. A file without a trailing hash (a copy
+// of member/snap/db) is read too, with HashVerified false. An invalid file is an error with exit code 3; a file that
+// cannot be read is a usage error.
 func Inspect(ctx context.Context, path string) (Snapshot, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -175,7 +175,7 @@ func Inspect(ctx context.Context, path string) (Snapshot, error) {
 		out.HashVerified = true
 	}
 
-	// The walk comes first: it survives any damage, while the check of the pages trusts what it follows.
+	// The walk comes first: it survives any damage, while the check of the pages trusts its references.
 	db, err := ReadDatabase(ctx, path)
 	if err != nil {
 		return out, damaged(err)
@@ -190,8 +190,8 @@ func Inspect(ctx context.Context, path string) (Snapshot, error) {
 	return out, nil
 }
 
-// trailer splits a snapshot into the database and the SHA-256 behind it while it flows by. A database is
-// whole pages, so that a size of 32 beyond a multiple of 512 means a hash is there (etcdutl's rule).
+// trailer splits a snapshot stream into the database and the SHA-256 at its end. A database consists of whole pages, so
+// a size of 32 beyond a multiple of 512 means that there is a hash (etcdutl's rule).
 type trailer struct {
 	whole, inner hash.Hash
 	held         []byte // The last 32 bytes so far, not yet in inner.
@@ -238,9 +238,9 @@ func (t *trailer) verify() error {
 	case t.size == 0:
 		return errors.New("it is empty")
 	case !t.present():
-		return fmt.Errorf("it is incomplete: %d bytes are no database with its hash", t.size)
+		return fmt.Errorf("it is incomplete: %d bytes are not a database with its hash", t.size)
 	case !slices.Equal(t.inner.Sum(nil), t.held):
-		return errors.New("it is damaged: its SHA-256 is not the one that etcd put behind it")
+		return errors.New("it is damaged: its SHA-256 differs from the one that etcd appended")
 	default:
 		return nil
 	}
@@ -267,8 +267,8 @@ func filePrefix(cluster string) string {
 	return "etcd-" + safe + "-"
 }
 
-// Retain removes the oldest snapshots of a cluster in a directory until keep are left, and returns what it
-// removed. Only files with a name of FileName's form are looked at.
+// Retain removes the oldest snapshots of a cluster in a directory until keep are left, and returns what it removed.
+// Only files whose names have the form of FileName are considered.
 func Retain(dir, cluster string, keep int) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -13,18 +13,18 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// View is the whole cluster's etcd as seen at one time.
+// View is the state of the whole cluster's etcd at one time.
 type View struct {
 	Members      []Member     // In the order of their IDs.
-	Known        bool         // Whether a member list could be read. Without one Members are those that answered.
-	Leader       string       // The leader's ID in hex, empty when nobody knows one.
+	Known        bool         // Whether a member list could be read. Otherwise Members are those that answered.
+	Leader       string       // The leader's ID in hex, empty when none is known.
 	Answers      []Answer     // In the order of the sources.
 	Differences  []Difference // Nodes whose member list is not the cluster's.
 	Unreachable  []string     // Members (labels) whose node gave no status.
 	furthestRaft uint64
 }
 
-// Difference is a node whose own member list is not the one that the cluster has.
+// Difference is a node whose own member list differs from the cluster's.
 type Difference struct {
 	Target  talos.Target
 	Missing []string // Member IDs that it does not list.
@@ -32,14 +32,14 @@ type Difference struct {
 	Changed []string // Member IDs that it lists with another name, URL or learner state.
 }
 
-// Error phrases the difference.
+// Error describes the difference.
 func (d Difference) Error() string {
 	var parts []string
 
 	for _, p := range []struct {
 		format string
 		ids    []string
-	}{{"does not list %s", d.Missing}, {"lists %s besides", d.Extra}, {"lists %s with other facts", d.Changed}} {
+	}{{"does not list %s", d.Missing}, {"also lists %s", d.Extra}, {"lists %s with different values", d.Changed}} {
 		if len(p.ids) > 0 {
 			parts = append(parts, fmt.Sprintf(p.format, strings.Join(p.ids, ", ")))
 		}
@@ -90,7 +90,7 @@ func newView(answers []Answer) View {
 	return v
 }
 
-// leader is whom the members with the highest raft term follow.
+// leader is the leader of the members with the highest raft term.
 func leader(answers []Answer) string {
 	id, term := "", uint64(0)
 
@@ -107,7 +107,7 @@ func hasLeader(s talos.EtcdStatus) bool {
 	return s.LeaderID != "" && s.LeaderID != talos.EtcdID(0).Hex()
 }
 
-// memberList picks the list to believe: the one that most nodes have, and among equals the leader's own.
+// memberList picks the cluster's list: the one that most nodes have, and in case of a tie the leader's own.
 func (v View) memberList() []talos.EtcdMember {
 	votes := map[string]int{}
 
@@ -192,7 +192,7 @@ func (v View) member(m talos.EtcdMember) Member {
 	return out
 }
 
-// answerOf finds the node of a member: its status says so, else its addresses, else its hostname.
+// answerOf finds the node of a member: by its status, else by its addresses, else by its hostname.
 func (v View) answerOf(m talos.EtcdMember) *Answer {
 	matches := []func(Answer) bool{
 		func(a Answer) bool { return a.Status != nil && a.Status.ID == m.ID },
@@ -204,7 +204,7 @@ func (v View) answerOf(m talos.EtcdMember) *Answer {
 
 	for _, match := range matches {
 		for i, a := range v.Answers {
-			// A node that runs another member is not this one's, whatever its address.
+			// A node that runs another member does not run this one, whatever its address.
 			if match(a) && (a.Status == nil || a.Status.ID == m.ID) {
 				return &v.Answers[i]
 			}
@@ -214,8 +214,8 @@ func (v View) answerOf(m talos.EtcdMember) *Answer {
 	return nil
 }
 
-// answering stands in for the member list when nobody could read it: etcd answers lists only while it has
-// a leader, the status always.
+// answering replaces the member list when no node could read it: etcd returns lists only while it has a leader, the
+// status always.
 func (v View) answering() []Member {
 	out := []Member{}
 
@@ -232,7 +232,7 @@ func (v View) answering() []Member {
 	return out
 }
 
-// Status is the state of the member with this ID, nil when its node gave none.
+// Status is the state of the member with this ID, nil when its node sent none.
 func (v View) Status(id string) *talos.EtcdStatus {
 	for _, a := range v.Answers {
 		if a.Status != nil && a.Status.ID == id {
@@ -243,7 +243,7 @@ func (v View) Status(id string) *talos.EtcdStatus {
 	return nil
 }
 
-// Lag is how many raft entries the member is behind the furthest that any member has committed.
+// Lag is how many raft entries the member is behind the most advanced commit of any member.
 func (v View) Lag(s talos.EtcdStatus) uint64 {
 	if s.RaftAppliedIndex >= v.furthestRaft {
 		return 0
@@ -252,7 +252,7 @@ func (v View) Lag(s talos.EtcdStatus) uint64 {
 	return v.furthestRaft - s.RaftAppliedIndex
 }
 
-// MemberOn finds the member that runs on a node: the node says so itself, else the member's address does.
+// MemberOn finds the member that runs on a node, by the node's own report, else by the member's address.
 func (v View) MemberOn(t talos.Target) (Member, bool) {
 	running := ""
 
@@ -286,7 +286,7 @@ func (v View) NodeMember(t talos.Target) (Member, error) {
 	return Member{}, v.reason(t)
 }
 
-// Alarms are all active alarms, each once, with the node of the member that has it, whoever told.
+// Alarms are all active alarms, each once, with the node of the member that has it, whichever node reported it.
 func (v View) Alarms() []talos.EtcdAlarm {
 	out := []talos.EtcdAlarm{}
 
@@ -313,8 +313,8 @@ func (v View) Alarms() []talos.EtcdAlarm {
 	return out
 }
 
-// Err joins the failures of the nodes in the named parts (all by default), one a node, nil if there are
-// none. question makes a node that is missing a no.
+// Err joins the errors of the nodes in the given parts (all by default), one a node, nil if there are none. question
+// makes a missing node a no.
 func (v View) Err(question bool, parts ...Part) error {
 	failed := &errs.Nodes{Question: question}
 
@@ -341,8 +341,8 @@ func (v View) Err(question bool, parts ...Part) error {
 	return failed
 }
 
-// nobody joins what failed on the nodes with the failure that follows from it. Nodes that answered do not make
-// it a partial success: what was wanted from one of them cannot be had.
+// nobody joins the errors of the nodes with the resulting error. Nodes that answered do not make it a partial success,
+// since the wanted answer is missing.
 func (v View) nobody(err *errs.Error, parts ...Part) error {
 	failed := &errs.Nodes{}
 	if errors.As(v.Err(false, parts...), &failed) {
@@ -354,8 +354,8 @@ func (v View) nobody(err *errs.Error, parts ...Part) error {
 	return failed
 }
 
-// Check runs the gates for an act on the members of nodes. A view without a member list says nothing about
-// quorum, so that it refuses.
+// Check runs the gates for an operation on the members of nodes. A view without a member list has no information on
+// quorum, so it refuses.
 func (v View) Check(act Act, nodes ...talos.Target) []gate.Verdict {
 	ids := make([]string, 0, len(nodes))
 
@@ -374,11 +374,11 @@ func (v View) CheckMembers(act Act, ids ...string) []gate.Verdict {
 		return Check(v.Members, act, ids...)
 	}
 
-	cause := "no node gave one"
+	cause := "no node returned one"
 	if err := v.Err(false); err != nil {
 		cause = err.Error()
 	}
 
 	return []gate.Verdict{gate.New(gate.EtcdQuorum, gate.Refuse, "", "the etcd member list cannot be read: %s", cause).
-		WithRemedy("without a leader etcd lists no members; see `talosmate etcd status`")}
+		WithRemedy("without a leader etcd lists no members; run `talosmate etcd status`")}
 }

@@ -152,14 +152,14 @@ func TestGatherDifference(t *testing.T) {
 	}{
 		{"a follower", func(n []*node) { n[1].members = n[1].members[:2] }, 3, []string{"cp-2 does not list " + id(3)}},
 		{"the leader", func(n []*node) { n[0].members = n[0].members[:2] }, 3, []string{"cp-1 does not list " + id(3)}},
-		{"other facts", func(n []*node) { n[2].members[0].Learner = true }, 3, []string{"cp-3 lists " + id(1) + " with other facts"}},
+		{"other facts", func(n []*node) { n[2].members[0].Learner = true }, 3, []string{"cp-3 lists " + id(1) + " with different values"}},
 		{
 			"one against one", func(n []*node) { n[1].members, n[2].err = n[1].members[:2], errors.New("gone") }, 3,
 			[]string{"cp-2 does not list " + id(3)},
 		},
 		{
 			"too many", func(n []*node) { n[1].members = append(n[1].members, talos.EtcdMember{ID: id(9)}) }, 3,
-			[]string{"cp-2 lists " + id(9) + " besides"},
+			[]string{"cp-2 also lists " + id(9)},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

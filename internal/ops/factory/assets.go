@@ -12,14 +12,14 @@ import (
 	"github.com/talosmate/talosmate/internal/registry"
 )
 
-// Asset is one thing that a factory serves for a schematic.
+// Asset is one artefact that a factory serves for a schematic.
 type Asset struct {
 	Kind string `json:"kind"` // iso, disk, uki, kernel, initramfs, cmdline, installer or pxe.
 	Name string `json:"name"` // The file's name, or the installer's flavour.
-	URL  string `json:"url"`  // Where it is; for the installer the image reference.
+	URL  string `json:"url"`  // Its URL; for the installer the image reference.
 }
 
-// Want says which assets are asked for.
+// Want selects assets.
 type Want struct {
 	Factory    string // The factory's URL.
 	Schematic  string // The schematic's ID, empty for the stock one.
@@ -34,8 +34,8 @@ func AssetKinds() []string {
 	return []string{"iso", "disk", "uki", "kernel", "initramfs", "cmdline", "installer", "pxe"}
 }
 
-// Assets gives the address of everything that a factory serves for a schematic. Nothing is asked: whether the
-// schematic is registered there shows when an address is opened.
+// Assets returns the address of everything that a factory serves for a schematic. No request is made: whether the
+// schematic is registered shows when an address is opened.
 func Assets(w Want) ([]Asset, error) {
 	u, err := url.Parse(w.Factory)
 	if err != nil || u.Host == "" {
@@ -57,7 +57,7 @@ func Assets(w Want) ([]Asset, error) {
 
 	if !ValidID(w.Schematic) {
 		return nil, errs.Usagef("%q is not a schematic ID: it has 64 hexadecimal digits", w.Schematic).
-			WithHint("`talosmate factory schematic id -f FILE` computes it")
+			WithHint("compute it with `talosmate factory schematic id -f FILE`")
 	}
 
 	w.Version = "v" + v.String()
@@ -91,7 +91,7 @@ func (w Want) assets(u *url.URL, disk imager.Profile) []Asset {
 		file("iso", product(imager.KindISO)), file("disk", product(imager.KindImage)), file("uki", product(imager.KindUKI)),
 	}
 
-	// With secure boot kernel and initramfs are inside the signed UKI only.
+	// With secure boot, kernel and initramfs exist only inside the signed UKI.
 	if !w.SecureBoot {
 		out = append(out, file("kernel", "kernel-"+w.Arch), file("initramfs", "initramfs-"+w.Arch+".xz"))
 	}
@@ -101,7 +101,7 @@ func (w Want) assets(u *url.URL, disk imager.Profile) []Asset {
 	installer := registry.FactoryInstaller(u.Host+strings.TrimSuffix(u.Path, "/"), w.Platform, w.SecureBoot, w.Schematic, w.Version)
 	out = append(out, Asset{Kind: "installer", Name: installer.Flavour, URL: installer.String()})
 
-	// The public factory serves PXE scripts under a name of its own, where plain HTTP works too.
+	// The public factory serves PXE scripts on another host name, which also serves plain HTTP.
 	pxe := *u
 	if pxe.Host == registry.FactoryHost {
 		pxe.Host = "pxe." + pxe.Host
@@ -128,15 +128,14 @@ func Platforms(version string) []string {
 	return out
 }
 
-// ValidID says whether a string has the form of a schematic's ID.
+// ValidID reports whether a string has the form of a schematic's ID.
 func ValidID(id string) bool {
 	return len(id) == 64 && !slices.ContainsFunc([]byte(id), func(c byte) bool {
 		return (c < '0' || c > '9') && (c < 'a' || c > 'f')
 	})
 }
 
-// FromNode makes the answer for a node's schematic out of what the node says. Nodes that were not made by a
-// factory have none.
+// FromNode makes the schematic from what the node reports. Nodes that were not made by a factory have none.
 func FromNode(node, id, text string) (Schematic, error) {
 	if id == "" {
 		return Schematic{}, errs.New(errs.Failed, "cannot read the schematic of %s: the node has none", node).
@@ -149,18 +148,18 @@ func FromNode(node, id, text string) (Schematic, error) {
 
 	out := Schematic{ID: id, Node: node, YAML: text, Extensions: []string{}, KernelArgs: []string{}}
 
-	// A newer factory may have put in what this library does not know; the text counts all the same.
+	// A newer factory may have written fields that this library does not know; the text is valid anyway.
 	if s, err := Parse([]byte(text)); err == nil {
 		out.Overlay = s.Overlay.Name
 		out.Extensions = append(out.Extensions, s.Customization.SystemExtensions.OfficialExtensions...)
 		out.KernelArgs = append(out.KernelArgs, s.Customization.ExtraKernelArgs...)
 	}
 
-	// The factory writes the canonical text into the image: it is what the ID is the hash of
-	// (image-factory, internal/artifacts/schematic.go).
+	// The factory writes the canonical text into the image; the ID is the hash of this text (image-factory,
+	// internal/artifacts/schematic.go).
 	if sum := sha256.Sum256([]byte(text)); hex.EncodeToString(sum[:]) != id {
 		return out, errs.New(errs.Failed, "the schematic that %s shows has the ID %x, not %s", node, sum, id).
-			WithHint("the ID is what the image was made from; do not build on the text")
+			WithHint("the ID is what the image was made from; do not rely on the text")
 	}
 
 	return out, nil

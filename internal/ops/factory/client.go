@@ -23,7 +23,7 @@ import (
 // DefaultURL is the public factory.
 const DefaultURL = "https://factory.talos.dev"
 
-// Client asks a factory. Every question is bounded by the timeout.
+// Client sends requests to a factory. The timeout bounds each of them.
 type Client struct {
 	api     *client.Client
 	url     string
@@ -47,8 +47,8 @@ func New(base string, timeout time.Duration) (*Client, error) {
 	return &Client{api: api, url: base, timeout: timeout}, nil
 }
 
-// Create registers a schematic. Registering the same one again is no change. An answer with another ID than
-// the one computed here means that the factory does not know a field of it.
+// Create registers a schematic. Registering the same one again changes nothing. An answer with an ID other than the one
+// computed here means that the factory does not know one of its fields.
 func (c *Client) Create(ctx context.Context, s schematic.Schematic) (Schematic, error) {
 	out, err := Describe(s)
 	if err != nil {
@@ -67,7 +67,7 @@ func (c *Client) Create(ctx context.Context, s schematic.Schematic) (Schematic, 
 
 	if id != out.ID {
 		err = errs.New(errs.Failed, "the factory %s registered schematic %s, but its ID is %s", c.url, id, out.ID).
-			WithHint("the factory is probably older than this program and dropped what it does not know")
+			WithHint("the factory is probably older than this program and ignored fields that it does not know")
 	}
 
 	return out, err
@@ -76,8 +76,8 @@ func (c *Client) Create(ctx context.Context, s schematic.Schematic) (Schematic, 
 // schematicLimit bounds a schematic's text; real ones are below a kilobyte.
 const schematicLimit = 1 << 20
 
-// Schematic asks what a schematic holds. Factories tell from Image Factory v0.9.0 on. Not found is an error of kind
-// not_found.
+// Schematic reads a schematic from the factory, which Image Factory supports from v0.9.0 on. Not found is an error of
+// kind not_found.
 func (c *Client) Schematic(ctx context.Context, id string) (Schematic, error) {
 	const op = "read the schematic"
 
@@ -104,16 +104,16 @@ func (c *Client) Schematic(ctx context.Context, id string) (Schematic, error) {
 	if resp.StatusCode != http.StatusOK {
 		failure := c.failure(op, &client.HTTPError{Code: resp.StatusCode, Message: strings.TrimSpace(string(text))})
 		if resp.StatusCode == http.StatusNotFound {
-			failure.Hint = "was it registered there? `talosmate factory schematic create` registers one"
+			failure.Hint = "a schematic has to be registered first: `talosmate factory schematic create`"
 		}
 
 		return Schematic{}, failure
 	}
 
-	// A newer factory may have fields that are not known here: they stay in the text.
+	// A newer factory may have fields that are unknown here: they stay in the text.
 	var s schematic.Schematic
 	if err = foreign.YAML(text, &s); err != nil {
-		return Schematic{}, errs.New(errs.Failed, "cannot %s: the answer of %s is none: %w", op, c.url, err)
+		return Schematic{}, errs.New(errs.Failed, "cannot %s: the answer of %s is not a schematic: %w", op, c.url, err)
 	}
 
 	out := describe(s)
@@ -128,7 +128,7 @@ type Version struct {
 	Prerelease bool   `json:"prerelease"` // Whether it is an alpha, beta or release candidate.
 }
 
-// Versions lists what the factory builds, the newest first.
+// Versions lists the versions that the factory builds, newest first.
 func (c *Client) Versions(ctx context.Context) ([]Version, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -148,7 +148,7 @@ func (c *Client) Versions(ctx context.Context) ([]Version, error) {
 	for _, tag := range tags {
 		v, err := semver.ParseTolerant(tag)
 		if err != nil {
-			continue // not a version that could be built
+			continue // not a version that can be built
 		}
 
 		list = append(list, parsed{Version{Version: tag, Prerelease: len(v.Pre) > 0}, v})
@@ -169,8 +169,8 @@ type Extension struct {
 	Name        string `json:"name"`        // The name that schematics use, siderolabs/qemu-guest-agent.
 	Tag         string `json:"tag"`         // The extension's own version.
 	Tier        string `json:"tier"`        // core, extra or contrib; unknown where the catalogue does not say.
-	Author      string `json:"author"`      // Who made it.
-	Description string `json:"description"` // What it is for.
+	Author      string `json:"author"`      // Its author.
+	Description string `json:"description"` // Its description.
 	Image       string `json:"image"`       // Its image by tag.
 	Digest      string `json:"digest"`      // The image's digest.
 }
@@ -215,12 +215,12 @@ func (c *Client) failure(op string, err error) *errs.Error {
 		out.Exit, out.Kind, out.Retryable = errs.Interrupted, errs.KindInterrupted, false
 	case errors.As(err, &invalid):
 		out.Exit, out.Kind, out.Retryable = errs.Usage, errs.KindInvalid, false
-		out.Hint = "the factory's answer says what it does not accept"
+		out.Hint = "the factory's answer names what it does not accept"
 	case !errors.As(err, &answer):
-		out.Hint = "is the factory's URL right, and can this machine reach it?"
+		out.Hint = "check the factory's URL, and that this machine can reach it"
 	case answer.Code == http.StatusNotFound:
 		out.Exit, out.Kind, out.Retryable = errs.Failed, errs.KindNotFound, false
-		out.Hint = "`talosmate factory versions` lists what the factory builds"
+		out.Hint = "run `talosmate factory versions` for the versions that the factory builds"
 	case answer.Code == http.StatusUnauthorized, answer.Code == http.StatusForbidden:
 		out.Kind, out.Retryable = errs.KindUnauthenticated, false
 	case answer.Code < http.StatusInternalServerError && answer.Code != http.StatusTooManyRequests:

@@ -15,7 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/foreign"
 )
 
-// Customization is what a schematic is made of when it is not read from a file.
+// Customization is the content of a schematic that is not read from a file.
 type Customization struct {
 	Extensions     []string          // Names, siderolabs/NAME or just NAME for the official ones.
 	KernelArgs     []string          // In order: the order is part of the ID.
@@ -23,7 +23,7 @@ type Customization struct {
 	OverlayName    string            // The overlay of a board.
 	OverlayImage   string            // Its image, siderolabs/sbc-raspberrypi.
 	OverlayOptions map[string]string // Its options.
-	WellKnownCerts bool              // Secure boot enrolls Microsoft's certificates too.
+	WellKnownCerts bool              // Enroll Microsoft's certificates too, for secure boot.
 }
 
 // Schematic is a schematic with its ID.
@@ -34,8 +34,8 @@ type Schematic struct {
 	Overlay    string   `json:"overlay,omitempty"` // The overlay's name.
 	YAML       string   `json:"yaml,omitempty"`    // The canonical YAML, as it is hashed; empty where only the ID is known.
 	Node       string   `json:"node,omitempty"`    // The node it was read from.
-	Created    bool     `json:"created"`           // Whether a factory has been told about it.
-	Factory    string   `json:"factory,omitempty"` // Which one.
+	Created    bool     `json:"created"`           // Whether it was registered at a factory.
+	Factory    string   `json:"factory,omitempty"` // That factory's URL.
 }
 
 // Parse reads a schematic file as the factory reads it: unknown keys are errors.
@@ -52,7 +52,7 @@ func Parse(data []byte) (schematic.Schematic, error) {
 	return *s, nil
 }
 
-// Make composes a schematic. Extensions are sorted and named once, so that the same set has one ID.
+// Make composes a schematic. Extensions are sorted and unique, so that the same set has one ID.
 func Make(c Customization) (schematic.Schematic, error) {
 	var s schematic.Schematic
 
@@ -111,7 +111,7 @@ func Make(c Customization) (schematic.Schematic, error) {
 	return s, nil
 }
 
-// Describe computes the ID and shows what is in a schematic.
+// Describe computes the ID and describes the content of a schematic.
 func Describe(s schematic.Schematic) (Schematic, error) {
 	text, err := s.Marshal()
 	if err != nil {

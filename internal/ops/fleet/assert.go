@@ -8,11 +8,11 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Assertion is what became of one expression.
+// Assertion is the result of one expression.
 type Assertion struct {
-	Expression string          `json:"expression"` // As it was given.
+	Expression string          `json:"expression"` // The expression as given.
 	Holds      bool            `json:"holds"`      // Whether it is true.
-	BrokenBy   []talos.NodeRef `json:"broken_by"`  // The nodes that make it false, where it speaks of all nodes; never null.
+	BrokenBy   []talos.NodeRef `json:"broken_by"`  // The nodes for which it is false, if it is about all nodes; never null.
 	Error      string          `json:"error"`      // Why it could not be evaluated; then it does not hold.
 }
 
@@ -22,7 +22,7 @@ type Expression struct {
 	cond *condition.Condition
 }
 
-// Compile checks assertions before anything is asked. A field that no fleet has is a usage error too.
+// Compile checks assertions before any request. A field that a fleet does not have is a usage error too.
 func Compile(texts []string) ([]Expression, error) {
 	out := make([]Expression, len(texts))
 
@@ -33,7 +33,7 @@ func Compile(texts []string) ([]Expression, error) {
 		}
 
 		if _, err = cond.Holds(Sample()); err != nil && strings.Contains(err.Error(), "no such key") {
-			return nil, errs.Usagef("%w", err).WithHint("`talosmate schema Fleet` lists the fields of a fleet")
+			return nil, errs.Usagef("%w", err).WithHint("run `talosmate schema Fleet` for the fields of a fleet")
 		}
 
 		out[i] = Expression{text: text, cond: cond}
@@ -58,8 +58,8 @@ func (e Expression) Assert(f Fleet) Assertion {
 	return out
 }
 
-// brokenBy finds who is to blame: an expression that is true of no node and false of one speaks of every
-// node, and that node breaks it. One about how many or about some has nobody to blame.
+// brokenBy finds the nodes that break an expression: if it is false for some nodes alone and true for the others, it is
+// about every node. An expression about a number of nodes has no single culprit.
 func (e Expression) brokenBy(f Fleet) []talos.NodeRef {
 	out := []talos.NodeRef{}
 	alone := f

@@ -2,15 +2,15 @@ package fleet
 
 import "slices"
 
-// Description is a cluster on one page.
+// Description describes a cluster on one page.
 type Description struct {
 	Fleet
 
 	Versions    []string    `json:"versions"`    // The Talos versions that run, each once; never null.
-	Certificate Certificate `json:"certificate"` // The client certificate that asked.
+	Certificate Certificate `json:"certificate"` // The client certificate in use.
 }
 
-// Describe adds what only all nodes together tell.
+// Describe adds what follows from all nodes together.
 func Describe(f Fleet, cert Certificate) Description {
 	out := Description{Fleet: f, Versions: []string{}, Certificate: cert}
 
@@ -26,15 +26,15 @@ func Describe(f Fleet, cert Certificate) Description {
 	return out
 }
 
-// NodeDescription is a node on one page.
+// NodeDescription describes a node on one page.
 type NodeDescription struct {
 	Node        Node        `json:"node"`           // The node.
 	Etcd        *EtcdMember `json:"etcd,omitempty"` // Its etcd member, where it has one.
 	Checks      []Finding   `json:"checks"`         // The health findings about it that are not ok; never null.
-	Certificate Certificate `json:"certificate"`    // The client certificate that asked.
+	Certificate Certificate `json:"certificate"`    // The client certificate in use.
 }
 
-// DescribeNode takes a node out of a fleet.
+// DescribeNode selects a node from a fleet.
 func DescribeNode(f Fleet, n Node, cert Certificate) NodeDescription {
 	out := NodeDescription{Node: n, Checks: []Finding{}, Certificate: cert}
 

@@ -12,16 +12,16 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 )
 
-// FileSchema is what a saved fleet calls itself.
+// FileSchema is the schema name of a saved fleet.
 const FileSchema = "talosmate/v1/Fleet"
 
-// File is a fleet as it is saved. The same cluster gives the same bytes.
+// File is a saved fleet. The same cluster gives the same bytes.
 type File struct {
 	Schema string `json:"schema"` // talosmate/v1/Fleet.
 	Fleet
 }
 
-// Encode writes a fleet down.
+// Encode encodes a fleet.
 func Encode(f Fleet) ([]byte, error) {
 	var out bytes.Buffer
 
@@ -36,7 +36,7 @@ func Encode(f Fleet) ([]byte, error) {
 	return iostreams.EscapeJSON(out.Bytes()), nil
 }
 
-// Check refuses bytes that are no saved fleet, as a usage error. A file of a newer version may have more fields.
+// Check refuses bytes that are not a saved fleet, as a usage error. A file of a newer version may have more fields.
 func Check(name string, raw []byte) error {
 	var f File
 	if err := foreign.JSON(raw, &f); err != nil {
@@ -51,7 +51,7 @@ func Check(name string, raw []byte) error {
 	return nil
 }
 
-// Diff lists what leads from one saved fleet to another.
+// Diff lists the changes from one saved fleet to another.
 func Diff(from, to []byte) ([]machineconfig.Change, error) {
 	a, err := keyed(from)
 	if err != nil {
@@ -81,8 +81,8 @@ func Diff(from, to []byte) ([]machineconfig.Change, error) {
 	return changes, nil
 }
 
-// keyed turns lists whose items have a key of their own into mappings, so that an item that comes or goes
-// does not move the others. JSON is YAML.
+// keyed turns lists whose items have a key into mappings, so that an added or removed item does not move the others.
+// JSON is YAML.
 func keyed(raw []byte) ([]byte, error) {
 	var doc map[string]any
 	if err := foreign.JSON(raw, &doc); err != nil {
@@ -104,7 +104,7 @@ func byKey(v any) any {
 	case map[string]any:
 		for k, item := range typed {
 			if list, ok := item.([]any); ok && len(list) == 0 {
-				delete(typed, k) // nothing there is no difference from no list
+				delete(typed, k) // null and an empty list are the same
 
 				continue
 			}
@@ -129,8 +129,8 @@ func byKey(v any) any {
 	return v
 }
 
-// keyOf names an item and gives what is left of it: a node goes by its hostname, an etcd member by its name, a
-// health finding, which becomes one line, by check and node.
+// keyOf returns the name of an item and the rest of it: a node has its hostname as its name, an etcd member its name, a
+// health finding, which becomes one line, its check and node.
 func keyOf(item any) (string, any) {
 	m, _ := item.(map[string]any)
 	text := func(k string) string { s, _ := m[k].(string); return s }

@@ -1,5 +1,5 @@
-// Package fleet gathers one document about a whole cluster: what runs where, in which state. Assertions are
-// evaluated over it, it is saved and compared before and after an upgrade, and described for people.
+// Package fleet gathers one document about a whole cluster: what runs where, and in which state. Assertions are
+// evaluated over it, it is saved and compared before and after an upgrade, and shown by describe.
 package fleet
 
 import (
@@ -8,29 +8,29 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Fleet is the cluster as seen at one time. It holds no time stamps and no counters, so that two of them
-// differ only where the cluster does. Lists are sorted and never null.
+// Fleet is the state of the cluster at one time. It has no time stamps and no counters, so that two of them differ only
+// where the cluster does. Lists are sorted and never null.
 type Fleet struct {
 	Context    string     `json:"context"`    // The talosconfig context.
 	Nodes      []Node     `json:"nodes"`      // Every member, or the chosen ones, by address.
 	Etcd       Etcd       `json:"etcd"`       // etcd, as all control planes see it.
-	Health     Health     `json:"health"`     // What the health checks say.
+	Health     Health     `json:"health"`     // The results of the health checks.
 	Kubernetes Kubernetes `json:"kubernetes"` // The Kubernetes API.
 }
 
-// Node is one node. What could not be read is empty; `reachable` says whether the node answered at all.
+// Node is one node. Values that could not be read are empty; `reachable` reports whether the node answered at all.
 type Node struct {
 	talos.NodeRef
 
-	Type         string      `json:"type"`          // controlplane or worker, empty when discovery does not say.
+	Type         string      `json:"type"`          // controlplane or worker, empty when discovery does not have it.
 	Reachable    bool        `json:"reachable"`     // Whether the node's API answered.
 	Version      string      `json:"version"`       // The running Talos version, v1.13.9.
 	Arch         string      `json:"arch"`          // amd64 or arm64.
 	Platform     string      `json:"platform"`      // metal, aws, container, …
 	Stage        string      `json:"stage"`         // running, booting, maintenance, …
-	Ready        bool        `json:"ready"`         // Whether the node itself says that it is ready.
-	Unmet        []Unmet     `json:"unmet"`         // What it is still missing; never null.
-	Boot         talos.Boot  `json:"boot"`          // Which boot it is in, and how that was told.
+	Ready        bool        `json:"ready"`         // Whether the node reports itself as ready.
+	Unmet        []Unmet     `json:"unmet"`         // The conditions that are not met; never null.
+	Boot         talos.Boot  `json:"boot"`          // Its current boot, and how that was identified.
 	Services     []Service   `json:"services"`      // Its services by ID; never null.
 	Schematic    string      `json:"schematic"`     // The Image Factory schematic, empty without one.
 	Extensions   []Extension `json:"extensions"`    // Its system extensions by name; never null.
@@ -73,19 +73,19 @@ type Disk struct {
 // Alert is a diagnostic that a node reports of itself.
 type Alert struct {
 	ID      string `json:"id"`      // Its ID, as https://talos.dev/diagnostic knows it.
-	Message string `json:"message"` // What it says.
+	Message string `json:"message"` // Its message.
 }
 
 // KubeNode is the Kubernetes side of a node.
 type KubeNode struct {
-	Name        string `json:"name"`        // The Kubernetes node name, empty when it is no member.
-	Known       bool   `json:"known"`       // Whether the Kubernetes API told about it.
+	Name        string `json:"name"`        // The Kubernetes node name, empty when it is not a member.
+	Known       bool   `json:"known"`       // Whether the Kubernetes API reported it.
 	Ready       bool   `json:"ready"`       // Whether it is Ready; false when not known.
 	Schedulable bool   `json:"schedulable"` // Whether it is not cordoned; false when not known.
 	Kubelet     string `json:"kubelet"`     // The version that the kubelet reported.
 }
 
-// Etcd is etcd as all control planes together see it.
+// Etcd is etcd as all control planes together report it.
 type Etcd struct {
 	Healthy  bool         `json:"healthy"`  // One leader, the same list everywhere, no alarm, every member answers.
 	Known    bool         `json:"known"`    // Whether a member list could be read.
@@ -104,12 +104,12 @@ type EtcdMember struct {
 	Alarms  []string `json:"alarms"`  // Its alarms; never null.
 }
 
-// Health is what the checks of `talosmate health` say.
+// Health is the result of the checks of `talosmate health`.
 type Health struct {
-	Healthy bool      `json:"healthy"` // Whether no check failed or stayed without an answer.
+	Healthy bool      `json:"healthy"` // Whether no check failed or is unknown.
 	Failed  int       `json:"failed"`  // How many failed.
 	Unknown int       `json:"unknown"` // How many have no answer.
-	Warned  int       `json:"warned"`  // How many have something to look at.
+	Warned  int       `json:"warned"`  // How many have a warning.
 	Checks  []Finding `json:"checks"`  // The findings that are not ok; never null.
 }
 
@@ -122,13 +122,13 @@ type Finding struct {
 	Message  string `json:"message"`  // What was found.
 }
 
-// Kubernetes says whether the Kubernetes API could be asked.
+// Kubernetes reports whether the Kubernetes API could be read.
 type Kubernetes struct {
 	Available bool   `json:"available"` // Whether its API answered.
 	Reason    string `json:"reason"`    // Why not.
 }
 
-// Certificate is the client certificate that asks.
+// Certificate is the client certificate in use.
 type Certificate struct {
 	Roles   []string   `json:"roles"`             // Its Talos roles; never null.
 	Expires *time.Time `json:"expires,omitempty"` // When it expires, where known.
@@ -137,7 +137,7 @@ type Certificate struct {
 // Variables are the names that an assertion may use.
 func Variables() []string { return []string{"context", "nodes", "etcd", "health", "kubernetes"} }
 
-// Sample is a fleet with one of everything: an expression that names a field which is not there fails on it.
+// Sample is a fleet with one of everything: an expression with a field that does not exist fails on it.
 func Sample() Fleet {
 	ref := talos.NodeRef{Node: "10.0.0.1", Hostname: "cp-1"}
 

@@ -15,25 +15,25 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Cluster is what a fleet is gathered from. Etcd, Health and Kubernetes are left out where they are nil.
+// Cluster is the source of a fleet. Etcd, Health and Kubernetes are omitted where they are nil.
 type Cluster struct {
 	Context string
-	Targets []talos.Target // The nodes that the fleet is about.
+	Targets []talos.Target // The nodes of the fleet.
 	// Nodes asks every target; its outcomes are in their order.
 	Nodes  func(ctx context.Context, ask func(context.Context, *talos.Node) (Answer, error)) []talos.Outcome[Answer]
 	Etcd   func(context.Context) (etcd.View, error)
 	Health func(context.Context) health.Result
-	// Kubernetes lists its nodes. denied says that the certificate may not ask, which is no failure.
+	// Kubernetes lists its nodes. denied means that the certificate may not do this, which is not a failure.
 	Kubernetes func(context.Context) (nodes []kube.Node, denied bool, err error)
 }
 
-// Answer is what one node said, with the parts that failed.
+// Answer is the answer of one node, with the errors of its parts.
 type Answer struct {
 	Node   Node
 	Errors []error
 }
 
-// Gather looks at everything side by side. What fails leaves its part empty; the error joins the failures.
+// Gather reads everything in parallel. A part that fails stays empty; the error joins the failures.
 func Gather(ctx context.Context, c Cluster) (Fleet, error) {
 	f := Fleet{
 		Context: c.Context, Nodes: []Node{},
@@ -82,7 +82,7 @@ func Gather(ctx context.Context, c Cluster) (Fleet, error) {
 		f.Nodes[i].join(kubeNodes)
 	}
 
-	// Without a Kubernetes member there is no API to miss.
+	// Without a Kubernetes member, no Kubernetes API is expected.
 	if denied || !slices.ContainsFunc(f.Nodes, func(n Node) bool { return n.Kubernetes.Name != "" }) {
 		kubeErr = nil
 	}
@@ -100,7 +100,7 @@ func Gather(ctx context.Context, c Cluster) (Fleet, error) {
 	return f, failed
 }
 
-// take puts what the nodes said into the fleet, and gives what they did not say.
+// take puts the answers of the nodes into the fleet, and returns what is missing.
 func (f *Fleet) take(outcomes []talos.Outcome[Answer]) *errs.Nodes {
 	failed := &errs.Nodes{}
 
@@ -137,7 +137,7 @@ func onNode(t talos.Target, err error) *errs.Error {
 	return &errs.Error{Exit: errs.ExitCode(err), Node: t.Address, Hostname: t.Hostname, Err: err}
 }
 
-// Ask reads one node. A node that does not tell its version is not asked further.
+// Ask reads one node. A node that does not report its version is not asked further.
 func Ask(ctx context.Context, n *talos.Node) (Answer, error) {
 	var (
 		out Answer
@@ -267,7 +267,7 @@ func (n *Node) readAlerts(ctx context.Context, from *talos.Node) error {
 	return nil
 }
 
-// filled has no null lists.
+// filled replaces null lists by empty ones.
 func (n Node) filled() Node {
 	n.Unmet = append([]Unmet{}, n.Unmet...)
 	n.Services = append([]Service{}, n.Services...)

@@ -36,7 +36,7 @@ const (
 // Types lists the files in the order in which they are made.
 func Types() []string { return []string{ControlPlane, Worker, Talosconfig} }
 
-// Input is what a cluster's configuration is made from.
+// Input is the input for a cluster's configuration.
 type Input struct {
 	Cluster           string
 	Endpoint          string // The Kubernetes API's URL.
@@ -44,7 +44,7 @@ type Input struct {
 	TalosVersion      string // The version contract, empty for the newest that is known.
 	KubernetesVersion string
 	InstallDisk       string
-	InstallImage      string // Empty for the release's own.
+	InstallImage      string // Empty for the release's default.
 	SANs              []string
 	DNSDomain         string
 	Discovery         bool
@@ -55,7 +55,7 @@ type Input struct {
 	Patches, ControlPlanePatches, WorkerPatches []string // Patches, or @FILE.
 }
 
-// DefaultKubernetesVersion is the version that the known Talos release brings.
+// DefaultKubernetesVersion is the default version of the known Talos release.
 func DefaultKubernetesVersion() string { return constants.DefaultKubernetesVersion }
 
 // Secrets makes a secrets file.
@@ -207,7 +207,7 @@ func (in Input) options(contract *config.VersionContract) ([]bundle.Option, erro
 	return options, nil
 }
 
-// checkPatches checks the bounds of patches before Talos's own reader takes them: text, or @ and a file's name.
+// checkPatches checks the bounds of patches (text, or @ and a file name) before Talos's reader reads them.
 func checkPatches(list []string) error {
 	for _, patch := range list {
 		path, isFile := strings.CutPrefix(patch, "@")
@@ -234,8 +234,8 @@ func checkFile(path string) error {
 	return foreign.Check(text)
 }
 
-// installImage is the release's own installer: that of a full --talos-version, else of the known release.
-// From 1.14 it comes from the Image Factory; the schematic is the empty one.
+// installImage is the release's own installer: that of a full --talos-version, else of the known release. From 1.14 on
+// it comes from the Image Factory; the schematic is the empty one.
 func (in Input) installImage() string {
 	if in.InstallImage != "" {
 		return in.InstallImage
@@ -264,5 +264,5 @@ func checkEndpoint(endpoint string) error {
 		host += ":6443"
 	}
 
-	return errs.Usagef("the endpoint %q is no https:// URL", endpoint).WithHint("try https://%s", host)
+	return errs.Usagef("the endpoint %q is not an https:// URL", endpoint).WithHint("try https://%s", host)
 }

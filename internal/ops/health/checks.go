@@ -11,18 +11,18 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// checks is the list of all questions; IDs are an interface and never renamed.
+// checks is the list of all checks; IDs are an interface and never renamed.
 func checks() []check {
 	return []check{
-		{"talos-discovery", "discovery knows the members", LevelTalos, discovery},
+		{"talos-discovery", "discovery has the members", LevelTalos, discovery},
 		{"talos-api", "every member's API answers", LevelTalos, api},
-		{"talos-stage", "every node runs with nothing unmet", LevelTalos, stage},
+		{"talos-stage", "every node is running with all conditions met", LevelTalos, stage},
 		{"talos-services", "no service is unhealthy", LevelTalos, services},
-		{"talos-diagnostics", "no node has diagnostics to report", LevelTalos, diagnostics},
+		{"talos-diagnostics", "no node reports diagnostics", LevelTalos, diagnostics},
 		{"talos-time", "every clock is in sync", LevelTalos, clock},
 		{"talos-disk", "no node runs out of disk space", LevelTalos, disk},
 		{"talos-versions", "all nodes run the same version", LevelTalos, versions},
-		{"talos-certificate", "the client certificate is good for a while", LevelTalos, certificate},
+		{"talos-certificate", "the client certificate is valid for some time", LevelTalos, certificate},
 		{"etcd-members", "every control plane is a voting etcd member", LevelEtcd, etcdMembers},
 		{"etcd-health", "every etcd member is healthy", LevelEtcd, etcdHealth},
 		{"etcd-quorum", "etcd would survive the loss of a member", LevelEtcd, etcdQuorum},
@@ -45,7 +45,7 @@ func discovery(_ context.Context, s *survey) []Finding {
 
 	controlPlanes := len(s.controlPlanes())
 	if controlPlanes == 0 {
-		return []Finding{fail("discovery knows no control plane", "is cluster discovery enabled?")}
+		return []Finding{fail("discovery has no control plane", "check that cluster discovery is enabled")}
 	}
 
 	return []Finding{ok(fmt.Sprintf("%d members, %d of them control planes", len(members), controlPlanes))}
@@ -55,16 +55,16 @@ func api(_ context.Context, s *survey) []Finding {
 	nodes := s.nodes()
 	out := make([]Finding, 0, len(nodes))
 
-	// The versions are asked for by the other checks too; whoever comes first pays.
+	// Other checks need the versions too; the first one reads them.
 	answers := s.perNode(func(_ context.Context, n *nodeFacts) Finding {
-		v, _ := n.version() // perNode has seen that it answers
+		v, _ := n.version() // perNode has verified that it answers
 
 		return ok("Talos " + v.Tag)
 	}, nil)
 
 	for _, f := range answers {
 		if f.Status == Unknown && f.Node != "" {
-			f.Status, f.Hint = Fail, "is the node powered on, and does the endpoint reach it?"
+			f.Status, f.Hint = Fail, "check that the node is powered on and that the endpoint reaches it"
 		}
 
 		out = append(out, f)
@@ -171,7 +171,7 @@ func disk(_ context.Context, s *survey) []Finding {
 
 		at := slices.IndexFunc(mounts, func(m talos.Mount) bool { return m.MountedOn == "/var" && m.SizeBytes > 0 })
 		if at < 0 {
-			return Finding{Status: Skip, Message: "there is no mount for /var to look at"}
+			return Finding{Status: Skip, Message: "there is no mount for /var"}
 		}
 
 		m := mounts[at]
@@ -199,7 +199,7 @@ func versions(_ context.Context, s *survey) []Finding {
 
 	switch len(seen) {
 	case 0:
-		return []Finding{unknown("no node tells its version", nil)}
+		return []Finding{unknown("no node reports its version", nil)}
 	case 1:
 		for tag := range seen {
 			return []Finding{ok("all run " + tag)}
@@ -213,7 +213,7 @@ func versions(_ context.Context, s *survey) []Finding {
 
 	slices.Sort(parts)
 
-	return []Finding{{Status: Warn, Message: strings.Join(parts, "; "), Hint: "talosmate upgrade plan shows what is left to upgrade"}}
+	return []Finding{{Status: Warn, Message: strings.Join(parts, "; "), Hint: "talosmate upgrade plan shows the nodes that are left to upgrade"}}
 }
 
 func certificate(_ context.Context, s *survey) []Finding {
@@ -226,7 +226,7 @@ func certificate(_ context.Context, s *survey) []Finding {
 	f := ok("expires " + expires.UTC().Format(time.RFC3339))
 
 	if left < 30*24*time.Hour {
-		f.Status, f.Hint = Warn, "talosmate config new makes another one while this one is still good"
+		f.Status, f.Hint = Warn, "make another one with `talosmate config new` while this one is valid"
 	}
 
 	return []Finding{f}

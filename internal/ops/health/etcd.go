@@ -23,7 +23,7 @@ func etcdMembers(_ context.Context, s *survey) []Finding {
 
 		switch {
 		case !found:
-			wrong = append(wrong, t.Name()+" is no member")
+			wrong = append(wrong, t.Name()+" is not a member")
 		case m.Learner:
 			wrong = append(wrong, t.Name()+" is a learner")
 		}
@@ -57,7 +57,7 @@ func etcdHealth(_ context.Context, s *survey) []Finding {
 		case m.ID == view.Leader:
 			f.Message = "leads"
 		case !m.Healthy:
-			f = fail("the member does not answer or knows no leader", "talosmate etcd status; talosmate service info etcd -n "+m.Node)
+			f = fail("the member does not answer or has no leader", "talosmate etcd status; talosmate service info etcd -n "+m.Node)
 		}
 
 		f.Node, f.Hostname = m.Node, m.Name

@@ -1,5 +1,5 @@
-// Package health asks a cluster whether it is well: many small checks side by side, each with a stable ID
-// and an answer of its own, so that one dead node or one failure hides nothing else.
+// Package health checks whether a cluster is healthy with many small checks in parallel, each with a stable ID and a
+// result of its own, so that one node that is down or one failure hides nothing else.
 package health
 
 import (
@@ -15,29 +15,29 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Levels, in the order in which a cluster comes up.
+// Levels, in the order in which a cluster starts.
 const (
 	LevelTalos      = "talos"
 	LevelEtcd       = "etcd"
 	LevelKubernetes = "kubernetes"
 )
 
-// Scopes lists the values of --scope. Each holds the levels before it; full is all of them.
+// Scopes lists the values of --scope. Each includes the levels before it; full is all of them.
 func Scopes() []string { return []string{LevelTalos, LevelEtcd, LevelKubernetes, "full"} }
 
-// Status words of a finding.
+// Statuses of a finding.
 const (
 	OK      = "ok"
 	Fail    = "fail"
 	Warn    = "warn"
-	Skip    = "skip"    // Not asked, and why.
-	Unknown = "unknown" // Asked, and no answer.
+	Skip    = "skip"    // Not checked, and why.
+	Unknown = "unknown" // Checked, without an answer.
 )
 
-// Finding is what one check found on one node or on the cluster.
+// Finding is the result of one check on one node or on the cluster.
 type Finding struct {
 	ID              string  `json:"id"`                   // The check's stable code.
-	Title           string  `json:"title"`                // What it asks.
+	Title           string  `json:"title"`                // The check's title.
 	Level           string  `json:"level"`                // talos, etcd or kubernetes.
 	Status          string  `json:"status"`               // ok, fail, warn, skip or unknown.
 	Node            string  `json:"node,omitempty"`       // The node's address, empty for the cluster.
@@ -48,26 +48,26 @@ type Finding struct {
 	Hint            string  `json:"hint,omitempty"`       // What to do about it.
 }
 
-// Result is the whole answer.
+// Result is the result of all checks.
 type Result struct {
-	Healthy  bool      `json:"healthy"`  // Whether no check failed or stayed unknown.
-	Scope    string    `json:"scope"`    // How far up was asked: talos, etcd, kubernetes or full.
+	Healthy  bool      `json:"healthy"`  // Whether no check failed or is unknown.
+	Scope    string    `json:"scope"`    // Which levels were checked: talos, etcd, kubernetes or full.
 	Source   string    `json:"source"`   // client for our own checks, server for the node's own.
 	Summary  Summary   `json:"summary"`  // How many findings of each status.
 	Findings []Finding `json:"checks"`   // Every finding, by level, check and node; never null.
-	Attempts int       `json:"attempts"` // How often the cluster was looked at; more than one with --wait.
+	Attempts int       `json:"attempts"` // How often the cluster was checked; more than one with --wait.
 }
 
 // Summary counts findings.
 type Summary struct {
 	OK      int `json:"ok"`      // Checks that passed.
 	Fail    int `json:"fail"`    // Checks that failed.
-	Warn    int `json:"warn"`    // Checks with something to look at.
-	Skip    int `json:"skip"`    // Checks that were not asked.
+	Warn    int `json:"warn"`    // Checks with a warning.
+	Skip    int `json:"skip"`    // Checks that were skipped.
 	Unknown int `json:"unknown"` // Checks without an answer.
 }
 
-// Node is what the checks ask of one node; *talos.Node is one.
+// Node has the calls that the checks make to one node; *talos.Node implements it.
 type Node interface {
 	Version(ctx context.Context) (talos.Version, error)
 	MachineStatus(ctx context.Context) (talos.MachineStatus, error)
@@ -78,32 +78,32 @@ type Node interface {
 	Resources(ctx context.Context, namespace, typ string, labels ...string) ([]talos.Resource, error)
 }
 
-// Cluster is what the checks are asked of.
+// Cluster is the source of the checks.
 type Cluster struct {
 	Members func(context.Context) ([]talos.Member, error)
-	// Only narrows the checks of single nodes; nil for all. What is true of the cluster as a whole, etcd's
-	// quorum above all, is never asked of a part of it.
+	// Only restricts the checks of single nodes; nil for all. Checks of the cluster as a whole, etcd's quorum above
+	// all, are never restricted.
 	Only func(talos.Member) bool
 	Node func(talos.Target) Node
 	Etcd func(context.Context, []talos.Target) etcd.View
-	// Kubernetes gives access to the API; the error says why there is none. Denied tells that the certificate
-	// does not allow to ask, which is no illness.
+	// Kubernetes gives access to the API; the error explains why there is none. Denied reports that the certificate
+	// does not allow it, which does not make the cluster unhealthy.
 	Kubernetes func(context.Context) (k Kubernetes, denied bool, err error)
 	Timeout    time.Duration // Per node.
 	Expires    time.Time     // When the client certificate expires; zero for unknown.
 	Now        func() time.Time
 }
 
-// Kubernetes is what the checks ask of the Kubernetes API; *kube.Client is one.
+// Kubernetes has the calls that the checks make to the Kubernetes API; *kube.Client implements it.
 type Kubernetes interface {
 	Nodes(ctx context.Context) ([]kube.Node, error)
 	Workloads(ctx context.Context) ([]kube.Workload, error)
 }
 
-// Options choose among the checks.
+// Options select checks.
 type Options struct {
 	Scope string
-	Skip  []string // IDs to leave out.
+	Skip  []string // IDs to skip.
 	Only  []string // IDs to run, all when empty.
 }
 
@@ -117,13 +117,13 @@ func IDs() []Finding {
 	return out
 }
 
-// check is one question. ask returns findings without ID, title and level; those are filled in.
+// check is one check. ask returns findings without ID, title and level, which are added.
 type check struct {
 	id, title, level string
 	ask              func(context.Context, *survey) []Finding
 }
 
-// Check asks everything once.
+// Check runs all checks once.
 func Check(ctx context.Context, c Cluster, o Options) Result {
 	s := newSurvey(ctx, c)
 
@@ -143,7 +143,7 @@ func Check(ctx context.Context, c Cluster, o Options) Result {
 		wg.Go(func() {
 			start := c.Now()
 			if err := errs.Safely(func() error { found[i] = ch.ask(ctx, s); return nil }); err != nil {
-				found[i] = []Finding{unknown("the check broke", err)}
+				found[i] = []Finding{unknown("the check failed with an internal error", err)}
 			}
 
 			took := c.Now().Sub(start).Seconds()
@@ -198,7 +198,7 @@ func (o Options) wants(c check) bool {
 	return at <= scope
 }
 
-// Validate names the wrong scope or ID.
+// Validate reports an unknown scope or ID.
 func (o Options) Validate() error {
 	if !slices.Contains(Scopes(), o.Scope) {
 		return fmt.Errorf("unknown scope %q, want one of %s", o.Scope, strings.Join(Scopes(), ", "))

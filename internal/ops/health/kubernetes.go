@@ -33,7 +33,7 @@ func kubelet(_ context.Context, s *survey) []Finding {
 func staticPods(_ context.Context, s *survey) []Finding {
 	return s.perNode(func(ctx context.Context, n *nodeFacts) Finding {
 		if name, err := n.name(); err == nil && name == "" {
-			return Finding{Status: Skip, Message: "the node is no Kubernetes member"}
+			return Finding{Status: Skip, Message: "the node is not a Kubernetes member"}
 		}
 
 		wanted, err := n.node.Resources(ctx, "k8s", "StaticPods.kubernetes.talos.dev")
@@ -56,7 +56,7 @@ func staticPods(_ context.Context, s *survey) []Finding {
 
 		switch {
 		case len(missing) > 0:
-			return fail("not ready: "+strings.Join(missing, ", "), "talosmate logs --kubernetes shows why")
+			return fail("not ready: "+strings.Join(missing, ", "), "talosmate logs --kubernetes shows the cause")
 		case len(wanted) == 0:
 			return Finding{Status: Skip, Message: "the node has no static pods"}
 		default:
@@ -91,7 +91,7 @@ func staticPodReady(r talos.Resource, id string) bool {
 	return false
 }
 
-// withKubernetes asks the API and says uniformly why it cannot be asked.
+// withKubernetes calls the API and reports uniformly why it cannot be called.
 func withKubernetes(ctx context.Context, s *survey, ask func(Kubernetes) []Finding) []Finding {
 	if s.withoutKubernetes() {
 		return []Finding{{Status: Skip, Message: "no node is a Kubernetes member"}}
@@ -123,7 +123,7 @@ func kubernetesAPI(ctx context.Context, s *survey) []Finding {
 			return []Finding{unknown("the Kubernetes API does not answer", err)}
 		}
 
-		return []Finding{ok(fmt.Sprintf("answers, knows %d nodes", len(nodes)))}
+		return []Finding{ok(fmt.Sprintf("answers, has %d nodes", len(nodes)))}
 	})
 }
 
@@ -141,14 +141,14 @@ func kubernetesNodes(ctx context.Context, s *survey) []Finding {
 			}
 
 			if name == "" {
-				return Finding{Status: Skip, Message: "the node is no Kubernetes member"}
+				return Finding{Status: Skip, Message: "the node is not a Kubernetes member"}
 			}
 
 			at := slices.IndexFunc(nodes, func(k kube.Node) bool { return k.Name == name })
 
 			switch {
 			case at < 0:
-				return fail("Kubernetes does not know the node "+name, "")
+				return fail("Kubernetes has no node "+name, "")
 			case !nodes[at].Ready:
 				return fail("not Ready: "+nodes[at].ReadyMessage, "kubectl describe node "+name)
 			default:
@@ -181,8 +181,8 @@ func schedulable(ctx context.Context, s *survey) []Finding {
 	})
 }
 
-// workloads looks at what every Kubernetes needs besides its control plane. A cluster without kube-proxy or
-// with another DNS simply has no such workload.
+// workloads checks what every Kubernetes needs in addition to its control plane. A cluster without kube-proxy or with
+// another DNS simply has no such workload.
 func workloads(ctx context.Context, s *survey) []Finding {
 	return withKubernetes(ctx, s, func(k Kubernetes) []Finding {
 		list, err := k.Workloads(ctx)

@@ -10,14 +10,14 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// ServerNode streams a control plane's own health check; *talos.Node is one.
+// ServerNode streams a control plane's own health check; *talos.Node implements it.
 type ServerNode interface {
 	ServerHealth(ctx context.Context, wait time.Duration, message func(string)) error
 }
 
-// Server runs the node's own ClusterHealthCheck and puts each of its messages into the same shape. The
-// server stops at the first condition that does not come true within wait; what comes after it is not
-// asked. An end of the stream that is not a plain one means unhealthy, never success.
+// Server runs the node's own ClusterHealthCheck and turns each of its messages into a finding. The server stops at the
+// first condition that is not met within wait; later ones are not checked. An unexpected end of the stream means
+// unhealthy, never success.
 func Server(ctx context.Context, n ServerNode, wait time.Duration, tell func(Finding)) (Result, error) {
 	p := &serverLog{at: map[string]int{}, tell: tell}
 
@@ -72,7 +72,7 @@ func (p *serverLog) message(text string) {
 	}
 }
 
-// end marks the condition that was being waited for: it is why the stream ended.
+// end marks the condition that was waited for when the stream ended.
 func (p *serverLog) end(err error) {
 	last := &p.findings[len(p.findings)-1]
 	last.LastError = err.Error()
@@ -83,13 +83,13 @@ func (p *serverLog) end(err error) {
 
 	if last.Status == OK {
 		p.findings = append(p.findings, Finding{
-			ID: "server-stream", Title: "the health check ends by itself", Level: LevelTalos, Status: Fail,
+			ID: "server-stream", Title: "the health check ends on its own", Level: LevelTalos, Status: Fail,
 			Message: "the stream ended before the health check did", LastError: err.Error(),
 		})
 	}
 
 	if talos.KindOf(err) == errs.KindTimeout {
-		last.Hint = "the deadline passed while this was waited for"
+		last.Hint = "the deadline passed while waiting for this"
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// survey is what the checks share: each fact is asked for once, when the first check wants it.
+// survey is shared by the checks: each fact is read once, when the first check needs it.
 type survey struct {
 	cluster Cluster
 	members func() ([]talos.Member, error)
@@ -19,7 +19,7 @@ type survey struct {
 	nodes   func() []*nodeFacts
 }
 
-// nodeFacts are the facts of one node, each asked for once.
+// nodeFacts are the facts of one node, each read once.
 type nodeFacts struct {
 	member  talos.Member
 	version func() (talos.Version, error)
@@ -107,7 +107,7 @@ func (s *survey) controlPlanes() []talos.Target {
 	return out
 }
 
-// withoutKubernetes says whether every node told that it is no Kubernetes member. A node that did not answer
+// withoutKubernetes reports whether all nodes answered that they are not Kubernetes members. A node that did not answer
 // may be one.
 func (s *survey) withoutKubernetes() bool {
 	nodes := s.nodes()
@@ -121,8 +121,8 @@ func (s *survey) withoutKubernetes() bool {
 	return len(nodes) > 0
 }
 
-// perNode asks every node side by side. A node that does not answer its version is not asked further: the
-// check talos-api says so, everything else about it is unknown.
+// perNode asks every node in parallel. A node that does not report its version is not asked further: the check
+// talos-api reports it, everything else about it is unknown.
 func (s *survey) perNode(ask func(context.Context, *nodeFacts) Finding, only func(talos.Member) bool) []Finding {
 	nodes := s.nodes()
 	if nodes == nil {
@@ -153,7 +153,7 @@ func (s *survey) perNode(ask func(context.Context, *nodeFacts) Finding, only fun
 
 			var panicked *errs.Panic
 			if errors.As(err, &panicked) {
-				out[i] = unknown("the check broke", err)
+				out[i] = unknown("the check failed with an internal error", err)
 			}
 
 			out[i].Node, out[i].Hostname = n.member.Node, n.member.Hostname

@@ -11,48 +11,48 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Policy says which unused images may go.
+// Policy selects the unused images that may be removed.
 type Policy struct {
 	Namespace string        // cri or system.
-	OlderThan time.Duration // Younger names stay: the pod that needs them may be on its way.
-	Keep      int           // This many of each repository stay, the youngest.
+	OlderThan time.Duration // Younger names are kept: the pod that needs them may be about to start.
+	Keep      int           // This many of each repository are kept, the youngest.
 	Exclude   []string      // Globs over names (path.Match, and * also over slashes).
 }
 
-// Inventory is what a prune looks at.
+// Inventory is the input of a prune.
 type Inventory struct {
 	Images     []talos.Image
 	Containers []talos.Container
 	Version    string   // The running Talos version.
-	Needed     []string // Further references that must stay: pods bound to the node, static pods.
+	Needed     []string // More references that must be kept: of pods bound to the node and of static pods.
 	Now        time.Time
 }
 
-// Candidate is an image that may go, with all its names.
+// Candidate is an image that may be removed, with all its names.
 type Candidate struct {
-	Image     string     `json:"image"`             // The name that people know it by.
-	Digest    string     `json:"digest"`            // Its identity.
-	Names     []string   `json:"names"`             // Every name that has to go with it.
+	Image     string     `json:"image"`             // The name that people use for it.
+	Digest    string     `json:"digest"`            // Its digest.
+	Names     []string   `json:"names"`             // Every name that is removed with it.
 	SizeBytes int64      `json:"size_bytes"`        // The size of its content, counted once.
 	Created   *time.Time `json:"created,omitempty"` // When its youngest name was made.
 }
 
-// Plan is what a prune would remove, and why the rest stays.
+// Plan is what a prune would remove, and why the other images are kept.
 type Plan struct {
 	TotalImages int         // Images, not names.
 	InUse       int         // Images that containers or pods use.
-	Candidates  []Candidate // What may go, by name.
-	Kept        []Kept      // What stays although no container uses it.
+	Candidates  []Candidate // What may be removed, by name.
+	Kept        []Kept      // What is kept although no container uses it.
 }
 
-// Kept is an unused image that stays.
+// Kept is an unused image that is kept.
 type Kept struct {
-	Image  string `json:"image"`  // The name that people know it by.
-	Digest string `json:"digest"` // Its identity.
-	Reason string `json:"reason"` // Why it stays.
+	Image  string `json:"image"`  // The name that people use for it.
+	Digest string `json:"digest"` // Its digest.
+	Reason string `json:"reason"` // Why it is kept.
 }
 
-// Make decides what may go. It is pure.
+// Make decides what may be removed. It is pure.
 func Make(inv Inventory, p Policy) Plan {
 	groups := Group(MarkUse(inv.Images, inv.Containers))
 	needed, doubtful := neededDigests(inv)
@@ -69,7 +69,7 @@ func Make(inv Inventory, p Policy) Plan {
 
 		reason := protect(g, inv, p)
 		if reason == "" && doubtful[repository(g.Name)] {
-			reason = "something uses this repository under a name that is not in the list"
+			reason = "this repository is in use under a name that is not in the list"
 		}
 
 		if reason != "" {
@@ -106,8 +106,8 @@ func (p Plan) Bytes() int64 {
 	return sum
 }
 
-// neededDigests resolves what containers and pods refer to. A reference that fits no name leaves its whole
-// repository in doubt.
+// neededDigests resolves the references of containers and pods. If a reference matches no name, its whole repository is
+// kept.
 func neededDigests(inv Inventory) (needed, doubtful map[string]bool) {
 	ix := newIndex(inv.Images)
 	needed, doubtful = map[string]bool{}, map[string]bool{}
@@ -128,8 +128,9 @@ func neededDigests(inv Inventory) (needed, doubtful map[string]bool) {
 	return needed, doubtful
 }
 
-// protect says why an unused image must stay. Talos itself keeps kubelet and etcd; the running system's
-// installer is the way back after an upgrade (Talos, internal/app/machined/pkg/controllers/runtime/cri_image_gc.go).
+// protect explains why an unused image must be kept. Talos itself keeps kubelet and etcd; the running system's
+// installer is needed for a rollback after an upgrade (Talos,
+// internal/app/machined/pkg/controllers/runtime/cri_image_gc.go).
 func protect(g talos.Image, inv Inventory, p Policy) string {
 	if g.Pinned {
 		return "pinned"
@@ -163,8 +164,8 @@ func protect(g talos.Image, inv Inventory, p Policy) string {
 	return ""
 }
 
-// isInstaller knows Talos's own installers and those of an Image Factory, whose repository ends in a
-// schematic: factory.talos.dev/metal-installer/SCHEMATIC.
+// isInstaller recognises Talos's own installers and those of an Image Factory, whose repository ends in a schematic:
+// factory.talos.dev/metal-installer/SCHEMATIC.
 func isInstaller(ref string) bool {
 	i, err := registry.ParseInstaller(ref)
 	if err != nil {
@@ -185,7 +186,7 @@ func matches(pattern, ref string) bool {
 		return true
 	}
 
-	// A star reaches over slashes too: docker.io/* means everything from there.
+	// A star also matches slashes: docker.io/* matches everything from there.
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {
 		return repository(ref) == pattern

@@ -14,7 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Node is what a prune needs of a node.
+// Node has the calls that a prune makes to a node.
 type Node interface {
 	Version(ctx context.Context) (talos.Version, error)
 	Images(ctx context.Context, namespace string) ([]talos.Image, error)
@@ -24,10 +24,10 @@ type Node interface {
 	Mounts(ctx context.Context) ([]talos.Mount, error)
 }
 
-// Removal is an image that went, or a name that would not go.
+// Removal is a removed image, or a name that could not be removed.
 type Removal struct {
-	Image string `json:"image"`           // The name that people know it by.
-	Name  string `json:"name,omitempty"`  // The name that would not go.
+	Image string `json:"image"`           // The name that people use for it.
+	Name  string `json:"name,omitempty"`  // The name that could not be removed.
 	Error string `json:"error,omitempty"` // Why not.
 }
 
@@ -35,20 +35,20 @@ type Removal struct {
 type Result struct {
 	talos.NodeRef
 
-	DryRun                   bool        `json:"dry_run"`                     // Whether nothing was removed, only shown.
+	DryRun                   bool        `json:"dry_run"`                     // Whether it was a preview.
 	Status                   string      `json:"status"`                      // ok or partial.
 	Namespace                string      `json:"namespace"`                   // cri or system.
-	PodsChecked              bool        `json:"pods_checked"`                // Whether Kubernetes was asked which pods are bound to the node.
+	PodsChecked              bool        `json:"pods_checked"`                // Whether the pods bound to the node were read from Kubernetes.
 	TotalImages              int         `json:"total_images"`                // Images, not names.
 	InUseImages              int         `json:"in_use_images"`               // Images that containers or pods use.
-	CandidateCount           int         `json:"candidate_count"`             // Images that may go.
+	CandidateCount           int         `json:"candidate_count"`             // Images that may be removed.
 	CandidateBytes           int64       `json:"candidate_bytes"`             // Their size, each image once.
-	Candidates               []Candidate `json:"candidates"`                  // What may go; never null.
-	Kept                     []Kept      `json:"kept"`                        // What stays although unused; never null.
-	Removed                  []Removal   `json:"removed"`                     // What went; never null.
-	Failed                   []Removal   `json:"failed"`                      // What would not go; never null.
+	Candidates               []Candidate `json:"candidates"`                  // What may be removed; never null.
+	Kept                     []Kept      `json:"kept"`                        // What is kept although unused; never null.
+	Removed                  []Removal   `json:"removed"`                     // What was removed; never null.
+	Failed                   []Removal   `json:"failed"`                      // What could not be removed; never null.
 	DiskAvailableBeforeBytes uint64      `json:"disk_available_before_bytes"` // Free space under /var before.
-	DiskAvailableAfterBytes  uint64      `json:"disk_available_after_bytes"`  // And after; the same in a dry run.
+	DiskAvailableAfterBytes  uint64      `json:"disk_available_after_bytes"`  // Free space afterwards; the same in a preview.
 	FreedBytes               int64       `json:"freed_bytes"`                 // The difference.
 }
 
@@ -58,12 +58,12 @@ type Request struct {
 	Needed      []string // References that pods bound to the node use.
 	PodsChecked bool
 	Apply       bool
-	Limit       time.Duration // For the answer to the removal of one name.
+	Limit       time.Duration // The time limit for removing one name.
 	Now         time.Time
 }
 
-// Prune plans and, if asked to, removes. Both statuses and the failed names are in the result; the error is
-// for what kept the prune from being done at all.
+// Prune plans and, if requested, removes. Both statuses and the failed names are in the result; the error is for a
+// prune that could not run at all.
 func Prune(ctx context.Context, n Node, req Request, tell progress.Sink, node string) (Result, error) {
 	inv, err := survey(ctx, n, req)
 	if err != nil {
@@ -133,9 +133,9 @@ func survey(ctx context.Context, n Node, req Request) (Inventory, error) {
 	return Inventory{Images: images, Containers: containers, Version: v.Tag, Needed: append(static, req.Needed...), Now: req.Now}, nil
 }
 
-// remove removes every name of each candidate: the content is freed with the last one. A name that is gone already is not a
-// failure, since a name may take its siblings along. It stops at an answer that was lost, and returns what it could
-// not read back.
+// remove removes every name of each candidate: the content is freed with the last one. A name that does not exist any
+// more is not a failure, since removing one name may remove others. It stops at a lost answer, and returns what could
+// not be read back.
 func remove(ctx context.Context, n Node, plan Plan, res *Result, limit time.Duration, tell progress.Sink, node string) error {
 	for i, c := range plan.Candidates {
 		tell.Emit(progress.Event{
@@ -171,23 +171,22 @@ func remove(ctx context.Context, n Node, plan Plan, res *Result, limit time.Dura
 
 // stillThere reads back a removal whose answer was lost: nil when the name is gone.
 func stillThere(ctx context.Context, n Node, namespace, name string, sent runbook.Sent) error {
-	return sent.ReadBack(ctx, name+" to be removed", runbook.ShownWithin, "whether the node still removes it is not known: see `talosmate image list`",
+	return sent.ReadBack(ctx, name+" to be removed", runbook.ShownWithin, "whether the node still removes it is not known: run `talosmate image list`",
 		func(ctx context.Context) (bool, string, error) {
 			images, err := n.Images(ctx, namespace)
 			if err != nil {
-				return false, err.Error(), nil //nolint:nilerr // looked again until the deadline
+				return false, err.Error(), nil //nolint:nilerr // repeated until the deadline
 			}
 
 			return !slices.ContainsFunc(images, func(i talos.Image) bool { return i.Name == name }), "the node still lists it", nil
 		})
 }
 
-// settle waits until containerd's garbage collection, which runs a moment after the removal, has stopped
-// giving space back.
+// settle waits until containerd's garbage collection, which runs a moment after the removal, has stopped freeing space.
 func settle(ctx context.Context, n Node, before uint64, removed bool) (uint64, error) {
 	last, calm := before, 0
 
-	err := poll.Until(ctx, "containerd to give the space back", 500*time.Millisecond, 15*time.Second, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, "containerd to free the space", 500*time.Millisecond, 15*time.Second, func(ctx context.Context) (bool, string, error) {
 		now, err := available(ctx, n)
 		if err != nil {
 			return false, "", err
@@ -204,7 +203,7 @@ func settle(ctx context.Context, n Node, before uint64, removed bool) (uint64, e
 		return !removed || (calm >= 2 && now > before), fmt.Sprintf("%d bytes available", now), nil
 	})
 	if errors.Is(err, poll.ErrDeadline) {
-		err = nil // the result says what was freed: maybe nothing
+		err = nil // the result shows what was freed, even if nothing was
 	}
 
 	return last, err

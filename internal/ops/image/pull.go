@@ -17,26 +17,26 @@ type PullResult struct {
 	talos.NodeRef
 
 	Namespace      string  `json:"namespace"`             // cri or system.
-	Reference      string  `json:"reference"`             // The image as it was asked for.
-	Status         string  `json:"status"`                // planned, pulled, failed, unknown (the answer was lost) or interrupted (the node breaks the pull off, or ends it by itself).
-	Image          string  `json:"image"`                 // The name that the node gave, digest-pinned from Talos 1.13 on.
+	Reference      string  `json:"reference"`             // The image as requested.
+	Status         string  `json:"status"`                // planned, pulled, failed, unknown (the answer was lost) or interrupted (the node cancels the pull or finishes it on its own).
+	Image          string  `json:"image"`                 // The name that the node returned, digest-pinned from Talos 1.13 on.
 	Present        bool    `json:"present_before"`        // Whether the node had an image of that name before.
-	Layers         int     `json:"layers"`                // How many layers the node told about; 0 before Talos 1.13.
-	TotalBytes     int64   `json:"total_bytes"`           // The layers that had to be fetched, as far as the node told.
+	Layers         int     `json:"layers"`                // How many layers the node reported; 0 before Talos 1.13.
+	TotalBytes     int64   `json:"total_bytes"`           // The layers that were fetched, as far as the node reported.
 	AnswerLost     bool    `json:"answer_lost,omitempty"` // Whether the answer was lost and the list read back.
 	ElapsedSeconds float64 `json:"elapsed_seconds"`       // How long it took.
 }
 
-// maxLayers bounds how many layers of an image are kept track of; none that works has more.
+// maxLayers bounds how many layers of an image are tracked; no working image has more.
 const maxLayers = 1000
 
-// Puller is what a pull asks of a node; *talos.Node is one.
+// Puller has the calls that a pull makes to a node; *talos.Node implements it.
 type Puller interface {
 	Images(ctx context.Context, namespace string) ([]talos.Image, error)
 	PullImage(ctx context.Context, namespace, ref string, progress func(talos.PullProgress)) (string, error)
 }
 
-// Pull makes a node fetch an image, for at most limit, and sees that it is there.
+// Pull makes a node pull an image, for at most limit, and verifies that the node has it.
 func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, limit time.Duration, tell progress.Sink, node string) (PullResult, error) {
 	started := time.Now()
 	res := PullResult{Namespace: namespace, Reference: ref, Status: "failed"}
@@ -83,7 +83,7 @@ func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, lim
 		err = res.readBack(ctx, n, before, err)
 	}
 
-	err = res.interrupted(ctx, err, node, "the node breaks the pull off, or ends it by itself: see `talosmate image list`")
+	err = res.interrupted(ctx, err, node, "the node cancels the pull or finishes it on its own: run `talosmate image list`")
 
 	if err == nil {
 		res.Status = "pulled"
@@ -94,7 +94,7 @@ func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, lim
 	return res, err
 }
 
-// interrupted makes the error of a pull that the user broke off one that says what is left.
+// interrupted adds to the error of a pull that the user interrupted what remains.
 func (r *PullResult) interrupted(ctx context.Context, err error, node, left string) error {
 	if err == nil || !errs.ByUser(ctx) {
 		return err
@@ -105,8 +105,8 @@ func (r *PullResult) interrupted(ctx context.Context, err error, node, left stri
 	return errs.BrokenOff(ctx, fmt.Sprintf("pull %s on %s", r.Reference, node), left)
 }
 
-// readBack tells a pull whose answer was lost from one that was not done: the name is there, and was not
-// before, or is newer than before.
+// readBack decides whether a pull whose answer was lost was done: the name exists, and did not exist before, or is
+// newer than before.
 func (r *PullResult) readBack(ctx context.Context, n Puller, before []talos.Image, cause error) error {
 	r.AnswerLost = true
 
@@ -114,7 +114,7 @@ func (r *PullResult) readBack(ctx context.Context, n Puller, before []talos.Imag
 	if err != nil {
 		r.Status = "unknown"
 
-		return runbook.Unknown("whether the image was pulled could not be read back: see `talosmate image list`", cause, err)
+		return runbook.Unknown("whether the image was pulled could not be read back: run `talosmate image list`", cause, err)
 	}
 
 	made := func(list []talos.Image) time.Time {
@@ -130,7 +130,7 @@ func (r *PullResult) readBack(ctx context.Context, n Puller, before []talos.Imag
 	if !made(now).After(made(before)) {
 		r.Status = "unknown"
 
-		return runbook.Unknown("whether the image was pulled is not known, and the node may still be at it: see `talosmate image list`", cause)
+		return runbook.Unknown("whether the image was pulled is not known, and the node may still be pulling: run `talosmate image list`", cause)
 	}
 
 	for _, i := range now {

@@ -12,33 +12,33 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// RemoveResult is what the removal of one image did on one node.
+// RemoveResult is the result of removing one image on one node.
 type RemoveResult struct {
 	talos.NodeRef
 
 	Namespace     string   `json:"namespace"`             // cri or system.
-	Reference     string   `json:"reference"`             // The image as it was asked for.
+	Reference     string   `json:"reference"`             // The image as requested.
 	Digest        string   `json:"digest"`                // The image's digest.
 	Status        string   `json:"status"`                // planned, removed, untagged (other names keep the content), failed or interrupted.
-	SizeBytes     int64    `json:"size_bytes"`            // The size of the image's content, which goes with its last name.
-	RemovedNames  []string `json:"removed_names"`         // The names that went, or would go; never null.
+	SizeBytes     int64    `json:"size_bytes"`            // The size of the image's content, which is removed with its last name.
+	RemovedNames  []string `json:"removed_names"`         // The names that were or would be removed; never null.
 	RemainingRefs []string `json:"remaining_refs"`        // The names that still hold the content; never null.
 	UsedBy        []string `json:"used_by"`               // Containers that use the image; never null.
 	AnswerLost    bool     `json:"answer_lost,omitempty"` // Whether an answer was lost and the list read back.
 
-	names []string // What is to go, once the first request was sent.
+	names []string // What is to be removed, once the first request was sent.
 }
 
-// RemoveRequest says what to remove.
+// RemoveRequest selects what to remove.
 type RemoveRequest struct {
 	Namespace string
 	Reference string
 	AllRefs   bool // Every name of the image.
 	DryRun    bool
-	Limit     time.Duration // For the answer to the removal of one name.
+	Limit     time.Duration // The time limit for removing one name.
 }
 
-// Remove takes one name of an image away, or all of them. The content goes with the last name only.
+// Remove removes one name of an image, or all of them. The content is removed with the last name only.
 func Remove(ctx context.Context, n Node, req RemoveRequest, node string) (RemoveResult, error) {
 	res := RemoveResult{Namespace: req.Namespace, Reference: req.Reference, RemovedNames: []string{}, RemainingRefs: []string{}, UsedBy: []string{}}
 
@@ -51,10 +51,10 @@ func Remove(ctx context.Context, n Node, req RemoveRequest, node string) (Remove
 	return res, err
 }
 
-// readBackLimit bounds the look at what an interruption left.
+// readBackLimit bounds the read of the state after an interruption.
 const readBackLimit = 5 * time.Second
 
-// leftovers says what an interruption left. It is read on a context of its own.
+// leftovers describes what an interruption left. It reads the state on a context of its own.
 func (r *RemoveResult) leftovers(ctx context.Context, n Node) string {
 	if r.names == nil {
 		return "nothing was removed"
@@ -65,12 +65,12 @@ func (r *RemoveResult) leftovers(ctx context.Context, n Node) string {
 
 	left, err := n.Images(ctx, r.Namespace)
 	if err != nil {
-		return "what was removed could not be read back: see `talosmate image list`"
+		return "what was removed could not be read back: run `talosmate image list`"
 	}
 
 	r.compare(left, r.names)
 
-	return fmt.Sprintf("%d of the image's %d names were seen to be removed: see `talosmate image list`", len(r.RemovedNames), len(r.names))
+	return fmt.Sprintf("%d of the image's %d names were seen to be removed: run `talosmate image list`", len(r.RemovedNames), len(r.names))
 }
 
 func (r *RemoveResult) remove(ctx context.Context, n Node, req RemoveRequest, node string) error {
@@ -108,7 +108,7 @@ func (r *RemoveResult) remove(ctx context.Context, n Node, req RemoveRequest, no
 
 		switch {
 		case sent.Answer == runbook.Lost && ctx.Err() == nil:
-			// The list below tells whether it was done.
+			// The list below shows whether it was done.
 			r.AnswerLost, lost = true, sent.Err
 		case sent.Err != nil:
 			return sent.Err
@@ -117,13 +117,13 @@ func (r *RemoveResult) remove(ctx context.Context, n Node, req RemoveRequest, no
 
 	left, err := n.Images(ctx, req.Namespace)
 	if err != nil {
-		return runbook.Unknown("what was removed could not be read back: see `talosmate image list`", err)
+		return runbook.Unknown("what was removed could not be read back: run `talosmate image list`", err)
 	}
 
 	return r.settle(left, names, lost)
 }
 
-// removal sends the removal of one name. One that is gone already is as good as removed.
+// removal sends the removal of one name. A name that does not exist any more counts as removed.
 func removal(ctx context.Context, n Node, namespace, name string, limit time.Duration) runbook.Sent {
 	return runbook.Request{Limit: limit, Send: func(ctx context.Context) error {
 		err := n.RemoveImage(ctx, namespace, name)
@@ -135,12 +135,12 @@ func removal(ctx context.Context, n Node, namespace, name string, limit time.Dur
 	}}.Once(ctx)
 }
 
-// find looks the image up and says which names are to go.
+// find looks up the image and the names to remove.
 func (r *RemoveResult) find(images []talos.Image, req RemoveRequest, node string) ([]string, error) {
 	digest, ok := newIndex(images).find(req.Reference)
 	if !ok {
 		return nil, errs.New(errs.Failed, "cannot remove %s on %s: there is no such image in the %s namespace", req.Reference, node, req.Namespace).
-			WithKind(errs.KindNotFound).WithHint("see `talosmate image list --namespace %s`", req.Namespace)
+			WithKind(errs.KindNotFound).WithHint("run `talosmate image list --namespace %s`", req.Namespace)
 	}
 
 	r.Digest = digest
@@ -166,7 +166,8 @@ func (r *RemoveResult) find(images []talos.Image, req RemoveRequest, node string
 		exact = all
 	}
 
-	// A tag's siblings are removed before it, so that a removal that stops midway leaves the name people know.
+	// The other names of a tag are removed before it, so that a removal that stops midway leaves the name that people
+	// use.
 	slices.SortStableFunc(exact, func(a, b string) int { return rank(talos.ImageKind(b, digest)) - rank(talos.ImageKind(a, digest)) })
 
 	for _, name := range all {
@@ -178,7 +179,7 @@ func (r *RemoveResult) find(images []talos.Image, req RemoveRequest, node string
 	return exact, nil
 }
 
-// compare holds what was to go against what is left, and gives what stayed of it.
+// compare checks the names to remove against those that are left, and returns the ones that remain.
 func (r *RemoveResult) compare(left []talos.Image, names []string) (stayed []string) {
 	r.RemainingRefs = []string{}
 
@@ -201,13 +202,13 @@ func (r *RemoveResult) compare(left []talos.Image, names []string) (stayed []str
 	return stayed
 }
 
-// settle says how it ended.
+// settle sets the status.
 func (r *RemoveResult) settle(left []talos.Image, names []string, lost error) error {
 	stayed := r.compare(left, names)
 
 	switch {
 	case len(stayed) > 0 && lost != nil:
-		return runbook.Unknown("whether the node still removes them is not known: see `talosmate image list`", lost,
+		return runbook.Unknown("whether the node still removes them is not known: run `talosmate image list`", lost,
 			fmt.Errorf("the node still lists %s", strings.Join(stayed, ", ")))
 	case len(stayed) > 0:
 		return errs.New(errs.Failed, "cannot remove %s: the node still lists it", strings.Join(stayed, ", "))

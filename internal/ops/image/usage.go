@@ -11,7 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// index finds an image by any of its names. Images are told apart by digest, never by parts of a name.
+// index finds an image by any of its names. Images are distinguished by digest, never by parts of a name.
 type index struct {
 	digests map[string]string // Name in every spelling → digest.
 }
@@ -24,7 +24,7 @@ func newIndex(images []talos.Image) index {
 		ix.digests[img.Digest] = img.Digest
 	}
 
-	// Spellings come second, so that they never hide a name that is really there.
+	// Spellings come second, so that they never hide an actual name.
 	for _, img := range images {
 		if full := canonical(img.Name); full != "" {
 			if _, taken := ix.digests[full]; !taken {
@@ -36,8 +36,8 @@ func newIndex(images []talos.Image) index {
 	return ix
 }
 
-// find resolves a reference as a container, a pod or a user gives it: a tag, a digest form, a bare ID, or
-// a short name such as nginx.
+// find resolves a reference as a container, a pod or a user gives it: a tag, a digest form, a bare ID, or a short name
+// such as nginx.
 func (ix index) find(ref string) (digest string, ok bool) {
 	if digest, ok = ix.digests[ref]; ok {
 		return digest, true
@@ -102,7 +102,7 @@ func tag(ref string) string {
 	return ref[at+1:]
 }
 
-// MarkUse fills in which images containers use, under whatever name the container knows them.
+// MarkUse marks the images that containers use, under whatever name the container has.
 func MarkUse(images []talos.Image, containers []talos.Container) []talos.Image {
 	ix := newIndex(images)
 	users := map[string][]string{}
@@ -124,7 +124,7 @@ func MarkUse(images []talos.Image, containers []talos.Container) []talos.Image {
 	return out
 }
 
-// Group folds the names of each image into one row, named by its tag where it has one.
+// Group merges the names of each image into one row, named by its tag where it has one.
 func Group(images []talos.Image) []talos.Image {
 	byDigest := map[string]*talos.Image{}
 	order := []string{}

@@ -11,7 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/container"
 )
 
-// Where things are in the imager's container.
+// Paths in the imager's container.
 const (
 	outTarget        = "/out"
 	secureBootTarget = "/secureboot"
@@ -20,7 +20,7 @@ const (
 	authTarget       = "/registry-auth"
 )
 
-// host is what is known about the machine and engine that a container runs on.
+// host describes the machine and engine that a container runs on.
 type host struct {
 	out          string // The directory bound to /out.
 	name         string // The container's name, empty in a dry run.
@@ -33,7 +33,7 @@ type host struct {
 	epoch        int64 // SOURCE_DATE_EPOCH, 0 to leave it to the imager.
 }
 
-// spec says how the container is run. Everything that the imager pulls by itself is named by digest.
+// spec builds the container. Everything that the imager pulls itself is named by digest.
 func (b Build) spec(t target, inputs []Input, h host) container.Spec {
 	s := container.Spec{
 		Name: h.name, User: h.user, Network: h.network, Privileged: h.privileged, Unconfined: h.selinux,
@@ -130,7 +130,7 @@ func (b Build) customization(s *container.Spec) {
 	}
 }
 
-// absolute is needed because an engine takes a relative source for a volume's name.
+// absolute is needed because an engine takes a relative source as a volume's name.
 func absolute(path string) string {
 	if full, err := filepath.Abs(path); err == nil {
 		return full

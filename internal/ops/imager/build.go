@@ -27,7 +27,7 @@ const (
 // OfficialRegistry holds the release images.
 const OfficialRegistry = "ghcr.io/siderolabs"
 
-// Build says what is to be built. It is also the build file (`-f`).
+// Build describes a build. It is also the build file (`-f`).
 type Build struct {
 	Version      string      `json:"version" yaml:"version"`                                     // The file's format, talosmate/v1.
 	Kind         string      `json:"kind" yaml:"kind"`                                           // Always ImagerBuild.
@@ -76,7 +76,7 @@ func OverlayOptions(options []string) (map[string]string, error) {
 	return out, nil
 }
 
-// ParseBuild reads a build file. Unknown keys are errors, paths are taken relative to the file's directory.
+// ParseBuild reads a build file. Unknown keys are errors, paths are relative to the file's directory.
 func ParseBuild(data []byte, dir string) (Build, error) {
 	var b Build
 
@@ -113,8 +113,8 @@ func strict(data []byte, into any) error {
 	return foreign.Strict(data, into)
 }
 
-// Complete fills in what was left open: the Talos version this program was made for, the given architecture
-// and the official registry.
+// Complete fills in defaults: the newest Talos version that this program knows, the given architecture and the official
+// registry.
 func (b Build) Complete(arch string) Build {
 	b.Version, b.Kind = FileVersion, BuildFileKind
 
@@ -142,7 +142,7 @@ func (b Build) Complete(arch string) Build {
 	return b
 }
 
-// target is what a build comes down to once it is found valid.
+// target is a validated build.
 type target struct {
 	version semver.Version
 	profile Profile
@@ -157,7 +157,7 @@ func (b Build) profile(v semver.Version) (Profile, error) {
 	return FindProfile(v, b.Profile)
 }
 
-// check finds everything wrong with a build that can be known without asking anybody.
+// check validates a build as far as possible without a request.
 func (b Build) check() (target, error) {
 	v, err := ParseVersion(b.TalosVersion)
 	if err != nil {
@@ -200,9 +200,9 @@ func (b Build) checkCustomization(t target) error {
 
 	switch {
 	case kind == KindInstaller && len(b.Meta) > 0:
-		return errs.Usagef("an installer carries no META values: they belong to disk images and ISOs")
+		return errs.Usagef("an installer cannot have META values: they belong to disk images and ISOs")
 	case (kind == KindKernel || kind == KindInitramfs) && len(b.Meta)+len(b.KernelArgs) > 0:
-		return errs.Usagef("a %s carries neither kernel arguments nor META values", kind)
+		return errs.Usagef("a %s has neither kernel arguments nor META values", kind)
 	case (kind == KindKernel || kind == KindInitramfs) && t.profile.SecureBoot:
 		return errs.Usagef("there is no secure boot %s", kind)
 	case kind != KindInstaller && b.Installer != "":
@@ -265,7 +265,7 @@ func (b Build) checkFiles(target) error {
 	return nil
 }
 
-// cacheIsLocal says whether the image cache is a directory of this machine.
+// cacheIsLocal reports whether the image cache is a directory of this machine.
 func (b Build) cacheIsLocal() bool {
 	info, err := os.Stat(b.ImageCache)
 

@@ -16,7 +16,7 @@ import (
 	"github.com/talosmate/talosmate/internal/registry"
 )
 
-// Registry is what this package asks registries for.
+// Registry has the calls that this package makes to registries.
 type Registry interface {
 	Resolve(ctx context.Context, reference string) (registry.Image, error)
 	Files(ctx context.Context, reference string, names ...string) (map[string][]byte, error)
@@ -28,8 +28,8 @@ type Extension struct {
 	Name        string `json:"name"`        // The short name, qemu-guest-agent.
 	Tag         string `json:"tag"`         // The extension's own version.
 	Tier        string `json:"tier"`        // core, extra or contrib; unknown where the catalogue does not say.
-	Author      string `json:"author"`      // Who made it.
-	Description string `json:"description"` // What it is for.
+	Author      string `json:"author"`      // Its author.
+	Description string `json:"description"` // Its description.
 	Image       string `json:"image"`       // Its image by tag.
 	Digest      string `json:"digest"`      // The image's digest.
 }
@@ -40,14 +40,14 @@ func (e Extension) Pinned() string { return e.Image + "@" + e.Digest }
 // BoardOverlay is an overlay of a release's catalogue.
 type BoardOverlay struct {
 	Name   string `json:"name"`   // The overlay's name, rpi_generic.
-	Image  string `json:"image"`  // The image that carries it, by tag; one image carries several.
+	Image  string `json:"image"`  // Its image by tag; one image can hold several overlays.
 	Digest string `json:"digest"` // The image's digest.
 }
 
 // Pinned is the overlay's image by tag and digest.
 func (o BoardOverlay) Pinned() string { return o.Image + "@" + o.Digest }
 
-// TierUnknown is the tier of an extension whose catalogue does not tell.
+// TierUnknown is the tier of an extension whose catalogue does not have one.
 const TierUnknown = "unknown"
 
 // Extensions reads the catalogue of a release's system extensions, by name. The catalogue is the image
@@ -158,7 +158,7 @@ func cutTag(reference string) (repository, tag string) {
 	return reference, ""
 }
 
-// rebase puts an official image under another registry, a mirror of the official one.
+// rebase moves an official image to another registry, a mirror of the official one.
 func rebase(base, repository string) string {
 	if rest, ok := strings.CutPrefix(repository, OfficialRegistry+"/"); ok {
 		return base + "/" + rest
@@ -167,15 +167,14 @@ func rebase(base, repository string) string {
 	return repository
 }
 
-// pickExtension finds what the user means in the catalogue. found is false for an image that the catalogue
-// does not know. What it knows must have the catalogue's tag and digest: anything else was built for another
-// release.
+// pickExtension finds an extension in the catalogue. found is false for an image that is not in the catalogue. An image
+// that is must have the catalogue's tag and digest: otherwise it was built for another release.
 func pickExtension(catalog []Extension, base, version, wanted string) (e Extension, found bool, err error) {
 	plain, digest, _ := strings.Cut(wanted, "@")
 	repository, tag := cutTag(plain)
 
 	if tag == "latest" {
-		return e, false, errs.Usagef("refusing extension %s: `latest` says nothing about the Talos version it was built for", wanted).
+		return e, false, errs.Usagef("refusing extension %s: `latest` does not name the Talos version that it was built for", wanted).
 			WithHint("use the short name %s: its version follows from the Talos version", path.Base(repository))
 	}
 
@@ -217,14 +216,14 @@ func suggest(catalog []Extension, name string) string {
 	}
 
 	if len(near) == 0 {
-		return "`talosmate imager extensions` lists them"
+		return "run `talosmate imager extensions` for the list"
 	}
 
 	return "did you mean " + strings.Join(near, " or ") + "?"
 }
 
-// compatible holds a foreign extension's own word (manifest.yaml, metadata.compatibility.talos.version)
-// against the Talos version. An extension that says nothing is accepted.
+// compatible checks the compatibility that a foreign extension declares (manifest.yaml,
+// metadata.compatibility.talos.version) against the Talos version. An extension that declares none is accepted.
 func compatible(manifest []byte, v semver.Version) (constraint string, ok bool, err error) {
 	var m struct {
 		Metadata struct {
@@ -250,14 +249,14 @@ func compatible(manifest []byte, v semver.Version) (constraint string, ok bool, 
 		return constraint, false, err
 	}
 
-	// A pre-release counts as the release it leads to.
+	// A pre-release counts as its release.
 	v.Pre = nil
 
 	return constraint, allowed(v), nil
 }
 
-// builtFor reads the Talos version out of a tag such as 20240826-v1.8.0, which extensions with kernel modules
-// have; ok is false for tags that do not tell.
+// builtFor reads the Talos version from a tag such as 20240826-v1.8.0, which extensions with kernel modules have; ok is
+// false for other tags.
 func builtFor(tag string) (version string, ok bool) {
 	m := regexp.MustCompile(`-(v\d+\.\d+\.\d+(?:-(?:alpha|beta|rc)\.\d+)?)$`).FindStringSubmatch(tag)
 	if m == nil {

@@ -20,14 +20,14 @@ import (
 // Stdin is the name of the profile that the imager reads on stdin.
 const Stdin = "-"
 
-// document is a profile as the imager reads it on stdin (pkg/imager/profile/profile.go of Talos v1.14.0-rc.1).
-// What this program does not need to know goes through as it is written; every image goes through by digest.
+// document is a profile as the imager reads it on stdin (pkg/imager/profile/profile.go of Talos v1.14.0-rc.1). Fields
+// that this program does not need are passed on unchanged, every image by digest.
 type document struct {
 	text  string
 	facts profileFacts
 }
 
-// profileFacts is what has to be known of a profile: what it makes, and what it takes from outside.
+// profileFacts are the fields of a profile that the build needs: the kind of output and the inputs.
 type profileFacts struct {
 	Base       string `yaml:"baseProfileName"`
 	Arch       string `yaml:"arch"`
@@ -80,7 +80,7 @@ type imageAsset struct {
 	OCI     string `yaml:"ociPath"`
 }
 
-// local says whether the image is a file or directory of this machine, which wins over a reference.
+// local reports whether the image is a file or directory of this machine, which takes precedence over a reference.
 func (a imageAsset) local() bool { return a.Tarball != "" || a.OCI != "" }
 
 type secureBootAssets struct {
@@ -100,13 +100,13 @@ type signingKey struct {
 	Vault         map[string]any `yaml:",inline"`
 }
 
-// unset says whether the imager takes the key from the key directory because the profile names none.
+// unset reports whether the imager takes the key from the key directory because the profile names none.
 func (k signingKey) unset() bool {
 	return k.KeyPath == "" && k.CertPath == "" && k.AwsCertPath == "" && k.SignerAddress == "" && len(k.Vault) == 0
 }
 
 // ParseDocument reads one of the imager's own profile documents. The Talos version is the given one, else the
-// document's, else the one this program was made for.
+// document's, else the newest that this program knows.
 func ParseDocument(data []byte, version string) (Build, error) {
 	d := &document{text: string(data)}
 
@@ -146,7 +146,7 @@ func ParseDocument(data []byte, version string) (Build, error) {
 	return b, d.images(&b)
 }
 
-// images puts the images that a profile names where a build has its own.
+// images inserts the images that a profile names into the build.
 func (d *document) images(b *Build) error {
 	f := &d.facts
 
@@ -175,10 +175,10 @@ func (d *document) images(b *Build) error {
 	return nil
 }
 
-// hasInstaller says whether the base installer is a file of this machine.
+// hasInstaller reports whether the base installer is a file of this machine.
 func (d *document) hasInstaller() bool { return d != nil && d.facts.Input.BaseInstaller.local() }
 
-// profile is what the document makes, with its base profile's values where it names none.
+// profile is the profile that the document describes, with the values of its base profile as defaults.
 func (d *document) profile(v semver.Version) (Profile, error) {
 	f := &d.facts
 	p := Profile{Name: Stdin}
@@ -213,7 +213,7 @@ func (d *document) profile(v semver.Version) (Profile, error) {
 
 func (d *document) checkSecureBoot(t target, given *SecureBoot) error {
 	if given != nil && !t.profile.SecureBoot {
-		return errs.Usagef("the imager profile is not for secure boot").WithHint("write `secureboot: true`, or leave the signing keys away")
+		return errs.Usagef("the imager profile is not for secure boot").WithHint("write `secureboot: true`, or remove the signing keys")
 	}
 
 	in := &d.facts.Input.SecureBoot
@@ -230,7 +230,7 @@ func (d *document) checkSecureBoot(t target, given *SecureBoot) error {
 	}
 
 	if !in.Signer.unset() || !in.PCRSigner.unset() {
-		keys.Keys = "" // which files are needed is the profile's to say
+		keys.Keys = "" // the profile decides which files are needed
 	}
 
 	if err := keys.check(t); err != nil {
@@ -246,7 +246,7 @@ func (d *document) checkSecureBoot(t target, given *SecureBoot) error {
 	return nil
 }
 
-// cause is what is wrong with a path, without the path.
+// cause is the cause of a path error, without the path.
 func cause(err error) error {
 	var at *fs.PathError
 	if errors.As(err, &at) {
@@ -267,8 +267,8 @@ func (d *document) secureBootPaths() []string {
 
 func inKeyDirectory(path string) bool { return strings.HasPrefix(path, secureBootTarget+"/") }
 
-// paths are the files of this machine that a profile names. The imager's container has them under the same
-// path; what is in the image itself (/usr/install) and in the key directory is there already.
+// paths are the files of this machine that a profile names. They have the same path in the imager's container, which
+// already has the image's own files (/usr/install) and the key directory.
 func (d *document) paths() []string {
 	in := &d.facts.Input
 	all := append(d.secureBootPaths(), in.Kernel.Path, in.Initramfs.Path, in.SDStub.Path, in.SDBoot.Path)
@@ -295,7 +295,7 @@ func (d *document) paths() []string {
 	return slices.Compact(all)
 }
 
-// run gives the container the document on stdin, and the files that it names.
+// run passes the document on stdin to the container, and mounts the files that it names.
 func (d *document) run(s *container.Spec, inputs []Input, h host, keys *SecureBoot) {
 	s.Args = []string{Stdin}
 	s.Stdin = strings.NewReader(d.pinned(inputs, h.insecure))

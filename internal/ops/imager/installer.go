@@ -13,7 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/registry"
 )
 
-// finishInstallers gives the installers their own name inside; see renameInside.
+// finishInstallers renames the installers inside their archives; see renameInside.
 func (b *Builder) finishInstallers(scratch string, build Build, o Options, p *prepared) error {
 	archives, err := filepath.Glob(filepath.Join(scratch, "*.tar"))
 	if err != nil {
@@ -34,7 +34,7 @@ func (b *Builder) finishInstallers(scratch string, build Build, o Options, p *pr
 	return nil
 }
 
-// installerName is the name that an installer archive has inside and is loaded under.
+// installerName is the name of an installer inside its archive, under which it is loaded.
 func installerName(b Build, o Options) string {
 	if o.Push != "" {
 		return o.Push
@@ -43,9 +43,9 @@ func installerName(b Build, o Options) string {
 	return "localhost/installer:" + b.TalosVersion
 }
 
-// renameInside gives an installer archive a name of its own inside: the imager writes it under the base installer's
-// (ghcr.io/siderolabs/installer-base:1.14.0, without the v), or under none. A created time makes two builds of
-// the same parts the same bytes; the imager always puts the present time.
+// renameInside gives an installer a name of its own inside the archive: the imager uses the base installer's name
+// (ghcr.io/siderolabs/installer-base:1.14.0, without the v), or none. With a created time two builds of the same parts
+// have the same bytes; the imager always uses the present time.
 func renameInside(archive, reference string, created time.Time) error {
 	if err := fsutil.WriteFile(archive, 0o644, func(w io.Writer) error { return registry.Retag(archive, w, reference, created) }); err != nil {
 		return diskError(filepath.Dir(archive), err)

@@ -20,28 +20,28 @@ import (
 	"github.com/talosmate/talosmate/internal/fsutil"
 )
 
-// Lock pins everything that goes into a build, so that the same build file makes the same bytes. It is the
-// lock file (`--lock`).
+// Lock pins everything that goes into a build, so that the same build file makes the same bytes. It is the lock file
+// (`--lock`).
 type Lock struct {
 	Version         string       `json:"version" yaml:"version"`                     // The file's format, talosmate/v1.
 	Kind            string       `json:"kind" yaml:"kind"`                           // Always ImagerLock.
-	BuildSHA256     string       `json:"build_sha256" yaml:"build_sha256"`           // What was asked for, with paths of this machine left out.
-	SourceDateEpoch int64        `json:"source_date_epoch" yaml:"source_date_epoch"` // The time that the build's results carry, in seconds since 1970.
+	BuildSHA256     string       `json:"build_sha256" yaml:"build_sha256"`           // The requested build, without the paths of this machine.
+	SourceDateEpoch int64        `json:"source_date_epoch" yaml:"source_date_epoch"` // The time stamp of the build's results, in seconds since 1970.
 	Images          []Input      `json:"images" yaml:"images"`                       // Every image by digest.
-	Files           []LockedFile `json:"files,omitempty" yaml:"files,omitempty"`     // Every local file that goes in.
+	Files           []LockedFile `json:"files,omitempty" yaml:"files,omitempty"`     // Every local file that is an input.
 }
 
-// LockedFile is a local file that goes into a build.
+// LockedFile is a local file that is an input of a build.
 type LockedFile struct {
 	Role   string `json:"role" yaml:"role"`     // embedded-config or signing-certificate.
 	SHA256 string `json:"sha256" yaml:"sha256"` // The SHA-256 of its content.
 }
 
-// Change is one difference between a lock and what resolving anew would give.
+// Change is one difference between a lock and a new resolution.
 type Change struct {
 	Subject string `json:"subject"` // What changed: build, or the role and name of an image or file.
-	Locked  string `json:"locked"`  // What the lock says, empty for what is new.
-	Now     string `json:"now"`     // What is so now, empty for what is gone.
+	Locked  string `json:"locked"`  // The value in the lock, empty for a new input.
+	Now     string `json:"now"`     // The present value, empty for a removed input.
 }
 
 func newLock(b Build, inputs []Input, epoch int64) (Lock, error) {
@@ -57,14 +57,14 @@ func newLock(b Build, inputs []Input, epoch int64) (Lock, error) {
 
 	for _, in := range inputs {
 		if in.Digest == "" {
-			return l, errs.New(errs.Unreachable, "cannot lock %s: no registry tells its digest", in.Reference)
+			return l, errs.New(errs.Unreachable, "cannot lock %s: no registry has its digest", in.Reference)
 		}
 	}
 
 	return l, err
 }
 
-// fingerprint identifies what was asked for. Where files lie on this machine is no part of it.
+// fingerprint identifies a requested build. The location of files on this machine is not part of it.
 func (b Build) fingerprint() (string, error) {
 	b.Embedded = ""
 
@@ -172,8 +172,8 @@ func (l Lock) write(path string) error {
 	return nil
 }
 
-// belongs reports whether the images of a lock are those that a build asks for, as far as that can be known without
-// asking a registry: a short name is an image of the build's own registry.
+// belongs checks whether the images of a lock are those of a build, as far as possible without asking a registry: a
+// short name is an image of the build's own registry.
 func (l Lock) belongs(b Build, t target) error {
 	want := []wanted{{RoleImager, b.Registry + "/imager:" + b.TalosVersion}}
 
@@ -199,7 +199,7 @@ func (l Lock) belongs(b Build, t target) error {
 
 	for i, in := range l.Images {
 		if !want[i].fits(in, b.Registry) {
-			return fmt.Errorf("its %s %s is not what the build asks for: %s", in.Role, in.Pinned(), want[i].reference)
+			return fmt.Errorf("its %s %s is not part of the build: %s", in.Role, in.Pinned(), want[i].reference)
 		}
 
 		if _, err := v1.NewHash(in.Digest); err != nil {
@@ -210,7 +210,7 @@ func (l Lock) belongs(b Build, t target) error {
 	return nil
 }
 
-// wanted is an image that a build asks for: a reference, or a name in the release's catalogue.
+// wanted is an image of a build: a reference, or a name in the release's catalogue.
 type wanted struct{ role, reference string }
 
 func (w wanted) fits(in Input, base string) bool {
@@ -237,7 +237,7 @@ func (w wanted) fits(in Input, base string) bool {
 	}
 }
 
-// mismatch says what differs between a lock and a build without asking any registry.
+// mismatch names the difference between a lock and a build without asking any registry.
 func (l Lock) mismatch(b Build) ([]Change, error) {
 	now, err := newLock(b, l.Images, l.SourceDateEpoch)
 	if err != nil {
@@ -247,7 +247,7 @@ func (l Lock) mismatch(b Build) ([]Change, error) {
 	return l.compare(now), nil
 }
 
-// compare lists what differs between a lock and another, in the order of what goes into a build.
+// compare lists the differences between a lock and another, in the order of the inputs of a build.
 func (l Lock) compare(now Lock) []Change {
 	out := []Change{}
 

@@ -14,7 +14,7 @@ import (
 func (d *document) pinned(inputs []Input, insecure bool) string {
 	doc, err := foreign.Document([]byte(d.text))
 	if err != nil || len(doc.Content) == 0 {
-		return d.text // it was read before: it does parse
+		return d.text // it was parsed before
 	}
 
 	root := doc.Content[0]
@@ -76,7 +76,7 @@ func (d *document) remoteExtensions(root *yaml.Node) []*yaml.Node {
 	return out
 }
 
-// shown is the pinned document for people: an embedded machine configuration has secrets in it.
+// shown is the pinned document for display: an embedded machine configuration has secrets in it.
 func (d *document) shown(inputs []Input, insecure bool) string {
 	text := d.pinned(inputs, insecure)
 	if d.facts.Customization.Embedded == "" {
@@ -113,7 +113,7 @@ func value(m *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-// mapping walks down mappings and makes what is missing.
+// mapping follows keys through mappings and creates missing ones.
 func mapping(m *yaml.Node, path ...string) *yaml.Node {
 	for _, key := range path {
 		next := value(m, key)
@@ -127,7 +127,7 @@ func mapping(m *yaml.Node, path ...string) *yaml.Node {
 		}
 
 		if next.Kind != yaml.MappingNode {
-			*next = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"} // a null
+			*next = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"} // null
 		}
 
 		m = next

@@ -16,16 +16,16 @@ import (
 
 // Product is a file that a build made.
 type Product struct {
-	Path      string `json:"path"`       // Where it is.
+	Path      string `json:"path"`       // Its path.
 	SizeBytes int64  `json:"size_bytes"` // Its size.
 	SHA256    string `json:"sha256"`     // The SHA-256 of its content.
 }
 
-// owner is who shall own what a build made.
+// owner is the user and group that are to own the results of a build.
 type owner struct{ uid, gid int }
 
-// collect moves what the container wrote from its scratch directory to dir: complete, owned by the caller,
-// readable, and only then under its final name. Anything but a plain file is refused: a link could point
+// collect moves the files that the container wrote from its scratch directory to dir. They get their final name only
+// when they are complete, owned by the caller and readable. Anything but a plain file is refused: a link could point
 // anywhere on this machine.
 func collect(scratch, dir string, who owner) ([]Product, error) {
 	var names []string
@@ -50,7 +50,7 @@ func collect(scratch, dir string, who owner) ([]Product, error) {
 	}
 
 	if len(names) == 0 {
-		return nil, errs.New(errs.Failed, "the imager ended well but wrote nothing")
+		return nil, errs.New(errs.Failed, "the imager succeeded but wrote nothing")
 	}
 
 	slices.Sort(names)
@@ -67,7 +67,7 @@ func collect(scratch, dir string, who owner) ([]Product, error) {
 		out = append(out, p)
 	}
 
-	// Nothing gets its final name before everything is ready for it.
+	// Files get their final names only when all of them are ready.
 	for i, name := range names {
 		if err := os.MkdirAll(filepath.Dir(out[i].Path), 0o755); err != nil {
 			return nil, diskError(dir, err)
@@ -81,7 +81,8 @@ func collect(scratch, dir string, who owner) ([]Product, error) {
 	return out, nil
 }
 
-// own makes a file the caller's and hashes it. A file of a root that we are not is copied; the copy is ours.
+// own changes the owner of a file to the caller and hashes it. If it belongs to a root user that we are not, it is
+// replaced by a copy.
 func own(path string, who owner) (Product, error) {
 	if err := os.Lchown(path, who.uid, who.gid); err != nil {
 		if !errors.Is(err, fs.ErrPermission) {
@@ -129,7 +130,7 @@ func copyOver(path string) error {
 	return os.Rename(copied, path)
 }
 
-// diskError names the disk when it is full.
+// diskError adds a hint when the disk is full.
 func diskError(dir string, err error) error {
 	if isFull(err.Error()) {
 		return errs.New(errs.Failed, "cannot write to %s: no space left on the disk: %w", dir, err).WithHint("free space there, or choose another directory with --output-dir")

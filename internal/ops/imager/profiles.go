@@ -1,6 +1,6 @@
-// Package imager builds Talos boot assets with Siderolabs' imager in a container: it knows which profiles a
-// release has, resolves every input to a digest, runs the container with no more privileges than that release
-// and profile need, and hands over finished files only.
+// Package imager builds Talos boot assets with the Talos imager in a container: it knows the profiles of each release,
+// resolves every input to a digest, runs the container with no more privileges than the release and profile need, and
+// returns complete files only.
 package imager
 
 import (
@@ -39,14 +39,14 @@ type Profile struct {
 	Platform   string `json:"platform"`         // The Talos platform it is for.
 	SecureBoot bool   `json:"secureboot"`       // Whether the result boots with secure boot.
 	Format     string `json:"format,omitempty"` // A disk image's format with its compression: raw.zst, qcow2, vhd.zst, ova, …
-	Since      string `json:"since,omitempty"`  // The first Talos version that has it, empty where that is long ago.
+	Since      string `json:"since,omitempty"`  // The first Talos version that has it, empty for versions before 1.12.
 }
 
 // secureBoot is the prefix of the names of secure boot profiles.
 const secureBoot = "secureboot-"
 
-// allProfiles are those of Talos 1.14.0-rc.1 with the version that brought them where that is newer than
-// 1.12 (pkg/imager/profile/default.go at v1.12.11, v1.13.9 and v1.14.0-rc.1).
+// allProfiles are those of Talos 1.14.0-rc.1, with the version that introduced them if it is newer than 1.12
+// (pkg/imager/profile/default.go at v1.12.11, v1.13.9 and v1.14.0-rc.1).
 func allProfiles() []Profile {
 	const fourteen = "v1.14.0"
 
@@ -88,12 +88,12 @@ func allProfiles() []Profile {
 	return out
 }
 
-// Profiles lists what a Talos version offers, by name.
+// Profiles lists the profiles of a Talos version, by name.
 func Profiles(v semver.Version) []Profile {
 	return slices.DeleteFunc(allProfiles(), func(p Profile) bool { return !atLeast(v, p.Since) })
 }
 
-// FindProfile looks a profile up; an unknown name is a usage error that says which there are.
+// FindProfile finds a profile by name; an unknown name is a usage error that lists the known ones.
 func FindProfile(v semver.Version, name string) (Profile, error) {
 	for _, p := range allProfiles() {
 		if p.Name != name {
@@ -140,14 +140,14 @@ func atLeast(v semver.Version, since string) bool {
 	return v.Major > s.Major || v.Major == s.Major && v.Minor >= s.Minor
 }
 
-// NeedsLoopDevices says whether the imager attaches loop devices, which takes a privileged container that sees
-// the host's /dev. Before 1.13 disk images did (pkg/imager/out.go: buildImage); nothing else ever, and since
-// 1.13 nothing at all ("Talos imager now supports running rootless", release notes of 1.13).
+// NeedsLoopDevices reports whether the imager attaches loop devices, which needs a privileged container with the host's
+// /dev. Only disk images before 1.13 do (pkg/imager/out.go: buildImage; "Talos imager now supports running rootless",
+// release notes of 1.13).
 func NeedsLoopDevices(v semver.Version, kind Kind) bool {
 	return kind == KindImage && !atLeast(v, "v1.13.0")
 }
 
-// RunsAsUser says whether the imager runs under any user ID, so that its files belong to the caller.
+// RunsAsUser reports whether the imager runs under any user ID, so that its files belong to the caller.
 func RunsAsUser(v semver.Version) bool { return atLeast(v, "v1.13.0") }
 
 // Product is the name of the file that a profile produces for an architecture.

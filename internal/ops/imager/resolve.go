@@ -20,12 +20,12 @@ const (
 	RoleImageCache    = "image-cache"
 )
 
-// Input is one image that goes into a build.
+// Input is one image that is an input of a build.
 type Input struct {
 	Role      string `json:"role" yaml:"role"`               // imager, base-installer, extension, overlay or image-cache.
 	Name      string `json:"name" yaml:"name"`               // The extension's or overlay's short name; else the role.
 	Reference string `json:"reference" yaml:"reference"`     // The image by tag, or by digest where it has no tag.
-	Digest    string `json:"digest,omitempty" yaml:"digest"` // Its digest; empty only for a local image that no registry could be asked about.
+	Digest    string `json:"digest,omitempty" yaml:"digest"` // Its digest; empty only for a local image that is in no registry.
 }
 
 // Pinned is the image by digest where it is known.
@@ -37,7 +37,7 @@ func (i Input) Pinned() string {
 	return i.Reference + "@" + i.Digest
 }
 
-// byDigest is the image by digest only: not every engine takes a tag and a digest together.
+// byDigest is the image by digest only: not every engine accepts a tag together with a digest.
 func (i Input) byDigest() string {
 	if i.Digest == "" {
 		return i.Reference
@@ -52,7 +52,7 @@ func (i Input) byDigest() string {
 // resolver turns names into images with digests.
 type resolver struct {
 	registry Registry
-	// local says whether the engine has an image; nil when there is no engine to ask.
+	// local reports whether the engine has an image; nil when there is no engine.
 	local func(context.Context, string) bool
 }
 
@@ -107,7 +107,7 @@ func (r resolver) resolve(ctx context.Context, b Build, t target) ([]Input, erro
 	return out, nil
 }
 
-// imager resolves the tool itself. Without a registry in reach an image that the engine has is good enough.
+// imager resolves the imager itself. If no registry can be reached, an image that the engine has is used.
 func (r resolver) imager(ctx context.Context, reference string) (Input, error) {
 	in, err := r.image(ctx, RoleImager, RoleImager, reference)
 	if errors.Is(err, registry.ErrUnreachable) && r.local != nil && r.local(ctx, reference) {
@@ -168,7 +168,7 @@ func (r resolver) extensions(ctx context.Context, b Build, t target) ([]Input, e
 	return out, nil
 }
 
-// foreign resolves an extension that is not in the release's catalogue, and asks it for which Talos it is.
+// foreign resolves an extension that is not in the release's catalogue, and checks the Talos version that it declares.
 func (r resolver) foreign(ctx context.Context, wanted string, b Build, t target) (Input, error) {
 	plain, _, _ := strings.Cut(wanted, "@")
 	repository, tag := cutTag(plain)
@@ -217,7 +217,7 @@ func (r resolver) overlay(ctx context.Context, b Build) (Input, error) {
 	i := slices.IndexFunc(catalog, func(o BoardOverlay) bool { return o.Name == b.Overlay.Name })
 	if i < 0 {
 		return Input{}, errs.Usagef("Talos %s has no overlay %q", b.TalosVersion, b.Overlay.Name).
-			WithHint("`talosmate imager overlays` lists them; another one's image is named with --overlay-image")
+			WithHint("`talosmate imager overlays` lists them; name another image with --overlay-image")
 	}
 
 	return Input{Role: RoleOverlay, Name: catalog[i].Name, Reference: catalog[i].Image, Digest: catalog[i].Digest}, nil

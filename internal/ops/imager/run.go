@@ -19,16 +19,16 @@ import (
 
 // When to run the container with all privileges.
 const (
-	PrivilegedAuto   = "auto" // Where this version and profile need it.
+	PrivilegedAuto   = "auto" // When this version and profile need it.
 	PrivilegedAlways = "always"
 	PrivilegedNever  = "never"
 )
 
-// Options say how a build is carried out.
+// Options configure a build.
 type Options struct {
 	OutputDir    string
-	Lock         string // The lock file, empty for none. It is written where it does not exist.
-	UpdateLock   bool   // Resolve anew and replace the lock.
+	Lock         string // The lock file, empty for none. It is created if it does not exist.
+	UpdateLock   bool   // Resolve again and replace the lock.
 	Load         bool   // Load an installer into the engine.
 	Push         string // Push an installer to this reference.
 	Network      string // The container's network, empty for the engine's default.
@@ -38,7 +38,7 @@ type Options struct {
 	Timeout      time.Duration
 }
 
-// Result is what a build gave.
+// Result is the result of a build.
 type Result struct {
 	DryRun          bool            `json:"dry_run"`                  // Nothing was run or written.
 	Profile         string          `json:"profile"`                  // The imager's profile.
@@ -48,14 +48,14 @@ type Result struct {
 	Engine          string          `json:"engine"`                   // The container engine: docker, podman or nerdctl.
 	EngineVersion   string          `json:"engine_version,omitempty"` // The engine's version.
 	Privileged      bool            `json:"privileged"`               // Whether the container ran with all privileges.
-	Images          []Input         `json:"images"`                   // Every image that went in.
-	Command         []string        `json:"command"`                  // The command that was run, or would be.
+	Images          []Input         `json:"images"`                   // Every image that was an input.
+	Command         []string        `json:"command"`                  // The command that was or would be run.
 	Document        string          `json:"document,omitempty"`       // The profile on the imager's stdin, every image by digest, an embedded machine configuration redacted.
 	LockFile        string          `json:"lock_file,omitempty"`      // The lock file that was used or written.
 	OutputDir       string          `json:"output_dir"`               // Where the results are.
 	Expected        string          `json:"expected"`                 // The name of the file that this profile makes.
 	Files           []Product       `json:"files"`                    // The results; never null.
-	Changes         []Change        `json:"changes,omitzero"`         // With --check: what locking anew would change.
+	Changes         []Change        `json:"changes,omitzero"`         // With --check: what locking again would change.
 	Loaded          string          `json:"loaded,omitempty"`         // The name under which the engine has the installer.
 	Pushed          *registry.Image `json:"pushed,omitempty"`         // Where the installer was pushed, by digest: ready for an upgrade.
 	DurationSeconds float64         `json:"duration_seconds"`         // How long it took.
@@ -70,11 +70,11 @@ type Builder struct {
 	Guess func() *container.Engine
 	Sink  progress.Sink
 	Now   func() time.Time
-	// Caller is the user and group that shall own the results.
+	// Caller is the user and group that are to own the results.
 	Caller func() (uid, gid int)
 }
 
-// DryRun resolves every image and gives the command that would be run.
+// DryRun resolves every image and returns the command that would be run.
 func (b *Builder) DryRun(ctx context.Context, build Build, o Options) (Result, error) {
 	p, err := b.prepare(ctx, build, o, b.Guess())
 	if p.result.Images != nil {
@@ -85,7 +85,7 @@ func (b *Builder) DryRun(ctx context.Context, build Build, o Options) (Result, e
 	return p.result, err
 }
 
-// Run builds. The result holds what was known when it failed.
+// Run builds. The result is valid even on error.
 func (b *Builder) Run(ctx context.Context, build Build, o Options) (result Result, err error) {
 	started := b.Now()
 
@@ -96,7 +96,7 @@ func (b *Builder) Run(ctx context.Context, build Build, o Options) (result Resul
 	limited, cancel := ctx, context.CancelFunc(func() {})
 	if o.Timeout > 0 {
 		limited, cancel = context.WithTimeoutCause(ctx, o.Timeout,
-			errs.New(errs.Timeout, "the build did not end within %s", o.Timeout).WithHint("--build-timeout sets how long it may take"))
+			errs.New(errs.Timeout, "the build did not finish within %s", o.Timeout).WithHint("--build-timeout sets how long it may take"))
 	}
 
 	defer cancel()
@@ -117,7 +117,7 @@ func (b *Builder) Run(ctx context.Context, build Build, o Options) (result Resul
 	return p.result, err
 }
 
-// prepared is a build of which everything is known.
+// prepared is a build with everything resolved.
 type prepared struct {
 	target target
 	inputs []Input
@@ -161,7 +161,7 @@ func (b *Builder) prepare(ctx context.Context, build Build, o Options, e *contai
 	return p, nil
 }
 
-// inputs gives the images from the lock where there is one, and resolves them where there is none.
+// inputs takes the images from the lock if there is one, and otherwise resolves them.
 func (b *Builder) inputs(ctx context.Context, build Build, o Options, t target, e *container.Engine) ([]Input, int64, error) {
 	if o.Lock != "" && !o.UpdateLock {
 		lock, ok, err := readLock(o.Lock)
@@ -173,13 +173,13 @@ func (b *Builder) inputs(ctx context.Context, build Build, o Options, t target, 
 			changes, err := lock.mismatch(build)
 			if err == nil && len(changes) > 0 {
 				err = errs.Usagef("the lock file %s is for another build: %s changed", o.Lock, changes[0].Subject).
-					WithHint("lock anew with --update-lock; --check shows what would change")
+					WithHint("lock again with --update-lock; --check shows what would change")
 			}
 
 			if err == nil {
 				if err = lock.belongs(build, t); err != nil {
 					err = errs.Usagef("the lock file %s was changed after it was made: %w", o.Lock, err).
-						WithHint("lock anew with --update-lock")
+						WithHint("lock again with --update-lock")
 				}
 			}
 
@@ -192,13 +192,13 @@ func (b *Builder) inputs(ctx context.Context, build Build, o Options, t target, 
 		return inputs, 0, err
 	}
 
-	// Whole days: a build of today locked twice is the same build.
+	// Whole days: a build that is locked twice on one day is the same build.
 	lock, err := newLock(build, inputs, b.Now().UTC().Truncate(24*time.Hour).Unix())
 
 	return inputs, lock.SourceDateEpoch, err
 }
 
-// Check resolves anew and says what would change against the lock file. Without a lock file everything is new.
+// Check resolves again and reports what would change in the lock file. Without a lock file everything is new.
 func (b *Builder) Check(ctx context.Context, build Build, lockFile string) ([]Change, error) {
 	t, err := build.check()
 	if err != nil {
@@ -240,7 +240,7 @@ func (b *Builder) host(p prepared, o Options, out, name string) host {
 		h.selinux = true
 	}
 
-	// A daemon of root's would leave root's files; podman without root maps its root to the caller anyway.
+	// A root daemon would write files as root; rootless podman maps its root to the caller anyway.
 	uid, gid := b.Caller()
 	if uid > 0 && p.engine.Name != "podman" && !p.engine.Rootless && !h.privileged && RunsAsUser(p.target.version) {
 		h.user = fmt.Sprintf("%d:%d", uid, gid)
@@ -249,7 +249,7 @@ func (b *Builder) host(p prepared, o Options, out, name string) host {
 	return h
 }
 
-// carryOut pulls, runs and collects. What it made for its own use is taken away again whatever happens.
+// carryOut pulls, runs and collects. It always removes its temporary files.
 func (b *Builder) carryOut(ctx context.Context, build Build, o Options, p *prepared) (err error) {
 	var undo runbook.Undo
 
@@ -264,7 +264,7 @@ func (b *Builder) carryOut(ctx context.Context, build Build, o Options, p *prepa
 		return diskError(dir, fmt.Errorf("cannot make the output directory: %w", err))
 	}
 
-	// Beside the results, so that they can be renamed into place.
+	// In the output directory, so that files can be renamed to their final names.
 	scratch, err := os.MkdirTemp(dir, ".talosmate-imager-")
 	if err != nil {
 		return diskError(dir, fmt.Errorf("cannot make a directory for the build: %w", err))
@@ -338,7 +338,7 @@ func (b *Builder) saveLock(build Build, o Options, p *prepared) error {
 	return lock.write(o.Lock)
 }
 
-// explain turns a container's failure into what the user can do about it.
+// explain adds a hint to a container's failure.
 func (b *Builder) explain(ctx context.Context, err error, p *prepared, dir string) error {
 	var exit *container.ExitError
 	if ctx.Err() != nil || !errors.As(err, &exit) {
@@ -351,11 +351,11 @@ func (b *Builder) explain(ctx context.Context, err error, p *prepared, dir strin
 	case isFull(text):
 		return diskError(dir, fmt.Errorf("the imager failed: %w", exit))
 	case strings.Contains(text, "loop") && p.engine.Rootless:
-		return out.WithHint("a rootless engine has no loop devices: Talos 1.13 and newer need none, older ones an engine of root's")
+		return out.WithHint("a rootless engine has no loop devices: Talos 1.13 and newer need none, older ones need an engine that runs as root")
 	case strings.Contains(text, "loop") && !p.result.Privileged:
-		return out.WithHint("this build seems to need loop devices after all: try --privileged always")
+		return out.WithHint("this build seems to need loop devices: try --privileged always")
 	case strings.Contains(text, "UNAUTHORIZED"), strings.Contains(text, "401 Unauthorized"), strings.Contains(text, "DENIED"):
-		return out.WithHint("the imager pulls by itself and has no credentials of yours: give it some with --registry-auth FILE")
+		return out.WithHint("the imager pulls images itself and does not have your credentials: pass them with --registry-auth FILE")
 	default:
 		return out.WithHint("the lines above are the imager's own; --progress plain shows all of them")
 	}
@@ -365,7 +365,7 @@ func (b *Builder) say(stage, message string) {
 	b.Sink.Emit(progress.Event{Time: b.Now(), Stage: stage, Message: message})
 }
 
-// Caller is the user who shall own the results: whoever called sudo, else the process's own.
+// Caller is the user who is to own the results: the one who called sudo, else the process's own.
 func Caller(env func(string) (string, bool)) (uid, gid int) {
 	uid, gid = os.Geteuid(), os.Getegid()
 
@@ -391,5 +391,5 @@ func Caller(env func(string) (string, bool)) (uid, gid int) {
 	return uid, gid
 }
 
-// containerName is unique, so that nothing but our own container is ever removed.
+// containerName is unique, so that only our own container is ever removed.
 func containerName() string { return "talosmate-imager-" + strings.ToLower(rand.Text()[:10]) }

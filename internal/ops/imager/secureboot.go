@@ -10,17 +10,17 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// SecureBoot says how a secure boot profile is signed: with keys in files, or by a service that listens on a
-// Unix socket of this machine and gives no key away (api/signer/signer.proto of Talos v1.14.0-rc.1).
+// SecureBoot configures the signing of a secure boot profile: with keys in files, or by a service that listens on a
+// Unix socket of this machine and keeps its key (api/signer/signer.proto of Talos v1.14.0-rc.1).
 type SecureBoot struct {
 	Keys                  string `json:"keys,omitempty" yaml:"keys,omitempty"`                                         // The directory with the signing keys, as `talosctl gen secureboot` makes it.
-	SignerAddress         string `json:"signer_address,omitempty" yaml:"signer_address,omitempty"`                     // The unix:// address of the service that signs what boots, in place of its key. From 1.14.
-	PCRSignerAddress      string `json:"pcr_signer_address,omitempty" yaml:"pcr_signer_address,omitempty"`             // The unix:// address of the service that signs the PCR measurements, in place of its key. From 1.14.
+	SignerAddress         string `json:"signer_address,omitempty" yaml:"signer_address,omitempty"`                     // The unix:// address of the service that signs boot files, instead of the key. From 1.14.
+	PCRSignerAddress      string `json:"pcr_signer_address,omitempty" yaml:"pcr_signer_address,omitempty"`             // The unix:// address of the service that signs the PCR measurements, instead of the key. From 1.14.
 	IncludeWellKnownCerts bool   `json:"include_well_known_certs,omitempty" yaml:"include_well_known_certs,omitempty"` // Enroll Microsoft's certificates too.
 	EnrollKeys            string `json:"enroll_keys,omitempty" yaml:"enroll_keys,omitempty"`                           // How keys are enrolled at first boot: if-safe, manual, force or off. From 1.14.
 }
 
-// Where signers listen in the imager's container.
+// Sockets of signers in the imager's container.
 const (
 	signerTarget    = "/signer/secureboot.sock"
 	pcrSignerTarget = "/signer/pcr.sock"
@@ -28,7 +28,7 @@ const (
 
 const unixScheme = "unix://"
 
-// keyFiles are the files that must be in the key directory: those that no service stands in for.
+// keyFiles are the files that must be in the key directory: those that no service replaces.
 func (s SecureBoot) keyFiles() []string {
 	var out []string
 
@@ -49,7 +49,7 @@ func (s SecureBoot) signers() []string {
 	return slices.DeleteFunc([]string{s.SignerAddress, s.PCRSignerAddress}, func(a string) bool { return a == "" })
 }
 
-// portable leaves out where things lie on this machine, and keeps who signs.
+// portable removes the paths of this machine, and keeps who signs.
 func (s SecureBoot) portable() SecureBoot {
 	s.Keys = ""
 
@@ -80,10 +80,10 @@ func (b Build) checkSecureBoot(t target) error {
 	return b.SecureBoot.check(t)
 }
 
-// check finds what is wrong with the keys, signers and options for a version.
+// check validates the keys, signers and options for a version.
 func (s SecureBoot) check(t target) error {
 	if (s.EnrollKeys != "" || len(s.signers()) > 0) && !atLeast(t.version, "v1.14.0") {
-		return errs.Usagef("the imager of Talos v%s can neither choose how keys are enrolled nor ask a signer: v1.14.0 is the first", t.version)
+		return errs.Usagef("the imager of Talos v%s can neither choose how keys are enrolled nor use a signer: v1.14.0 is the first", t.version)
 	}
 
 	if words := []string{"", "if-safe", "manual", "force", "off"}; !slices.Contains(words, s.EnrollKeys) {
@@ -109,7 +109,7 @@ func (s SecureBoot) check(t target) error {
 	return nil
 }
 
-// socketOf is the path of the socket that a signer's address names.
+// socketOf is the path of the socket in a signer's address.
 func socketOf(address string) (string, error) {
 	path, ok := strings.CutPrefix(address, unixScheme)
 	if !ok || !filepath.IsAbs(path) {
@@ -118,13 +118,13 @@ func socketOf(address string) (string, error) {
 	}
 
 	if info, err := os.Stat(path); err != nil || info.Mode().Type() != os.ModeSocket {
-		return "", errs.Usagef("nobody listens on the signer's socket %s", path).WithHint("start the signer first")
+		return "", errs.Usagef("the signer's socket %s has no listener", path).WithHint("start the signer first")
 	}
 
 	return path, nil
 }
 
-// secureBoot gives the container the keys, or the sockets of who has them.
+// secureBoot gives the container the keys, or the sockets of the signers.
 func (b Build) secureBoot(s *container.Spec) {
 	if b.SecureBoot == nil {
 		return

@@ -9,11 +9,11 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Reconnect is how a broken stream is taken up again.
+// Reconnect configures how a broken stream is resumed.
 type Reconnect struct {
-	First, Max time.Duration // The pause before the first new attempt, and the longest.
+	First, Max time.Duration // The delay before the first attempt, and the longest delay.
 	GiveUp     time.Duration // How long a node that answers may refuse (its service is not back) before that is final.
-	Notice     func(error)   // Told once per break, unless the stream just ended.
+	Notice     func(error)   // Called once per break, unless the stream just ended.
 }
 
 // Default is for people who watch a node reboot.
@@ -21,9 +21,9 @@ func Default(notice func(error)) Reconnect {
 	return Reconnect{First: 250 * time.Millisecond, Max: 3 * time.Second, GiveUp: 2 * time.Minute, Notice: notice}
 }
 
-// Follow runs attempt again whenever its stream ends or breaks in a way that a reboot explains, until ctx
-// ends or the error is final. attempt calls alive when something came; a first attempt that fails before is
-// final unless the connection itself broke after it stood.
+// Follow calls attempt again whenever its stream ends or breaks in a way that a reboot explains, until ctx ends or the
+// error is final. attempt calls alive when it receives something. A first attempt that fails before that is final,
+// unless an established connection broke.
 func (r Reconnect) Follow(ctx context.Context, attempt func(ctx context.Context, again bool, alive func()) error) error {
 	pause := r.First
 
@@ -72,8 +72,8 @@ func (r Reconnect) Follow(ctx context.Context, attempt func(ctx context.Context,
 	}
 }
 
-// Resume finds where a log broke off. A log may begin anew with a boot, or not, and its oldest lines may be
-// gone: the last line that was seen is searched for in the log as it is now, in constant memory.
+// Resume finds the place where a log was interrupted. A log may or may not start again at a boot, and its oldest lines
+// may be gone: the last line that was seen is searched for in the present log, in constant memory.
 type Resume struct {
 	seed maphash.Seed
 	last uint64
@@ -82,13 +82,13 @@ type Resume struct {
 	scanned, known, skip int
 }
 
-// NewResume starts with nothing seen.
+// NewResume starts with no line seen.
 func NewResume() *Resume { return &Resume{seed: maphash.MakeSeed()} }
 
-// Scan starts a search: every line of the log as it is now goes through Scanned.
+// Scan starts a search: every line of the present log goes through Scanned.
 func (r *Resume) Scan() { r.scanned, r.known = 0, 0 }
 
-// Scanned looks at one line of the search.
+// Scanned examines one line of the search.
 func (r *Resume) Scanned(line []byte) {
 	r.scanned++
 
@@ -97,10 +97,10 @@ func (r *Resume) Scanned(line []byte) {
 	}
 }
 
-// Again says that the log comes again from its beginning: what the search knew is dropped.
+// Again reports that the log is read from its beginning again: the state of the search is dropped.
 func (r *Resume) Again() { r.skip = r.known }
 
-// Line passes a line on unless it was seen.
+// Line passes on a line unless it was seen.
 func (r *Resume) Line(line []byte, emit func([]byte) error) error {
 	if r.skip > 0 {
 		r.skip--
@@ -115,6 +115,6 @@ func (r *Resume) Line(line []byte, emit func([]byte) error) error {
 
 // ErrNoStamps is the usage error for --since over a log without time stamps.
 func ErrNoStamps(log string) error {
-	return errs.Usagef("cannot apply --since: the lines of %s carry no time stamp that this program knows", log).
+	return errs.Usagef("cannot apply --since: the lines of %s have no time stamp that this program knows", log).
 		WithHint("use --tail, or --filter")
 }

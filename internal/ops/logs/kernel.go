@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// KernelLine is one line of the kernel log, taken apart.
+// KernelLine is one parsed line of the kernel log.
 type KernelLine struct {
 	Facility string
 	Level    string
@@ -15,7 +15,7 @@ type KernelLine struct {
 	Message  string
 }
 
-// Levels lists the kernel's levels, the gravest first, as Talos names them.
+// Levels lists the kernel's levels, most severe first, as Talos names them.
 func Levels() []string {
 	return []string{"emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"}
 }
@@ -36,8 +36,8 @@ func ParseLevel(s string) (rank int, ok bool) {
 	return rank, rank >= 0
 }
 
-// ParseKernel takes a line apart: `kern:    info: [2026-11-22T18:00:00Z]: message`. ok is false for lines of
-// another form, which continue the line before.
+// ParseKernel parses a line: `kern: info: [2026-11-22T18:00:00Z]: message`. ok is false for lines of another form,
+// which continue the previous line.
 func ParseKernel(line []byte) (k KernelLine, ok bool) {
 	facility, rest, ok := bytes.Cut(line, []byte(":"))
 	if !ok || len(facility) == 0 || bytes.ContainsAny(facility, " \t=") {

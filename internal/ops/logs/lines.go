@@ -1,5 +1,5 @@
-// Package logs is what reading logs takes beyond the single call: whole lines out of chunks, filters, time
-// stamps, and following across reboots, all in constant memory.
+// Package logs processes logs in constant memory: whole lines from chunks, filters, time stamps, and following across
+// reboots.
 package logs
 
 import (
@@ -7,12 +7,12 @@ import (
 	"regexp"
 )
 
-// MaxLine is where an endless line is cut, so that memory stays constant.
+// MaxLine is the length at which a line is cut, so that memory stays constant.
 const MaxLine = 1 << 20
 
-// Splitter makes lines of chunks that end anywhere.
+// Splitter assembles lines from chunks of any size.
 type Splitter struct {
-	Emit func(line []byte, ended bool) error // ended: a line end followed. The line is valid until Emit returns.
+	Emit func(line []byte, ended bool) error // ended: the line was complete. It is valid until Emit returns.
 
 	pending []byte
 }
@@ -54,7 +54,7 @@ func (s *Splitter) Write(chunk []byte) error {
 	return nil
 }
 
-// Flush gives what came after the last line end.
+// Flush emits the text after the last line end.
 func (s *Splitter) Flush() error {
 	if len(s.pending) == 0 {
 		return nil
@@ -66,13 +66,13 @@ func (s *Splitter) Flush() error {
 	return s.Emit(line, false)
 }
 
-// Filter keeps the lines that hold all that is asked for.
+// Filter keeps the lines that match all conditions.
 type Filter struct {
 	Text  string         // Plain text, empty for any.
 	Regex *regexp.Regexp // An expression, nil for any.
 }
 
-// Match says whether a whole line is kept.
+// Match reports whether a line is kept.
 func (f Filter) Match(line []byte) bool {
 	if f.Text != "" && !bytes.Contains(line, []byte(f.Text)) {
 		return false

@@ -7,14 +7,13 @@ import (
 	"time"
 )
 
-// Stamps reads the time stamps of the log formats that Talos nodes have. It holds compiled expressions, so
-// make it once.
+// Stamps reads the time stamps of the log formats on Talos nodes. It holds compiled expressions, so make it once.
 type Stamps struct {
 	json, logfmt, klog *regexp.Regexp
 	now                time.Time
 }
 
-// NewStamps prepares for logs read at now, which klog's stamps need: they have no year.
+// NewStamps prepares for logs read at now. klog's time stamps need it, since they have no year.
 func NewStamps(now time.Time) *Stamps {
 	return &Stamps{
 		json:   regexp.MustCompile(`"(?:ts|time|timestamp|talos-time)":\s*(?:"([^"]+)"|(\d+(?:\.\d+)?(?:e\+?\d+)?))`),

@@ -1,4 +1,4 @@
-// Package service starts, stops and restarts the services of a node and sees that they did.
+// Package service starts, stops and restarts the services of a node and verifies the result.
 package service
 
 import (
@@ -14,28 +14,28 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Node is what is asked of a node; *talos.Node is one.
+// Node is one node; *talos.Node implements it.
 type Node interface {
 	Service(ctx context.Context, id string) (talos.Service, error)
 	ControlService(ctx context.Context, act, id string) (string, error)
 }
 
-// Status is how it ended.
+// Status is the outcome.
 type Status string
 
-// The ends.
+// The outcomes.
 const (
 	Planned     Status = "planned"     // Dry run: nothing was done.
-	OK          Status = "ok"          // Done, and seen.
-	Requested   Status = "requested"   // Done by the node's word; not waited for.
-	Unchanged   Status = "unchanged"   // The service was as wanted already.
+	OK          Status = "ok"          // Done and verified.
+	Requested   Status = "requested"   // Accepted by the node; not waited for.
+	Unchanged   Status = "unchanged"   // The service was already in the wanted state.
 	Unhealthy   Status = "unhealthy"   // It did not become healthy (or did not stop) within the deadline.
 	Failed      Status = "failed"      // The node refused.
 	Interrupted Status = "interrupted" // The user interrupted it; the hint says what is left.
-	Unknown     Status = "unknown"     // The answer was lost, and what became of it cannot be read back.
+	Unknown     Status = "unknown"     // The answer was lost, and the outcome cannot be read back.
 )
 
-// Change is what was done to one service of one node.
+// Change is the result for one service of one node.
 type Change struct {
 	talos.NodeRef
 
@@ -44,23 +44,23 @@ type Change struct {
 	Status         Status  `json:"status"`                // planned, ok, requested, unchanged, unhealthy, failed, unknown or interrupted.
 	State          string  `json:"state"`                 // The service's state as last seen, in lower case.
 	Health         string  `json:"health"`                // healthy, unhealthy, or unknown where there is no check.
-	Message        string  `json:"message"`               // What the node or the service said last.
+	Message        string  `json:"message"`               // The last message of the node or the service.
 	AnswerLost     bool    `json:"answer_lost,omitempty"` // Whether the answer was lost and the state read back.
 	ElapsedSeconds float64 `json:"elapsed_seconds"`       // How long it took.
 
-	sent, heard bool // The request was sent, and answered or seen to have arrived.
+	sent, heard bool // The request was answered, or its effect was seen.
 }
 
-// Options are what the user decides.
+// Options are the user's settings.
 type Options struct {
 	Act      string        // start, stop or restart.
-	Wait     bool          // Until it is healthy again, or stopped.
+	Wait     bool          // Wait until it is healthy again, or stopped.
 	Deadline time.Duration // For the wait.
 	DryRun   bool
 }
 
-// Refused says why a service cannot be controlled at all, nil when that is not known: Talos answers so for
-// these on every version (their APIStopAllowed and APIRestartAllowed are absent).
+// Refused explains why a service cannot be controlled at all, nil when no reason is known: Talos refuses these on every
+// version (they have no APIStopAllowed or APIRestartAllowed).
 func Refused(act, id string) error {
 	if act == talos.ServiceStart || !slices.Contains([]string{"apid", "etcd", "machined", "trustd"}, id) {
 		return nil
@@ -70,7 +70,7 @@ func Refused(act, id string) error {
 		WithHint("a reboot restarts it: talosmate node reboot")
 }
 
-// Control does it and sees that it was done. name is the node in messages. The change holds what was seen, whatever the end.
+// Control changes the service and verifies the result. name is the node in messages. The change is valid even on error.
 func Control(ctx context.Context, n Node, name, id string, o Options) (Change, error) {
 	started := time.Now()
 	res := Change{ID: id, Action: o.Act, Status: Failed}
@@ -86,15 +86,15 @@ func Control(ctx context.Context, n Node, name, id string, o Options) (Change, e
 	return res, err
 }
 
-// leftovers says what an interruption leaves.
+// leftovers describes what an interruption leaves.
 func (c *Change) leftovers() string {
 	switch {
 	case !c.sent:
 		return "the service was left as it was"
 	case !c.heard:
-		return fmt.Sprintf("the %s was requested, and not answered: see `talosmate service info %s` before you ask again", c.Action, c.ID)
+		return fmt.Sprintf("the %s was requested, and not answered: run `talosmate service info %s` before you request it again", c.Action, c.ID)
 	default:
-		return fmt.Sprintf("the %s was requested and goes on: see `talosmate service info %s`", c.Action, c.ID)
+		return fmt.Sprintf("the %s was requested and continues: run `talosmate service info %s`", c.Action, c.ID)
 	}
 }
 
@@ -117,7 +117,7 @@ func control(ctx context.Context, n Node, name string, res *Change, o Options) e
 		return nil
 	}
 
-	// Talos answers a stop when the service has stopped: the answer may take as long as the user waits.
+	// Talos answers a stop when the service has stopped, so the answer may take as long as the user waits.
 	sent := runbook.Request{Limit: o.Deadline, Send: func(ctx context.Context) (err error) {
 		res.Message, err = n.ControlService(ctx, o.Act, res.ID)
 
@@ -140,7 +140,7 @@ func control(ctx context.Context, n Node, name string, res *Change, o Options) e
 	return await(ctx, n, name, res, before, o)
 }
 
-// already says whether there is nothing to do.
+// already reports whether there is nothing to do.
 func already(s talos.Service, act string) bool {
 	switch act {
 	case talos.ServiceStart:
@@ -152,7 +152,7 @@ func already(s talos.Service, act string) bool {
 	}
 }
 
-// look asks for the service. moved reports whether anything has happened to it since before.
+// look reads the service. moved reports whether it has a new event.
 func look(ctx context.Context, n Node, res *Change, before talos.Service) (now talos.Service, moved bool, saw string, err error) {
 	if now, err = n.Service(ctx, res.ID); err != nil {
 		return now, false, err.Error(), err
@@ -163,13 +163,14 @@ func look(ctx context.Context, n Node, res *Change, before talos.Service) (now t
 	return now, last(now).After(last(before)), fmt.Sprintf("%s, health %s %s", now.State, now.Health, now.LastMessage), nil
 }
 
-// readBack waits until the service shows a request whose answer was lost, and then for what the user waits for.
+// readBack waits until the service shows a request whose answer was lost, and then for the state that the user waits
+// for.
 func readBack(ctx context.Context, n Node, name string, res *Change, before talos.Service, o Options, sent runbook.Sent) error {
 	res.Status = Unknown
-	hint := fmt.Sprintf("whether the %s was carried out is not known: see `talosmate service info %s` before you try again", o.Act, res.ID)
+	hint := fmt.Sprintf("whether the %s was carried out is not known: run `talosmate service info %s` before you try again", o.Act, res.ID)
 
 	err := sent.ReadBack(ctx, "service "+res.ID, min(o.Deadline, runbook.ShownWithin), hint, func(ctx context.Context) (bool, string, error) {
-		_, moved, saw, _ := look(ctx, n, res, before) // a look that fails is repeated until the deadline
+		_, moved, saw, _ := look(ctx, n, res, before) // an observation that fails is repeated until the deadline
 
 		return moved, saw, nil
 	})
@@ -188,7 +189,7 @@ func readBack(ctx context.Context, n Node, name string, res *Change, before talo
 	return await(ctx, n, name, res, before, o)
 }
 
-// await polls the service until it is as wanted.
+// await polls the service until it is in the wanted state.
 func await(ctx context.Context, n Node, name string, res *Change, before talos.Service, o Options) error {
 	err := poll.Until(ctx, "service "+res.ID, time.Second/2, o.Deadline, func(ctx context.Context) (bool, string, error) {
 		now, moved, saw, err := look(ctx, n, res, before)
@@ -227,8 +228,8 @@ func last(s talos.Service) time.Time {
 	return s.Events[len(s.Events)-1].Time
 }
 
-// wanted says whether a service is where the act was to bring it. A service that was ever checked must be
-// healthy; one without a check only runs.
+// wanted reports whether a service is in the state that the action leads to. A service that was ever checked must be
+// healthy; one without a check only has to run.
 func wanted(s talos.Service, act string) bool {
 	if act == talos.ServiceStop {
 		return s.State == "finished"

@@ -1,5 +1,4 @@
-// Package talosconfig edits talosconfig files in place: comments, order and what this program does not know
-// stay as they are.
+// Package talosconfig edits talosconfig files in place: comments, order and unknown fields are kept.
 package talosconfig
 
 import (
@@ -28,7 +27,7 @@ type File struct {
 	indent int
 }
 
-// Open reads a talosconfig; one that is missing is empty.
+// Open reads a talosconfig; a missing file is empty.
 func Open(path string) (*File, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -65,7 +64,7 @@ func Parse(raw []byte) (*File, error) {
 	return f, nil
 }
 
-// Bytes writes the talosconfig anew.
+// Bytes encodes the talosconfig.
 func (f *File) Bytes() ([]byte, error) {
 	var out bytes.Buffer
 
@@ -79,7 +78,7 @@ func (f *File) Bytes() ([]byte, error) {
 	return out.Bytes(), enc.Close()
 }
 
-// Save replaces the file, for its owner only. backup keeps what was there as PATH.bak and is its path.
+// Save replaces the file, readable by its owner only. backup keeps the old file as PATH.bak; that path is returned.
 func (f *File) Save(backup bool) (bak string, err error) {
 	text, err := f.Bytes()
 	if err != nil {
@@ -122,7 +121,7 @@ func (f *File) Names() []string {
 	return out
 }
 
-// Has says whether a context is there.
+// Has reports whether a context exists.
 func (f *File) Has(name string) bool { return slices.Contains(f.Names(), name) }
 
 // Use makes a context the current one.
@@ -136,7 +135,7 @@ func (f *File) Use(name string) error {
 	return nil
 }
 
-// SetList sets a context's endpoints or nodes; an empty list takes the field away.
+// SetList sets a context's endpoints or nodes; an empty list removes the field.
 func (f *File) SetList(name, field string, values []string) error {
 	ctx := get(f.contexts(), name)
 	if ctx == nil {
@@ -163,7 +162,7 @@ func (f *File) SetList(name, field string, values []string) error {
 	return nil
 }
 
-// Context is what a new context holds. The credentials are PEM in base64, as talosconfig files have them.
+// Context is the content of a new context. The credentials are PEM in base64, as in talosconfig files.
 type Context struct {
 	Endpoints, Nodes []string
 	Cluster          string
@@ -173,7 +172,7 @@ type Context struct {
 // Add puts a new context at the end.
 func (f *File) Add(name string, c Context) error {
 	if f.Has(name) {
-		return errs.Usagef("the talosconfig has a context %q already", name)
+		return errs.Usagef("the talosconfig already has a context %q", name)
 	}
 
 	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
@@ -194,7 +193,7 @@ func (f *File) Add(name string, c Context) error {
 	return nil
 }
 
-// Remove takes a context away. The current one is not removed without naming another first.
+// Remove removes a context, unless it is the current one.
 func (f *File) Remove(name string) error {
 	if !f.Has(name) {
 		return f.unknown(name)
@@ -215,20 +214,20 @@ func (f *File) Remove(name string) error {
 
 // Clash policies of a merge.
 const (
-	Overwrite = "overwrite" // The new context replaces the old.
+	Overwrite = "overwrite" // The new context replaces the old one.
 	Rename    = "rename"    // The new context gets a free name, NAME-1 and so on.
-	Skip      = "skip"      // The old context stays.
+	Skip      = "skip"      // The old context is kept.
 )
 
-// Merged is what became of one context of a merge.
+// Merged is the result for one context of a merge.
 type Merged struct {
 	Context string `json:"context"` // The context's name in the merged file.
 	As      string `json:"as"`      // Its name in the talosconfig; empty when it was skipped.
 	Action  string `json:"action"`  // added, overwritten, renamed or skipped. An empty context is skipped.
 }
 
-// Merge adds every context of another talosconfig. With no policy a clash is a usage error. The current
-// context changes only where there was none.
+// Merge adds every context of another talosconfig. Without a policy a clash is a usage error. The current context
+// changes only if there was none.
 func (f *File) Merge(other *File, policy string) ([]Merged, error) {
 	out := []Merged{}
 
@@ -250,8 +249,8 @@ func (f *File) Merge(other *File, policy string) ([]Merged, error) {
 		case policy == Rename:
 			m.As, m.Action = f.free(name), "renamed"
 		default:
-			return nil, errs.Usagef("the talosconfig has a context %q already", name).
-				WithHint("give --overwrite, --rename or --skip to say what happens to it")
+			return nil, errs.Usagef("the talosconfig already has a context %q", name).
+				WithHint("give --overwrite, --rename or --skip")
 		}
 
 		f.put(m.As, get(other.contexts(), name))
@@ -297,11 +296,11 @@ func (f *File) put(name string, ctx *yaml.Node) {
 		set(f.root(), "contexts", &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"})
 	}
 
-	f.contexts().Style = 0 // an empty one may be written {}
+	f.contexts().Style = 0 // an empty one may be written as {}
 	set(f.contexts(), name, ctx)
 }
 
-// empty reports whether a context holds nothing.
+// empty reports whether a context has no fields.
 func empty(ctx *yaml.Node) bool { return ctx.Kind == yaml.ScalarNode && ctx.ShortTag() == "!!null" }
 
 func get(n *yaml.Node, key string) *yaml.Node {
@@ -318,7 +317,7 @@ func get(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-// set replaces a value and keeps the comments at it.
+// set replaces a value and keeps its comments.
 func set(n *yaml.Node, key string, value *yaml.Node) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == key {

@@ -12,17 +12,17 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// Options say what is copied and how.
+// Options configure a copy.
 type Options struct {
 	Source    string // The path on the node.
-	Tree      bool   // It is a directory; the archive of anything else holds one entry with its base name.
+	Tree      bool   // It is a directory; the archive of anything else has one entry with its base name.
 	Overwrite bool   // Replace what is at the destination.
 }
 
-// Into receives the archive of a file or tree and puts its content at dest: below dest where that is a directory
-// (or ends in a separator), else as dest itself. receive writes the archive. The content is unpacked beside
-// its place and moved there when all of it was verified; a failure leaves nothing. What is there already
-// stays, unless Overwrite is set. The place is returned.
+// Into receives the archive of a file or tree and puts its content at dest: below dest if that is a directory (or ends
+// in a separator), otherwise as dest itself. receive writes the archive. The content is unpacked next to its
+// destination and moved there when all of it was verified; a failure leaves nothing. Existing files are kept unless
+// Overwrite is set. The final path is returned.
 func Into(dest string, o Options, receive func(io.Writer) error) (place string, sum Summary, err error) {
 	place, err = resolve(dest, o.Source)
 	if err != nil {
@@ -31,7 +31,7 @@ func Into(dest string, o Options, receive func(io.Writer) error) (place string, 
 
 	_, statErr := os.Lstat(place)
 	if statErr == nil && !o.Overwrite {
-		return place, sum, errs.Usagef("%s is there already", place).WithHint("choose another destination, or give --overwrite")
+		return place, sum, errs.Usagef("%s already exists", place).WithHint("choose another destination, or give --overwrite")
 	}
 
 	if err = os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
@@ -59,9 +59,9 @@ func Into(dest string, o Options, receive func(io.Writer) error) (place string, 
 		content = filepath.Join(tree, path.Base(path.Clean(o.Source)))
 	}
 
-	// A link alone, or a tree in place of a file, would lead elsewhere from its place than where it was checked.
+	// A single link, or a tree in place of a file, would be resolved from another place than where it was checked.
 	if info, err := os.Lstat(content); err != nil || info.IsDir() != o.Tree || !o.Tree && !info.Mode().IsRegular() {
-		return place, sum, errors.New("the node's archive does not hold the file")
+		return place, sum, errors.New("the node's archive does not contain the file")
 	}
 
 	if statErr == nil {
@@ -96,8 +96,8 @@ func resolve(dest, source string) (string, error) {
 	}
 }
 
-// unpackFrom joins the receiver and the unpacker by a pipe, so that memory stays constant. The receiver's
-// error comes first: it is the cause of what the unpacker saw.
+// unpackFrom connects the receiver and the unpacker by a pipe, so that memory stays constant. The receiver's error
+// takes precedence: it is the cause of the unpacker's.
 func unpackFrom(receive func(io.Writer) error, dir, source string) (Summary, error) {
 	r, w := io.Pipe()
 	received := make(chan error, 1)
@@ -109,7 +109,7 @@ func unpackFrom(receive func(io.Writer) error, dir, source string) (Summary, err
 	}()
 
 	sum, err := Tree(r, dir, source)
-	_ = r.CloseWithError(err) // stops a receiver that would go on
+	_ = r.CloseWithError(err) // stops a receiver that would continue
 
 	if recvErr := <-received; recvErr != nil && !errors.Is(recvErr, err) && !errors.Is(recvErr, io.ErrClosedPipe) {
 		return sum, recvErr
@@ -118,11 +118,11 @@ func unpackFrom(receive func(io.Writer) error, dir, source string) (Summary, err
 	return sum, err
 }
 
-// removeAll removes a tree although directories in it may be read-only.
+// removeAll removes a tree even if directories in it are read-only.
 func removeAll(dir string) error {
 	_ = filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
-			_ = os.Chmod(p, 0o700) //nolint:gosec // the tree is ours and about to go; what cannot be changed shows when it is removed
+			_ = os.Chmod(p, 0o700) //nolint:gosec // the tree is ours and is removed; RemoveAll reports what could not be changed
 		}
 
 		return nil

@@ -1,5 +1,4 @@
-// Package unpack turns the archive that a node sends for a file or tree into files below one local
-// directory, and nowhere else.
+// Package unpack unpacks the archive that a node sends for a file or tree, strictly below one local directory.
 package unpack
 
 import (
@@ -21,23 +20,22 @@ import (
 // Skipped is an entry that was omitted.
 type Skipped struct {
 	Path   string `json:"path"`   // The path within the copied tree.
-	Reason string `json:"reason"` // Why it was not made.
+	Reason string `json:"reason"` // Why it was not created.
 }
 
-// Summary is what an archive held.
+// Summary describes the content of an archive.
 type Summary struct {
 	Files       int       `json:"files"`       // Regular files written.
-	Directories int       `json:"directories"` // Directories made.
-	Links       int       `json:"links"`       // Symbolic and hard links made.
+	Directories int       `json:"directories"` // Directories created.
+	Links       int       `json:"links"`       // Symbolic and hard links created.
 	SizeBytes   int64     `json:"size_bytes"`  // The bytes in the files.
-	Skipped     []Skipped `json:"skipped"`     // Entries that were not made: devices, links that leave the tree, and what the node could not read.
+	Skipped     []Skipped `json:"skipped"`     // Entries that were not created: devices, links that leave the tree, and files that the node could not read.
 }
 
-// Tree unpacks a gzip-compressed tar below dir, which must exist. source is the copied path on the node:
-// absolute links that stay below it are made relative. The archive is read to its end, so that every
-// checksum in it was verified when Tree returns without an error. Names that are absolute or climb out of
-// dir are an error. Symbolic links are made when everything else is there, so that nothing is written through one, and
-// those that lead out of dir, by themselves or through others, are skipped.
+// Tree unpacks a gzip-compressed tar below dir, which must exist. source is the copied path on the node: absolute links
+// that stay below it are made relative. The archive is read to its end, so that every checksum in it is verified when
+// Tree returns without an error. Names that are absolute or leave dir are an error. Symbolic links are created last, so
+// that nothing is written through one. Links that lead out of dir, directly or through others, are skipped.
 func Tree(r io.Reader, dir, source string) (Summary, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -57,11 +55,11 @@ type unpacker struct {
 	root   *os.Root
 	source string
 	sum    Summary
-	late   []*tar.Header     // Directories, whose modes and times are set when their content is there.
-	made   []symlink         // Symbolic links, made when everything else is there.
+	late   []*tar.Header     // Directories, whose modes and times are set after their content.
+	made   []symlink         // Symbolic links, created last.
 	links  map[string]bool   // Their names.
-	read   map[string]string // What is known of paths: a link's target, or empty.
-	cost   int               // What resolving links has cost.
+	read   map[string]string // Known paths: a link's target, or empty.
+	cost   int               // The number of steps that resolving links took.
 }
 
 func (u *unpacker) all(r io.Reader) error {
@@ -107,7 +105,7 @@ func (u *unpacker) all(r io.Reader) error {
 	return nil
 }
 
-// maxName bounds an entry's name, and with it how deep a tree can be. Linux knows no longer paths.
+// maxName bounds an entry's name, and with it the depth of a tree. Linux has no longer paths.
 const maxName = 4096
 
 func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
@@ -145,7 +143,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 		u.sum.Directories++
 		u.late = append(u.late, h)
 
-		// owner-writable until its content is there
+		// owner-writable until its content is written
 		return u.refuse(h.Name, u.root.MkdirAll(name, 0o700))
 	case tar.TypeReg:
 		return u.file(h, content)
@@ -168,7 +166,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 }
 
 func (u *unpacker) file(h *tar.Header, content io.Reader) error {
-	// O_EXCL: an archive that names a file twice is no archive of a tree
+	// O_EXCL: an archive with the same name twice is not an archive of a tree
 	f, err := u.root.OpenFile(h.Name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return u.refuse(h.Name, err)
@@ -185,7 +183,8 @@ func (u *unpacker) file(h *tar.Header, content io.Reader) error {
 	return u.attributes(h)
 }
 
-// attributes sets permissions and time. Set-user-ID and its like are not kept: the owner here is another.
+// attributes sets permissions and time. Set-user-ID, set-group-ID and sticky bits are not kept: the owner here is
+// another.
 func (u *unpacker) attributes(h *tar.Header) error {
 	if err := u.root.Chmod(h.Name, h.FileInfo().Mode()&fs.ModePerm); err != nil {
 		return err
@@ -230,7 +229,7 @@ func (u *unpacker) link(h *tar.Header) error {
 	return nil
 }
 
-// makeLinks makes the symbolic links, and removes those again that lead out of the tree through others.
+// makeLinks creates the symbolic links, and removes those again that lead out of the tree through others.
 func (u *unpacker) makeLinks() error {
 	for _, l := range u.made {
 		if err := u.root.Symlink(l.target, l.name); err != nil {
@@ -261,11 +260,11 @@ func (u *unpacker) makeLinks() error {
 
 const (
 	maxHops = 40          // How many links Linux follows for one path.
-	maxCost = 100_000_000 // Some seconds. Links that are not resolved within it are skipped.
+	maxCost = 100_000_000 // A few seconds of work. Links that are not resolved within it are skipped.
 )
 
-// stays reports whether a path resolves to something within the tree at every step, through all links. What is missing
-// counts as a directory, since somebody may make it one.
+// stays reports whether a path resolves to something within the tree at every step, through all links. A missing
+// element counts as a directory, since somebody may create it as one.
 func (u *unpacker) stays(name string) bool {
 	at, rest := []string{}, split(name)
 
@@ -300,7 +299,7 @@ func (u *unpacker) stays(name string) bool {
 	return true
 }
 
-// target gives what the link at a path points to, empty when there is no link.
+// target returns the target of the link at a path, empty when there is no link.
 func (u *unpacker) target(path []string) string {
 	name := filepath.Join(path...)
 	u.cost += len(path)
@@ -308,7 +307,7 @@ func (u *unpacker) target(path []string) string {
 	target, known := u.read[name]
 	if !known {
 		u.cost += 15 * len(path)
-		target, _ = u.root.Readlink(name) // whatever is no link has none
+		target, _ = u.root.Readlink(name) // anything else is not a link
 		u.read[name] = target
 	}
 
@@ -334,5 +333,5 @@ func (u *unpacker) refuse(name string, err error) error {
 
 func escape(name, why string) error {
 	return errs.New(errs.Failed, "refusing the archive: entry %q would leave the destination: %s", name, why).
-		WithHint("nothing was kept; the node or the endpoint sends archives that a Talos node does not make")
+		WithHint("nothing was kept: a Talos node does not make such archives")
 }

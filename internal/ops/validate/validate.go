@@ -1,5 +1,5 @@
-// Package validate judges machine configurations with Talos's own loader and validation, and says where in
-// the file each complaint belongs.
+// Package validate validates machine configurations with Talos's own loader and validation, and adds the line in the
+// file to each problem.
 package validate
 
 import (
@@ -20,21 +20,21 @@ import (
 // Modes lists the kinds of machine that a configuration can be for.
 func Modes() []string { return []string{"metal", "cloud", "container"} }
 
-// Problem is one complaint.
+// Problem is one error or warning.
 type Problem struct {
 	Message string `json:"message"`        // What is wrong.
 	Line    int    `json:"line,omitempty"` // The line in the file, where it is known.
-	Path    string `json:"path,omitempty"` // The field, where the complaint names one.
+	Path    string `json:"path,omitempty"` // The field, if the message names one.
 }
 
-// Result is the verdict on a configuration.
+// Result is the result for a configuration.
 type Result struct {
 	File     string    `json:"file"`     // The file.
 	Mode     string    `json:"mode"`     // The kind of machine: metal, cloud or container.
-	Strict   bool      `json:"strict"`   // Whether warnings that strictness makes errors are errors.
-	Valid    bool      `json:"valid"`    // Whether Talos takes it.
-	Warnings []Problem `json:"warnings"` // What is doubtful.
-	Errors   []Problem `json:"errors"`   // What is wrong.
+	Strict   bool      `json:"strict"`   // Whether warnings that --strict turns into errors are errors.
+	Valid    bool      `json:"valid"`    // Whether Talos accepts it.
+	Warnings []Problem `json:"warnings"` // The warnings.
+	Errors   []Problem `json:"errors"`   // The errors.
 }
 
 type mode string
@@ -43,7 +43,7 @@ func (m mode) String() string        { return string(m) }
 func (m mode) RequiresInstall() bool { return m == "metal" }
 func (m mode) InContainer() bool     { return m == "container" }
 
-// Config judges a configuration for a mode.
+// Config validates a configuration for a mode.
 func Config(text []byte, kind string, strict bool) Result {
 	out := Result{Mode: kind, Strict: strict, Warnings: []Problem{}, Errors: []Problem{}}
 	where := locate(text)
@@ -75,7 +75,7 @@ func Config(text []byte, kind string, strict bool) Result {
 	return out
 }
 
-// split takes a joined error apart.
+// split splits a joined error.
 func split(err error) []string {
 	switch typed := err.(type) { //nolint:errorlint // the tree is walked by hand
 	case nil:
@@ -93,7 +93,7 @@ func split(err error) []string {
 	}
 }
 
-// splitText takes the text of a joined error apart that was wrapped once more.
+// splitText splits the text of a joined error that was wrapped once more.
 func splitText(text string) []string {
 	head, list, found := strings.Cut(text, " occurred:\n")
 	if !found || !strings.Contains(head, "error") {
@@ -136,7 +136,7 @@ func locate(text []byte) *source {
 		quoted: regexp.MustCompile(`"([^"]+)"`),
 	}
 
-	documents, _ := foreign.Documents(text) // the loader complains about what cannot be read
+	documents, _ := foreign.Documents(text) // the loader reports what cannot be read
 	for _, doc := range documents {
 		if len(doc.Content) > 0 {
 			s.documents = append(s.documents, doc.Content[0])
@@ -155,7 +155,7 @@ func (s *source) hidden(all []Problem) []Problem {
 	return all
 }
 
-// problem finds the field that a message names: the longest dotted path in it that leads anywhere.
+// problem finds the field that a message names: the longest dotted path in it that exists.
 func (s *source) problem(message string) Problem {
 	out := Problem{Message: message}
 
@@ -190,7 +190,7 @@ func (s *source) problem(message string) Problem {
 	return out
 }
 
-// valueLine is the line of the only value that reads like this, 0 when there is none or more.
+// valueLine is the line of the only value with this text, 0 when there is none or more.
 func (s *source) valueLine(text string) int {
 	line, found := 0, 0
 
@@ -228,7 +228,7 @@ func (s *source) documentLine(message string) int {
 	return 0
 }
 
-// loadErrors are the loader's complaints: syntax, or the tree of keys that it does not know.
+// loadErrors are the loader's errors: syntax, or the tree of keys that it does not know.
 func (s *source) loadErrors(err error) []Problem {
 	const unknown = "unknown keys found during decoding:"
 
@@ -255,8 +255,8 @@ func (s *source) loadErrors(err error) []Problem {
 	return out
 }
 
-// unknownKeys names every key of the tree that leads nowhere further in it, or whose value the file has in
-// the same place: what is below an unknown key is unknown with it.
+// unknownKeys names every leaf key of the tree, and every key whose value is in the same place of the file: everything
+// below an unknown key is unknown too.
 func (s *source) unknownKeys(n *yaml.Node, path []string, out *[]Problem) {
 	switch {
 	case n.Kind == yaml.MappingNode && len(n.Content) > 0:
@@ -281,7 +281,7 @@ func (s *source) unknownKeys(n *yaml.Node, path []string, out *[]Problem) {
 	}
 }
 
-// descend follows a path as far as it leads.
+// descend follows a path as far as it exists.
 func descend(n *yaml.Node, path []string) (depth, line int) {
 	for _, key := range path {
 		next := value(n, key)
@@ -314,7 +314,7 @@ func value(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-// keyLine is where the key stands, since a nested value begins on the next line.
+// keyLine is the line of the key, since a nested value begins on the next line.
 func keyLine(n *yaml.Node, key string, otherwise *yaml.Node) int {
 	if n.Kind == yaml.MappingNode {
 		for i := 0; i < len(n.Content); i += 2 {

@@ -1,4 +1,4 @@
-// Package wipe erases block devices of a node, after it has looked at what uses them.
+// Package wipe erases block devices of a node, after it has checked what uses them.
 package wipe
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Node is what is asked of a node; *talos.Node is one.
+// Node is one node; *talos.Node implements it.
 type Node interface {
 	Disks(ctx context.Context) ([]talos.Disk, error)
 	BlockDevices(ctx context.Context) ([]talos.BlockDevice, error)
@@ -27,15 +27,15 @@ type Node interface {
 // Statuses of a device.
 const (
 	Planned = "planned"
-	Wiped   = "wiped"   // Done, and nothing is discovered on it any more.
-	Refused = "refused" // A gate refused; nothing was wiped, on no device.
+	Wiped   = "wiped"   // Done, and no content is discovered on it any more.
+	Refused = "refused" // A gate refused; no device was wiped.
 	Failed  = "failed"
 	Unknown = "unknown" // The answer was lost and the outcome could not be read back.
 
-	Interrupted = "interrupted" // The user interrupted it; the request goes on.
+	Interrupted = "interrupted" // The user interrupted it; the request continues.
 )
 
-// Device is one device and what became of it.
+// Device is the result for one device.
 type Device struct {
 	talos.NodeRef
 
@@ -44,26 +44,26 @@ type Device struct {
 	SizeBytes     uint64         `json:"size_bytes"`       // Its size.
 	Model         string         `json:"model,omitempty"`  // The disk's model.
 	Serial        string         `json:"serial,omitempty"` // The disk's serial number.
-	Contents      string         `json:"contents"`         // What was found on it: gpt, xfs, luks, …; empty for nothing known.
+	Contents      string         `json:"contents"`         // The content found on it: gpt, xfs, luks, …; empty if unknown.
 	Method        string         `json:"method"`           // fast or zeroes.
-	DropPartition bool           `json:"drop_partition"`   // Whether the partition goes too.
+	DropPartition bool           `json:"drop_partition"`   // Whether the partition is removed too.
 	SystemDisk    bool           `json:"system_disk"`      // Whether it is the disk that Talos is installed on, or a part of it.
 	UsedBy        []string       `json:"used_by"`          // Volumes, and RAID or LVM devices, that use it; never null.
-	Gates         []gate.Verdict `json:"gates"`            // What the gate said; never null.
+	Gates         []gate.Verdict `json:"gates"`            // The verdict of the gate; never null.
 	Status        string         `json:"status"`           // planned, wiped, refused, failed, unknown or interrupted.
 
 	volumes, secondary bool // Whether the server's checks have to be skipped.
 }
 
-// Request is what the user decides.
+// Request is the user's request.
 type Request struct {
 	Devices       []string // With or without /dev/.
 	Zeroes        bool
 	DropPartition bool
-	Limit         time.Duration // For the node's answer; 0 for as long as the node is there.
+	Limit         time.Duration // The time limit for the node's answer; 0 for as long as the node answers other requests.
 }
 
-// Plan looks at the devices and what uses them, by the server's own rule (Talos,
+// Plan reads the devices and what uses them, by the server's own rule (Talos,
 // internal/app/storaged/blockdevice_wipe.go). It is what a dry run prints.
 func Plan(ctx context.Context, n Node, node talos.Target, req Request) ([]Device, error) {
 	devices, err := n.BlockDevices(ctx)
@@ -174,7 +174,7 @@ func (d Device) verdict(node talos.Target) gate.Verdict {
 	switch {
 	case d.SystemDisk:
 		return gate.New(gate.SystemDisk, gate.Refuse, node.Address, "%s is the disk that Talos is installed on, or a part of it%s", d.Device, d.users(", used")).
-			WithRemedy("a node's own disk is wiped with `talosmate node reset`")
+			WithRemedy("wipe a node's own disk with `talosmate node reset`")
 	case len(d.UsedBy) > 0:
 		return gate.New(gate.SystemDisk, gate.Refuse, node.Address, "%s is in use%s", d.Device, d.users("")).
 			WithRemedy("take it out of the machine configuration first")
@@ -191,7 +191,7 @@ func (d Device) users(used string) string {
 	return used + " by " + strings.Join(d.UsedBy, ", ")
 }
 
-// Gate applies the verdicts of all devices together: one that is refused keeps all from being wiped.
+// Gate applies the verdicts of all devices together: if one is refused, none is wiped.
 func Gate(devices []Device, o gate.Overrides) error {
 	var first error
 
@@ -210,12 +210,12 @@ func Gate(devices []Device, o gate.Overrides) error {
 	return first
 }
 
-// Run wipes the devices of a plan, all in one request, and checks that nothing is on them any more. limit bounds the wait
-// for the node's answer, which comes when the wipe is done; 0 is for as long as the node answers other questions.
+// Run wipes the devices of a plan, all in one request, and verifies that they are empty. limit bounds the wait for the
+// node's answer, which comes when the wipe is done; 0 is for as long as the node answers other requests.
 func Run(ctx context.Context, n Node, devices []Device, node string, limit time.Duration) error {
 	req := make([]talos.DeviceWipe, len(devices))
 	for i, d := range devices {
-		// A check is skipped only where the gate that stands for it was passed.
+		// A server check is skipped only if the corresponding gate was overridden.
 		req[i] = talos.DeviceWipe{
 			Device: d.Device, Zeroes: d.Method == talos.WipeZeroes, DropPartition: d.DropPartition, SkipVolumes: d.volumes, SkipSecondary: d.secondary,
 		}
@@ -240,13 +240,13 @@ func Run(ctx context.Context, n Node, devices []Device, node string, limit time.
 	empty := func(ctx context.Context) (bool, string, error) {
 		left, err := contents(ctx, n, devices)
 		if err != nil {
-			return false, err.Error(), nil //nolint:nilerr // looked again until the deadline
+			return false, err.Error(), nil //nolint:nilerr // repeated until the deadline
 		}
 
 		return left == "" && (sent.Heard() || shows), left, nil
 	}
 
-	const hint = "whether the devices were wiped is not known: see `talosmate storage discovered`"
+	const hint = "whether the devices were wiped is not known: run `talosmate storage discovered`"
 
 	seen := sent.ReadBack(ctx, "the devices of "+node+" to be empty", runbook.ShownWithin, hint, empty)
 
@@ -264,16 +264,16 @@ func Run(ctx context.Context, n Node, devices []Device, node string, limit time.
 	default:
 		set(devices, Failed)
 
-		return &errs.Error{Exit: errs.Lost, Err: fmt.Errorf("cannot wipe on %s: the node answered that it did, and still finds something: %w", node, seen)}
+		return &errs.Error{Exit: errs.Lost, Err: fmt.Errorf("cannot wipe on %s: the node answered that it wiped the devices, and still finds content: %w", node, seen)}
 	}
 }
 
 func interrupted(ctx context.Context, devices []Device, node string, answered bool) error {
 	set(devices, Interrupted)
 
-	hint := "the wipe was requested, and not answered: see `talosmate storage discovered` before you ask again"
+	hint := "the wipe was requested, and not answered: run `talosmate storage discovered` before you request it again"
 	if answered {
-		hint = "the wipe was done: see `talosmate storage discovered`"
+		hint = "the wipe was done: run `talosmate storage discovered`"
 	}
 
 	return errs.BrokenOff(ctx, "wipe on "+node, hint)
@@ -285,7 +285,7 @@ func set(devices []Device, status string) {
 	}
 }
 
-// contents says what is still found on the devices, empty for nothing.
+// contents lists the content that is still found on the devices, empty for none.
 func contents(ctx context.Context, n Node, devices []Device) (string, error) {
 	found, err := n.DiscoveredVolumes(ctx)
 	if err != nil {
