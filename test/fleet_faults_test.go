@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/poll"
 )
 
 // TestFleetFaults breaks what can break on one cluster, node after node, and looks at what is left of it.

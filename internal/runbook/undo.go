@@ -12,7 +12,7 @@ import (
 // Undo is a stack of functions that undo changes. A function is pushed before the change that it undoes, so that no
 // interruption can fall between the two.
 type Undo struct {
-	mu   sync.Mutex
+	mu    sync.Mutex
 	steps []*undoStep
 }
 

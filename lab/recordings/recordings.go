@@ -1,5 +1,5 @@
-// Package recordings holds the raw answers of real Talos clusters that the lab
-// serves by default. The files are never edited; see README.md beside them.
+// Package recordings holds the raw answers of real Talos clusters that the lab serves by default. The files are never
+// edited; see README.md in this directory.
 package recordings
 
 import "embed"

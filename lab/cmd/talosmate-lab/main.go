@@ -1,5 +1,5 @@
-// Command talosmate-lab runs a simulated Talos Linux cluster on loopback
-// addresses: the real API over real mutual TLS, without any machine behind it.
+// Command talosmate-lab runs a simulated Talos Linux cluster on loopback addresses: the real API over real mutual TLS,
+// without machines.
 package main
 
 import (

@@ -1,6 +1,5 @@
-// Package apid is the network side of a simulated node: TLS, roles from
-// certificates, and forwarding to other nodes by siderolabs/grpc-proxy, the
-// library the real apid uses. It is also where the faults of the wire strike.
+// Package apid is the network side of a simulated node: TLS, roles from certificates, and forwarding to other nodes by
+// siderolabs/grpc-proxy, the library the real apid uses. It also applies the network faults.
 package apid
 
 import (
@@ -34,25 +33,25 @@ import (
 // socketBuffer is the size of the in-process socket to machined.
 const socketBuffer = 1 << 20
 
-// Config makes an apid.
+// Config configures an apid.
 type Config struct {
 	// Listen is the address and port to listen on, e.g. 127.5.0.2:50000.
 	Listen string
-	// Addresses are what the node calls itself.
+	// Addresses are the node's own addresses.
 	Addresses []string
-	// Forwards says whether the node forwards to others: control planes do.
+	// Forwards reports whether the node forwards to others, as control planes do.
 	Forwards func() bool
 	// Keys are the node's certificates; called at each start.
 	Keys func() (*pki.Node, error)
 	// Machined makes the API server behind it.
 	Machined func() *grpc.Server
-	// Dial says how other nodes are reached.
+	// Dial returns how other nodes are reached.
 	Dial Dialer
 	// Faults of this node.
 	Faults *faults.Set
 	// Random is the node's seeded source.
 	Random func() float64
-	// Count is told of each request: where it was received and where it was executed.
+	// Count receives each request: where it was received and where it was executed.
 	Count func(method string, executed bool)
 }
 
@@ -72,11 +71,10 @@ type Server struct {
 // New makes an apid that does not listen yet.
 func New(cfg Config) *Server { return &Server{cfg: cfg, gate: newGate()} }
 
-// Hang makes the node a black hole that accepts and never answers, or ends that.
+// Hang makes the node accept connections and never answer, or ends that.
 func (s *Server) Hang(on bool) { s.gate.hang(on) }
 
-// Up starts to listen. In maintenance mode nobody is asked for a certificate
-// and everybody is a reader.
+// Up starts to listen. In maintenance mode no client certificate is required and every caller is a reader.
 func (s *Server) Up(maintenance bool) error {
 	keys, err := s.cfg.Keys()
 	if err != nil {
@@ -129,8 +127,8 @@ func (s *Server) Up(maintenance bool) error {
 	return nil
 }
 
-// listen retries for a moment: the kernel may still hold the address of the boot before. It gives up when the
-// node goes down meanwhile.
+// listen retries for a moment: the kernel may still hold the address from the previous boot. It gives up when the node
+// goes down meanwhile.
 func listen(address string, gone <-chan struct{}) (net.Listener, error) {
 	const patience, pace = time.Second, 20 * time.Millisecond
 
@@ -151,11 +149,11 @@ func listen(address string, gone <-chan struct{}) (net.Listener, error) {
 	}
 }
 
-// farewell is how long a node that goes down in order still answers what it was asked.
+// farewell is how long a node that shuts down gracefully still answers pending requests.
 const farewell = 150 * time.Millisecond
 
-// Down closes the listener and every connection: in order, when answers under
-// way still go out, or at once, as a power cut does.
+// Down closes the listener and every connection: gracefully, after pending answers were sent, or immediately, as a
+// power cut does.
 func (s *Server) Down(inOrder bool) {
 	s.mu.Lock()
 
@@ -207,7 +205,7 @@ func clientAuthOnly(_ [][]byte, chains [][]*x509.Certificate) error {
 	return nil
 }
 
-// streamed lists the methods whose answers are streams, for the merging of several nodes' answers.
+// streamed lists the methods whose answers are streams, for merging the answers of several nodes.
 func streamed(method string) bool {
 	switch method {
 	case "/machine.MachineService/Copy", "/machine.MachineService/DiskUsage", "/machine.MachineService/Dmesg",
@@ -234,7 +232,7 @@ type boot struct {
 	remotes map[string]*remoteBackend
 }
 
-// injectRoles finds out who calls.
+// injectRoles determines the caller's roles.
 func (b *boot) injectRoles(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	ctx := stream.Context()
 
@@ -322,7 +320,7 @@ func (b *boot) direct(ctx context.Context, method string) (proxy.Mode, []proxy.B
 	}
 }
 
-// mergeable says whether answers of several nodes can be joined.
+// mergeable reports whether the answers of several nodes can be joined.
 func mergeable(method string) bool {
 	for _, prefix := range []string{
 		"/machine.MachineService/", "/cluster.ClusterService/", "/inspect.InspectService/", "/storage.StorageService/", "/time.TimeService/",
@@ -363,7 +361,7 @@ func (b *boot) remote(target string) (*remoteBackend, error) {
 type wrapped struct {
 	grpc.ServerStream
 
-	ctx context.Context //nolint:containedctx // that is what a wrapped stream is
+	ctx context.Context //nolint:containedctx // a wrapped stream needs it
 }
 
 func (w *wrapped) Context() context.Context { return w.ctx }

@@ -91,8 +91,8 @@ func (l *localBackend) close() {
 	}
 }
 
-// unreachableAfter is how long the kernel asks for a dead neighbour's address
-// before it says that there is no route.
+// unreachableAfter is how long the kernel sends ARP requests for a dead neighbour before it reports that there is no
+// route.
 const unreachableAfter = 3 * time.Second
 
 // remoteBackend is another node's apid.
@@ -105,13 +105,13 @@ type remoteBackend struct {
 	conn *grpc.ClientConn
 }
 
-// Dialer says how to reach a node by the address clients name: where it really
-// listens, and whether the machine behind it is dead.
+// Dialer returns how to reach a node by the address that clients use: where it listens, and whether the machine behind
+// it is dead.
 type Dialer func(target string) (address string, dead bool)
 
 func (r *remoteBackend) String() string { return r.target }
 
-// GetConnection tells the other apid for whom this one speaks.
+// GetConnection tells the other apid for whom this one sends the request.
 func (r *remoteBackend) GetConnection(ctx context.Context, _ string) (context.Context, *grpc.ClientConn, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	md = md.Copy()
@@ -136,7 +136,7 @@ func (r *remoteBackend) GetConnection(ctx context.Context, _ string) (context.Co
 		return out, r.conn, nil
 	}
 
-	// as apid has it: never wait longer than 15 s before asking a node again that was away
+	// as in apid: wait at most 15 s before a node that was down is tried again
 	retry := backoff.DefaultConfig
 	retry.MaxDelay = 15 * time.Second
 
@@ -184,9 +184,8 @@ func (r *remoteBackend) connect(ctx context.Context, named string) (net.Conn, er
 	return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: addr, Err: fmt.Errorf("connect: %w", syscall.EHOSTUNREACH)}
 }
 
-// AppendInfo adds the node's name to an answer. Every reply message has its
-// metadata in field 1, so it can be appended to the first message's bytes: the
-// unary answer is a list of one reply, whose length has to grow.
+// AppendInfo adds the node's name to an answer. Every reply message has its metadata in field 1, so it can be appended
+// to the bytes of the first message: a unary answer is a list of one reply, whose length has to grow.
 func (r *remoteBackend) AppendInfo(streaming bool, resp []byte) ([]byte, error) {
 	info, err := proto.Marshal(&common.Empty{Metadata: &common.Metadata{Hostname: r.target}}) //nolint:staticcheck // what apid sends
 	if err != nil {
@@ -212,7 +211,7 @@ func (r *remoteBackend) AppendInfo(streaming bool, resp []byte) ([]byte, error) 
 	return append(protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.BytesType), uint64(len(body))), body...), nil
 }
 
-// BuildError turns a node's failure into a reply, so that others' answers still arrive.
+// BuildError turns a node's failure into a reply, so that the answers of other nodes still arrive.
 func (r *remoteBackend) BuildError(streaming bool, err error) ([]byte, error) {
 	reply := &common.Empty{Metadata: &common.Metadata{ //nolint:staticcheck // what apid sends
 		Hostname: r.target, Error: err.Error(), Status: status.Convert(err).Proto(),

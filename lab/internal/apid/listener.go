@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// gate is the wire of one node: it can swallow everything without closing
-// anything, as a black hole does.
+// gate is the network of one node. It can hold all data without closing a connection.
 type gate struct {
 	mu   sync.Mutex
 	cond *sync.Cond
@@ -24,7 +23,7 @@ func newGate() *gate {
 	return g
 }
 
-// hang makes the wire swallow everything, or lets it flow again.
+// hang makes the gate hold all data, or lets it pass again.
 func (g *gate) hang(on bool) {
 	g.mu.Lock()
 	g.hung = on
@@ -59,7 +58,7 @@ func (g *gate) closeAll() {
 	}
 }
 
-// listener hands out connections that go through the gate.
+// listener returns connections that pass through the gate.
 type listener struct {
 	net.Listener
 
@@ -89,7 +88,7 @@ type wire struct {
 	closed bool // guarded by gate.mu
 }
 
-// pass waits while the gate is hung; false when the connection was closed meanwhile.
+// pass waits while the gate is hung; it returns false when the connection was closed meanwhile.
 func (w *wire) pass() bool {
 	w.gate.mu.Lock()
 	defer w.gate.mu.Unlock()
@@ -104,7 +103,7 @@ func (w *wire) pass() bool {
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
 
-	// what was read while the gate is hung is not delivered before it opens
+	// data read while the gate is hung is delivered only after it opens
 	if !w.pass() {
 		return 0, net.ErrClosed
 	}
@@ -135,11 +134,11 @@ func (w *wire) Close() error {
 	return w.linger()
 }
 
-// lingerFor is how long a closed connection still swallows what the peer sends.
+// lingerFor is how long a closed connection still reads what the peer sends.
 const lingerFor = 200 * time.Millisecond
 
-// linger closes gently: a peer that is still writing must get to read why it was
-// turned away (a TLS alert), and not find its connection reset.
+// linger closes gracefully: a peer that is still writing must be able to read why it was refused (a TLS alert), instead
+// of finding its connection reset.
 func (w *wire) linger() error {
 	tcp, ok := w.Conn.(*net.TCPConn)
 	if !ok || tcp.CloseWrite() != nil {
@@ -148,8 +147,8 @@ func (w *wire) linger() error {
 
 	go func() {
 		_ = tcp.SetReadDeadline(time.Now().Add(lingerFor)) //nolint:errcheck // then it is closed at once
-		_, _ = io.Copy(io.Discard, tcp)                    //nolint:errcheck // nobody wants it
-		_ = tcp.Close()                                    //nolint:errcheck // it is over
+		_, _ = io.Copy(io.Discard, tcp)                    //nolint:errcheck // the data is discarded
+		_ = tcp.Close()                                    //nolint:errcheck // it is closed anyway
 	}()
 
 	return nil
@@ -165,6 +164,6 @@ func (w *wire) sever() {
 	w.gate.cond.Broadcast()
 
 	if !already {
-		_ = w.Conn.Close() //nolint:errcheck // it is over
+		_ = w.Conn.Close() //nolint:errcheck // it is closed anyway
 	}
 }

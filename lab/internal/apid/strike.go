@@ -17,11 +17,10 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/faults"
 )
 
-// errCut ends a handler whose connection a fault has killed.
+// errCut ends a handler whose connection a fault has cut.
 var errCut = errors.New("connection cut by a fault")
 
-// executesHere says whether a request is answered by this node's machined, and
-// not passed on to another.
+// executesHere reports whether this node's machined executes a request, instead of another node's.
 func (b *boot) executesHere(ctx context.Context) bool {
 	md, _ := metadata.FromIncomingContext(ctx)
 	if _, forwarded := md["proxyfrom"]; forwarded || b.maintenance {
@@ -43,7 +42,7 @@ func (b *boot) executesHere(ctx context.Context) bool {
 		several && len(nodes) == 1 && slices.Contains(b.cfg.Addresses, nodes[0])
 }
 
-// strike counts a request and lets the wire's faults have it.
+// strike counts a request and applies the network faults to it.
 func (b *boot) strike(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	ctx := stream.Context()
 	method := info.FullMethod
@@ -117,14 +116,14 @@ func (b *boot) strike(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 	return handler(srv, stream)
 }
 
-// cut kills the caller's connection.
+// cut closes the caller's connection.
 func (b *boot) cut(ctx context.Context) {
 	if p, ok := peer.FromContext(ctx); ok {
 		b.gate.kill(p.Addr.String())
 	}
 }
 
-// mute swallows the answer.
+// mute drops the answer.
 type mute struct {
 	grpc.ServerStream
 }
@@ -134,7 +133,7 @@ func (m *mute) SendHeader(metadata.MD) error    { return nil }
 func (m *mute) SetHeader(metadata.MD) error     { return nil }
 func (m *mute) SetTrailer(trailing metadata.MD) {}
 
-// held keeps the answer back.
+// held holds the answer.
 type held struct {
 	grpc.ServerStream
 
@@ -147,7 +146,7 @@ func (h *held) SendMsg(m any) error {
 	return h.ServerStream.SendMsg(m)
 }
 
-// limited lets so many bytes through and then cuts the connection.
+// limited passes a number of bytes and then cuts the connection.
 type limited struct {
 	grpc.ServerStream
 
@@ -169,7 +168,7 @@ func (l *limited) SendMsg(m any) error {
 	data.Free()
 
 	if over {
-		// what was sent before is to arrive: the transport writes in the background
+		// the bytes sent before must arrive: the transport writes in the background
 		arrived := time.NewTimer(50 * time.Millisecond)
 		defer arrived.Stop()
 

@@ -15,7 +15,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/cluster"
 )
 
-// streams are where a command reads and writes.
+// streams are the streams of a command.
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
@@ -26,7 +26,7 @@ type exitError struct{ code int }
 
 func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
 
-// Main runs the command line and gives the exit code.
+// Main runs the command line and returns the exit code.
 func Main(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	root := newRoot(&streams{in: in, out: out, err: errOut})
 	root.SetArgs(args)
@@ -66,7 +66,7 @@ func newRoot(s *streams) *cobra.Command {
 	return root
 }
 
-// defaultDir is where a lab lives that was not told otherwise.
+// defaultDir is the directory of a lab when none is given.
 func defaultDir() string {
 	if dir := os.Getenv("TALOSMATE_LAB_DIR"); dir != "" {
 		return dir

@@ -12,7 +12,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/control"
 )
 
-// ctl makes the commands that speak to the control endpoint.
+// ctl makes the commands that use the control endpoint.
 type ctl struct {
 	*streams
 
@@ -22,14 +22,14 @@ type ctl struct {
 func newCtl(s *streams, dir *string) *cobra.Command {
 	c := &ctl{streams: s, dir: dir}
 
-	root := &cobra.Command{Use: "ctl", Short: "Look into the running cluster and break it on purpose (JSON on stdout)"}
+	root := &cobra.Command{Use: "ctl", Short: "Inspect the running cluster and break it on purpose (JSON on stdout)"}
 	root.AddCommand(
 		c.simple("nodes", "List the nodes", "nodes"),
-		c.optionalNode("state [NODE]", "Show everything about a node, or about all", "state"),
-		c.optionalNode("timeline [NODE]", "Show what happened when", "timeline"),
+		c.optionalNode("state [NODE]", "Show everything about one node or all nodes", "state"),
+		c.optionalNode("timeline [NODE]", "Show the events of a node or of the cluster", "timeline"),
 		c.requests(),
 		c.verb("power NODE on|off", "Switch a node on or off", "power", "state"),
-		c.verb("hang NODE on|off", "Make a node a black hole: it accepts connections and never answers", "hang", "state"),
+		c.verb("hang NODE on|off", "Make a node accept connections and never answer", "hang", "state"),
 		c.fault(),
 		c.clear(),
 		c.verb("service NODE ID fail|ok|stop", "Make a service unhealthy, healthy, or stop it", "service", "id", "state"),
@@ -39,7 +39,7 @@ func newCtl(s *streams, dir *string) *cobra.Command {
 		c.log(),
 		c.file(),
 		c.verb("kernel NODE FACILITY PRIORITY TEXT", "Add a kernel message", "kernel", "facility", "priority", "line"),
-		c.global("kubernetes-outage DURATION refuse|hang", "Take the Kubernetes API server away for a while", "kubernetes-outage", "duration", "mode"),
+		c.global("kubernetes-outage DURATION refuse|hang", "Make the Kubernetes API server unavailable for a while", "kubernetes-outage", "duration", "mode"),
 		c.verb("config NODE", "Show a node's machine configuration", "config"),
 	)
 
@@ -114,7 +114,7 @@ func (c *ctl) requests() *cobra.Command {
 		}})
 	}}
 	cmd.Flags().StringVar(&method, "method", "", "only this method (Reboot or machine.MachineService/Reboot)")
-	cmd.Flags().BoolVar(&reset, "reset", false, "start again from zero")
+	cmd.Flags().BoolVar(&reset, "reset", false, "reset the counters afterwards")
 
 	return cmd
 }
@@ -162,18 +162,18 @@ func (c *ctl) wait() *cobra.Command {
 }
 
 func (c *ctl) etcd() *cobra.Command {
-	root := &cobra.Command{Use: "etcd", Short: "Look at and disturb etcd"}
+	root := &cobra.Command{Use: "etcd", Short: "Inspect and disturb etcd"}
 
 	var overwrite, del bool
 
-	fill := c.global("fill BYTES", "Write so many bytes of keys", "etcd-fill", "bytes")
-	fill.Flags().BoolVar(&overwrite, "overwrite", false, "write one key again and again")
+	fill := c.global("fill BYTES", "Write this many bytes of keys", "etcd-fill", "bytes")
+	fill.Flags().BoolVar(&overwrite, "overwrite", false, "overwrite one key repeatedly")
 	fill.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.send(cmd, control.Request{Verb: "etcd-fill", Params: map[string]string{"bytes": args[0], "overwrite": strconv.FormatBool(overwrite)}})
 	}
 
 	compact := c.global("compact", "Compact to the current revision", "etcd-compact")
-	compact.Flags().BoolVar(&del, "delete", false, "delete what fill wrote, before")
+	compact.Flags().BoolVar(&del, "delete", false, "delete what fill wrote first")
 	compact.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.send(cmd, control.Request{Verb: "etcd-compact", Params: map[string]string{"delete": strconv.FormatBool(del)}})
 	}
@@ -188,7 +188,7 @@ func (c *ctl) etcd() *cobra.Command {
 		compact,
 		c.global("put KEY VALUE", "Write a key", "etcd-put", "key", "value"),
 		c.global("get KEY", "Read a key", "etcd-get", "key"),
-		c.verb("dump NODE", "Show every key that a node's member holds", "etcd-dump"),
+		c.verb("dump NODE", "Show every key of a node's member", "etcd-dump"),
 		c.inspect(),
 	)
 
@@ -196,7 +196,7 @@ func (c *ctl) etcd() *cobra.Command {
 }
 
 func (c *ctl) inspect() *cobra.Command {
-	return &cobra.Command{Use: "inspect FILE", Short: "Show what etcdutl says of a snapshot file", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	return &cobra.Command{Use: "inspect FILE", Short: "Show what etcdutl reports about a snapshot file", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		path, err := filepath.Abs(args[0])
 		if err != nil {
 			return err
@@ -207,7 +207,7 @@ func (c *ctl) inspect() *cobra.Command {
 }
 
 func (c *ctl) image() *cobra.Command {
-	root := &cobra.Command{Use: "image", Short: "Look at and change a node's images"}
+	root := &cobra.Command{Use: "image", Short: "Inspect and change a node's images"}
 
 	var (
 		namespace, age, inUse string
@@ -236,7 +236,7 @@ func (c *ctl) image() *cobra.Command {
 	}}
 	list.Flags().StringVar(&listNamespace, "namespace", "cri", "cri, system or inmem")
 
-	root.AddCommand(add, list, c.verb("gc NODE AFTER", "Run the image garbage collection as if so much time had passed", "image-gc", "after"))
+	root.AddCommand(add, list, c.verb("gc NODE AFTER", "Run the image garbage collection as if this time had passed", "image-gc", "after"))
 
 	return root
 }
@@ -247,7 +247,7 @@ func (c *ctl) log() *cobra.Command {
 		line        string
 	)
 
-	cmd := &cobra.Command{Use: "log NODE SERVICE", Short: "Make a log grow", Args: cobra.ExactArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
+	cmd := &cobra.Command{Use: "log NODE SERVICE", Short: "Append to a log", Args: cobra.ExactArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
 		params := map[string]string{"service": args[1], "lines": strconv.FormatInt(lines, 10), "bytes": strconv.FormatInt(size, 10)}
 		if cmd.Flags().Changed("line") {
 			params["line"] = line
@@ -255,8 +255,8 @@ func (c *ctl) log() *cobra.Command {
 
 		return c.send(cmd, control.Request{Verb: "log", Node: args[0], Params: params})
 	}}
-	cmd.Flags().Int64Var(&lines, "lines", 0, "generate so many lines")
-	cmd.Flags().Int64Var(&size, "bytes", 0, "generate so many bytes of lines")
+	cmd.Flags().Int64Var(&lines, "lines", 0, "generate this many lines")
+	cmd.Flags().Int64Var(&size, "bytes", 0, "generate this many bytes of lines")
 	cmd.Flags().StringVar(&line, "line", "", "append this line")
 
 	return cmd
@@ -276,7 +276,7 @@ func (c *ctl) file() *cobra.Command {
 
 		return c.send(cmd, control.Request{Verb: "file", Node: args[0], Params: params})
 	}}
-	cmd.Flags().Int64Var(&size, "size", 0, "generate so many bytes; -1 for a file that is listed and cannot be opened")
+	cmd.Flags().Int64Var(&size, "size", 0, "generate this many bytes; -1 for a file that is listed and cannot be opened")
 	cmd.Flags().StringVar(&content, "content", "", "the file's content")
 
 	return cmd

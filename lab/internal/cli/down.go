@@ -21,7 +21,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/control"
 )
 
-// stopWait is how long down waits for the lab to end by itself.
+// stopWait is how long down waits until the lab has stopped.
 const stopWait = 30 * time.Second
 
 func newDown(s *streams, dir *string) *cobra.Command {
@@ -57,7 +57,7 @@ func stopLab(ctx context.Context, d cluster.Description) error {
 		return nil
 	}
 
-	// asked first; the process is signalled only if it does not answer
+	// the control endpoint first; the process is signalled only if it does not answer
 	if _, err := call(ctx, d.Control, control.Request{Verb: "stop"}); err != nil {
 		syscall.Kill(d.PIDs[0], syscall.SIGTERM) //nolint:errcheck
 	}
@@ -81,7 +81,7 @@ func stopLab(ctx context.Context, d cluster.Description) error {
 	return nil
 }
 
-// alive says whether the lab's own process still runs.
+// alive reports whether the lab's own process still runs.
 func alive(pids []int) bool {
 	return len(pids) > 0 && syscall.Kill(pids[0], 0) == nil
 }
@@ -89,7 +89,7 @@ func alive(pids []int) bool {
 func newStatus(s *streams, dir *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show where the cluster is and how its nodes are, as JSON",
+		Short: "Show where the cluster is and the state of its nodes, as JSON",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := running(*dir)
@@ -123,7 +123,7 @@ func newRun(s *streams, dir *string) *cobra.Command {
 				return err
 			}
 
-			child := exec.CommandContext(cmd.Context(), args[0], args[1:]...) //nolint:gosec // what the user asks for
+			child := exec.CommandContext(cmd.Context(), args[0], args[1:]...) //nolint:gosec // the user's command
 			child.Stdin, child.Stdout, child.Stderr = s.in, s.out, s.err
 			child.Cancel = func() error { return child.Process.Signal(syscall.SIGTERM) }
 			child.Env = append(os.Environ(), "TALOSCONFIG="+d.Talosconfig, "TALOSMATE_LAB_DIR="+d.Dir)
@@ -144,7 +144,7 @@ func newRun(s *streams, dir *string) *cobra.Command {
 	}
 }
 
-// call asks the control endpoint of a lab.
+// call sends a request to the control endpoint of a lab.
 func call(ctx context.Context, url string, req control.Request) (json.RawMessage, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
@@ -179,7 +179,7 @@ func call(ctx context.Context, url string, req control.Request) (json.RawMessage
 	return raw, nil
 }
 
-// changedFlags lists the flags the user set, but for those of the parent alone.
+// changedFlags lists the flags that the user set, except those of the parent command.
 func changedFlags(cmd *cobra.Command) [][2]string {
 	var out [][2]string
 

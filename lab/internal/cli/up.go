@@ -55,21 +55,21 @@ func newUp(s *streams, dir *string) *cobra.Command {
 	f.StringVar(&o.opts.Name, "name", o.opts.Name, "name of the cluster")
 	f.IntVar(&o.opts.ControlPlanes, "controlplanes", o.opts.ControlPlanes, "control plane nodes")
 	f.IntVar(&o.opts.Workers, "workers", o.opts.Workers, "worker nodes")
-	f.IntVar(&o.opts.Maintenance, "maintenance", 0, "further nodes in maintenance mode, without configuration")
+	f.IntVar(&o.opts.Maintenance, "maintenance", 0, "additional nodes in maintenance mode, without configuration")
 	f.StringVar(&o.opts.TalosVersion, "talos-version", o.opts.TalosVersion, "Talos version of the nodes")
 	f.StringVar(&o.mixed, "mixed", "", "other versions for some nodes: NODE=VERSION,...")
 	f.StringVar(&o.opts.Kubernetes, "kubernetes", o.opts.Kubernetes, "none, or real for a real Kubernetes control plane")
 	f.StringVar(&o.opts.KubeBin, "kube-bin", os.Getenv("TALOSMATE_LAB_KUBE_BIN"), "directory of the Kubernetes binaries")
-	f.Int64Var(&o.opts.Seed, "seed", o.opts.Seed, "seed of everything random")
+	f.Int64Var(&o.opts.Seed, "seed", o.opts.Seed, "seed of the random numbers")
 	f.StringVar(&o.opts.Subnet, "subnet", "", "addresses to use: a /24 of 127.0.0.0/8 (a free one)")
 	f.DurationVar(&o.opts.Install, "install-time", o.opts.Install, "how long an installer runs")
 	f.DurationVar(&o.opts.Shutdown, "shutdown-time", o.opts.Shutdown, "how long a node takes to go down")
 	f.DurationVar(&o.opts.Boot, "boot-time", o.opts.Boot, "how long a node takes to come up")
 	f.DurationVar(&o.opts.GCAge, "image-gc-age", o.opts.GCAge, "age at which unused system images are removed")
 	f.BoolVar(&o.opts.Etcd, "etcd", o.opts.Etcd, "run real etcd members")
-	f.Int64Var(&o.opts.EtcdQuotaBytes, "etcd-quota", 0, "etcd's database quota in bytes (etcd's own default)")
+	f.Int64Var(&o.opts.EtcdQuotaBytes, "etcd-quota", 0, "etcd's database quota in bytes (default: etcd's own)")
 	f.BoolVar(&o.opts.Unbootstrapped, "unbootstrapped", false, "wait for a bootstrap request before etcd starts")
-	f.StringVar(&o.opts.Schematic, "schematic", "", "Image Factory schematic the nodes were installed from: an ID, names of extensions, or the word empty for the one without (default: none)")
+	f.StringVar(&o.opts.Schematic, "schematic", "", "Image Factory schematic of the installed nodes: an ID, names of extensions, or the word empty for the one without extensions (default: none)")
 	f.StringVar(&o.opts.Preset, "preset", "", "single, legacy, mixed, factory or load")
 	f.BoolVar(&o.detach, "detach", false, "run in the background and return once the cluster is ready")
 
@@ -89,15 +89,15 @@ func (o *upOptions) complete() error {
 	}
 
 	if d, err := cluster.ReadDescription(dir); err == nil && alive(d.PIDs) {
-		return fmt.Errorf("a lab runs already in %s: stop it with talosmate-lab down, or choose another --dir", dir)
+		return fmt.Errorf("a lab is already running in %s: stop it with talosmate-lab down, or choose another --dir", dir)
 	}
 
 	return os.MkdirAll(dir, 0o755)
 }
 
-// run starts the cluster in this process and serves until it is told to stop.
+// run starts the cluster in this process and serves until it is stopped.
 func (o *upOptions) run(ctx context.Context) error {
-	// what an earlier lab left would be taken for this one's
+	// files of an earlier lab would be taken for those of this one
 	for _, name := range []string{"etcd", cluster.DescriptionFile} {
 		if err := os.RemoveAll(filepath.Join(o.opts.Dir, name)); err != nil {
 			return err
@@ -172,7 +172,7 @@ func (o *upOptions) runDetached(cmd *cobra.Command) error {
 		args = append(args, "--"+f[0]+"="+f[1])
 	}
 
-	child := exec.Command(self, args...) //nolint:gosec // itself
+	child := exec.Command(self, args...) //nolint:gosec // this program
 	child.Stderr = log
 	child.Stdout = log
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -193,7 +193,7 @@ func (o *upOptions) runDetached(cmd *cobra.Command) error {
 	for {
 		select {
 		case err := <-ended:
-			return fmt.Errorf("the lab ended while it started (%w): %s", orEnded(err), tail(logPath))
+			return fmt.Errorf("the lab exited during its start (%w): %s", orEnded(err), tail(logPath))
 		case <-deadline.C:
 			child.Process.Kill() //nolint:errcheck
 

@@ -28,7 +28,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/recording"
 )
 
-// recordingVersion is whose answers a node gives by default: the healthy cluster's.
+// recordingVersion is the recording that nodes answer from by default: a healthy cluster.
 const recordingVersion = "talos-v1.13.8"
 
 // Cluster is a running lab.
@@ -40,7 +40,7 @@ type Cluster struct {
 	PKI      *pki.PKI
 
 	foreign  *pki.PKI
-	bare     func() (*pki.PKI, error) // what machines without a configuration sign with: nobody knows it
+	bare     func() (*pki.PKI, error) // the CA of machines without a configuration: no client has it
 	subnet   *subnet
 	configs  *configs
 	members  []*Member
@@ -106,7 +106,7 @@ func New(opts Options, log func(Note)) (*Cluster, error) {
 	return c, nil
 }
 
-// nodeName gives the name of the i-th node.
+// nodeName returns the name of the i-th node.
 func (c *Cluster) nodeName(i int) string {
 	switch {
 	case i < c.Options.ControlPlanes:
@@ -118,7 +118,7 @@ func (c *Cluster) nodeName(i int) string {
 	}
 }
 
-// nodeAddress gives the address of the i-th node: .2 for the first, and 250 to each /24.
+// nodeAddress returns the address of the i-th node: .2 for the first, 250 in each /24.
 func (c *Cluster) nodeAddress(i int) netip.Addr { return c.subnet.host(i/250<<8 + i%250 + 2) }
 
 func (c *Cluster) nodeType(i int) string {
@@ -152,7 +152,7 @@ func (c *Cluster) addMember(i int) error {
 
 	var member *etcd.Member
 
-	// a node in maintenance mode may become a control plane, so it has a member in waiting
+	// a node in maintenance mode may become a control plane, so it has a member that is not started
 	if c.Options.Etcd && (kind == machine.ControlPlane || !configured) {
 		var err error
 		if member, err = c.newEtcd(name, address); err != nil {
@@ -183,7 +183,7 @@ func (c *Cluster) addMember(i int) error {
 				return bare.NodeCertificates(name, net.IP(address.AsSlice()))
 			}
 
-			// a node that was configured for another cluster belongs to that one
+			// a node that was configured for another cluster uses that cluster's CA
 			keys := pki.FromConfig(node.Config())
 			if keys == nil {
 				keys = c.PKI
@@ -214,8 +214,8 @@ func recordedAs(kind string) string {
 	return "worker-1"
 }
 
-// Rewriter maps the recorded cluster to this one. The recorded node itself
-// becomes the i-th node, and whom it took the place of takes the recorded one's.
+// Rewriter maps the recorded cluster to this one. The recorded node becomes the i-th node, and the two swap their
+// places.
 func (c *Cluster) Rewriter(i int, kind string) recording.Rewriter {
 	self := 0
 	if kind != machine.ControlPlane {
@@ -278,7 +278,7 @@ func (l etcdLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// dial says where a node listens and whether it is dead.
+// dial returns where a node listens and whether it is dead.
 func (c *Cluster) dial(target string) (string, bool) {
 	if m := c.Member(target); m != nil {
 		return netip.AddrPortFrom(m.Address, constants.ApidPort).String(), !m.Powered()
@@ -344,8 +344,7 @@ func (c *Cluster) Start(ctx context.Context) error {
 	return nil
 }
 
-// collectImages runs Talos's image garbage collection on every node, as often
-// as its settled age asks for.
+// collectImages runs Talos's image garbage collection on every node, at an interval that follows from its age setting.
 func (c *Cluster) collectImages(ctx context.Context) {
 	every := min(max(c.Options.GCAge/4, 100*time.Millisecond), 15*time.Minute)
 
@@ -366,7 +365,7 @@ func (c *Cluster) collectImages(ctx context.Context) {
 	}
 }
 
-// leaderPoll is how often the timeline looks for another etcd leader.
+// leaderPoll is the interval at which the timeline checks for a new etcd leader.
 const leaderPoll = 50 * time.Millisecond
 
 // watchLeader writes changes of etcd's leader into the timeline.
@@ -396,7 +395,7 @@ func (c *Cluster) watchLeader(ctx context.Context) {
 	}
 }
 
-// Stop takes everything down.
+// Stop stops the whole cluster.
 func (c *Cluster) Stop() {
 	if c.stopGC != nil {
 		c.stopGC()
@@ -413,7 +412,7 @@ func (c *Cluster) Stop() {
 	c.subnet.release()
 }
 
-// Members lists the nodes in the order they were made.
+// Members lists the nodes in the order in which they were made.
 func (c *Cluster) Members() []*Member { return c.members }
 
 // Member finds a node by name or address.
@@ -459,7 +458,7 @@ func (c *Cluster) Note(node, event, detail string) {
 	c.Timeline.add(Note{Time: time.Now().UTC(), Node: node, Event: event, Detail: detail})
 }
 
-// Peers implements machine.Cluster: every configured node, also while it is down.
+// Peers implements machine.Cluster: every configured node, even while it is down.
 func (c *Cluster) Peers() []machine.Peer {
 	var out []machine.Peer
 
@@ -497,6 +496,5 @@ func (c *Cluster) Changed(*machine.Node) {
 	}
 }
 
-// MadeByStateMachine says whether a resource comes from a node's state, and not
-// from the recordings.
+// MadeByStateMachine reports whether a resource comes from a node's state, not from the recordings.
 func (c *Cluster) MadeByStateMachine(typ, id string) bool { return machine.MakesResource(typ, id) }

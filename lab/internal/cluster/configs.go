@@ -32,7 +32,7 @@ func (g *configs) of(name, kind, version string) (config.Provider, error) {
 	}
 
 	if len(g.cluster.members) >= manyNodes {
-		// a configuration of its own for each of hundreds of nodes takes longer than their boot
+		// a configuration of its own for each of hundreds of nodes would take longer than their boot
 		return base, nil
 	}
 
@@ -49,7 +49,7 @@ func (g *configs) of(name, kind, version string) (config.Provider, error) {
 	return out.Config()
 }
 
-// manyNodes is from where on workers share one configuration.
+// manyNodes is the number of nodes from which on workers share one configuration.
 const manyNodes = 50
 
 func (g *configs) generated(kind, version string) (config.Provider, error) {
@@ -67,7 +67,7 @@ func (g *configs) generated(kind, version string) (config.Provider, error) {
 		contract = config.TalosVersion1_12
 	}
 
-	// what machinery does not know yet is generated as the newest it knows
+	// versions newer than machinery are generated as the newest that it knows
 	if contract.Greater(config.TalosVersion1_13) {
 		contract = config.TalosVersion1_13
 	}

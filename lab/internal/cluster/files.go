@@ -11,7 +11,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/pki"
 )
 
-// Description is lab.json: where everything of a running lab is.
+// Description is lab.json: the addresses and files of a running lab.
 type Description struct {
 	Name        string            `json:"name"`
 	Cluster     string            `json:"cluster"`
@@ -37,7 +37,7 @@ type NodeDescription struct {
 // DescriptionFile is the name of lab.json in a lab's directory.
 const DescriptionFile = "lab.json"
 
-// Describe gives the lab's description.
+// Describe returns the lab's description.
 func (c *Cluster) Describe(control string, pids ...int) Description {
 	d := Description{
 		Name: "lab", Cluster: c.Options.Name, Dir: c.Options.Dir, Control: control, PIDs: pids, Kubernetes: c.Options.Kubernetes,
@@ -60,7 +60,7 @@ func (c *Cluster) Describe(control string, pids ...int) Description {
 	return d
 }
 
-// WriteFiles writes the talosconfig files of every role, of a stranger, and an expired one.
+// WriteFiles writes the talosconfig files: one for every role, one of another cluster, and an expired one.
 func (c *Cluster) WriteFiles() error {
 	if c.foreign == nil {
 		foreign, err := pki.New()
@@ -102,7 +102,7 @@ func (c *Cluster) WriteFiles() error {
 	return nil
 }
 
-// WriteDescription writes lab.json whole or not at all.
+// WriteDescription writes lab.json atomically.
 func WriteDescription(d Description) error {
 	raw, err := json.MarshalIndent(d, "", "  ")
 	if err != nil {

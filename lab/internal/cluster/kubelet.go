@@ -6,8 +6,8 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/machine"
 )
 
-// kubeletProxy is every node's Kubernetes side; it does nothing where the lab
-// runs no Kubernetes, and is filled in once the control plane is there.
+// kubeletProxy is the Kubernetes side of every node. It does nothing if the lab runs no Kubernetes, and is filled in
+// once the control plane runs.
 type kubeletProxy struct {
 	cluster *Cluster
 }

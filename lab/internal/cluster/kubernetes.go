@@ -13,8 +13,8 @@ import (
 // kubernetesReady is how long the nodes may take to be Ready in Kubernetes.
 const kubernetesReady = time.Minute
 
-// StartKubernetes starts the real Kubernetes control plane, where asked for;
-// before Start. The nodes are known to it and off until they boot.
+// StartKubernetes starts the real Kubernetes control plane, if requested; before Start. It has the nodes, powered off
+// until they boot.
 func (c *Cluster) StartKubernetes(ctx context.Context) error {
 	if c.Options.Kubernetes == "none" {
 		return nil
@@ -58,7 +58,7 @@ func (c *Cluster) KubernetesPIDs() []int {
 	return c.bed.PIDs()
 }
 
-// Outage takes the Kubernetes API server away for a while.
+// Outage makes the Kubernetes API server unavailable for a while.
 func (c *Cluster) Outage(ctx context.Context, seconds float64, mode string) error {
 	if c.bed == nil {
 		return fmt.Errorf("this lab runs no Kubernetes")

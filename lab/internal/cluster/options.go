@@ -1,4 +1,4 @@
-// Package cluster puts simulated nodes together into one Talos cluster.
+// Package cluster assembles simulated nodes into one Talos cluster.
 package cluster
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/images"
 )
 
-// Options says what cluster to make.
+// Options describe a cluster.
 type Options struct {
 	Name           string
 	ControlPlanes  int
@@ -43,7 +43,7 @@ func Defaults() Options {
 	}
 }
 
-// Validate finds what cannot be made, and applies the preset.
+// Validate reports invalid options, and applies the preset.
 func (o *Options) Validate() error {
 	if err := o.applyPreset(); err != nil {
 		return err

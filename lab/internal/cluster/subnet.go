@@ -11,13 +11,13 @@ import (
 	"syscall"
 )
 
-// subnet is a /24 of 127/8 that this lab holds for itself.
+// subnet is a /24 of 127/8 that this lab has reserved.
 type subnet struct {
 	prefix netip.Prefix
 	lock   *os.File
 }
 
-// host gives an address of the subnet.
+// host returns an address of the subnet.
 func (s *subnet) host(n int) netip.Addr {
 	b := s.prefix.Addr().As4()
 	b[2] += byte(n >> 8)
@@ -32,10 +32,9 @@ func (s *subnet) release() {
 	}
 }
 
-// claimSubnet takes the wanted subnet, or any free one. A lock file held for
-// the life of the lab keeps labs that start together apart, and a probe keeps
-// away from what else listens there. Clusters of more than 250 nodes take as
-// many neighbouring /24s as they need.
+// claimSubnet takes the given subnet, or any free one. A lock file, held while the lab runs, separates labs that start
+// at the same time, and a probe avoids subnets in which something else listens. Clusters of more than 250 nodes take as
+// many adjacent /24s as they need.
 func claimSubnet(wanted, lockDir string, nodes int) (*subnet, error) {
 	if err := os.MkdirAll(lockDir, 0o755); err != nil {
 		return nil, err

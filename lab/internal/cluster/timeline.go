@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Note is one thing that happened.
+// Note is one event.
 type Note struct {
 	Time   time.Time `json:"time"`
 	Node   string    `json:"node"`
@@ -13,7 +13,7 @@ type Note struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// Timeline remembers what happened when.
+// Timeline records events with their time.
 type Timeline struct {
 	mu    sync.Mutex
 	notes []Note
@@ -32,7 +32,7 @@ func (t *Timeline) add(n Note) {
 	}
 }
 
-// Of gives the notes about a node, or all for an empty name.
+// Of returns the notes about a node, or all for an empty name.
 func (t *Timeline) Of(node string) []Note {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -48,11 +48,11 @@ func (t *Timeline) Of(node string) []Note {
 	return out
 }
 
-// Counts is how often each method was asked of one node.
+// Counts is how often each method was requested from one node.
 type Counts struct {
-	// Executed counts at the node that does the work.
+	// Executed counts at the node that executes the request.
 	Executed map[string]int `json:"executed"`
-	// Received counts at the node a client spoke to.
+	// Received counts at the node that received the request from the client.
 	Received map[string]int `json:"received"`
 	// Mutations is how many of the executed requests change state.
 	Mutations int `json:"mutations"`
@@ -94,7 +94,7 @@ func (r *Requests) add(node, method string, executed, mutates bool) {
 	}
 }
 
-// Reset forgets everything.
+// Reset clears the counters.
 func (r *Requests) Reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -102,7 +102,7 @@ func (r *Requests) Reset() {
 	r.byNode = nil
 }
 
-// Snapshot gives copies, of one node or of all, for one method or all.
+// Snapshot returns copies, of one node or of all, for one method or all.
 func (r *Requests) Snapshot(node string, match func(method string) bool) map[string]Counts {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package control is the lab's own endpoint: HTTP with JSON on loopback, for
-// those who break the cluster on purpose and look at what came of it.
+// Package control is the lab's control endpoint: HTTP with JSON on loopback, to break the cluster on purpose and to
+// inspect it.
 package control
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/faults"
 )
 
-// Request is one thing to do, as talosmate-lab ctl sends it to POST /ctl.
+// Request is one command, as talosmate-lab ctl sends it to POST /ctl.
 type Request struct {
 	Verb   string            `json:"verb"`
 	Node   string            `json:"node,omitempty"`
@@ -36,7 +36,7 @@ type Server struct {
 	url     string
 }
 
-// New makes a control endpoint; stop is called when it is asked to end the lab.
+// New makes a control endpoint; stop is called when a request ends the lab.
 func New(c *cluster.Cluster, stop func()) *Server { return &Server{cluster: c, stop: stop} }
 
 // Start listens on a free loopback port.
@@ -96,18 +96,18 @@ func answer(w http.ResponseWriter, code int, body any) {
 
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	_ = enc.Encode(body) //nolint:errcheck // the caller is gone
+	_ = enc.Encode(body) //nolint:errcheck // the caller has disconnected
 }
 
-// done is the answer of acts that have nothing else to say.
+// done is the answer of commands without a result.
 type done struct {
 	OK bool `json:"ok"`
 }
 
-// handler does one verb.
+// handler executes one verb.
 type handler func(ctx context.Context, r Request) (any, error)
 
-// Do runs a request.
+// Do executes a request.
 func (s *Server) Do(ctx context.Context, r Request) (any, error) {
 	h, ok := s.verbs()[r.Verb]
 	if !ok {
@@ -174,7 +174,7 @@ type NodeSummary struct {
 	Up      bool   `json:"up"`
 	Powered bool   `json:"powered"`
 	BootID  string `json:"boot_id"`
-	// EtcdHealthy says whether its etcd member runs and serves.
+	// EtcdHealthy reports whether its etcd member runs and serves.
 	EtcdHealthy bool `json:"etcd_healthy"`
 }
 
@@ -212,9 +212,9 @@ func (s *Server) state(_ context.Context, r Request) (any, error) {
 // RequestCounts is the answer of ctl requests.
 type RequestCounts struct {
 	Nodes map[string]cluster.Counts `json:"nodes"`
-	// Mutations is how many state-changing requests nodes executed in all.
+	// Mutations is how many state-changing requests nodes executed.
 	Mutations int `json:"mutations"`
-	// MutationsReceived is how many of them clients sent, whoever executed them.
+	// MutationsReceived is how many of them clients sent, whichever node executed them.
 	MutationsReceived int `json:"mutations_received"`
 	Executed          int `json:"executed"`
 	Received          int `json:"received"`
@@ -342,7 +342,7 @@ func number(r Request, name string, fallback int64) (int64, error) {
 	return n, nil
 }
 
-// wait returns once the node is up and ready, or the deadline is over.
+// wait returns once the node is up and ready, or the deadline has passed.
 func (s *Server) wait(ctx context.Context, m *cluster.Member, r Request) (any, error) {
 	timeout := 30 * time.Second
 
@@ -372,7 +372,7 @@ func (s *Server) wait(ctx context.Context, m *cluster.Member, r Request) (any, e
 	return m.Dump(), nil
 }
 
-// outage takes the Kubernetes API server away for a while.
+// outage makes the Kubernetes API server unavailable for a while.
 func (s *Server) outage(ctx context.Context, r Request) (any, error) {
 	d, err := time.ParseDuration(r.Params["duration"])
 	if err != nil {

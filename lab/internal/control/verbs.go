@@ -224,7 +224,7 @@ type Key struct {
 	Version        int64  `json:"version"`
 }
 
-// etcdDump reads every key from the node's own member, whatever the others hold.
+// etcdDump reads every key from the node's own member, not from the others.
 func (s *Server) etcdDump(ctx context.Context, m *cluster.Member, _ Request) (any, error) {
 	client, err := m.LocalEtcd(ctx)
 	if err != nil {
@@ -232,7 +232,7 @@ func (s *Server) etcdDump(ctx context.Context, m *cluster.Member, _ Request) (an
 	}
 	defer client.Close() //nolint:errcheck
 
-	const page = 64 // values of fill are half a MiB
+	const page = 64 // values of fill have half a MiB
 
 	out := []Key{}
 
@@ -271,7 +271,7 @@ func (s *Server) etcdInspect(_ context.Context, r Request) (any, error) {
 	return Inspected{Hash: fmt.Sprintf("%08x", st.Hash), Revision: st.Revision, TotalKeys: st.TotalKey, Version: st.Version}, err
 }
 
-// etcdCompact compacts to the current revision, which frees nothing before a defragmentation.
+// etcdCompact compacts to the current revision, which frees no space before a defragmentation.
 func (s *Server) etcdCompact(ctx context.Context, r Request) (any, error) {
 	client, err := s.anyEtcd(ctx)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package cosi serves a node's resources: cosi-project's in-memory state,
-// filled from the recordings and kept true by the node's state machine.
+// Package cosi serves a node's resources: cosi-project's in-memory state, filled from the recordings and updated by the
+// node's state machine.
 package cosi
 
 import (
@@ -37,14 +37,14 @@ type recordedItem struct {
 	Spec     yaml.Node `yaml:"spec"`
 }
 
-// Seeds is resources as they were recorded, ready to be put into a state.
+// Seeds are recorded resources that can be put into a state.
 type Seeds struct {
 	items []resource.Resource
 	first time.Time
 }
 
-// ParseSeeds reads a cosi.yaml. Types that machinery knows get their protobuf
-// form too, so that typed clients read them.
+// ParseSeeds reads a cosi.yaml. Types that machinery has get their protobuf form too, so that typed clients can read
+// them.
 func ParseSeeds(raw []byte) (*Seeds, error) {
 	var types map[string]recordedType
 	if err := yaml.Unmarshal(raw, &types); err != nil {
@@ -112,8 +112,8 @@ func fromYAML(item *recordedItem) (resource.Resource, error) {
 	return res, nil
 }
 
-// typedFromYAML makes machinery's own type for a recorded resource. The
-// registry's decoder for an empty message gives the empty value to fill.
+// typedFromYAML makes machinery's own type for a recorded resource. The registry's decoder returns the empty value to
+// fill for an empty message.
 func typedFromYAML(wire *v1alpha1.Resource, spec *yaml.Node) (resource.Resource, error) {
 	empty, err := protobuf.Unmarshal(&v1alpha1.Resource{Metadata: wire.Metadata, Spec: &v1alpha1.Spec{}})
 	if err != nil {
@@ -132,8 +132,7 @@ func typedFromYAML(wire *v1alpha1.Resource, spec *yaml.Node) (resource.Resource,
 	return typed, decodeSpec(spec, typed)
 }
 
-// decodeSpec reads a spec from its YAML. A few types write themselves in a form
-// of their own, which they do not read.
+// decodeSpec reads a spec from its YAML. A few types marshal themselves in a form that they cannot unmarshal.
 func decodeSpec(spec *yaml.Node, typed resource.Resource) error {
 	switch t := typed.(type) {
 	case *k8s.Manifest:
@@ -147,7 +146,7 @@ func decodeSpec(spec *yaml.Node, typed resource.Resource) error {
 	}
 }
 
-// decodeEthernet reads the features from the mapping they are written as.
+// decodeEthernet reads the features from the mapping in which they are written.
 func decodeEthernet(spec *yaml.Node, to *network.EthernetStatusSpec) error {
 	rest := *spec
 	rest.Content = nil
@@ -171,7 +170,7 @@ func decodeEthernet(spec *yaml.Node, to *network.EthernetStatusSpec) error {
 	return err
 }
 
-// Without drops seeds the predicate names.
+// Without drops the seeds for which the predicate holds.
 func (s *Seeds) Without(drop func(resource.Metadata) bool) *Seeds {
 	out := &Seeds{first: s.first}
 
@@ -184,7 +183,7 @@ func (s *Seeds) Without(drop func(resource.Metadata) bool) *Seeds {
 	return out
 }
 
-// backing hands the seeds of one namespace to the in-memory state.
+// backing passes the seeds of one namespace to the in-memory state.
 type backing struct {
 	items []resource.Resource
 }
@@ -208,7 +207,7 @@ type State struct {
 	core state.CoreState
 }
 
-// NewState fills a fresh state with the seeds as if they had been made at boot.
+// NewState fills a new state with the seeds as if they had been made at boot.
 func NewState(seeds *Seeds, boot time.Time) *State {
 	byNamespace := map[resource.Namespace][]resource.Resource{}
 
@@ -226,10 +225,10 @@ func NewState(seeds *Seeds, boot time.Time) *State {
 	})}
 }
 
-// Core is the state without a guard, for the node itself.
+// Core is the unrestricted state, for the node itself.
 func (s *State) Core() state.CoreState { return s.core }
 
-// Put makes a resource what it should be: created, updated when it differs, or left alone.
+// Put makes a resource equal to the given one: it is created, updated if it differs, or left alone.
 func (s *State) Put(ctx context.Context, res resource.Resource, owner string) error {
 	current, err := s.core.Get(ctx, res.Metadata())
 	if state.IsNotFoundError(err) {
@@ -264,7 +263,7 @@ func same(a, b resource.Resource) bool {
 	return errA == nil && errB == nil && string(wa.Spec.ProtoSpec) == string(wb.Spec.ProtoSpec) && wa.Spec.YamlSpec == wb.Spec.YamlSpec
 }
 
-// Remove destroys a resource if it is there.
+// Remove destroys a resource if it exists.
 func (s *State) Remove(ctx context.Context, ptr resource.Pointer) error {
 	current, err := s.core.Get(ctx, ptr)
 	if state.IsNotFoundError(err) {
@@ -301,8 +300,8 @@ func (s *State) List(ctx context.Context, kind resource.Kind) ([]resource.Resour
 	return list.Items, err
 }
 
-// Guarded is the state as the API shows it: read-only, known types and
-// namespaces only, sensitive types for os:admin only.
+// Guarded is the state as the API shows it: read-only, known types and namespaces only, sensitive types for os:admin
+// only.
 func (s *State) Guarded() state.CoreState {
 	return state.Filter(s.core, func(ctx context.Context, access state.Access) error {
 		if !access.Verb.Readonly() {

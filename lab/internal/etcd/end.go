@@ -8,18 +8,18 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// endLimit bounds the end of a server. A server that has not ended by then is
-// told to stop hard, and left to itself after as long again.
+// endLimit bounds the stop of a server. A server that has not ended by then is stopped hard, and abandoned after the
+// same time again.
 const endLimit = 10 * time.Second
 
-// Stop ends the server; the data stays. A leader hands over first, as etcd does on SIGTERM.
+// Stop ends the server; the data stays. A leader passes on leadership first, as etcd does on SIGTERM.
 func (m *Member) Stop() { m.end(true) }
 
-// Kill ends the server without handing over leadership, as a power cut does.
+// Kill ends the server without passing on leadership, as a power cut does.
 func (m *Member) Kill() { m.end(false) }
 
 func (m *Member) end(handOver bool) {
-	// a start under way is waited for: etcd panics when its files go away beneath it
+	// wait for a start in progress: etcd panics when its files are removed during it
 	m.starting.Lock()
 	defer m.starting.Unlock()
 
@@ -37,8 +37,8 @@ func end(server *embed.Etcd, handOver bool) {
 	select {
 	case <-server.Server.ReadyNotify():
 	default:
-		// Close waits for the listeners of a server that never got a quorum until the server stops,
-		// which Close itself does only afterwards
+		// Close waits for the listeners of a server that never had a quorum until the server stops, which Close itself
+		// does only afterwards
 		handOver = false
 	}
 
@@ -75,7 +75,7 @@ func within(closed <-chan struct{}, limit time.Duration) bool {
 	}
 }
 
-// ended is told that a server stopped; it matters only if nobody asked for it.
+// ended handles the end of a server; it matters only if the end was not requested.
 func (m *Member) ended(server *embed.Etcd, reason string) {
 	m.mu.Lock()
 	unasked := server != nil && m.server == server
@@ -96,9 +96,8 @@ func (m *Member) ended(server *embed.Etcd, reason string) {
 	}
 }
 
-// crashed turns a panic that etcd logs, such as the one of a status request to
-// a member that was just removed, into the end of that member alone: on a
-// Talos node it is the end of a process, and here of everything.
+// crashed turns a panic that etcd logs, such as the one of a status request to a member that was just removed, into the
+// end of that member only. On a Talos node it would end the etcd process, here it would end the whole lab.
 type crashed struct{ member *Member }
 
 // OnWrite implements zapcore.CheckWriteHook.

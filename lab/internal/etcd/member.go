@@ -28,7 +28,7 @@ import (
 // ErrStopped is returned for calls to a member that does not run.
 var ErrStopped = errors.New("etcd member is stopped")
 
-// Config is what one member needs to know before it first starts.
+// Config is the configuration of one member.
 type Config struct {
 	Name       string
 	Host       string
@@ -41,8 +41,7 @@ type Config struct {
 	QuotaBytes int64
 	// Log receives the member's own log lines.
 	Log io.Writer
-	// Ended is called when the member ends by itself: it was removed from the
-	// cluster, or it crashed.
+	// Ended is called when the member ends without being stopped: it was removed from the cluster, or it crashed.
 	Ended func(reason string)
 }
 
@@ -51,8 +50,7 @@ type Member struct {
 	cfg Config
 	tls *tls.Config
 
-	// starting makes starts one after another; mu is never held while etcd
-	// starts, since its log may lead back here
+	// starting serialises starts; mu is never held while etcd starts, since etcd's log may call back into the member
 	starting sync.Mutex
 	mu       sync.Mutex
 	server   *embed.Etcd
@@ -81,7 +79,7 @@ func NewMember(cfg Config) (*Member, error) {
 	return &Member{cfg: cfg, tls: &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool, MinVersion: tls.VersionTLS12}}, nil
 }
 
-// clusterToken is etcd's own default, which Talos leaves.
+// clusterToken is etcd's own default, which Talos uses.
 const clusterToken = "etcd-cluster"
 
 // Name is the member's name, which is its node's hostname.
@@ -92,7 +90,7 @@ func (m *Member) Name() string {
 	return m.cfg.Name
 }
 
-// Quota is the size in bytes that its database may grow to, 0 for etcd's own default.
+// Quota is the limit of its database in bytes, 0 for etcd's own default.
 func (m *Member) Quota() int64 { return m.cfg.QuotaBytes }
 
 // PeerURL is where other members reach it.
@@ -101,10 +99,10 @@ func (m *Member) PeerURL() string { return "https://" + join(m.cfg.Host, m.cfg.P
 // ClientURL is where clients reach it.
 func (m *Member) ClientURL() string { return "https://" + join(m.cfg.Host, m.cfg.ClientPort) }
 
-// DataDir is what Talos mounts at /var/lib/etcd.
+// DataDir is the directory that Talos mounts at /var/lib/etcd.
 func (m *Member) DataDir() string { return filepath.Join(m.cfg.Dir, "data") }
 
-// Empty says whether there is no data yet.
+// Empty reports whether there is no data yet.
 func (m *Member) Empty() bool {
 	entries, _ := os.ReadDir(m.DataDir()) //nolint:errcheck // a missing directory is empty
 
@@ -123,7 +121,7 @@ func (m *Member) Wipe() error {
 	return os.RemoveAll(m.DataDir())
 }
 
-// Running says whether the server runs.
+// Running reports whether the server runs.
 func (m *Member) Running() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -131,9 +129,8 @@ func (m *Member) Running() bool {
 	return m.server != nil
 }
 
-// Start runs the member. initial names all members with their peer URLs and
-// matters only while there is no data; existing says that it joins a cluster.
-// wanted is asked at the last moment: the node may have gone down meanwhile.
+// Start runs the member. initial names all members with their peer URLs and is used only while there is no data;
+// existing means that it joins a cluster. wanted is called last: the node may have gone down meanwhile.
 func (m *Member) Start(initial []string, existing bool, wanted func() bool) error {
 	m.starting.Lock()
 	defer m.starting.Unlock()
@@ -192,7 +189,7 @@ func (m *Member) embedConfig(initial []string, existing bool) (*embed.Config, er
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{*peer}, []url.URL{*peer}
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{*client}, []url.URL{*client}
 	cfg.ClientTLSInfo, cfg.PeerTLSInfo = secure, secure
-	cfg.UnsafeNoFsync = true // the lab never has to survive a power cut of the machine it runs on
+	cfg.UnsafeNoFsync = true // the lab does not have to survive a power cut of its host
 	cfg.QuotaBackendBytes = m.cfg.QuotaBytes
 	cfg.InitialCluster = strings.Join(initial, ",")
 	cfg.InitialClusterToken = clusterToken
@@ -223,7 +220,7 @@ func (m *Member) logger() *zap.Logger {
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.AddSync(m.cfg.Log), zap.InfoLevel), crash...)
 }
 
-// Initial is how the member names itself in an initial cluster.
+// Initial is the member's entry in an initial cluster.
 func (m *Member) Initial() string { return m.Name() + "=" + m.PeerURL() }
 
 // Ready waits until the member serves, which needs a quorum.
@@ -246,7 +243,7 @@ func (m *Member) Ready(ctx context.Context) error {
 	}
 }
 
-// Leader gives the leader this member believes in (0 for none), and the member's own ID.
+// Leader returns the leader in this member's view (0 for none), and the member's own ID.
 func (m *Member) Leader() (leader, self uint64, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

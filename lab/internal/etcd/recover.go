@@ -8,11 +8,11 @@ import (
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 )
 
-// RecoveryFile is where an uploaded snapshot waits for the bootstrap.
+// RecoveryFile is the path of an uploaded snapshot until the bootstrap.
 func (m *Member) RecoveryFile() string { return filepath.Join(m.cfg.Dir, "recovery.snapshot") }
 
-// Recover makes the member's data from its recovery file, as the only member of a new cluster, the way that
-// machined does: with the library of `etcdutl snapshot status` and `etcdutl snapshot restore`.
+// Recover makes the member's data from its recovery file, as the only member of a new cluster, as machined does: with
+// the library of `etcdutl snapshot status` and `etcdutl snapshot restore`.
 func (m *Member) Recover(skipHashCheck bool) error {
 	manager := snapshot.NewV3(m.logger())
 

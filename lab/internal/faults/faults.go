@@ -1,4 +1,4 @@
-// Package faults keeps the named faults that are armed on one simulated node.
+// Package faults holds the named faults that are armed on one simulated node.
 package faults
 
 import (
@@ -14,29 +14,29 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// The names a fault may have, as the control endpoint takes them.
+// The names of faults, as the control endpoint takes them.
 const (
-	Latency                 = "latency"                   // DUR: every RPC this node executes waits so long
+	Latency                 = "latency"                   // DUR: delays every RPC that this node executes
 	Loss                    = "loss"                      // P: each RPC breaks its connection with this probability
 	InstallExitCode         = "install-exit-code"         // N: the next install ends with this exit code
 	BootOldSlot             = "boot-old-slot"             // the next upgraded boot falls back to the old slot
 	NeverReturn             = "never-return"              // the next reboot never comes back
 	ReturnWithoutKubernetes = "return-without-kubernetes" // after the next boot the kubelet stays down
 	LoseExtensions          = "lose-extensions"           // the next install drops the node's extensions
-	DropAnswer              = "drop-answer"               // METHOD[:SKIP]: execute the next such RPC, or the one after SKIP others, then kill the connection
-	DropRequest             = "drop-request"              // METHOD[:SKIP]: the same, and do not execute it
-	HoldRequest             = "hold-request"              // METHOD[:SKIP]: such RPCs wait, not executed, until the fault is cleared or the caller goes
+	DropAnswer              = "drop-answer"               // METHOD[:SKIP]: execute the next such RPC, or the one after SKIP others, then cut the connection
+	DropRequest             = "drop-request"              // METHOD[:SKIP]: the same, without executing it
+	HoldRequest             = "hold-request"              // METHOD[:SKIP]: such RPCs wait, not executed, until the fault is cleared or the caller disconnects
 	HoldAnswer              = "hold-answer"               // METHOD[:SKIP]: such RPCs are executed, and their answers wait
-	CutStream               = "cut-stream"                // METHOD:BYTES: kill the next such stream after so many bytes
+	CutStream               = "cut-stream"                // METHOD:BYTES: cut the next such stream after this many bytes
 	FailRPC                 = "fail-rpc"                  // METHOD:CODE:MESSAGE[:COUNT]
-	PullError               = "pull-error"                // TEXT: every pull fails with it
-	PullSlow                = "pull-slow"                 // DUR: every pull takes so long
+	PullError               = "pull-error"                // TEXT: every pull fails with this error
+	PullSlow                = "pull-slow"                 // DUR: every pull takes this long
 	DiskFull                = "disk-full"                 // nothing can be written
 	RegistryStatus          = "registry-status"           // N: the registry answers with this HTTP status
 	EventStreamDead         = "event-stream-dead"         // [end|hang]: event streams end, or stay open without events
-	ClockSkew               = "clock-skew"                // DUR: the node's clock is off by so much
-	SlowBoot                = "slow-boot"                 // DUR: every boot takes so much longer
-	DefragKills             = "defrag-kills"              // the next defragmentation ends with the death of the etcd member
+	ClockSkew               = "clock-skew"                // DUR: the node's clock is off by this much
+	SlowBoot                = "slow-boot"                 // DUR: every boot takes this much longer
+	DefragKills             = "defrag-kills"              // the etcd member dies after the next defragmentation
 )
 
 // ErrUnknown is returned for a fault name that does not exist.
@@ -46,11 +46,11 @@ var ErrUnknown = errors.New("unknown fault")
 type Fault struct {
 	Name  string `json:"name"`
 	Value string `json:"value,omitempty"`
-	// Method is the RPC a fault is limited to, short (Reboot) or full (machine.MachineService/Reboot).
+	// Method is the RPC that a fault is limited to, short (Reboot) or full (machine.MachineService/Reboot).
 	Method string `json:"method,omitempty"`
-	// Count is how often it still strikes; 0 means until cleared.
+	// Count is how often it still applies; 0 means until cleared.
 	Count int `json:"count,omitempty"`
-	// Skip is how many RPCs it lets pass before.
+	// Skip is how many RPCs pass first.
 	Skip  int       `json:"skip,omitempty"`
 	Armed time.Time `json:"armed"`
 
@@ -73,7 +73,7 @@ type Set struct {
 	log   func(event, detail string)
 }
 
-// NewSet makes an empty set that reports arming and striking to log.
+// NewSet makes an empty set that logs when faults are armed and applied.
 func NewSet(log func(event, detail string)) *Set {
 	if log == nil {
 		log = func(string, string) {}
@@ -217,7 +217,7 @@ func (s *Set) Arm(f *Fault) {
 	s.log("fault-armed", f.Name+"="+f.Value)
 }
 
-// Clear removes the faults of a name, or all for an empty name, and says how many.
+// Clear removes the faults of a name, or all for an empty name, and returns their number.
 func (s *Set) Clear(name string) int {
 	s.mu.Lock()
 	before := len(s.armed)
@@ -232,7 +232,7 @@ func (s *Set) Clear(name string) int {
 	return n
 }
 
-// disarm removes faults and lets go what they hold.
+// disarm removes faults and releases what they hold.
 func (s *Set) disarm(which func(*Fault) bool) {
 	s.armed = slices.DeleteFunc(s.armed, func(f *Fault) bool {
 		if !which(f) {
@@ -247,7 +247,8 @@ func (s *Set) disarm(which func(*Fault) bool) {
 	})
 }
 
-// Hold reports that a fault holds an RPC, and waits until it lets go or the caller has gone, which it reports too.
+// Hold logs that a fault holds an RPC, and waits until the fault releases it or the caller has disconnected, which it
+// logs too.
 func (s *Set) Hold(ctx context.Context, f Fault) {
 	s.log("fault-holds", f.Name+"="+f.Value)
 
@@ -258,7 +259,7 @@ func (s *Set) Hold(ctx context.Context, f Fault) {
 	}
 }
 
-// List gives copies of the armed faults.
+// List returns copies of the armed faults.
 func (s *Set) List() []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -271,7 +272,7 @@ func (s *Set) List() []Fault {
 	return out
 }
 
-// Get gives a fault that stays armed.
+// Get returns a fault that stays armed.
 func (s *Set) Get(name string) (Fault, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -285,12 +286,12 @@ func (s *Set) Get(name string) (Fault, bool) {
 	return Fault{}, false
 }
 
-// Take gives a fault and uses up one of its strikes.
+// Take returns a fault and decrements its count.
 func (s *Set) Take(name string) (Fault, bool) {
 	return s.take(func(f *Fault) bool { return f.Name == name })
 }
 
-// TakeFor gives the fault of a name that is meant for the full method name.
+// TakeFor returns the fault of a name that matches the full method name.
 func (s *Set) TakeFor(name, fullMethod string) (Fault, bool) {
 	return s.take(func(f *Fault) bool { return f.Name == name && Matches(f.Method, fullMethod) })
 }
@@ -327,7 +328,7 @@ func (s *Set) take(match func(*Fault) bool) (Fault, bool) {
 	return f, true
 }
 
-// Matches says whether a method as the user names it means a full gRPC method name.
+// Matches reports whether a method as the user writes it is the full gRPC method name.
 func Matches(name, fullMethod string) bool {
 	full := strings.TrimPrefix(fullMethod, "/")
 	name = strings.TrimPrefix(name, "/")

@@ -12,10 +12,10 @@ import (
 // EmptySchematic is the Image Factory's ID of a schematic without customisation.
 const EmptySchematic = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba"
 
-// ErrNotFound is what a registry says about an image that does not exist.
+// ErrNotFound is the error for an image that does not exist.
 var ErrNotFound = errors.New("not found")
 
-// Manifest is one image as a registry knows it.
+// Manifest is one image in a registry.
 type Manifest struct {
 	Repository string
 	Tag        string
@@ -26,23 +26,22 @@ type Manifest struct {
 	Installer *Installer
 }
 
-// Installer is what a Talos installer image would put on the disk.
+// Installer is what a Talos installer image would install.
 type Installer struct {
 	Version    string
-	Schematic  string // empty for images that no Image Factory made
+	Schematic  string // empty for images that were not made by an Image Factory
 	Platform   string
 	SecureBoot bool
 }
 
-// Registry answers for every registry of the simulated world: what exists is a
-// rule, not a list, and digests follow from the name, so that every run of the
-// lab knows the same images.
+// Registry simulates all registries. A rule decides which images exist, and digests follow from the name, so every run
+// of the lab has the same images.
 type Registry struct {
 	mu       sync.Mutex
 	byDigest map[string]Manifest
 }
 
-// NewRegistry makes an empty registry; images appear when they are asked for.
+// NewRegistry makes an empty registry; images are created when they are requested.
 func NewRegistry() *Registry {
 	return &Registry{byDigest: map[string]Manifest{}}
 }
@@ -71,7 +70,7 @@ func (r *Registry) Resolve(ref Reference) (Manifest, error) {
 	return m, nil
 }
 
-// Publish makes an image known by its digest.
+// Publish makes an image available by its digest.
 func (r *Registry) Publish(m Manifest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,7 +78,7 @@ func (r *Registry) Publish(m Manifest) {
 	r.byDigest[m.Digest] = m
 }
 
-// Describe tells what an image of that name would be, whether it exists or not.
+// Describe returns the image that a name would have, whether it exists or not.
 func Describe(ref Reference) Manifest { return describe(ref) }
 
 func describe(ref Reference) Manifest {
@@ -107,9 +106,9 @@ func describe(ref Reference) Manifest {
 	return m
 }
 
-// installer recognises the repositories installers live in: ghcr.io/siderolabs,
-// an Image Factory (PLATFORM-installer[-secureboot]/SCHEMATIC or the older
-// installer[-secureboot]/SCHEMATIC), or a private copy of either.
+// installer recognises the repositories of installers: ghcr.io/siderolabs, an Image Factory
+// (PLATFORM-installer[-secureboot]/SCHEMATIC or the older installer[-secureboot]/SCHEMATIC), or a private copy of
+// either.
 func installer(ref Reference) *Installer {
 	parts := strings.Split(ref.Path(), "/")
 	in := &Installer{Version: ref.Tag, Platform: "metal"}
@@ -136,7 +135,7 @@ func installer(ref Reference) *Installer {
 	return in
 }
 
-// exists is the lab's rule about what was ever published.
+// exists is the lab's rule for which images were published.
 func exists(ref Reference, m Manifest) bool {
 	if strings.Contains(ref.Repository, "nosuch") || strings.Contains(ref.Tag, "nosuch") {
 		return false

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Schematic is what an Image Factory made an image from.
+// Schematic is the input of an Image Factory for an image.
 type Schematic struct {
 	Extensions []Extension
 }
@@ -21,7 +21,7 @@ type Extension struct {
 	Description string
 }
 
-// Extensions are those that the simulated Image Factory knows, by name.
+// Extensions are those of the simulated Image Factory, by name.
 func Extensions() []Extension {
 	const author = "Sidero Labs"
 
@@ -53,8 +53,8 @@ func NewSchematic(names ...string) (Schematic, error) {
 	return s, nil
 }
 
-// FindSchematic finds the schematic with an ID. Every set of the known extensions is registered; of any other
-// ID the lab does not know what is in it.
+// FindSchematic finds the schematic with an ID. Every set of the known extensions is registered; the content of any
+// other ID is unknown to the lab.
 func FindSchematic(id string) (Schematic, bool) {
 	all := Extensions()
 

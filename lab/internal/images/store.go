@@ -17,10 +17,10 @@ type Namespace string
 const (
 	CRI      Namespace = "cri"    // driver CRI, NS_CRI: Kubernetes' images
 	System   Namespace = "system" // driver CRI, NS_SYSTEM: kubelet, etcd, installers
-	InMemory Namespace = "inmem"  // driver CONTAINERD, NS_SYSTEM: on tmpfs, used before the disk is there
+	InMemory Namespace = "inmem"  // driver CONTAINERD, NS_SYSTEM: on tmpfs, used before the disk is mounted
 )
 
-// PinnedLabel marks images the CRI never collects.
+// PinnedLabel marks images that the CRI never collects.
 const PinnedLabel = "io.cri-containerd.pinned"
 
 // Image is one name of an image; several names may share a digest.
@@ -44,9 +44,8 @@ func NewStore() *Store {
 	return &Store{images: map[Namespace]map[string]Image{CRI: {}, System: {}, InMemory: {}}, unused: map[string]time.Time{}}
 }
 
-// Names gives the names an image stands under after a pull: the tag, the
-// digest-pinned name and the bare manifest digest; Kubernetes' store also has
-// the image ID.
+// Names returns the names of an image after a pull: the tag, the digest-pinned name and the bare manifest digest;
+// Kubernetes' store also has the image ID.
 func Names(ns Namespace, m Manifest) []string {
 	names := []string{m.Repository + "@" + m.Digest, m.Digest}
 	if m.Tag != "" {
@@ -60,7 +59,7 @@ func Names(ns Namespace, m Manifest) []string {
 	return names
 }
 
-// Pull adds an image under all its names. Names that exist keep their times.
+// Pull adds an image under all its names. Existing names keep their times.
 func (s *Store) Pull(ns Namespace, m Manifest, at time.Time, labels map[string]string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,7 +91,7 @@ func (s *Store) Get(ns Namespace, name string) (Image, bool) {
 	return img, ok
 }
 
-// Remove takes one name away; false when there was none.
+// Remove removes one name; it returns false if there was none.
 func (s *Store) Remove(ns Namespace, name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,7 +102,7 @@ func (s *Store) Remove(ns Namespace, name string) bool {
 	return ok
 }
 
-// List gives every name of a store in containerd's order, which is by name.
+// List returns every name of a store in containerd's order, which is by name.
 func (s *Store) List(ns Namespace) []Image {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,8 +110,7 @@ func (s *Store) List(ns Namespace) []Image {
 	return slices.SortedFunc(maps.Values(s.images[ns]), func(a, b Image) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// Forget makes the garbage collection see every image for the first time again,
-// as after a boot.
+// Forget resets the times at which the garbage collection first saw images as unused, as a boot does.
 func (s *Store) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,7 +128,7 @@ func (s *Store) Clear(namespaces ...Namespace) {
 	}
 }
 
-// Used is the disk space of both stores on disk: each blob once, whatever it is called.
+// Used is the disk space of both stores on disk: each blob once, however many names it has.
 func (s *Store) Used() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,8 +149,8 @@ func (s *Store) Used() int64 {
 	return total
 }
 
-// Collect drops the images of the system store that keep does not name and that
-// have been seen unused for longer than age. Talos does this every so often.
+// Collect removes the images of the system store that keep does not name and that have been seen unused for longer than
+// age. Talos does this at an interval.
 func (s *Store) Collect(now time.Time, age time.Duration, keep func(Image) bool) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

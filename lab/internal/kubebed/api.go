@@ -18,7 +18,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/kubeconfig"
 )
 
-// api is the little of Kubernetes' API that Talos itself uses.
+// api is the part of the Kubernetes API that Talos itself uses.
 type api struct {
 	server           string
 	ca, cert, key    []byte
@@ -94,12 +94,12 @@ func newAPI(path string) (*api, error) {
 	return a, nil
 }
 
-// kubeconfig is the administrator's, named as Talos names it.
+// kubeconfig is the administrator's, with the names that Talos uses.
 func (a *api) kubeconfig(cluster string) []byte {
 	return kubeconfig.Admin(cluster, a.server, a.ca, a.cert, a.key)
 }
 
-// statusError is an answer of the API server that is no success.
+// statusError is an unsuccessful answer of the API server.
 type statusError struct {
 	code int
 	text string
@@ -109,7 +109,7 @@ func (e statusError) Error() string {
 	return fmt.Sprintf("Kubernetes answers %d: %s", e.code, e.text)
 }
 
-// do sends a request and decodes the answer into out, if it is wanted.
+// do sends a request and decodes the answer into out, unless it is nil.
 func (a *api) do(ctx context.Context, method, path, contentType string, body, out any) error {
 	var reader io.Reader
 

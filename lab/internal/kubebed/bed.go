@@ -1,5 +1,5 @@
-// Package kubebed runs the lab's real Kubernetes control plane, which is a
-// program of its own, and plays the kubelet's part in Talos on top of it.
+// Package kubebed runs the lab's real Kubernetes control plane, which is a program of its own, and simulates the work
+// of the kubelet in Talos.
 package kubebed
 
 import (
@@ -22,13 +22,13 @@ import (
 // startTimeout is how long the control plane may take to come up.
 const startTimeout = 2 * time.Minute
 
-// stopTimeout is how long it may take to end.
+// stopTimeout is how long it may take to stop.
 const stopTimeout = 10 * time.Second
 
-// ErrNotBuilt is returned where the program is nowhere to be found.
+// ErrNotBuilt is returned if the program is not found.
 var ErrNotBuilt = errors.New("the Kubernetes bed is not built: run `go run ./build` in lab/kube, or set TALOSMATE_LAB_KUBE_BIN")
 
-// Machine is one node as the bed is told of it.
+// Machine is one node in the form that the bed receives.
 type Machine struct {
 	Name         string `json:"name"`
 	InternalIP   string `json:"internal_ip"`
@@ -43,7 +43,7 @@ type Bed struct {
 	exited  chan struct{}
 	control string
 	pids    []int
-	// Kubeconfig is the administrator's, with everything in it.
+	// Kubeconfig is the administrator's, with embedded credentials.
 	Kubeconfig []byte
 	api        *api
 }
@@ -128,7 +128,7 @@ func Start(ctx context.Context, program, dir, cluster string, machines []Machine
 		ready <- b.announce(out, cluster)
 
 		_, _ = io.Copy(io.Discard, out) //nolint:errcheck // nothing more is expected
-		_ = b.cmd.Wait()                //nolint:errcheck // Stop asks only whether it ended
+		_ = b.cmd.Wait()                //nolint:errcheck // Stop only waits for its end
 		close(b.exited)
 	}()
 
@@ -152,7 +152,7 @@ func Start(ctx context.Context, program, dir, cluster string, machines []Machine
 	return b, nil
 }
 
-// announce reads the line the program prints when it is ready.
+// announce reads the line that the program prints when it is ready.
 func (b *Bed) announce(out io.Reader, cluster string) error {
 	line, err := bufio.NewReader(out).ReadBytes('\n')
 	if err != nil {
@@ -202,7 +202,7 @@ func (b *Bed) Stop() {
 	}
 }
 
-// errNoMachine is what the bed says of a machine it does not know.
+// errNoMachine is the bed's error for an unknown machine.
 var errNoMachine = errors.New("no such machine")
 
 // tell sends one request to the bed's control interface.
@@ -238,7 +238,7 @@ func (b *Bed) tell(ctx context.Context, method, path string, body any) (json.Raw
 	}
 }
 
-// Outage takes the API server away for a while: mode refuse or hang.
+// Outage makes the API server unavailable for a while: mode refuse or hang.
 func (b *Bed) Outage(ctx context.Context, seconds float64, mode string) error {
 	_, err := b.tell(ctx, http.MethodPost, "/apiserver/outage", map[string]any{"seconds": seconds, "mode": mode})
 

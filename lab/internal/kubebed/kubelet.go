@@ -11,13 +11,13 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/machine"
 )
 
-// cordonedAnnotation marks the cordons that Talos made itself, and lifts.
+// cordonedAnnotation marks the cordons that Talos made itself, and removes.
 const (
 	cordonedAnnotation = "talos.dev/cordoned"
 	cordonedValue      = "true"
 )
 
-// mirrorEvery is how often the nodes' state in Kubernetes is looked at.
+// mirrorEvery is the interval at which the nodes' state in Kubernetes is read.
 const mirrorEvery = 200 * time.Millisecond
 
 // Kubelet is machine.Kubelet on top of a bed.
@@ -28,7 +28,7 @@ type Kubelet struct {
 	mu      sync.Mutex
 	running map[string]*machine.Node // by Kubernetes name, while the node is up
 	last    map[string]string
-	lift    map[string]bool // Talos's own cordon is to be lifted once Ready
+	lift    map[string]bool // Talos's own cordon is to be removed once Ready
 	stop    context.CancelFunc
 }
 
@@ -133,7 +133,7 @@ func (n kubeNode) state() machine.NodeStatus {
 	return s
 }
 
-// mirror tells each machine what Kubernetes has of it.
+// mirror passes the state of each machine in Kubernetes to it.
 func (k *Kubelet) mirror(ctx context.Context) {
 	ticker := time.NewTicker(mirrorEvery)
 	defer ticker.Stop()
@@ -168,7 +168,7 @@ func (k *Kubelet) tellMachine(ctx context.Context, item kubeNode) {
 	lift := k.lift[name]
 	k.mu.Unlock()
 
-	// what an earlier boot left in Kubernetes is not this boot's
+	// the state from before this boot is ignored
 	if n == nil || item.Status.NodeInfo.BootID != n.BootID() {
 		return
 	}
@@ -277,7 +277,7 @@ func (k *Kubelet) pods(ctx context.Context, n *machine.Node) ([]kubePod, error) 
 	return list.Items, err
 }
 
-// Drain implements machine.Kubelet: it evicts until no pod is left that should go.
+// Drain implements machine.Kubelet: it evicts until no pod is left that has to leave.
 func (k *Kubelet) Drain(ctx context.Context, n *machine.Node) error {
 	for {
 		pods, err := k.pods(ctx, n)

@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// Admin is a kubeconfig with the names that Talos gives. The certificates are PEM.
+// Admin is a kubeconfig with the names that Talos uses. The certificates are PEM.
 func Admin(cluster, server string, ca, cert, key []byte) []byte {
 	b64 := base64.StdEncoding.EncodeToString
 

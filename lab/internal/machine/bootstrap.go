@@ -4,8 +4,8 @@ import (
 	"fmt"
 )
 
-// Bootstrap makes the node's member the first of a new etcd cluster, from an
-// uploaded snapshot if asked to.
+// Bootstrap makes the node's member the first of a new etcd cluster, from an uploaded snapshot if recoverSnapshot is
+// set.
 func (n *Node) Bootstrap(recoverSnapshot, skipHashCheck bool) error {
 	n.mu.Lock()
 	n.bootstrapping = true

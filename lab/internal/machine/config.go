@@ -16,8 +16,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/images"
 )
 
-// adoptType takes type and name from the configuration, which a node gets when
-// it is configured. It wants n.mu held.
+// adoptType takes type and name from the configuration. It needs n.mu held.
 func (n *Node) adoptType() {
 	if n.config == nil || n.config.Machine() == nil {
 		return
@@ -39,7 +38,7 @@ func (n *Node) adoptType() {
 	n.initLogs()
 }
 
-// hostnameOf reads the name a configuration gives, or falls back to the lab's own.
+// hostnameOf reads the name from a configuration, or falls back to the lab's own.
 func hostnameOf(cfg config.Provider, fallback string) string {
 	if h := cfg.NetworkHostnameConfig(); h != nil && h.Hostname() != "" {
 		return h.Hostname()
@@ -48,7 +47,7 @@ func hostnameOf(cfg config.Provider, fallback string) string {
 	return fallback
 }
 
-// Installed says whether Talos is on the disk.
+// Installed reports whether Talos is on the disk.
 func (n *Node) Installed() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -56,8 +55,8 @@ func (n *Node) Installed() bool {
 	return !n.slots[0].Empty() || !n.slots[1].Empty()
 }
 
-// CanApplyImmediately says why a configuration needs a reboot. The fields that
-// do not are the ones Talos lists in its runtime.
+// CanApplyImmediately returns the reason why a configuration needs a reboot. The fields that do not need one are those
+// that Talos lists in its runtime.
 func (n *Node) CanApplyImmediately(next config.Provider) error {
 	current := n.Config()
 	if current == nil {
@@ -116,7 +115,7 @@ func (n *Node) CancelTry() {
 	}
 }
 
-// ApplyTry runs a configuration that is taken back after the timeout.
+// ApplyTry runs a configuration that is reverted after the timeout.
 func (n *Node) ApplyTry(next config.Provider, timeout time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -143,7 +142,7 @@ func (n *Node) ApplyTry(next config.Provider, timeout time.Duration) {
 	n.cluster.Note(n.Name, "config", "try")
 }
 
-// setConfig makes a configuration run. It wants n.mu held.
+// setConfig activates a configuration. It needs n.mu held.
 func (n *Node) setConfig(next config.Provider) {
 	n.config = next
 	n.adoptType()
@@ -156,7 +155,7 @@ func (n *Node) setConfig(next config.Provider) {
 	n.refresh()
 }
 
-// ApplyNow persists a configuration and runs it.
+// ApplyNow persists a configuration and activates it.
 func (n *Node) ApplyNow(next config.Provider) {
 	n.mu.Lock()
 	n.persisted = next
@@ -186,8 +185,8 @@ func (n *Node) ApplyWithReboot(next config.Provider) {
 	n.Reboot("", RebootDefault)
 }
 
-// Configure gives a node in maintenance mode its first configuration: Talos is
-// installed if it is not, and the node goes on to boot.
+// Configure gives a node in maintenance mode its first configuration: Talos is installed if it is not, and the boot
+// continues.
 func (n *Node) Configure(next config.Provider) {
 	n.mu.Lock()
 	n.persisted = next
@@ -198,7 +197,7 @@ func (n *Node) Configure(next config.Provider) {
 	n.note("config", "first configuration")
 
 	go func() {
-		// the answer to the request goes out first
+		// the answer to the request is sent first
 		if !n.pause(generation, n.Times.Shutdown) {
 			return
 		}
@@ -235,7 +234,7 @@ func (n *Node) Configure(next config.Provider) {
 	}()
 }
 
-// firstInstall puts Talos on the disk and reboots from it.
+// firstInstall installs Talos to the disk and reboots from it.
 func (n *Node) firstInstall(generation int, cfg config.Provider) {
 	n.setStage(runtime.MachineStageInstalling)
 	n.publishSequence("", "install", machineapi.SequenceEvent_START)
@@ -274,7 +273,7 @@ func (n *Node) firstInstall(generation int, cfg config.Provider) {
 	n.restart("installed")
 }
 
-// PutMeta writes a META key; DeleteMeta removes it and says whether it was there.
+// PutMeta writes a META key.
 func (n *Node) PutMeta(key uint8, value string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -282,7 +281,7 @@ func (n *Node) PutMeta(key uint8, value string) {
 	n.meta[key] = value
 }
 
-// DeleteMeta removes a META key.
+// DeleteMeta removes a META key and reports whether it existed.
 func (n *Node) DeleteMeta(key uint8) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()

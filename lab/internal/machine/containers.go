@@ -26,7 +26,7 @@ const (
 	NamespaceK8s    = "k8s.io"
 )
 
-// resetContainers starts the containers a boot starts. Pods come back with the kubelet.
+// resetContainers starts the containers that run after a boot. Pods come back with the kubelet.
 func (n *Node) resetContainers() {
 	n.containers = slices.DeleteFunc(n.containers, func(c Container) bool { return c.Namespace == NamespaceSystem })
 
@@ -58,7 +58,7 @@ func (n *Node) resetContainers() {
 	}
 }
 
-// Containers gives the containers of a namespace.
+// Containers returns the containers of a namespace.
 func (n *Node) Containers(namespace string) []Container {
 	n.mu.Lock()
 	defer n.mu.Unlock()

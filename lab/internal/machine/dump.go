@@ -12,7 +12,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/images"
 )
 
-// Dump is everything a test may want to know of a node.
+// Dump is the full state of a node, for tests.
 type Dump struct {
 	Name            string                    `json:"name"`
 	Address         string                    `json:"address"`
@@ -96,7 +96,7 @@ func (n *Node) ready() bool {
 	return n.up && n.stage == runtime.MachineStageRunning && len(n.unmet) == 0
 }
 
-// Ready says whether the node runs and nothing is unmet.
+// Ready reports whether the node is running and nothing is unmet.
 func (n *Node) Ready() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()

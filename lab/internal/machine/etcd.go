@@ -11,8 +11,8 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/etcd"
 )
 
-// joinEtcd starts the node's member: with its data, as the first of a cluster
-// that starts together, or as a learner that is promoted.
+// joinEtcd starts the node's member: with its data, as one of the first members of a cluster, or as a learner that is
+// promoted.
 func (n *Node) joinEtcd(generation int) error {
 	wanted := func() bool { return n.alive(generation) }
 
@@ -32,14 +32,14 @@ func (n *Node) joinEtcd(generation int) error {
 	return n.joinAsLearner(generation)
 }
 
-// errSuperseded ends a wait for a cluster to join: a bootstrap came first.
+// errSuperseded ends a wait for a cluster to join because of a bootstrap.
 var errSuperseded = errors.New("the member was bootstrapped meanwhile")
 
-// joinRetry is how often machined tries again to join.
+// joinRetry is the interval at which machined retries to join.
 const joinRetry = 500 * time.Millisecond
 
-// joinAsLearner adds the member to the cluster the other control planes run,
-// and waits for one, or for a bootstrap, as long as it takes.
+// joinAsLearner adds the member to the cluster of the other control planes. It waits for such a cluster, or for a
+// bootstrap, without a time limit.
 func (n *Node) joinAsLearner(generation int) error {
 	for {
 		n.mu.Lock()
@@ -140,8 +140,8 @@ func (n *Node) promote(generation int, id uint64) {
 	}
 }
 
-// EtcdMembers lists the members of the control planes discovery knows;
-// othersOnly leaves out this node and members that do not run.
+// EtcdMembers lists the members of the control planes in discovery; othersOnly omits this node and members that do not
+// run.
 func (n *Node) EtcdMembers(othersOnly bool) []*etcd.Member {
 	var out []*etcd.Member
 
@@ -169,7 +169,7 @@ func (n *Node) LocalEtcd(ctx context.Context) (*clientv3.Client, error) {
 	return n.Etcd.Client(ctx)
 }
 
-// AnyEtcd connects to whichever control plane answers.
+// AnyEtcd connects to any control plane that answers.
 func (n *Node) AnyEtcd(ctx context.Context) (*clientv3.Client, error) {
 	members := n.EtcdMembers(false)
 	if n.Etcd == nil || len(members) == 0 {
@@ -183,7 +183,7 @@ func (n *Node) AnyEtcd(ctx context.Context) (*clientv3.Client, error) {
 	return n.Etcd.ClientTo(ctx, members)
 }
 
-// SetInitialEtcd names the members of a cluster that starts together.
+// SetInitialEtcd sets the members of a cluster that start together.
 func (n *Node) SetInitialEtcd(initial []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -191,7 +191,7 @@ func (n *Node) SetInitialEtcd(initial []string) {
 	n.initialEtcd = initial
 }
 
-// SetEtcdWanted says whether the member starts at boot.
+// SetEtcdWanted sets whether the member starts at boot.
 func (n *Node) SetEtcdWanted(wanted bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -199,7 +199,7 @@ func (n *Node) SetEtcdWanted(wanted bool) {
 	n.etcdWanted = wanted
 }
 
-// ForgetEtcd stops the member and removes its data: it left the cluster.
+// ForgetEtcd stops the member and removes its data, after it left the cluster.
 func (n *Node) ForgetEtcd() error {
 	if n.Etcd == nil {
 		return nil
@@ -213,7 +213,7 @@ func (n *Node) ForgetEtcd() error {
 	return n.Etcd.Wipe()
 }
 
-// MemberListSkew says whether the node's member list is to differ from the others'.
+// MemberListSkew reports whether the node's member list differs from the others'.
 func (n *Node) MemberListSkew() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -252,8 +252,7 @@ func (n *Node) SetEtcdDown(down bool) error {
 	return nil
 }
 
-// EtcdEnded shows that the node's member ended by itself. Talos starts it again
-// and again; a member that was removed ends each time.
+// EtcdEnded shows that the node's member ended. Talos restarts it again and again; a removed member ends each time.
 func (n *Node) EtcdEnded(reason string) {
 	n.mu.Lock()
 	n.moveService("etcd", ServiceWaiting, `Error running Containerd(etcd), going to restart forever: task "etcd" failed: exit code 1`)
@@ -264,7 +263,7 @@ func (n *Node) EtcdEnded(reason string) {
 // Note adds a line about this node to the lab's timeline.
 func (n *Node) Note(event, detail string) { n.note(event, detail) }
 
-// EtcdHealthy says whether the node's member runs and was found to serve since it started.
+// EtcdHealthy reports whether the node's member runs and has served since it started.
 func (n *Node) EtcdHealthy() bool {
 	running := n.Etcd != nil && n.Etcd.Running()
 

@@ -7,12 +7,12 @@ import (
 	etcdres "github.com/siderolabs/talos/pkg/machinery/resources/etcd"
 )
 
-// putEtcdSpec shows how the node's member was started, its quota among the arguments, as a machine
-// configuration with cluster.etcd.extraArgs gives it.
+// putEtcdSpec shows the arguments of the node's member, including its quota, as a machine configuration with
+// cluster.etcd.extraArgs sets it.
 func (n *Node) putEtcdSpec() {
 	quota := n.Etcd.Quota()
 	if quota == 0 {
-		return // the recorded resource says it: no arguments
+		return // the recorded resource is right: no arguments
 	}
 
 	spec := etcdres.NewSpec(etcdres.NamespaceName, etcdres.SpecID)

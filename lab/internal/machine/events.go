@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// eventCapacity is how many events a node remembers, as Talos's ring does.
+// eventCapacity is how many events a node keeps, as Talos's ring buffer does.
 const eventCapacity = 1000
 
 // Event is one machine event.
@@ -22,7 +22,7 @@ type Event struct {
 	Payload proto.Message
 }
 
-// Proto gives the event as the API sends it.
+// Proto returns the event as the API sends it.
 func (e Event) Proto() (*machineapi.Event, error) {
 	data := &anypb.Any{}
 
@@ -45,7 +45,7 @@ type Events struct {
 	counter uint32
 	ring    []Event
 	added   chan struct{}
-	// lastStatus is the last status event, so that repeats are left out
+	// lastStatus is the last status event, so that repeats are omitted
 	lastStatus string
 	closed     bool
 }
@@ -53,7 +53,7 @@ type Events struct {
 // NewEvents makes an empty stream.
 func NewEvents() *Events { return &Events{added: make(chan struct{})} }
 
-// NewID makes an event ID in the form of Talos's xid: time first, so that they sort.
+// NewID makes an event ID in the form of Talos's xid: time first, so that IDs sort by time.
 func (e *Events) NewID(now time.Time) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -100,8 +100,8 @@ func (e *Events) Close() {
 	}
 }
 
-// Since gives the events after an ID (all for an empty one), a channel that is
-// closed when more come, and whether the stream has ended.
+// Since returns the events after an ID (all for an empty one), a channel that is closed when there are more, and
+// whether the stream has ended.
 func (e *Events) Since(id string) (events []Event, more <-chan struct{}, ended bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -24,15 +24,15 @@ type File struct {
 	Modified time.Time
 	Link     string
 	UID, GID uint32
-	// content reads the file; nil for one whose bytes were never recorded (zeroes).
+	// content reads the file; nil for one whose bytes were not recorded (zeroes).
 	content func() []byte
-	// generated marks a file whose bytes are made up as they are read.
+	// generated marks a file whose bytes are generated when they are read.
 	generated bool
-	// Unreadable marks a file that is listed and cannot be opened, as one that was just rotated away.
+	// Unreadable marks a file that is listed and cannot be opened, as one that was just rotated.
 	Unreadable bool
 }
 
-// FileTree is what Read, Copy, List and DiskUsage see.
+// FileTree is the data behind Read, Copy, List and DiskUsage.
 type FileTree struct {
 	node  *Node
 	once  sync.Once
@@ -45,7 +45,7 @@ func newFileTree(n *Node) *FileTree { return &FileTree{node: n} }
 // Files is the node's file tree.
 func (n *Node) Files() *FileTree { return n.files }
 
-// load fills the tree from the recorded listings and with the files a kernel makes up.
+// load fills the tree from the recorded listings and with the files of the kernel.
 func (t *FileTree) load() {
 	t.once.Do(func() {
 		t.files = map[string]*File{}
@@ -140,7 +140,7 @@ func (t *FileTree) Put(name string, content []byte) {
 	t.files[name] = &File{Path: name, Mode: 0o644, Size: int64(len(content)), Modified: time.Now(), content: func() []byte { return content }}
 }
 
-// Generate adds a file of any size whose bytes cost no memory.
+// Generate adds a file of any size whose bytes need no memory.
 func (t *FileTree) Generate(name string, size int64) {
 	t.load()
 	t.mu.Lock()
@@ -172,7 +172,7 @@ func (t *FileTree) parents(name string) {
 	}
 }
 
-// Wipe forgets what lies under a directory, as wiping a partition does.
+// Wipe removes what is below a directory, as wiping a partition does.
 func (t *FileTree) Wipe(dir string) {
 	t.load()
 	t.mu.Lock()
@@ -189,7 +189,7 @@ func (t *FileTree) Wipe(dir string) {
 	}
 }
 
-// Lookup finds a file, following a symbolic link if asked to.
+// Lookup finds a file, following a symbolic link if requested.
 func (t *FileTree) Lookup(name string, follow bool) (File, error) {
 	t.load()
 	t.mu.Lock()
@@ -216,7 +216,7 @@ func (t *FileTree) Lookup(name string, follow bool) (File, error) {
 	return File{}, fs.ErrInvalid
 }
 
-// sized gives a copy whose size is that of its content; files in /proc say zero, as real ones do.
+// sized returns a copy whose size is that of its content; files in /proc have size zero, as real ones do.
 func (t *FileTree) sized(f *File) File {
 	out := *f
 	if f.content != nil && !strings.HasPrefix(f.Path, "/proc/") {
@@ -226,8 +226,8 @@ func (t *FileTree) sized(f *File) File {
 	return out
 }
 
-// Walk lists a file and, for a directory, what lies below it down to depth
-// (negative for all), in the order Talos walks: by name, depth first.
+// Walk lists a file and, for a directory, everything below it down to depth (negative for all), in the order of Talos:
+// by name, depth first.
 func (t *FileTree) Walk(root string, depth int) ([]File, error) {
 	top, err := t.Lookup(root, false)
 	if err != nil {

@@ -10,8 +10,7 @@ import (
 	timeres "github.com/siderolabs/talos/pkg/machinery/resources/time"
 )
 
-// metalReplaces says which recorded resources of the container platform the
-// simulated metal has otherwise.
+// metalReplaces reports which recorded resources of the container platform are different on the simulated metal.
 func metalReplaces(md resource.Metadata) bool {
 	switch md.Type() {
 	case block.VolumeStatusType:
@@ -113,7 +112,7 @@ func (n *Node) putDisk(id string, size uint64, minor int) {
 	n.put(dev, "block.DevicesController")
 
 	if id == dataDisk {
-		n.putDiscovered(id, "", "xfs", "", size, 0, 0) // somebody used it before
+		n.putDiscovered(id, "", "xfs", "", size, 0, 0) // it was used before
 	}
 }
 
@@ -179,14 +178,14 @@ func (n *Node) putHardware() {
 	n.put(ram, "hardware.SystemInfoController")
 }
 
-// putTime says that the clock is in sync, which containers leave to their host.
+// putTime reports the clock as in sync, which containers leave to their host.
 func (n *Node) putTime() {
 	status := timeres.NewStatus()
 	status.TypedSpec().Synced, status.TypedSpec().SyncDisabled = true, n.platformName() == "container"
 	n.put(status, "time.SyncController")
 }
 
-// SystemDiskPath is the disk Talos is installed on; empty before the installation.
+// SystemDiskPath is the disk that Talos is installed on; empty before the installation.
 func (n *Node) SystemDiskPath() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -198,7 +197,7 @@ func (n *Node) SystemDiskPath() string {
 	return "/dev/" + systemDisk
 }
 
-// DeviceMounted says whether the kernel holds a device open, whatever the volumes say.
+// DeviceMounted reports whether the kernel holds a device open, independent of the volumes.
 func (n *Node) DeviceMounted(device string) bool {
 	if n.SystemDiskPath() == "" || n.Maintenance() {
 		return false
@@ -207,7 +206,7 @@ func (n *Node) DeviceMounted(device string) bool {
 	return device == systemDisk || device == systemDisk+"5" || device == systemDisk+"6"
 }
 
-// WipeDevice erases a device; what it held is no longer discovered.
+// WipeDevice erases a device; its content is no longer discovered.
 func (n *Node) WipeDevice(device string, zeroes, dropPartition bool) {
 	n.note("wipe", fmt.Sprintf("%s zeroes=%t drop=%t", device, zeroes, dropPartition))
 

@@ -23,9 +23,8 @@ var ErrNoInstaller = errors.New(`exec: "/bin/installer": stat /bin/installer: no
 
 func slotName(i int) string { return string(rune('A' + i)) }
 
-// Install runs an installer: it writes the slot that is not the default and
-// makes it the default, which is what makes a second install before the reboot
-// overwrite the running system. Output lines go to say.
+// Install runs an installer: it writes the slot that is not the default and makes it the default. For this reason a
+// second install before the reboot overwrites the running system. Output lines are passed to say.
 func (n *Node) Install(ctx context.Context, image string, m images.Manifest, lifecycle bool, say func(string)) (exitCode int, err error) {
 	if !n.installLock.TryLock() {
 		return 0, ErrInstalling
@@ -50,7 +49,7 @@ func (n *Node) Install(ctx context.Context, image string, m images.Manifest, lif
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
-		// the client went away: machined kills the installer with its container
+		// the client disconnected: machined kills the installer with its container
 		n.note("install-broken-off", image)
 
 		return 0, ctx.Err()
@@ -119,8 +118,7 @@ func installerOutput(m images.Manifest, slot string) string {
 	return b.String()
 }
 
-// chooseSlot is the boot loader: the default slot, or the other one when the
-// new system does not come up.
+// chooseSlot is the boot loader: it returns the default slot, or the other one when the new system does not boot.
 func (n *Node) chooseSlot() {
 	n.mu.Lock()
 	fresh := n.fresh
@@ -142,8 +140,7 @@ func (n *Node) chooseSlot() {
 	n.runningSlot = n.defaultSlot
 }
 
-// LegacyUpgrade is MachineService.Upgrade after its checks: the sequence that
-// installs and reboots in one.
+// LegacyUpgrade is MachineService.Upgrade after its checks: the sequence that installs and reboots in one.
 func (n *Node) LegacyUpgrade(actor, image string, m images.Manifest, stage bool) {
 	name := "upgrade"
 	if stage {
@@ -191,7 +188,7 @@ func (n *Node) LegacyUpgrade(actor, image string, m images.Manifest, stage bool)
 		}
 
 		if err != nil || code != 0 {
-			// a failed upgrade sequence reboots into what is there
+			// a failed upgrade sequence reboots into the installed system
 			n.logf("machined", "upgrade failed: exit code %d, %v", code, err)
 			n.Events().Publish(actor, &machineapi.SequenceEvent{
 				Sequence: name, Action: machineapi.SequenceEvent_STOP,
@@ -204,8 +201,7 @@ func (n *Node) LegacyUpgrade(actor, image string, m images.Manifest, stage bool)
 	}()
 }
 
-// stopAllButAPI stops what uses the ephemeral partition and leaves the API up
-// while the installer runs.
+// stopAllButAPI stops what uses the ephemeral partition. The API stays up while the installer runs.
 func (n *Node) stopAllButAPI(actor string) {
 	n.phase(actor, "cleanup", "stopAllPods", func() { n.stopService("kubelet") })
 	n.phase(actor, "dbus", "stopDBus", nil)
@@ -220,7 +216,7 @@ func (n *Node) stopAllButAPI(actor string) {
 	})
 }
 
-// installStaged runs a staged upgrade on the way up and reboots again.
+// installStaged runs a staged upgrade during boot and reboots again.
 func (n *Node) installStaged(generation int, staged *stagedUpgrade) {
 	go func() {
 		n.setStage(runtime.MachineStageInstalling)
@@ -256,7 +252,7 @@ func (n *Node) Rollback() error {
 	return nil
 }
 
-// Pull fetches an image into a store. It answers the digest-pinned name.
+// Pull pulls an image into a store. It returns the digest-pinned name.
 func (n *Node) Pull(ctx context.Context, ns images.Namespace, name string, progress func(layer string, done bool, offset, total int64)) (string, error) {
 	ref, err := images.ParseReference(name)
 	if err != nil {
@@ -334,9 +330,8 @@ func httpText(status int) string {
 	}
 }
 
-// CollectImages runs Talos's image garbage collection once at the given time: of
-// the system store it keeps the images of the current kubelet and etcd, and
-// nothing else; installers go too.
+// CollectImages runs Talos's image garbage collection once at the given time. It keeps only the images of the current
+// kubelet and etcd in the system store; installers are removed too.
 func (n *Node) CollectImages(now time.Time) []string {
 	keep := []string{"ghcr.io/siderolabs/kubelet:" + n.Kube}
 	if n.IsControlPlane() {

@@ -9,7 +9,7 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 )
 
-// Peers lists the nodes discovery knows, by address.
+// Peers lists the nodes in discovery, by address.
 func (n *Node) Peers() []Peer {
 	peers := n.cluster.Peers()
 	slices.SortFunc(peers, func(a, b Peer) int { return a.Address.Compare(b.Address) })
@@ -25,7 +25,7 @@ func (n *Node) Stage() runtime.MachineStage {
 	return n.stage
 }
 
-// KubernetesReachable asks the API server this control plane would talk to.
+// KubernetesReachable sends a request to the API server of this control plane.
 func (n *Node) KubernetesReachable(ctx context.Context) error {
 	if !n.Registered() {
 		var d net.Dialer
@@ -45,7 +45,7 @@ func (n *Node) KubernetesReachable(ctx context.Context) error {
 	return nil
 }
 
-// KubernetesNode reads the node as Kubernetes has it.
+// KubernetesNode reads the node from Kubernetes.
 func (n *Node) KubernetesNode(ctx context.Context) (NodeStatus, bool) {
 	if n.kubelet == nil {
 		return NodeStatus{}, false
@@ -62,7 +62,7 @@ func (n *Node) SetAdminKubeconfig(raw []byte) {
 	n.adminKubeconfig = raw
 }
 
-// AdminKubeconfig is the kubeconfig of the lab's Kubernetes; nil where it runs none.
+// AdminKubeconfig is the kubeconfig of the lab's Kubernetes; nil if it runs none.
 func (n *Node) AdminKubeconfig() []byte {
 	n.mu.Lock()
 	defer n.mu.Unlock()

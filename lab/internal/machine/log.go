@@ -11,7 +11,7 @@ import (
 // syntheticLine is the length of every generated log line, its newline included.
 const syntheticLine = 128
 
-// segment is a part of a log: given bytes, or lines generated as they are read.
+// segment is a part of a log: given bytes, or lines that are generated when they are read.
 type segment struct {
 	data []byte
 	size int64 // of generated lines; a multiple of syntheticLine
@@ -42,7 +42,7 @@ func (s segment) readAt(p []byte, off int64) int {
 	return n
 }
 
-// syntheticText is the generated line of a number: the same for everybody who asks.
+// syntheticText is the generated line of a number, the same for every reader.
 func syntheticText(number int64) []byte {
 	line := fmt.Appendf(make([]byte, 0, syntheticLine), `{"level":"info","n":%d,"msg":"generated line`, number)
 	if number%1000 == 0 {
@@ -83,8 +83,7 @@ func (l *Log) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Generate appends lines that are made up as they are read, so that they cost
-// no memory however many there are.
+// Generate appends lines that are generated when they are read, so that any number of them needs no memory.
 func (l *Log) Generate(lines int64) { l.add(segment{size: lines * syntheticLine}) }
 
 func (l *Log) add(s segment) {
@@ -95,7 +94,7 @@ func (l *Log) add(s segment) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	// small writes are joined, so that reading stays cheap
+	// small writes are joined, so that reading stays fast
 	if last := len(l.segments) - 1; s.data != nil && last >= 0 && l.segments[last].data != nil && len(l.segments[last].data) < 64<<10 {
 		l.segments[last].data = append(bytes.Clone(l.segments[last].data), s.data...)
 	} else {
@@ -196,8 +195,8 @@ func (l *Log) tailOffset(lines int) int64 {
 	return 0
 }
 
-// Reader streams the log from the start or from its last lines (tail < 0 means
-// from the start), and goes on as it grows if follow is set.
+// Reader streams the log from the start or from its last lines (tail < 0 means from the start), and continues as it
+// grows if follow is set.
 func (l *Log) Reader(ctx context.Context, tail int, follow bool) io.Reader {
 	r := &logReader{ctx: ctx, log: l, follow: follow}
 	if tail >= 0 {
@@ -221,7 +220,7 @@ func (r *logReader) Read(p []byte) (int, error) {
 		r.log.mu.Unlock()
 
 		if r.off < size {
-			n, _ := r.log.ReadAt(p, r.off) //nolint:errcheck // EOF only says that less was there
+			n, _ := r.log.ReadAt(p, r.off) //nolint:errcheck // EOF only means that there was less
 			r.off += int64(n)
 
 			return n, nil

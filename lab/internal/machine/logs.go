@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// initLogs registers the logs a node of its kind has.
+// initLogs registers the logs that a node of its kind has.
 func (n *Node) initLogs() {
 	ids := []string{"early-startup", "apid", "containerd", "machined", "dns-resolve-cache", "kubelet", "controller-runtime", "cri", "syslogd", "udevd", "auditd", "dashboard"}
 	if n.nodeType == ControlPlane {
@@ -23,7 +23,7 @@ func (n *Node) initLogs() {
 	}
 }
 
-// Log finds a service's log. Its recorded beginning is added on first use.
+// Log finds a service's log. Its recorded beginning is added at the first use.
 func (n *Node) Log(id string) (*Log, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -59,7 +59,7 @@ func (n *Node) recordedBeginning(id string, l *Log) {
 	}
 }
 
-// prepend puts text before what was logged already.
+// prepend inserts text before the existing log.
 func (l *Log) prepend(raw []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,7 +83,7 @@ func (n *Node) LogIDs() []string {
 	return ids
 }
 
-// LogWriter gives the log to write to, registering it if need be.
+// LogWriter returns the log to write to, and registers it if necessary.
 func (n *Node) LogWriter(id string) *Log {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -95,7 +95,7 @@ func (n *Node) LogWriter(id string) *Log {
 	return n.logs[id]
 }
 
-// logf writes a line to a service's log, in the form Talos's own services use.
+// logf writes a line to a service's log, in the form of Talos's own services.
 func (n *Node) logf(id, format string, args ...any) {
 	line := fmt.Sprintf("%s %s\n", time.Now().UTC().Format("2006/01/02 15:04:05.000000"), fmt.Sprintf(format, args...))
 	_, _ = n.LogWriter(id).Write([]byte(line)) //nolint:errcheck // in memory
@@ -196,7 +196,7 @@ func (n *Node) ServiceCommand(id, operation string) error {
 	return nil
 }
 
-// Kernel gives the kernel's messages of this boot.
+// Kernel returns the kernel's messages of this boot.
 func (n *Node) Kernel() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -204,7 +204,7 @@ func (n *Node) Kernel() []string {
 	return slices.Clone(n.kmsg)
 }
 
-// KernelGrown is closed when the kernel says more, or the node goes down.
+// KernelGrown is closed when there is a new kernel message, or the node goes down.
 func (n *Node) KernelGrown() <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -212,14 +212,14 @@ func (n *Node) KernelGrown() <-chan struct{} {
 	return n.kmsgMore
 }
 
-// printk adds a kernel message in the form Dmesg answers. It wants n.mu held.
+// printk adds a kernel message in the form of Dmesg's answers. It needs n.mu held.
 func (n *Node) printk(facility, priority, format string, args ...any) {
 	n.kmsg = append(n.kmsg, fmt.Sprintf("%s: %7s: [%s]: %s", facility, priority, time.Now().UTC().Format(time.RFC3339Nano), fmt.Sprintf(format, args...)))
 	close(n.kmsgMore)
 	n.kmsgMore = make(chan struct{})
 }
 
-// bootMessages is what the kernel and machined say while they start. It wants n.mu held.
+// bootMessages writes the messages of the kernel and machined at boot. It needs n.mu held.
 func (n *Node) bootMessages() {
 	n.kmsg = nil
 	n.printk("kern", "notice", "Linux version 6.18.9-talos (@buildkitsandbox) (gcc (GCC) 15.2.0, GNU ld (GNU Binutils) 2.45) #1 SMP Thu Nov 19 12:00:00 UTC 2026\n")
@@ -233,7 +233,7 @@ func (n *Node) bootMessages() {
 	n.printk("user", "warning", "[talos] phase startEverything (7/7): 1 tasks(s)\n")
 }
 
-// Printk makes the kernel say something.
+// Printk adds a kernel message.
 func (n *Node) Printk(facility, priority, text string) {
 	if facility == "" {
 		facility = "kern"

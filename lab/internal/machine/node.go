@@ -1,6 +1,5 @@
-// Package machine is the state machine of one simulated Talos node: slots,
-// boots, services, images, disks, configuration and everything else that an
-// answer of the API depends on. It knows nothing of gRPC.
+// Package machine is the state machine of one simulated Talos node: slots, boots, services, images, disks,
+// configuration and everything else that the answers of the API depend on. It does not depend on gRPC.
 package machine
 
 import (
@@ -30,7 +29,7 @@ const (
 	Worker       = "worker"
 )
 
-// ErrLocked is returned when another sequence runs already.
+// ErrLocked is returned while another sequence runs.
 var ErrLocked = errors.New("another sequence is in progress")
 
 // Extension is one system extension of an installed Talos.
@@ -42,7 +41,7 @@ type Extension struct {
 	ExtraInfo   string `json:"extra_info,omitempty"`
 }
 
-// Slot is one of the two places Talos is installed in.
+// Slot is one of the two places in which Talos is installed.
 type Slot struct {
 	Version    string      `json:"version"`
 	Image      string      `json:"image"`
@@ -52,15 +51,15 @@ type Slot struct {
 	Extensions []Extension `json:"extensions"`
 }
 
-// Empty says whether nothing was installed in the slot.
+// Empty reports whether nothing was installed in the slot.
 func (s Slot) Empty() bool { return s.Version == "" }
 
-// Times are how long the node takes.
+// Times are the durations of a node's operations.
 type Times struct {
 	Install  time.Duration
 	Shutdown time.Duration
 	Boot     time.Duration
-	// GCAge is how long an unreferenced image in the system store survives.
+	// GCAge is how long an unreferenced image in the system store is kept.
 	GCAge time.Duration
 }
 
@@ -76,15 +75,15 @@ type Peer struct {
 	Node *Node
 }
 
-// Cluster is what a node knows of the others.
+// Cluster is what a node can read of the other nodes.
 type Cluster interface {
 	// Name is the cluster's name.
 	Name() string
 	// ID is the cluster's discovery ID.
 	ID() string
-	// Peers lists the nodes that discovery knows.
+	// Peers lists the nodes in discovery.
 	Peers() []Peer
-	// Changed tells the other nodes that a peer changed.
+	// Changed notifies the other nodes of a changed peer.
 	Changed(node *Node)
 	// Note adds a line to the lab's timeline.
 	Note(node, event, detail string)
@@ -93,22 +92,22 @@ type Cluster interface {
 // API is the node's network side: the apid that listens on its address.
 type API interface {
 	Up(maintenance bool) error
-	// Down ends it: in order, with answers under way still going out, or at once.
+	// Down ends it: gracefully, with pending answers still sent, or immediately.
 	Down(inOrder bool)
 }
 
-// Kubelet is the node's Kubernetes side; nil where the lab runs no Kubernetes.
+// Kubelet is the node's Kubernetes side; nil if the lab runs no Kubernetes.
 type Kubelet interface {
 	// Start makes the Kubernetes node report again, with the boot ID and versions of this boot.
 	Start(node *Node)
 	// Stop ends its heartbeats.
 	Stop(node *Node)
-	// Cordon and Uncordon act for machined; false when the node was cordoned already.
+	// Cordon and Uncordon work for machined; Cordon returns false when the node was already cordoned.
 	Cordon(ctx context.Context, node *Node) (bool, error)
 	Uncordon(ctx context.Context, node *Node) error
 	// Drain evicts the pods.
 	Drain(ctx context.Context, node *Node) error
-	// Status reads the node as Kubernetes has it.
+	// Status reads the node from Kubernetes.
 	Status(ctx context.Context, node *Node) (NodeStatus, bool)
 }
 
@@ -120,7 +119,7 @@ type NodeStatus struct {
 	Annotations   map[string]string
 }
 
-// Config makes a node.
+// Config configures a node.
 type Config struct {
 	Name       string
 	Address    netip.Addr
@@ -137,7 +136,7 @@ type Config struct {
 	Kubelet    Kubelet
 	Config     config.Provider // nil for a node in maintenance mode
 	Kubernetes string          // version of the kubelet
-	// RegisterWithKubernetes is false for a kubelet that joins nothing.
+	// RegisterWithKubernetes is false for a kubelet that does not join a cluster.
 	RegisterWithKubernetes bool
 }
 
@@ -165,7 +164,7 @@ type Node struct {
 	nodeType   string
 	powered    bool
 	up         bool
-	generation int // counts boots, so that timers of an earlier boot know they are late
+	generation int // counts boots, so that timers of an earlier boot can be ignored
 	sequence   string
 	stage      runtime.MachineStage
 	unmet      []runtime.UnmetCondition
@@ -179,8 +178,8 @@ type Node struct {
 	fresh       bool // the default slot was installed and never booted
 	staged      *stagedUpgrade
 
-	config    config.Provider // what runs
-	persisted config.Provider // what the next boot takes
+	config    config.Provider // the active configuration
+	persisted config.Provider // the configuration of the next boot
 	try       *time.Timer
 
 	services   map[string]*Service
@@ -196,9 +195,9 @@ type Node struct {
 	diskBase   int64
 	identity   string
 	k8sReady   bool
-	kubeStatus *NodeStatus // as Kubernetes last had the node in this boot
+	kubeStatus *NodeStatus // the last state of the node in Kubernetes in this boot
 	kubernetes bool        // the node registers with Kubernetes
-	// kubernetesRuns says whether the lab has a Kubernetes to register with.
+	// kubernetesRuns reports whether the lab runs a Kubernetes to register with.
 	kubernetesRuns  bool
 	hostname        string
 	iso             Slot // what a machine without an installed Talos boots
@@ -215,7 +214,7 @@ type Node struct {
 	seeds *cosi.Seeds
 }
 
-// History is what happened to a node, for those who test against the lab.
+// History is the history of a node, for tests.
 type History struct {
 	Boots    []time.Time     `json:"boots"`
 	Reboots  []time.Time     `json:"reboots"`
@@ -277,7 +276,7 @@ func New(cfg Config) *Node {
 	return n
 }
 
-// preinstall puts the first Talos into slot A, with the images it came with.
+// preinstall installs the first Talos into slot A, with its images.
 func (n *Node) preinstall(version, schematic string) {
 	image := "ghcr.io/siderolabs/installer:" + version
 	if schematic != "" {
@@ -325,8 +324,8 @@ func (n *Node) preload(ns images.Namespace, name string, at time.Time) {
 	n.Images.Pull(ns, m, at, labels)
 }
 
-// extensionsOf is what an image of a schematic has: the schematic's extensions, and the virtual one that names
-// it. What is in a schematic that the lab does not know is made up.
+// extensionsOf lists the extensions of an image with a schematic: the schematic's extensions, and the virtual one that
+// names it. The content of a schematic that the lab does not know is made up.
 func extensionsOf(id string) []Extension {
 	if id == "" {
 		return nil
@@ -351,7 +350,7 @@ func extensionsOf(id string) []Extension {
 	})
 }
 
-// SetAPI gives the node its network side.
+// SetAPI sets the node's network side.
 func (n *Node) SetAPI(api API) { n.api = api }
 
 func (n *Node) note(event, detail string) { n.cluster.Note(n.Name, event, detail) }
@@ -364,10 +363,10 @@ func (n *Node) Type() string {
 	return n.nodeType
 }
 
-// IsControlPlane says whether the node is one.
+// IsControlPlane reports whether the node is a control plane.
 func (n *Node) IsControlPlane() bool { return n.Type() == ControlPlane }
 
-// Running is the Talos the node booted: from its slot, or from an installation medium.
+// Running is the Talos that the node booted, from its slot or from an installation medium.
 func (n *Node) Running() Slot {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -386,7 +385,7 @@ func (n *Node) running() Slot {
 // Version is the running Talos version.
 func (n *Node) Version() string { return n.Running().Version }
 
-// Maintenance says whether the node has no configuration yet.
+// Maintenance reports whether the node has no configuration yet.
 func (n *Node) Maintenance() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -394,7 +393,7 @@ func (n *Node) Maintenance() bool {
 	return n.config == nil
 }
 
-// Config is the running machine configuration; nil in maintenance mode.
+// Config is the active machine configuration; nil in maintenance mode.
 func (n *Node) Config() config.Provider {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -402,7 +401,7 @@ func (n *Node) Config() config.Provider {
 	return n.config
 }
 
-// Up says whether the node's API listens.
+// Up reports whether the node's API listens.
 func (n *Node) Up() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -410,7 +409,7 @@ func (n *Node) Up() bool {
 	return n.up
 }
 
-// Powered says whether the node has power.
+// Powered reports whether the node has power.
 func (n *Node) Powered() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -434,7 +433,7 @@ func (n *Node) BootTime() time.Time {
 	return n.bootTime
 }
 
-// Now is the node's own clock.
+// Now is the time of the node's own clock.
 func (n *Node) Now() time.Time {
 	now := time.Now()
 	if f, ok := n.Faults.Get(faults.ClockSkew); ok {
@@ -452,7 +451,7 @@ func (n *Node) Events() *Events {
 	return n.events
 }
 
-// Services gives copies of the services as ServiceList answers them.
+// Services returns copies of the services as ServiceList answers them.
 func (n *Node) Services() []*machineapi.ServiceInfo {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -477,7 +476,7 @@ func (n *Node) serviceOrder() []string {
 	return ids
 }
 
-// Registered says whether the node registers with Kubernetes.
+// Registered reports whether the node registers with Kubernetes.
 func (n *Node) Registered() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -498,7 +497,7 @@ func (n *Node) Disk() (size, free int64) {
 	return size, max(size-base-n.Images.Used(), 0)
 }
 
-// Random gives a number in [0,1) from the node's seeded source.
+// Random returns a number in [0,1) from the node's seeded source.
 func (n *Node) Random() float64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -553,7 +552,7 @@ func (n *Node) Hostname() string {
 	return n.hostname
 }
 
-// Watched says whether anybody has asked for the node's resources since it booted.
+// Watched reports whether any client has read the node's resources since it booted.
 func (n *Node) Watched() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()

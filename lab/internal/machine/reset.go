@@ -13,12 +13,11 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/images"
 )
 
-// ResetPlan is what a reset erases.
+// ResetPlan describes what a reset erases.
 type ResetPlan struct {
 	Graceful bool
 	Reboot   bool
-	// Labels are the partitions of the system disk to erase; with none, and
-	// SystemDisk set, it is the whole disk.
+	// Labels are the partitions of the system disk to erase; with none, and SystemDisk set, it is the whole disk.
 	Labels     []string
 	SystemDisk bool
 	UserDisks  []string
@@ -50,7 +49,7 @@ func (n *Node) Reset(actor string, plan ResetPlan) {
 
 		if plan.Graceful && n.IsControlPlane() && n.Etcd != nil && n.Etcd.Running() {
 			if err := plan.Leave(context.Background()); err != nil {
-				// the phase has no error handler: the sequence ends here, and the node stays as it is
+				// the phase has no error handler: the sequence ends here, and the node is not changed
 				n.logf("machined", "reset failed: error running phase in reset sequence: task leaveEtcd: failed: %s", err)
 				n.note("reset-failed", err.Error())
 
@@ -81,7 +80,7 @@ func (n *Node) Reset(actor string, plan ResetPlan) {
 	}()
 }
 
-// PowerOffQuietly marks a node that has gone down already as off.
+// PowerOffQuietly marks a node that is already down as off.
 func (n *Node) PowerOffQuietly() {
 	n.mu.Lock()
 	n.powered = false
@@ -103,7 +102,7 @@ func (n *Node) erase(plan ResetPlan) {
 				n.note("error", err.Error())
 			}
 
-			_ = os.Remove(n.Etcd.RecoveryFile()) //nolint:errcheck // it need not be there
+			_ = os.Remove(n.Etcd.RecoveryFile()) //nolint:errcheck // it may not exist
 		}
 
 		n.mu.Lock()
@@ -133,7 +132,7 @@ func (n *Node) erase(plan ResetPlan) {
 	n.mu.Unlock()
 
 	if !forget {
-		// the images the system itself needs come back with the first boot
+		// the images that the system itself needs are pulled at the first boot
 		n.restoreImages()
 	}
 
@@ -141,7 +140,7 @@ func (n *Node) erase(plan ResetPlan) {
 	n.cluster.Changed(n)
 }
 
-// restoreImages pulls what a configured node pulls by itself when it boots.
+// restoreImages pulls the images that a configured node pulls at boot.
 func (n *Node) restoreImages() {
 	now := n.Now()
 	n.preload(images.System, "ghcr.io/siderolabs/kubelet:"+n.Kube, now)
@@ -151,7 +150,7 @@ func (n *Node) restoreImages() {
 	}
 }
 
-// HasVolume says whether a system volume of that label is on the disk.
+// HasVolume reports whether a system volume of that label is on the disk.
 func (n *Node) HasVolume(label string) bool {
 	if !n.Installed() {
 		return false

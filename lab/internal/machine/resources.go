@@ -26,7 +26,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/cosi"
 )
 
-// State gives the node's resources, made on first use after each boot.
+// State returns the node's resources, which are made at the first use after each boot.
 func (n *Node) State(ctx context.Context) (*cosi.State, error) {
 	peers := n.cluster.Peers()
 
@@ -52,7 +52,7 @@ func (n *Node) State(ctx context.Context) (*cosi.State, error) {
 	return n.state, nil
 }
 
-// replaced lists the recorded types the state machine makes itself.
+// replaced lists the recorded types that the state machine makes itself.
 func replaced(typ resource.Type) bool {
 	switch typ {
 	case cluster.MemberType, cluster.AffiliateType, servicesres.ServiceType, k8s.NodeStatusType, k8s.NodenameType,
@@ -94,14 +94,14 @@ func (n *Node) loadSeeds() error {
 	return nil
 }
 
-// put writes a resource whose failure cannot be helped and should not be hidden.
+// put writes a resource. A failure is recorded in the timeline.
 func (n *Node) put(res resource.Resource, owner string) {
 	if err := n.state.Put(context.Background(), res, owner); err != nil {
 		n.cluster.Note(n.Name, "error", "resource "+res.Metadata().String()+": "+err.Error())
 	}
 }
 
-// fillState adds what the state machine knows to a fresh state.
+// fillState adds the resources of the state machine to a new state.
 func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 	slot := n.running()
 
@@ -148,7 +148,7 @@ func (n *Node) platformName() string {
 	return "metal"
 }
 
-// PlatformName is the platform Talos was built for.
+// PlatformName is the platform that Talos was built for.
 func (n *Node) PlatformName() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -207,8 +207,7 @@ func (n *Node) putJoined(peers []Peer) {
 	}
 }
 
-// putEtcdMember says who the node's member is, while its service runs and is healthy; for machined there is no
-// member otherwise.
+// putEtcdMember publishes the node's member, while its service runs and is healthy; otherwise machined has no member.
 func (n *Node) putEtcdMember() {
 	member := etcdres.NewMember(etcdres.NamespaceName, etcdres.LocalMemberID)
 
@@ -230,7 +229,7 @@ func (n *Node) etcdMemberID() (uint64, bool) {
 	return self, err == nil
 }
 
-// EtcdMemberID is the node's own member, as machined knows it: only while the service runs and is healthy.
+// EtcdMemberID is the ID of the node's own member, which machined has only while the service runs and is healthy.
 func (n *Node) EtcdMemberID() (uint64, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -262,7 +261,7 @@ func machineTypeOf(nodeType string) machine.Type {
 	return machine.TypeWorker
 }
 
-// putPeers makes Members and Affiliates of what discovery knows.
+// putPeers makes Members and Affiliates from discovery.
 func (n *Node) putPeers(peers []Peer) {
 	ctx := context.Background()
 	seen := map[string]bool{}
@@ -302,7 +301,7 @@ func (n *Node) putPeers(peers []Peer) {
 		}
 
 		if typed, ok := m.(*cluster.Member); ok {
-			_ = n.state.Remove(ctx, cluster.NewAffiliate(cluster.NamespaceName, typed.TypedSpec().NodeID).Metadata()) //nolint:errcheck // it is gone or never was
+			_ = n.state.Remove(ctx, cluster.NewAffiliate(cluster.NamespaceName, typed.TypedSpec().NodeID).Metadata()) //nolint:errcheck // it is gone or never existed
 		}
 
 		if err := n.state.Remove(ctx, m.Metadata()); err != nil {
@@ -349,7 +348,7 @@ func (n *Node) putMachineStatus() {
 	n.put(status, "runtime.MachineStatusController")
 }
 
-// put114 adds the resources that came with Talos 1.14, which machinery 1.13 has no types for.
+// put114 adds the resources that are new in Talos 1.14, for which machinery 1.13 has no types.
 func (n *Node) put114(slot Slot) {
 	if !atLeast(slot.Version, 14) {
 		return
@@ -409,7 +408,7 @@ func (n *Node) putUntyped(typ, display, id string, columns []meta.PrintColumn, f
 	n.put(res, "runtime.BootIDController")
 }
 
-// atLeast says whether a version is 1.minor or newer.
+// atLeast reports whether a version is 1.minor or newer.
 func atLeast(version string, minor int) bool {
 	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
 	if len(parts) < 2 {
@@ -426,14 +425,13 @@ func atLeast(version string, minor int) bool {
 	return err == nil && (major > 1 || major == 1 && m >= minor)
 }
 
-// HasLifecycleAPI says whether the running Talos has ImageService and LifecycleService.
+// HasLifecycleAPI reports whether the running Talos has ImageService and LifecycleService.
 func (n *Node) HasLifecycleAPI() bool { return n.AtLeast(13) }
 
-// AtLeast says whether the running Talos is of this minor version of 1, or newer.
+// AtLeast reports whether the running Talos is of this minor version of 1, or newer.
 func (n *Node) AtLeast(minor int) bool { return atLeast(n.Version(), minor) }
 
-// refresh recomputes readiness as Talos's MachineStatusController does and tells
-// the world when it changed. It wants n.mu held.
+// refresh recomputes readiness as Talos's MachineStatusController does and publishes changes. It needs n.mu held.
 func (n *Node) refresh() {
 	if n.state != nil {
 		n.putServices()
@@ -459,7 +457,7 @@ func (n *Node) refresh() {
 	}
 }
 
-// publishStatus adds a status event unless it repeats the last one.
+// publishStatus adds a status event unless it equals the last one.
 func (e *Events) publishStatus(event *machineapi.MachineStatusEvent) {
 	text := event.String()
 
@@ -519,7 +517,7 @@ func (n *Node) readiness() []runtime.UnmetCondition {
 	return unmet
 }
 
-// KubernetesStatus is told by the Kubernetes side whenever the node changes there.
+// KubernetesStatus is called by the Kubernetes side whenever the node changes there.
 func (n *Node) KubernetesStatus(status NodeStatus) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -584,7 +582,7 @@ func eventStage(stage runtime.MachineStage) machineapi.MachineStatusEvent_Machin
 	}
 }
 
-// MakesResource says whether the state machine makes a resource itself.
+// MakesResource reports whether the state machine makes a resource itself.
 func MakesResource(typ resource.Type, id resource.ID) bool {
 	if typ == network.HostnameStatusType {
 		return true

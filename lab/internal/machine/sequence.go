@@ -31,7 +31,7 @@ func (n *Node) begin(sequence string) (int, error) {
 	return n.generation, nil
 }
 
-// pause waits, and says false when the node's boot is over meanwhile.
+// pause waits, and returns false when the node's boot has ended meanwhile.
 func (n *Node) pause(generation int, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -48,7 +48,7 @@ func (n *Node) alive(generation int) bool {
 	return n.generation == generation && n.powered
 }
 
-// setStage moves the machine's stage.
+// setStage sets the machine's stage.
 func (n *Node) setStage(stage runtime.MachineStage) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -75,7 +75,7 @@ func (n *Node) phase(actor, phase, task string, do func()) {
 	events.Publish(actor, &machineapi.PhaseEvent{Phase: phase, Action: machineapi.PhaseEvent_STOP})
 }
 
-// RebootMode is how a reboot goes down.
+// RebootMode is the mode of a reboot.
 type RebootMode int
 
 // The modes of the Reboot call.
@@ -85,8 +85,8 @@ const (
 	RebootForce
 )
 
-// Reboot runs the reboot sequence in the background; a request while another
-// sequence runs is answered and then fails in the node's own log, as with Talos.
+// Reboot runs the reboot sequence in the background. A request while another sequence runs is accepted and then fails
+// in the node's own log, as in Talos.
 func (n *Node) Reboot(actor string, mode RebootMode) {
 	generation, err := n.begin("reboot")
 	if err != nil {
@@ -138,7 +138,7 @@ func (n *Node) Shutdown(actor string, force bool) {
 	}()
 }
 
-// stopAll stops pods and services in the order the recordings show.
+// stopAll stops pods and services in the order of the recordings.
 func (n *Node) stopAll(actor string) {
 	n.phase(actor, "cleanup", "stopAllPods", func() { n.stopService("kubelet") })
 	n.phase(actor, "dbus", "stopDBus", nil)
@@ -196,7 +196,7 @@ func (n *Node) cordonAndDrain(actor string) {
 	})
 }
 
-// down takes everything off the network: the end of a boot.
+// down disconnects the node from the network at the end of a boot.
 func (n *Node) down(reason string, inOrder bool) {
 	n.api.Down(inOrder)
 
@@ -254,7 +254,7 @@ func (n *Node) restart(reason string) {
 	n.bootLater()
 }
 
-// PowerOff takes the node off at once.
+// PowerOff switches the node off immediately.
 func (n *Node) PowerOff(reason string) {
 	n.mu.Lock()
 	was := n.powered
@@ -297,7 +297,7 @@ func (n *Node) bootLater() {
 	}()
 }
 
-// Boot brings a powered-off node up without the boot time: how the lab starts.
+// Boot brings a powered-off node up without the boot time, when the lab starts.
 func (n *Node) Boot() {
 	n.mu.Lock()
 	n.powered = true
@@ -442,9 +442,9 @@ func (n *Node) startRest(generation int) {
 	n.mu.Unlock()
 
 	if n.etcdWaits() {
-		// the boot goes on when somebody bootstraps, or a cluster takes the member in
+		// the boot continues after a bootstrap, or when a cluster accepts the member
 		go func() {
-			// a bootstrap under way writes the member's data itself, and starts it
+			// a bootstrap in progress writes the member's data itself, and starts it
 			for n.isBootstrapping() {
 				if !n.pause(generation, joinRetry) {
 					return
@@ -462,7 +462,7 @@ func (n *Node) startRest(generation int) {
 	n.finishBoot(generation, kubeletFails)
 }
 
-// etcdWaits says whether the member has no data and no cluster to start with yet.
+// etcdWaits reports whether the member has no data and no cluster to start with yet.
 func (n *Node) etcdWaits() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -532,7 +532,7 @@ func (n *Node) startEtcd(generation int) {
 	go n.watchEtcd(generation)
 }
 
-// watchEtcd judges the member's health until the boot or the member ends.
+// watchEtcd checks the member's health until the boot or the member ends.
 func (n *Node) watchEtcd(generation int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()

@@ -39,10 +39,10 @@ type ServiceEvent struct {
 	Time    time.Time
 }
 
-// maxServiceEvents is how many lines Talos keeps for each service.
+// maxServiceEvents is how many events Talos keeps for each service.
 const maxServiceEvents = 64
 
-// Proto gives the service as ServiceList answers it.
+// Proto returns the service as ServiceList answers it.
 func (s *Service) Proto() *machineapi.ServiceInfo {
 	info := &machineapi.ServiceInfo{
 		Id:    s.ID,
@@ -73,11 +73,11 @@ func (n *Node) serviceIDs() []string {
 	return ids
 }
 
-// extensionPrefix is what Talos puts before the name of a service that an extension brings.
+// extensionPrefix is the prefix that Talos gives to services of extensions.
 const extensionPrefix = "ext-"
 
-// extensionServices lists the services that the running system's extensions bring, of those extensions that the
-// lab knows one of.
+// extensionServices lists the services of the running system's extensions, for the extensions whose service the lab
+// knows.
 func (n *Node) extensionServices() []string {
 	known := map[string]string{
 		"iscsi-tools": "iscsid", "qemu-guest-agent": "qemu-guest-agent", "multipath-tools": "multipathd", "zfs": "zfs-service",
@@ -169,7 +169,7 @@ func serviceAction(state string) machineapi.ServiceStateEvent_Action {
 	}
 }
 
-// startService runs a service from its first line to healthy.
+// startService runs a service from its start until it is healthy.
 func (n *Node) startService(id string) {
 	n.moveService(id, ServiceStarting, "Starting service")
 	n.moveService(id, ServicePreparing, "Running pre state")

@@ -28,7 +28,7 @@ func (s *Service) Reboot(_ context.Context, req *machine.RebootRequest) (*machin
 		mode = node.RebootForce
 
 		if !s.node.HasLifecycleAPI() {
-			mode = node.RebootDefault // before 1.13 the value is unknown and means nothing
+			mode = node.RebootDefault // before 1.13 this value is unknown and has no effect
 		}
 	case machine.RebootRequest_DEFAULT:
 	}
@@ -59,7 +59,7 @@ func (s *Service) Rollback(context.Context, *machine.RollbackRequest) (*machine.
 	return &machine.RollbackResponse{Messages: []*machine.Rollback{{}}}, nil
 }
 
-// Upgrade implements machine.MachineService: the API before 1.13, still served after.
+// Upgrade implements machine.MachineService: the API before 1.13, which newer versions still serve.
 func (s *Service) Upgrade(ctx context.Context, req *machine.UpgradeRequest) (*machine.UpgradeResponse, error) {
 	actor := s.node.ActorID()
 
@@ -96,10 +96,10 @@ func (s *Service) Upgrade(ctx context.Context, req *machine.UpgradeRequest) (*ma
 	return &machine.UpgradeResponse{Messages: []*machine.Upgrade{{Ack: "Upgrade request received", ActorId: actor}}}, nil
 }
 
-// upgradeMutex is the etcd key under which machined lets one node check at a time.
+// upgradeMutex is the etcd key of the lock under which machined lets one node check at a time.
 const upgradeMutex = "talos:v1:etcdUpgradeMutex"
 
-// validateEtcdForUpgrade is the guard of the old API: all members healthy, and not just two.
+// validateEtcdForUpgrade is the etcd check of the old API: all members are healthy, and there are not exactly two.
 func (s *Service) validateEtcdForUpgrade(ctx context.Context) error {
 	client, err := s.node.AnyEtcd(ctx)
 	if err != nil {
@@ -122,7 +122,7 @@ func (s *Service) validateEtcdForUpgrade(ctx context.Context) error {
 		unlock, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 
-		_ = mutex.Unlock(unlock) //nolint:errcheck // the session's end frees it too
+		_ = mutex.Unlock(unlock) //nolint:errcheck // the session's end releases it too
 	}()
 
 	members, err := client.MemberList(ctx)

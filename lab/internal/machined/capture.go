@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// capturePacketEvery is how often the simulated wire carries a packet.
+// capturePacketEvery is the interval of the simulated packets.
 const capturePacketEvery = 20 * time.Millisecond
 
 // PacketCapture implements machine.MachineService: a pcap stream of made-up packets.

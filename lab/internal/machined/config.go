@@ -128,7 +128,7 @@ func (s *Service) loadConfig(ctx context.Context, data []byte, maintenance bool)
 	return next, slices.Concat(warnings, more), nil
 }
 
-// applyMode finds what a mode comes to, and Talos's words for it. From 1.14 on no change needs a reboot.
+// applyMode returns the effective mode and Talos's message for it. From 1.14 on no change needs a reboot.
 func (s *Service) applyMode(mode machine.ApplyConfigurationRequest_Mode, next config.Provider, maintenance bool) (
 	resolved machine.ApplyConfigurationRequest_Mode, details, suffix string, err error,
 ) {

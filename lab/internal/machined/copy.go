@@ -16,9 +16,9 @@ import (
 	node "github.com/talosmate/talosmate/lab/internal/machine"
 )
 
-// Copy implements machine.MachineService: a gzip-compressed tar whose names are relative to the path, which
-// itself is left out unless it is not a directory. What cannot be opened is left out, and told at the end: in a
-// last message before 1.14, as the stream's status from then on.
+// Copy implements machine.MachineService: a gzip-compressed tar whose names are relative to the path, which itself is
+// omitted if it is a directory. Files that cannot be opened are omitted and reported at the end: in a last message
+// before 1.14, as the stream's status from then on.
 func (s *Service) Copy(req *machine.CopyRequest, srv grpc.ServerStreamingServer[common.Data]) error {
 	root := path.Clean(req.RootPath)
 	if !path.IsAbs(root) {
@@ -69,7 +69,7 @@ func (s *Service) archive(root string, send func(*common.Data) error) error {
 	return <-told
 }
 
-// addFiles writes the files; skipped tells those that could not be opened, in Talos's words.
+// addFiles writes the files; skipped names those that could not be opened, in Talos's words.
 func addFiles(tw *tar.Writer, root string, files []node.File) (skipped, err error) {
 	var left []string
 
@@ -123,7 +123,7 @@ func addFile(tw *tar.Writer, root string, f node.File) error {
 		return err
 	}
 
-	// a file that grew or shrank since it was listed must not break the archive
+	// a file whose size changed since it was listed must not break the archive
 	n, err := io.Copy(tw, io.LimitReader(f.Open(), f.Size))
 	if err != nil {
 		return err

@@ -21,19 +21,19 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/faults"
 )
 
-// leaveRetry is how machined retries a removal that etcd refuses for now.
+// leaveRetry is the interval at which machined retries a removal that etcd refuses temporarily.
 const (
 	leaveRetryEvery = 10 * time.Second
 	leaveRetryFor   = 5 * time.Minute
 )
 
-// memberWait is how long machined waits to know its own member, memberLook how often the lab looks.
+// memberWait is how long machined waits until it has its own member's ID, memberLook the lab's interval of checks.
 const (
 	memberWait = 3 * time.Minute
 	memberLook = 50 * time.Millisecond
 )
 
-// localMemberID waits until machined knows the node's own member, which it does while etcd runs and is healthy.
+// localMemberID waits until machined has the ID of the node's own member, which it has while etcd runs and is healthy.
 func (s *Service) localMemberID(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, memberWait)
 	defer cancel()
@@ -54,9 +54,9 @@ func (s *Service) localMemberID(ctx context.Context) (uint64, error) {
 	}
 }
 
-// local runs an act on the node's own member. One that is down answers nothing before the caller's deadline, or
-// forever without one: etcd's client waits for the connection (grpc.WaitForReady), and the dial timeout that
-// machined gives it bounds no call.
+// local calls the node's own member. A member that is down does not answer before the caller's deadline, or at all
+// without one: etcd's client waits for the connection (grpc.WaitForReady), and the dial timeout that machined gives it
+// bounds no call.
 func (s *Service) local(ctx context.Context, what string, act func(*clientv3.Client) error) error {
 	if err := s.controlPlaneOnly(what); err != nil {
 		return err
@@ -71,7 +71,7 @@ func (s *Service) local(ctx context.Context, what string, act func(*clientv3.Cli
 	return act(client)
 }
 
-// any runs an act on whichever member answers.
+// any calls any member that answers.
 func (s *Service) any(ctx context.Context, what string, act func(context.Context, *clientv3.Client) error) error {
 	if err := s.controlPlaneOnly(what); err != nil {
 		return err
@@ -294,7 +294,7 @@ func (s *Service) EtcdLeaveCluster(ctx context.Context, _ *machine.EtcdLeaveClus
 	return &machine.EtcdLeaveClusterResponse{Messages: []*machine.EtcdLeaveCluster{{}}}, nil
 }
 
-// leave removes the node's own member, patiently, and then its data.
+// leave removes the node's own member, with retries, and then its data.
 func (s *Service) leave(ctx context.Context) error {
 	self, err := s.localMemberID(ctx)
 	if err != nil {

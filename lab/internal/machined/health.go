@@ -18,7 +18,7 @@ import (
 	node "github.com/talosmate/talosmate/lab/internal/machine"
 )
 
-// healthPoll is how often a failing condition is looked at again.
+// healthPoll is the interval at which a failing condition is checked again.
 const healthPoll = 500 * time.Millisecond
 
 // condition is one of the checks of Talos's cluster health, in its words.
@@ -65,7 +65,7 @@ func (s *Service) HealthCheck(req *cluster.HealthCheckRequest, srv grpc.ServerSt
 	return nil
 }
 
-// chosen gives the nodes to check: the request's, or all that discovery knows.
+// chosen returns the nodes to check: the request's, or all in discovery.
 func (s *Service) chosen(info *cluster.ClusterInfo) []node.Peer {
 	peers := s.node.Peers()
 	wanted := append(slices.Clone(info.GetControlPlaneNodes()), info.GetWorkerNodes()...)
@@ -278,8 +278,7 @@ func (s *Service) kubernetesReports(ctx context.Context, _ []node.Peer) error {
 	return s.node.KubernetesReachable(ctx)
 }
 
-// staticPods is checked by Kubernetes' own pods, which the lab's API server
-// does not run as pods: it stands in for all of them.
+// staticPods replaces Talos's check of Kubernetes' own pods, which the lab's API server does not run as pods.
 func (s *Service) staticPods(ctx context.Context, _ []node.Peer) error {
 	return s.node.KubernetesReachable(ctx)
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/images"
 )
 
-// imageService is machine.ImageService, which came with Talos 1.13.
+// imageService is machine.ImageService, which is new in Talos 1.13.
 type imageService struct {
 	machine.UnimplementedImageServiceServer
 	*Service
@@ -78,13 +78,13 @@ func (s *imageService) Pull(req *machine.ImageServicePullRequest, srv grpc.Serve
 
 	name, err := s.node.Pull(srv.Context(), ns, req.GetImageRef(), func(layer string, done bool, offset, total int64) {
 		if !done {
-			_ = srv.Send(progress(layer, machine.ImageServicePullLayerProgress_DOWNLOADING, offset, total)) //nolint:errcheck // as machined: the end tells
+			_ = srv.Send(progress(layer, machine.ImageServicePullLayerProgress_DOWNLOADING, offset, total)) //nolint:errcheck // as machined: the end of the stream reports it
 
 			return
 		}
 
-		_ = srv.Send(progress(layer, machine.ImageServicePullLayerProgress_DOWNLOAD_COMPLETE, 0, 0)) //nolint:errcheck // as machined: the end tells
-		_ = srv.Send(progress(layer, machine.ImageServicePullLayerProgress_EXTRACT_COMPLETE, 0, 0))  //nolint:errcheck // as machined: the end tells
+		_ = srv.Send(progress(layer, machine.ImageServicePullLayerProgress_DOWNLOAD_COMPLETE, 0, 0)) //nolint:errcheck // as machined: the end of the stream reports it
+		_ = srv.Send(progress(layer, machine.ImageServicePullLayerProgress_EXTRACT_COMPLETE, 0, 0))  //nolint:errcheck // as machined: the end of the stream reports it
 	})
 	if err != nil {
 		if errors.Is(err, images.ErrNotFound) {
@@ -168,13 +168,13 @@ func (s *Service) ImagePull(ctx context.Context, req *machine.ImagePullRequest) 
 	return &machine.ImagePullResponse{Messages: []*machine.ImagePull{{}}}, nil //nolint:staticcheck // the old API
 }
 
-// lifecycleService is machine.LifecycleService, which came with Talos 1.13.
+// lifecycleService is machine.LifecycleService, which is new in Talos 1.13.
 type lifecycleService struct {
 	machine.UnimplementedLifecycleServiceServer
 	*Service
 }
 
-// outputChunk is how machined cuts the installer's output: by bytes, not lines.
+// outputChunk is the size in which machined cuts the installer's output: by bytes, not lines.
 const outputChunk = 512
 
 // Upgrade implements machine.LifecycleService: it installs and does not activate.
@@ -260,7 +260,7 @@ func (s *lifecycleService) install(
 	return send(&machine.LifecycleServiceInstallProgress{Response: &machine.LifecycleServiceInstallProgress_ExitCode{ExitCode: int32(code)}})
 }
 
-// chunked cuts text into chunks that end in mid-line, as a pipe's reader sees it.
+// chunked cuts text into chunks that end anywhere, as a reader of a pipe receives it.
 type chunked struct {
 	mu   sync.Mutex
 	rest string

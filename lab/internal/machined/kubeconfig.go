@@ -19,7 +19,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/kubeconfig"
 )
 
-// Kubeconfig implements machine.MachineService: the administrator's, in an archive.
+// Kubeconfig implements machine.MachineService: the administrator's kubeconfig, in an archive.
 func (s *Service) Kubeconfig(_ *emptypb.Empty, srv grpc.ServerStreamingServer[common.Data]) error {
 	if err := s.controlPlaneOnly("kubeconfig"); err != nil {
 		return err
@@ -48,7 +48,7 @@ func (s *Service) Kubeconfig(_ *emptypb.Empty, srv grpc.ServerStreamingServer[co
 		return err
 	}
 
-	// the archive is not finished, only flushed: Talos leaves its trailer out too
+	// the archive is flushed and not closed: Talos omits its trailer too
 	if err := errors.Join(tw.Flush(), zw.Close()); err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (s *Service) Kubeconfig(_ *emptypb.Empty, srv grpc.ServerStreamingServer[co
 	return srv.Send(&common.Data{Bytes: out.Bytes()})
 }
 
-// generateKubeconfig makes the kubeconfig Talos makes from the configuration.
+// generateKubeconfig makes the kubeconfig that Talos makes from the configuration.
 func (s *Service) generateKubeconfig() ([]byte, error) {
 	cfg := s.node.Config()
 	if cfg == nil {

@@ -1,6 +1,5 @@
-// Package machined serves the Talos API of one simulated node: every method is
-// a thin translation between the protocol and the node's state machine, or an
-// answer of the recordings where nothing on the node moves.
+// Package machined serves the Talos API of one simulated node: every method translates between the protocol and the
+// node's state machine, or answers from the recordings where nothing on the node changes.
 package machined
 
 import (
@@ -26,7 +25,7 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/rbac"
 )
 
-// chunkSize is how Talos cuts byte streams.
+// chunkSize is the chunk size of Talos's byte streams.
 const chunkSize = 32 << 10
 
 // Service is the API of one node.
@@ -47,7 +46,7 @@ func New(n *node.Node, keys *pki.PKI) *Service {
 	return &Service{node: n, pki: keys, lock: make(chan struct{}, 1), conf: make(chan struct{}, 1)}
 }
 
-// NewServer makes machined's gRPC server, which believes the roles that apid tells it.
+// NewServer makes machined's gRPC server, which trusts the roles that apid sends it.
 func (s *Service) NewServer(opts ...grpc.ServerOption) *grpc.Server {
 	opts = append(opts,
 		grpc.MaxRecvMsgSize(constants.GRPCMaxMessageSize),
@@ -84,7 +83,7 @@ func (s *Service) NewServer(opts ...grpc.ServerOption) *grpc.Server {
 
 func (s *Service) authorize(ctx context.Context, method string) (context.Context, error) {
 	if !s.node.HasLifecycleAPI() && is113(method) {
-		// an older machined does not know the service at all
+		// an older machined does not have the service at all
 		service, _ := split(method)
 
 		return nil, status.Errorf(codes.Unimplemented, "unknown service %s", service)
@@ -96,7 +95,7 @@ func (s *Service) authorize(ctx context.Context, method string) (context.Context
 	return ctx, rbac.Authorize(ctx, method)
 }
 
-// is113 says whether a method came with Talos 1.13.
+// is113 reports whether a method is new in Talos 1.13.
 func is113(method string) bool {
 	service, _ := split(method)
 
@@ -116,7 +115,7 @@ func split(method string) (service, name string) {
 type streamWithContext struct {
 	grpc.ServerStream
 
-	ctx context.Context //nolint:containedctx // that is what a wrapped stream is
+	ctx context.Context //nolint:containedctx // a wrapped stream needs it
 }
 
 func (s *streamWithContext) Context() context.Context { return s.ctx }

@@ -12,8 +12,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// newer is a configuration with documents of a Talos that the lab's machinery does not know: they are kept and
-// shown, and mean nothing.
+// newer is a configuration with documents of a Talos version that the lab's machinery does not know: they are kept and
+// shown, and have no effect.
 type newer struct {
 	config.Provider
 

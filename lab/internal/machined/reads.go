@@ -350,7 +350,7 @@ func (s *Service) Events(req *machine.EventsRequest, srv grpc.ServerStreamingSer
 	}
 }
 
-// selectTail chooses the past events a request asks for.
+// selectTail selects the past events of a request.
 func selectTail(req *machine.EventsRequest, past []node.Event) []node.Event {
 	switch {
 	case req.TailEvents < 0:

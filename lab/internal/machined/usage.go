@@ -11,9 +11,9 @@ import (
 	node "github.com/talosmate/talosmate/lab/internal/machine"
 )
 
-// DiskUsage implements machine.MachineService. As in Talos, only the first path is measured, the path itself
-// is a level of the depth, 0 means no limit, a folder follows what it holds, and a path that cannot be read
-// is a message with an error.
+// DiskUsage implements machine.MachineService. As in Talos, only the first path is measured, the path itself is a level
+// of the depth, 0 means no limit, a folder follows its content, and a path that cannot be read is a message with an
+// error.
 func (s *Service) DiskUsage(req *machine.DiskUsageRequest, srv grpc.ServerStreamingServer[machine.DiskUsageInfo]) error {
 	if len(req.Paths) == 0 {
 		return nil
@@ -36,12 +36,12 @@ func (s *Service) DiskUsage(req *machine.DiskUsageRequest, srv grpc.ServerStream
 	return m.leave("")
 }
 
-// measure adds up what a walk in order of names finds.
+// measure adds up the files of a walk in order of names.
 type measure struct {
 	req  *machine.DiskUsageRequest
 	root string
 	send func(*machine.DiskUsageInfo) error
-	open []folder // The folders around the present file, the outermost first.
+	open []folder // The folders around the present file, outermost first.
 }
 
 type folder struct {
@@ -63,7 +63,7 @@ func (m *measure) visit(f node.File) error {
 	return m.report(f.Path, f.Size, false)
 }
 
-// leave closes the folders that do not hold next; all of them for an empty next.
+// leave closes the folders that do not contain next; all of them for an empty next.
 func (m *measure) leave(next string) error {
 	for len(m.open) > 0 {
 		last := m.open[len(m.open)-1]

@@ -17,15 +17,15 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/role"
 )
 
-// clientTTL is how long the lab's talosconfig files live.
+// clientTTL is the lifetime of the lab's talosconfig files.
 const clientTTL = 365 * 24 * time.Hour
 
-// PKI is the secrets of one cluster.
+// PKI holds the secrets of one cluster.
 type PKI struct {
 	Bundle *secrets.Bundle
 }
 
-// New makes fresh secrets.
+// New makes new secrets.
 func New() (*PKI, error) {
 	// backdated, so that a certificate that expired yesterday still has a valid issuer
 	bundle, err := secrets.NewBundle(secrets.NewFixedClock(time.Now().Add(-30*24*time.Hour)), config.TalosVersionCurrent)
@@ -36,8 +36,8 @@ func New() (*PKI, error) {
 	return &PKI{Bundle: bundle}, nil
 }
 
-// FromConfig gives the secrets a machine configuration brings with it; nil when it
-// holds no key of the Talos CA, as a worker's does not.
+// FromConfig returns the secrets in a machine configuration; nil when it has no key of the Talos CA, as a worker's does
+// not.
 func FromConfig(cfg config.Provider) *PKI {
 	if cfg == nil || cfg.Machine() == nil || cfg.Cluster() == nil {
 		return nil
@@ -50,12 +50,12 @@ func FromConfig(cfg config.Provider) *PKI {
 	return &PKI{Bundle: secrets.NewBundleFromConfig(secrets.NewFixedClock(time.Now()), cfg)}
 }
 
-// Talosconfig makes a client configuration for the roles with the context name
-// "lab". A negative ttl gives a certificate that has expired.
+// Talosconfig makes a client configuration for the roles with the context name "lab". A negative ttl makes an expired
+// certificate.
 func (p *PKI) Talosconfig(context string, endpoints []string, roles role.Set, ttl time.Duration) (*clientconfig.Config, error) {
 	now := time.Now()
 	if ttl < 0 {
-		// valid once, and over since
+		// it was valid and has expired
 		now, ttl = now.Add(2*ttl), -ttl
 	}
 
@@ -70,16 +70,16 @@ func (p *PKI) Talosconfig(context string, endpoints []string, roles role.Set, tt
 // DefaultTTL is the lifetime of the lab's own client certificates.
 func DefaultTTL() time.Duration { return clientTTL }
 
-// Node is the certificates of one node's apid.
+// Node holds the certificates of one node's apid.
 type Node struct {
 	Server tls.Certificate
-	// Client speaks to other nodes' apid with the impersonator role.
+	// Client is used to connect to other nodes' apid, with the impersonator role.
 	Client tls.Certificate
 	Roots  *x509.CertPool
 }
 
-// NodeCertificates signs a server certificate for the node's addresses and, for
-// control planes, the client certificate apid forwards requests with.
+// NodeCertificates signs a server certificate for the node's addresses and, for control planes, the client certificate
+// with which apid forwards requests.
 func (p *PKI) NodeCertificates(hostname string, addresses ...net.IP) (*Node, error) {
 	ca, err := talosx509.NewCertificateAuthorityFromCertificateAndKey(p.Bundle.Certs.OS)
 	if err != nil {
@@ -112,7 +112,7 @@ func (p *PKI) NodeCertificates(hostname string, addresses ...net.IP) (*Node, err
 	return &Node{Server: *server.Certificate, Client: *client.Certificate, Roots: p.Roots()}, nil
 }
 
-// Roots is the pool holding the cluster's Talos CA.
+// Roots is the pool with the cluster's Talos CA.
 func (p *PKI) Roots() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(p.Bundle.Certs.OS.Crt)
@@ -120,7 +120,7 @@ func (p *PKI) Roots() *x509.CertPool {
 	return pool
 }
 
-// EtcdCertificate signs one member's certificate, good as server, peer and client.
+// EtcdCertificate signs one member's certificate, for server, peer and client.
 func (p *PKI) EtcdCertificate(hostname string, addresses ...net.IP) (*talosx509.PEMEncodedCertificateAndKey, error) {
 	ca, err := talosx509.NewCertificateAuthorityFromCertificateAndKey(p.Bundle.Certs.Etcd)
 	if err != nil {

@@ -1,7 +1,5 @@
-// Package rbac restates which Talos roles may call which method, and carries
-// roles through metadata and context as apid and machined do.
-//
-// Source: the rules table of machined in Talos 1.13 and the authz middleware.
+// Package rbac lists which Talos roles may call which method, and carries roles through metadata and context as apid
+// and machined do. Source: the rules table of machined in Talos 1.13 and the authz middleware.
 package rbac
 
 import (
@@ -25,19 +23,19 @@ func WithRoles(ctx context.Context, roles role.Set) context.Context {
 	return context.WithValue(ctx, contextKey{}, roles)
 }
 
-// Roles gives the caller's roles as stored by WithRoles.
+// Roles returns the caller's roles as stored by WithRoles.
 func Roles(ctx context.Context) role.Set {
 	roles, _ := ctx.Value(contextKey{}).(role.Set) //nolint:errcheck // no roles is the zero set
 
 	return roles
 }
 
-// SetMetadata puts roles into outgoing metadata, as one apid tells another.
+// SetMetadata puts roles into outgoing metadata, as one apid sends them to another.
 func SetMetadata(md metadata.MD, roles role.Set) {
 	md.Set(constants.APIAuthzRoleMetadataKey, roles.Strings()...)
 }
 
-// FromMetadata reads the roles another apid sent; false when it sent none.
+// FromMetadata reads the roles that another apid sent; it returns false when there are none.
 func FromMetadata(ctx context.Context) (role.Set, bool) {
 	md, _ := metadata.FromIncomingContext(ctx)
 
@@ -51,8 +49,7 @@ func FromMetadata(ctx context.Context) (role.Set, bool) {
 	return roles, true
 }
 
-// FromCertificate reads the roles of a client certificate. An impersonator
-// (another apid) is believed about whom it speaks for.
+// FromCertificate reads the roles of a client certificate. An impersonator (another apid) may name the caller's roles.
 func FromCertificate(ctx context.Context, cert *x509.Certificate) role.Set {
 	roles, _ := role.Parse(cert.Subject.Organization)
 
@@ -65,7 +62,7 @@ func FromCertificate(ctx context.Context, cert *x509.Certificate) role.Set {
 	return roles
 }
 
-// Authorize says whether the roles in ctx may call the method.
+// Authorize reports whether the roles in ctx may call the method.
 func Authorize(ctx context.Context, method string) error {
 	if Allowed(method).IncludesAny(Roles(ctx)) {
 		return nil
@@ -74,8 +71,7 @@ func Authorize(ctx context.Context, method string) error {
 	return ErrNotAuthorized
 }
 
-// Allowed gives the roles of which any one suffices for a full method name.
-// Methods without a rule need os:admin.
+// Allowed returns the roles of which any one suffices for a full method name. Methods without a rule need os:admin.
 func Allowed(method string) role.Set {
 	switch method {
 	case "/machine.MachineService/EtcdAlarmList",
@@ -142,7 +138,7 @@ func Allowed(method string) role.Set {
 	}
 }
 
-// Mutates says whether a method changes state on the node that executes it.
+// Mutates reports whether a method changes state on the node that executes it.
 func Mutates(method string) bool {
 	switch method {
 	case "/machine.ImageService/Import",

@@ -19,7 +19,7 @@ import (
 	"github.com/talosmate/talosmate/lab/recordings"
 )
 
-// Call is one recorded request with everything that came back.
+// Call is one recorded request with all its answers.
 type Call struct {
 	Message   string            `json:"message"`
 	Request   json.RawMessage   `json:"request"`
@@ -33,7 +33,7 @@ type Error struct {
 	Message string `json:"message"`
 }
 
-// Status gives the recorded error as the gRPC error the client saw.
+// Status returns the recorded error as the gRPC error that the client received.
 func (e *Error) Status() error {
 	if e == nil {
 		return nil
@@ -54,9 +54,8 @@ type Rewriter func(string) string
 // Identity is a Rewriter that leaves everything as recorded.
 func Identity(s string) string { return s }
 
-// NewRewriter maps recorded addresses 10.5.0.N and hostnames nK. The callbacks
-// get the last octet and the recorded number (1 to 5); an empty answer keeps
-// the recorded text.
+// NewRewriter maps recorded addresses 10.5.0.N and hostnames nK. The callbacks receive the last octet and the recorded
+// number (1 to 5); an empty result keeps the recorded text.
 func NewRewriter(address func(octet int) string, hostname func(number int) string) Rewriter {
 	addresses := regexp.MustCompile(`\b10\.5\.0\.(\d{1,3})\b`)
 	hostnames := regexp.MustCompile(`\bn([1-5])\b`)
@@ -81,7 +80,7 @@ func NewRewriter(address func(octet int) string, hostname func(number int) strin
 	}
 }
 
-// Set is the recordings of one node, seen through a Rewriter.
+// Set holds the recordings of one node, read through a Rewriter.
 type Set struct {
 	dir     string
 	rewrite Rewriter
@@ -129,15 +128,15 @@ func (s *Set) Call(name string) (*Call, error) {
 	return &c, nil
 }
 
-// Has says whether a call was recorded.
+// Has reports whether a call was recorded.
 func (s *Set) Has(name string) bool {
 	_, err := fs.Stat(recordings.FS, s.dir+"/"+name+".json")
 
 	return err == nil
 }
 
-// Unary fills msg with the single answer of a recorded call; a recorded error
-// comes back as the error the client saw.
+// Unary fills msg with the single answer of a recorded call; a recorded error is returned as the error that the client
+// received.
 func (s *Set) Unary(name string, msg proto.Message) error {
 	c, err := s.Call(name)
 	if err != nil {

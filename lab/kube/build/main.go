@@ -1,7 +1,5 @@
-// Command build makes the kubebed binary and prints its path. The binary is
-// kept in the user's cache under a key made of everything that goes into it,
-// so that a second call is instant; a lock lets callers at the same time wait
-// for one build instead of doing several.
+// Command build builds the kubebed binary and prints its path. The binary is kept in the user's cache under a key made
+// of all its inputs, so that a second call is instant. A lock lets concurrent callers wait for one build.
 package main
 
 import (
@@ -49,7 +47,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	dir := f.String("module", ".", "directory of the module "+module)
 	cache := f.String("cache", "", "cache directory (default: talosmate/kube in the user's cache)")
 	parallel := f.Int("p", runtime.NumCPU(), "how many packages to compile at once")
-	pathOnly := f.Bool("path", false, "print the path without building; fail if nothing is there")
+	pathOnly := f.Bool("path", false, "print the path without building; fail if it is not built")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -80,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return err
 }
 
-// recipe is what makes one binary differ from another.
+// recipe holds the inputs that distinguish binaries.
 type recipe struct {
 	dir     string
 	ldflags string
@@ -119,8 +117,7 @@ func newRecipe(dir string) (recipe, error) {
 	return r, nil
 }
 
-// sources are the files that the binary is made of, besides the modules whose
-// content go.sum pins.
+// sources are the files of the binary, in addition to the modules, whose content go.sum pins.
 func sources(dir string) ([]string, error) {
 	files := []string{"go.mod", "go.sum"}
 	for _, top := range []string{"cmd", "internal"} {
@@ -139,7 +136,7 @@ func sources(dir string) ([]string, error) {
 	return files, nil
 }
 
-// kubernetesVersion reads from go.mod which Kubernetes is linked.
+// kubernetesVersion reads the linked version of Kubernetes from go.mod.
 func kubernetesVersion(gomod string) (string, error) {
 	for line := range strings.Lines(gomod) {
 		if fields := strings.Fields(line); len(fields) >= 2 && fields[0] == "k8s.io/kubernetes" {
@@ -149,8 +146,7 @@ func kubernetesVersion(gomod string) (string, error) {
 	return "", errors.New("go.mod does not require k8s.io/kubernetes")
 }
 
-// ldflags tell the binary its version. Without them the API server calls
-// itself v0.0.0, and clients believe it.
+// ldflags set the version of the binary. Without them the API server reports v0.0.0, and clients rely on it.
 func ldflags(version string) string {
 	const pkg = "k8s.io/component-base/version."
 	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
@@ -161,11 +157,11 @@ func ldflags(version string) string {
 	return strings.Join(flags, " ")
 }
 
-// ensure builds the binary unless it is there.
+// ensure builds the binary if it does not exist.
 func (r recipe) ensure(ctx context.Context, cache, binary string, parallel int, stderr io.Writer) error {
 	if _, err := os.Stat(binary); err == nil {
 		now := time.Now()
-		return os.Chtimes(filepath.Dir(binary), now, now) // the least recently used go first
+		return os.Chtimes(filepath.Dir(binary), now, now) // the least recently used are removed first
 	}
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return err
@@ -176,13 +172,13 @@ func (r recipe) ensure(ctx context.Context, cache, binary string, parallel int, 
 	}
 	defer unlock()
 	if _, err := os.Stat(binary); err == nil {
-		return nil // somebody else built it while we waited
+		return nil // another process built it while we waited
 	}
 	if err := os.MkdirAll(filepath.Dir(binary), 0o700); err != nil {
 		return err
 	}
 	fmt.Fprintln(stderr, "building the Kubernetes test bed: 14 CPU minutes the first time, a link of one minute later")
-	// A binary of which half is written must never be found under its name.
+	// A half-written binary must never be found under its name.
 	half := binary + ".part"
 	cmd := exec.CommandContext(ctx, "go", "build", "-C", r.dir, "-p", strconv.Itoa(parallel),
 		"-tags", "kubernetes", "-trimpath", "-buildvcs=false", "-ldflags", r.ldflags, "-o", half, "./cmd/kubebed")
@@ -198,7 +194,7 @@ func (r recipe) ensure(ctx context.Context, cache, binary string, parallel int, 
 	return prune(cache)
 }
 
-// lock waits for the lock file. The kernel lets go of it when its holder dies.
+// lock waits for the lock file. The kernel releases it when its holder dies.
 func lock(ctx context.Context, file string, stderr io.Writer) (func(), error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -217,7 +213,7 @@ func lock(ctx context.Context, file string, stderr io.Writer) (func(), error) {
 			return nil, fmt.Errorf("lock %s: %w", file, err)
 		}
 		if !said {
-			fmt.Fprintln(stderr, "another build is under way: waiting for it")
+			fmt.Fprintln(stderr, "another build is running: waiting for it")
 			said = true
 		}
 		select {
@@ -229,8 +225,7 @@ func lock(ctx context.Context, file string, stderr io.Writer) (func(), error) {
 	}
 }
 
-// prune removes all but the last used binaries. A running one goes on from its
-// open file.
+// prune removes all but the last used binaries. A running one keeps its open file.
 func prune(cache string) error {
 	entries, err := os.ReadDir(cache)
 	if err != nil {

@@ -12,14 +12,11 @@ import (
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 )
 
-// runComponent becomes the named part of the control plane and does not come
-// back before that part has ended. It reports false for a name that is not one
-// of them. The arguments are those of the upstream binary of the same name.
-//
-// The parts share one binary because they share nearly all their code: four
-// binaries would be four links of more than 100 MB each.
+// runComponent becomes the named part of the control plane and returns only when that part has ended. It returns false
+// for an unknown name. The arguments are those of the upstream binary of the same name. The parts share one binary
+// because they share nearly all their code: four binaries would be four links of more than 100 MB each.
 func runComponent(name string, args []string) (code int, known bool) {
-	// The upstream commands read os.Args themselves, as if each were alone.
+	// The upstream commands read os.Args themselves.
 	os.Args = append([]string{name}, args...)
 	switch name {
 	case "etcd":

@@ -84,7 +84,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.dir, "dir", "", "directory for kubeconfig, keys, logs and etcd's data (required)")
 	f.StringVar(&o.nodes, "nodes", "", "JSON file with the machines, - for standard input (required)")
 	f.StringVar(&o.control, "control", "127.0.0.1:0", "loopback address of the control interface")
-	f.BoolVar(&o.withParent, "with-parent", true, "end when the process that started this one ends")
+	f.BoolVar(&o.withParent, "with-parent", true, "exit when the process that started this one exits")
 	f.DurationVar(&o.startTimeout, "start-timeout", 2*time.Minute, "give up if the machines are not ready by then")
 	f.DurationVar(&o.timing.Boot, "boot", o.timing.Boot, "time from a kubelet's start to its being ready")
 	f.DurationVar(&o.timing.PodStart, "pod-start", o.timing.PodStart, "time a pod takes to become ready")
@@ -100,7 +100,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	}
 	host, _, err := net.SplitHostPort(o.control)
 	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-		// The interface asks nobody for a password.
+		// The interface has no authentication.
 		return o, fmt.Errorf("%w: --control %s is not a loopback address with a port", errUsage, o.control)
 	}
 	return o, nil
@@ -150,7 +150,7 @@ func serve(ctx context.Context, b *bed.Bed, listener net.Listener, stdout io.Wri
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	defer os.Remove(statusFile(b)) //nolint:errcheck // whoever reads it finds that nothing answers
+	defer os.Remove(statusFile(b)) //nolint:errcheck // a client that reads it finds that nothing answers
 	if err := announce(b, c.Status(), stdout); err != nil {
 		return err
 	}
@@ -166,8 +166,7 @@ func statusFile(b *bed.Bed) string {
 	return filepath.Join(filepath.Dir(b.Kubeconfig()), "kubebed.json")
 }
 
-// announce says that the bed is ready: on standard output, and for those who
-// did not start it in DIR/kubebed.json.
+// announce reports that the bed is ready: on standard output, and in DIR/kubebed.json for other processes.
 func announce(b *bed.Bed, s control.Status, stdout io.Writer) error {
 	text, err := json.Marshal(s)
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// layout is where the parts find each other.
+// layout holds the ports and paths of the parts.
 type layout struct {
 	etcdClient, etcdPeer, apiserver int // ports on loopback
 
@@ -46,12 +46,12 @@ func (l layout) etcdArgs() []string {
 		"--listen-peer-urls=" + peer,
 		"--initial-advertise-peer-urls=" + peer,
 		"--initial-cluster=bed=" + peer,
-		// Without keys anybody on the machine could write into the cluster.
+		// Without certificates any user of the machine could write into the cluster.
 		"--cert-file=" + l.etcdCert, "--key-file=" + l.etcdKey,
 		"--client-cert-auth", "--trusted-ca-file=" + l.etcdCA,
 		"--peer-cert-file=" + l.etcdCert, "--peer-key-file=" + l.etcdKey,
 		"--peer-client-cert-auth", "--peer-trusted-ca-file=" + l.etcdCA,
-		// The data does not outlive the bed.
+		// The data is not kept after the bed ends.
 		"--unsafe-no-fsync",
 		"--log-level=warn",
 	}
@@ -79,8 +79,7 @@ func (l layout) apiserverArgs() []string {
 }
 
 func (l layout) controllerManagerArgs() []string {
-	// What workloads, disruption budgets, nodes and namespaces need, and no more:
-	// every controller costs memory and watches.
+	// Only what workloads, disruption budgets, nodes and namespaces need: every controller costs memory and watches.
 	controllers := []string{
 		"namespace-controller", "serviceaccount-controller",
 		"deployment-controller", "replicaset-controller", "daemonset-controller",
@@ -94,8 +93,7 @@ func (l layout) controllerManagerArgs() []string {
 		"--use-service-account-credentials=false",
 		"--secure-port=0",
 		"--kube-api-qps=500", "--kube-api-burst=1000",
-		// A node that stops renewing its lease is NotReady after these six
-		// seconds; Kubernetes's own default is fifty.
+		// A node that does not renew its lease for six seconds is NotReady; Kubernetes's default is fifty.
 		"--node-monitor-period=1s",
 		"--node-monitor-grace-period=6s",
 		"--node-startup-grace-period=10s",

@@ -1,6 +1,5 @@
-// Package bed runs a Kubernetes control plane (etcd, API server, controller
-// manager, scheduler) as children of the calling process, on loopback and with
-// keys of its own, and the kubelets of machines that do not exist.
+// Package bed runs a Kubernetes control plane (etcd, API server, controller manager, scheduler) as children of the
+// calling process, on loopback and with keys of its own, and simulates the kubelets of machines that do not exist.
 package bed
 
 import (
@@ -34,22 +33,21 @@ import (
 )
 
 var (
-	// ErrChildDied is the end of a bed one of whose children ended unasked.
+	// ErrChildDied is the error of a bed whose child exited without being stopped.
 	ErrChildDied = errors.New("child died")
 	// ErrNotInTime is returned when a bed is not ready before its deadline.
 	ErrNotInTime = errors.New("not ready in time")
-	// ErrOutage refuses an outage while another one lasts.
-	ErrOutage = errors.New("an outage of the API server is under way")
+	// ErrOutage refuses an outage during another one.
+	ErrOutage = errors.New("an outage of the API server is in progress")
 )
 
-// Config is what a bed is made of.
+// Config configures a bed.
 type Config struct {
-	// Executable becomes etcd, kube-apiserver and so on when these names are its
-	// first argument.
+	// Executable becomes etcd, kube-apiserver and so on when these names are its first argument.
 	Executable string
-	// Environment is given to the children besides this process's own.
+	// Environment is given to the children in addition to this process's own.
 	Environment []string
-	// Dir is made if need be. What an earlier bed left there is removed.
+	// Dir is created if necessary. Files of an earlier bed in it are removed.
 	Dir string
 	// Nodes are the machines at the start.
 	Nodes []kubelet.Spec
@@ -63,11 +61,10 @@ type Config struct {
 type Mode string
 
 const (
-	// Refuse kills the API server, so that connections are refused, and with it
-	// the controller manager and the scheduler, which in a cluster of one control
-	// plane would lose their leases. All three start again afterwards.
+	// Refuse kills the API server, so that connections are refused, together with the controller manager and the
+	// scheduler, which would lose their leases in a cluster with one control plane. All three start again afterwards.
 	Refuse Mode = "refuse"
-	// Hang stops the process: connections are accepted and nothing answers.
+	// Hang stops the process: connections are accepted and not answered.
 	Hang Mode = "hang"
 )
 
@@ -95,8 +92,7 @@ func (b *Bed) Kubeconfig() string { return filepath.Join(b.cfg.Dir, "kubeconfig"
 // Server is the API server's URL.
 func (b *Bed) Server() string { return b.layout.server() }
 
-// Pids are the children's process ids by the names of the parts. An outage
-// changes them.
+// Pids are the process IDs of the children by the names of the parts. An outage changes them.
 func (b *Bed) Pids() map[string]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,10 +110,9 @@ func (b *Bed) Outage() Mode {
 	return b.outage
 }
 
-// Run starts a bed, calls use with it once all its machines are ready, and
-// takes it down when use returns, when the context ends or when a child dies,
-// which cancels use's context and is the error that Run returns. No child is
-// left when Run returns.
+// Run starts a bed, calls use with it once all its machines are ready, and stops it when use returns, when the context
+// ends or when a child dies, which cancels use's context and is the error that Run returns. No child is left when Run
+// returns.
 func Run(ctx context.Context, cfg Config, use func(context.Context, *Bed) error) (err error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -130,7 +125,7 @@ func Run(ctx context.Context, cfg Config, use func(context.Context, *Bed) error)
 		return fmt.Errorf("bed: %w", err)
 	}
 	defer kubeletLog.Close() //nolint:errcheck // a log
-	// The thread of the launcher must outlive the children.
+	// The launcher's thread must outlive the children.
 	launching, launched := context.WithCancel(context.WithoutCancel(ctx))
 	defer launched()
 	b.launch = newLauncher(launching, cfg.Executable, cfg.Environment, filepath.Join(b.cfg.Dir, "logs"))
@@ -149,7 +144,7 @@ func Run(ctx context.Context, cfg Config, use func(context.Context, *Bed) error)
 	return err
 }
 
-// prepareDir makes the directory and empties what belongs to a bed.
+// prepareDir creates the directory and empties the parts that belong to a bed.
 func (b *Bed) prepareDir() error {
 	dir, err := filepath.Abs(b.cfg.Dir)
 	if err != nil {
@@ -168,7 +163,7 @@ func (b *Bed) prepareDir() error {
 	return nil
 }
 
-// start brings everything up and returns when all machines are ready.
+// start starts everything and returns when all machines are ready.
 func (b *Bed) start(ctx context.Context, kubeletLog io.Writer) error {
 	timeout := b.cfg.StartTimeout
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w (%s)", ErrNotInTime, timeout))
@@ -210,7 +205,7 @@ func (b *Bed) start(ctx context.Context, kubeletLog io.Writer) error {
 	return nil
 }
 
-// startControlPlane starts what stands on etcd.
+// startControlPlane starts the parts that need etcd.
 func (b *Bed) startControlPlane(ctx context.Context) error {
 	if err := b.startChild(ctx, partAPIServer, b.layout.apiserverArgs()); err != nil {
 		return err
@@ -224,7 +219,7 @@ func (b *Bed) startControlPlane(ctx context.Context) error {
 	return b.startChild(ctx, partScheduler, b.layout.schedulerArgs())
 }
 
-// startChild starts a part and ends the bed if that part ever ends unasked.
+// startChild starts a part and ends the bed if that part exits without being stopped.
 func (b *Bed) startChild(ctx context.Context, name string, args []string) error {
 	p, err := b.launch.start(ctx, name, args)
 	if err != nil {
@@ -245,7 +240,7 @@ func (b *Bed) startChild(ctx context.Context, name string, args []string) error 
 	return nil
 }
 
-// release takes parts out of the care of startChild, so that they may end.
+// release lets parts exit without ending the bed.
 func (b *Bed) release(names ...string) []*process {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -259,7 +254,7 @@ func (b *Bed) release(names ...string) []*process {
 	return released
 }
 
-// stopAll ends all children, etcd last: its clients would wait for it.
+// stopAll stops all children, etcd last: its clients would wait for it.
 func (b *Bed) stopAll() {
 	var wg sync.WaitGroup
 	for _, p := range b.release(partControllerManager, partScheduler, partAPIServer) {
@@ -275,9 +270,8 @@ func (b *Bed) stopAll() {
 	}
 }
 
-// BreakAPIServer takes the API server away for a while. It returns when the
-// server is down; what happens later ends the bed if it goes wrong. The
-// context is that of the bed, not of one request.
+// BreakAPIServer makes the API server unavailable for a while. It returns when the server is down; a later failure ends
+// the bed. The context is that of the bed, not of one request.
 func (b *Bed) BreakAPIServer(ctx context.Context, mode Mode, span time.Duration) error {
 	b.mu.Lock()
 	if b.outage != "" {
@@ -331,8 +325,8 @@ func (b *Bed) BreakAPIServer(ctx context.Context, mode Mode, span time.Duration)
 	return nil
 }
 
-// await polls until done says nil. The last answer is part of the error when
-// the context, which has a deadline and ends with any child, ends first.
+// await polls until done returns nil. If the context ends first (it has a deadline and ends with any child), the error
+// includes the last answer.
 func (b *Bed) await(ctx context.Context, what string, done func(context.Context) error) error {
 	const every = 50 * time.Millisecond
 	t := time.NewTicker(every)
@@ -350,7 +344,7 @@ func (b *Bed) await(ctx context.Context, what string, done func(context.Context)
 	}
 }
 
-// answers says nil when the API server calls itself ready.
+// answers returns nil when the API server reports itself ready.
 func (b *Bed) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -373,9 +367,8 @@ func (b *Bed) answers(ctx context.Context) error {
 	return nil
 }
 
-// usable says nil when a pod can be created and scheduled: every machine that
-// is on is ready and free of the taints that the controller manager gives to
-// new nodes, and the default service account is there.
+// usable returns nil when a pod can be created and scheduled: every machine that is on is ready and free of the taints
+// that the controller manager gives to new nodes, and the default service account exists.
 func (b *Bed) usable(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -416,8 +409,7 @@ func nodeUsable(n *corev1.Node) error {
 	return errors.New("not ready")
 }
 
-// makeCredentials makes all keys, certificates and kubeconfigs, and chooses
-// the ports.
+// makeCredentials makes all keys, certificates and kubeconfigs, and chooses the ports.
 func (b *Bed) makeCredentials() (*rest.Config, error) {
 	ports, err := freePorts(3)
 	if err != nil {
@@ -467,8 +459,7 @@ func (b *Bed) makeCredentials() (*rest.Config, error) {
 		pair       *pki.Pair
 	}{
 		{"admin", "admin", admins, b.Kubeconfig(), nil},
-		// One client for all controllers has more to do than the role of the
-		// controller manager's own user allows.
+		// One client for all controllers needs more rights than the controller manager's own user has.
 		{"controller-manager", "system:kube-controller-manager", admins, b.layout.controllerManagerConfig, nil},
 		{"scheduler", "system:kube-scheduler", nil, b.layout.schedulerConfig, nil},
 		{"kubelets", "talosmate-lab:kubelets", admins, "", &own},
@@ -495,8 +486,7 @@ func (b *Bed) makeCredentials() (*rest.Config, error) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca.PEM())
 	b.http = &http.Client{Transport: &http.Transport{
-		// Every question on a connection of its own: one made to an API server
-		// that was killed is of no use.
+		// Every request uses a new connection: one to an API server that was killed is useless.
 		DisableKeepAlives: true,
 		TLSClientConfig:   &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
 	}}
@@ -510,8 +500,7 @@ func (b *Bed) makeCredentials() (*rest.Config, error) {
 	}, nil
 }
 
-// writeKubeconfig writes a kubeconfig that holds its keys, so that it can be
-// copied elsewhere.
+// writeKubeconfig writes a kubeconfig with embedded keys, so that it can be copied.
 func writeKubeconfig(file, server string, ca []byte, pair pki.Pair) error {
 	const name = "talosmate-lab"
 	cfg := clientcmdapi.NewConfig()
@@ -525,10 +514,9 @@ func writeKubeconfig(file, server string, ca []byte, pair pki.Pair) error {
 	return nil
 }
 
-// freePorts returns ports that nothing listened on a moment ago. They lie
-// below those that systems give to outgoing connections, one of which might
-// otherwise take the API server's port while that is down. All are held until
-// the last is found, so that they differ.
+// freePorts returns ports on which nothing listened a moment ago. They are below the ephemeral ports, so that no
+// outgoing connection can take the API server's port while it is down. All are held until the last is found, so that
+// they differ.
 func freePorts(n int) ([]int, error) {
 	const low, high, tries = 10000, 32000, 1000
 	var ports []int
@@ -536,7 +524,7 @@ func freePorts(n int) ([]int, error) {
 		if len(ports) == n {
 			return ports, nil
 		}
-		port := low + rand.IntN(high-low)                                           //nolint:gosec // no secret
+		port := low + rand.IntN(high-low)                                           //nolint:gosec // not a secret
 		l, err := net.Listen("tcp", net.JoinHostPort(loopback, strconv.Itoa(port))) //nolint:noctx // returns at once
 		if err != nil {
 			continue

@@ -10,8 +10,7 @@ import (
 	"github.com/talosmate/talosmate/lab/kube/internal/kubelet"
 )
 
-// ReadNodes reads machines from JSON: a list, or an object with the list under
-// "nodes". A field that is not known is an error, for it is a typing mistake.
+// ReadNodes reads machines from JSON: a list, or an object with the list under "nodes". Unknown fields are errors.
 func ReadNodes(r io.Reader) ([]kubelet.Spec, error) {
 	text, err := io.ReadAll(r)
 	if err != nil {
@@ -38,7 +37,7 @@ func ReadNodes(r io.Reader) ([]kubelet.Spec, error) {
 			return nil, fmt.Errorf("nodes: %w", err)
 		}
 		if seen[s.Name] {
-			return nil, fmt.Errorf("nodes: %s is there twice", s.Name)
+			return nil, fmt.Errorf("nodes: %s is listed twice", s.Name)
 		}
 		seen[s.Name] = true
 	}

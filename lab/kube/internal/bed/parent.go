@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// orphanCheck is how often a process looks whether its parent still lives.
+// orphanCheck is the interval at which a process checks whether its parent is alive.
 const orphanCheck = 250 * time.Millisecond
 
-// WhenOrphaned calls orphaned once the process that started this one is
-// gone, and returns then or when the context ends.
+// WhenOrphaned calls orphaned once the process that started this one has ended, and returns then or when the context
+// ends.
 func WhenOrphaned(ctx context.Context, orphaned func()) {
 	parent := os.Getppid()
 	t := time.NewTicker(orphanCheck)

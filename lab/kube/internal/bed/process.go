@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// stopTime is how long a child may take to end when asked to.
+// stopTime is how long a child may take to exit.
 const stopTime = 3 * time.Second
 
 // process is a child: one part of the control plane.
@@ -35,9 +35,8 @@ type launcher struct {
 	forks       chan func()
 }
 
-// newLauncher forks all children from one thread that lives until the context
-// ends. Linux sends a child its parent-death signal when the *thread* that
-// started it ends, and Go ends threads as it likes.
+// newLauncher forks all children from one thread that lives until the context ends. Linux sends a child its
+// parent-death signal when the *thread* that started it ends, and Go may end threads at any time.
 func newLauncher(ctx context.Context, executable string, environment []string, logDir string) *launcher {
 	l := &launcher{executable: executable, environment: environment, logDir: logDir, forks: make(chan func())}
 	go func() {
@@ -54,8 +53,7 @@ func newLauncher(ctx context.Context, executable string, environment []string, l
 	return l
 }
 
-// start runs the part called name. Its output goes to a log of that name,
-// after that of earlier runs.
+// start runs the part called name. Its output is appended to a log of that name.
 func (l *launcher) start(ctx context.Context, name string, args []string) (*process, error) {
 	p := &process{name: name, log: filepath.Join(l.logDir, name+".log"), done: make(chan struct{})}
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -63,7 +61,7 @@ func (l *launcher) start(ctx context.Context, name string, args []string) (*proc
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	defer out.Close() //nolint:errcheck // the child has its own descriptor
-	// Not CommandContext: the children are stopped in order and by stop.
+	// Not CommandContext: stop ends the children in order.
 	p.cmd = exec.Command(l.executable, append([]string{name}, args...)...) //nolint:gosec,noctx // our own executable
 	p.cmd.Env = append(os.Environ(), l.environment...)
 	p.cmd.Stdout = out
@@ -97,16 +95,16 @@ func (p *process) signal(s syscall.Signal) error {
 	return nil
 }
 
-// kill ends the child at once and returns when it is gone.
+// kill ends the child immediately and returns when it is gone.
 func (p *process) kill() {
 	p.signal(syscall.SIGKILL) //nolint:errcheck // it is our child: the signal can fail only when it is gone
 	<-p.done
 }
 
-// stop asks the child to end, and insists after stopTime.
+// stop asks the child to exit, and kills it after stopTime.
 func (p *process) stop() {
 	p.signal(syscall.SIGTERM) //nolint:errcheck // as in kill
-	p.signal(syscall.SIGCONT) //nolint:errcheck // a stopped process hears nothing else
+	p.signal(syscall.SIGCONT) //nolint:errcheck // a stopped process receives no other signal
 	t := time.NewTimer(stopTime)
 	defer t.Stop()
 	select {
@@ -116,7 +114,7 @@ func (p *process) stop() {
 	}
 }
 
-// failure says how the child ended and what it last said.
+// failure describes how the child exited, with its last output.
 func (p *process) failure() error {
 	how := "ended"
 	if p.err != nil {

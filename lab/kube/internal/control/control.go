@@ -1,5 +1,4 @@
-// Package control is the HTTP interface by which a running bed is told what
-// happens to its machines and its API server.
+// Package control is the HTTP interface to change the machines and the API server of a running bed.
 package control
 
 import (
@@ -14,7 +13,7 @@ import (
 	"github.com/talosmate/talosmate/lab/kube/internal/kubelet"
 )
 
-// Machines is what the interface needs of the kubelets.
+// Machines has the calls that the interface makes to the kubelets.
 type Machines interface {
 	Nodes() []kubelet.State
 	Node(name string) (kubelet.State, error)
@@ -23,10 +22,10 @@ type Machines interface {
 	Remove(ctx context.Context, name string, keepObjects bool) error
 }
 
-// Cluster is what the interface needs of the control plane.
+// Cluster has the calls that the interface makes to the control plane.
 type Cluster interface {
 	Status() Status
-	// Break takes the API server away for a while and returns when it is down.
+	// Break makes the API server unavailable for a while and returns when it is down.
 	Break(mode bed.Mode, span time.Duration) error
 }
 
@@ -41,8 +40,7 @@ type Status struct {
 	Control string `json:"control"`
 	// Pid is the supervisor's process: SIGTERM to it ends the bed.
 	Pid int `json:"pid"`
-	// Pids are those of the children. An outage that refuses connections
-	// changes them.
+	// Pids are those of the children. An outage that refuses connections changes them.
 	Pids []int `json:"pids"`
 	// Processes are the same by name.
 	Processes map[string]int `json:"processes"`
@@ -58,7 +56,7 @@ type Outage struct {
 	Mode bed.Mode `json:"mode,omitempty"`
 }
 
-// maxOutage keeps a mistake from looking like a hung test.
+// maxOutage limits an outage, so that a mistake does not look like a hung test.
 const maxOutage = time.Hour
 
 // Handler serves the interface.
@@ -125,8 +123,7 @@ func Handler(machines Machines, cluster Cluster) http.Handler {
 	return mux
 }
 
-// read decodes the body, which may be empty. A field that is not known is a
-// typing mistake and refused.
+// read decodes the body, which may be empty. Unknown fields are refused.
 func read(w http.ResponseWriter, r *http.Request, v any) bool {
 	const enough = 1 << 20
 	if r.ContentLength == 0 {
@@ -161,5 +158,5 @@ func refuse(w http.ResponseWriter, code int, err error) {
 func answer(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	json.NewEncoder(w).Encode(v) //nolint:errcheck,errchkjson // the caller has gone: nobody is left to tell
+	json.NewEncoder(w).Encode(v) //nolint:errcheck,errchkjson // the caller has disconnected
 }

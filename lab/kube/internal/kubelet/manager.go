@@ -1,8 +1,6 @@
-// Package kubelet plays the kubelets of a cluster of machines that do not
-// exist. It registers their nodes, renews their leases and carries their pods
-// through life, and lets a caller switch a machine off, reboot it and make it
-// unready. Everything else of the cluster, from the scheduler to the eviction
-// API, is the real thing.
+// Package kubelet simulates the kubelets of a cluster of machines that do not exist. It registers their nodes, renews
+// their leases and runs through the lifecycle of their pods, and lets a caller switch a machine off, reboot it and make
+// it unready. Everything else in the cluster, from the scheduler to the eviction API, is real.
 package kubelet
 
 import (
@@ -21,7 +19,7 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Config is what a Manager is made of. Client and Log are required.
+// Config configures a Manager. Client and Log are required.
 type Config struct {
 	// Client should have no timeout of its own, which would cut the watch, and
 	// enough queries per second for all nodes.
@@ -33,7 +31,7 @@ type Config struct {
 	KubeletVersion string
 }
 
-// Manager plays all the kubelets of one cluster. It works from Start to Stop.
+// Manager simulates all the kubelets of one cluster. It works from Start to Stop.
 type Manager struct {
 	cfg  Config
 	pods *store
@@ -48,8 +46,7 @@ type Manager struct {
 	count int
 }
 
-// Start begins to follow the cluster's pods. The Manager works until Stop, or
-// until the context ends.
+// Start begins to follow the cluster's pods. The Manager works until Stop, or until the context ends.
 func Start(ctx context.Context, cfg Config) *Manager {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
@@ -73,7 +70,7 @@ func Start(ctx context.Context, cfg Config) *Manager {
 	return m
 }
 
-// Stop ends all kubelets as if the power had failed, and returns when they have.
+// Stop ends all kubelets as a power cut does, and returns when they have ended.
 func (m *Manager) Stop() {
 	m.stop()
 	m.watcher.Wait()
@@ -86,7 +83,7 @@ func (m *Manager) Stop() {
 	}
 }
 
-// Add brings a machine, which is powered on unless the spec says otherwise.
+// Add adds a machine, which is powered on unless the spec says otherwise.
 func (m *Manager) Add(spec Spec) (State, error) {
 	if err := spec.Validate(); err != nil {
 		return State{}, err
@@ -119,8 +116,7 @@ func (m *Manager) Add(spec Spec) (State, error) {
 	return n.state(), nil
 }
 
-// Change changes a machine. When it returns after a power off, nothing of the
-// node is being written any more.
+// Change changes a machine. When it returns after a power off, nothing more is written for the node.
 func (m *Manager) Change(name string, c Change) (State, error) {
 	n, err := m.node(name)
 	if err != nil {
@@ -130,9 +126,8 @@ func (m *Manager) Change(name string, c Change) (State, error) {
 	return n.state(), nil
 }
 
-// Remove takes a machine away for good. Unless keepObjects is set its Node
-// object and the pods on it go too; otherwise the cluster is left to find out
-// by itself, as when a machine dies.
+// Remove removes a machine for good. Unless keepObjects is set, its Node object and the pods on it are deleted too;
+// otherwise the cluster has to detect the loss, as when a machine dies.
 func (m *Manager) Remove(ctx context.Context, name string, keepObjects bool) error {
 	n, err := m.node(name)
 	if err != nil {
@@ -154,8 +149,8 @@ func (m *Manager) Remove(ctx context.Context, name string, keepObjects bool) err
 	}
 	pods, _ := m.pods.on(name)
 	for _, p := range pods {
-		// Nobody is left to stop them: without this they would stay for the
-		// minute that the pod garbage collector takes.
+		// No kubelet is left to stop them: without this they would stay for the minute that the pod garbage collector
+		// takes.
 		err := m.cfg.Client.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, *metav1.NewDeleteOptions(0))
 		if err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("remove node %s: pod %s/%s: %w", name, p.Namespace, p.Name, err)
@@ -203,7 +198,7 @@ func (m *Manager) all() []*node {
 	return nodes
 }
 
-// wake tells a node that its pods changed.
+// wake notifies a node that its pods changed.
 func (m *Manager) wake(name string) {
 	m.mu.Lock()
 	n := m.nodes[name]

@@ -17,9 +17,8 @@ const (
 	annotationSource = "kubernetes.io/config.source"
 )
 
-// mirrorPods are the pods by which a kubelet shows the static pods of a Talos
-// control plane. They matter to whoever drains the node: they cannot be
-// evicted and come back when deleted.
+// mirrorPods are the pods by which a kubelet shows the static pods of a Talos control plane. They matter for a drain:
+// they cannot be evicted and come back when deleted.
 func mirrorPods(s Spec, nodeUID types.UID) []*corev1.Pod {
 	if !s.ControlPlane {
 		return nil

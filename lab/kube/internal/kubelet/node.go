@@ -23,24 +23,24 @@ import (
 )
 
 const (
-	// requestTimeout bounds every request. An API server that was stopped keeps
-	// its connections open and answers nothing.
+	// requestTimeout bounds every request. An API server that was stopped keeps its connections open and does not
+	// answer.
 	requestTimeout = 3 * time.Second
-	// leaseSeconds is what the lease says of its own validity.
+	// leaseSeconds is the duration in the lease.
 	leaseSeconds = 4
 
 	labelControlPlane = "node-role.kubernetes.io/control-plane"
 )
 
-// node is one machine. While it is on, a session runs: from power on to power
-// off, with one boot ID. Off, nothing at all is written for it.
+// node is one machine. While it is on, a session runs: from power on to power off, with one boot ID. While it is off,
+// nothing is written for it.
 type node struct {
 	client kubernetes.Interface
 	clock  clock.WithTicker
 	timing Timing
 	pods   *store
 	log    *slog.Logger
-	index  int // which of the pod networks is this node's
+	index  int // the index of this node's pod network
 	// context makes the context of a session.
 	context func() (context.Context, context.CancelFunc)
 
@@ -52,10 +52,10 @@ type node struct {
 	spec  Spec
 	ready bool
 
-	// wake asks the pod loop, beat the heartbeat loop, to look at once.
+	// wake makes the pod loop check immediately, beat the heartbeat loop.
 	wake, beat chan struct{}
 
-	// Of the pod loop alone. It outlives sessions: a disk survives a reboot.
+	// Used by the pod loop alone. It outlives sessions, since a disk survives a reboot.
 	memories map[types.UID]memory
 	lastIP   int
 }
@@ -89,8 +89,7 @@ func (n *node) state() State {
 	}
 }
 
-// change applies a change. When it returns after a power off, no request of
-// the node is under way any more.
+// change applies a change. When it returns after a power off, no request of the node is pending any more.
 func (n *node) change(c Change) {
 	n.power.Lock()
 	defer n.power.Unlock()
@@ -189,8 +188,7 @@ func (n *node) heartbeat(ctx context.Context, s *session) error {
 	s.mu.Unlock()
 	switch {
 	case apierrors.IsNotFound(err) && registered:
-		// A kubelet registers when it starts, and never again: who deletes the
-		// Node object of a running kubelet does not get it back.
+		// A kubelet registers when it starts, and never again: the Node object of a running kubelet stays deleted.
 		return nil
 	case apierrors.IsNotFound(err):
 		obj, err = n.client.CoreV1().Nodes().Create(ctx, newNode(spec, n.index), metav1.CreateOptions{})
@@ -219,8 +217,7 @@ func (n *node) heartbeat(ctx context.Context, s *session) error {
 	return n.renewLease(ctx, spec.Name, obj.UID, now)
 }
 
-// reconcileLabels brings a known node's labels up to date. Taints and the
-// cordon are left as they are: they belong to whoever set them.
+// reconcileLabels updates the labels of an existing node. Taints and the cordon are not changed, since others set them.
 func (n *node) reconcileLabels(ctx context.Context, obj *corev1.Node, spec Spec) (*corev1.Node, error) {
 	want := newNode(spec, n.index)
 	updated := obj.DeepCopy()
@@ -265,7 +262,7 @@ func (n *node) runPods(ctx context.Context, s *session) {
 	for ctx.Err() == nil {
 		wake := n.syncPods(ctx, s)
 		now := n.clock.Now()
-		// Mirror pods are looked after at least as often as the heart beats.
+		// Mirror pods are checked at least as often as the lease is renewed.
 		wait := n.timing.Heartbeat
 		if !wake.IsZero() && wake.Sub(now) < wait {
 			wait = max(wake.Sub(now), time.Millisecond)
@@ -280,7 +277,7 @@ func (n *node) runPods(ctx context.Context, s *session) {
 	}
 }
 
-// syncPods looks at every pod once and says when to look again.
+// syncPods checks every pod once and returns when to check again.
 func (n *node) syncPods(ctx context.Context, s *session) time.Time {
 	spec, _ := n.snapshot()
 	pods, synced := n.pods.on(spec.Name)
@@ -317,7 +314,7 @@ func (n *node) syncPods(ctx context.Context, s *session) time.Time {
 	return next
 }
 
-// forget drops what is remembered of pods that are no more.
+// forget drops the state of pods that no longer exist.
 func (n *node) forget(pods []*corev1.Pod) {
 	known := make(map[types.UID]bool, len(pods))
 	for _, p := range pods {
@@ -354,7 +351,7 @@ func (n *node) carryOut(ctx context.Context, pod *corev1.Pod, v verdict) error {
 		written, err := api.UpdateStatus(ctx, updated, metav1.UpdateOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
-			return nil // the watch will say so too
+			return nil // the watch will report it too
 		case err != nil:
 			return fmt.Errorf("status: %w", err)
 		}
@@ -363,7 +360,7 @@ func (n *node) carryOut(ctx context.Context, pod *corev1.Pod, v verdict) error {
 	if !v.remove {
 		return nil
 	}
-	// The precondition spares the next pod of the same name.
+	// The precondition protects a new pod of the same name.
 	final := metav1.NewPreconditionDeleteOptions(string(pod.UID))
 	final.GracePeriodSeconds = new(int64)
 	err := api.Delete(ctx, pod.Name, *final)
@@ -381,7 +378,7 @@ func (n *node) assignIP(pod *corev1.Pod, spec Spec) string {
 	return fmt.Sprintf("10.244.%d.%d", n.index%256, n.lastIP+1)
 }
 
-// poke never blocks: one pending wake-up is as good as many.
+// poke never blocks: one pending wake-up is enough.
 func poke(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -422,7 +419,7 @@ func newNode(s Spec, index int) *corev1.Node {
 	return obj
 }
 
-// setNodeStatus writes what the kubelet knows and leaves the rest.
+// setNodeStatus writes the fields that the kubelet owns.
 func setNodeStatus(status *corev1.NodeStatus, s Spec, ready bool, now time.Time) {
 	status.Addresses = []corev1.NodeAddress{
 		{Type: corev1.NodeInternalIP, Address: s.InternalIP},
@@ -476,7 +473,7 @@ func setNodeCondition(status *corev1.NodeStatus, kind corev1.NodeConditionType, 
 			continue
 		}
 		if have.Status == want.Status && have.Reason == want.Reason {
-			return // the lease is the heartbeat, the status need not change
+			return // the lease is the heartbeat, so the status need not change
 		}
 		if have.Status == want.Status {
 			want.LastTransitionTime = have.LastTransitionTime

@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// memory is what a kubelet knows of a pod beyond the pod's own object.
+// memory is a kubelet's state for a pod, in addition to the pod's own object.
 type memory struct {
 	// bootID is the boot that the pod's containers were last started in.
 	bootID string
@@ -21,17 +21,15 @@ type memory struct {
 	restarts int32
 	// lost is set when a reboot ended a pod that is never restarted.
 	lost bool
-	// stopsAt is when a pod that is being deleted has shut down; zero when it
-	// is not being deleted.
+	// stopsAt is when a pod that is being deleted has shut down; zero when it is not being deleted.
 	stopsAt time.Time
 	// stopAsked is when the kubelet learned of the deletion.
 	stopAsked time.Time
-	// gone is set once the API server was told that nothing runs any more. The
-	// object may stay behind for its finalizers.
+	// gone is set once the API server knows that nothing runs any more. The object may remain for its finalizers.
 	gone bool
 }
 
-// machine is what a pod needs to know of its node.
+// machine is the part of a node that a pod depends on.
 type machine struct {
 	ip     string
 	bootID string
@@ -44,12 +42,12 @@ type verdict struct {
 	status *corev1.PodStatus
 	// remove asks for the final deletion, after the status was written.
 	remove bool
-	// wake is when to look again; zero when only a change of the pod matters.
+	// wake is when to check again; zero when only a change of the pod matters.
 	wake time.Time
 }
 
-// decide says what a kubelet does about a pod now. It is a function of its
-// arguments alone, so that a pod's whole life can be tested without a clock.
+// decide returns what a kubelet does about a pod now. It depends on its arguments alone, so that a pod's whole life can
+// be tested without a clock.
 func decide(pod *corev1.Pod, mem memory, m machine, now time.Time) (memory, verdict) {
 	if mem.gone {
 		return mem, verdict{}
@@ -106,13 +104,13 @@ func noticeBoot(pod *corev1.Pod, mem memory, m machine, now time.Time) memory {
 	mem.restarts++
 	mem.lost = pod.Spec.RestartPolicy == corev1.RestartPolicyNever
 	if !mem.stopsAt.IsZero() {
-		mem.stopsAt = now // nothing outlives a reboot
+		mem.stopsAt = now // the state does not survive a reboot
 	}
 	return mem
 }
 
-// noticeDeletion sets when the pod will have shut down. The grace period may
-// be cut short afterwards, never made longer, as with the real kubelet.
+// noticeDeletion sets when the pod will have shut down. The grace period may be shortened afterwards, never extended,
+// as with the real kubelet.
 func noticeDeletion(pod *corev1.Pod, mem memory, m machine, now time.Time) memory {
 	if pod.DeletionTimestamp == nil {
 		return mem
@@ -149,7 +147,7 @@ func shutdownTime(pod *corev1.Pod, t Timing) time.Duration {
 	return seconds(pod, AnnotationShutdown, t.PodStop)
 }
 
-// runEnd is when the pod succeeds by itself, or zero.
+// runEnd is when the pod succeeds, or zero if it runs until it is stopped.
 func runEnd(pod *corev1.Pod, mem memory) time.Time {
 	if pod.Spec.RestartPolicy == corev1.RestartPolicyAlways {
 		return time.Time{}
@@ -161,8 +159,8 @@ func runEnd(pod *corev1.Pod, mem memory) time.Time {
 	return mem.runningFrom.Add(d)
 }
 
-// seconds reads a duration from an annotation. What cannot be read counts as
-// absent: a kubelet does not refuse a pod for its annotations.
+// seconds reads a duration from an annotation. An invalid one counts as absent: a kubelet does not refuse a pod for its
+// annotations.
 func seconds(pod *corev1.Pod, annotation string, otherwise time.Duration) time.Duration {
 	f, err := strconv.ParseFloat(pod.Annotations[annotation], 64)
 	if err != nil || f < 0 || f > 1e6 {
@@ -265,14 +263,13 @@ func container(c corev1.Container, mem memory) corev1.ContainerStatus {
 		RestartCount: mem.restarts,
 	}
 	if mem.restarts > 0 {
-		// What containerd reports of a container that it did not see ending.
+		// What containerd reports for a container whose end it did not see.
 		cs.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: 255, Reason: "Unknown"}
 	}
 	return cs
 }
 
-// stamp drops what the API does not keep, so that a status read back equals
-// the one written.
+// stamp drops what the API does not keep, so that a status read back equals the one written.
 func stamp(t time.Time) metav1.Time { return metav1.NewTime(t.Truncate(time.Second)) }
 
 func setCondition(status *corev1.PodStatus, kind corev1.PodConditionType, is bool, reasonIfNot string, now time.Time) {

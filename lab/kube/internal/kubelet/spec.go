@@ -9,8 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// Spec is a machine as the caller describes it: what Talos and the kubelet on
-// it would report of themselves.
+// Spec is a machine as the caller describes it: what Talos and the kubelet on it would report.
 type Spec struct {
 	// Name is the node's name in Kubernetes.
 	Name string `json:"name"`
@@ -26,7 +25,7 @@ type Spec struct {
 	KernelVersion string `json:"kernel_version,omitempty"`
 	// BootID changes with every boot; one is made up when it is empty.
 	BootID string `json:"boot_id,omitempty"`
-	// Labels and Annotations are put on the Node object besides the usual ones.
+	// Labels and Annotations are put on the Node object in addition to the usual ones.
 	Labels      map[string]string `json:"labels,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// Taints replace the default ones (that of the control plane) when not null.
@@ -42,7 +41,7 @@ type Taint struct {
 	Effect string `json:"effect"`
 }
 
-// Validate says what is wrong with a spec, or nothing.
+// Validate returns an error if the spec is invalid.
 func (s Spec) Validate() error {
 	if msgs := validation.IsDNS1123Subdomain(s.Name); len(msgs) > 0 {
 		return fmt.Errorf("node name %q: %s", s.Name, msgs[0])
@@ -53,26 +52,24 @@ func (s Spec) Validate() error {
 	return nil
 }
 
-// Change is what may happen to a machine. A nil field stays as it is.
+// Change is a change of a machine. A nil field stays as it is.
 type Change struct {
-	// Up is the machine's power. Off, nothing of the node is written any more:
-	// neither its lease nor the state of its pods.
+	// Up is the machine's power. While it is off, nothing is written for the node: neither its lease nor the state of
+	// its pods.
 	Up *bool `json:"up,omitempty"`
-	// BootID tells a reboot from a network outage: the pods of a node that
-	// comes back with another boot ID start again, otherwise they went on. Given
-	// without Up on a running machine it is a reboot of no length. When the
+	// BootID distinguishes a reboot from a network outage: the pods of a node that comes back with another boot ID
+	// start again, otherwise they kept running. Without Up on a running machine it is an instant reboot. When the
 	// machine is powered on without one, a new one is made up.
 	BootID *string `json:"boot_id,omitempty"`
 	// Version is Talos's.
 	Version *string `json:"version,omitempty"`
 	// KubeletVersion is the kubelet's.
 	KubeletVersion *string `json:"kubelet_version,omitempty"`
-	// Ready false makes a living kubelet report that it is not ready.
+	// Ready false makes a running kubelet report that it is not ready.
 	Ready *bool `json:"ready,omitempty"`
 }
 
-// State is a machine as it is now. It is the bed's view: the API server learns
-// of it as soon as it answers.
+// State is the present state of a machine. It is the bed's view: the API server learns of it as soon as it answers.
 type State struct {
 	Name           string `json:"name"`
 	InternalIP     string `json:"internal_ip"`
@@ -86,7 +83,7 @@ type State struct {
 	Pods int `json:"pods"`
 }
 
-// Timing is how long things take on the machines.
+// Timing holds the durations on the machines.
 type Timing struct {
 	// Heartbeat is the time between two renewals of a node's lease.
 	Heartbeat time.Duration
@@ -94,7 +91,7 @@ type Timing struct {
 	Boot time.Duration
 	// PodStart is the time from a pod's binding to its being ready.
 	PodStart time.Duration
-	// PodStop is how long a pod takes to shut down when it does not say.
+	// PodStop is how long a pod takes to shut down by default.
 	PodStop time.Duration
 	// Retry is the pause after a failed request.
 	Retry time.Duration
@@ -111,16 +108,14 @@ func DefaultTiming() Timing {
 	}
 }
 
-// Annotations by which a pod tells its kubelet how it behaves. Numbers are
-// seconds and may have a fraction.
+// Annotations that set the behaviour of a pod. Numbers are seconds and may have a fraction.
 const (
 	// AnnotationStart is how long the pod takes to become ready.
 	AnnotationStart = "lab.talosmate.dev/start-seconds"
 	// AnnotationShutdown is how long the pod takes to shut down. It is killed
 	// when its grace period is over.
 	AnnotationShutdown = "lab.talosmate.dev/shutdown-seconds"
-	// AnnotationRun is how long the pod runs before it succeeds by itself. It is
-	// heeded in pods that are not always restarted.
+	// AnnotationRun is how long the pod runs before it succeeds. It applies to pods that are not always restarted.
 	AnnotationRun = "lab.talosmate.dev/run-seconds"
 	// AnnotationReady "false" keeps the pod from being ready; it may be changed
 	// while the pod runs.
@@ -130,6 +125,6 @@ const (
 var (
 	// ErrUnknownNode is returned for a name that is not a machine's.
 	ErrUnknownNode = errors.New("no such node")
-	// ErrNodeExists is returned when a machine of that name is there already.
+	// ErrNodeExists is returned when a machine of that name exists already.
 	ErrNodeExists = errors.New("node exists")
 )

@@ -14,10 +14,9 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// store mirrors the pods bound to nodes. It does what a shared informer does
-// but for one thing: after an API server outage it comes back within Retry,
-// where an informer may wait for half a minute. The bed takes the API server
-// away on purpose, and its kubelets must not be what a test waits for.
+// store mirrors the pods bound to nodes. It works like a shared informer with one difference: after an API server
+// outage it reconnects within Retry, while an informer may wait for half a minute. The bed causes outages on purpose,
+// and tests must not have to wait for its kubelets.
 type store struct {
 	client kubernetes.Interface
 	clock  clock.WithTicker
@@ -42,7 +41,7 @@ func (s *store) run(ctx context.Context) {
 	}
 }
 
-// follow lists once and watches until the watch ends for whatever reason.
+// follow lists once and watches until the watch ends for any reason.
 func (s *store) follow(ctx context.Context) {
 	const bound = "spec.nodeName!="
 	listCtx, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -101,8 +100,8 @@ func (s *store) replace(items []corev1.Pod) {
 	}
 }
 
-// put keeps the pod unless a newer one is known: the answer to a write of ours
-// may overtake the watch, and acting on the older object would write again.
+// put stores the pod unless a newer one is known: the answer to our own write may arrive before the watch event, and
+// using the older object would write again.
 func (s *store) put(pod *corev1.Pod) {
 	if pod.Spec.NodeName == "" {
 		return
@@ -125,8 +124,7 @@ func (s *store) drop(pod *corev1.Pod) {
 	s.changed(pod.Spec.NodeName)
 }
 
-// on returns the pods of a node; false before the first list was read. The
-// pods are not to be changed.
+// on returns the pods of a node; false before the first list was read. The pods must not be modified.
 func (s *store) on(node string) ([]*corev1.Pod, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,8 +137,7 @@ func (s *store) on(node string) ([]*corev1.Pod, bool) {
 	return pods, s.synced
 }
 
-// revision reads a resource version as the number that it has been in every
-// API server with an etcd behind it; 0 when it is not one.
+// revision reads a resource version as a number, which it is in every API server with etcd; 0 when it is not one.
 func revision(pod *corev1.Pod) uint64 {
 	n, err := strconv.ParseUint(pod.ResourceVersion, 10, 64)
 	if err != nil {

@@ -1,5 +1,4 @@
-// Package pki makes the keys and certificates of one bed. They are made anew
-// for every bed and live as long as it does.
+// Package pki makes the keys and certificates of one bed. They are new for every bed.
 package pki
 
 import (
@@ -17,8 +16,7 @@ import (
 	"time"
 )
 
-// lifetime is far longer than any test run and far shorter than a mistake
-// would matter for: the admin certificate cannot be revoked.
+// lifetime is much longer than any test run, and short because the admin certificate cannot be revoked.
 const lifetime = 30 * 24 * time.Hour
 
 // Authority signs certificates and keeps them in a directory.
@@ -30,14 +28,14 @@ type Authority struct {
 	now  time.Time
 }
 
-// Pair is a certificate and its key, as PEM and as the files holding them.
+// Pair is a certificate and its key, as PEM and as files.
 type Pair struct {
 	CertPEM, KeyPEM   []byte
 	CertFile, KeyFile string
 }
 
-// NewAuthority makes a certificate authority and writes name.crt into dir. Its
-// key stays in memory: nothing signs after the start.
+// NewAuthority makes a certificate authority and writes name.crt into dir. Its key stays in memory: nothing is signed
+// after the start.
 func NewAuthority(dir, name string, now time.Time) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -105,8 +103,7 @@ func (a *Authority) Issue(file string, subject pkix.Name, dnsNames []string, ips
 	return p, nil
 }
 
-// SigningKey makes a key without a certificate, as service account tokens are
-// signed with, and returns its file.
+// SigningKey makes a key without a certificate, for signing service account tokens, and returns its file.
 func SigningKey(dir, name string) (string, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
