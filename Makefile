@@ -1,4 +1,4 @@
-# Every target works on a fresh machine with Go; what else it needs it installs or builds.
+# Every target works on a fresh machine with Go; it installs or builds whatever else it needs.
 
 GOLANGCI_VERSION := v2.15.0
 GOFUMPT_VERSION  := v0.12.0
@@ -22,7 +22,7 @@ demo: build ## Start the lab and run the main jobs on it
 	bash hack/demo.sh
 
 .PHONY: deps
-deps: ## Install what the tests need besides Go (podman, jq)
+deps: ## Install what the tests need in addition to Go (podman, jq)
 	bash hack/deps.sh
 
 .PHONY: test
@@ -53,7 +53,7 @@ generate: ## Write docs/cli, docs/schemas and completions/ from the command tree
 	go run ./internal/generate
 
 .PHONY: check
-check: ## What CI runs besides the tests: generated files, formatting, vet, linters
+check: ## What CI runs in addition to the tests: generated files, vet, module files, linters
 	bash hack/timed.sh 'generated files' bash hack/check-generated.sh
 	bash hack/timed.sh 'go vet' go vet ./...
 	bash hack/timed.sh 'module files' bash hack/check-modules.sh
@@ -68,5 +68,5 @@ snapshot: ## Build the release archives locally (needs goreleaser)
 	goreleaser release --snapshot --clean
 
 .PHONY: clean
-clean: ## Remove what was built
+clean: ## Remove build results
 	rm -rf bin dist .tools coverage.out

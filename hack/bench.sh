@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Measures what a user waits for and pays. Figures are medians of seven runs after a warm-up; a talosctl on PATH
-# is measured beside ours. Programs are measured as installed ones are found: read from disk on demand. Right
-# after linking or copying the page cache holds a file in large pieces, which the kernel counts as resident
-# whole, whether the program touches them or not.
+# Measures start-up, memory and long operations. Figures are medians of seven runs after a warm-up; a talosctl on
+# PATH is measured too. Programs are measured as installed ones are: read from disk on demand. Right after linking
+# or copying, the page cache holds a file in large pieces, which the kernel counts as resident as a whole, whether
+# the program touches them or not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -32,7 +32,7 @@ if command -v talosctl >/dev/null 2>&1; then
   row 'talosctl __complete ""' "$work/bin/talosctl" __complete ''
   printf '%-44s %s bytes\n' 'size of talosctl' "$(wc -c <"$(command -v talosctl)")"
 else
-  printf 'no talosctl on PATH to measure beside\n'
+  printf 'no talosctl on PATH to compare with\n'
 fi
 
 PATH=$work/bin:$PATH

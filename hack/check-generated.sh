@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Generated files are committed: generating them again must change nothing, new files included.
+# Generated files are committed: generating them again must not change or add anything.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 go run ./internal/generate

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts a cluster of simulated Talos nodes and runs the main jobs on it, for everybody to see.
+# Starts a cluster of simulated Talos nodes and runs the main commands on it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PWD/bin:$PATH
@@ -21,14 +21,14 @@ talosmate-lab up --detach --dir "$dir" >"$dir/up.json"
 export TALOSCONFIG=$dir/talosconfig
 run talosmate version
 
-step 'Is it well? Every check answers for itself'
+step 'Is it healthy? Every check has its own result'
 run talosmate health
 
 step 'etcd, member by member; IDs survive into JSON'
 run talosmate etcd status
 run talosmate etcd status --query '.items[] | .hostname + " " + .id + " = " + .id_decimal'
 
-step 'An image prune: first what would go, then for real, with the bytes freed'
+step 'An image prune: first a preview, then for real, with the bytes freed'
 for i in 1 2 3; do
   talosmate-lab ctl image add worker-1 "registry.example/shop/cart:v$i" --size "${i}00000000" --age 48h >/dev/null
 done
@@ -43,7 +43,7 @@ run talosmate version --timeout 5s || true
 talosmate-lab ctl power worker-2 on >/dev/null
 talosmate-lab ctl wait worker-2 --timeout 30s >/dev/null
 
-step 'A safety gate: with one member away, another control plane must not go (exit code 5)'
+step 'A safety gate: with one member down, no other control plane is upgraded (exit code 5)'
 talosmate-lab ctl power cp-3 off >/dev/null
 run talosmate upgrade node -n cp-1 --image ghcr.io/siderolabs/installer:v1.13.9 --timeout 5s || true
 talosmate-lab ctl power cp-3 on >/dev/null

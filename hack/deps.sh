@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the tests need besides Go: jq, and podman for the imager's real builds.
+# Installs what the tests need in addition to Go: jq, and podman for the imager's real builds.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the container engine that the tests run real builds with: podman and runc from the
-# distribution. Does nothing when both are there.
+# distribution. Does nothing when both are installed.
 set -eu
 
 if command -v podman >/dev/null 2>&1 && command -v runc >/dev/null 2>&1; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a step and says how long it took: timed.sh NAME COMMAND...
+# Runs a step and prints how long it took: timed.sh NAME COMMAND...
 set -uo pipefail
 name=$1
 shift

@@ -17,13 +17,13 @@ import (
 	"github.com/talosmate/talosmate/internal/poll"
 )
 
-// TestFleetFaults breaks what can break on one cluster, node after node, and looks at what is left of it.
+// TestFleetFaults injects faults on one cluster, node after node, and checks the state that each leaves.
 func TestFleetFaults(t *testing.T) {
 	t.Parallel()
 
 	f := startFleet(t, "--controlplanes", "3", "--workers", "14", "--talos-version", "v1.13.8")
 
-	// In this order: what comes first leaves the cluster as it was.
+	// The order matters: each fault leaves the cluster as it was.
 	for _, part := range []struct {
 		name string
 		run  func(*fleet)
@@ -46,8 +46,7 @@ func TestFleetFaults(t *testing.T) {
 	}
 }
 
-// upgradeNode runs `upgrade node` to its end and gives its result and exit code. at is told each line of progress as it
-// comes.
+// upgradeNode runs `upgrade node` and returns its result and exit code. at receives each line of progress.
 func (f *fleet) upgradeNode(node string, at func(line string), args ...string) (upgrade.Result, int) {
 	f.t.Helper()
 
@@ -67,7 +66,7 @@ func (f *fleet) upgradeNode(node string, at func(line string), args ...string) (
 
 const factoryImage = "factory.talos.dev/metal-installer/613e1592b2da41ae5e265e8789429f22e121aab91cb4deb6bc3c0b6262961245:v1.13.9"
 
-// follow runs a command that writes a document, and tells each line of stderr as it comes.
+// follow runs a command that writes a document, and passes on each line of stderr.
 func (f *fleet) follow(cmd *exec.Cmd, doc any, at func(line string)) (int, string) {
 	f.t.Helper()
 
@@ -94,7 +93,7 @@ func (f *fleet) follow(cmd *exec.Cmd, doc any, at func(line string)) (int, strin
 		}
 	}
 
-	_ = cmd.Wait() // the exit code tells
+	_ = cmd.Wait() // the exit code shows it
 
 	if err = json.Unmarshal(stdout.Bytes(), doc); err != nil {
 		f.t.Fatalf("%v\n%s\n%s", err, stdout.String(), strings.Join(said, "\n"))
@@ -103,14 +102,14 @@ func (f *fleet) follow(cmd *exec.Cmd, doc any, at func(line string)) (int, strin
 	return cmd.ProcessState.ExitCode(), strings.Join(said, "\n")
 }
 
-// left is what a node should look like after a run.
+// left is the expected state of a node after a run.
 type left struct {
 	version           string
 	cordoned, marked  bool
 	reboots, installs int
 }
 
-// isLeft fails the test when a node is anything else, or when the lock is still held.
+// isLeft fails the test when the node's state differs, or when the lock is still held.
 func (f *fleet) isLeft(name string, want left) {
 	f.t.Helper()
 
@@ -185,7 +184,7 @@ func (f *fleet) otherOperator() {
 	f.untouched()
 }
 
-// lease writes the lock of somebody on another machine, as it was renewed a while ago.
+// lease writes the lock of a user on another machine, renewed some time ago.
 func (f *fleet) lease(ago time.Duration) error {
 	const layout = "2006-01-02T15:04:05.000000Z"
 
@@ -198,8 +197,9 @@ func (f *fleet) lease(ago time.Duration) error {
 		AbsPath("/apis/coordination.k8s.io/v1/namespaces/" + kube.LockNamespace + "/leases/" + kube.LockName).Body([]byte(body)).Do(f.t.Context()).Error()
 }
 
-// lockRunsOut leaves a lock as the process of another user on another machine does that stops renewing it. Until it
-// has run out nobody takes it over, nor from a holder whose clock only is behind; then the next run does, and says so.
+// lockRunsOut leaves a lock of another user's process on another machine that is not renewed any more. Until it has
+// expired nobody takes it over, not even from a holder whose clock is behind; then the next run takes it over and
+// reports it.
 func (f *fleet) lockRunsOut() {
 	refused := func(when string) {
 		f.t.Helper()
@@ -215,7 +215,7 @@ func (f *fleet) lockRunsOut() {
 
 	refused("in its last seconds")
 
-	// A holder whose clock is an hour behind goes on renewing.
+	// A holder whose clock is an hour behind keeps renewing.
 	ctx, stop := context.WithCancel(f.t.Context())
 	renewals := make(chan error, 1)
 
@@ -254,7 +254,7 @@ func (f *fleet) lockRunsOut() {
 	f.isLeft("worker-14", left{"v1.13.9", false, false, 1, 1})
 }
 
-// untouched fails the test when any node was installed on or rebooted, or is cordoned.
+// untouched fails the test when any node was installed on, rebooted or cordoned.
 func (f *fleet) untouched() {
 	f.t.Helper()
 
@@ -307,8 +307,8 @@ func (f *fleet) nodesFail() {
 	}
 }
 
-// kubernetesAway takes the API server away for 35 s while a node is being drained. A run that begins
-// meanwhile gives it 20 s and is refused; the one under way waits, and ends well.
+// kubernetesAway makes the API server unavailable for 35 s during a drain. A run that begins meanwhile waits 20 s and
+// is refused; the one in progress waits, and succeeds.
 func (f *fleet) kubernetesAway() {
 	begun := false
 
@@ -345,8 +345,8 @@ func (f *fleet) drainTimesOut() {
 	f.patch("/api/v1/namespaces/default/pods/kept", `{"metadata":{"finalizers":null}}`)
 }
 
-// podsOfEveryKind upgrades a control plane and several workers at once, each with pods of a kind of its own. A
-// second run comes while a budget holds the first.
+// podsOfEveryKind upgrades a control plane and several workers in parallel, each with its own kind of pods. A second
+// run starts while a budget blocks the first.
 func (f *fleet) podsOfEveryKind() {
 	f.daemonSet("agent")
 	f.lonePod("unmanaged", "worker-1", `{}`, "")
@@ -412,7 +412,7 @@ func (f *fleet) podsOfEveryKind() {
 	}
 }
 
-// secondOperator starts a second run while the first is at work.
+// secondOperator starts a second run while the first is in progress.
 func (f *fleet) secondOperator() {
 	f.t.Helper()
 
@@ -424,7 +424,7 @@ func (f *fleet) secondOperator() {
 	}
 }
 
-// daemonSet makes a DaemonSet and waits until it runs everywhere but on the control planes.
+// daemonSet makes a DaemonSet and waits until it runs on all nodes except the control planes.
 func (f *fleet) daemonSet(name string) {
 	f.t.Helper()
 	f.post("/apis/apps/v1/namespaces/default/daemonsets", `{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"`+name+`"},
@@ -437,8 +437,8 @@ func (f *fleet) daemonSet(name string) {
 	})
 }
 
-// held makes two pods under a budget that wants one of them. The one on the node is ready, the other is not, so
-// that the budget allows no eviction for now.
+// held makes two pods under a budget that requires one of them. The one on the node is ready, the other is not, so the
+// budget allows no eviction for now.
 func (f *fleet) held(name, node string) {
 	f.t.Helper()
 	f.post("/apis/policy/v1/namespaces/default/poddisruptionbudgets", `{"apiVersion":"policy/v1","kind":"PodDisruptionBudget","metadata":{"name":"`+name+`"},
@@ -454,7 +454,7 @@ func (f *fleet) held(name, node string) {
 	})
 }
 
-// podsOn lists the pods of a node whose names begin so, as NAME UID.
+// podsOn lists the pods of a node with a name prefix, as NAME UID.
 func (f *fleet) podsOn(node, prefix string) []string {
 	f.t.Helper()
 

@@ -13,17 +13,16 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 )
 
-// death is a moment at which a run over one node is killed: once these texts have come, one after another, and
-// then this holds.
+// death is the moment at which a run over one node is killed: after these texts, in order, once the condition holds.
 type death struct {
 	where string
 	texts []string
 	then  func(ctx context.Context, node string) bool
 	fault string // Armed on the node before.
-	pod   bool   // A pod that takes its time to stop runs on the node.
+	pod   bool   // A pod that takes some time to stop runs on the node.
 }
 
-// killAt runs the upgrade of one node and kills it there.
+// killAt runs the upgrade of one node and kills it at that moment.
 func (f *fleet) killAt(node string, d death) {
 	f.t.Helper()
 
@@ -52,7 +51,7 @@ func (f *fleet) killAt(node string, d death) {
 			f.until(d.where, func(ctx context.Context) bool { return d.then(ctx, node) })
 		}
 
-		_ = cmd.Process.Kill() // the exit code below tells
+		_ = cmd.Process.Kill() // the exit code below shows it
 	}
 
 	if len(left) == 0 {
@@ -78,13 +77,13 @@ func (f *fleet) killAt(node string, d death) {
 	}
 }
 
-// slowPod makes a pod that nobody manages and that takes two seconds to stop, on a node.
+// slowPod makes an unmanaged pod on a node that takes two seconds to stop.
 func (f *fleet) slowPod(name, node string) {
 	f.t.Helper()
 	f.lonePod(name, node, `{"lab.talosmate.dev/shutdown-seconds":"2"}`, "")
 }
 
-// deaths are every border between two phases, and the middle of those that last.
+// deaths are all borders between two phases, and the middle of long phases.
 func deaths(f *fleet) (lifecycle, legacy []death) {
 	down := func(ctx context.Context, node string) bool {
 		all, err := f.nodes(ctx)
@@ -132,8 +131,8 @@ func deaths(f *fleet) (lifecycle, legacy []death) {
 	return lifecycle, legacy
 }
 
-// TestFleetKilled kills runs with SIGKILL at every border between two phases and in the middle of those that
-// last, each on a worker of its own, and runs on two control planes; one last run finishes them all.
+// TestFleetKilled kills runs with SIGKILL at every border between two phases and in the middle of long phases, each on
+// a worker of its own, and runs on two control planes; one last run finishes them all.
 func TestFleetKilled(t *testing.T) {
 	t.Parallel()
 
@@ -167,8 +166,8 @@ func TestFleetKilled(t *testing.T) {
 	for name, h := range f.histories() {
 		needed := 1
 
-		// Only an install by itself that began and has not ended makes a second boot needed: it tells what the node
-		// holds. The legacy API's one request needs none.
+		// A second boot is needed only after an install that began and did not end, to find out what the node holds.
+		// The legacy API's single request needs none.
 		if left[name] == upgrade.StateInstalling && len(before[name].Installs) == 0 && !strings.Contains(strings.Join(mixed, ","), name+"=") {
 			needed++
 		}
@@ -185,8 +184,8 @@ func TestFleetKilled(t *testing.T) {
 	}
 }
 
-// killLeader kills a run over etcd's leader as it hands its leadership on, and one over another control plane
-// while it is away.
+// killLeader kills a run on etcd's leader while it passes on its leadership, and one on another control plane while it
+// is down.
 func (f *fleet) killLeader() {
 	f.t.Helper()
 
@@ -209,7 +208,7 @@ func (f *fleet) killLeader() {
 	}})
 }
 
-// leftBehind is what `upgrade status` says of each node. Something of everything that a run can leave is there.
+// leftBehind is the output of `upgrade status` for each node, with everything that a run can leave.
 func (f *fleet) leftBehind() map[string]string {
 	f.t.Helper()
 

@@ -94,7 +94,7 @@ func (f *fleet) talosmate(args ...string) *exec.Cmd {
 	return f.command(filepath.Join(f.bin, "talosmate"), args...)
 }
 
-// output runs talosmate, which must succeed, and gives what it wrote.
+// output runs talosmate, which must succeed, and returns its output.
 func (f *fleet) output(args ...string) string {
 	f.t.Helper()
 
@@ -112,7 +112,7 @@ func (f *fleet) output(args ...string) string {
 	return string(out)
 }
 
-// ctl runs the lab's ctl, which must succeed, and gives what it answered.
+// ctl runs the lab's ctl, which must succeed, and returns its answer.
 func (f *fleet) ctl(args ...string) []byte {
 	f.t.Helper()
 
@@ -124,7 +124,7 @@ func (f *fleet) ctl(args ...string) []byte {
 	return out
 }
 
-// write makes a file in the test's folder and gives its path.
+// write makes a file in the test's folder and returns its path.
 func (f *fleet) write(name, text string) string {
 	f.t.Helper()
 
@@ -136,7 +136,7 @@ func (f *fleet) write(name, text string) string {
 	return path
 }
 
-// apply runs `upgrade apply` to its end and gives its result and exit code.
+// apply runs `upgrade apply` and returns its result and exit code.
 func (f *fleet) apply(args ...string) (upgrade.ApplyResult, int) {
 	f.t.Helper()
 
@@ -170,7 +170,7 @@ func (f *fleet) post(path, body string) {
 	}
 }
 
-// read gets a field path of a Kubernetes object.
+// read reads a field of a Kubernetes object.
 func (f *fleet) read(ctx context.Context, path string, into any) error {
 	raw, err := f.kube.API.CoreV1().RESTClient().Get().RequestURI(path).Do(ctx).Raw()
 	if err != nil {
@@ -180,7 +180,7 @@ func (f *fleet) read(ctx context.Context, path string, into any) error {
 	return json.Unmarshal(raw, into)
 }
 
-// workload makes a Deployment with a disruption budget, and waits until it is whole.
+// workload makes a Deployment with a disruption budget, and waits until all its pods are ready.
 func (f *fleet) workload(name string, replicas, minimum int) {
 	f.t.Helper()
 
@@ -197,8 +197,8 @@ func (f *fleet) workload(name string, replicas, minimum int) {
 	})
 }
 
-// lonePod makes a pod that nobody manages on a node, with annotations and what else belongs into its metadata ("" or
-// `,"key":value`), and waits until it is ready.
+// lonePod makes an unmanaged pod on a node, with annotations and more metadata ("" or `,"key":value`), and waits until
+// it is ready.
 func (f *fleet) lonePod(name, node, annotations, metadata string) {
 	f.t.Helper()
 	f.post("/api/v1/namespaces/default/pods", podJSON(name, node, annotations, `,"labels":{"app":"`+name+`"}`+metadata))
@@ -251,7 +251,7 @@ func (f *fleet) until(what string, done func(context.Context) bool) {
 	}
 }
 
-// labNode is a node as the lab itself knows it.
+// labNode is a node in the lab's own description.
 type labNode struct {
 	Name, Address, Type, Version string
 	Up                           bool
@@ -263,7 +263,7 @@ func (f *fleet) nodes(ctx context.Context) (out []labNode, err error) {
 	return out, f.control(ctx, &out, "nodes", "")
 }
 
-// machine is one node, as the lab knows it.
+// machine is one node in the lab's own description.
 func (f *fleet) machine(name string) labNode {
 	f.t.Helper()
 
@@ -306,10 +306,10 @@ func (f *fleet) control(ctx context.Context, into any, verb, node string, params
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it is read
+	defer resp.Body.Close() //nolint:errcheck // it was read
 
 	if resp.StatusCode != http.StatusOK {
-		said, _ := io.ReadAll(resp.Body) // what came is better than nothing
+		said, _ := io.ReadAll(resp.Body) // a partial result is better than none
 
 		return fmt.Errorf("the lab on %s %s: %s", verb, node, said)
 	}
@@ -333,7 +333,7 @@ func (f *fleet) fault(node, spec string) {
 	f.tellLab("fault", node, "spec", spec)
 }
 
-// history is what happened to a machine.
+// history returns the events of a machine.
 type history struct {
 	Reboots  []time.Time
 	Installs []struct {
@@ -358,7 +358,7 @@ func (f *fleet) histories() map[string]history {
 	return out
 }
 
-// released fails the test when anything of an upgrade is left on the cluster.
+// released fails the test when the cluster still has traces of an upgrade.
 func (f *fleet) released(want string) {
 	f.t.Helper()
 

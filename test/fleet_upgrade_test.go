@@ -11,16 +11,16 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 )
 
-// extremes are the worst moments that were seen of a cluster.
+// extremes are the worst observed values of a cluster.
 type extremes struct {
 	voters     int // The fewest healthy etcd voters.
 	away       int // The most workers that did not run.
 	disturbed  int // The most workers that did not run or were cordoned.
 	pods       int // The fewest ready pods of the workload.
-	seen, lost int // Looks, and those that came to nothing.
+	seen, lost int // Observations, and those that failed.
 }
 
-// watch looks at the cluster every 50 ms until ctx ends.
+// watch observes the cluster every 50 ms until ctx ends.
 func (f *fleet) watch(ctx context.Context, workload string) extremes {
 	worst := extremes{voters: 1 << 10, pods: 1 << 10}
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -86,7 +86,7 @@ func (f *fleet) look(ctx context.Context) (voters, away, disturbed int, err erro
 	return voters, away, disturbed, nil
 }
 
-// readyPods counts as a disruption budget does: Ready, and not on the way out.
+// readyPods counts as a disruption budget does: Ready, and not terminating.
 func (f *fleet) readyPods(ctx context.Context, workload string) (int, error) {
 	var list struct {
 		Items []struct {
@@ -111,8 +111,8 @@ func (f *fleet) readyPods(ctx context.Context, workload string) (int, error) {
 	return ready, err
 }
 
-// TestFleetUpgrade takes three control planes and six workers over the border between the two upgrade APIs, and
-// looks every 50 ms that etcd's quorum, the number of workers away and a disruption budget hold.
+// TestFleetUpgrade upgrades three control planes and six workers from the legacy to the lifecycle API, and checks every
+// 50 ms that etcd's quorum, the number of workers down and a disruption budget hold.
 func TestFleetUpgrade(t *testing.T) {
 	t.Parallel()
 

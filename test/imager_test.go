@@ -10,9 +10,9 @@ import (
 	"github.com/talosmate/talosmate/internal/testing/imagerstub"
 )
 
-// imagerBed is the command `imager`: a real container engine and a real registry with a release's images and a
-// stand-in imager. It sets REGISTRY, the registry's host, and BASE, where the images are, and puts the engine
-// on the PATH, under docker's name too.
+// imagerBed is the command `imager`: a real container engine and a real registry with a release's images and a stub
+// imager. It sets REGISTRY, the registry's host, and BASE, where the images are, and puts the engine on the PATH, also
+// under docker's name.
 func imagerBed(t *testing.T) func(*testscript.TestScript, bool, []string) {
 	t.Helper()
 
@@ -30,7 +30,7 @@ func imagerBed(t *testing.T) func(*testscript.TestScript, bool, []string) {
 	}
 }
 
-// factoryServer is the command `factory`: it sets FACTORY to the URL of a stand-in Image Factory.
+// factoryServer is the command `factory`: it sets FACTORY to the URL of a stub Image Factory.
 func factoryServer(t *testing.T) func(*testscript.TestScript, bool, []string) {
 	t.Helper()
 

@@ -71,7 +71,7 @@ func interrupted(ts *testscript.TestScript, neg bool, args []string) {
 
 	cmd := exec.Command(path, args[2:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), &stdout, &stderr
-	cmd.Env, cmd.WaitDelay = scriptEnv(ts), time.Second // what it leaves running does not count
+	cmd.Env, cmd.WaitDelay = scriptEnv(ts), time.Second // processes that it leaves running do not count
 
 	reached := phase(ts, args[0], &stderr)
 	ts.Check(cmd.Start())
@@ -81,7 +81,7 @@ func interrupted(ts *testscript.TestScript, neg bool, args []string) {
 	go func() { ended <- cmd.Wait() }()
 
 	defer func() {
-		_ = cmd.Process.Kill() // most often it has ended
+		_ = cmd.Process.Kill() // usually it has ended
 		ts.Logf("stdout:\n%sstderr:\n%s", &stdout, &stderr)
 	}()
 
@@ -131,7 +131,7 @@ func interrupted(ts *testscript.TestScript, neg bool, args []string) {
 	publish(ts, stdout.String(), stderr.String())
 
 	if nodes, ok := strings.CutPrefix(args[0], "held="); ok {
-		// What is let go before the lab has seen its caller go would be carried out after all.
+		// A request that is released before the lab has seen its caller disconnect would still be carried out.
 		for began := time.Now(); noted(ts, nodes, "fault-left") < noted(ts, nodes, "fault-holds"); {
 			if time.Since(began) > phaseEnds {
 				ts.Fatalf("the lab still holds what was interrupted")
@@ -148,7 +148,7 @@ func interrupted(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// phase gives the function that says whether a phase is reached.
+// phase returns the function that reports whether a phase is reached.
 func phase(ts *testscript.TestScript, when string, stderr *said) func() bool {
 	for prefix, event := range map[string]string{"held=": "fault-holds", "pulled=": "pull"} {
 		if nodes, ok := strings.CutPrefix(when, prefix); ok {
@@ -191,7 +191,7 @@ func noted(ts *testscript.TestScript, nodes, event string) int {
 	return n
 }
 
-// control speaks to the lab's control endpoint.
+// control sends a request to the lab's control endpoint.
 func control(ts *testscript.TestScript, request, answer any) {
 	var lab struct{ Control string }
 
@@ -202,7 +202,7 @@ func control(ts *testscript.TestScript, request, answer any) {
 	body, err := json.Marshal(request)
 	ts.Check(err)
 
-	resp, err := http.Post(strings.TrimSuffix(lab.Control, "/")+"/ctl", "application/json", bytes.NewReader(body)) //nolint:noctx // it answers at once
+	resp, err := http.Post(strings.TrimSuffix(lab.Control, "/")+"/ctl", "application/json", bytes.NewReader(body)) //nolint:noctx // it answers immediately
 	ts.Check(err)
 
 	defer resp.Body.Close()
@@ -223,14 +223,14 @@ func scriptEnv(ts *testscript.TestScript) []string {
 	return strings.Split(strings.TrimRight(ts.ReadFile("stdout"), "\x00"), "\x00")
 }
 
-// publish makes texts what the last program wrote.
+// publish makes the texts of the last program available.
 func publish(ts *testscript.TestScript, stdout, stderr string) {
 	ts.Check(os.WriteFile(ts.MkAbs(".stdout"), []byte(stdout), 0o600))
 	ts.Check(os.WriteFile(ts.MkAbs(".stderr"), []byte(stderr), 0o600))
 	ts.Check(ts.Exec("sh", "-c", "cat .stdout; cat .stderr >&2"))
 }
 
-// document EXPR holds a jq expression, which must be true, against what the last program wrote to stdout.
+// document EXPR checks a jq expression, which must be true, on the last program's stdout.
 func document(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: document EXPR")
@@ -239,7 +239,7 @@ func document(ts *testscript.TestScript, neg bool, args []string) {
 	judge(ts, args[0], ts.ReadFile("stdout"))
 }
 
-// ctl EXPR ARGS... holds a jq expression, which must be true, against what `talosmate-lab ctl ARGS` says.
+// ctl EXPR ARGS... checks a jq expression, which must be true, on the output of `talosmate-lab ctl ARGS`.
 func ctl(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: ctl EXPR ARGS...")

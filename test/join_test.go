@@ -11,7 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/node"
 )
 
-// TestJoin takes machines in and out of a cluster whose Kubernetes is real: a worker comes and goes, and a dead
+// TestJoin adds and removes machines of a cluster with a real Kubernetes: a worker is added and removed, and a dead
 // control plane is replaced.
 func TestJoin(t *testing.T) {
 	t.Parallel()
@@ -30,10 +30,10 @@ func TestJoin(t *testing.T) {
 		t.Error("a machine in maintenance mode is a Kubernetes node")
 	}
 
-	// It goes with its Kubernetes node, drained before.
+	// It is removed with its Kubernetes node, after a drain.
 	f.lonePod("guest", "new-1", "{}", "")
 
-	// Interrupted while it is drained, it stays what it was; a second run goes on.
+	// Interrupted while it is drained, it stays a node; a second run continues.
 	stopped := watched[node.Result](f, "draining new-1", interrupt, "node", "remove", "-n", "new-1", "--yes")
 	if stopped.code != 130 || stopped.Items[0].Status != node.Interrupted || !stopped.Items[0].Uncordoned || !f.machine("new-1").Up {
 		t.Errorf("interrupted: exit code %d, %+v\n%s", stopped.code, stopped.Items[0], stopped.stderr)
@@ -51,7 +51,7 @@ func TestJoin(t *testing.T) {
 
 	f.removeDead("worker-1")
 
-	// A control plane that is dead: its member and its Kubernetes node go, another one votes and is Ready.
+	// A dead control plane: its member and its Kubernetes node are removed, another one votes and is Ready.
 	f.ctl("power", "cp-3", "off")
 	f.until("etcd to have a leader", func(ctx context.Context) bool {
 		return f.command(filepath.Join(f.bin, "talosmate-lab"), "ctl", "etcd", "leader").Run() == nil && ctx.Err() == nil
@@ -67,8 +67,8 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// removeDead takes a worker out that is off for good: not by the way of a living one, not before Kubernetes has
-// given it up, and not while it answers.
+// removeDead removes a worker that is off for good: not as a living one, not before Kubernetes has given it up, and not
+// while it answers.
 func (f *fleet) removeDead(name string) {
 	f.t.Helper()
 
@@ -98,7 +98,7 @@ func (f *fleet) removeDead(name string) {
 	}
 }
 
-// joined runs `node add` or `node replace` to a good end.
+// joined runs `node add` or `node replace`, which must succeed.
 func (f *fleet) joined(args ...string) join.Result {
 	f.t.Helper()
 
@@ -128,7 +128,7 @@ func (f *fleet) configOf(node, hostname string) string {
 	return file
 }
 
-// ready says whether a Kubernetes node is.
+// ready reports whether a Kubernetes node is ready.
 func (f *fleet) ready(name string) bool {
 	f.t.Helper()
 

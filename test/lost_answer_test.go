@@ -23,11 +23,11 @@ type lostAnswer struct {
 	setup  func(*fleet)
 }
 
-// lostAnswers are the changes of the tree by lab; the rows of one lab run one after another, each on what the ones
-// before it left.
+// lostAnswers are the changes of the command tree by lab; the rows of one lab run in order, each on the state that the
+// previous ones left.
 func lostAnswers() map[string][]lostAnswer {
 	done, open := []errs.Code{errs.OK}, []errs.Code{errs.Unknown}
-	seen := []errs.Code{errs.OK, errs.Unknown} // Whether the state shows it is a matter of the moment.
+	seen := []errs.Code{errs.OK, errs.Unknown} // Whether the state shows it depends on timing.
 
 	return map[string][]lostAnswer{
 		"services": {
@@ -85,7 +85,7 @@ func lostAnswers() map[string][]lostAnswer {
 	}
 }
 
-// elsewhere are the changes that send nothing to Talos, and where their lost answers are tested.
+// elsewhere are the changes that send nothing to Talos, and the tests of their lost answers.
 func elsewhere() map[string]string {
 	return map[string]string{
 		"config add": "local", "config endpoint": "local", "config merge": "local", "config node": "local", "config remove": "local", "config use": "local",
@@ -95,8 +95,8 @@ func elsewhere() map[string]string {
 	}
 }
 
-// TestLostAnswers holds the answer of every change: it is carried out at most once, and no change ends with a code
-// that says nothing was sent.
+// TestLostAnswers holds the answer of every change: it is carried out at most once, and no change ends with an exit
+// code that means that nothing was sent.
 func TestLostAnswers(t *testing.T) {
 	t.Parallel()
 
@@ -189,7 +189,7 @@ func (f *fleet) lose(row lostAnswer) {
 	}
 
 	method, skip, _ := strings.Cut(row.method, ":")
-	limit := 1 + len(skip) // what is let through first is a dry run
+	limit := 1 + len(skip) // what passes first is a dry run
 
 	n := f.requests(method).Executed
 	if prune := strings.HasPrefix(row.args, "image prune"); n == 0 || n > limit && !prune {
@@ -222,7 +222,7 @@ func changesOfTheTree(t *testing.T) []string {
 	return out
 }
 
-// TestTwoRuns: two runs that act on one node at a time send one request.
+// TestTwoRuns checks that two runs on one node at a time send one request.
 func TestTwoRuns(t *testing.T) {
 	t.Parallel()
 

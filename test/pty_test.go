@@ -17,8 +17,8 @@ import (
 	"github.com/creack/pty"
 )
 
-// terminal runs a command line on a pseudo-terminal of its own, in a directory; once the question stands there,
-// answer is typed. It gives the exit code and everything that was shown.
+// terminal runs a command line on a pseudo-terminal of its own, in a directory; after the prompt, answer is typed. It
+// returns the exit code and the output.
 func terminal(t *testing.T, dir string, env []string, answer string, args ...string) (int, string) {
 	t.Helper()
 
@@ -30,7 +30,7 @@ func terminal(t *testing.T, dir string, env []string, answer string, args ...str
 		t.Fatal(err)
 	}
 
-	defer tty.Close() //nolint:errcheck // the program is gone by then
+	defer tty.Close() //nolint:errcheck // the program has ended by then
 
 	deadline := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 	defer deadline.Stop()
@@ -50,7 +50,7 @@ func terminal(t *testing.T, dir string, env []string, answer string, args ...str
 			}
 		}
 
-		if err != nil { // EIO: the program has ended and the terminal with it
+		if err != nil { // EIO: the program has ended and closed the terminal
 			break
 		}
 	}
@@ -65,7 +65,7 @@ func terminal(t *testing.T, dir string, env []string, answer string, args ...str
 	return cmd.ProcessState.ExitCode(), shown.String()
 }
 
-// awaitLeader waits until etcd has a leader again: the node that was switched off may have been it.
+// awaitLeader waits until etcd has a leader again: the node that was switched off may have been the leader.
 func awaitLeader(t *testing.T, dir string) {
 	t.Helper()
 
@@ -111,7 +111,7 @@ func newMachine(t *testing.T, nodes []byte, dir string) (address, config string)
 	return address, config
 }
 
-// newProject makes a project that holds the lab's talosconfig.
+// newProject makes a project that contains the lab's talosconfig.
 func newProject(t *testing.T, dir string) string {
 	t.Helper()
 
@@ -174,7 +174,7 @@ func TestConfirmation(t *testing.T) {
 	destructive := []struct {
 		path, name string
 		args       []string
-		before     []string // What the lab does first.
+		before     []string // The preparation in the lab.
 		in         string
 		questions  int // How many requests without effect are counted as changes: dry runs that look at a machine.
 	}{
@@ -187,7 +187,7 @@ func TestConfirmation(t *testing.T) {
 		{"etcd leave", "cp-2", []string{"-n", "cp-2"}, nil, running, 0},
 	}
 
-	// A talosconfig that lies in the project is easily the wrong one: the cluster's name is asked for, not the node's.
+	// A talosconfig in the project may be the wrong one: the prompt asks for the cluster's name, not the node's.
 	project := newProject(t, running)
 	env := []string{"TALOSCONFIG=", "HOME=" + dir, "NO_COLOR=1"}
 

@@ -13,7 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/node"
 )
 
-// done is how a command over nodes ended.
+// done is the result of a command over nodes.
 type done[T any] struct {
 	Items  []T
 	Errors []struct{ Code, Gate, Message, Hint string }
@@ -22,7 +22,7 @@ type done[T any] struct {
 	stderr string
 }
 
-// watched runs a command over nodes to its end. As soon as it says a text on stderr, then is called.
+// watched runs a command over nodes to its end. As soon as it writes a text on stderr, then is called.
 func watched[T any](f *fleet, text string, then func(*os.Process), args ...string) done[T] {
 	f.t.Helper()
 
@@ -59,12 +59,12 @@ func (f *fleet) act(args ...string) done[node.Result] {
 	return watched[node.Result](f, "", nil, append([]string{"node"}, args...)...)
 }
 
-// held is what kubectl's drain says of a pod that a budget holds.
+// held is kubectl's message about a pod that a budget holds.
 const held = "Cannot evict pod"
 
-func interrupt(p *os.Process) { _ = p.Signal(os.Interrupt) } // it may have ended by itself
+func interrupt(p *os.Process) { _ = p.Signal(os.Interrupt) } // it may have ended already
 
-// cordoned fails the test when the Kubernetes node is not as wanted.
+// cordoned fails the test when the Kubernetes node is not in the wanted state.
 func (f *fleet) cordoned(name string, want bool) {
 	f.t.Helper()
 
@@ -74,7 +74,7 @@ func (f *fleet) cordoned(name string, want bool) {
 	}
 }
 
-// pods are the names of a node's pods, a Deployment's and a DaemonSet's without what is generated of them.
+// pods are the names of a node's pods, without the generated parts.
 func (f *fleet) pods(ctx context.Context, name string) []string {
 	var list struct {
 		Items []struct {
@@ -131,7 +131,7 @@ func (f *fleet) pod(name, app, where, annotations string) {
 	})
 }
 
-// limit makes a budget of which so many pods have to stay, and waits until Kubernetes has counted them.
+// limit makes a budget that requires a number of pods, and waits until Kubernetes has counted them.
 func (f *fleet) limit(name string, minimum, healthy int) {
 	f.t.Helper()
 
@@ -188,7 +188,7 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-// scheduleDryRun: no request of ours has changed a Kubernetes node, and no pod went.
+// scheduleDryRun: no request of ours has changed a Kubernetes node, and no pod was evicted.
 func (f *fleet) scheduleDryRun() {
 	before := f.pods(f.t.Context(), "worker-1")
 
@@ -256,8 +256,8 @@ func (f *fleet) scheduleCordon() {
 	}
 }
 
-// scheduleDrain: unmanaged pods and those with scratch space go, daemons and static pods stay, and a node that
-// was cordoned before stays so.
+// scheduleDrain: unmanaged pods and those with scratch space are evicted, daemons and static pods stay, and a node that
+// was cordoned before stays cordoned.
 func (f *fleet) scheduleDrain() {
 	before := f.pods(f.t.Context(), "worker-1")
 
@@ -283,7 +283,7 @@ func (f *fleet) scheduleDrain() {
 	f.schedule("uncordon", "-n", "worker-1")
 }
 
-// scheduleReleased: a budget holds a pod, and lets it go while the drain waits.
+// scheduleReleased: a budget holds a pod, and releases it while the drain waits.
 func (f *fleet) scheduleReleased() {
 	f.pod("later-1", "later", "worker-1", "")
 	f.pod("later-2", "later", "", "")
@@ -306,8 +306,8 @@ func (f *fleet) scheduleReleased() {
 	f.schedule("uncordon", "-n", "worker-1")
 }
 
-// scheduleNever: a budget that can never be met is refused by its name; with the override the drain's time
-// passes: a drain leaves its cordon, with a hint, and a reboot lifts it.
+// scheduleNever: a budget that can never be met is refused by its name; with the override the drain times out: a drain
+// leaves its cordon, with a hint, and a reboot removes it.
 func (f *fleet) scheduleNever() {
 	f.pod("never", "never", "worker-1", "")
 	f.limit("never", 1, 1)
@@ -346,7 +346,7 @@ func (f *fleet) scheduleNever() {
 	f.schedule("uncordon", "-n", "worker-1")
 }
 
-// scheduleInterrupt finds the pod that the test before left: Ctrl-C lifts our cordon and nobody else's.
+// scheduleInterrupt finds the pod that the previous test left: Ctrl-C removes our cordon and no other.
 func (f *fleet) scheduleInterrupt() {
 	boot := f.machine("worker-1").BootID
 
@@ -385,7 +385,7 @@ func (f *fleet) scheduleReboot() {
 
 	f.cordoned("worker-1", false)
 
-	// Interrupted once it was sent: the reboot goes on, and the cordon is lifted all the same.
+	// Interrupted once it was sent: the reboot continues, and the cordon is removed anyway.
 	boot = f.machine("worker-1").BootID
 
 	got = watched[node.Result](f, "waiting for a new boot", interrupt, "node", "reboot", "--drain", "-n", "worker-1")
@@ -407,7 +407,7 @@ func (f *fleet) scheduleReboot() {
 	f.schedule("uncordon", "-n", "worker-1")
 }
 
-// scheduleUnreachable: without its API nothing of Kubernetes is changed, and no node goes down undrained.
+// scheduleUnreachable: without the Kubernetes API nothing in Kubernetes is changed, and no node goes down undrained.
 func (f *fleet) scheduleUnreachable() {
 	boot := f.machine("worker-1").BootID
 
@@ -428,7 +428,7 @@ func (f *fleet) scheduleUnreachable() {
 	}
 }
 
-// scheduleShutdown: a node that was drained to go off stays cordoned, also when it is back.
+// scheduleShutdown: a node that was drained before it was powered off stays cordoned, even when it is back.
 func (f *fleet) scheduleShutdown() {
 	stopped := watched[node.Result](f, "waiting until the node is off", interrupt, "node", "shutdown", "--drain", "-n", "worker-1")
 	if stopped.code != 130 || stopped.Items[0].Status != node.Interrupted || !strings.Contains(stopped.Items[0].Hint, "goes on; look at the node with `talosmate health`; it stays cordoned") {

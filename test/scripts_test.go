@@ -56,7 +56,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 
-	// What runs the tests may ignore SIGHUP, as nohup does, and children would inherit that.
+	// The test runner may ignore SIGHUP, as nohup does, and children would inherit that.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 
 	return m.Run()
@@ -148,8 +148,8 @@ func (b binaries) lab(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// code N PROGRAM ARGS... runs a program that must end with exactly this exit code. Its output is there for
-// stdout, stderr and cmp afterwards.
+// code N PROGRAM ARGS... runs a program that must end with exactly this exit code. Its output is available to stdout,
+// stderr and cmp afterwards.
 func code(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: code N PROGRAM [ARGS]")
@@ -166,7 +166,7 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	if err != nil {
 		got = -1
 
-		if exit, ok := err.(*exec.ExitError); ok { //nolint:errorlint // testscript hands it over as it is
+		if exit, ok := err.(*exec.ExitError); ok { //nolint:errorlint // testscript returns it unwrapped
 			got = exit.ExitCode()
 		}
 	}
@@ -176,7 +176,7 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// same TEXT compares what the last program wrote to stdout, without the last line end, with TEXT.
+// same TEXT compares the last program's stdout, without the last line end, with TEXT.
 func same(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: same TEXT")

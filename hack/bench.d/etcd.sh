@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A snapshot of an etcd database of 1 GiB: streamed, synced, verified, opened and counted in little memory.
+# A snapshot of an etcd database of 1 GiB: streamed, synced, verified, opened and counted in constant memory.
 set -euo pipefail
 measure=$1
 dir=$(mktemp -d)

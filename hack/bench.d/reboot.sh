@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Three control planes rebooted one after the other: how long each was away, and how late it was noticed that it
-# was back.
+# Three control planes are rebooted one after the other: how long each was down, and how late its return was
+# noticed.
 set -euo pipefail
 dir=$(mktemp -d)
 export TALOSMATE_LAB_DIR=$dir TALOSCONFIG=$dir/talosconfig

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Three control planes and six workers, two at a time, on real Kubernetes: the wall time of `upgrade apply`
-# beside its critical path, which is the lab's own times along the longest chain (three control planes, then
+# compared with its critical path, which is the lab's own times along the longest chain (three control planes, then
 # three pairs of workers): install, shutdown, boot, and the tenth of a boot until the machine's stage is running.
 set -euo pipefail
 dir=$(mktemp -d)

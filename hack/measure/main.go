@@ -20,9 +20,9 @@ import (
 func main() {
 	log.SetFlags(0)
 
-	runs := flag.Int("runs", 7, "how many runs count")
-	name := flag.String("name", "", "what to call it")
-	most := flag.Float64("most", 0, "fail when the peak is above so many MiB; 0 for no limit")
+	runs := flag.Int("runs", 7, "number of runs that count")
+	name := flag.String("name", "", "name in the output")
+	most := flag.Float64("most", 0, "fail when the peak exceeds this many MiB; 0 for no limit")
 	flag.Parse()
 
 	if flag.NArg() == 0 {
@@ -37,7 +37,7 @@ func main() {
 			log.Fatal(err)
 		}
 
-		if i > 0 { // the first one warms up
+		if i > 0 { // the first one is a warm-up
 			cpu, wall, memory = append(cpu, c), append(wall, w), append(memory, m)
 		}
 	}

@@ -84,15 +84,15 @@ func afterSending(err error) error {
 	return lostError{err}
 }
 
-// witness counts the requests that the API server did not answer. kubectl's drain library turns its errors into text,
+// answerCounter counts the requests that the API server did not answer. kubectl's drain library turns its errors into text,
 // so they cannot be distinguished afterwards.
-type witness struct {
+type answerCounter struct {
 	next  http.RoundTripper
 	count *atomic.Int64
 }
 
 // RoundTrip implements http.RoundTripper.
-func (w *witness) RoundTrip(r *http.Request) (*http.Response, error) {
+func (w *answerCounter) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := w.next.RoundTrip(r)
 	if err != nil && r.Context().Err() == nil || err == nil && resp.StatusCode >= http.StatusInternalServerError {
 		w.count.Add(1)

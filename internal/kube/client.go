@@ -122,7 +122,7 @@ func fromRest(cfg *rest.Config, source string) (*Client, error) {
 
 	c := &Client{Source: source}
 
-	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &witness{next, &c.unanswered} })
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &answerCounter{next, &c.unanswered} })
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &announcer{next, c} })
 
 	var err error

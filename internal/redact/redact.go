@@ -1,6 +1,6 @@
 // Package redact finds secrets and replaces them. It is the one list of what is secret. It uses the names of fields and
 // the form of values rather than the types of documents, so that it works for newer Talos versions and other programs
-// too. In doubt it hides.
+// too. When it is not sure, it hides.
 package redact
 
 import (

@@ -203,7 +203,7 @@ func (s situation) isTarget(m Member) bool {
 	return slices.ContainsFunc(s.targets, func(t Member) bool { return t.ID == m.ID })
 }
 
-// others reports problems besides quorum. A restart is refused until they are fixed: the next failure, or a restarted
+// others reports problems other than quorum. A restart is refused until they are fixed: the next failure, or a restarted
 // member that does not come back, would be one too many (Talos's own check before a legacy upgrade requires the same of
 // every member). A change of membership may be the fix itself, so there it is only a warning.
 func (s situation) others(act Act) gate.Verdict {
