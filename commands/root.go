@@ -38,7 +38,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		Short: "A companion to talosctl: structured output, honest exit codes, safe orchestration",
 		Long: "talosmate works on the same clusters and with the same talosconfig as talosctl. Every command prints\n" +
 			"a table for people or one document for programs (-o json), its exit code tells the truth, and nothing\n" +
-			"changes a cluster without being told which nodes.",
+			"changes a cluster unless the nodes are named.",
 		Example: "  talosmate health\n" +
 			"  talosmate upgrade node -n worker-1 --image factory.talos.dev/metal-installer/SCHEMATIC:v1.13.9",
 		SilenceUsage: true, SilenceErrors: true,

@@ -39,18 +39,18 @@ func lostAnswers() map[string][]lostAnswer {
 			{method: "ImageService/Remove", node: "worker-1", args: "image prune -n worker-1 --apply --timeout 2s --older-than 0s", codes: done},
 			{method: "BlockDeviceWipe", node: "worker-1", args: "node wipe sdb -n worker-1 --yes --wait-timeout 3s", codes: seen},
 			{method: "GenerateClientConfiguration", node: "cp-1", args: "config new reader.yaml --roles os:reader -n cp-1 --timeout 2s", codes: open},
-			{method: "ApplyConfiguration:1", node: "worker-1", args: "machineconfig patch -n worker-1 -p @sysctl.yaml --boot-timeout 3s", codes: done},
-			{method: "ApplyConfiguration:1", node: "worker-2", args: "machineconfig apply -n worker-2 -f worker-2.yaml --boot-timeout 3s", codes: done, setup: func(f *fleet) {
+			{method: "ApplyConfiguration:1", node: "worker-1", args: "machineconfig patch -n worker-1 -p @sysctl.yaml --reboot-timeout 3s", codes: done},
+			{method: "ApplyConfiguration:1", node: "worker-2", args: "machineconfig apply -n worker-2 -f worker-2.yaml --reboot-timeout 3s", codes: done, setup: func(f *fleet) {
 				f.write("worker-2.yaml", strings.Replace(f.output("machineconfig", "get", "-n", "worker-2", "--show-secrets"), "machine:\n", "machine:\n    sysctls:\n        vm.swappiness: \"1\"\n", 1))
 			}},
-			{method: "ApplyConfiguration:1", node: "worker-2", args: "machineconfig edit -n worker-2 --boot-timeout 3s", codes: done},
-			{method: "Reboot", node: "worker-1", args: "node reboot -n worker-1 --boot-timeout 8s", codes: done},
+			{method: "ApplyConfiguration:1", node: "worker-2", args: "machineconfig edit -n worker-2 --reboot-timeout 3s", codes: done},
+			{method: "Reboot", node: "worker-1", args: "node reboot -n worker-1 --reboot-timeout 8s", codes: done},
 			{method: "ImageService/Pull", node: "worker-1", args: "upgrade node -n worker-1 --image ghcr.io/siderolabs/installer:v1.13.9 --override TM133 --pull-timeout 3s", codes: []errs.Code{errs.Failed, errs.Unknown}},
 			{method: "LifecycleService/Upgrade", node: "worker-1", args: "upgrade node -n worker-1 --image ghcr.io/siderolabs/installer:v1.13.9 --override TM133 --install-timeout 4s", codes: open},
 			{method: "Reboot", node: "worker-2", args: "upgrade apply -n worker-2 --to v1.13.9 --check-images=false --reboot-timeout 10s", codes: done},
-			{method: "Rollback", node: "worker-2", args: "node rollback -n worker-2 --boot-timeout 8s", codes: done},
-			{method: "Shutdown", node: "worker-1", args: "node shutdown -n worker-1 --force --boot-timeout 60s", codes: seen},
-			{method: "Reset", node: "worker-2", args: "node reset -n worker-2 --yes --reboot --boot-timeout 8s", codes: done},
+			{method: "Rollback", node: "worker-2", args: "node rollback -n worker-2 --reboot-timeout 8s", codes: done},
+			{method: "Shutdown", node: "worker-1", args: "node shutdown -n worker-1 --force --reboot-timeout 60s", codes: seen},
+			{method: "Reset", node: "worker-2", args: "node reset -n worker-2 --yes --reboot --reboot-timeout 8s", codes: done},
 		},
 		"etcd": {
 			{method: "EtcdDefragment", node: "cp-2", args: "etcd defrag -n cp-2 --member-timeout 2s --wait-timeout 2s --timeout 1s", codes: seen},
@@ -65,17 +65,17 @@ func lostAnswers() map[string][]lostAnswer {
 		},
 		"leave": {
 			{method: "EtcdLeaveCluster", node: "cp-3", args: "etcd leave -n cp-3 --yes --request-timeout 3s --wait-timeout 30s", codes: seen},
-			{method: "ApplyConfiguration:1", node: "new-1", args: "node add -n NEW_1 -f new-1.yaml --boot-timeout 15s", codes: done, setup: func(f *fleet) {
+			{method: "ApplyConfiguration:1", node: "new-1", args: "node add -n NEW_1 -f new-1.yaml --reboot-timeout 15s", codes: done, setup: func(f *fleet) {
 				f.write("new-1.yaml", strings.ReplaceAll(f.output("machineconfig", "get", "-n", "worker-1", "--show-secrets"), "worker-1", "new-1"))
 			}},
-			{method: "ApplyConfiguration", node: "new-2", args: "machineconfig apply --insecure -n NEW_2 -f new-2.yaml --boot-timeout 15s", codes: done, setup: func(f *fleet) {
+			{method: "ApplyConfiguration", node: "new-2", args: "machineconfig apply --insecure -n NEW_2 -f new-2.yaml --reboot-timeout 15s", codes: done, setup: func(f *fleet) {
 				f.write("new-2.yaml", strings.ReplaceAll(f.output("machineconfig", "get", "-n", "worker-1", "--show-secrets"), "worker-1", "new-2"))
 			}},
-			{method: "Reset", node: "worker-1", args: "node remove -n worker-1 --yes --boot-timeout 60s", codes: seen},
+			{method: "Reset", node: "worker-1", args: "node remove -n worker-1 --yes --reboot-timeout 60s", codes: seen},
 		},
 		"bootstrap": {
 			{method: "Bootstrap", node: "cp-1", args: "bootstrap -n cp-1 --yes --wait-timeout 20s", codes: done},
-			{method: "EtcdRemoveMemberByID", node: "*", args: "node replace cp-3 --with NEW_1 -f new-1.yaml --yes --boot-timeout 20s --timeout 2s", codes: done, setup: func(f *fleet) {
+			{method: "EtcdRemoveMemberByID", node: "*", args: "node replace cp-3 --with NEW_1 -f new-1.yaml --yes --reboot-timeout 20s --timeout 2s", codes: done, setup: func(f *fleet) {
 				f.output("wait", "--for", "etcd=healthy", "--controlplanes", "--wait-timeout", "60s")
 				f.write("new-1.yaml", strings.ReplaceAll(f.output("machineconfig", "get", "-n", "cp-1", "--show-secrets"), "cp-1", "new-1"))
 				f.ctl("power", "cp-3", "off")
@@ -229,7 +229,7 @@ func TestTwoRuns(t *testing.T) {
 	f := startLab(t, "--workers", "1", "--controlplanes", "1")
 	f.ctl("fault", "worker-1", "hold-request=Reboot")
 
-	first := f.talosmate("node", "reboot", "-n", "worker-1", "--boot-timeout", "30s")
+	first := f.talosmate("node", "reboot", "-n", "worker-1", "--reboot-timeout", "30s")
 	if err := first.Start(); err != nil {
 		t.Fatal(err)
 	}

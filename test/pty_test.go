@@ -42,7 +42,7 @@ func terminal(t *testing.T, dir string, env []string, answer string, args ...str
 		n, err := tty.Read(chunk)
 		shown.Write(chunk[:n])
 
-		if !asked && strings.Contains(shown.String(), "to go on: ") {
+		if !asked && strings.Contains(shown.String(), "to continue: ") {
 			asked = true
 
 			if _, err := io.WriteString(tty, answer); err != nil {

@@ -78,6 +78,10 @@ func entry(cmd *cmdutil.Cmd, spec cmdutil.Spec) Command {
 	}
 
 	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Hidden {
+			return // an old name
+		}
+
 		c.Flags = append(c.Flags, Flag{Name: f.Name, Shorthand: f.Shorthand, Type: f.Value.Type(), Default: f.DefValue, Usage: f.Usage})
 	})
 

@@ -39,7 +39,7 @@ func exitCodes(w io.Writer) {
 		{Header: "CODE", Value: func(c errs.CodeInfo) string { return fmt.Sprint(int(c.Code)) }},
 		{Header: "NAME", Value: func(c errs.CodeInfo) string { return c.Name }},
 		{Header: "MEANING", Value: func(c errs.CodeInfo) string { return c.Meaning }},
-	}, errs.Codes(), false, true) // help goes where it goes; there is nobody to tell
+	}, errs.Codes(), false, true) // a failure to write help is not reported
 
 	fmt.Fprint(w, "\nSeveral nodes: some good and some bad is 4; all bad for one cause is that cause's code; all bad for\n"+
 		"several causes is the first of 7, 9, 8, 1, 6, 5. A question (health, etcd status, assert, diff) with a node\n"+
@@ -78,8 +78,8 @@ expression reads neither files nor the environment:
 
   talosmate service list --query '.items[] | select(.health != "healthy") | .id'
 
---sort-by FIELD sorts rows by a field of the document, -FIELD descending; --no-headers leaves the table's
-header away. `+"`talosmate schema COMMAND`"+` prints a document's JSON Schema.
+--sort-by FIELD sorts rows by a field of the document, -FIELD descending; --no-headers omits the table's
+header. `+"`talosmate schema COMMAND`"+` prints a document's JSON Schema.
 `)
 }
 

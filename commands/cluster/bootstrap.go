@@ -27,7 +27,7 @@ func NewCmdBootstrap(f *cmdutil.Factory) *cmdutil.Cmd {
 
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "bootstrap", Short: "Start a new cluster's etcd, or recover it from a snapshot",
-		Long: "Start etcd on exactly one control plane node; the others join by themselves. It is refused while any\n" +
+		Long: "Start etcd on exactly one control plane node; the others join automatically. It is refused while any\n" +
 			"control plane has an etcd member.\n\n" +
 			"--recover-from starts it with the data of a snapshot (`talosmate etcd snapshot`), which is verified before a\n" +
 			"byte is sent. After a lost quorum every control plane's EPHEMERAL partition is wiped first:\n" +
@@ -45,7 +45,7 @@ func NewCmdBootstrap(f *cmdutil.Factory) *cmdutil.Cmd {
 
 func (o *bootstrapOptions) run(c *cmdutil.Call) error {
 	if o.SkipHashCheck && o.snapshot == "" {
-		return errs.Usagef("--recover-skip-hash-check goes with --recover-from")
+		return errs.Usagef("--recover-skip-hash-check needs --recover-from")
 	}
 
 	cluster, err := c.Cluster() // the certificate is judged before a large file is read

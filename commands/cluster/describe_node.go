@@ -15,7 +15,7 @@ import (
 func newCmdDescribeNode(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "node NODE", Short: "Describe one node on one page",
-		Long: "Describe one node on one page: version, stage, boot, services that are not well, etcd member, Kubernetes\n" +
+		Long: "Describe one node on one page: version, stage, boot, unhealthy services, etcd member, Kubernetes\n" +
 			"node, disks, extensions, schematic, image drift and alerts. NODE is an address, a hostname or a\n" +
 			"Kubernetes node name.",
 		Example: "  talosmate describe node worker-1\n" +

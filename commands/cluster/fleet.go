@@ -16,8 +16,8 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// gatherFleet looks at the chosen nodes and the cluster around them. With expressions only what they speak of
-// is asked, so that an assertion about versions does not fail for want of Kubernetes.
+// gatherFleet reads the chosen nodes and the cluster around them. With expressions only what they name is
+// asked, so that an assertion about versions does not fail for want of Kubernetes.
 func gatherFleet(c *cmdutil.Call, now func() time.Time, expressions ...string) (fleet.Fleet, error) {
 	targets, err := c.Targets()
 	if err != nil {

@@ -153,13 +153,7 @@ func (o getOptions) runWatch(c *cmdutil.Call) error {
 
 func resourceColumns() []output.Column[talos.Resource] {
 	return []output.Column[talos.Resource]{
-		{Header: "NODE", Value: func(r talos.Resource) string {
-			if r.Hostname != "" {
-				return r.Hostname
-			}
-
-			return r.Node
-		}},
+		{Header: "NODE", Value: talos.Resource.NodeName},
 		{Header: "NAMESPACE", Value: func(r talos.Resource) string { return r.Metadata.Namespace }},
 		{Header: "TYPE", Value: func(r talos.Resource) string { t, _, _ := strings.Cut(r.Metadata.Type, "."); return t }},
 		{Header: "ID", Value: func(r talos.Resource) string { return r.Metadata.ID }},

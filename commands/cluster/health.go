@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -29,9 +30,9 @@ func NewCmdHealth(f *cmdutil.Factory) *cmdutil.Cmd {
 	var o healthOptions
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "health", Short: "Check whether the cluster is well",
-		Long: "Check whether the cluster is well: its own checks, side by side, each with a stable ID. The exit code is\n" +
-			"0 when nothing failed, 3 when something did or could not be told. Works without a CNI, on one node, with\n" +
+		Use: "health", Short: "Check whether the cluster is healthy",
+		Long: "Check whether the cluster is healthy: its own checks, side by side, each with a stable ID. The exit code is\n" +
+			"0 when nothing failed, 3 when something did or has no answer. Works without a CNI, on one node, with\n" +
 			"a dead node and with a reader's certificate; what that may not ask is skipped with the reason.\n\n" +
 			"--server streams the health check that a control plane itself runs instead.\n\nChecks: " + checkList(),
 		Example: "  talosmate health --scope etcd\n" +
@@ -41,7 +42,7 @@ func NewCmdHealth(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.Choice(&o.checks.Scope, "scope", "full", "how far up to look", health.Scopes()...)
 			fs.StringSliceVar(&o.checks.Skip, "skip", nil, "leave this check out, by ID (repeatable)")
 			fs.StringSliceVar(&o.checks.Only, "only", nil, "ask this check only, by ID (repeatable)")
-			fs.BoolVar(&o.wait, "wait", false, "ask again until all is well; only changes are told on stderr")
+			fs.BoolVar(&o.wait, "wait", false, "ask again until the cluster is healthy; only changes are shown on stderr")
 			fs.Positive(&o.waitTimeout, "wait-timeout", 5*time.Minute, "how long to wait with --wait, and how long --server may take")
 			fs.BoolVar(&o.server, "server", false, "run the control plane's own health check")
 			fs.Complete("skip", completeChecks)
@@ -92,7 +93,7 @@ func (o healthOptions) run(c *cmdutil.Call, now func() time.Time) error {
 	return answer(c, res)
 }
 
-// ask looks once, or with --wait until all is well, telling on stderr what changed.
+// ask checks once, or with --wait until the cluster is healthy, with the changes on stderr.
 func (o healthOptions) ask(c *cmdutil.Call, world func() health.Cluster) (health.Result, error) {
 	res := health.Check(c.Context(), world(), o.checks)
 	if !o.wait || res.Healthy {
@@ -150,7 +151,7 @@ func answer(c *cmdutil.Call, res health.Result) error {
 	return cmdutil.PrintResult(c, res, err, word, showHealth)
 }
 
-// healthWorld gives a fresh look at the cluster on every call.
+// healthWorld makes a view of the cluster that is read afresh on every call.
 func healthWorld(c *cmdutil.Call, now func() time.Time) (func() health.Cluster, error) {
 	cluster, err := c.Cluster()
 	if err != nil {
@@ -239,13 +240,7 @@ func showHealth(w io.Writer, r health.Result) error {
 	cols := []output.Column[health.Finding]{
 		{Header: "STATUS", Value: func(f health.Finding) string { return f.Status }},
 		{Header: "CHECK", Value: func(f health.Finding) string { return f.ID }},
-		{Header: "NODE", Value: func(f health.Finding) string {
-			if f.Hostname != "" {
-				return f.Hostname
-			}
-
-			return f.Node
-		}},
+		{Header: "NODE", Value: func(f health.Finding) string { return cmp.Or(f.Hostname, f.Node) }},
 		{Header: "MESSAGE", Value: func(f health.Finding) string {
 			if f.LastError != "" && f.Status != health.OK {
 				return f.Message + ": " + f.LastError

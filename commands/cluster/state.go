@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -65,8 +64,8 @@ func newCmdStateSave(f *cmdutil.Factory) *cmdutil.Cmd {
 func newCmdStateDiff(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "diff A B", Short: "Compare two saved states",
-		Long: "Compare two files of `talosmate state save`, path by path: + came, - went, ~ changed. Nodes are told apart\n" +
-			"by hostname. Exit code 3 says that they differ.",
+		Long: "Compare two files of `talosmate state save`, path by path: + added, - removed, ~ changed. Nodes are\n" +
+			"identified by hostname. Exit code 3 says that they differ.",
 		Example: "  talosmate state diff before.json after.json\n" +
 			"  talosmate state diff before.json after.json -o json --query '.items[] | select(.path == \"nodes.*.version\")'",
 		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Offline: true, Question: true},
@@ -81,8 +80,8 @@ func runStateDiff(c *cmdutil.Call) error {
 
 	for i, name := range c.Args {
 		var err error
-		if files[i], err = os.ReadFile(name); err != nil {
-			return errs.Usagef("cannot read the state: %w", err)
+		if files[i], err = c.Input(name, "the state"); err != nil {
+			return err
 		}
 
 		if err = fleet.Check(name, files[i]); err != nil {

@@ -60,13 +60,7 @@ func client(b cmdutil.Build) talos.Version {
 
 func versionColumns(short bool) []output.Column[talos.Version] {
 	cols := []output.Column[talos.Version]{
-		{Header: "NODE", Value: func(v talos.Version) string {
-			if v.Hostname != "" {
-				return v.Hostname
-			}
-
-			return v.Node
-		}},
+		{Header: "NODE", Value: talos.Version.NodeName},
 		{Header: "VERSION", Value: func(v talos.Version) string { return v.Tag }},
 	}
 

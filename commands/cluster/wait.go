@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -114,7 +115,7 @@ func waitWorld(c *cmdutil.Call, now func() time.Time) (wait.World, error) {
 	var known []talos.Target
 
 	return wait.World{
-		// Once known the nodes stay the same: a node that is away must not be left out.
+		// Once known the nodes stay the same: a node that is down must not be omitted.
 		Targets: func(context.Context) ([]talos.Target, error) {
 			if known == nil {
 				targets, err := c.Targets()
@@ -145,13 +146,7 @@ func waitWorld(c *cmdutil.Call, now func() time.Time) (wait.World, error) {
 
 func showWait(w io.Writer, r wait.Result) error {
 	return output.WriteTable(w, []output.Column[wait.Seen]{
-		{Header: "NODE", Value: func(s wait.Seen) string {
-			if s.Hostname != "" {
-				return s.Hostname
-			}
-
-			return s.Node
-		}},
+		{Header: "NODE", Value: func(s wait.Seen) string { return cmp.Or(s.Hostname, s.Node) }},
 		{Header: "CONDITION", Value: func(s wait.Seen) string { return s.Condition }},
 		{Header: "MET", Value: func(s wait.Seen) string { return fmt.Sprint(s.Met) }},
 		{Header: "SAW", Value: func(s wait.Seen) string { return s.Saw }},

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
-	"os"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -49,9 +48,9 @@ func (o *addOptions) apply(c *cmdutil.Call, file *talosconfig.File) (Edit, error
 			return result, errs.Usagef("--%s is missing", f.flag).WithHint("a context needs --ca, --crt and --key")
 		}
 
-		raw, err := os.ReadFile(f.path)
+		raw, err := c.Input(f.path, "--"+f.flag)
 		if err != nil {
-			return result, errs.Usagef("cannot read --%s: %w", f.flag, err)
+			return result, err
 		}
 
 		pem[f.flag], *f.into = raw, base64.StdEncoding.EncodeToString(raw)

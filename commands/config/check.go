@@ -30,7 +30,17 @@ type Check struct {
 	ExpiresInSeconds   *int64     `json:"expires_in_seconds,omitempty"`  // How long it is still good; negative when it has expired.
 }
 
-// soon is when an expiry is worth a word.
+// What Check.Status says.
+const (
+	statusOK          = "ok"
+	statusExpiring    = "expiring"
+	statusExpired     = "expired"
+	statusUnreachable = "unreachable"
+	statusUntrusted   = "untrusted"
+	statusUnusable    = "unusable"
+)
+
+// soon is when an expiry is worth a warning.
 const soon = 30 * 24 * time.Hour
 
 func newCmdCheck(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -87,7 +97,7 @@ func runCheck(f *cmdutil.Factory, c *cmdutil.Call) error {
 		return context.Cause(c.Context())
 	}
 
-	bad := slices.DeleteFunc(slices.Clone(rows), func(r Check) bool { return r.Status == "ok" || r.Status == "expiring" })
+	bad := slices.DeleteFunc(slices.Clone(rows), func(r Check) bool { return r.Status == statusOK || r.Status == statusExpiring })
 	if len(bad) > 0 {
 		err = errs.New(errs.Negative, "%s on %s: %s", bad[0].Context, bad[0].Endpoint, bad[0].Message).WithHint("%s", bad[0].Hint)
 	}
@@ -111,7 +121,7 @@ func (k *checker) context(name string) []Check {
 	}
 
 	if err != nil {
-		base.Status, base.Message = "unusable", err.Error()
+		base.Status, base.Message = statusUnusable, err.Error()
 
 		return []Check{base}
 	}
@@ -124,7 +134,7 @@ func (k *checker) context(name string) []Check {
 		base.CertificateExpires, base.ExpiresInSeconds = &expires, &left
 
 		if left <= 0 {
-			base.Status, base.Message = "expired", "the client certificate expired at "+output.Time(expires)
+			base.Status, base.Message = statusExpired, "the client certificate expired at "+output.Time(expires)
 			base.Hint = "make a new one: talosmate config new, with an admin certificate that is still good"
 		}
 	}
@@ -135,7 +145,7 @@ func (k *checker) context(name string) []Check {
 	}
 
 	if len(endpoints) == 0 {
-		base.Status, base.Message, base.Hint = "unusable", "the context has no endpoints", "talosmate config endpoint --context "+name+" ADDRESS"
+		base.Status, base.Message, base.Hint = statusUnusable, "the context has no endpoints", "talosmate config endpoint --context "+name+" ADDRESS"
 
 		return []Check{base}
 	}
@@ -157,14 +167,14 @@ func (k *checker) dial(ctx context.Context, r *Check) {
 
 	tc, err := k.config.Pick(r.Context)
 	if err != nil {
-		r.Status, r.Message = "unusable", err.Error()
+		r.Status, r.Message = statusUnusable, err.Error()
 
 		return
 	}
 
 	cluster, err := talos.NewCluster(tc, k.config.Path, talos.Options{Endpoints: []string{r.Endpoint}, Timeout: timeout})
 	if err != nil {
-		r.Status, r.Message = "unusable", err.Error()
+		r.Status, r.Message = statusUnusable, err.Error()
 
 		return
 	}
@@ -176,19 +186,19 @@ func (k *checker) dial(ctx context.Context, r *Check) {
 
 	switch kind := talos.KindOf(err); {
 	case err == nil, kind == errs.KindPermissionDenied: // a certificate without the role is a certificate that was believed
-		r.Status = "ok"
+		r.Status = statusOK
 
 		if r.ExpiresInSeconds != nil && time.Duration(*r.ExpiresInSeconds)*time.Second < soon {
-			r.Status, r.Message = "expiring", "the client certificate expires "+output.Time(*r.CertificateExpires)
+			r.Status, r.Message = statusExpiring, "the client certificate expires "+output.Time(*r.CertificateExpires)
 			r.Hint = "make a new one: talosmate config new"
 		}
 	case kind == errs.KindUnauthenticated:
-		r.Status, r.Message = "untrusted", err.Error()
+		r.Status, r.Message = statusUntrusted, err.Error()
 	default:
-		r.Status, r.Message = "unreachable", err.Error()
+		r.Status, r.Message = statusUnreachable, err.Error()
 	}
 
-	if hints := errs.Hints(err); len(hints) > 0 && r.Hint == "" && r.Status != "ok" {
+	if hints := errs.Hints(err); len(hints) > 0 && r.Hint == "" && r.Status != statusOK {
 		r.Hint = hints[0]
 	}
 }

@@ -64,7 +64,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 
 func (o *options) flags(fs *cmdutil.Flags) {
 	fs.IntVar(&o.tail, "tail", -1, "how many of the last matching lines to show, -1 for all")
-	fs.BoolVarP(&o.follow, "follow", "f", false, "go on as the kernel says more, across reboots")
+	fs.BoolVarP(&o.follow, "follow", "f", false, "continue as the log grows, across reboots")
 	fs.StringVar(&o.text, "filter", "", "only lines that hold this text")
 	fs.StringVar(&o.minLevel, "min-level", "debug", "only lines at least this severe: emerg, alert, crit, err, warn, notice, info or debug")
 	fs.Words("min-level", logs.Levels()...)

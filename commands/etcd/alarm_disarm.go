@@ -51,7 +51,7 @@ func newCmdAlarmDisarm(f *cmdutil.Factory) *cmdutil.Cmd {
 	})
 }
 
-// answering is the first of the chosen nodes whose member answers: the act is for the whole cluster.
+// answering is the first of the chosen nodes whose member answers: the request is for the whole cluster.
 func answering(c *cmdutil.Call, v etcd.View) (talos.Target, error) {
 	targets, err := c.Targets()
 	if err != nil {

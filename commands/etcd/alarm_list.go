@@ -27,13 +27,7 @@ func newCmdAlarmList(f *cmdutil.Factory) *cmdutil.Cmd {
 
 func alarmColumns() []output.Column[talos.EtcdAlarm] {
 	return []output.Column[talos.EtcdAlarm]{
-		{Header: "NODE", Value: func(a talos.EtcdAlarm) string {
-			if a.Hostname != "" {
-				return a.Hostname
-			}
-
-			return a.Node
-		}},
+		{Header: "NODE", Value: talos.EtcdAlarm.NodeName},
 		{Header: "ADDRESS", Wide: true, Value: func(a talos.EtcdAlarm) string { return a.Node }},
 		{Header: "ID", Value: func(a talos.EtcdAlarm) string { return a.ID }},
 		{Header: "ALARM", Value: func(a talos.EtcdAlarm) string { return a.Alarm }},

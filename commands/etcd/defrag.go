@@ -24,7 +24,7 @@ func newCmdDefrag(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "defrag", Aliases: []string{"defragment"}, Short: "Defragment etcd members, one at a time, the leader last",
 		Long: "Defragment the members of the chosen nodes. A member serves nothing while it defragments, so that they\n" +
-			"take turns, the leader last, and the whole cluster is looked at between: the sweep stops when a member is\n" +
+			"take turns, the leader last, and the whole cluster is checked between: the sweep stops when a member is\n" +
 			"unhealthy or an alarm other than NOSPACE is active. --threshold skips members that need none.",
 		Example: "  talosmate etcd defrag --controlplanes --threshold 50%\n" +
 			"  talosmate etcd defrag -n cp-1 -o json --query '.items[].freed_bytes'",
@@ -103,13 +103,7 @@ func defragColumns() []output.Column[etcd.Defragmented] {
 	type row = etcd.Defragmented
 
 	return []output.Column[row]{
-		{Header: "NODE", Value: func(d row) string {
-			if d.Hostname != "" {
-				return d.Hostname
-			}
-
-			return d.Node
-		}},
+		{Header: "NODE", Value: row.NodeName},
 		{Header: "ADDRESS", Wide: true, Value: func(d row) string { return d.Node }},
 		{Header: "ID", Wide: true, Value: func(d row) string { return d.ID }},
 		{Header: "STATUS", Value: func(d row) string { return d.Status }},

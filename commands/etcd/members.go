@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 
@@ -26,7 +27,7 @@ func newCmdMembers(f *cmdutil.Factory) *cmdutil.Cmd {
 		}
 
 		return cmdutil.PrintList(c, v.ListedMembers(), errors.Join(v.Err(false, etcd.PartMembers), v.Consistent()), []output.Column[etcd.ListedMember]{
-			{Header: "NODE", Value: nodeOf},
+			{Header: "NODE", Value: func(m etcd.ListedMember) string { return cmp.Or(m.Hostname, m.Node) }},
 			{Header: "ADDRESS", Wide: true, Value: func(m etcd.ListedMember) string { return m.Node }},
 			{Header: "ID", Value: func(m etcd.ListedMember) string { return m.ID }},
 			{Header: "NAME", Value: func(m etcd.ListedMember) string { return m.MemberName }},
@@ -36,12 +37,4 @@ func newCmdMembers(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "MISSING ON", Value: func(m etcd.ListedMember) string { return strings.Join(m.MissingOn, ",") }},
 		}, func(m etcd.ListedMember) string { return m.ID })
 	})
-}
-
-func nodeOf(m etcd.ListedMember) string {
-	if m.Hostname != "" {
-		return m.Hostname
-	}
-
-	return m.Node
 }

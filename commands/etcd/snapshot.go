@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -117,7 +118,7 @@ func snapshotSource(c *cmdutil.Call) (talos.Target, talos.EtcdStatus, error) {
 }
 
 // brokenStream gives a stream that broke off the exit code of a failure: the node was reached, and what it
-// sent is no snapshot.
+// sent is not a snapshot.
 func brokenStream(err error) error {
 	var typed *errs.Error
 	if errors.As(err, &typed) && (typed.Exit == errs.Unreachable || typed.Exit == errs.Timeout) && typed.Kind != errs.KindPermissionDenied {
@@ -148,7 +149,7 @@ func showSnapshot(w io.Writer, s etcd.Snapshot) error {
 
 	source := ""
 	if s.Node != "" {
-		source = fmt.Sprintf("Node:       %s\n", talos.Target{Address: s.Node, Hostname: s.Hostname}.Name())
+		source = fmt.Sprintf("Node:       %s\n", cmp.Or(s.Hostname, s.Node))
 	}
 
 	_, err := fmt.Fprintf(w, "%sFile:       %s\nSize:       %s (%d bytes)\nHash:       %s\nSHA-256:    %s\nCRC:        %s\nRevision:   %d\nKeys:       %d (%d revisions)\nStorage:    %s\n",

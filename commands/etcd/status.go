@@ -12,8 +12,8 @@ import (
 
 func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "status", Short: "Show the state of each etcd member, and whether etcd is well",
-		Long: "Show the state of each etcd member. The exit code is 0 when etcd is well and 3 when it is not: a member\n" +
+		Use: "status", Short: "Show the state of each etcd member, and whether etcd is healthy",
+		Long: "Show the state of each etcd member. The exit code is 0 when etcd is healthy and 3 when it is not: a member\n" +
 			"is missing or has no leader, an alarm is active, or the member list differs between nodes.",
 		Example: "  talosmate etcd status\n" +
 			"  talosmate etcd status -o json --query '.items[] | select(.fragmentation > 0.5) | .hostname'",
@@ -33,13 +33,7 @@ func statusColumns() []output.Column[talos.EtcdStatus] {
 	type row = talos.EtcdStatus
 
 	return []output.Column[row]{
-		{Header: "NODE", Value: func(s row) string {
-			if s.Hostname != "" {
-				return s.Hostname
-			}
-
-			return s.Node
-		}},
+		{Header: "NODE", Value: row.NodeName},
 		{Header: "ADDRESS", Wide: true, Value: func(s row) string { return s.Node }},
 		{Header: "ID", Value: func(s row) string { return s.ID }},
 		{Header: "VERSION", Value: func(s row) string { return s.Version }},

@@ -58,7 +58,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 func (o *options) flags(flags *cmdutil.Flags) {
 	flags.IntVar(&o.tail, "tail", 100, "how many past events to show, -1 for all that the node remembers")
 	flags.StringVar(&o.since, "since", "", "past events not older than this: a duration (10m) or an RFC 3339 time")
-	flags.BoolVarP(&o.follow, "follow", "f", false, "go on as events happen, across reboots")
+	flags.BoolVarP(&o.follow, "follow", "f", false, "continue as events happen, across reboots")
 	flags.StringVar(&o.filter, "filter", "", "only events whose type or payload holds this text")
 	flags.StringVar(&o.actor, "actor-id", "", "only events that this actor caused")
 }

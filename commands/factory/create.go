@@ -11,7 +11,7 @@ func newCmdCreate(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "create", Short: "Register a schematic with the factory",
 		Long: "Register a schematic with the Image Factory and print its ID. No cluster is touched, and registering the\n" +
-			"same schematic again changes nothing. The factory's ID is held against the one computed here.",
+			"same schematic again changes nothing. The factory's ID is checked against the one computed here.",
 		Example: "  talosmate factory schematic create -f schematic.yaml\n" +
 			"  talosmate factory schematic create --extension iscsi-tools --extension util-linux-tools -o name",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Local: true},

@@ -44,7 +44,7 @@ func newCmdID(f *cmdutil.Factory) *cmdutil.Cmd {
 func (o *schematicOptions) identify(c *cmdutil.Call, node string) (factory.Schematic, error) {
 	if node != "" {
 		if o.file != "" || o.given(c) {
-			return factory.Schematic{}, errs.Usagef("--from-node reads the whole schematic: leave -f and its parts away")
+			return factory.Schematic{}, errs.Usagef("--from-node reads the whole schematic: omit -f and its parts")
 		}
 
 		return readNode(c, node)

@@ -18,7 +18,7 @@ func newCmdVersions(f *cmdutil.Factory) *cmdutil.Cmd {
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Local: true},
 		Flags: func(fs *cmdutil.Flags) {
 			addFactoryFlag(fs)
-			fs.BoolVar(&stable, "stable", false, "leave pre-releases away")
+			fs.BoolVar(&stable, "stable", false, "omit pre-releases")
 		},
 	}, cmdutil.ListOf[factory.Version]("FactoryVersionList"), func(c *cmdutil.Call) error {
 		client, err := clientOf(c)

@@ -104,7 +104,7 @@ func (o *cpOptions) run(c *cmdutil.Call) error {
 	err = incomplete(rows, err)
 
 	return cmdutil.PrintList(c, rows, err, []output.Column[Copied]{
-		{Header: "NODE", Value: func(r Copied) string { return r.NodeName() }},
+		{Header: "NODE", Value: Copied.NodeName},
 		{Header: "SOURCE", Value: func(r Copied) string { return r.Source }},
 		{Header: "DESTINATION", Value: func(r Copied) string { return r.Destination }},
 		{Header: "FILES", Value: func(r Copied) string { return strconv.Itoa(r.Files) }},

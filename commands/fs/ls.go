@@ -26,7 +26,7 @@ func newCmdLs(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "ls [PATH]", Aliases: []string{"list"}, Short: "List a directory of each node",
 		Long: "List what is in a directory (/ by default), or the one file that PATH names. A file that the node cannot\n" +
-			"look at is a row with its error, and the exit code says so.",
+			"read is a row with its error, and the exit code says so.",
 		Example: "  talosmate fs ls /var/log -n cp-1\n" +
 			"  talosmate fs ls /etc -A --recurse --type regular --pattern '*.conf' -o json --query '.items[].path'",
 		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
@@ -119,7 +119,7 @@ func (o *lsOptions) matches(f talos.File) bool {
 	return ok
 }
 
-// failedFiles makes errors of the files that nodes could not look at; their rows stay.
+// failedFiles makes errors of the files that nodes could not read; their rows stay.
 func failedFiles(rows []talos.File) ([]talos.File, error) {
 	failed := &errs.Nodes{Succeeded: len(rows)}
 

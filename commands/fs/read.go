@@ -35,7 +35,7 @@ func newCmdRead(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "read PATH", Aliases: []string{"cat"}, Short: "Show a file of a node",
 		Long: "Write a file's bytes to stdout exactly as the node sends them. With -o json several nodes can be read at\n" +
-			"once; a document holds at most 16 MiB a file unless --max-bytes says otherwise, and says whether it was cut.",
+			"once; a document holds at most 16 MiB a file unless --max-bytes says otherwise, and reports whether it was cut.",
 		Example: "  talosmate fs read /etc/os-release -n cp-1\n" +
 			"  talosmate fs read /proc/cmdline -A -o json --query '.items[] | [.hostname, .content]'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: talos.DefaultEndpoint},
@@ -106,7 +106,7 @@ func (o *readOptions) stream(c *cmdutil.Call, t talos.Target) error {
 	return err
 }
 
-// read passes on at most limit bytes, 0 for all, and says whether there were more.
+// read passes on at most limit bytes, 0 for all, and reports whether there were more.
 func read(ctx context.Context, n *talos.Node, path string, limit int64, fn func([]byte) error) (truncated bool, err error) {
 	left := limit
 

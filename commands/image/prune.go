@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,6 @@ import (
 
 type pruneOptions struct {
 	policy image.Policy
-	apply  bool
 }
 
 func newCmdPrune(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -27,17 +27,18 @@ func newCmdPrune(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "prune", Short: "Remove the images that nothing uses",
 		Long: "Remove the images that nothing uses, under all their names, so that their space is really freed.\n" +
-			"Without --apply nothing is removed, only shown.\n\n" +
+			"Without --apply they are only shown, as with --dry-run.\n\n" +
 			"An image stays when a container uses it under any of its names, when Kubernetes has bound a pod with it\n" +
 			"to the node (if Kubernetes can be asked), when it is pinned, when it belongs to a static pod, when it is\n" +
 			"pause, kubelet, etcd or the running system's installer, when it is younger than --older-than, one of the\n" +
-			"--keep youngest of its repository, or matched by --exclude. Images are told apart by digest.",
+			"--keep youngest of its repository, or matched by --exclude. Images are identified by digest.",
 		Example: "  talosmate image prune -n worker-1\n" +
 			"  talosmate image prune -A --apply -o json --query '[.items[].freed_bytes] | .[] as $b ireduce (0; . + $b)'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), Since: "v1.13"},
 		Flags: func(fs *cmdutil.Flags) {
 			namespaceFlag(fs, &o.policy.Namespace)
-			fs.BoolVar(&o.apply, "apply", false, "remove, instead of showing what would be removed")
+			fs.Bool("apply", false, "remove the images; without it they are only shown, as with --dry-run")
+			fs.Exclusive("apply", "dry-run")
 			fs.DurationVar(&o.policy.OlderThan, "older-than", 10*time.Minute, "leave images alone that came less than this ago")
 			fs.IntVar(&o.policy.Keep, "keep", 0, "keep the N youngest images of each repository")
 			fs.NotNegative("older-than", "keep")
@@ -60,11 +61,8 @@ func (o *pruneOptions) run(c *cmdutil.Call) error {
 
 	pods := podImages(c)
 
-	apply := o.apply && !c.DryRun
-	if apply {
-		if err = c.Begin(); err != nil {
-			return err
-		}
+	if err = c.Begin(); err != nil {
+		return err
 	}
 
 	begun := func(r image.Result) bool { return r.Status != "" }
@@ -76,7 +74,7 @@ func (o *pruneOptions) run(c *cmdutil.Call) error {
 		}
 
 		return image.Prune(ctx, n, image.Request{
-			Policy: o.policy, Needed: needed, PodsChecked: asked, Apply: apply, Limit: c.Timeout(), Now: time.Now(),
+			Policy: o.policy, Needed: needed, PodsChecked: asked, Apply: !c.DryRun, Limit: c.Timeout(), Now: time.Now(),
 		}, c.Progress(), n.Name())
 	})
 
@@ -89,21 +87,10 @@ func (o *pruneOptions) run(c *cmdutil.Call) error {
 	return cmdutil.PrintList(c, rows, err, pruneColumns(), func(r image.Result) string { return r.Node })
 }
 
-// podImages asks Kubernetes which images the pods bound to a node need. A node that is no Kubernetes member
-// needs nobody to be asked; a Kubernetes that cannot be asked leaves the containers' word, with a warning.
+// podImages asks Kubernetes which images the pods bound to a node need. A node that is not a Kubernetes member
+// needs no answer; without an answer only the containers count, with a warning.
 func podImages(c *cmdutil.Call) func(context.Context, *talos.Node) ([]string, bool, error) {
-	connect := sync.OnceValues(func() (*kube.Client, error) {
-		client, err := c.Kubernetes(c.Context())
-		if errs.IsUntrusted(err) {
-			return nil, err
-		}
-
-		if err != nil {
-			c.Warn("Kubernetes cannot be asked which pods are bound to the nodes (%v): the images of pods that are not running look unused", err)
-		}
-
-		return client, nil
-	})
+	var warned sync.Once
 
 	return func(ctx context.Context, n *talos.Node) ([]string, bool, error) {
 		name, err := n.KubernetesName(ctx)
@@ -111,9 +98,17 @@ func podImages(c *cmdutil.Call) func(context.Context, *talos.Node) ([]string, bo
 			return nil, false, err
 		}
 
-		client, err := connect()
-		if err != nil || client == nil {
+		client, err := c.Kubernetes(c.Context())
+		if errs.IsUntrusted(err) {
 			return nil, false, err
+		}
+
+		if err != nil {
+			warned.Do(func() {
+				c.Warn("Kubernetes cannot be asked which pods are bound to the nodes (%v): the images of pods that are not running look unused", err)
+			})
+
+			return nil, false, nil
 		}
 
 		return askPods(ctx, c, client, name)
@@ -136,7 +131,7 @@ func askPods(ctx context.Context, c *cmdutil.Call, client *kube.Client, name str
 
 func pruneColumns() []output.Column[image.Result] {
 	return []output.Column[image.Result]{
-		{Header: "NODE", Value: func(r image.Result) string { return talos.Target{Address: r.Node, Hostname: r.Hostname}.Name() }},
+		{Header: "NODE", Value: func(r image.Result) string { return cmp.Or(r.Hostname, r.Node) }},
 		{Header: "IMAGES", Value: func(r image.Result) string { return fmt.Sprint(r.TotalImages) }},
 		{Header: "IN USE", Value: func(r image.Result) string { return fmt.Sprint(r.InUseImages) }},
 		{Header: "KEPT", Wide: true, Value: func(r image.Result) string { return fmt.Sprint(len(r.Kept)) }},

@@ -138,14 +138,14 @@ func (o *options) clash() kube.OnClash {
 	}
 }
 
-// look reads the file to merge into, and refuses to replace a file without being told to.
+// look reads the file to merge into, and refuses to replace a file without --overwrite.
 func (o *options) look(path string) ([]byte, error) {
 	if o.merge {
 		return kube.ReadKubeconfig(path)
 	}
 
 	if o.rename {
-		return nil, errs.Usagef("--rename goes with --merge")
+		return nil, errs.Usagef("--rename needs --merge")
 	}
 
 	if _, err := os.Lstat(path); path != "-" && !o.overwrite && !errors.Is(err, os.ErrNotExist) {

@@ -60,7 +60,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 
 func (o *options) flags(flags *cmdutil.Flags) {
 	flags.IntVar(&o.tail, "tail", 100, "how many of the last lines to show, -1 for all")
-	flags.BoolVarP(&o.follow, "follow", "f", false, "go on as the log grows, across reboots")
+	flags.BoolVarP(&o.follow, "follow", "f", false, "continue as the log grows, across reboots")
 	flags.StringVar(&o.since, "since", "", "only lines not older than this: a duration (10m) or an RFC 3339 time")
 	flags.StringVar(&o.text, "filter", "", "only lines that hold this text")
 	flags.StringVar(&o.regex, "filter-regex", "", "only lines that match this regular `expression`")

@@ -22,10 +22,10 @@ func newCmdApply(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "apply", Short: "Give nodes a machine configuration",
 		Long: "Give nodes a whole machine configuration.\n\n" + modesLong + "\n\n" +
-			"A file without the v1alpha1 document would take everything else away from a configured node and is refused\n" +
+			"A file without the v1alpha1 document would remove everything else from a configured node and is refused\n" +
 			"(TM152); `machineconfig patch` changes a part. --insecure configures a node in maintenance mode\n" +
-			"and waits until it runs with the configuration; with a talosconfig of the same cluster also until it is well.\n" +
-			"`node add` does more: it holds the configuration against the cluster first.",
+			"and waits until it runs with the configuration; with a talosconfig of the same cluster also until it is healthy.\n" +
+			"`node add` does more: it checks the configuration against the cluster first.",
 		Example: "  talosmate machineconfig apply -f worker.yaml -n worker-1 --dry-run\n" +
 			"  talosmate machineconfig apply -f controlplane.yaml -n 10.0.0.11 --insecure --cert-fingerprint 5d:…",
 		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), Insecure: true},

@@ -24,17 +24,18 @@ type changeOptions struct {
 
 func (o *changeOptions) flags(fs *cmdutil.Flags) {
 	fs.Choice(&o.Mode, "mode", talos.ApplyAuto, "how to apply", talos.ApplyModes()...)
-	fs.Positive(&o.TryTimeout, "try-timeout", time.Minute, "with --mode try: after which the node reverts by itself")
-	fs.BoolVar(&o.Wait, "wait", true, "wait for a reboot that is needed, and for the node to be well after it; with --insecure until it runs with the configuration")
-	fs.Positive(&o.BootTimeout, "boot-timeout", 15*time.Minute, "how long the node may take to boot")
-	fs.Positive(&o.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the node may take to be well after the boot")
+	fs.Positive(&o.TryTimeout, "try-timeout", time.Minute, "with --mode try: after which the node reverts automatically")
+	fs.BoolVar(&o.Wait, "wait", true, "wait for a reboot that is needed, and for the node to be healthy after it; with --insecure until it runs with the configuration")
+	fs.Positive(&o.BootTimeout, "reboot-timeout", 15*time.Minute, "how long the node may take to boot")
+	fs.Renamed("boot-timeout", "reboot-timeout")
+	fs.Positive(&o.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the node may take to be healthy after the boot")
 	fs.BoolVar(&o.ShowSecrets, "show-secrets", false, "show secrets in the difference")
 }
 
 const modesLong = "Modes: auto reboots if the change needs it, no-reboot refuses a change that does, reboot reboots in any\n" +
-	"case, staged waits for the next reboot, try reverts by itself after --try-timeout. From Talos 1.14 on no change\n" +
+	"case, staged waits for the next reboot, try reverts automatically after --try-timeout. From Talos 1.14 on no change\n" +
 	"needs a reboot. A control plane that would\n" +
-	"reboot stands behind the quorum gates, and is waited for. Nodes go one after another, and the first that fails\n" +
+	"reboot stands behind the quorum gates, and is waited for. Nodes are changed one after another, and the first that fails\n" +
 	"ends the run. The configuration is judged by Talos's own validator first, compared path by path with what the\n" +
 	"node has (secrets redacted), and read back afterwards."
 
@@ -80,7 +81,7 @@ func (o *changeOptions) change(c *cmdutil.Call, from source) error {
 		}
 
 		if errs.ExitCode(err) == errs.Usage && i == 0 {
-			return err // the input is wrong, whatever the node
+			return err // the input is wrong for every node
 		}
 
 		failed.Errors = append(failed.Errors, talos.AsNodeError(t, err))
@@ -196,7 +197,7 @@ func writeChanges(w io.Writer, rows []machineconfig.Applied) error {
 		}
 
 		if r.RevertsAt != nil {
-			line += ", reverts by itself at " + output.Time(*r.RevertsAt)
+			line += ", reverts automatically at " + output.Time(*r.RevertsAt)
 		}
 
 		lines := []string{line}

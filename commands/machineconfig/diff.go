@@ -92,7 +92,7 @@ func (o *diffOptions) run(c *cmdutil.Call) error {
 	return cmdutil.PrintList(c, rows, err, []output.Column[Difference]{}, func(d Difference) string { return d.Path })
 }
 
-// compare holds every node against the file, or against the first node of its type.
+// compare compares every node with the file, or with the first node of its type.
 func (o *diffOptions) compare(nodes []held, want machineconfig.Config) []Difference {
 	rows := []Difference{}
 	first := map[string]held{}

@@ -121,7 +121,7 @@ func (d draft) edit(ctx context.Context, c *cmdutil.Call) ([]byte, error) {
 	stdout, stderr := c.IO.Unguarded()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.IO.In, stderr, stderr
 
-	// Interrupted, it may put the terminal in order before it goes.
+	// Interrupted, it may put the terminal in order before it ends.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = editorEnds
 

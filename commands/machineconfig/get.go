@@ -63,7 +63,7 @@ func (o *getOptions) run(c *cmdutil.Call) error {
 		return errors.Join(err, writeYAML(c.IO.Out, rows))
 	}
 
-	return cmdutil.PrintList(c, rows, err, []output.Column[Config]{}, func(r Config) string { return r.NodeName() })
+	return cmdutil.PrintList(c, rows, err, []output.Column[Config]{}, Config.NodeName)
 }
 
 func (o *getOptions) fetch(ctx context.Context, n *talos.Node) (Config, error) {

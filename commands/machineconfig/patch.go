@@ -19,7 +19,7 @@ func newCmdPatch(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "patch", Short: "Change a part of nodes' machine configuration",
 		Long: "Fetch each node's configuration, patch it, show the difference and apply it. Patches are strategic merge\n" +
-			"patches (a piece of the configuration; `$patch: delete` takes away; several documents in one patch) or\n" +
+			"patches (a piece of the configuration; `$patch: delete` removes; several documents in one patch) or\n" +
 			"JSON6902, as text or as @FILE, in the order given. JSON6902 works on configurations of one document only.\n\n" + modesLong,
 		Example: "  talosmate machineconfig patch -n worker-1 -p '{\"machine\": {\"sysctls\": {\"vm.swappiness\": \"1\"}}}' --dry-run\n" +
 			"  talosmate mc patch --workers -p @sysctls.yaml -p @labels.yaml --mode no-reboot",

@@ -19,7 +19,7 @@ func newCmdNetstat(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "netstat", Aliases: []string{"ss", "sockets"}, Short: "List the sockets of each node",
 		Long: "List TCP and UDP sockets, all of them unless flags choose. --process finds the process of each, --pods\n" +
-			"looks into the network namespaces of pods as well.",
+			"includes the network namespaces of pods.",
 		Example: "  talosmate network netstat -n worker-1 --listening --process\n" +
 			"  talosmate network netstat --controlplanes --tcp -o json --query '.items[] | select(.local_port == 2379) | .remote_ip'",
 		Spec: s,

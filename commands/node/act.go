@@ -24,9 +24,9 @@ type act struct {
 }
 
 const (
-	bootTimeout  = 15 * time.Minute
-	readyTimeout = 10 * time.Minute
-	drainTimeout = 5 * time.Minute
+	rebootTimeout = 15 * time.Minute
+	readyTimeout  = 10 * time.Minute
+	drainTimeout  = 5 * time.Minute
 )
 
 func newCmdAct(f *cmdutil.Factory, d cmdutil.Command, a *act) *cmdutil.Cmd {
@@ -36,7 +36,8 @@ func newCmdAct(f *cmdutil.Factory, d cmdutil.Command, a *act) *cmdutil.Cmd {
 			fs.BoolVar(&a.o.Wait, "wait", true, "prove what became of the node")
 		}
 
-		fs.Positive(&a.o.BootTimeout, "boot-timeout", bootTimeout, "how long the node may take to boot, or to power off")
+		fs.Positive(&a.o.BootTimeout, "reboot-timeout", rebootTimeout, "how long the node may take to boot, or to power off")
+		fs.Renamed("boot-timeout", "reboot-timeout")
 		fs.Positive(&a.o.ReadyTimeout, "ready-timeout", readyTimeout, "how long the node may take to be healthy after the boot")
 		own(fs)
 	}
@@ -93,7 +94,7 @@ func (a *act) run(c *cmdutil.Call) error {
 
 	results, err := node.Sequence(c.Context(), worlds, a.o, parallel, c.Progress())
 
-	return cmdutil.PrintList(c, results, err, actColumns(), func(r node.Result) string { return r.NodeName() })
+	return cmdutil.PrintList(c, results, err, actColumns(), node.Result.NodeName)
 }
 
 // checkWaits keeps a second control plane up while the first is not back.
@@ -152,7 +153,7 @@ func newCmdReboot(f *cmdutil.Factory) *cmdutil.Cmd {
 	return newCmdAct(f, cmdutil.Command{
 		Use: "reboot", Short: "Reboot nodes and prove that they came back",
 		Long: "Reboot nodes and prove that they came back: a new boot, nothing unmet, the etcd member of a control plane\n" +
-			"healthy. Nodes go one at a time, workers first (--concurrency N lets N workers go at once; control planes\n" +
+			"healthy. Nodes reboot one at a time, workers first (--concurrency N lets N workers reboot at once; control planes\n" +
 			"never), and the next control plane waits for etcd. The first node that fails ends the run.\n\n" +
 			"The new boot is read from the node over fresh connections and through the endpoints, whichever answers.",
 		Example: "  talosmate node reboot -n worker-1 --drain\n" +
@@ -160,7 +161,8 @@ func newCmdReboot(f *cmdutil.Factory) *cmdutil.Cmd {
 		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Operators()},
 		Flags: func(fs *cmdutil.Flags) {
 			drainFlags(fs, &a.o)
-			fs.Choice(&a.o.Mode, "mode", talos.RebootDefault, "how to go down", talos.RebootDefault, talos.RebootPowercycle, talos.RebootForce)
+			fs.RebootMode(&a.o.Mode)
+			fs.Renamed("mode", "reboot-mode")
 		},
 	}, a)
 }
@@ -172,7 +174,7 @@ func newCmdShutdown(f *cmdutil.Factory) *cmdutil.Cmd {
 		Use: "shutdown", Short: "Power nodes off",
 		Long: "Power nodes off, one at a time and control planes last, and see that they are off. A node that is a\n" +
 			"Kubernetes member cordons and drains itself first, unless --force is given; --drain does it from here, with\n" +
-			"its progress shown and the disruption budgets looked at, and leaves the node cordoned.",
+			"its progress shown and the disruption budgets checked, and leaves the node cordoned.",
 		Example: "  talosmate node shutdown -n worker-1\n" +
 			"  talosmate node shutdown -n worker-1 --force --wait=false",
 		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Operators()},

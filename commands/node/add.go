@@ -23,8 +23,9 @@ type joinOptions struct {
 func (o *joinOptions) flags(fs *cmdutil.Flags) {
 	fs.StringVarP(&o.file, "file", "f", "", "the machine configuration `file`, - for stdin")
 	fs.StringVar(&o.fingerprint, "cert-fingerprint", "", "SHA-256 fingerprint that the machine's certificate must have in maintenance mode")
-	fs.Positive(&o.BootTimeout, "boot-timeout", bootTimeout, "how long the machine may take to install and boot")
-	fs.Positive(&o.ReadyTimeout, "ready-timeout", readyTimeout, "how long it may take to be well after that, each of etcd, Talos and Kubernetes")
+	fs.Positive(&o.BootTimeout, "reboot-timeout", rebootTimeout, "how long the machine may take to install and boot")
+	fs.Renamed("boot-timeout", "reboot-timeout")
+	fs.Positive(&o.ReadyTimeout, "ready-timeout", readyTimeout, "how long it may take to be healthy after that, each of etcd, Talos and Kubernetes")
 }
 
 // text reads the configuration, before anything is dialled.
@@ -45,7 +46,7 @@ func newCmdAdd(f *cmdutil.Factory) *cmdutil.Cmd {
 			"cluster's certificate, runs with nothing unmet, its etcd member votes (control plane), and Kubernetes calls\n" +
 			"its node Ready (where it is to be one).\n\n" +
 			"Before anything is sent the configuration is judged by Talos's own validator and by the machine itself, and\n" +
-			"held against the cluster: another cluster's configuration is refused (TM153), and so are a fragment (TM152),\n" +
+			"checked against the cluster: another cluster's configuration is refused (TM153), and so are a fragment (TM152),\n" +
 			"the name of a node that is there, and a control plane while etcd has a dead member (TM121). The machine is\n" +
 			"dialled directly by the address given with -n.",
 		Example: "  talosmate node add -n 10.0.0.23 -f worker.yaml\n" +

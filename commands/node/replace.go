@@ -22,11 +22,11 @@ func newCmdReplace(f *cmdutil.Factory) *cmdutil.Cmd {
 	)
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "replace OLD", Short: "Exchange a control plane that is lost for a new machine",
-		Long: "Exchange a control plane that is lost for a machine in maintenance mode: the old member is removed from\n" +
+		Use: "replace OLD", Short: "Replace a lost control plane by a new machine",
+		Long: "Replace a lost control plane by a machine in maintenance mode: the old member is removed from\n" +
 			"etcd, its Kubernetes node is deleted, and the new machine joins as `node add` does it. OLD is a hostname, an\n" +
 			"address or an etcd member ID. The voters are counted at every step and stand in the result.\n\n" +
-			"Everything is looked at before the old one is touched: quorum without it and with the new one, whether the\n" +
+			"Everything is checked before the old one is touched: quorum without it and with the new one, whether the\n" +
 			"configuration is this cluster's, and whether the new machine takes it. An old one that still answers is\n" +
 			"drained and wiped as by `node remove`; one whose member is healthy is refused (TM122): add the new one\n" +
 			"first and remove the old one then, so that there is never a voter less.",
@@ -59,7 +59,7 @@ func (o *joinOptions) replace(c *cmdutil.Call, with string, drain time.Duration)
 	}
 
 	if c.Selection().Explicit() {
-		return errs.Usagef("the nodes are OLD and --with: --nodes and its like do not go with it")
+		return errs.Usagef("the nodes are OLD and --with: --nodes and similar flags are not allowed")
 	}
 
 	w, hangUp, err := o.world(c, talos.Target{Address: with})

@@ -19,7 +19,7 @@ func newCmdReset(f *cmdutil.Factory) *cmdutil.Cmd {
 		Use: "reset", Short: "Wipe nodes",
 		Long: "Wipe nodes, one at a time and control planes last. By default the partitions STATE (the machine\n" +
 			"configuration) and EPHEMERAL (images, etcd's data, everything under /var) are wiped, after the node has\n" +
-			"cordoned and drained itself and left etcd; --graceful=false leaves that away, for nodes that cannot.\n" +
+			"cordoned and drained itself and left etcd; --graceful=false skips that, for nodes that cannot.\n" +
 			"The node powers off; with --reboot it comes back, in maintenance mode once STATE is wiped.\n\n" +
 			"--wipe-all wipes the whole system disk, Talos included (gate TM151).",
 		Example: "  talosmate node reset -n worker-1 --reboot --delete-kubernetes-node\n" +
@@ -49,13 +49,13 @@ func checkReset(r *talos.Reset, labelsGiven bool) error {
 
 	switch {
 	case r.WholeDisk && labelsGiven:
-		return errs.Usagef("--wipe-all and --system-labels do not go together")
+		return errs.Usagef("give --wipe-all or --system-labels, not both")
 	case r.Mode == talos.WipeUserDisks && (len(r.SystemLabels) > 0 || r.WholeDisk):
-		return errs.Usagef("--wipe-mode user-disks leaves the system disk alone: it does not go with --system-labels or --wipe-all")
+		return errs.Usagef("--wipe-mode user-disks leaves the system disk alone: omit --system-labels and --wipe-all")
 	case r.Mode == talos.WipeUserDisks && len(r.UserDisks) == 0:
 		return errs.Usagef("--wipe-mode user-disks wants --user-disks")
 	case r.Mode == talos.WipeSystemDisk && len(r.UserDisks) > 0:
-		return errs.Usagef("--wipe-mode system-disk leaves other disks alone: it does not go with --user-disks")
+		return errs.Usagef("--wipe-mode system-disk leaves other disks alone: omit --user-disks")
 	case r.Mode != talos.WipeUserDisks && !r.WholeDisk && len(r.SystemLabels) == 0:
 		return errs.Usagef("an empty --system-labels would mean the whole system disk to the node").
 			WithHint("name partitions, such as STATE,EPHEMERAL; for the whole disk: --wipe-all")

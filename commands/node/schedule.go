@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/drain"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -19,8 +17,8 @@ const scheduleLong = "Nodes are named as everywhere else, by address, Talos host
 	"with --kubeconfig, else with the admin kubeconfig from the Talos API (os:admin), else with your own current one."
 
 func newCmdCordon(f *cmdutil.Factory) *cmdutil.Cmd {
-	return newCmdSchedule(f, drain.Options{}, "cordon", "Keep new pods away from nodes",
-		"Keep new pods away from nodes. The cordon is yours: no command lifts it but `node uncordon`.",
+	return newCmdSchedule(f, drain.Options{}, "cordon", "Keep new pods off nodes",
+		"Keep new pods off nodes. The cordon is yours: no command lifts it but `node uncordon`.",
 		"  talosmate node cordon -n worker-1\n"+
 			"  talosmate node cordon --workers --dry-run -o json --query '.items[].unschedulable'", nil)
 }
@@ -35,7 +33,7 @@ func newCmdUncordon(f *cmdutil.Factory) *cmdutil.Cmd {
 func newCmdDrain(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := drain.Options{Evict: true}
 
-	return newCmdSchedule(f, o, "drain", "Cordon nodes and move their pods away",
+	return newCmdSchedule(f, o, "drain", "Cordon nodes and evict their pods",
 		"Cordon nodes and evict their pods, with kubectl's own drain library and talosctl's policy: unmanaged pods\n"+
 			"too, emptyDir data is lost, DaemonSets stay. Disruption budgets that hold a pod are listed before; one that\n"+
 			"can never be met is refused (TM140). An interrupt lifts the cordon again; a drain that fails leaves it.",
@@ -47,8 +45,6 @@ func newCmdDrain(f *cmdutil.Factory) *cmdutil.Cmd {
 }
 
 func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, example string, flags func(*cmdutil.Flags, *time.Duration)) *cmdutil.Cmd {
-	var connect func() (*kube.Client, error)
-
 	return cmdutil.NewNodeChange(f, cmdutil.Command{
 		Use: use, Short: short, Long: long + "\n\n" + scheduleLong, Example: example,
 		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Readers()},
@@ -60,8 +56,6 @@ func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, examp
 	}, cmdutil.NodeChange[drain.Change]{
 		Schema: "NodeScheduleList",
 		Before: func(c *cmdutil.Call) error {
-			connect = sync.OnceValues(func() (*kube.Client, error) { return c.Kubernetes(c.Context()) })
-
 			members, err := c.Members()
 			o.Nodes = len(members)
 
@@ -91,10 +85,10 @@ func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, examp
 		}
 
 		if name == "" {
-			return drain.Change{}, errs.New(errs.Failed, "cannot %s %s: the node is no Kubernetes member", use, n.Name())
+			return drain.Change{}, errs.New(errs.Failed, "cannot %s %s: the node is not a Kubernetes member", use, n.Name())
 		}
 
-		k, err := connect()
+		k, err := c.Kubernetes(c.Context())
 		if err != nil {
 			return drain.Change{}, drain.Unreachable(n.Address, err)
 		}

@@ -22,7 +22,7 @@ func newCmdWipe(f *cmdutil.Factory) *cmdutil.Cmd {
 		Long: "Wipe disks or partitions of a node, named with or without /dev/. The disk that Talos is installed on,\n" +
 			"devices that a volume uses and members of RAID or LVM are refused (TM150; overriding it skips the node's\n" +
 			"own checks too, and a device that is mounted is refused by the node all the same). All devices are\n" +
-			"checked before one is touched, and looked at again afterwards.",
+			"checked before one is touched, and read again afterwards.",
 		Example: "  talosmate node wipe sdb -n worker-1\n" +
 			"  talosmate node wipe /dev/sdb1 /dev/sdc -n worker-1 --method zeroes --yes -o json --query '.items[].status'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Destructive, Roles: cmdutil.Admins(), OneNode: true, Insecure: true},

@@ -28,7 +28,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate processes -A --watch -o ndjson",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) {
-			fs.Choice(&order, "sort", talos.ByResident, "order within each node", talos.ByResident, talos.ByCPU, talos.ByPID)
+			fs.Choice(&order, "sort", talos.ByResident, "order within each node, which decides what --limit keeps", talos.ByResident, talos.ByCPU, talos.ByPID)
 			fs.IntVar(&limit, "limit", 0, "only the first of each node; 0 for all")
 			fs.NotNegative("limit")
 			fs.BoolVarP(&watch, "watch", "w", false, "list again until interrupted")

@@ -49,7 +49,7 @@ func describe(w io.Writer, services []talos.Service) error {
 			cells[i] = output.Cell(c)
 		}
 
-		fmt.Fprintln(tw, strings.Join(cells, "\t")) // what goes wrong, Flush tells
+		fmt.Fprintln(tw, strings.Join(cells, "\t")) // Flush reports a failure
 	}
 
 	for i, s := range services {

@@ -9,27 +9,6 @@ import (
 	"github.com/talosmate/talosmate/internal/runbook"
 )
 
-// once connects to Kubernetes the first time it is asked, and tries again only after a failure.
-func once(c *cmdutil.Call) func(context.Context) (*kube.Client, error) {
-	turn := make(chan struct{}, 1)
-
-	var client *kube.Client
-
-	return func(ctx context.Context) (*kube.Client, error) {
-		turn <- struct{}{}
-		defer func() { <-turn }()
-
-		if client != nil {
-			return client, nil
-		}
-
-		var err error
-		client, err = c.Kubernetes(ctx)
-
-		return client, err
-	}
-}
-
 // access adapts a connection to what the operations ask for.
 func access(connect func(context.Context) (*kube.Client, error)) func(context.Context) (upgrade.Kube, string, error) {
 	return func(ctx context.Context) (upgrade.Kube, string, error) {

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -15,10 +16,9 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/output"
-	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// applyOptions are the flags of apply besides the request's.
+// applyOptions are the flags of apply in addition to the request's.
 type applyOptions struct {
 	request   upgrade.Request
 	apply     upgrade.ApplyOptions
@@ -43,7 +43,7 @@ func newCmdApply(f *cmdutil.Factory) *cmdutil.Cmd {
 		Use: "apply [PLAN]", Short: "Upgrade the cluster node by node, by a plan",
 		Long: "Upgrade the cluster by a plan file, or plan and run for the nodes chosen (-A for all). First a snapshot of\n" +
 			"etcd, then the images on all nodes, then the control planes one at a time with etcd's leader last, then the\n" +
-			"workers, --max-parallel at once. Between nodes the cluster must be as well as before, and your own gates hold.\n\n" +
+			"workers, --max-parallel at once. Between nodes the cluster must be as healthy as before, and your own gates hold.\n\n" +
 			"After a failure no further node is started, and those under way are waited for. Run the same command again\n" +
 			"after whatever broke it off: what is done is skipped, what is half done is finished, nothing is installed\n" +
 			"twice. One run at a time holds the cluster's lock.\n\n" +
@@ -77,7 +77,7 @@ func (o *applyOptions) addFlags(fs *cmdutil.Flags) {
 	fs.Positive(&n.PullTimeout, "pull-timeout", 15*time.Minute, "how long a node's pull of the image may take")
 	fs.Positive(&n.InstallTimeout, "install-timeout", 30*time.Minute, "how long a node's install may take")
 	fs.Positive(&n.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions of a node together may take")
-	rebootModeFlag(fs, &n.RebootMode)
+	fs.RebootMode(&n.RebootMode)
 	fs.Positive(&n.RebootTimeout, "reboot-timeout", 15*time.Minute, "how long a node may take to boot")
 	fs.Positive(&n.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long a node may take to be healthy after the boot")
 }
@@ -120,7 +120,7 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 			return err
 		}
 
-		for _, name := range []string{"to", "image", "via", "max-parallel", "canary", "skip-drain", "install-only", "reboot-only"} {
+		for _, name := range []string{"to", "image", "via", "max-parallel", "canary", "drain", "install-only", "reboot-only"} {
 			if c.Cmd.Flags().Changed(name) {
 				return errs.Usagef("--%s is in the plan already", name).WithHint("make another plan with it")
 			}
@@ -222,7 +222,7 @@ func writable(report string) error {
 	if info, err := os.Stat(filepath.Dir(report)); err != nil {
 		return errs.Usagef("cannot write the report: %w", err)
 	} else if !info.IsDir() {
-		return errs.Usagef("cannot write the report: %s is no directory", filepath.Dir(report))
+		return errs.Usagef("cannot write the report: %s is not a directory", filepath.Dir(report))
 	}
 
 	if info, err := os.Stat(report); err == nil && info.IsDir() {
@@ -258,7 +258,7 @@ func showApply(w io.Writer, r upgrade.ApplyResult) error {
 	}
 
 	return output.WriteTable(w, []output.Column[upgrade.Result]{
-		{Header: "NODE", Value: func(n upgrade.Result) string { return talos.Target{Address: n.Node, Hostname: n.Hostname}.Name() }},
+		{Header: "NODE", Value: func(n upgrade.Result) string { return cmp.Or(n.Hostname, n.Node) }},
 		{Header: "STATUS", Value: func(n upgrade.Result) string { return string(n.Status) }},
 		{Header: "VERSION", Value: func(n upgrade.Result) string { return n.ServerTag + " -> " + n.RunningTag }},
 		{Header: "AWAY", Value: func(n upgrade.Result) string { return output.Seconds(n.DowntimeSeconds) }},

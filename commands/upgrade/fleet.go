@@ -25,10 +25,10 @@ const registryTimeout = 5 * time.Second
 func addRequestFlags(fs *cmdutil.Flags, r *upgrade.Request) {
 	fs.StringVar(&r.To, "to", "", "Talos `version`; each node keeps its own schematic, platform and registry")
 	fs.StringVar(&r.Image, "image", "", "one installer image for all nodes, in place of --to")
-	fs.StringSliceVar(&r.Via, "via", nil, "`version` to go by where the path needs it (default: the latest patch of each minor)")
-	fs.StringVar(&r.MaxParallel, "max-parallel", "1", "how many workers at once: a number or a percentage; control planes go one at a time")
+	fs.StringSliceVar(&r.Via, "via", nil, "`version` to upgrade through where the path needs it (default: the latest patch of each minor)")
+	fs.StringVar(&r.MaxParallel, "max-parallel", "1", "how many workers at once: a number or a percentage; control planes are upgraded one at a time")
 	fs.StringVar(&r.Canary, "canary", "", "the `node` that is upgraded first")
-	fs.BoolVar(&r.SkipDrain, "skip-drain", false, "neither cordon nor drain")
+	drainFlag(fs, &r.SkipDrain)
 	fs.BoolVar(&r.InstallOnly, "install-only", false, "install now and do not reboot (Talos 1.13 and newer)")
 	fs.BoolVar(&r.RebootOnly, "reboot-only", false, "only reboot what --install-only installed")
 	fs.Bool("check-images", true, "ask the registries whether the images exist")
@@ -44,7 +44,7 @@ func newFleet(c *cmdutil.Call, command string) (*upgrade.Fleet, kube.Holder, err
 		return nil, holder, err
 	}
 
-	connect := once(c)
+	connect := c.Kubernetes
 
 	f, err := upgrade.NewFleet(c.Context(), cluster, cluster.Context.Name, access(connect))
 	if err != nil {

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"time"
@@ -11,11 +12,10 @@ import (
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/output"
-	"github.com/talosmate/talosmate/internal/talos"
 )
 
 func newCmdNode(f *cmdutil.Factory) *cmdutil.Cmd {
-	var o upgrade.Options
+	o := upgrade.Options{AutoReboot: true}
 
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "node", Short: "Upgrade one node and prove it",
@@ -30,21 +30,23 @@ func newCmdNode(f *cmdutil.Factory) *cmdutil.Cmd {
 		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), OneNode: true},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVar(&o.Image, "image", "", "installer image, with a version tag")
-			fs.BoolVar(&o.AutoReboot, "auto-reboot", true, "reboot into the new version; false installs only (Talos 1.13 and newer)")
+			fs.Inverse(&o.AutoReboot, "install-only", "install now and do not reboot (Talos 1.13 and newer)")
+			fs.Negated("auto-reboot", "install-only")
 			fs.BoolVar(&o.Wait, "wait", true, "wait for the node and verify it")
-			fs.BoolVar(&o.SkipDrain, "skip-drain", false, "neither cordon nor drain")
+			drainFlag(fs, &o.SkipDrain)
 			fs.Positive(&o.PullTimeout, "pull-timeout", 15*time.Minute, "how long a node's pull of the image may take")
 			fs.Positive(&o.InstallTimeout, "install-timeout", 30*time.Minute, "how long a node's install may take")
 			fs.Positive(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions together may take")
-			rebootModeFlag(fs, &o.RebootMode)
+			fs.RebootMode(&o.RebootMode)
 			fs.Positive(&o.RebootTimeout, "reboot-timeout", 15*time.Minute, "how long the node may take to boot")
 			fs.Positive(&o.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the node may take to be healthy after the boot")
 		},
 	}, cmdutil.ResultOf[upgrade.Result]("UpgradeNodeResult"), func(c *cmdutil.Call) error { return runNode(c, o) })
 }
 
-func rebootModeFlag(fs *cmdutil.Flags, to *string) {
-	fs.Choice(to, "reboot-mode", talos.RebootDefault, "how to reboot", talos.RebootDefault, talos.RebootPowercycle, talos.RebootForce)
+func drainFlag(fs *cmdutil.Flags, skip *bool) {
+	fs.Inverse(skip, "drain", "cordon and drain the Kubernetes node first")
+	fs.Negated("skip-drain", "drain")
 }
 
 func runNode(c *cmdutil.Call, o upgrade.Options) error {
@@ -62,7 +64,7 @@ func runNode(c *cmdutil.Call, o upgrade.Options) error {
 		return err
 	}
 
-	connect, holder := once(c), kube.ThisHolder("talosmate upgrade node")
+	connect, holder := c.Kubernetes, kube.ThisHolder("talosmate upgrade node")
 
 	world, err := upgrade.NewWorld(c.Context(), cluster, targets.Nodes[0], access(connect))
 	if err != nil {
@@ -79,7 +81,7 @@ func runNode(c *cmdutil.Call, o upgrade.Options) error {
 }
 
 func showNode(w io.Writer, r upgrade.Result) error {
-	fmt.Fprintf(w, "%s: %s\n", output.Line(talos.Target{Address: r.Node, Hostname: r.Hostname}.Name()), r.Status)
+	fmt.Fprintf(w, "%s: %s\n", output.Line(cmp.Or(r.Hostname, r.Node)), r.Status)
 
 	rows := [][2]string{
 		{"version", r.ServerTag + " -> " + r.RunningTag},

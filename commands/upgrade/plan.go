@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -20,7 +21,7 @@ func newCmdPlan(f *cmdutil.Factory) *cmdutil.Cmd {
 	)
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "plan", Short: "Look at the whole cluster and say what an upgrade would do",
+		Use: "plan", Short: "Read the whole cluster and show what an upgrade would do",
 		Long: "Plan the upgrade of the cluster, or of the nodes chosen: the order, each node's way and image with its own\n" +
 			"schematic, platform and registry kept, what every gate says, and which disruption budgets hold pods now.\n" +
 			"Nothing is changed. The same cluster gives the same document but for times.\n\n" +
@@ -159,7 +160,7 @@ func showExtensions(w io.Writer, p upgrade.Plan) {
 }
 
 func nodeName(n upgrade.NodePlan) string {
-	return talos.Target{Address: n.Node, Hostname: n.Hostname}.Name()
+	return cmp.Or(n.Hostname, n.Node)
 }
 
 func way(n upgrade.NodePlan) string {

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"time"
@@ -39,7 +40,7 @@ func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 func showStatus(w io.Writer, s upgrade.StatusResult) error {
 	switch {
 	case !s.HasLock:
-		fmt.Fprintln(w, "lock: there is none to look at, Kubernetes cannot be asked")
+		fmt.Fprintln(w, "lock: unknown, Kubernetes cannot be asked")
 	case s.Lock.Held:
 		fmt.Fprintf(w, "lock: %s since %s (%s)\n", output.Line(s.Lock.Holder), s.Lock.AcquiredAt.Format(time.RFC3339), output.Line(s.Lock.Command))
 	default:
@@ -47,7 +48,7 @@ func showStatus(w io.Writer, s upgrade.StatusResult) error {
 	}
 
 	err := output.WriteTable(w, []output.Column[upgrade.NodeStatus]{
-		{Header: "NODE", Value: func(n upgrade.NodeStatus) string { return talos.Target{Address: n.Node, Hostname: n.Hostname}.Name() }},
+		{Header: "NODE", Value: func(n upgrade.NodeStatus) string { return cmp.Or(n.Hostname, n.Node) }},
 		{Header: "ROLE", Value: func(n upgrade.NodeStatus) string { return n.Role }},
 		{Header: "VERSION", Value: func(n upgrade.NodeStatus) string { return output.Cell(n.Version) }},
 		{Header: "STATE", Value: func(n upgrade.NodeStatus) string { return n.State }},

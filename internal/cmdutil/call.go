@@ -17,6 +17,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -42,6 +43,7 @@ type Call struct {
 	cluster *talos.Cluster
 	own     *talos.Cluster // Of the talosconfig at hand, beside an insecure one.
 	targets talos.Targets
+	kube    atomic.Pointer[kube.Client]
 	sink    progress.Sink
 	// Nodes are asked side by side, and any of them may be the first with something to tell.
 	sinkOnce sync.Once
@@ -59,17 +61,17 @@ type Call struct {
 // Context ends with the process's first interrupt.
 func (c *Call) Context() context.Context { return c.ctx }
 
-// Printed says whether a result is on stdout already.
+// Printed reports whether a result is on stdout already.
 func (c *Call) Printed() bool { return c.printed }
 
-// ChangeInFlight says whether something that changes state may have been sent.
+// ChangeInFlight reports whether something that changes state may have been sent.
 func (c *Call) ChangeInFlight() bool { return c.begun.Load() }
 
 // BeginChange marks that from now on a request may change state. Where that cannot be logged, the connections send
 // no such request.
 func (c *Call) BeginChange() { _ = c.Begin() }
 
-// Begin is BeginChange for what goes over no connection of ours: an error means that nothing may be changed.
+// Begin is BeginChange for what does not use our connections: an error means that nothing may be changed.
 func (c *Call) Begin() error {
 	if c.DryRun {
 		return nil
@@ -123,7 +125,7 @@ func (c *Call) prepare() error {
 	return nil
 }
 
-// guard applies what can be decided without looking at anything but the command line.
+// guard applies what can be decided from the command line alone.
 func (c *Call) guard() error {
 	if err := checkValues(c.Cmd.Flags(), c.Spec.Kind != Read); err != nil {
 		return err
@@ -135,6 +137,11 @@ func (c *Call) guard() error {
 
 	flags := c.Cmd.Flags()
 	c.DryRun, _ = flags.GetBool("dry-run")
+
+	if flags.Lookup("apply") != nil {
+		apply, _ := flags.GetBool("apply") // such a command only previews without it
+		c.DryRun = c.DryRun || !apply
+	}
 
 	if flags.Lookup("override") != nil {
 		codes, _ := flags.GetStringSlice("override")
@@ -197,7 +204,7 @@ func (c *Call) Selection() talos.Selection {
 	return s
 }
 
-// Cluster gives the cluster of the chosen context, dialling nothing yet. For a change it first holds the
+// Cluster gives the cluster of the chosen context, dialling nothing yet. For a change it first checks the
 // certificate's roles against the command's.
 func (c *Call) Cluster() (*talos.Cluster, error) {
 	if c.cluster != nil {
@@ -436,7 +443,7 @@ func (c *Call) Confirm(action, subject string) error {
 	// What cannot be typed is shown, and wanted, as it can be shown.
 	subject = iostreams.Line(subject)
 
-	fmt.Fprintf(c.IO.Err, "%s\nType %s to go on: ", iostreams.Line(action), subject)
+	fmt.Fprintf(c.IO.Err, "%s\nType %s to continue: ", iostreams.Line(action), subject)
 
 	typed, err := c.IO.ReadLine(c.ctx)
 	if err != nil {
@@ -509,7 +516,7 @@ func (c *Call) record() audit.Record {
 // EndAudit writes how the command ended into the audit log, and gives that end.
 func (c *Call) EndAudit(err error) error {
 	if c.beginErr != nil {
-		err = c.beginErr // whatever the operation made of it: nothing was sent
+		err = c.beginErr // nothing was sent, even where the operation reports another error
 	}
 
 	if c.log == nil {

@@ -85,7 +85,7 @@ func (f *Factory) runE(s Spec, body func(*Call) error) func(*cobra.Command, []st
 		c := &Call{Spec: s, Cmd: cmd, Args: args, IO: f.IO, factory: f, ctx: cmd.Context()}
 
 		if s.Kind != Read {
-			// A change goes on to its end, and ends as it did, when nobody reads its result.
+			// A change continues to its end when nobody reads its result.
 			f.IO.Out = iostreams.Heedless(f.IO.Out)
 		}
 

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // Flags are the flags of a command with how they complete and what their values must be.
@@ -25,6 +26,7 @@ type Flags struct {
 const (
 	positive    = "talosmate/positive"
 	notNegative = "talosmate/not-negative"
+	exclusive   = "talosmate/exclusive" // With the names of the flags that do not go together.
 )
 
 // Positive adds a duration that must be longer than nothing.
@@ -56,7 +58,21 @@ func (fs *Flags) Choice(p *string, name, def, usage string, allowed ...string) {
 }
 
 // Exclusive refuses more than one of the flags.
-func (fs *Flags) Exclusive(names ...string) { fs.cmd.MarkFlagsMutuallyExclusive(names...) }
+func (fs *Flags) Exclusive(names ...string) {
+	for _, name := range names {
+		must(fs.SetAnnotation(name, exclusive, names))
+	}
+}
+
+// Inverse adds a switch that is on where the variable is false.
+func (fs *Flags) Inverse(p *bool, name, usage string) {
+	fs.VarPF(&inverse{p}, name, "", usage).NoOptDefVal = "true"
+}
+
+// RebootMode adds the flag that says how a node reboots.
+func (fs *Flags) RebootMode(p *string) {
+	fs.Choice(p, "reboot-mode", talos.RebootDefault, "how to reboot", talos.RebootDefault, talos.RebootPowercycle, talos.RebootForce)
+}
 
 // Renamed keeps the old name of a flag as a hidden alias.
 func (fs *Flags) Renamed(old, name string) {
@@ -70,8 +86,6 @@ func (fs *Flags) Negated(old, name string) {
 
 		return strconv.FormatBool(!on), err
 	})
-
-	fs.Lookup(old).NoOptDefVal = "true"
 }
 
 func (fs *Flags) alias(old, name string, translate func(string) (string, error)) {
@@ -137,6 +151,23 @@ func (c *choice) Set(s string) error {
 	*c.value = s
 
 	return nil
+}
+
+// inverse is the value of a switch that is on where its variable is false.
+type inverse struct{ off *bool }
+
+// String implements pflag.Value.
+func (v *inverse) String() string { return strconv.FormatBool(v.off != nil && !*v.off) }
+
+// Type implements pflag.Value.
+func (v *inverse) Type() string { return "bool" }
+
+// Set implements pflag.Value.
+func (v *inverse) Set(s string) error {
+	on, err := strconv.ParseBool(s)
+	*v.off = !on
+
+	return err
 }
 
 // alias is the value of a flag under its old name.

@@ -28,7 +28,7 @@ func Group(use, short string, aliases []string, children ...*cobra.Command) *cob
 	return cmd
 }
 
-// UnknownCommand is the usage error for a word that is no subcommand of cmd.
+// UnknownCommand is the usage error for a word that is not a subcommand of cmd.
 func UnknownCommand(cmd *cobra.Command, word string) error {
 	err := errs.Usagef("unknown command %q for %q", word, cmd.CommandPath())
 

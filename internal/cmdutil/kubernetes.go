@@ -11,8 +11,21 @@ import (
 
 // Kubernetes gives access to the cluster's Kubernetes API: --kubeconfig, else the admin kubeconfig from the
 // Talos API, else the user's own if it reaches the same cluster. It fails with kube.ErrNoCredentials when
-// there is none.
+// there is none. The client that was made first serves the whole command; after a failure the next call tries again.
 func (c *Call) Kubernetes(ctx context.Context) (*kube.Client, error) {
+	if client := c.kube.Load(); client != nil {
+		return client, nil
+	}
+
+	client, err := c.connectKubernetes(ctx)
+	if err == nil && !c.kube.CompareAndSwap(nil, client) {
+		client = c.kube.Load()
+	}
+
+	return client, err
+}
+
+func (c *Call) connectKubernetes(ctx context.Context) (*kube.Client, error) {
 	cluster, err := c.Cluster()
 	if err != nil {
 		return nil, err

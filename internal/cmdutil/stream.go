@@ -15,7 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// RawOutput says whether stdout carries bytes: no -o and no --query was given. The environment's and the
+// RawOutput reports whether stdout carries bytes: no -o and no --query was given. The environment's and the
 // configuration file's format do not touch a raw command, so they are undone here.
 func (c *Call) RawOutput() bool {
 	if c.Printer.Query != "" {
@@ -32,8 +32,7 @@ func (c *Call) RawOutput() bool {
 }
 
 // NodeStream is the shape of a command that streams rows from nodes: lines of a log, events. Without -o the
-// rows are text as they come; ndjson writes them as they come; the other formats collect them, so they do
-// not go together with following.
+// rows are text as they come; ndjson writes them as they come; the other formats collect them, so they exclude following.
 type NodeStream[T any] struct {
 	Schema    string
 	Default   output.Format // What no -o means, text by default.
@@ -239,7 +238,7 @@ func ParseSince(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, errs.Usagef("bad value %q for --since: want a duration (10m) or an RFC 3339 time", s)
 }
 
-// Idle is how long a node may be silent in a stream that ends by itself.
+// Idle is how long a node may be silent in a stream that has an end.
 func (c *Call) Idle() time.Duration { return c.cluster.Idle() }
 
 // StreamLine is how a stream's line is written as text: as the node sent it, the node before it where several

@@ -8,7 +8,7 @@ import (
 )
 
 // TalosconfigFile names a file with the talosconfig in use, for another program. One that came from stdin or
-// the environment is written to a file that only the user may read; remove takes it away again.
+// the environment is written to a file that only the user may read; remove deletes it.
 func (c *Call) TalosconfigFile() (path string, remove func(), err error) {
 	if c.config == nil {
 		return "", nil, errs.Usagef("there is no talosconfig in use")

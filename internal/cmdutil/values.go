@@ -37,6 +37,8 @@ func checkValue(flags *pflag.FlagSet, f *pflag.Flag, changes bool) error {
 		return errs.Usagef("--%s must be positive", f.Name)
 	case f.Annotations[notNegative] != nil && strings.HasPrefix(value, "-"):
 		return errs.Usagef("--%s must not be negative", f.Name)
+	case slices.ContainsFunc(f.Annotations[exclusive], func(other string) bool { return other != f.Name && flags.Changed(other) }):
+		return errs.Usagef("--%s are mutually exclusive: give one of them", strings.Join(f.Annotations[exclusive], ", --"))
 	case f.Name == "nodes" || f.Name == "endpoints":
 		values, _ := flags.GetStringSlice(f.Name)
 

@@ -21,7 +21,7 @@ type refresh struct {
 
 // watchList lists at an interval until the command is interrupted. A terminal shows the last list only; a
 // pipe gets one after the other; ndjson gets the rows of each round and then a summary line. A node that
-// goes away while it is watched is an error of the round; the watch goes on and finds it again.
+// goes down while it is watched is an error of the round; the watch continues and finds it again.
 func watchList[T any](c *Call, l NodeList[T], round func() ([]T, error)) error {
 	ndjson := c.Printer.Format == output.NDJSON && c.Printer.Query == ""
 	if !ndjson && (c.Printer.Structured() || c.Printer.Format == output.Name) {
