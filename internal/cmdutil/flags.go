@@ -53,7 +53,7 @@ func (fs *Flags) Words(name string, words ...string) { fs.Complete(name, Words(w
 // Choice adds a flag that takes one of the allowed words, and completes them.
 func (fs *Flags) Choice(p *string, name, def, usage string, allowed ...string) {
 	*p = def
-	fs.Var(&choice{value: p, allowed: allowed}, name, fmt.Sprintf("%s: %s", usage, strings.Join(allowed, ", ")))
+	fs.Var(&choice{cmd: fs.cmd, value: p, allowed: allowed}, name, fmt.Sprintf("%s: %s", usage, strings.Join(allowed, ", ")))
 	fs.Words(name, allowed...)
 }
 
@@ -130,6 +130,7 @@ func (fs *Flags) ofKind(s Spec) {
 
 // choice is the value of a flag that takes one of a few words.
 type choice struct {
+	cmd     *cobra.Command
 	value   *string
 	allowed []string
 }

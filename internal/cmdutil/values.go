@@ -20,7 +20,8 @@ func checkValues(flags *pflag.FlagSet, changes bool) error {
 		switch {
 		case wrong != nil:
 		case words && !slices.Contains(c.allowed, *c.value) && *c.value != f.DefValue:
-			wrong = errs.Usagef("unknown --%s %q: want one of %s", f.Name, *c.value, strings.Join(c.allowed, ", "))
+			wrong = errs.Usagef("unknown --%s %q: want one of %s", f.Name, *c.value, strings.Join(c.allowed, ", ")).
+				WithHint("%s --help lists the flags", c.cmd.CommandPath())
 		case f.Changed:
 			wrong = checkValue(flags, f, changes)
 		}
