@@ -9,7 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// unknownWord answers a word that is no command: talosctl's own words get the exact command here or the
+// unknownWord answers a word that is not a command: talosctl's own words get the exact command here or the
 // advice to stay with talosctl, anything else gets "did you mean".
 func unknownWord(cmd *cobra.Command, args []string) error {
 	if here, ok := talosctlWords()[args[0]]; ok {

@@ -28,7 +28,7 @@ func NewCmdAssert(f *cmdutil.Factory) *cmdutil.Cmd {
 		Use: "assert CEL…", Short: "Assert what must be true of the cluster",
 		Long: "Assert that each expression is true of the cluster; exit code 3 with the nodes that broke it when one is\n" +
 			"not. The expressions are CEL (https://cel.dev) over context, nodes, etcd, health and kubernetes: the\n" +
-			"fields of what `talosmate state save` writes, whose schema is `talosmate schema Fleet`. Besides CEL's own\n" +
+			"fields of what `talosmate state save` writes, whose schema is `talosmate schema Fleet`. In addition to CEL's own\n" +
 			"nodes.all(n, …) there are all(nodes, n, …), exists(nodes, n, …) and exists_one(nodes, n, …).\n\n" +
 			"Only what the expressions speak of is asked. A node that does not answer makes the answer no.",
 		Example: "  talosmate assert 'all(nodes, n, n.version == \"v1.13.9\")' 'etcd.healthy && size(etcd.members) == 3'\n" +

@@ -13,12 +13,12 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Difference is one difference of a node's machine configuration from what it is held against.
+// Difference is one difference of a node's machine configuration from what it is compared with.
 type Difference struct {
 	talos.NodeRef
 	machineconfig.Change
 
-	Against string `json:"against"` // The file or the node it is held against.
+	Against string `json:"against"` // The file or the node it is compared with.
 }
 
 type diffOptions struct {

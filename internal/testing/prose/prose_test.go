@@ -56,7 +56,7 @@ const absent = `(\w+) (?:is|are|was|were) no (\w+)`
 // unchecked are the directories that still have to be rewritten.
 func unchecked() []string {
 	return []string{
-		"commands", "internal/cmdutil", "internal/ops/boot", "internal/ops/drain", "internal/ops/join", "internal/ops/kubeupgrade",
+		"internal/ops/boot", "internal/ops/drain", "internal/ops/join", "internal/ops/kubeupgrade",
 		"internal/ops/machineconfig", "internal/ops/node", "internal/ops/rollout", "internal/ops/upgrade", "internal/ops/wait",
 		"internal/runbook", "internal/testing/fake",
 	}
