@@ -210,7 +210,7 @@ func TestEveryCall(t *testing.T) {
 
 			want := []string{
 				"--version", "info --format " + rootless, "image inspect --format {{.Id}} r/i:1", "pull r/i:1", run,
-				"rm -f n", "container inspect --format {{.Id}} n", // what is left of the container is taken away, and looked for
+				"rm -f n", "container inspect --format {{.Id}} n", // the container is removed, and its removal is verified
 				run, "load -i /a.tar",
 			}
 

@@ -33,7 +33,7 @@ func noPods(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte(`{"apiVersion":"v1","kind":"PodList","items":[]}`))
 }
 
-// TestDrainWaitsForTheAPI: a server that is away for a moment does not end a drain, one that refuses does.
+// TestDrainWaitsForTheAPI: a server that is down for a moment does not end a drain, one that refuses does.
 func TestDrainWaitsForTheAPI(t *testing.T) {
 	t.Parallel()
 

@@ -101,7 +101,7 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// lastBlock is what stands on the screen after the last repaint.
+// lastBlock is the screen after the last repaint.
 func lastBlock(text string) []string {
 	return strings.Split(strings.TrimSuffix(text[strings.LastIndex(text, "\x1b[J")+len("\x1b[J"):], "\n"), "\n")
 }
@@ -160,7 +160,7 @@ func TestTTYIsLow(t *testing.T) {
 	})
 }
 
-// TestTTYWarns: a warning stands above the block and is not drawn over.
+// TestTTYWarns: a warning is shown above the block and is not overwritten.
 func TestTTYWarns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

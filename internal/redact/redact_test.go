@@ -170,7 +170,7 @@ func TestMessageHidesWhatItQuotes(t *testing.T) {
 	}
 }
 
-// FuzzPlantedSecret plants a secret in places that hold one, among text of the fuzzer, and looks for it in what is shown.
+// FuzzPlantedSecret plants a secret in places that hold one, in the fuzzer's text, and searches the output for it.
 func FuzzPlantedSecret(f *testing.F) {
 	f.Add("name", "value", "word", uint8(0))
 	f.Add("a: b", "x\ny", "|-", uint8(3))

@@ -15,7 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// endless sends a message again and again; quiet sends it once and then says nothing.
+// endless sends a message again and again; quiet sends it once and then nothing more.
 func endless[M any](quiet bool, s grpc.ServerStreamingServer[M], m *M) error {
 	for {
 		if err := s.Send(m); err != nil {
@@ -172,7 +172,7 @@ func TestAListThatStopsKeepsItsBeginning(t *testing.T) {
 	}
 }
 
-// TestEmptyMessagesAreSilence: a node that sends nothing is not alive because it says so often.
+// TestEmptyMessagesAreSilence: empty messages do not keep a stream alive.
 func TestEmptyMessagesAreSilence(t *testing.T) {
 	t.Parallel()
 

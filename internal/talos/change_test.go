@@ -38,7 +38,8 @@ func (s *silent) Version(ctx context.Context, _ *emptypb.Empty) (*machine.Versio
 	return nil, err
 }
 
-// TestLostAnswer: a change that was sent never ends as if nothing had been, whatever takes its answer away.
+// TestLostAnswer: a change that was sent never ends as if it had not been sent, whatever the reason for the missing
+// answer.
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
 

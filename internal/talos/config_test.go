@@ -28,7 +28,7 @@ func write(t *testing.T, path, name string) string {
 	return path
 }
 
-// TestLoadConfigOrder takes the strongest source away one by one.
+// TestLoadConfigOrder removes the strongest source one by one.
 func TestLoadConfigOrder(t *testing.T) {
 	t.Parallel()
 

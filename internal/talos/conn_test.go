@@ -44,12 +44,12 @@ func (s *station) Logs(r *machine.LogsRequest, stream grpc.ServerStreamingServer
 	return stream.Send(&common.Data{Bytes: []byte(r.GetId())})
 }
 
-// An endpoint backs off from a node that was away. What it could not deliver goes to the node itself, once; whatever
-// the node may have seen does not.
+// An endpoint backs off from a node that was down. A request that it could not deliver is sent to the node itself,
+// once; a request that the node may have received is not.
 func TestDetour(t *testing.T) {
 	t.Parallel()
 
-	// What a node says whose etcd is down.
+	// The error of a node whose etcd is down.
 	const etcdGone = `connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:2379: connect: connection refused"`
 
 	const refused = `connection error: desc = "transport: Error while dialing: dial tcp 10.0.0.1:50000: connect: connection refused"`

@@ -16,18 +16,18 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// fake is a cluster of members that does what it is told, and fails where it is told to.
+// fake is a simulated cluster of members that can be made to fail.
 type fake struct {
 	mu      sync.Mutex
 	nodes   []*node
 	sources []etcd.Source
 	acts    []string
 
-	lose   int    // How many answers get lost after the act was carried out.
+	lose   int    // How many answers are lost after the operation was carried out.
 	refuse int    // How many requests are refused for want of a leader.
 	sicken string // The node that becomes unhealthy with its defragmentation.
-	blind  bool   // After an act nothing can be seen any more.
-	during func() // Called while an act is carried out.
+	blind  bool   // After an operation the state cannot be read any more.
+	during func() // Called while an operation is carried out.
 
 	downgrade string // The version that a downgrade is enabled to.
 	stuck     bool   // The storage of cp-3 does not follow a downgrade.
@@ -77,7 +77,7 @@ var (
 	errLeader = errors.New("etcdserver: no leader")
 )
 
-// do notes an act and carries it out, unless it is to be refused.
+// do records an operation and carries it out, unless it is to be refused.
 func (a *actor) do(act string, effect func()) error {
 	a.fake.mu.Lock()
 	defer a.fake.mu.Unlock()

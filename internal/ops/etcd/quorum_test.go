@@ -9,8 +9,8 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 )
 
-// TestCheckExhaustive walks every cluster of 1 to 7 voters and 0 to 2 learners, every set of unhealthy
-// members in it, every act and every target, and holds the verdict against the rule counted afresh.
+// TestCheckExhaustive walks every cluster of 1 to 7 voters and 0 to 2 learners, every set of unhealthy members in it,
+// every operation and every target, and compares the verdict with an independent computation of the rule.
 func TestCheckExhaustive(t *testing.T) {
 	t.Parallel()
 

@@ -10,7 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 )
 
-// TestSettled: an election is waited for, a member that is ill or away is not.
+// TestSettled: an election is waited for, an unhealthy or missing member is not.
 func TestSettled(t *testing.T) {
 	t.Parallel()
 

@@ -11,7 +11,7 @@ import (
 
 var now = time.Date(2026, 11, 22, 18, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a fixed point in time
 
-// names gives all four forms of an image, as containerd shows them.
+// names returns all four forms of an image name, as containerd shows them.
 func names(repo, tag, digest, id string, age time.Duration) []talos.Image {
 	created := now.Add(-age)
 	out := []talos.Image{}

@@ -39,7 +39,7 @@ func asNobody(t *testing.T, fn func()) {
 	}
 }
 
-// A file of the container's root becomes the caller's by a copy, since only root may give files away.
+// A file of the container's root becomes the caller's by a copy, since only root may change owners.
 func TestOwnWithoutRoot(t *testing.T) {
 	t.Parallel()
 

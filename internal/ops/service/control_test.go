@@ -12,11 +12,11 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// node runs one service that follows a script after an act.
+// node runs one service that follows a script after an action.
 type node struct {
 	service talos.Service
-	after   []talos.Service // What each look after the act sees; the last one stays.
-	err     error           // What the act is answered with.
+	after   []talos.Service // The states after the action, one for each read; the last one stays.
+	err     error           // The answer to the action.
 	asked   int
 }
 
