@@ -149,8 +149,8 @@ func listen(address string, gone <-chan struct{}) (net.Listener, error) {
 	}
 }
 
-// farewell is how long a node that shuts down gracefully still answers pending requests.
-const farewell = 150 * time.Millisecond
+// answerGrace is how long a node that shuts down gracefully still answers pending requests.
+const answerGrace = 150 * time.Millisecond
 
 // Down closes the listener and every connection: gracefully, after pending answers were sent, or immediately, as a
 // power cut does.
@@ -171,7 +171,7 @@ func (s *Server) Down(inOrder bool) {
 	}
 
 	if inOrder {
-		finished := time.AfterFunc(farewell, server.Stop)
+		finished := time.AfterFunc(answerGrace, server.Stop)
 		server.GracefulStop()
 		finished.Stop()
 	}
