@@ -11,7 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/output"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/config"
 )
 
 // NewTopics makes the help topics: commands that only have a help text, as `go help` has them.
@@ -94,7 +94,7 @@ func environment(w io.Writer) {
 
 Settings: every one has a flag, a variable and a key in the configuration file ($TALOSMATE_CONFIG, or
 talosmate/config.yaml in $XDG_CONFIG_HOME or ~/.config):
-`, talos.EnvBase64)
+`, config.EnvBase64)
 
 	for _, key := range cmdutil.SettingKeys() {
 		fmt.Fprintf(w, "  --%-12s TALOSMATE_%s\n", key, strings.ToUpper(strings.ReplaceAll(key, "-", "_")))

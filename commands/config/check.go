@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/config"
 )
 
 // Check is what one endpoint of one context says to its credentials.
@@ -107,7 +108,7 @@ func runCheck(f *cmdutil.Factory, c *cmdutil.Call) error {
 
 type checker struct {
 	call   *cmdutil.Call
-	config *talos.Config
+	config *config.Config
 	now    time.Time
 }
 
@@ -204,7 +205,7 @@ func (k *checker) dial(ctx context.Context, r *Check) {
 }
 
 // allowed counts the commands that the context's roles suffice for.
-func allowed(root *cmdutil.Cmd, tc *talos.Context) (can, all int) {
+func allowed(root *cmdutil.Cmd, tc *config.Context) (can, all int) {
 	if spec, ok := cmdutil.SpecOf(root); ok {
 		all++
 

@@ -6,7 +6,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/talosconfig"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/config"
 )
 
 // Edit is what an edit of the talosconfig did.
@@ -83,7 +83,7 @@ func usable(file *talosconfig.File, e Edit) error {
 		current = e.Context
 	}
 
-	return talos.CheckConfig(raw, file.Path, current)
+	return config.Check(raw, file.Path, current)
 }
 
 func showEdit(w io.Writer, e Edit) error {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/config"
 )
 
 // Info is what is known of the talosconfig without asking a cluster.
@@ -71,7 +71,7 @@ func newCmdInfo(f *cmdutil.Factory) *cmdutil.Cmd {
 	})
 }
 
-func inspect(cfg *talos.Config, current string, now time.Time) Info {
+func inspect(cfg *config.Config, current string, now time.Time) Info {
 	info := Info{CurrentContext: current, ConfigPath: cfg.Path, Source: string(cfg.Origin), Contexts: []Context{}}
 
 	for _, name := range cfg.ContextNames() {
@@ -81,7 +81,7 @@ func inspect(cfg *talos.Config, current string, now time.Time) Info {
 	return info
 }
 
-func inspectContext(cfg *talos.Config, name, current string, now time.Time) Context {
+func inspectContext(cfg *config.Config, name, current string, now time.Time) Context {
 	out := Context{Name: name, Current: name == current, Endpoints: []string{}, Nodes: []string{}, Roles: []string{}}
 
 	tc, err := cfg.Pick(name)

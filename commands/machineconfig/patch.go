@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 func newCmdPatch(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -45,7 +46,7 @@ func newCmdPatch(f *cmdutil.Factory) *cmdutil.Cmd {
 				return nil, err
 			}
 
-			return patches.Apply(text, talos.Newer(version.Tag))
+			return patches.Apply(text, release.Newer(version.Tag))
 		})
 	})
 }

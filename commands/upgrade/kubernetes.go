@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // kubernetesOptions are the command's flags.
@@ -45,7 +46,7 @@ func newCmdKubernetes(f *cmdutil.Factory) *cmdutil.Cmd {
 }
 
 func runKubernetes(c *cmdutil.Call, o kubernetesOptions) error {
-	if !talos.SameVersion(o.to, o.to) {
+	if !release.Same(o.to, o.to) {
 		return errs.Usagef("--to wants a Kubernetes version").WithHint("for example --to v1.35.4")
 	}
 

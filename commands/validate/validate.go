@@ -13,7 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/ops/validate"
 	"github.com/talosmate/talosmate/internal/output"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // NewCmd makes the command.
@@ -25,7 +25,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "validate", Short: "Judge a machine configuration without a cluster",
-		Long: "Judge a machine configuration with Talos's own loader and validation, those of Talos " + talos.KnownRelease() + ". Exit code 3\n" +
+		Long: "Judge a machine configuration with Talos's own loader and validation, those of Talos " + release.Known() + ". Exit code 3\n" +
 			"says that it is not valid; the document says why, with line numbers.",
 		Example: "  talosmate validate -f controlplane.yaml --mode metal --strict\n" +
 			"  talosmate machineconfig get -n cp-1 --show-secrets | talosmate validate -f - --mode metal -o json",
@@ -66,7 +66,7 @@ func notValid(r validate.Result) error {
 	err := errs.New(errs.Negative, "%s is not valid for mode %s (errors: %d)", r.File, r.Mode, len(r.Errors))
 
 	if slices.ContainsFunc(r.Errors, func(p validate.Problem) bool { return strings.HasSuffix(p.Message, "not registered") }) {
-		return err.WithHint("this program knows the documents of Talos up to %s; of a newer one, a node itself judges: `talosmate machineconfig apply --dry-run`", talos.KnownRelease())
+		return err.WithHint("this program knows the documents of Talos up to %s; of a newer one, a node itself judges: `talosmate machineconfig apply --dry-run`", release.Known())
 	}
 
 	return err

@@ -21,6 +21,7 @@ import (
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/config"
 )
 
 // Call is one run of one command: its arguments, its printer, and the cluster once it is asked for.
@@ -39,7 +40,7 @@ type Call struct {
 	factory *Factory
 	shell   cobra.ShellCompDirective // What the shell does with the candidates of a completion.
 	ctx     context.Context          //nolint:containedctx // lives exactly as long as the command, as cobra's own does
-	config  *talos.Config
+	config  *config.Config
 	cluster *talos.Cluster
 	own     *talos.Cluster // Of the talosconfig at hand, beside an insecure one.
 	targets talos.Targets
@@ -227,7 +228,7 @@ func (c *Call) Cluster() (*talos.Cluster, error) {
 		o.Trace = c.IO.Err
 	}
 
-	var tc *talos.Context
+	var tc *config.Context
 
 	source := "--insecure"
 
@@ -286,7 +287,7 @@ func (c *Call) OwnCluster(authority string) *talos.Cluster {
 }
 
 // Talosconfig reads the talosconfig and picks the context, with its warnings on stderr.
-func (c *Call) Talosconfig() (*talos.Context, error) {
+func (c *Call) Talosconfig() (*config.Context, error) {
 	cfg, err := c.factory.LoadTalosconfig(c.Cmd.Flags())
 	if err != nil {
 		return nil, err
@@ -320,7 +321,7 @@ func (c *Call) Talosconfig() (*talos.Context, error) {
 				tc.RoleList(), strings.Join(c.Spec.Roles, " or ")).WithRemedy("use a talosconfig with that role").Refusal()
 		}
 
-		if cfg.Origin == talos.OriginProject {
+		if cfg.Origin == config.OriginProject {
 			c.Warn("changing cluster %q (context %q, %s)", clusterName(tc), tc.Name, cfg.Path)
 		}
 	}
@@ -416,7 +417,7 @@ func (c *Call) Confirm(action, subject string) error {
 	}
 
 	yes, _ := c.Cmd.Flags().GetBool("yes")
-	project := c.config != nil && c.config.Origin == talos.OriginProject
+	project := c.config != nil && c.config.Origin == config.OriginProject
 
 	if project {
 		subject = clusterName(c.cluster.Context)
@@ -463,7 +464,7 @@ func (c *Call) Confirm(action, subject string) error {
 	return nil
 }
 
-func clusterName(tc *talos.Context) string {
+func clusterName(tc *config.Context) string {
 	if tc == nil {
 		return ""
 	}

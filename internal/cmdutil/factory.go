@@ -14,7 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/startup"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/config"
 )
 
 // Build is what the linker says about this binary.
@@ -132,16 +132,16 @@ func (f *Factory) printer(flags *pflag.FlagSet, s Spec) (*output.Printer, error)
 	return p, nil
 }
 
-func (f *Factory) lookup(flags *pflag.FlagSet) talos.Lookup {
+func (f *Factory) lookup(flags *pflag.FlagSet) config.Lookup {
 	flag, _ := flags.GetString("talosconfig")
 	dir, _ := os.Getwd() // without a working directory there is no project either
 
-	return talos.Lookup{Flag: flag, Env: f.IO.Env, Stdin: f.IO.In, WorkingDir: dir}
+	return config.Lookup{Flag: flag, Env: f.IO.Env, Stdin: f.IO.In, WorkingDir: dir}
 }
 
 // LoadTalosconfig finds and reads the talosconfig as the flags say.
-func (f *Factory) LoadTalosconfig(flags *pflag.FlagSet) (*talos.Config, error) {
-	return talos.LoadConfig(f.lookup(flags))
+func (f *Factory) LoadTalosconfig(flags *pflag.FlagSet) (*config.Config, error) {
+	return config.Load(f.lookup(flags))
 }
 
 func (f *Factory) progress(mode string) progress.Sink {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/talos/config"
 )
 
 // Options configure how a cluster is reached.
@@ -48,7 +49,7 @@ type Options struct {
 
 // Cluster is one talosconfig context with its connections. Nothing is dialled before the first call.
 type Cluster struct {
-	Context *Context
+	Context *config.Context
 	Options Options
 
 	source string
@@ -60,7 +61,7 @@ type Cluster struct {
 }
 
 // NewCluster prepares access to a context. tc may be nil with Insecure. source names the talosconfig for messages.
-func NewCluster(tc *Context, source string, o Options) (*Cluster, error) {
+func NewCluster(tc *config.Context, source string, o Options) (*Cluster, error) {
 	if tc != nil && tc.Omni && !o.Insecure {
 		return nil, errs.Usagef("context %q authenticates with Omni (auth.siderov1), which is not supported yet", tc.Name).
 			WithHint("use a talosconfig with client certificates, or talosctl")
@@ -267,7 +268,7 @@ func (c *Cluster) tlsConfig() *tls.Config {
 			return &tls.Config{MinVersion: tls.VersionTLS12}
 		}
 
-		return c.Context.tls.Clone()
+		return c.Context.TLS()
 	}
 
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} //nolint:gosec // maintenance mode has no CA yet; --cert-fingerprint pins it

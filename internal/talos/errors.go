@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos/config"
 )
 
 // rpcError is a translated failure of a call, without the operation that the call was for.
@@ -36,7 +37,7 @@ func (e *rpcError) GRPCStatus() *status.Status { return status.New(e.code, e.mes
 // circumstances describe how the call was made, for its translation.
 type circumstances struct {
 	node     string
-	context  *Context
+	context  *config.Context
 	source   string   // The talosconfig file or origin.
 	needs    []string // Roles of which one suffices for this command.
 	answered bool     // Whether the node has answered anything on this connection.
@@ -168,7 +169,7 @@ func translateTransport(out *rpcError, has func(...string) bool, c circumstances
 	}
 }
 
-func contextName(c *Context) string {
+func contextName(c *config.Context) string {
 	if c == nil {
 		return ""
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/blang/semver/v4"
 	"github.com/siderolabs/talos/pkg/machinery/api/common"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/api/storage"
@@ -15,6 +14,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // Node is one Talos node. Its methods are single calls: they do not retry, and they end with their context.
@@ -100,26 +101,9 @@ func (n *Node) Version(ctx context.Context) (Version, error) {
 
 	return Version{
 		Tag: v.GetTag(), SHA: v.GetSha(), Built: v.GetBuilt(), GoVersion: v.GetGoVersion(), OS: v.GetOs(), Arch: v.GetArch(),
-		Platform: m.GetPlatform().GetName(), Mode: m.GetPlatform().GetMode(), API: UpgradeAPI(v.GetTag()),
+		Platform: m.GetPlatform().GetName(), Mode: m.GetPlatform().GetMode(), API: release.UpgradeAPI(v.GetTag()),
 		RBAC: m.GetFeatures().GetRbac(),
 	}, nil
-}
-
-// The upgrade APIs.
-const (
-	APILifecycle = "lifecycle" // ImageService.Pull, LifecycleService.Upgrade, Reboot: from 1.13.
-	APILegacy    = "legacy"    // MachineService.Upgrade installs and reboots in one request.
-)
-
-// UpgradeAPI returns the upgrade API of a version (Talos 1.13 introduced LifecycleService). A version that does not
-// parse counts as new: the call itself then fails.
-func UpgradeAPI(tag string) string {
-	v, err := semver.ParseTolerant(tag)
-	if err == nil && (v.Major < 1 || (v.Major == 1 && v.Minor < 13)) {
-		return APILegacy
-	}
-
-	return APILifecycle
 }
 
 // Boot identifies one boot of a node.

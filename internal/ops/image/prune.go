@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // Node has the calls that a prune makes to a node.
@@ -70,7 +71,7 @@ func Prune(ctx context.Context, n Node, req Request, tell progress.Sink, node st
 		return Result{}, err
 	}
 
-	if req.Apply && talos.UpgradeAPI(inv.Version) == talos.APILegacy {
+	if req.Apply && release.UpgradeAPI(inv.Version) == release.APILegacy {
 		return Result{}, errs.New(errs.Failed, "cannot remove images on %s: Talos %s has no call for it", node, inv.Version).
 			WithKind(errs.KindUnimplemented).WithHint("the node runs Talos %s; this needs v1.13 or newer", inv.Version).OnNode(node)
 	}

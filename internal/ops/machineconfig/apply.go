@@ -16,6 +16,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // Machine is what is asked of a node; *talos.Node is one.
@@ -194,7 +195,7 @@ func (a *application) run(ctx context.Context) error {
 		if err = a.preview(ctx); err != nil {
 			return err
 		}
-	} else if a.o.DryRun && talos.Newer(version.Tag) { // nobody else has judged it
+	} else if a.o.DryRun && release.Newer(version.Tag) { // nobody else has judged it
 		if err = a.preview(ctx); err != nil {
 			return err
 		}
@@ -255,9 +256,9 @@ func Judge(text []byte, version talos.Version) (warnings []string, err error) {
 		return warnings, nil
 	}
 
-	if talos.Newer(version.Tag) {
+	if release.Newer(version.Tag) {
 		return append(warnings, fmt.Sprintf("this program knows machine configurations up to Talos %s, and leaves the verdict to the node, which runs %s (%s)",
-			talos.KnownRelease(), version.Tag, problem(verdict.Errors[0]))), nil
+			release.Known(), version.Tag, problem(verdict.Errors[0]))), nil
 	}
 
 	lines := make([]string, len(verdict.Errors))

@@ -15,6 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // How long a small request to Kubernetes is repeated: the API server may be on the node that is away.
@@ -167,7 +168,7 @@ func (r *run) setLocalNote(text string) error {
 }
 
 func (r *run) install(ctx context.Context, f facts) error {
-	if f.version.API == talos.APILegacy {
+	if f.version.API == release.APILegacy {
 		return nil // restart sends the one request that installs and reboots
 	}
 
@@ -231,7 +232,7 @@ func (r *run) restart(ctx context.Context, f facts) error {
 		return err
 	}
 
-	legacy := f.version.API == talos.APILegacy
+	legacy := f.version.API == release.APILegacy
 
 	if legacy {
 		m := marker{Image: r.o.Image, Target: f.target(), BootID: f.boot.ID, Phase: markerRequested, Time: r.w.Now().UTC()}
@@ -323,7 +324,7 @@ func (r *run) quorumAgain(ctx context.Context) error {
 
 	// On the legacy API the install is part of what comes next, so that this is a refusal like any other.
 	status, hint := InstalledNoReboot, "the new version is installed; run the same command again when etcd is well"
-	if r.res.API == talos.APILegacy {
+	if r.res.API == release.APILegacy {
 		status, hint = RefusedStatus, "nothing was installed; run the same command again when etcd is well"
 	}
 

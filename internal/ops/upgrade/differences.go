@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // Differences lists what would be done now and is not in the plan, and the other way round. A node that has come
@@ -77,9 +78,9 @@ func (n NodePlan) difference(now NodePlan) string {
 		return fmt.Sprintf("%s is a %s now, it was a %s", n.name(), now.Role, n.Role)
 	case !n.onTheWay(now.From):
 		return fmt.Sprintf("%s runs %s now, it ran %s", n.name(), now.From, n.From)
-	case talos.SameVersion(now.From, n.From) && now.API != n.API:
+	case release.Same(now.From, n.From) && now.API != n.API:
 		return fmt.Sprintf("%s has the %s upgrade API now, it had %s", n.name(), now.API, n.API)
-	case now.Schematic != n.Schematic && (now.Schematic != n.SchematicTo || !talos.SameVersion(now.From, n.To)):
+	case now.Schematic != n.Schematic && (now.Schematic != n.SchematicTo || !release.Same(now.From, n.To)):
 		return fmt.Sprintf("%s has the schematic %.12s now, it had %.12s", n.name(), now.Schematic, n.Schematic)
 	case now.Platform != n.Platform:
 		return fmt.Sprintf("%s runs on %s now, it ran on %s", n.name(), now.Platform, n.Platform)
@@ -99,11 +100,11 @@ func (n NodePlan) difference(now NodePlan) string {
 }
 
 func (n NodePlan) onTheWay(version string) bool {
-	if talos.SameVersion(version, n.From) || talos.SameVersion(version, n.To) {
+	if release.Same(version, n.From) || release.Same(version, n.To) {
 		return true
 	}
 
-	return slices.ContainsFunc(n.Hops, func(h Hop) bool { return talos.SameVersion(version, h.To) })
+	return slices.ContainsFunc(n.Hops, func(h Hop) bool { return release.Same(version, h.To) })
 }
 
 // leadsTo reports whether what is to be done now is the plan, or the rest of it.
@@ -120,7 +121,7 @@ func (n NodePlan) leadsTo(now NodePlan) bool {
 		return false
 	case len(now.Hops) == 0:
 		return now.Action == ActSkip || now.Action == ActRelease || len(n.Hops) == 0
-	case talos.SameVersion(now.From, n.From) && len(now.Hops) < len(n.Hops):
+	case release.Same(now.From, n.From) && len(now.Hops) < len(n.Hops):
 		return false
 	}
 

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 
 	"github.com/talosmate/talosmate/internal/registry"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 func TestPlanComparesExtensions(t *testing.T) {
@@ -42,7 +42,7 @@ func TestPlanComparesExtensions(t *testing.T) {
 				f := newFleetOf(t, tt.from, 1)
 
 				for _, m := range f.nodes {
-					m.version.API = talos.UpgradeAPI(tt.from)
+					m.version.API = release.UpgradeAPI(tt.from)
 					m.system.Kubelet = "v1.34.0"
 				}
 

@@ -17,6 +17,7 @@ import (
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 const (
@@ -60,7 +61,7 @@ type machine struct {
 
 func newMachine(version string) *machine {
 	return &machine{
-		version: talos.Version{Tag: version, API: talos.UpgradeAPI(version), Platform: "metal"},
+		version: talos.Version{Tag: version, API: release.UpgradeAPI(version), Platform: "metal"},
 		status:  talos.MachineStatus{Stage: "running", Ready: true},
 		system: talos.System{
 			Schematic: schematicA, Kubelet: "v1.35.4", Extensions: []talos.Extension{{Name: "iscsi-tools", Version: "v0.1.6"}},
@@ -287,7 +288,7 @@ func (m *machine) goDown() {
 	}
 
 	if into != "" {
-		m.version.Tag, m.version.API = into, talos.UpgradeAPI(into)
+		m.version.Tag, m.version.API = into, release.UpgradeAPI(into)
 	}
 
 	m.installed = ""

@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/redact"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 func (r *run) gatePath(f facts) gate.Verdict {
@@ -24,7 +25,7 @@ func (r *run) gatePath(f facts) gate.Verdict {
 			WithRemedy("use an image with a version tag")
 	}
 
-	p, err := talos.UpgradePath(f.version.Tag, f.target())
+	p, err := release.UpgradePath(f.version.Tag, f.target())
 
 	switch {
 	case err != nil:
@@ -45,7 +46,7 @@ func (r *run) gateKubernetesRange(f facts) gate.Verdict {
 		return gate.New(gate.KubernetesRange, gate.Skip, node, "the Kubernetes version of the node is not known")
 	}
 
-	p, err := talos.KubernetesRange(f.system.Kubelet, f.target())
+	p, err := release.KubernetesRange(f.system.Kubelet, f.target())
 	if err != nil {
 		return gate.New(gate.KubernetesRange, gate.Skip, node, "%v", err)
 	}
@@ -132,7 +133,7 @@ func (r *run) gatePlatform(f facts) gate.Verdict {
 func (r *run) gateInstallOnly(f facts) gate.Verdict {
 	node := r.w.Target.Address
 
-	if r.o.AutoReboot || f.version.API == talos.APILifecycle {
+	if r.o.AutoReboot || f.version.API == release.APILifecycle {
 		return gate.New(gate.NoInstallOnly, gate.Pass, node, "the node can do what was asked for")
 	}
 
@@ -171,7 +172,7 @@ func (r *run) gateKernelArgs(f facts, dropped []string) gate.Verdict {
 	node := r.w.Target.Address
 
 	switch {
-	case f.version.API == talos.APILegacy:
+	case f.version.API == release.APILegacy:
 		return gate.New(gate.KernelArgsDropped, gate.Skip, node, "the legacy API passes kernel arguments on")
 	case len(dropped) > 0:
 		return gate.New(gate.KernelArgsDropped, gate.Refuse, node, "machine.install.extraKernelArgs (%s) would be dropped: the upgrade does not pass them on", redact.KernelArgs(strings.Join(dropped, " "))).

@@ -8,6 +8,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // imageFor composes the installer of a version that keeps what the node has: its schematic, platform, secure
@@ -65,7 +66,7 @@ func hops(from, to string, releases []string) ([]string, error) {
 	var out []string
 
 	for range 20 {
-		direct, err := talos.UpgradePath(at, to)
+		direct, err := release.UpgradePath(at, to)
 		if err != nil {
 			return nil, err
 		}
@@ -81,7 +82,7 @@ func hops(from, to string, releases []string) ([]string, error) {
 				continue
 			}
 
-			if p, err := talos.UpgradePath(at, c); err == nil && p.Supported {
+			if p, err := release.UpgradePath(at, c); err == nil && p.Supported {
 				next = c
 
 				break

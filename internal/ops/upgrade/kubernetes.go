@@ -18,7 +18,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/runbook"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // KubernetesOptions say how Kubernetes is brought to another version.
@@ -174,7 +174,7 @@ func (f *Fleet) gateKubernetes(version string) []gate.Verdict {
 	var out []gate.Verdict
 
 	for _, m := range f.Members {
-		p, err := talos.KubernetesRange(version, m.TalosVersion)
+		p, err := release.KubernetesRange(version, m.TalosVersion)
 
 		switch {
 		case err != nil:

@@ -16,6 +16,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // Request is what is wanted of a cluster's upgrade: what a plan is made of, besides the cluster.
@@ -204,7 +205,7 @@ func named(targets []talos.Target, r Request) ([]string, string, error) {
 	case (r.To == "") == (r.Image == ""):
 		return nil, "", errs.Usagef("say where to: either --to VERSION or --image REFERENCE")
 	case r.To != "":
-		if !talos.SameVersion(r.To, r.To) {
+		if !release.Same(r.To, r.To) {
 			return nil, "", errs.Usagef("%q is no version", r.To).WithHint("for example --to v1.13.9")
 		}
 

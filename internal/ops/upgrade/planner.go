@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // lookConcurrency is how many nodes are looked at at once.
@@ -192,7 +193,7 @@ func (p *planner) way(ctx context.Context, w *World, n *NodePlan, system talos.S
 
 	if p.to == "" {
 		steps = []string{n.From} // the image names no version: TM130 says so
-	} else if !talos.SameVersion(n.From, p.to) {
+	} else if !release.Same(n.From, p.to) {
 		if steps, err = hops(n.From, p.to, p.stops(ctx, n.From)); err != nil {
 			steps = []string{p.to} // TM130 says why not
 		}
@@ -214,7 +215,7 @@ func (p *planner) way(ctx context.Context, w *World, n *NodePlan, system talos.S
 			ref = image.String()
 		}
 
-		n.Hops = append(n.Hops, Hop{From: from, To: to, API: talos.UpgradeAPI(from), Image: ref})
+		n.Hops = append(n.Hops, Hop{From: from, To: to, API: release.UpgradeAPI(from), Image: ref})
 		n.Image, from = ref, to
 	}
 
@@ -227,7 +228,7 @@ func (p *planner) stops(ctx context.Context, from string) []string {
 		return p.request.Via
 	}
 
-	if direct, err := talos.UpgradePath(from, p.to); err != nil || direct.Supported || p.fleet.Releases == nil {
+	if direct, err := release.UpgradePath(from, p.to); err != nil || direct.Supported || p.fleet.Releases == nil {
 		return nil
 	}
 

@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // facts is what the preflight learned of a node.
@@ -25,7 +26,7 @@ type facts struct {
 
 // target is the version that the image's tag names, empty when it names none.
 func (f facts) target() string {
-	if strings.HasPrefix(f.image.Version, "v") && talos.SameVersion(f.image.Version, f.image.Version) {
+	if strings.HasPrefix(f.image.Version, "v") && release.Same(f.image.Version, f.image.Version) {
 		return f.image.Version
 	}
 
@@ -34,7 +35,7 @@ func (f facts) target() string {
 
 // current says whether the node runs the target already.
 func (f facts) current() bool {
-	same := f.target() != "" && talos.SameVersion(f.version.Tag, f.target())
+	same := f.target() != "" && release.Same(f.version.Tag, f.target())
 
 	return same && (f.image.Schematic == "" || f.image.Schematic == f.system.Schematic)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // observeReturning is for a node that does not answer, or is busy: if an earlier run's note says that it is on
@@ -103,7 +104,7 @@ func (r *run) settleInstall(ctx context.Context, f *facts) (done bool, err error
 		return false, err
 	}
 
-	if talos.SameVersion(now.Tag, f.target()) {
+	if release.Same(now.Tag, f.target()) {
 		r.res.ResumedInstall = true
 
 		return true, r.verify(ctx, *f)

@@ -7,7 +7,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // canRollBack says whether the other boot slot holds the version before: the node answers on the new one.
@@ -75,7 +75,7 @@ func (r *run) goBack(ctx context.Context) error {
 
 	r.res.Rollback.RunningTag = version.Tag
 
-	if !talos.SameVersion(version.Tag, r.res.ServerTag) {
+	if !release.Same(version.Tag, r.res.ServerTag) {
 		return fmt.Errorf("%s came back on %s instead of %s", r.w.Target.Name(), version.Tag, r.res.ServerTag)
 	}
 

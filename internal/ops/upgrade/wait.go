@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // newBootAnswers begins the message of the moment when a node is back.
@@ -126,9 +127,9 @@ func (r *run) awaitVersion(ctx context.Context, f facts) error {
 	r.res.RunningTag = version.Tag
 
 	switch {
-	case talos.SameVersion(version.Tag, f.target()):
+	case release.Same(version.Tag, f.target()):
 		return nil
-	case talos.SameVersion(version.Tag, f.version.Tag):
+	case release.Same(version.Tag, f.version.Tag):
 		r.res.Hint = "the new version did not boot and the node fell back by itself; see its console and `talosmate dmesg`"
 		// The pending install is spent: the boot loader has gone back.
 		if err := r.mark(ctx, ""); err != nil {

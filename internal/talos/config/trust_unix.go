@@ -1,6 +1,6 @@
 //go:build unix
 
-package talos
+package config
 
 import (
 	"fmt"

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package talos
+package config
 
 // distrust checks neither owner nor mode on this platform.
 func distrust(string) string { return "" }

@@ -1,4 +1,6 @@
-package talos
+// Package release knows the releases of Talos: which upgrades lead from one to another, which Kubernetes they run, and
+// which API upgrades them.
+package release
 
 import (
 	"fmt"
@@ -82,10 +84,10 @@ func known(target string) bool {
 	return err == nil && v.Major == 1 && v.Minor <= machineryMinor
 }
 
-// KnownRelease is the last Talos release whose machine configuration this program knows.
-func KnownRelease() string { return fmt.Sprintf("1.%d", machineryMinor) }
+// Known is the last Talos release whose machine configuration this program knows.
+func Known() string { return fmt.Sprintf("1.%d", machineryMinor) }
 
-// Newer reports whether a node runs a release newer than KnownRelease, whose documents machinery's reader may reject. A
+// Newer reports whether a node runs a release newer than Known, whose documents machinery's reader may reject. A
 // version that does not parse counts as known.
 func Newer(tag string) bool {
 	v, err := semver.ParseTolerant(tag)
@@ -102,10 +104,27 @@ func minor(tag string) uint64 {
 	return v.Minor
 }
 
-// SameVersion compares versions with or without a leading v.
-func SameVersion(a, b string) bool {
+// Same compares versions with or without a leading v.
+func Same(a, b string) bool {
 	x, xerr := semver.ParseTolerant(a)
 	y, yerr := semver.ParseTolerant(b)
 
 	return xerr == nil && yerr == nil && x.EQ(y)
+}
+
+// The upgrade APIs.
+const (
+	APILifecycle = "lifecycle" // ImageService.Pull, LifecycleService.Upgrade, Reboot: from 1.13.
+	APILegacy    = "legacy"    // MachineService.Upgrade installs and reboots in one request.
+)
+
+// UpgradeAPI returns the upgrade API of a version (Talos 1.13 introduced LifecycleService). A version that does not
+// parse counts as new: the call itself then fails.
+func UpgradeAPI(tag string) string {
+	v, err := semver.ParseTolerant(tag)
+	if err == nil && (v.Major < 1 || (v.Major == 1 && v.Minor < 13)) {
+		return APILegacy
+	}
+
+	return APILifecycle
 }

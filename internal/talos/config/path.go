@@ -1,4 +1,4 @@
-package talos
+package config
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// EditablePath is the talosconfig that an edit changes: the file that LoadConfig would read or, if there is none yet,
+// EditablePath is the talosconfig that an edit changes: the file that Load would read or, if there is none yet,
 // the last place where it would look. A talosconfig that is not a file cannot be edited.
 func EditablePath(l Lookup) (string, error) {
 	switch {

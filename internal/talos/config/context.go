@@ -1,4 +1,4 @@
-package talos
+package config
 
 import (
 	"crypto/sha256"
@@ -29,6 +29,9 @@ type Context struct {
 
 	tls *tls.Config
 }
+
+// TLS returns the credentials for a connection.
+func (c *Context) TLS() *tls.Config { return c.tls.Clone() }
 
 // newContext decodes the credentials without using them, so that `config info` can show broken ones.
 func newContext(name string, raw *clientconfig.Context) (*Context, error) {

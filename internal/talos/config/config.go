@@ -1,4 +1,5 @@
-package talos
+// Package config finds and reads the talosconfig: which file, which context, and the credentials in it.
+package config
 
 import (
 	"bytes"
@@ -54,10 +55,10 @@ type Config struct {
 	Warnings []string // What the user must know about how it was found.
 }
 
-// LoadConfig finds and reads the talosconfig: the flag, $TALOSCONFIG, $TALOSMATE_TALOSCONFIG_BASE64, a file
+// Load finds and reads the talosconfig: the flag, $TALOSCONFIG, $TALOSMATE_TALOSCONFIG_BASE64, a file
 // named talosconfig in the project, $TALOS_HOME/config or ~/.talos/config, the service account's path.
 // Every failure is a usage error, since nothing was sent.
-func LoadConfig(l Lookup) (*Config, error) {
+func Load(l Lookup) (*Config, error) {
 	switch {
 	case l.Flag == "-":
 		raw, err := io.ReadAll(l.Stdin)
@@ -160,9 +161,9 @@ func readConfig(path string, origin Origin) (*Config, error) {
 	return parseConfig(raw, path, origin)
 }
 
-// CheckConfig returns the reason why a talosconfig's text cannot be used. current, unless it is empty, must be one of
+// Check returns the reason why a talosconfig's text cannot be used. current, unless it is empty, must be one of
 // its contexts and usable.
-func CheckConfig(raw []byte, path, current string) error {
+func Check(raw []byte, path, current string) error {
 	cfg, err := parseConfig(raw, path, OriginFlag)
 	if err == nil && current != "" {
 		_, err = cfg.Pick(current)
