@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 type bootstrapOptions struct {
@@ -103,7 +104,7 @@ func (o *bootstrapOptions) look(c *cmdutil.Call, cluster *talos.Cluster, node ta
 
 	// Without discovery, before a cluster's first boot is over, the node itself is all that can be asked.
 	for _, m := range members {
-		if m.Type == talos.ControlPlane && m.Node != node.Address && (node.Hostname == "" || m.Hostname != node.Hostname) {
+		if m.Type == target.ControlPlane && m.Node != node.Address && (node.Hostname == "" || m.Hostname != node.Hostname) {
 			controlPlanes = append(controlPlanes, m.Target())
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/fleet"
 	"github.com/talosmate/talosmate/internal/output"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // NewCmdDescribe makes `talosmate describe` and `talosmate describe node`.
@@ -22,7 +22,7 @@ func NewCmdDescribe(f *cmdutil.Factory) *cmdutil.Cmd {
 			"certificate may not read is left empty.",
 		Example: "  talosmate describe\n" +
 			"  talosmate describe --workers -o json --query '.result.nodes[] | select(.image_drift) | .hostname'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 	}, cmdutil.ResultOf[fleet.Description]("ClusterDescription"), func(c *cmdutil.Call) error {
 		seen, err := gatherFleet(c, f.Now)
 		if len(seen.Nodes) == 0 {

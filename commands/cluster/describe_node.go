@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/fleet"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdDescribeNode(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -20,7 +21,7 @@ func newCmdDescribeNode(f *cmdutil.Factory) *cmdutil.Cmd {
 			"Kubernetes node name.",
 		Example: "  talosmate describe node worker-1\n" +
 			"  talosmate describe node cp-1 -o json --query '.result.node.boot.id'",
-		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers, Named: true},
+		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers, Named: true},
 		Complete: cmdutil.CompleteNodes,
 	}, cmdutil.ResultOf[fleet.NodeDescription]("NodeDescription"), func(c *cmdutil.Call) error {
 		if c.Selection().Explicit() {

@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/redact"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 type getOptions struct {
@@ -36,7 +37,7 @@ func NewCmdGet(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate get machinestatus machine -n worker-1 -o json --query '.items[0].spec.stage'\n" +
 			"  talosmate get services -n cp-1 --watch",
 		ArgsHint: "`talosmate get rd` lists the types",
-		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultEndpoint, Insecure: true},
+		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultEndpoint, Insecure: true},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVar(&o.namespace, "namespace", "", "the resources' namespace (default: the type's own)")
 			fs.StringSliceVar(&o.selectors, "selector", nil, "label selector: key, key! or key=value; all must match")

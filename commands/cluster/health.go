@@ -16,6 +16,7 @@ import (
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 type healthOptions struct {
@@ -37,7 +38,7 @@ func NewCmdHealth(f *cmdutil.Factory) *cmdutil.Cmd {
 			"--server streams the health check that a control plane itself runs instead.\n\nChecks: " + checkList(),
 		Example: "  talosmate health --scope etcd\n" +
 			"  talosmate health --wait --wait-timeout 10m -o json --query '.result.checks[] | select(.status == \"fail\") | .id'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Question: true, Default: talos.DefaultEndpoint},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Question: true, Default: target.DefaultEndpoint},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.Choice(&o.checks.Scope, "scope", "full", "how far up to look", health.Scopes()...)
 			fs.StringSliceVar(&o.checks.Skip, "skip", nil, "leave this check out, by ID (repeatable)")
@@ -191,7 +192,7 @@ func chosen(c *cmdutil.Call, cluster *talos.Cluster) (func(talos.Member) bool, e
 		return nil, nil // nobody was named
 	}
 
-	targets, err := cluster.Targets(c.Context(), s, talos.DefaultNone)
+	targets, err := cluster.Targets(c.Context(), s, target.DefaultNone)
 	if err != nil {
 		return nil, err
 	}

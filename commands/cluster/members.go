@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // NewCmdMembers makes `talosmate members`.
@@ -19,7 +20,7 @@ func NewCmdMembers(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate members --probe\n" +
 			"  talosmate members -o json --query '.items[] | select(.type == \"worker\") | .node'",
 		Aliases: []string{"member"},
-		Spec:    cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultEndpoint},
+		Spec:    cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultEndpoint},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.Bool("probe", false, "ask each member for its version and Kubernetes node name")
 		},

@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // NewCmdVersion makes `talosmate version`.
@@ -21,7 +22,7 @@ func NewCmdVersion(f *cmdutil.Factory) *cmdutil.Cmd {
 			"\"client\"; its API column names the Talos release that it was made for.",
 		Example: "  talosmate version\n" +
 			"  talosmate version -o json --query '.items[] | select(.node != \"client\") | .tag'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers, Insecure: true},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers, Insecure: true},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.Bool("client", false, "this program only; nothing is read or dialled")
 			fs.Bool("short", false, "only nodes and version tags")

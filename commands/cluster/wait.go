@@ -16,6 +16,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/wait"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 type waitOptions struct {
@@ -37,7 +38,7 @@ func NewCmdWait(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate wait --for='resource=machinestatus/machine:spec.status.ready' --controlplanes\n" +
 			"  id=$(talosmate describe node worker-1 --query '.result.node.boot.id')\n" +
 			"  talosmate wait --for=rebooted=$id -n worker-1",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringArrayVar(&o.conditions, "for", nil, "what to wait for: a `condition` as listed above (repeatable)")
 			fs.Positive(&o.timeout, "wait-timeout", 5*time.Minute, "how long to wait")

@@ -15,6 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/talosconfig"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // New is a talosconfig that was made.
@@ -127,7 +128,7 @@ func (o *newOptions) create(c *cmdutil.Call, cluster *talos.Cluster, result New)
 	node := cluster.Endpoint()
 
 	if sel := c.Selection(); sel.Explicit() {
-		targets, err := cluster.Targets(c.Context(), sel, talos.DefaultNone)
+		targets, err := cluster.Targets(c.Context(), sel, target.DefaultNone)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -18,7 +19,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 			"runtime shows only pods whose sandbox is ready: a completed or restarting pod is not among them.",
 		Example: "  talosmate container list -n worker-1\n" +
 			"  talosmate container list -A -o json --query '.items[] | select(.sandbox | not) | .image'",
-		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) { namespaceFlag(fs, &namespace) },
 	}, cmdutil.NodeList[talos.Container]{
 		Schema: "ContainerList",

@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdStats(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -22,7 +23,7 @@ func newCmdStats(f *cmdutil.Factory) *cmdutil.Cmd {
 			"one processor.",
 		Example: "  talosmate container stats -n worker-1 --interval 5s\n" +
 			"  talosmate container stats -A --namespace system --sort-by -memory_bytes",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) {
 			namespaceFlag(fs, &namespace)
 			cmdutil.Interval(fs, &interval, "counters only")

@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/logs"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Line is one line of the kernel log.
@@ -44,7 +45,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 			"for, and the new boot's messages follow those of the old.",
 		Example: "  talosmate dmesg -n cp-1 --min-level warn\n" +
 			"  talosmate dmesg -A --follow -o ndjson --filter talos",
-		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: o.flags, Check: o.check,
 	}, cmdutil.NodeStream[Line]{
 		Schema:    "KernelLineList",

@@ -5,6 +5,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdAlarmList(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -14,7 +15,7 @@ func newCmdAlarmList(f *cmdutil.Factory) *cmdutil.Cmd {
 			"told of it. No rows means no alarm; the exit code is 0 either way (`etcd status` is the question).",
 		Example: "  talosmate etcd alarm list\n" +
 			"  talosmate etcd alarm list -o json --query '.items | length'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Default: talos.DefaultControlPlanes},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Default: target.DefaultControlPlanes},
 	}, cmdutil.ListOf[talos.EtcdAlarm]("EtcdAlarmList"), func(c *cmdutil.Call) error {
 		v, _, err := viewOf(c, asGiven)
 		if err != nil {

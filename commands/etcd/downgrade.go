@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdDowngrade(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -30,7 +31,7 @@ func newCmdDowngradeAct(f *cmdutil.Factory, action, short, long string) *cmdutil
 	spec := cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), OneNode: true}
 
 	if action == etcd.DowngradeValidate {
-		spec.Kind, spec.Question, spec.OneNode, spec.Default = cmdutil.Read, true, false, talos.DefaultControlPlanes
+		spec.Kind, spec.Question, spec.OneNode, spec.Default = cmdutil.Read, true, false, target.DefaultControlPlanes
 	}
 
 	ch := change[etcd.Downgrade]{

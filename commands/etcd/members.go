@@ -8,7 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/output"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdMembers(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -19,7 +19,7 @@ func newCmdMembers(f *cmdutil.Factory) *cmdutil.Cmd {
 			"say who knows which member.",
 		Example: "  talosmate etcd members\n" +
 			"  talosmate etcd members -o json --query '.items[] | select(.learner) | .id'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Default: talos.DefaultControlPlanes},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Default: target.DefaultControlPlanes},
 	}, cmdutil.ListOf[etcd.ListedMember]("EtcdMemberList"), func(c *cmdutil.Call) error {
 		v, _, err := viewOf(c, asGiven)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdSnapshot(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -28,7 +29,7 @@ func newCmdSnapshot(f *cmdutil.Factory) *cmdutil.Cmd {
 			"of that form. With - the bytes go to stdout and only the hash is verified.",
 		Example: "  talosmate etcd snapshot backup.db\n" +
 			"  talosmate etcd snapshot /var/backups/ --retain 5 -o json --query .result.path",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: append(cmdutil.Operators(), cmdutil.RoleEtcdBackup), Default: talos.DefaultControlPlanes},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: append(cmdutil.Operators(), cmdutil.RoleEtcdBackup), Default: target.DefaultControlPlanes},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.IntVar(&retain, "retain", 0, "in a directory: keep only the `N` newest snapshots of this context")
 		},

@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -17,7 +18,7 @@ func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 			"is missing or has no leader, an alarm is active, or the member list differs between nodes.",
 		Example: "  talosmate etcd status\n" +
 			"  talosmate etcd status -o json --query '.items[] | select(.fragmentation > 0.5) | .hostname'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Default: talos.DefaultControlPlanes, Question: true},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Default: target.DefaultControlPlanes, Question: true},
 	}, cmdutil.ListOf[talos.EtcdStatus]("EtcdStatusList"), func(c *cmdutil.Call) error {
 		v, whole, err := viewOf(c, asGiven)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/logs"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 type options struct {
@@ -36,7 +37,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 			"for. Events are hints: a node that dies sends none, so wait for state with `talosmate wait`.",
 		Example: "  talosmate events -n worker-1 --since 10m\n" +
 			"  talosmate events -A --follow --filter MachineStatusEvent",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers}, Flags: o.flags, Check: o.validate,
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers}, Flags: o.flags, Check: o.validate,
 	}, cmdutil.NodeStream[talos.Event]{
 		Schema:  "EventList",
 		Default: output.NDJSON, Events: true, Following: func() bool { return o.follow },

@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -23,7 +24,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 			"--diff shows only what is not the same on all nodes, and answers with exit code 3 when anything is.",
 		Example: "  talosmate extension list -n worker-1\n" +
 			"  talosmate extension list --workers --diff",
-		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) { fs.BoolVar(&diff, "diff", false, "show only what differs between the nodes") },
 		Check: func(c *cmdutil.Call) error {
 			c.Spec.Question = diff // a node that does not answer may be the one that differs
@@ -80,7 +81,7 @@ func (r *roll) nodes() []talos.NodeRef {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	slices.SortFunc(r.all, func(a, b talos.NodeRef) int { return talos.CompareAddresses(a.Node, b.Node) })
+	slices.SortFunc(r.all, func(a, b talos.NodeRef) int { return target.CompareAddresses(a.Node, b.Node) })
 
 	return r.all
 }

@@ -5,7 +5,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/factory"
 	"github.com/talosmate/talosmate/internal/output"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdID(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -64,7 +64,7 @@ func readNode(c *cmdutil.Call, name string) (factory.Schematic, error) {
 		return factory.Schematic{}, err
 	}
 
-	targets, err := cluster.Targets(c.Context(), talos.Selection{Nodes: []string{name}}, talos.DefaultNone)
+	targets, err := cluster.Targets(c.Context(), target.Selection{Nodes: []string{name}}, target.DefaultNone)
 	c.Printer.Selection = &output.Selection{Source: targets.Source, Nodes: targets.Addresses()}
 
 	if err != nil {

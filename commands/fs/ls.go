@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 type lsOptions struct {
@@ -29,7 +30,7 @@ func newCmdLs(f *cmdutil.Factory) *cmdutil.Cmd {
 			"read is a row with its error, and the exit code says so.",
 		Example: "  talosmate fs ls /var/log -n cp-1\n" +
 			"  talosmate fs ls /etc -A --recurse --type regular --pattern '*.conf' -o json --query '.items[].path'",
-		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: o.flags, Check: o.check, Complete: completePath,
 	}, cmdutil.NodeList[talos.File]{
 		Schema: "FileList",

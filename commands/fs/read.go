@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Content is what a file of a node holds.
@@ -38,7 +39,7 @@ func newCmdRead(f *cmdutil.Factory) *cmdutil.Cmd {
 			"once; a document holds at most 16 MiB a file unless --max-bytes says otherwise, and reports whether it was cut.",
 		Example: "  talosmate fs read /etc/os-release -n cp-1\n" +
 			"  talosmate fs read /proc/cmdline -A -o json --query '.items[] | [.hostname, .content]'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: talos.DefaultEndpoint},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: target.DefaultEndpoint},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.Int64Var(&o.max, "max-bytes", 0, "read at most this many bytes, 0 for all")
 			fs.NotNegative("max-bytes")

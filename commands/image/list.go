@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/image"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -23,7 +24,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 			"restarting pod looks unused here.",
 		Example: "  talosmate image list -n worker-1 --group\n" +
 			"  talosmate image list -A -o json --query '.items[] | select(.in_use | not) | .name'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) {
 			namespaceFlag(fs, &namespace)
 			fs.BoolVar(&group, "group", false, "one row an image instead of one a name")

@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Kubeconfig is an admin kubeconfig that was written.
@@ -49,7 +50,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 			"does not write (a credential plugin, a path, a proxy, impersonation) is refused.",
 		Example: "  talosmate kubeconfig --merge --context-name prod\n" +
 			"  talosmate kubeconfig - > prod.kubeconfig",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: talos.DefaultControlPlanes},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: target.DefaultControlPlanes},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.BoolVar(&o.merge, "merge", false, "add it to a kubeconfig and make it the current context")
 			fs.StringVar(&o.name, "context-name", "", "the context's `name` (default: admin@CLUSTER)")

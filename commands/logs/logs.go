@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Line is one line of a log.
@@ -34,7 +35,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate logs etcd -n cp-1 --since 10m --filter \"slow fdatasync\"\n" +
 			"  talosmate logs kubelet -A --follow -o ndjson\n" +
 			"  talosmate logs --kubernetes kube-system/coredns-5d78c --container coredns",
-		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: o.flags, Check: o.validate,
 		Complete: cmdutil.CompleteFrom(func(ctx context.Context, n *talos.Node) ([]string, error) {
 			if !o.kubernetes {

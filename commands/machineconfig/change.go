@@ -15,6 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // changeOptions are what apply, patch and edit have in common.
@@ -149,7 +150,7 @@ func (o *changeOptions) one(c *cmdutil.Call, cluster *talos.Cluster, t talos.Tar
 			return machineconfig.Applied{}, err
 		}
 
-		site.ControlPlane = talos.IsControlPlane(members, t)
+		site.ControlPlane = target.IsControlPlane(members, t)
 	}
 
 	return machineconfig.Apply(c.Context(), site, text, o.ApplyOptions)
@@ -169,7 +170,7 @@ func joined(c *cmdutil.Call, t talos.Target, text []byte) func(context.Context, 
 	}
 
 	return func(ctx context.Context, deadline time.Duration) (bool, string, error) {
-		if want.Type() == talos.ControlPlane {
+		if want.Type() == target.ControlPlane {
 			// The first control plane of a new cluster waits for somebody to bootstrap it.
 			if view, err := etcd.Look(ctx, own); (err != nil || !view.Known) && ctx.Err() == nil {
 				return false, "etcd has no members yet: the node waits for `talosmate bootstrap`", nil

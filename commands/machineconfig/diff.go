@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Difference is one difference of a node's machine configuration from what it is compared with.
@@ -36,7 +37,7 @@ func newCmdDiff(f *cmdutil.Factory) *cmdutil.Cmd {
 			"make no difference; secrets are compared and not shown.",
 		Example: "  talosmate machineconfig diff -f controlplane.yaml --controlplanes\n" +
 			"  talosmate mc diff -A -o json --query '.items[].path'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: talos.DefaultMembers, Question: true},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: target.DefaultMembers, Question: true},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVarP(&o.file, "file", "f", "", "the configuration `file` to compare with, - for stdin")
 			fs.BoolVar(&o.showSecrets, "show-secrets", false, "show secrets")

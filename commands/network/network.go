@@ -3,7 +3,7 @@ package network
 
 import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // NewCmd makes the group.
@@ -14,7 +14,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 
 // spec is that of a view over resources, which a node in maintenance mode shows too.
 func spec() cmdutil.Spec {
-	return cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers, Insecure: true}
+	return cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers, Insecure: true}
 }
 
 func linkLocalFlag(fs *cmdutil.Flags, p *bool) {

@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // NewCmd makes the command.
@@ -26,7 +27,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 			"interrupted: in place on a terminal, with -o ndjson one object a line and a summary after each round.",
 		Example: "  talosmate processes -n worker-1 --sort cpu --limit 10\n" +
 			"  talosmate processes -A --watch -o ndjson",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.Choice(&order, "sort", talos.ByResident, "order within each node, which decides what --limit keeps", talos.ByResident, talos.ByCPU, talos.ByPID)
 			fs.IntVar(&limit, "limit", 0, "only the first of each node; 0 for all")

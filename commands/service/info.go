@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdInfo(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -17,7 +18,7 @@ func newCmdInfo(f *cmdutil.Factory) *cmdutil.Cmd {
 		Use: "info ID", Short: "Show one service of each node with what happened to it",
 		Example: "  talosmate service info kubelet -n worker-1\n" +
 			"  talosmate service info etcd --controlplanes --query '.items[] | .node + \" \" + .health'",
-		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Complete: cmdutil.CompleteFrom(ids),
 	}, cmdutil.NodeList[talos.Service]{
 		Schema: "ServiceList",

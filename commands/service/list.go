@@ -7,6 +7,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -16,7 +17,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 			"\"unknown\", not unhealthy.",
 		Example: "  talosmate service list -n cp-1\n" +
 			"  talosmate service list -o json --query '.items[] | select(.health != \"healthy\") | .id'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 	}, cmdutil.NodeList[talos.Service]{
 		Schema: "ServiceList",
 		Columns: []output.Column[talos.Service]{

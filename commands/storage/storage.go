@@ -4,7 +4,7 @@ package storage
 import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // NewCmd makes the group.
@@ -13,7 +13,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 }
 
 func spec() cmdutil.Spec {
-	return cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers, Insecure: true}
+	return cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers, Insecure: true}
 }
 
 // size leaves the cell of what has no size empty.

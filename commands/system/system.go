@@ -6,6 +6,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // NewCmd makes the group.
@@ -15,7 +16,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 }
 
 func spec() cmdutil.Spec {
-	return cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers}
+	return cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers}
 }
 
 // one makes the single row of a node a list.

@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/release"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // kubernetesOptions are the command's flags.
@@ -97,7 +98,7 @@ func throughNode(c *cmdutil.Call, members []talos.Member) (string, error) {
 
 		at := slices.IndexFunc(members, func(m talos.Member) bool { return m.Node == targets.Nodes[0].Address })
 
-		if len(targets.Nodes) != 1 || at < 0 || members[at].Type != talos.ControlPlane {
+		if len(targets.Nodes) != 1 || at < 0 || members[at].Type != target.ControlPlane {
 			return "", errs.Usagef("-n wants one control plane node to work through")
 		}
 
@@ -105,7 +106,7 @@ func throughNode(c *cmdutil.Call, members []talos.Member) (string, error) {
 	}
 
 	for _, m := range members {
-		if m.Type == talos.ControlPlane {
+		if m.Type == target.ControlPlane {
 			return m.Node, nil
 		}
 	}

@@ -11,7 +11,8 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/output"
-	"github.com/talosmate/talosmate/internal/talos"
+
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdPlan(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -29,7 +30,7 @@ func newCmdPlan(f *cmdutil.Factory) *cmdutil.Cmd {
 			"more. A gate that refuses is exit code 5, with the whole plan printed all the same.",
 		Example: "  talosmate upgrade plan --to v1.13.9\n" +
 			"  talosmate upgrade plan --to v1.13.9 --max-parallel 25% --canary worker-1 -o json > plan.json",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) {
 			addRequestFlags(fs, &r)
 			fs.StringSliceVar(&overrides, "override", nil, "plan as if this safety gate were passed, by code (repeatable)")

@@ -9,7 +9,8 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/output"
-	"github.com/talosmate/talosmate/internal/talos"
+
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -21,7 +22,7 @@ func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 			"holds the cluster's lock. The cluster itself tells; the last lines of this machine's journal explain.",
 		Example: "  talosmate upgrade status\n" +
 			"  talosmate upgrade status -o json --query '.result.nodes[] | select(.state != \"clean\") | .hostname'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: talos.DefaultMembers},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.IntVar(&lines, "journal", lines, "how many of the journal's last lines to show")
 		},

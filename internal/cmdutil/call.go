@@ -22,6 +22,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/config"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Call is one run of one command: its arguments, its printer, and the cluster once it is asked for.
@@ -43,7 +44,7 @@ type Call struct {
 	config  *config.Config
 	cluster *talos.Cluster
 	own     *talos.Cluster // Of the talosconfig at hand, beside an insecure one.
-	targets talos.Targets
+	targets target.Set
 	kube    atomic.Pointer[kube.Client]
 	sink    progress.Sink
 	// Nodes are asked side by side, and any of them may be the first with something to tell.
@@ -192,10 +193,10 @@ func (c *Call) Timeout() time.Duration {
 }
 
 // Selection is what the flags say about nodes.
-func (c *Call) Selection() talos.Selection {
+func (c *Call) Selection() target.Selection {
 	f := c.Cmd.Flags()
 
-	var s talos.Selection
+	var s target.Selection
 
 	s.Nodes, _ = f.GetStringSlice("nodes")
 	s.ControlPlanes, _ = f.GetBool("controlplanes")
@@ -330,15 +331,15 @@ func (c *Call) Talosconfig() (*config.Context, error) {
 }
 
 // Targets resolves the nodes and notes them for the document.
-func (c *Call) Targets() (talos.Targets, error) {
+func (c *Call) Targets() (target.Set, error) {
 	cluster, err := c.Cluster()
 	if err != nil {
-		return talos.Targets{}, err
+		return target.Set{}, err
 	}
 
 	d := c.Spec.Default
 	if c.Spec.Kind != Read {
-		d = talos.DefaultNone
+		d = target.DefaultNone
 	}
 
 	c.targets, err = cluster.Targets(c.ctx, c.Selection(), d)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // NodeChange is the shape of a change of each chosen node on its own: it differs from its siblings in the
@@ -57,7 +58,7 @@ func NewNodeChange[T any, P Row[T]](f *Factory, d Command, l NodeChange[T], act 
 
 // ChangeRows carries out act on every target. Every node that was begun has its row, also when it failed; a nil begun
 // takes every node for begun.
-func ChangeRows[T any, P Row[T]](c *Call, targets talos.Targets, begun func(T) bool, act func(context.Context, *talos.Node) (T, error)) ([]T, error) {
+func ChangeRows[T any, P Row[T]](c *Call, targets target.Set, begun func(T) bool, act func(context.Context, *talos.Node) (T, error)) ([]T, error) {
 	outcomes := talos.EachChange(c.ctx, c.cluster, targets.Nodes, act)
 
 	rows := make([]T, 0, len(outcomes))

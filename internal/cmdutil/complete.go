@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/startup"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // CompletionFunc gives the candidates for an argument; it may ask the cluster, for at most two seconds.
@@ -137,7 +138,7 @@ func CompleteContexts(_ context.Context, c *Call, _ []string) []string {
 // CompleteFrom asks the first chosen or default node for names.
 func CompleteFrom(names func(context.Context, *talos.Node) ([]string, error)) CompletionFunc {
 	return func(ctx context.Context, c *Call, _ []string) []string {
-		c.Spec.Default = talos.DefaultEndpoint
+		c.Spec.Default = target.DefaultEndpoint
 
 		targets, err := c.Targets()
 		if err != nil {

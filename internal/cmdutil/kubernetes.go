@@ -7,6 +7,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Kubernetes gives access to the cluster's Kubernetes API: --kubeconfig, else the admin kubeconfig from the
@@ -41,7 +42,7 @@ func (c *Call) connectKubernetes(ctx context.Context) (*kube.Client, error) {
 	}
 
 	a.Admin = func(ctx context.Context) (kube.Admin, error) {
-		targets, err := cluster.Targets(ctx, talos.Selection{ControlPlanes: true}, talos.DefaultNone)
+		targets, err := cluster.Targets(ctx, target.Selection{ControlPlanes: true}, target.DefaultNone)
 		if err != nil {
 			return kube.Admin{}, err
 		}

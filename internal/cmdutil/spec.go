@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Kind says what a command does to a cluster.
@@ -53,7 +53,7 @@ type Spec struct {
 	OneNode  bool     `json:"one_node,omitempty"` // It acts on exactly one node.
 	Named    bool     `json:"named,omitempty"`    // Its argument names what it acts on; -n only says whom to ask.
 
-	Default talos.Default `json:"-"` // What a read asks when no node was chosen.
+	Default target.Default `json:"-"` // What a read asks when no node was chosen.
 
 	single bool // The document has one result instead of items.
 }

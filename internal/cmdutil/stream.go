@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // RawOutput reports whether stdout carries bytes: no -o and no --query was given. The environment's and the
@@ -210,7 +211,7 @@ func (s *rowSink[T]) finish(err error, ref func(T) talos.NodeRef, cols []output.
 	}
 
 	slices.SortStableFunc(s.rows, func(a, b T) int {
-		if byNode := talos.CompareAddresses(ref(a).Node, ref(b).Node); byNode != 0 || s.shape.Less == nil {
+		if byNode := target.CompareAddresses(ref(a).Node, ref(b).Node); byNode != 0 || s.shape.Less == nil {
 			return byNode
 		}
 

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +24,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/talos/config"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Options configure how a cluster is reached.
@@ -46,6 +46,13 @@ type Options struct {
 	// Elsewhere finds a node by name that is not in discovery because it is dead. It may be nil.
 	Elsewhere func(ctx context.Context, name string) (t Target, found bool, err error)
 }
+
+// The words of package target that operations and commands use everywhere.
+type (
+	Target  = target.Target
+	NodeRef = target.NodeRef
+	Member  = target.Member
+)
 
 // Cluster is one talosconfig context with its connections. Nothing is dialled before the first call.
 type Cluster struct {
@@ -133,7 +140,7 @@ func (c *Cluster) ChangingNode(t Target) *Node {
 	}
 
 	others := slices.DeleteFunc(slices.Clone(c.Options.Endpoints), func(e string) bool {
-		host := hostOf(e)
+		host := target.Host(e)
 
 		return host == t.Address || slices.Contains(t.Addresses, host)
 	})
@@ -317,15 +324,6 @@ func (c *Cluster) traceCall(node, method string, err error, took time.Duration) 
 	defer c.trace.Unlock()
 
 	fmt.Fprintf(c.Options.Trace, "rpc %s %s %s %dms\n", iostreams.Line(node), method, code, took.Milliseconds())
-}
-
-func hostOf(endpoint string) string {
-	endpoint = strings.TrimPrefix(endpoint, "https://")
-	if host, _, err := net.SplitHostPort(endpoint); err == nil {
-		return host
-	}
-
-	return endpoint
 }
 
 // withTimeout bounds a read of one node.

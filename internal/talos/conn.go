@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/talos/target"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -111,7 +112,7 @@ func (c *conn) limited(ctx context.Context, method string, request any) (context
 
 func (c *conn) heard(from *peer.Peer) {
 	if from != nil && from.Addr != nil {
-		host := hostOf(from.Addr.String())
+		host := target.Host(from.Addr.String())
 		c.peer.Store(&host)
 	}
 }
@@ -234,7 +235,7 @@ func (c *conn) detour(ctx context.Context, err error, from *peer.Peer) *grpc.Cli
 		return nil
 	}
 
-	if answered := from != nil && from.Addr != nil; !answered && !slices.ContainsFunc(c.cluster.Endpoints(), func(e string) bool { return hostOf(e) == c.node }) {
+	if answered := from != nil && from.Addr != nil; !answered && !slices.ContainsFunc(c.cluster.Endpoints(), func(e string) bool { return target.Host(e) == c.node }) {
 		return nil
 	}
 

@@ -9,36 +9,8 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
-
-// Member is a node in the cluster's discovery.
-type Member struct {
-	NodeRef
-
-	Addresses       []string `json:"addresses"`                 // Every address it announced.
-	Type            string   `json:"type"`                      // controlplane or worker.
-	OperatingSystem string   `json:"operating_system"`          // As announced, Talos (v1.13.9).
-	TalosVersion    string   `json:"talos_version"`             // The version in it.
-	KubernetesName  string   `json:"kubernetes_name,omitempty"` // Its Kubernetes node name, read from the node itself.
-	NodeID          string   `json:"node_id"`                   // Its discovery identity.
-	APIReachable    *bool    `json:"api_reachable,omitempty"`   // Whether its API answered; with --probe only.
-	ProbeSeconds    float64  `json:"probe_seconds,omitempty"`   // How long the answer took; with --probe only.
-}
-
-// Target is the member as a target.
-func (m Member) Target() Target {
-	return Target{Address: m.Node, Hostname: m.Hostname, Type: m.Type, Addresses: m.Addresses}
-}
-
-// Is reports whether the member is the node in question, by one of its addresses or by its name.
-func (m Member) Is(t Target) bool {
-	return m.Node == t.Address || slices.Contains(m.Addresses, t.Address) || (t.Hostname != "" && m.Hostname == t.Hostname)
-}
-
-// IsControlPlane reports whether one of the members is the node in question and a control plane.
-func IsControlPlane(members []Member, t Target) bool {
-	return slices.ContainsFunc(members, func(m Member) bool { return m.Type == ControlPlane && m.Is(t) })
-}
 
 // Members are the discovered members, read once and kept for the run. Roles: reader, operator, admin.
 func (c *Cluster) Members(ctx context.Context) ([]Member, error) {
@@ -107,7 +79,7 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 		})
 	}
 
-	slices.SortFunc(out, func(a, b Member) int { return CompareAddresses(a.Node, b.Node) })
+	slices.SortFunc(out, func(a, b Member) int { return target.CompareAddresses(a.Node, b.Node) })
 
 	return out, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Node is one node; *talos.Node implements it.
@@ -101,7 +102,7 @@ func Plan(t talos.Target, peers []Peer, snap *etcd.Snapshot, o Options) (Result,
 	res := Result{Status: Planned, Snapshot: snap, Gates: []gate.Verdict{}}
 	res.SetNode(t)
 
-	if t.Type == talos.Worker {
+	if t.Type == target.Worker {
 		return res, errs.Usagef("%s is a worker: etcd starts on a control plane node", t.Name())
 	}
 

@@ -15,6 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 var (
@@ -84,7 +85,7 @@ func (f *fake) UploadSnapshot(ctx context.Context, from io.Reader, sent func(int
 }
 
 func run(ctx context.Context, f *fake, o bootstrap.Options, snap *etcd.Snapshot) (bootstrap.Result, error) {
-	target := talos.Target{Address: "1.1.1.1", Hostname: "cp-1", Type: talos.ControlPlane}
+	target := talos.Target{Address: "1.1.1.1", Hostname: "cp-1", Type: target.ControlPlane}
 	state, _ := f.Service(ctx, "etcd")
 
 	res, err := bootstrap.Plan(target, []bootstrap.Peer{{Target: target, Service: state}}, snap, o)
@@ -197,8 +198,8 @@ func TestInterrupted(t *testing.T) {
 func TestPlan(t *testing.T) {
 	t.Parallel()
 
-	self := talos.Target{Address: "1.1.1.1", Hostname: "cp-1", Type: talos.ControlPlane}
-	other := talos.Target{Address: "2.2.2.2", Hostname: "cp-2", Type: talos.ControlPlane}
+	self := talos.Target{Address: "1.1.1.1", Hostname: "cp-1", Type: target.ControlPlane}
+	other := talos.Target{Address: "2.2.2.2", Hostname: "cp-2", Type: target.ControlPlane}
 	fresh := bootstrap.Peer{Target: self, Service: service("preparing", "Running pre state", time.Time{})}
 	restarts := `Error running Containerd(etcd), going to restart forever: task "etcd" failed: exit code 1`
 
@@ -210,7 +211,7 @@ func TestPlan(t *testing.T) {
 		verdict string
 	}{
 		{"nobody has a member", self, []bootstrap.Peer{fresh}, errs.OK, "pass"},
-		{"a worker", talos.Target{Address: "1.1.1.1", Type: talos.Worker}, []bootstrap.Peer{fresh}, errs.Usage, ""},
+		{"a worker", talos.Target{Address: "1.1.1.1", Type: target.Worker}, []bootstrap.Peer{fresh}, errs.Usage, ""},
 		{"the node cannot be asked", self, []bootstrap.Peer{{Target: self, Err: errAway}}, errs.Unreachable, ""},
 		{"it runs without a quorum", self, []bootstrap.Peer{{Target: self, Service: service("running", "", time.Time{})}}, errs.Refused, ""},
 		{"it ends again and again", self, []bootstrap.Peer{fresh, {Target: other, Service: service("waiting", restarts, time.Time{})}}, errs.Refused, ""},

@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Defragmented is the result of a defragmentation for one member.
@@ -68,7 +69,7 @@ func (v View) PlanDefrag(nodes []talos.Target, threshold float64) ([]Defragmente
 	}
 
 	slices.SortStableFunc(rows, func(a, b Defragmented) int {
-		return cmp.Or(compareBool(a.Leader, b.Leader), talos.CompareAddresses(a.Node, b.Node))
+		return cmp.Or(compareBool(a.Leader, b.Leader), target.CompareAddresses(a.Node, b.Node))
 	})
 
 	var verdicts []gate.Verdict

@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Reader has the calls that the view makes to one node; *talos.Node implements it. A reader's certificate is
@@ -76,7 +77,7 @@ func Look(ctx context.Context, c *talos.Cluster) (View, error) {
 
 // LookFor is Look with a time limit for each node.
 func LookFor(ctx context.Context, c *talos.Cluster, timeout time.Duration) (View, error) {
-	targets, err := c.Targets(ctx, talos.Selection{ControlPlanes: true}, talos.DefaultNone)
+	targets, err := c.Targets(ctx, target.Selection{ControlPlanes: true}, target.DefaultNone)
 	if err != nil {
 		list, listErr := c.Endpoint().EtcdMembers(ctx, false)
 		if listErr != nil {
@@ -154,7 +155,7 @@ func targetsOf(list []talos.EtcdMember) []talos.Target {
 
 	for _, m := range list {
 		if m.Address() != "" {
-			out = append(out, talos.Target{Address: m.Address(), Hostname: m.MemberName, Type: talos.ControlPlane})
+			out = append(out, talos.Target{Address: m.Address(), Hostname: m.MemberName, Type: target.ControlPlane})
 		}
 	}
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // ListedMember is one member of the cluster with the nodes that list it.
@@ -68,7 +69,7 @@ func (v View) ListedMembers() []ListedMember {
 	}
 
 	slices.SortFunc(out, func(a, b ListedMember) int {
-		return cmp.Or(talos.CompareAddresses(a.Node, b.Node), strings.Compare(a.ID, b.ID))
+		return cmp.Or(target.CompareAddresses(a.Node, b.Node), strings.Compare(a.ID, b.ID))
 	})
 
 	return out
@@ -125,7 +126,7 @@ func (v View) StatusRows() []talos.EtcdStatus {
 		rows = append(rows, row)
 	}
 
-	slices.SortFunc(rows, func(a, b talos.EtcdStatus) int { return talos.CompareAddresses(a.Node, b.Node) })
+	slices.SortFunc(rows, func(a, b talos.EtcdStatus) int { return target.CompareAddresses(a.Node, b.Node) })
 
 	return rows
 }

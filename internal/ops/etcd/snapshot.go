@@ -18,6 +18,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Snapshotter streams a member's snapshot; *talos.Node implements it.
@@ -72,7 +73,7 @@ func (v View) ChooseMember() (talos.Target, error) {
 
 	best := slices.MinFunc(all, func(a, b candidate) int {
 		return cmp.Or(compareBool(a.status.ID == v.Leader, b.status.ID == v.Leader), compareBool(a.alarm, b.alarm),
-			cmp.Compare(v.Lag(a.status), v.Lag(b.status)), talos.CompareAddresses(a.target.Address, b.target.Address))
+			cmp.Compare(v.Lag(a.status), v.Lag(b.status)), target.CompareAddresses(a.target.Address, b.target.Address))
 	})
 
 	return best.target, nil

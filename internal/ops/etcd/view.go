@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // View is the state of the whole cluster's etcd at one time.
@@ -279,7 +280,7 @@ func (v View) NodeMember(t talos.Target) (Member, error) {
 		return m, nil
 	}
 
-	if t.Type == talos.Worker {
+	if t.Type == target.Worker {
 		return Member{}, errs.Usagef("%s is a worker, and etcd runs on control plane nodes only", t.Name())
 	}
 
@@ -307,7 +308,7 @@ func (v View) Alarms() []talos.EtcdAlarm {
 	}
 
 	slices.SortFunc(out, func(a, b talos.EtcdAlarm) int {
-		return cmp.Or(talos.CompareAddresses(a.Node, b.Node), strings.Compare(a.ID, b.ID), strings.Compare(a.Alarm, b.Alarm))
+		return cmp.Or(target.CompareAddresses(a.Node, b.Node), strings.Compare(a.ID, b.ID), strings.Compare(a.Alarm, b.Alarm))
 	})
 
 	return out

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Fleet is the state of the cluster at one time. It has no time stamps and no counters, so that two of them differ only
@@ -144,7 +145,7 @@ func Sample() Fleet {
 	return Fleet{
 		Context: "sample",
 		Nodes: []Node{{
-			NodeRef: ref, Type: talos.ControlPlane, Reachable: true, Version: "v1.13.9", Unmet: []Unmet{{}}, Services: []Service{{}},
+			NodeRef: ref, Type: target.ControlPlane, Reachable: true, Version: "v1.13.9", Unmet: []Unmet{{}}, Services: []Service{{}},
 			Extensions: []Extension{{}}, Disks: []Disk{{}}, Alerts: []Alert{{}},
 		}},
 		Etcd:   Etcd{Problems: []string{}, Members: []EtcdMember{{Alarms: []string{}}}},

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/ops/etcd"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func etcdMembers(_ context.Context, s *survey) []Finding {
@@ -64,7 +64,7 @@ func etcdHealth(_ context.Context, s *survey) []Finding {
 		out = append(out, f)
 	}
 
-	slices.SortFunc(out, func(a, b Finding) int { return talos.CompareAddresses(a.Node, b.Node) })
+	slices.SortFunc(out, func(a, b Finding) int { return target.CompareAddresses(a.Node, b.Node) })
 
 	return out
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func kubelet(_ context.Context, s *survey) []Finding {
@@ -62,7 +63,7 @@ func staticPods(_ context.Context, s *survey) []Finding {
 		default:
 			return ok(fmt.Sprintf("%d static pods", len(wanted)))
 		}
-	}, func(m talos.Member) bool { return m.Type == talos.ControlPlane })
+	}, func(m talos.Member) bool { return m.Type == target.ControlPlane })
 }
 
 // staticPodReady matches a status (kube-system/kube-apiserver-cp-1) with a static pod (kube-apiserver).

@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // survey is shared by the checks: each fact is read once, when the first check needs it.
@@ -99,7 +100,7 @@ func (s *survey) controlPlanes() []talos.Target {
 	var out []talos.Target
 
 	for _, m := range members {
-		if m.Type == talos.ControlPlane {
+		if m.Type == target.ControlPlane {
 			out = append(out, m.Target())
 		}
 	}

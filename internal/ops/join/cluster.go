@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // NewWorld looks at a cluster from the side of a machine that is to join it. fingerprint pins the machine's
@@ -57,7 +58,7 @@ func reference(ctx context.Context, c *talos.Cluster, members []talos.Member, no
 	err := error(errs.New(errs.Failed, "no control plane is known whose configuration could be compared"))
 
 	for _, m := range members {
-		if m.Type != talos.ControlPlane || m.Node == not.Address || slices.Contains(m.Addresses, not.Address) {
+		if m.Type != target.ControlPlane || m.Node == not.Address || slices.Contains(m.Addresses, not.Address) {
 			continue
 		}
 
@@ -92,7 +93,7 @@ func NewOld(ctx context.Context, c *talos.Cluster, w *World, name string, k func
 		return Old{}, err
 	}
 
-	old := Old{Member: m, View: view, Target: talos.Target{Address: m.Node, Hostname: m.Name, Type: talos.ControlPlane}}
+	old := Old{Member: m, View: view, Target: talos.Target{Address: m.Node, Hostname: m.Name, Type: target.ControlPlane}}
 
 	for _, known := range w.Members {
 		if known.Node == m.Node || slices.Contains(known.Addresses, m.Node) {

@@ -16,6 +16,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 const (
@@ -158,7 +159,7 @@ func (j *join) preflight(ctx context.Context) error {
 	}
 
 	switch j.res.MachineType = j.config.Type(); j.res.MachineType {
-	case talos.ControlPlane, talos.Worker:
+	case target.ControlPlane, target.Worker:
 	default:
 		return errs.Usagef("the configuration's machine.type is %q, want controlplane or worker: any other would start a cluster of its own", j.res.MachineType)
 	}
@@ -255,7 +256,7 @@ func (j *join) verdicts(ctx context.Context, quorum func(v etcd.View, node strin
 
 	verdicts := []gate.Verdict{gateCluster(j.config, have, j.w.Target.Address)}
 
-	if j.res.MachineType == talos.ControlPlane {
+	if j.res.MachineType == target.ControlPlane {
 		view, err := j.w.Etcd(ctx)
 		if err != nil {
 			return nil, err
@@ -471,7 +472,7 @@ func (j *join) awaitConfigured(ctx context.Context, lost error) error {
 
 // awaitJoined waits for what makes a machine one of the cluster.
 func (j *join) awaitJoined(ctx context.Context) error {
-	if j.res.MachineType == talos.ControlPlane {
+	if j.res.MachineType == target.ControlPlane {
 		if err := j.awaitVoter(ctx); err != nil {
 			return err
 		}

@@ -9,14 +9,14 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // gateCluster holds a configuration against that of a control plane that runs. A machine that is given
 // another cluster's configuration belongs to that one: nobody here can talk to it any more.
 func gateCluster(want, have machineconfig.Config, address string) gate.Verdict {
 	secrets := [][]string{{"cluster", "id"}, {"cluster", "secret"}, {"cluster", "token"}, {"machine", "token"}, {"cluster", "ca", "crt"}}
-	if want.Type() == talos.ControlPlane {
+	if want.Type() == target.ControlPlane {
 		secrets = append(secrets, []string{"cluster", "etcd", "ca", "crt"}, []string{"cluster", "aggregatorCA", "crt"}, []string{"cluster", "serviceAccount", "key"})
 	}
 

@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Old is the control plane that goes.
@@ -90,7 +91,7 @@ func (r *replacement) plan(ctx context.Context) error {
 		return err
 	}
 
-	if r.res.MachineType != talos.ControlPlane {
+	if r.res.MachineType != target.ControlPlane {
 		return errs.Usagef("the configuration is a worker's, and %s is a control plane", r.old.Target.Name())
 	}
 

@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 const (
@@ -96,7 +97,7 @@ func (r *run) buryDead(ctx context.Context) error {
 // deadMember finds the node's etcd member. Discovery may have forgotten what kind of node it was: etcd is only
 // not asked about what is known to be a worker.
 func (r *run) deadMember(ctx context.Context) (view etcd.View, member *etcd.Member, err error) {
-	if r.w.Target.Type == talos.Worker {
+	if r.w.Target.Type == target.Worker {
 		return view, nil, nil
 	}
 

@@ -13,7 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/progress"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // TestRemoveDead takes nodes out of the cluster without them, and only those of which every witness says that
@@ -42,14 +42,14 @@ func TestRemoveDead(t *testing.T) {
 		deleted  bool
 		hint     string
 	}{
-		{name: "a worker", m: gone, k: dead, kind: talos.Worker, want: node.OK, deleted: true, hint: "was not wiped"},
+		{name: "a worker", m: gone, k: dead, kind: target.Worker, want: node.OK, deleted: true, hint: "was not wiped"},
 		{name: "a control plane", m: gone, k: dead, want: node.OK, expelled: true, deleted: true, hint: "was not wiped"},
-		{name: "a second run", m: gone, k: cluster{silent: true, deleted: true}, kind: talos.Worker, want: node.OK, deleted: true},
+		{name: "a second run", m: gone, k: cluster{silent: true, deleted: true}, kind: target.Worker, want: node.OK, deleted: true},
 		{name: "a dry run", m: gone, k: dead, o: func(o *node.Options) { o.DryRun = true }, want: node.Planned, hint: "was not wiped"},
-		{name: "Kubernetes hears from it", m: gone, kind: talos.Worker, want: node.Refused, code: errs.Refused, gate: gate.NodeAlive, hint: "within a minute"},
-		{name: "it answers", k: dead, kind: talos.Worker, want: node.Refused, code: errs.Refused, gate: gate.NodeAlive, hint: "leave --dead away"},
+		{name: "Kubernetes hears from it", m: gone, kind: target.Worker, want: node.Refused, code: errs.Refused, gate: gate.NodeAlive, hint: "within a minute"},
+		{name: "it answers", k: dead, kind: target.Worker, want: node.Refused, code: errs.Refused, gate: gate.NodeAlive, hint: "leave --dead away"},
 		{
-			name: "it answers after a while", m: machine{tried: time.Now(), outage: 10 * time.Second}, k: dead, kind: talos.Worker,
+			name: "it answers after a while", m: machine{tried: time.Now(), outage: 10 * time.Second}, k: dead, kind: target.Worker,
 			want: node.Refused, code: errs.Refused, gate: gate.NodeAlive,
 		},
 		{name: "its member is healthy", m: gone, k: dead, healthy: true, want: node.Refused, code: errs.Refused, gate: gate.HealthyMember},
@@ -59,7 +59,7 @@ func TestRemoveDead(t *testing.T) {
 			want: node.OK, expelled: true,
 		},
 		{
-			name: "Kubernetes is away, overridden for a worker", m: gone, k: cluster{away: errAway}, kind: talos.Worker,
+			name: "Kubernetes is away, overridden for a worker", m: gone, k: cluster{away: errAway}, kind: target.Worker,
 			o: func(o *node.Options) { o.Overrides = gate.Overrides{"TM141"} }, want: node.Failed, code: errs.Refused,
 		},
 		{name: "etcd refuses", m: gone, k: dead, expel: errNo, want: node.Failed, code: errs.Failed},

@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Machine is what is asked of a Talos node; *talos.Node is one.
@@ -70,7 +71,7 @@ func Worlds(ctx context.Context, c *talos.Cluster, targets []talos.Target, k fun
 	}
 
 	var vips []string
-	if at := slices.IndexFunc(members, func(m talos.Member) bool { return m.Type == talos.ControlPlane }); at >= 0 {
+	if at := slices.IndexFunc(members, func(m talos.Member) bool { return m.Type == target.ControlPlane }); at >= 0 {
 		// Only a control plane knows about virtual IPs; one that does not answer is the etcd gates' business.
 		vipCtx, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
 		defer cancel()
@@ -101,7 +102,7 @@ func Worlds(ctx context.Context, c *talos.Cluster, targets []talos.Target, k fun
 				return expel(ctx, v, m, begin, sink)
 			},
 			Expel:        expel,
-			ControlPlane: talos.IsControlPlane(members, t),
+			ControlPlane: target.IsControlPlane(members, t),
 		}
 
 		if w.ControlPlane {

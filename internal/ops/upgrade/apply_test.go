@@ -19,6 +19,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // grow adds a worker.
@@ -69,7 +70,7 @@ func newFleetOf(t *testing.T, version string, workers int) *fakeFleet {
 
 		kind := "worker"
 		if strings.HasPrefix(name, "cp") {
-			kind = talos.ControlPlane
+			kind = target.ControlPlane
 		}
 
 		address := fmt.Sprintf("10.0.0.%d", i+1)

@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Fleet is the whole cluster, as far as an upgrade of it has to do with it.
@@ -54,7 +55,7 @@ func NewFleet(ctx context.Context, c *talos.Cluster, name string, k func(context
 	var controlPlanes []talos.Target
 
 	for _, m := range members {
-		if m.Type == talos.ControlPlane {
+		if m.Type == target.ControlPlane {
 			controlPlanes = append(controlPlanes, m.Target())
 		}
 	}
@@ -86,7 +87,7 @@ func NewFleet(ctx context.Context, c *talos.Cluster, name string, k func(context
 }
 
 func (f *Fleet) isControlPlane(t talos.Target) bool {
-	return talos.IsControlPlane(f.Members, t)
+	return target.IsControlPlane(f.Members, t)
 }
 
 // member finds a member by address or hostname.

@@ -15,6 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // What talosctl upgrade-k8s prints, in the wording of Talos's sources (pkg/cluster/kubernetes).
@@ -63,7 +64,7 @@ func kubernetesFleet() *Fleet {
 	return &Fleet{
 		Name: "prod", Now: time.Now,
 		Members: []talos.Member{
-			{NodeRef: talos.NodeRef{Node: "10.0.0.1", Hostname: "cp-1"}, Type: talos.ControlPlane, TalosVersion: "v1.13.9"},
+			{NodeRef: talos.NodeRef{Node: "10.0.0.1", Hostname: "cp-1"}, Type: target.ControlPlane, TalosVersion: "v1.13.9"},
 			{NodeRef: talos.NodeRef{Node: "10.0.0.4", Hostname: "worker-1"}, Type: "worker", TalosVersion: "v1.13.9"},
 		},
 	}

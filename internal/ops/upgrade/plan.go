@@ -17,6 +17,7 @@ import (
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/release"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Request is what is wanted of a cluster's upgrade: what a plan is made of, besides the cluster.
@@ -189,7 +190,7 @@ func (f *Fleet) targets(r Request) ([]talos.Target, error) {
 		out = append(out, m.Target())
 	}
 
-	slices.SortFunc(out, func(a, b talos.Target) int { return talos.CompareAddresses(a.Address, b.Address) })
+	slices.SortFunc(out, func(a, b talos.Target) int { return target.CompareAddresses(a.Address, b.Address) })
 
 	return slices.CompactFunc(out, func(a, b talos.Target) bool { return a.Address == b.Address }), nil
 }
@@ -293,9 +294,9 @@ func (p *Plan) order(f *Fleet, canary string) error {
 			return 4
 		case n.Node == first:
 			return 0
-		case n.Role == talos.ControlPlane && !n.EtcdLeader:
+		case n.Role == target.ControlPlane && !n.EtcdLeader:
 			return 1
-		case n.Role == talos.ControlPlane:
+		case n.Role == target.ControlPlane:
 			return 2
 		default:
 			return 3
@@ -303,7 +304,7 @@ func (p *Plan) order(f *Fleet, canary string) error {
 	}
 
 	slices.SortStableFunc(p.Nodes, func(a, b NodePlan) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), talos.CompareAddresses(a.Node, b.Node))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), target.CompareAddresses(a.Node, b.Node))
 	})
 
 	for i := range p.Nodes {

@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/release"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // lookConcurrency is how many nodes are looked at at once.
@@ -130,7 +131,7 @@ func (p *planner) node(ctx context.Context, t talos.Target) (NodePlan, error) {
 	n.SetNode(t)
 
 	if w.ControlPlane {
-		n.Role = talos.ControlPlane
+		n.Role = target.ControlPlane
 	}
 
 	version, err := w.Read.Version(ctx)

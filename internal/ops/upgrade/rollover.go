@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // everyHop goes over the cluster once a hop: everything first to the version in between, then on.
@@ -58,7 +59,7 @@ func (a *apply) pass(ctx context.Context, hopOf func(NodePlan) (Hop, bool), last
 		switch {
 		case a.isCanary(n):
 			canary = append(canary, n)
-		case n.Role == talos.ControlPlane:
+		case n.Role == target.ControlPlane:
 			controlPlanes = append(controlPlanes, n)
 		default:
 			workers = append(workers, n)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // How far a clock may be off. Talos dates what it signs back by ten seconds (allowedTimeSkew in its pkg/kubeconfig): what
@@ -117,7 +118,7 @@ func (p *Plan) turns() int {
 
 		switch {
 		case n.Action == ActSkip:
-		case n.Role == talos.ControlPlane:
+		case n.Role == target.ControlPlane:
 			controlPlanes += hops
 		default:
 			workers += hops

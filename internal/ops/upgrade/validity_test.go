@@ -8,6 +8,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // TestValidityPasses: what is worth a word, or not even that, does not hold the upgrade up.
@@ -50,9 +51,9 @@ func TestTurns(t *testing.T) {
 
 	two := []Hop{{}, {}}
 	p := Plan{Workers: 2, Nodes: []NodePlan{
-		{Role: talos.ControlPlane, Action: ActUpgrade, Hops: two},
-		{Role: talos.ControlPlane, Action: ActReboot},
-		{Role: talos.ControlPlane, Action: ActSkip},
+		{Role: target.ControlPlane, Action: ActUpgrade, Hops: two},
+		{Role: target.ControlPlane, Action: ActReboot},
+		{Role: target.ControlPlane, Action: ActSkip},
 		{Role: "worker", Action: ActUpgrade, Hops: two},
 		{Role: "worker", Action: ActSettle},
 		{Role: "worker", Action: ActSkip},

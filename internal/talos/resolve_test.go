@@ -12,6 +12,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/state/protobuf/server"
 	configmachine "github.com/siderolabs/talos/pkg/machinery/config/machine"
 	"github.com/siderolabs/talos/pkg/machinery/resources/cluster"
+	"github.com/talosmate/talosmate/internal/talos/target"
 	"google.golang.org/grpc"
 )
 
@@ -62,7 +63,7 @@ func TestTargetsAreWhoTheyAre(t *testing.T) {
 		{"spellings of an address", []string{"[FD00:0::1]"}, []string{"fd00::1 cp-1 controlplane"}},
 		{"two nodes", []string{"w-1", "10.0.0.1"}, []string{"10.0.0.1 cp-1 controlplane", "10.0.0.5 w-1 worker"}},
 	} {
-		got, err := c.Targets(t.Context(), Selection{Nodes: tt.nodes}, DefaultNone)
+		got, err := c.Targets(t.Context(), target.Selection{Nodes: tt.nodes}, target.DefaultNone)
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 

@@ -1,0 +1,73 @@
+package target
+
+import (
+	"slices"
+	"sort"
+	"strings"
+)
+
+// Member is a node in the cluster's discovery.
+type Member struct {
+	NodeRef
+
+	Addresses       []string `json:"addresses"`                 // Every address it announced.
+	Type            string   `json:"type"`                      // controlplane or worker.
+	OperatingSystem string   `json:"operating_system"`          // As announced, Talos (v1.13.9).
+	TalosVersion    string   `json:"talos_version"`             // The version in it.
+	KubernetesName  string   `json:"kubernetes_name,omitempty"` // Its Kubernetes node name, read from the node itself.
+	NodeID          string   `json:"node_id"`                   // Its discovery identity.
+	APIReachable    *bool    `json:"api_reachable,omitempty"`   // Whether its API answered; with --probe only.
+	ProbeSeconds    float64  `json:"probe_seconds,omitempty"`   // How long the answer took; with --probe only.
+}
+
+// Target is the member as a target.
+func (m Member) Target() Target {
+	return Target{Address: m.Node, Hostname: m.Hostname, Type: m.Type, Addresses: m.Addresses}
+}
+
+// Is reports whether the member is the node in question, by one of its addresses or by its name.
+func (m Member) Is(t Target) bool {
+	return m.Node == t.Address || slices.Contains(m.Addresses, t.Address) || (t.Hostname != "" && m.Hostname == t.Hostname)
+}
+
+// IsControlPlane reports whether one of the members is the node in question and a control plane.
+func IsControlPlane(members []Member, t Target) bool {
+	return slices.ContainsFunc(members, func(m Member) bool { return m.Type == ControlPlane && m.Is(t) })
+}
+
+// ByAddress returns the member that announced an address, nil when none did.
+func ByAddress(members []Member, addr string) *Member {
+	for i, m := range members {
+		if slices.ContainsFunc(m.Addresses, func(a string) bool { return CompareAddresses(a, addr) == 0 }) {
+			return &members[i]
+		}
+	}
+
+	return nil
+}
+
+// Names lists the members for a message.
+func Names(members []Member) string {
+	names := make([]string, len(members))
+	for i, m := range members {
+		names[i] = m.Hostname + " (" + m.Target().Address + ")"
+	}
+
+	sort.Strings(names)
+
+	return strings.Join(names, ", ")
+}
+
+// ByName returns the members whose hostname, with or without its domain, is the name.
+func ByName(members []Member, name string) []Member {
+	var found []Member
+
+	for _, m := range members {
+		short, _, _ := strings.Cut(m.Hostname, ".")
+		if m.Hostname == name || short == name {
+			found = append(found, m)
+		}
+	}
+
+	return found
+}

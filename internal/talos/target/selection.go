@@ -1,0 +1,91 @@
+package target
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Selection is the user's choice of nodes.
+type Selection struct {
+	Nodes         []string // Addresses, Talos hostnames or Kubernetes node names.
+	ControlPlanes bool
+	Workers       bool
+	All           bool
+}
+
+// Explicit reports whether the user chose any nodes.
+func (s Selection) Explicit() bool {
+	return len(s.Nodes) > 0 || s.ControlPlanes || s.Workers || s.All
+}
+
+// Default selects the nodes of a read for which the user chose none.
+type Default int
+
+// The defaults.
+const (
+	DefaultNone          Default = iota // None: the user has to choose.
+	DefaultMembers                      // The context's nodes, else every discovered member.
+	DefaultControlPlanes                // The control planes among the context's nodes, else every discovered one.
+	DefaultEndpoint                     // The context's nodes, else one endpoint that answers.
+)
+
+// Sources of a selection, as the document names them.
+const (
+	SourceFlags     = "flags"
+	SourceContext   = "context"
+	SourceMembers   = "members"
+	SourceEndpoints = "endpoints"
+)
+
+// Set is the resolved nodes with the source of the selection.
+type Set struct {
+	Source string
+	Nodes  []Target
+}
+
+// Addresses lists the targets' addresses.
+func (s Set) Addresses() []string {
+	out := make([]string, len(s.Nodes))
+	for i, n := range s.Nodes {
+		out[i] = n.Address
+		if len(n.AnyOf) > 0 {
+			return n.AnyOf
+		}
+	}
+
+	return out
+}
+
+// Among returns the members in the sets of the selection, sorted by address.
+func (s Selection) Among(members []Member) []Target {
+	var out []Target
+
+	for _, m := range members {
+		if s.All || (s.ControlPlanes && m.Type == ControlPlane) || (s.Workers && m.Type == Worker) {
+			out = append(out, m.Target())
+		}
+	}
+
+	return Sort(out)
+}
+
+// Known returns the names with those that have a domain, and that no member has, cut to their first label where a
+// member has that: of a context's nodes the cluster is not in question, unlike of a name on the command line.
+func Known(members []Member, names []string) []string {
+	out := slices.Clone(names)
+
+	for i, name := range out {
+		short, domain, _ := strings.Cut(name, ".")
+		if _, err := netip.ParseAddr(name); domain == "" || err == nil {
+			continue
+		}
+
+		if !slices.ContainsFunc(members, func(m Member) bool { return m.Hostname == name }) &&
+			slices.ContainsFunc(members, func(m Member) bool { return m.Hostname == short }) {
+			out[i] = short
+		}
+	}
+
+	return out
+}

@@ -1,0 +1,105 @@
+// Package target says which nodes a command is about: how they are named, what discovery knows of them, and which of them
+// a selection means. It asks no node.
+package target
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// NodeRef names the node a row is about. Every row embeds it.
+type NodeRef struct {
+	Node     string `json:"node"`               // The address that was asked.
+	Hostname string `json:"hostname,omitempty"` // The Talos hostname, where known.
+}
+
+// SetNode fills in the reference.
+func (r *NodeRef) SetNode(t Target) { r.Node, r.Hostname = t.Address, t.Hostname }
+
+// NodeName is the hostname where known, else the address.
+func (r NodeRef) NodeName() string {
+	if r.Hostname != "" {
+		return r.Hostname
+	}
+
+	return r.Node
+}
+
+// Ref returns the target's reference.
+func (r NodeRef) Ref() NodeRef { return r }
+
+// Machine types, as Talos names them.
+const (
+	ControlPlane = "controlplane"
+	Worker       = "worker"
+)
+
+// Target is a node that a command reads or changes.
+type Target struct {
+	Address   string   // The address to ask.
+	Hostname  string   // The Talos hostname, if known.
+	Type      string   // controlplane, worker, or empty when unknown.
+	Addresses []string // All known addresses.
+	AnyOf     []string // Endpoints of which any may answer for itself; Address is set afterwards.
+}
+
+// Name is the hostname if known, else the address.
+func (t Target) Name() string {
+	if t.Hostname != "" {
+		return t.Hostname
+	}
+
+	return t.Address
+}
+
+// EachOnce sorts targets and keeps the first of those that are one node under several of its addresses: it must not be
+// changed twice.
+func EachOnce(all []Target) []Target {
+	var out []Target
+
+	for _, t := range all {
+		if !slices.ContainsFunc(out, t.same) {
+			out = append(out, t)
+		}
+	}
+
+	return Sort(out)
+}
+
+// same reports whether two targets are known to be one node.
+func (t Target) same(o Target) bool {
+	return slices.ContainsFunc(append([]string{t.Address}, t.Addresses...), func(a string) bool {
+		return a == o.Address || slices.Contains(o.Addresses, a)
+	})
+}
+
+// Sort orders targets by address, numerically, and drops duplicates.
+func Sort(all []Target) []Target {
+	slices.SortStableFunc(all, func(a, b Target) int { return CompareAddresses(a.Address, b.Address) })
+
+	return slices.CompactFunc(all, func(a, b Target) bool { return a.Address == b.Address })
+}
+
+// CompareAddresses orders addresses by number and other names by text.
+func CompareAddresses(a, b string) int {
+	x, xerr := netip.ParseAddr(a)
+	y, yerr := netip.ParseAddr(b)
+
+	if xerr == nil && yerr == nil {
+		return x.Compare(y)
+	}
+
+	return strings.Compare(a, b)
+}
+
+// Host is the host of an endpoint.
+func Host(endpoint string) string {
+	endpoint = strings.TrimPrefix(endpoint, "https://")
+	if host, _, err := net.SplitHostPort(endpoint); err == nil {
+		return host
+	}
+
+	return endpoint
+}
