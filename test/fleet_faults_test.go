@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/rollout"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/poll"
+	"github.com/talosmate/talosmate/internal/runbook"
 )
 
 // TestFleetFaults injects faults on one cluster, node after node, and checks the state that each leaves.
@@ -156,7 +158,7 @@ func (f *fleet) budgetNeverMet() {
 	f.workload("stuck", 2, 2)
 
 	res, code := f.apply()
-	if code != 5 || res.Status != upgrade.ApplyRefused || !strings.Contains(res.Error, "TM140") || !strings.Contains(res.Error, "default/stuck") {
+	if code != 5 || res.Status != runbook.Refused || !strings.Contains(res.Error, "TM140") || !strings.Contains(res.Error, "default/stuck") {
 		f.t.Errorf("exit code %d, %q: %s", code, res.Status, res.Error)
 	}
 
@@ -241,11 +243,11 @@ func (f *fleet) lockRunsOut() {
 	}
 
 	res, code := f.upgradeNode("worker-14", nil)
-	if code != 0 || res.Status != upgrade.OK {
+	if code != 0 || res.Status != runbook.OK {
 		f.t.Errorf("exit code %d, %q: %s", code, res.Status, res.Error)
 	}
 
-	if !slices.ContainsFunc(res.Stages, func(s upgrade.Stage) bool {
+	if !slices.ContainsFunc(res.Stages, func(s runbook.Stage) bool {
 		return strings.Contains(s.Message, "taken over from bob@elsewhere (talosmate upgrade apply")
 	}) {
 		f.t.Errorf("nothing tells of the takeover: %+v", res.Stages)
@@ -280,18 +282,18 @@ func (f *fleet) nodesFail() {
 	tests := []struct {
 		node, fault string
 		args        []string
-		status      upgrade.Status
+		status      runbook.Status
 		code        int
 		error       string
 		left        left
 	}{
-		{"worker-8", "boot-old-slot", nil, upgrade.RolledBack, 8, "came back on v1.13.8", left{"v1.13.8", false, false, 1, 1}},
-		{"worker-9", "never-return", []string{"--reboot-timeout", "5s"}, upgrade.DidNotReturn, 9, "waited 5s", left{"v1.13.8", false, true, 1, 1}},
-		{"worker-10", "return-without-kubernetes", []string{"--ready-timeout", "5s"}, upgrade.VerifyFailed, 9, "kubelet", left{"v1.13.9", false, true, 1, 1}},
-		{"worker-11", "lose-extensions", nil, upgrade.VerifyFailed, 9, "the schematic is", left{"v1.13.9", false, true, 1, 1}},
-		{"worker-12", "install-exit-code=1", nil, upgrade.InstallFailed, 1, "exit code 1", left{"v1.13.8", false, false, 0, 1}},
-		{"worker-13", "registry-status=404", nil, upgrade.PullFailed, 1, "not found", left{"v1.13.8", false, false, 0, 0}},
-		{"worker-13", "registry-status=500", nil, upgrade.PullFailed, 1, "500", left{"v1.13.8", false, false, 0, 0}},
+		{"worker-8", "boot-old-slot", nil, runbook.RolledBack, 8, "came back on v1.13.8", left{"v1.13.8", false, false, 1, 1}},
+		{"worker-9", "never-return", []string{"--reboot-timeout", "5s"}, runbook.DidNotReturn, 9, "waited 5s", left{"v1.13.8", false, true, 1, 1}},
+		{"worker-10", "return-without-kubernetes", []string{"--ready-timeout", "5s"}, runbook.VerifyFailed, 9, "kubelet", left{"v1.13.9", false, true, 1, 1}},
+		{"worker-11", "lose-extensions", nil, runbook.VerifyFailed, 9, "the schematic is", left{"v1.13.9", false, true, 1, 1}},
+		{"worker-12", "install-exit-code=1", nil, runbook.InstallFailed, 1, "exit code 1", left{"v1.13.8", false, false, 0, 1}},
+		{"worker-13", "registry-status=404", nil, runbook.PullFailed, 1, "not found", left{"v1.13.8", false, false, 0, 0}},
+		{"worker-13", "registry-status=500", nil, runbook.PullFailed, 1, "500", left{"v1.13.8", false, false, 0, 0}},
 	}
 
 	for _, tt := range tests {
@@ -321,11 +323,11 @@ func (f *fleet) kubernetesAway() {
 
 		f.tellLab("kubernetes-outage", "", "duration", "35s", "mode", "refuse")
 
-		if second, code := f.upgradeNode("worker-14", nil); second.Status != upgrade.DiscoveryFailed || code != 5 || !strings.Contains(second.Error, "TM141") {
+		if second, code := f.upgradeNode("worker-14", nil); second.Status != runbook.DiscoveryFailed || code != 5 || !strings.Contains(second.Error, "TM141") {
 			f.t.Errorf("begun without the API: %q, exit code %d: %s", second.Status, code, second.Error)
 		}
 	})
-	if res.Status != upgrade.OK || code != 0 || res.Retries == 0 || !res.Uncordoned {
+	if res.Status != runbook.OK || code != 0 || res.Retries == 0 || !res.Uncordoned {
 		f.t.Errorf("%q, exit code %d, %d retries, uncordoned %t: %s", res.Status, code, res.Retries, res.Uncordoned, res.Error)
 	}
 
@@ -337,7 +339,7 @@ func (f *fleet) drainTimesOut() {
 	f.lonePod("kept", "worker-7", `{}`, `,"finalizers":["example.com/keep"]`)
 
 	res, code := f.upgradeNode("worker-7", nil, "--drain-timeout", "3s")
-	if res.Status != upgrade.DrainFailed || code != 1 || !res.Uncordoned {
+	if res.Status != runbook.DrainFailed || code != 1 || !res.Uncordoned {
 		f.t.Errorf("%q, exit code %d, uncordoned %t: %s", res.Status, code, res.Uncordoned, res.Error)
 	}
 
@@ -377,7 +379,7 @@ func (f *fleet) podsOfEveryKind() {
 	cmd := f.talosmate("upgrade", "apply", "-n", "cp-3,worker-1,worker-2,worker-3,worker-4,worker-5", "--to", "v1.13.9",
 		"--max-parallel", "5", "--check-images=false", "--snapshot", "none", "-o", "json", "--progress", "plain")
 
-	var doc struct{ Result upgrade.ApplyResult }
+	var doc struct{ Result rollout.ApplyResult }
 
 	code, said := f.follow(cmd, &doc, func(line string) {
 		once(line, "worker-1: install:", func() { gone("unmanaged") })
@@ -400,7 +402,7 @@ func (f *fleet) podsOfEveryKind() {
 
 	for _, n := range doc.Result.Nodes {
 		other := n.Hostname == "worker-4"
-		if n.Status != upgrade.OK || n.Cordoned == other || n.Uncordoned == other || (n.Hostname == "worker-5") != (n.Retries > 0) {
+		if n.Status != runbook.OK || n.Cordoned == other || n.Uncordoned == other || (n.Hostname == "worker-5") != (n.Retries > 0) {
 			f.t.Errorf("%s: %q, cordoned %t, uncordoned %t, %d retries", n.Hostname, n.Status, n.Cordoned, n.Uncordoned, n.Retries)
 		}
 
@@ -419,7 +421,7 @@ func (f *fleet) secondOperator() {
 	me := kube.ThisHolder("").Name
 
 	res, code := f.apply()
-	if code != 5 || res.Status != upgrade.ApplyRefused || !strings.Contains(res.Error, "TM143") || !strings.Contains(res.Error, me+" holds the cluster's lock") {
+	if code != 5 || res.Status != runbook.Refused || !strings.Contains(res.Error, "TM143") || !strings.Contains(res.Error, me+" holds the cluster's lock") {
 		f.t.Errorf("a second run: exit code %d, %q: %s", code, res.Status, res.Error)
 	}
 }

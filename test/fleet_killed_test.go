@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/ops/rollout"
 )
 
 // death is the moment at which a run over one node is killed: after these texts, in order, once the condition holds.
@@ -168,7 +168,7 @@ func TestFleetKilled(t *testing.T) {
 
 		// A second boot is needed only after an install that began and did not end, to find out what the node holds.
 		// The legacy API's single request needs none.
-		if left[name] == upgrade.StateInstalling && len(before[name].Installs) == 0 && !strings.Contains(strings.Join(mixed, ","), name+"=") {
+		if left[name] == rollout.StateInstalling && len(before[name].Installs) == 0 && !strings.Contains(strings.Join(mixed, ","), name+"=") {
 			needed++
 		}
 
@@ -212,7 +212,7 @@ func (f *fleet) killLeader() {
 func (f *fleet) leftBehind() map[string]string {
 	f.t.Helper()
 
-	var doc struct{ Result upgrade.StatusResult }
+	var doc struct{ Result rollout.StatusResult }
 
 	out, err := f.talosmate("upgrade", "status", "-o", "json").Output()
 	if len(out) == 0 {
@@ -238,7 +238,7 @@ func (f *fleet) leftBehind() map[string]string {
 
 	f.t.Logf("left behind: %v", counts)
 
-	for _, state := range []string{upgrade.StateClean, upgrade.StateInstalling, upgrade.StateInstalled, upgrade.StateStale, cordoned} {
+	for _, state := range []string{rollout.StateClean, rollout.StateInstalling, rollout.StateInstalled, rollout.StateStale, cordoned} {
 		if counts[state] == 0 {
 			f.t.Errorf("no kill left a node %s", state)
 		}

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/kube"
-	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/ops/rollout"
 )
 
 // fleet is a lab with a real Kubernetes control plane behind it.
@@ -137,7 +137,7 @@ func (f *fleet) write(name, text string) string {
 }
 
 // apply runs `upgrade apply` and returns its result and exit code.
-func (f *fleet) apply(args ...string) (upgrade.ApplyResult, int) {
+func (f *fleet) apply(args ...string) (rollout.ApplyResult, int) {
 	f.t.Helper()
 
 	cmd := f.talosmate(append([]string{
@@ -149,7 +149,7 @@ func (f *fleet) apply(args ...string) (upgrade.ApplyResult, int) {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 
-	var doc struct{ Result upgrade.ApplyResult }
+	var doc struct{ Result rollout.ApplyResult }
 	if jsonErr := json.Unmarshal(stdout.Bytes(), &doc); jsonErr != nil {
 		f.t.Fatalf("%v: %v\n%s\n%s", err, jsonErr, stdout.String(), stderr.String())
 	}

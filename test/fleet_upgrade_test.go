@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/runbook"
 )
 
 // extremes are the worst observed values of a cluster.
@@ -134,7 +134,7 @@ func TestFleetUpgrade(t *testing.T) {
 	watching.Wait()
 	t.Logf("the worst moments: %+v", worst)
 
-	if code != 0 || res.Status != upgrade.ApplyOK || res.Upgraded != 9 || !res.Locked {
+	if code != 0 || res.Status != runbook.OK || res.Upgraded != 9 || !res.Locked {
 		t.Fatalf("exit code %d, %q, %d upgraded, locked %t: %s", code, res.Status, res.Upgraded, res.Locked, res.Error)
 	}
 
@@ -143,7 +143,7 @@ func TestFleetUpgrade(t *testing.T) {
 	}
 
 	for _, n := range res.Nodes {
-		if n.Status != upgrade.OK || !n.Rebooted || !n.TalosBack || !n.K8sReady || !n.Uncordoned || n.RunningTag != "v1.13.9" {
+		if n.Status != runbook.OK || !n.Rebooted || !n.TalosBack || !n.K8sReady || !n.Uncordoned || n.RunningTag != "v1.13.9" {
 			t.Errorf("%s: %+v", n.Hostname, n)
 		}
 	}

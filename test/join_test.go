@@ -9,6 +9,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/ops/join"
 	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/runbook"
 )
 
 // TestJoin adds and removes machines of a cluster with a real Kubernetes: a worker is added and removed, and a dead
@@ -22,7 +23,7 @@ func TestJoin(t *testing.T) {
 
 	// A worker is Ready before its command ends.
 	worker := f.joined("node", "add", "-n", f.machine("new-1").Address, "-f", f.configOf("worker-1", "new-1"))
-	if worker.Status != join.OK || worker.K8sNodeName != "new-1" || !f.ready("new-1") {
+	if worker.Status != runbook.OK || worker.K8sNodeName != "new-1" || !f.ready("new-1") {
 		t.Errorf("add: %+v, node ready: %t", worker, f.ready("new-1"))
 	}
 
@@ -35,7 +36,7 @@ func TestJoin(t *testing.T) {
 
 	// Interrupted while it is drained, it stays a node; a second run continues.
 	stopped := watched[node.Result](f, "draining new-1", interrupt, "node", "remove", "-n", "new-1", "--yes")
-	if stopped.code != 130 || stopped.Items[0].Status != node.Interrupted || !stopped.Items[0].Uncordoned || !f.machine("new-1").Up {
+	if stopped.code != 130 || stopped.Items[0].Status != runbook.Interrupted || !stopped.Items[0].Uncordoned || !f.machine("new-1").Up {
 		t.Errorf("interrupted: exit code %d, %+v\n%s", stopped.code, stopped.Items[0], stopped.stderr)
 	}
 
@@ -58,7 +59,7 @@ func TestJoin(t *testing.T) {
 	})
 
 	cp := f.joined("node", "replace", "cp-3", "--with", f.machine("new-2").Address, "-f", f.configOf("cp-1", "new-2"), "--yes")
-	if last := cp.Voters[len(cp.Voters)-1]; cp.Status != join.OK || last.Voters != 3 || last.Healthy != 3 || !f.ready("new-2") {
+	if last := cp.Voters[len(cp.Voters)-1]; cp.Status != runbook.OK || last.Voters != 3 || last.Healthy != 3 || !f.ready("new-2") {
 		t.Errorf("replace: %+v, node ready: %t", cp, f.ready("new-2"))
 	}
 

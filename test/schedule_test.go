@@ -11,6 +11,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/ops/drain"
 	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/runbook"
 )
 
 // done is the result of a command over nodes.
@@ -193,13 +194,13 @@ func (f *fleet) scheduleDryRun() {
 	before := f.pods(f.t.Context(), "worker-1")
 
 	for _, args := range [][]string{{"cordon"}, {"drain"}, {"uncordon"}} {
-		if got := f.schedule(append(args, "-n", "worker-1", "--dry-run")...); got.code != 0 || got.Items[0].Status != drain.Planned {
+		if got := f.schedule(append(args, "-n", "worker-1", "--dry-run")...); got.code != 0 || got.Items[0].Status != runbook.Planned {
 			f.t.Errorf("%v: exit code %d, %q\n%s", args, got.code, got.Items[0].Status, got.stderr)
 		}
 	}
 
 	for _, args := range [][]string{{"reboot", "--drain"}, {"shutdown", "--drain"}, {"reset", "--delete-kubernetes-node"}} {
-		if got := f.act(append(args, "-n", "worker-1", "--dry-run")...); got.code != 0 || got.Items[0].Status != node.Planned {
+		if got := f.act(append(args, "-n", "worker-1", "--dry-run")...); got.code != 0 || got.Items[0].Status != runbook.Planned {
 			f.t.Errorf("%v: exit code %d, %q\n%s", args, got.code, got.Items[0].Status, got.stderr)
 		}
 	}
@@ -235,13 +236,14 @@ func (f *fleet) managers(name string) []string {
 
 func (f *fleet) scheduleCordon() {
 	for _, c := range []struct {
-		verb, status  string
+		verb          string
+		status        runbook.Status
 		cordoned, ran bool
 	}{
-		{"cordon", drain.Cordoned, true, true},
-		{"cordon", drain.Unchanged, true, false},
-		{"uncordon", drain.Released, false, true},
-		{"uncordon", drain.Unchanged, false, false},
+		{"cordon", runbook.Cordoned, true, true},
+		{"cordon", runbook.Unchanged, true, false},
+		{"uncordon", runbook.Uncordoned, false, true},
+		{"uncordon", runbook.Unchanged, false, false},
 	} {
 		got := f.schedule(c.verb, "-n", "worker-1")
 		if got.code != 0 || got.Items[0].Status != c.status || got.Items[0].Changed != c.ran || got.Items[0].Unschedulable != c.cordoned {
@@ -266,7 +268,7 @@ func (f *fleet) scheduleDrain() {
 	}
 
 	got := f.schedule("drain", "-n", "worker-1")
-	if got.code != 0 || got.Items[0].Status != drain.Drained || got.Items[0].DrainedPods != len(before)-2 || !got.Items[0].Changed {
+	if got.code != 0 || got.Items[0].Status != runbook.Drained || got.Items[0].DrainedPods != len(before)-2 || !got.Items[0].Changed {
 		f.t.Errorf("exit code %d, %+v of %v\n%s", got.code, got.Items[0], before, got.stderr)
 	}
 
@@ -275,7 +277,7 @@ func (f *fleet) scheduleDrain() {
 	}
 
 	got = f.schedule("drain", "-n", "worker-1")
-	if got.code != 0 || got.Items[0].Status != drain.Drained || got.Items[0].DrainedPods != 0 || got.Items[0].Changed {
+	if got.code != 0 || got.Items[0].Status != runbook.Drained || got.Items[0].DrainedPods != 0 || got.Items[0].Changed {
 		f.t.Errorf("again: exit code %d, %+v", got.code, got.Items[0])
 	}
 
@@ -294,7 +296,7 @@ func (f *fleet) scheduleReleased() {
 		f.unlimit("later")
 	}, "node", "drain", "-n", "worker-1")
 
-	if got.code != 0 || got.Items[0].Status != drain.Drained || got.Items[0].DrainedPods != 1 {
+	if got.code != 0 || got.Items[0].Status != runbook.Drained || got.Items[0].DrainedPods != 1 {
 		f.t.Errorf("exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
 	}
 
@@ -315,19 +317,19 @@ func (f *fleet) scheduleNever() {
 	boot := f.machine("worker-1").BootID
 
 	got := f.schedule("drain", "-n", "worker-1")
-	if got.code != 5 || got.Items[0].Status != drain.Refused || got.Errors[0].Gate != "TM140" || !strings.Contains(got.stderr, "default/never") {
+	if got.code != 5 || got.Items[0].Status != runbook.Refused || got.Errors[0].Gate != "TM140" || !strings.Contains(got.stderr, "default/never") {
 		f.t.Errorf("drain: exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
 	}
 
 	act := f.act("reboot", "--drain", "-n", "worker-1")
-	if act.code != 5 || act.Items[0].Status != node.Refused || act.Errors[0].Gate != "TM140" {
+	if act.code != 5 || act.Items[0].Status != runbook.Refused || act.Errors[0].Gate != "TM140" {
 		f.t.Errorf("reboot: exit code %d, %+v\n%s", act.code, act.Items[0], act.stderr)
 	}
 
 	f.cordoned("worker-1", false)
 
 	act = f.act("reboot", "--drain", "-n", "worker-1", "--override", "TM140", "--drain-timeout", "2s")
-	if act.code != 1 || act.Items[0].Status != node.DrainFailed || !act.Items[0].Cordoned || !act.Items[0].Uncordoned {
+	if act.code != 1 || act.Items[0].Status != runbook.DrainFailed || !act.Items[0].Cordoned || !act.Items[0].Uncordoned {
 		f.t.Errorf("overridden reboot: exit code %d, %+v\n%s", act.code, act.Items[0], act.stderr)
 	}
 
@@ -338,7 +340,7 @@ func (f *fleet) scheduleNever() {
 	}
 
 	got = f.schedule("drain", "-n", "worker-1", "--override", "TM140", "--drain-timeout", "2s")
-	if got.code != 1 || got.Items[0].Status != drain.Failed || !strings.Contains(got.Errors[0].Hint, "talosmate node uncordon") {
+	if got.code != 1 || got.Items[0].Status != runbook.Failed || !strings.Contains(got.Errors[0].Hint, "talosmate node uncordon") {
 		f.t.Errorf("overridden drain: exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
 	}
 
@@ -351,14 +353,14 @@ func (f *fleet) scheduleInterrupt() {
 	boot := f.machine("worker-1").BootID
 
 	got := watched[drain.Change](f, held, interrupt, "node", "drain", "-n", "worker-1", "--override", "TM140")
-	if got.code != 130 || got.Items[0].Status != drain.Stopped || got.Items[0].Unschedulable || !strings.Contains(got.stderr, "the cordon of worker-1 was lifted") {
+	if got.code != 130 || got.Items[0].Status != runbook.Interrupted || got.Items[0].Unschedulable || !strings.Contains(got.stderr, "the cordon of worker-1 was lifted") {
 		f.t.Errorf("drain: exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
 	}
 
 	f.cordoned("worker-1", false)
 
 	act := watched[node.Result](f, held, interrupt, "node", "reboot", "--drain", "-n", "worker-1", "--override", "TM140")
-	if act.code != 130 || act.Items[0].Status != node.Interrupted || !act.Items[0].Uncordoned || f.machine("worker-1").BootID != boot {
+	if act.code != 130 || act.Items[0].Status != runbook.Interrupted || !act.Items[0].Uncordoned || f.machine("worker-1").BootID != boot {
 		f.t.Errorf("reboot: exit code %d, %+v\n%s", act.code, act.Items[0], act.stderr)
 	}
 
@@ -379,7 +381,7 @@ func (f *fleet) scheduleReboot() {
 	boot := f.machine("worker-1").BootID
 
 	got := f.act("reboot", "--drain", "-n", "worker-1")
-	if got.code != 0 || got.Items[0].Status != node.OK || got.Items[0].DrainedPods != 1 || !got.Items[0].Uncordoned || f.machine("worker-1").BootID == boot {
+	if got.code != 0 || got.Items[0].Status != runbook.OK || got.Items[0].DrainedPods != 1 || !got.Items[0].Uncordoned || f.machine("worker-1").BootID == boot {
 		f.t.Errorf("exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
 	}
 
@@ -389,7 +391,7 @@ func (f *fleet) scheduleReboot() {
 	boot = f.machine("worker-1").BootID
 
 	got = watched[node.Result](f, "waiting for a new boot", interrupt, "node", "reboot", "--drain", "-n", "worker-1")
-	if got.code != 130 || got.Items[0].Status != node.Interrupted || !got.Items[0].Uncordoned || !strings.Contains(got.Items[0].Hint, "was requested and goes on") {
+	if got.code != 130 || got.Items[0].Status != runbook.Interrupted || !got.Items[0].Uncordoned || !strings.Contains(got.Items[0].Hint, "was requested and goes on") {
 		f.t.Errorf("interrupted: exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
 	}
 
@@ -399,7 +401,7 @@ func (f *fleet) scheduleReboot() {
 	f.schedule("cordon", "-n", "worker-1")
 
 	got = f.act("reboot", "--drain", "-n", "worker-1")
-	if got.code != 0 || got.Items[0].Status != node.OK || got.Items[0].Cordoned || got.Items[0].Uncordoned {
+	if got.code != 0 || got.Items[0].Status != runbook.OK || got.Items[0].Cordoned || got.Items[0].Uncordoned {
 		f.t.Errorf("cordoned before: exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
 	}
 
@@ -418,7 +420,7 @@ func (f *fleet) scheduleUnreachable() {
 	}
 
 	got := f.schedule("drain", "-n", "worker-1", "--kubeconfig", nowhere)
-	if got.code != 5 || got.Items[0].Status != drain.Refused || got.Errors[0].Gate != "TM141" || strings.Contains(got.Errors[0].Hint, "--override") {
+	if got.code != 5 || got.Items[0].Status != runbook.Refused || got.Errors[0].Gate != "TM141" || strings.Contains(got.Errors[0].Hint, "--override") {
 		f.t.Errorf("drain: exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
 	}
 
@@ -431,7 +433,7 @@ func (f *fleet) scheduleUnreachable() {
 // scheduleShutdown: a node that was drained before it was powered off stays cordoned, even when it is back.
 func (f *fleet) scheduleShutdown() {
 	stopped := watched[node.Result](f, "waiting until the node is off", interrupt, "node", "shutdown", "--drain", "-n", "worker-1")
-	if stopped.code != 130 || stopped.Items[0].Status != node.Interrupted || !strings.Contains(stopped.Items[0].Hint, "goes on; look at the node with `talosmate health`; it stays cordoned") {
+	if stopped.code != 130 || stopped.Items[0].Status != runbook.Interrupted || !strings.Contains(stopped.Items[0].Hint, "goes on; look at the node with `talosmate health`; it stays cordoned") {
 		f.t.Errorf("interrupted: exit code %d, %+v\n%s", stopped.code, stopped.Items[0], stopped.stderr)
 	}
 
@@ -442,7 +444,7 @@ func (f *fleet) scheduleShutdown() {
 	f.schedule("uncordon", "-n", "worker-1")
 
 	got := f.act("shutdown", "--drain", "-n", "worker-2")
-	if got.code != 0 || got.Items[0].Status != node.OK || !got.Items[0].PoweredOff || got.Items[0].DrainedPods < 1 || got.Items[0].Uncordoned {
+	if got.code != 0 || got.Items[0].Status != runbook.OK || !got.Items[0].PoweredOff || got.Items[0].DrainedPods < 1 || got.Items[0].Uncordoned {
 		f.t.Errorf("exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
 	}
 
@@ -451,14 +453,14 @@ func (f *fleet) scheduleShutdown() {
 	f.ctl("wait", "worker-2")
 	f.cordoned("worker-2", true)
 
-	if got := f.schedule("uncordon", "-n", "worker-2"); got.code != 0 || got.Items[0].Status != drain.Released {
+	if got := f.schedule("uncordon", "-n", "worker-2"); got.code != 0 || got.Items[0].Status != runbook.Uncordoned {
 		f.t.Errorf("uncordon: exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
 	}
 }
 
 func (f *fleet) scheduleReset() {
 	got := f.act("reset", "--reboot", "--delete-kubernetes-node", "--yes", "-n", "worker-2")
-	if got.code != 0 || got.Items[0].Status != node.OK || !got.Items[0].K8sNodeDeleted || !got.Items[0].Maintenance {
+	if got.code != 0 || got.Items[0].Status != runbook.OK || !got.Items[0].K8sNodeDeleted || !got.Items[0].Maintenance {
 		f.t.Errorf("exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
 	}
 

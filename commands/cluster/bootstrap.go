@@ -90,7 +90,7 @@ func (o *bootstrapOptions) run(c *cmdutil.Call) error {
 		res, err = bootstrap.Run(c.Context(), node, res, func() (io.ReadCloser, error) { return os.Open(o.snapshot) }, o.Options)
 	}
 
-	return cmdutil.PrintResult(c, res, err, res.Status, showBootstrap)
+	return cmdutil.PrintResult(c, res, err, string(res.Status), showBootstrap)
 }
 
 // look asks every control plane that is known, and the node itself, for its etcd service.

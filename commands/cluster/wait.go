@@ -10,9 +10,9 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/health"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/ops/wait"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -84,12 +84,12 @@ func (o waitOptions) run(c *cmdutil.Call, now func() time.Time) error {
 		}
 	}
 
-	world, err := waitWorld(c, now)
+	checked, err := waitCluster(c, now)
 	if err != nil {
 		return err
 	}
 
-	res, err := wait.For(c.Context(), world, conditions, boot.VerifyPoll, o.timeout)
+	res, err := wait.For(c.Context(), checked, conditions, probe.VerifyPoll, o.timeout)
 	if err != nil && errs.ExitCode(err) != errs.Timeout {
 		return err
 	}
@@ -102,20 +102,20 @@ func (o waitOptions) run(c *cmdutil.Call, now func() time.Time) error {
 	return cmdutil.PrintResult(c, res, err, word, showWait)
 }
 
-func waitWorld(c *cmdutil.Call, now func() time.Time) (wait.World, error) {
+func waitCluster(c *cmdutil.Call, now func() time.Time) (wait.Cluster, error) {
 	cluster, err := c.Cluster()
 	if err != nil {
-		return wait.World{}, err
+		return wait.Cluster{}, err
 	}
 
 	look, err := healthWorld(c, now)
 	if err != nil {
-		return wait.World{}, err
+		return wait.Cluster{}, err
 	}
 
 	var known []talos.Target
 
-	return wait.World{
+	return wait.Cluster{
 		// Once known the nodes stay the same: a node that is down must not be omitted.
 		Targets: func(context.Context) ([]talos.Target, error) {
 			if known == nil {
@@ -129,17 +129,17 @@ func waitWorld(c *cmdutil.Call, now func() time.Time) (wait.World, error) {
 
 			return known, nil
 		},
-		Witness: func(t talos.Target) boot.Witness[wait.Node] {
-			return boot.Witness[wait.Node]{
+		Prober: func(t talos.Target) probe.Prober {
+			return probe.Prober{
 				Name: t.Name(), Via: cluster.Node(t), Now: now,
-				Fresh: func() (wait.Node, func() error) { return cluster.Fresh(t) },
+				Fresh: func() (probe.API, probe.Close) { return cluster.Fresh(t) },
 			}
 		},
 		Health: func(ctx context.Context) health.Result {
 			return health.Check(ctx, look(), health.Options{Scope: "full"})
 		},
 		Etcd: func(ctx context.Context) (etcd.View, error) {
-			return etcd.LookFor(ctx, cluster, min(cluster.Options.Timeout, boot.ProbeLimit))
+			return etcd.LookFor(ctx, cluster, min(cluster.Options.Timeout, probe.Limit))
 		},
 		Now: now,
 	}, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -16,8 +17,8 @@ func newCmdAlarmDisarm(f *cmdutil.Factory) *cmdutil.Cmd {
 	ch := change[etcd.Disarmed]{
 		deadline: actTimeout,
 		gates:    func(r etcd.Disarmed) []gate.Verdict { return r.Gates },
-		status:   func(r *etcd.Disarmed) *string { return &r.Status },
-		name:     func(r etcd.Disarmed) string { return r.Status },
+		status:   func(r *etcd.Disarmed) *runbook.Status { return &r.Status },
+		name:     func(r etcd.Disarmed) string { return string(r.Status) },
 		show:     showDisarmed,
 	}
 

@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/runbook"
 )
 
 // change is the shape of every change of etcd: look at the whole cluster, plan, gates, confirmation, operation, report.
@@ -16,7 +17,7 @@ type change[T any] struct {
 
 	plan    func(context.Context, etcd.Env, etcd.View) (T, error)
 	gates   func(T) []gate.Verdict
-	status  func(*T) *string
+	status  func(*T) *runbook.Status
 	confirm func(T) (action, subject string) // Nil for what is not destructive.
 	act     func(context.Context, etcd.Env, etcd.View, T) (T, error)
 	name    func(T) string
@@ -60,7 +61,7 @@ func (ch *change[T]) run(c *cmdutil.Call) error {
 	}
 
 	if err = gate.Apply(ch.gates(result), c.Overrides); err != nil {
-		*ch.status(&result) = etcd.StatusRefused
+		*ch.status(&result) = runbook.Refused
 
 		return cmdutil.PrintResult(c, result, err, ch.name(result), ch.show)
 	}
@@ -71,7 +72,7 @@ func (ch *change[T]) run(c *cmdutil.Call) error {
 		}
 	}
 
-	if *ch.status(&result) == etcd.StatusPlanned && !c.DryRun {
+	if *ch.status(&result) == runbook.Planned && !c.DryRun {
 		if ch.confirm != nil {
 			if err = c.Confirm(ch.confirm(result)); err != nil {
 				return err

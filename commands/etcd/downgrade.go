@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -37,7 +38,7 @@ func newCmdDowngradeAct(f *cmdutil.Factory, action, short, long string) *cmdutil
 	ch := change[etcd.Downgrade]{
 		deadline: actTimeout,
 		gates:    func(r etcd.Downgrade) []gate.Verdict { return r.Gates },
-		status:   func(r *etcd.Downgrade) *string { return &r.Status },
+		status:   func(r *etcd.Downgrade) *runbook.Status { return &r.Status },
 		name:     func(r etcd.Downgrade) string { return r.ClusterVersion },
 		show:     showDowngrade,
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -126,7 +127,7 @@ func membershipChange(deadline time.Duration) change[etcd.MembershipChange] {
 	return change[etcd.MembershipChange]{
 		deadline: deadline,
 		gates:    func(r etcd.MembershipChange) []gate.Verdict { return r.Gates },
-		status:   func(r *etcd.MembershipChange) *string { return &r.Status },
+		status:   func(r *etcd.MembershipChange) *runbook.Status { return &r.Status },
 		name:     func(r etcd.MembershipChange) string { return r.Member.ID },
 		show:     showMembership,
 	}

@@ -65,7 +65,7 @@ func (o *pruneOptions) run(c *cmdutil.Call) error {
 		return err
 	}
 
-	begun := func(r image.Result) bool { return r.Status != "" }
+	begun := func(r image.Result) bool { return string(r.Status) != "" }
 
 	rows, err := cmdutil.ChangeRows(c, targets, begun, func(ctx context.Context, n *talos.Node) (image.Result, error) {
 		needed, asked, err := pods(ctx, n)
@@ -145,6 +145,6 @@ func pruneColumns() []output.Column[image.Result] {
 			return fmt.Sprint(len(r.Removed))
 		}},
 		{Header: "FREED", Value: func(r image.Result) string { return output.Bytes(r.FreedBytes) }},
-		{Header: "STATUS", Value: func(r image.Result) string { return r.Status }},
+		{Header: "STATUS", Value: func(r image.Result) string { return string(r.Status) }},
 	}
 }

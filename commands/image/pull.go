@@ -31,9 +31,9 @@ func newCmdPull(f *cmdutil.Factory) *cmdutil.Cmd {
 		},
 	}, cmdutil.NodeChange[image.PullResult]{
 		Schema: "ImagePullList",
-		Begun:  func(r image.PullResult) bool { return r.Status != "" },
+		Begun:  func(r image.PullResult) bool { return string(r.Status) != "" },
 		Columns: []output.Column[image.PullResult]{
-			{Header: "STATUS", Value: func(r image.PullResult) string { return r.Status }},
+			{Header: "STATUS", Value: func(r image.PullResult) string { return string(r.Status) }},
 			{Header: "IMAGE", Value: func(r image.PullResult) string { return r.Image }},
 			{Header: "LAYERS", Value: func(r image.PullResult) string { return fmt.Sprint(r.Layers) }},
 			{Header: "SIZE", Value: func(r image.PullResult) string { return output.Bytes(r.TotalBytes) }},

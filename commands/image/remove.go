@@ -45,7 +45,7 @@ func newCmdRemove(f *cmdutil.Factory) *cmdutil.Cmd {
 		Schema: "ImageRemoveList",
 		Begun:  func(r image.RemoveResult) bool { return r.Digest != "" || r.Status == "interrupted" },
 		Columns: []output.Column[image.RemoveResult]{
-			{Header: "STATUS", Value: func(r image.RemoveResult) string { return r.Status }},
+			{Header: "STATUS", Value: func(r image.RemoveResult) string { return string(r.Status) }},
 			{Header: "REMOVED", Value: func(r image.RemoveResult) string { return fmt.Sprint(len(r.RemovedNames)) }},
 			{Header: "STILL HELD BY", Value: func(r image.RemoveResult) string { return strings.Join(r.RemainingRefs, " ") }},
 			{Header: "SIZE", Value: func(r image.RemoveResult) string { return output.Bytes(r.SizeBytes) }},

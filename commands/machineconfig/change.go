@@ -10,9 +10,9 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -27,7 +27,7 @@ func (o *changeOptions) flags(fs *cmdutil.Flags) {
 	fs.Choice(&o.Mode, "mode", talos.ApplyAuto, "how to apply", talos.ApplyModes()...)
 	fs.Positive(&o.TryTimeout, "try-timeout", time.Minute, "with --mode try: after which the node reverts automatically")
 	fs.BoolVar(&o.Wait, "wait", true, "wait for a reboot that is needed, and for the node to be healthy after it; with --insecure until it runs with the configuration")
-	fs.Positive(&o.BootTimeout, "reboot-timeout", 15*time.Minute, "how long the node may take to boot")
+	fs.Positive(&o.RebootTimeout, "reboot-timeout", 15*time.Minute, "how long the node may take to boot")
 	fs.Renamed("boot-timeout", "reboot-timeout")
 	fs.Positive(&o.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the node may take to be healthy after the boot")
 	fs.BoolVar(&o.ShowSecrets, "show-secrets", false, "show secrets in the difference")
@@ -55,7 +55,7 @@ func (o *changeOptions) change(c *cmdutil.Call, from source) error {
 		return err
 	}
 
-	o.DryRun, o.Overrides = c.DryRun, c.Overrides
+	o.DryRun, o.Overrides, o.BeforeChange, o.Maintenance = c.DryRun, c.Overrides, c.BeginChange, cluster.Options.Insecure
 	rows := []machineconfig.Applied{}
 	failed := &errs.Nodes{}
 
@@ -136,29 +136,23 @@ func (o *changeOptions) one(c *cmdutil.Call, cluster *talos.Cluster, t talos.Tar
 		return machineconfig.Applied{}, err
 	}
 
-	site := machineconfig.Site{
-		Target: t, Via: node, Now: time.Now, Tell: c.Progress(), Begin: c.BeginChange, Maintenance: cluster.Options.Insecure,
-		Fresh: func() (machineconfig.Machine, func() error) { return cluster.Fresh(t) },
-		Etcd:  etcd.Through(cluster).Look,
+	var members []talos.Member
+
+	own := o.ApplyOptions
+	if o.Maintenance {
+		own.Joined = joined(c, t, text)
+	} else if members, err = cluster.Members(c.Context()); err != nil {
+		return machineconfig.Applied{}, err
 	}
 
-	if site.Maintenance {
-		site.Joined = joined(c, t, text)
-	} else {
-		members, err := cluster.Members(c.Context())
-		if err != nil {
-			return machineconfig.Applied{}, err
-		}
+	n := probe.Nodes(c.Context(), cluster, members, c.ConnectKubernetes)(t)
 
-		site.ControlPlane = target.IsControlPlane(members, t)
-	}
-
-	return machineconfig.Apply(c.Context(), site, text, o.ApplyOptions)
+	return machineconfig.Apply(c.Context(), n, text, own, c.Progress())
 }
 
 // joined waits for a node with the talosconfig at hand, where that is the cluster's which the configuration is
 // of; nil where it is not.
-func joined(c *cmdutil.Call, t talos.Target, text []byte) func(context.Context, time.Duration) (bool, string, error) {
+func joined(c *cmdutil.Call, t talos.Target, text []byte) machineconfig.Joined {
 	want, err := machineconfig.Parse(text)
 	if err != nil {
 		return nil
@@ -177,9 +171,7 @@ func joined(c *cmdutil.Call, t talos.Target, text []byte) func(context.Context, 
 			}
 		}
 
-		err := boot.AwaitSettled(ctx, boot.Witness[*talos.Node]{
-			Name: t.Name(), Via: own.Node(t), Now: time.Now, Fresh: func() (*talos.Node, func() error) { return own.Fresh(t) },
-		}, deadline)
+		err := probe.Nodes(ctx, own, nil, c.ConnectKubernetes)(t).Prober().AwaitSettled(ctx, deadline)
 
 		return err == nil, "", err
 	}

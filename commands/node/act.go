@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -36,7 +36,7 @@ func newCmdAct(f *cmdutil.Factory, d cmdutil.Command, a *act) *cmdutil.Cmd {
 			fs.BoolVar(&a.o.Wait, "wait", true, "prove what became of the node")
 		}
 
-		fs.Positive(&a.o.BootTimeout, "reboot-timeout", rebootTimeout, "how long the node may take to boot, or to power off")
+		fs.Positive(&a.o.RebootTimeout, "reboot-timeout", rebootTimeout, "how long the node may take to boot, or to power off")
 		fs.Renamed("boot-timeout", "reboot-timeout")
 		fs.Positive(&a.o.ReadyTimeout, "ready-timeout", readyTimeout, "how long the node may take to be healthy after the boot")
 		own(fs)
@@ -65,12 +65,12 @@ func (a *act) run(c *cmdutil.Call) error {
 		return err
 	}
 
-	worlds, err := node.Worlds(c.Context(), cluster, targets.Nodes, func(ctx context.Context) (node.Kube, error) { return c.Kubernetes(ctx) })
+	nodes, err := a.nodes(c, cluster, targets.Nodes)
 	if err != nil {
 		return err
 	}
 
-	if err = a.checkWaits(worlds); err != nil {
+	if err = a.checkWaits(nodes); err != nil {
 		return err
 	}
 
@@ -78,10 +78,6 @@ func (a *act) run(c *cmdutil.Call) error {
 		if err = c.ConfirmTargets(a.confirm(c.DescribeTargets())); err != nil {
 			return err
 		}
-	}
-
-	for _, w := range worlds {
-		w.Locks = runbook.Notes{Dir: c.StateDir()}
 	}
 
 	a.o.Overrides, a.o.DryRun, a.o.BeforeChange = c.Overrides, c.DryRun, c.BeginChange
@@ -92,17 +88,43 @@ func (a *act) run(c *cmdutil.Call) error {
 		parallel = cluster.Options.Concurrency
 	}
 
-	results, err := node.Sequence(c.Context(), worlds, a.o, parallel, c.Progress())
+	results, err := node.Sequence(c.Context(), nodes, a.o, parallel, c.Progress())
 
 	return cmdutil.PrintList(c, results, err, actColumns(), node.Result.NodeName)
 }
 
+// nodes are the targets in the order in which they are taken down: workers first, since a control plane may be what they
+// are reached through.
+func (a *act) nodes(c *cmdutil.Call, cluster *talos.Cluster, targets []talos.Target) ([]*probe.Node, error) {
+	members, err := cluster.Members(c.Context())
+	if err != nil {
+		return nil, err
+	}
+
+	of := probe.Nodes(c.Context(), cluster, members, c.ConnectKubernetes)
+
+	var workers, controlPlanes []*probe.Node
+
+	for _, t := range targets {
+		n := of(t)
+		n.Locks = runbook.Notes{Dir: c.StateDir()}
+
+		if n.ControlPlane {
+			controlPlanes = append(controlPlanes, n)
+		} else {
+			workers = append(workers, n)
+		}
+	}
+
+	return append(workers, controlPlanes...), nil
+}
+
 // checkWaits keeps a second control plane up while the first is not back.
-func (a *act) checkWaits(worlds []*node.World) error {
+func (a *act) checkWaits(nodes []*probe.Node) error {
 	controlPlanes := 0
 
-	for _, w := range worlds {
-		if w.ControlPlane {
+	for _, n := range nodes {
+		if n.ControlPlane {
 			controlPlanes++
 		}
 	}

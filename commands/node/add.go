@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -23,7 +22,7 @@ type joinOptions struct {
 func (o *joinOptions) flags(fs *cmdutil.Flags) {
 	fs.StringVarP(&o.file, "file", "f", "", "the machine configuration `file`, - for stdin")
 	fs.StringVar(&o.fingerprint, "cert-fingerprint", "", "SHA-256 fingerprint that the machine's certificate must have in maintenance mode")
-	fs.Positive(&o.BootTimeout, "reboot-timeout", rebootTimeout, "how long the machine may take to install and boot")
+	fs.Positive(&o.RebootTimeout, "reboot-timeout", rebootTimeout, "how long the machine may take to install and boot")
 	fs.Renamed("boot-timeout", "reboot-timeout")
 	fs.Positive(&o.ReadyTimeout, "ready-timeout", readyTimeout, "how long it may take to be healthy after that, each of etcd, Talos and Kubernetes")
 }
@@ -70,15 +69,14 @@ func (o *joinOptions) add(c *cmdutil.Call) error {
 		return err
 	}
 
-	w, hangUp, err := o.world(c, targets.Nodes[0])
+	machine, err := o.machine(c, targets.Nodes[0])
 	if err != nil {
 		return err
 	}
-	defer hangUp() //nolint:errcheck // nothing is left to be said to the machine
 
 	o.DryRun, o.Overrides, o.BeforeChange = c.DryRun, c.Overrides, c.BeginChange
 
-	res, err := join.Add(c.Context(), w, text, o.Options)
+	res, err := join.Add(c.Context(), machine, text, o.Options)
 
 	if errs.ExitCode(err) == errs.Usage {
 		return err
@@ -87,14 +85,13 @@ func (o *joinOptions) add(c *cmdutil.Call) error {
 	return cmdutil.PrintResult(c, res, err, res.NodeName(), showAdded)
 }
 
-func (o *joinOptions) world(c *cmdutil.Call, t talos.Target) (*join.World, func() error, error) {
+func (o *joinOptions) machine(c *cmdutil.Call, t talos.Target) (join.Candidate, error) {
 	cluster, err := c.Cluster()
 	if err != nil {
-		return nil, nil, err
+		return join.Candidate{}, err
 	}
 
-	return join.NewWorld(c.Context(), cluster, t, o.fingerprint,
-		func(ctx context.Context) (join.Kube, error) { return c.Kubernetes(ctx) }, c.Progress())
+	return join.New(c.Context(), cluster, t, o.fingerprint, c.ConnectKubernetes, c.Progress())
 }
 
 func showAdded(w io.Writer, r join.Result) error {

@@ -6,6 +6,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -58,7 +59,8 @@ func newCmdRemove(f *cmdutil.Factory) *cmdutil.Cmd {
 // its failures show.
 func removal() node.Options {
 	return node.Options{
-		Action: node.Remove, Drain: true, DrainTimeout: drainTimeout, Wait: true, DeleteKubernetesNode: true,
+		Options: disruption.Options{Drain: true, DrainTimeout: drainTimeout, Wait: true},
+		Action:  node.Remove, DeleteKubernetesNode: true,
 		Reset: talos.Reset{Mode: talos.WipeAll, SystemLabels: []string{"STATE", "EPHEMERAL"}},
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/join"
-	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -62,22 +61,21 @@ func (o *joinOptions) replace(c *cmdutil.Call, with string, drain time.Duration)
 		return errs.Usagef("the nodes are OLD and --with: --nodes and similar flags are not allowed")
 	}
 
-	w, hangUp, err := o.world(c, talos.Target{Address: with})
+	machine, err := o.machine(c, talos.Target{Address: with})
 	if err != nil {
 		return err
 	}
-	defer hangUp() //nolint:errcheck // nothing is left to be said to the machine
 
-	old, err := join.NewOld(c.Context(), cluster, w, c.Args[0], func(ctx context.Context) (node.Kube, error) { return c.Kubernetes(ctx) })
+	old, err := join.NewOld(c.Context(), cluster, machine, c.Args[0], c.ConnectKubernetes)
 	if err != nil {
 		return err
 	}
 
 	old.Removal = removal()
-	old.Removal.BootTimeout, old.Removal.ReadyTimeout, old.Removal.DrainTimeout = o.BootTimeout, o.ReadyTimeout, drain
+	old.Removal.RebootTimeout, old.Removal.ReadyTimeout, old.Removal.DrainTimeout = o.RebootTimeout, o.ReadyTimeout, drain
 	o.DryRun, o.Overrides, o.BeforeChange = c.DryRun, c.Overrides, c.BeginChange
 
-	exchange, err := join.Plan(c.Context(), w, old, text, o.Options)
+	exchange, err := join.Plan(c.Context(), machine, old, text, o.Options)
 	if errs.ExitCode(err) == errs.Usage {
 		return err
 	}
@@ -111,7 +109,7 @@ func etcdMembers(ctx context.Context, n *talos.Node) ([]string, error) {
 func showReplaced(w io.Writer, r join.Replacement) error {
 	member := "-"
 	if r.Etcd != nil {
-		member = r.Etcd.Status
+		member = string(r.Etcd.Status)
 	}
 
 	_, err := fmt.Fprintf(w, "Old:         %s, member %s\nNew:         %s, %s\nStatus:      %s\nEtcd:        %s\nKubernetes:  %s\nTook:        %s\n",

@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/service"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -44,7 +45,7 @@ func newCmdControl(f *cmdutil.Factory, act, short, what, example string) *cmduti
 		Complete: cmdutil.CompleteFrom(ids),
 	}, cmdutil.NodeChange[service.Change]{
 		Schema: "ServiceChangeList",
-		Begun:  func(s service.Change) bool { return s.State != "" || s.Status == service.Interrupted },
+		Begun:  func(s service.Change) bool { return s.State != "" || s.Status == runbook.Interrupted },
 		Columns: []output.Column[service.Change]{
 			{Header: "SERVICE", Value: func(s service.Change) string { return s.ID }},
 			{Header: "ACTION", Value: func(s service.Change) string { return s.Action }},

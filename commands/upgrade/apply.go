@@ -14,14 +14,15 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/rollout"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/output"
 )
 
 // applyOptions are the flags of apply in addition to the request's.
 type applyOptions struct {
-	request   upgrade.Request
-	apply     upgrade.ApplyOptions
+	request   rollout.Request
+	apply     rollout.ApplyOptions
 	cel       []string
 	commands  []string
 	onFailure string
@@ -57,7 +58,7 @@ func newCmdApply(f *cmdutil.Factory) *cmdutil.Cmd {
 			o.addFlags(fs)
 		},
 		Complete: cmdutil.CompleteFiles,
-	}, cmdutil.ResultOf[upgrade.ApplyResult]("UpgradeApplyResult"), func(c *cmdutil.Call) error { return runApply(c, o) })
+	}, cmdutil.ResultOf[rollout.ApplyResult]("UpgradeApplyResult"), func(c *cmdutil.Call) error { return runApply(c, o) })
 }
 
 func (o *applyOptions) addFlags(fs *cmdutil.Flags) {
@@ -91,7 +92,7 @@ func (o *applyOptions) complete() error {
 	o.apply.RollBack = o.onFailure == rollback
 
 	var err error
-	if o.apply.Window, err = upgrade.ParseWindow(o.window); err != nil {
+	if o.apply.Window, err = rollout.ParseWindow(o.window); err != nil {
 		return err
 	}
 
@@ -105,14 +106,14 @@ func (o *applyOptions) complete() error {
 	}
 
 	for _, text := range o.commands {
-		o.apply.Gates = append(o.apply.Gates, upgrade.CommandGate(text))
+		o.apply.Gates = append(o.apply.Gates, rollout.CommandGate(text))
 	}
 
 	return nil
 }
 
 func runApply(c *cmdutil.Call, o applyOptions) error {
-	var planned *upgrade.Plan
+	var planned *rollout.Plan
 
 	if len(c.Args) == 1 {
 		p, err := readPlan(c, c.Args[0])
@@ -174,7 +175,7 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 	o.apply.Journal = journal(c)
 	o.apply.Snapshot = snapshotPath(o.snapshot, plan.Cluster, time.Now())
 
-	res, err := upgrade.Apply(c.Context(), fleet, plan, o.apply, c.Progress())
+	res, err := rollout.Apply(c.Context(), fleet, plan, o.apply, c.Progress())
 
 	if o.report != "" && !c.DryRun {
 		err = errors.Join(err, writeReport(&res, o.report))
@@ -184,22 +185,22 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 }
 
 // makeOrCheck plans for what the flags ask for, or for what a plan file does.
-func makeOrCheck(c *cmdutil.Call, f *upgrade.Fleet, r upgrade.Request, planned *upgrade.Plan) (upgrade.Plan, error) {
+func makeOrCheck(c *cmdutil.Call, f *rollout.Cluster, r rollout.Request, planned *rollout.Plan) (rollout.Plan, error) {
 	if planned != nil {
-		return upgrade.Replan(c.Context(), f, *planned, c.Overrides)
+		return rollout.Replan(c.Context(), f, *planned, c.Overrides)
 	}
 
-	return upgrade.MakePlan(c.Context(), f, r, c.Overrides)
+	return rollout.MakePlan(c.Context(), f, r, c.Overrides)
 }
 
 // readPlan reads what `upgrade plan -o json` or yaml wrote.
-func readPlan(c *cmdutil.Call, path string) (upgrade.Plan, error) {
+func readPlan(c *cmdutil.Call, path string) (rollout.Plan, error) {
 	raw, err := c.Input(path, "the plan")
 	if err != nil {
-		return upgrade.Plan{}, err
+		return rollout.Plan{}, err
 	}
 
-	return upgrade.ReadPlan(raw)
+	return rollout.ReadPlan(raw)
 }
 
 func snapshotPath(flag, cluster string, now time.Time) string {
@@ -232,16 +233,16 @@ func writable(report string) error {
 	return nil
 }
 
-func writeReport(res *upgrade.ApplyResult, path string) error {
+func writeReport(res *rollout.ApplyResult, path string) error {
 	res.Report = path
 	res.Timeline = strings.TrimSuffix(path, filepath.Ext(path)) + ".svg"
 
-	err := fsutil.WriteFile(res.Timeline, 0o644, func(w io.Writer) error { return upgrade.WriteTimeline(w, *res) })
+	err := fsutil.WriteFile(res.Timeline, 0o644, func(w io.Writer) error { return rollout.WriteTimeline(w, *res) })
 
-	return errors.Join(err, fsutil.WriteFile(path, 0o644, func(w io.Writer) error { return upgrade.WriteReport(w, *res, res.Timeline) }))
+	return errors.Join(err, fsutil.WriteFile(path, 0o644, func(w io.Writer) error { return rollout.WriteReport(w, *res, res.Timeline) }))
 }
 
-func showApply(w io.Writer, r upgrade.ApplyResult) error {
+func showApply(w io.Writer, r rollout.ApplyResult) error {
 	if r.DryRun {
 		return showPlan(w, r.Plan)
 	}

@@ -11,7 +11,8 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/factory"
 	"github.com/talosmate/talosmate/internal/ops/health"
-	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/ops/probe"
+	"github.com/talosmate/talosmate/internal/ops/rollout"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/runbook"
@@ -22,7 +23,7 @@ import (
 const registryTimeout = 5 * time.Second
 
 // addRequestFlags puts the flags on a command that say what is wanted of the cluster.
-func addRequestFlags(fs *cmdutil.Flags, r *upgrade.Request) {
+func addRequestFlags(fs *cmdutil.Flags, r *rollout.Request) {
 	fs.StringVar(&r.To, "to", "", "Talos `version`; each node keeps its own schematic, platform and registry")
 	fs.StringVar(&r.Image, "image", "", "one installer image for all nodes, in place of --to")
 	fs.StringSliceVar(&r.Via, "via", nil, "`version` to upgrade through where the path needs it (default: the latest patch of each minor)")
@@ -36,7 +37,7 @@ func addRequestFlags(fs *cmdutil.Flags, r *upgrade.Request) {
 }
 
 // newFleet makes the cluster as the operations see it.
-func newFleet(c *cmdutil.Call, command string) (*upgrade.Fleet, kube.Holder, error) {
+func newFleet(c *cmdutil.Call, command string) (*rollout.Cluster, kube.Holder, error) {
 	holder := kube.ThisHolder(command)
 
 	cluster, err := c.Cluster()
@@ -46,17 +47,17 @@ func newFleet(c *cmdutil.Call, command string) (*upgrade.Fleet, kube.Holder, err
 
 	connect := c.Kubernetes
 
-	f, err := upgrade.NewFleet(c.Context(), cluster, cluster.Context.Name, access(connect))
+	f, err := rollout.New(c.Context(), cluster, cluster.Context.Name, c.ConnectKubernetes)
 	if err != nil {
 		return nil, holder, err
 	}
 
-	world, local := f.World, notes(c)
-	f.World = func(t talos.Target) *upgrade.World {
-		w := world(t)
-		w.Notes, w.Locks = local, local
+	node, local := f.Node, notes(c)
+	f.Node = func(t talos.Target) *probe.Node {
+		n := node(t)
+		n.Notes, n.Locks = local, local
 
-		return w
+		return n
 	}
 
 	f.Lock, f.Holder = locker(c, connect, holder), holder
@@ -168,7 +169,7 @@ func healthOf(cluster *talos.Cluster, members []talos.Member, connect func(conte
 }
 
 // snapshotOf takes a snapshot of etcd from a healthy follower.
-func snapshotOf(c *cmdutil.Call, cluster *talos.Cluster, f *upgrade.Fleet) func(context.Context, string) (etcd.Snapshot, error) {
+func snapshotOf(c *cmdutil.Call, cluster *talos.Cluster, f *rollout.Cluster) func(context.Context, string) (etcd.Snapshot, error) {
 	return func(ctx context.Context, path string) (etcd.Snapshot, error) {
 		view, err := f.Etcd(ctx)
 		if err != nil {

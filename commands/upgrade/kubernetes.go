@@ -8,7 +8,8 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/ops/kubeupgrade"
+	"github.com/talosmate/talosmate/internal/ops/rollout"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/release"
@@ -43,7 +44,7 @@ func newCmdKubernetes(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.BoolVar(&o.kubelet, "upgrade-kubelet", true, "upgrade the kubelets too")
 			fs.Bool("check-images", true, "ask the registries whether the images exist")
 		},
-	}, cmdutil.ResultOf[upgrade.KubernetesResult]("UpgradeKubernetesResult"), func(c *cmdutil.Call) error { return runKubernetes(c, o) })
+	}, cmdutil.ResultOf[kubeupgrade.Result]("UpgradeKubernetesResult"), func(c *cmdutil.Call) error { return runKubernetes(c, o) })
 }
 
 func runKubernetes(c *cmdutil.Call, o kubernetesOptions) error {
@@ -51,7 +52,7 @@ func runKubernetes(c *cmdutil.Call, o kubernetesOptions) error {
 		return errs.Usagef("--to wants a Kubernetes version").WithHint("for example --to v1.35.4")
 	}
 
-	talosctl, err := upgrade.FindTalosctl(o.talosctl)
+	talosctl, err := kubeupgrade.FindTalosctl(o.talosctl)
 	if err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func runKubernetes(c *cmdutil.Call, o kubernetesOptions) error {
 		return err
 	}
 
-	res, err := upgrade.Kubernetes(c.Context(), fleet, upgrade.KubernetesOptions{
+	res, err := kubeupgrade.Run(c.Context(), fleet, kubeupgrade.Options{
 		To: o.to, Talosctl: talosctl, DryRun: c.DryRun, Overrides: c.Overrides, BeforeChange: c.Begin,
 		Arguments: []string{
 			"--talosconfig", file, "--context", cluster.Context.Name, "--endpoints", strings.Join(cluster.Endpoints(), ","), "--nodes", node,
@@ -85,7 +86,7 @@ func runKubernetes(c *cmdutil.Call, o kubernetesOptions) error {
 		Extra: o.extra(),
 	}, c.Progress())
 
-	return cmdutil.PrintResult(c, res, err, res.Status, showKubernetes)
+	return cmdutil.PrintResult(c, res, err, string(res.Status), showKubernetes)
 }
 
 // throughNode is the control plane node that talosctl works through.
@@ -128,14 +129,14 @@ func (o kubernetesOptions) extra() []string {
 	return append(out, fmt.Sprintf("--pre-pull-images=%t", o.prePull), fmt.Sprintf("--upgrade-kubelet=%t", o.kubelet))
 }
 
-func showKubernetes(w io.Writer, r upgrade.KubernetesResult) error {
+func showKubernetes(w io.Writer, r kubeupgrade.Result) error {
 	fmt.Fprintf(w, "Kubernetes %s -> %s: %s, %d updates, %s\n", output.Cell(output.Line(r.From)), r.To, r.Status, len(r.Updated), output.Seconds(r.ElapsedSeconds))
 
 	for _, u := range r.Updated {
 		fmt.Fprintf(w, "  %s\n", output.Line(u))
 	}
 
-	showGates(w, upgrade.Plan{Gates: r.Gates})
+	showGates(w, rollout.Plan{Gates: r.Gates})
 
 	if r.DryRun {
 		for _, s := range r.Steps {

@@ -10,12 +10,13 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/output"
 )
 
 func newCmdNode(f *cmdutil.Factory) *cmdutil.Cmd {
-	o := upgrade.Options{AutoReboot: true}
+	var o upgrade.Options
 
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "node", Short: "Upgrade one node and prove it",
@@ -30,10 +31,11 @@ func newCmdNode(f *cmdutil.Factory) *cmdutil.Cmd {
 		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), OneNode: true},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVar(&o.Image, "image", "", "installer image, with a version tag")
-			fs.Inverse(&o.AutoReboot, "install-only", "install now and do not reboot (Talos 1.13 and newer)")
+			fs.BoolVar(&o.InstallOnly, "install-only", false, "install now and do not reboot (Talos 1.13 and newer)")
 			fs.Negated("auto-reboot", "install-only")
 			fs.BoolVar(&o.Wait, "wait", true, "wait for the node and verify it")
-			drainFlag(fs, &o.SkipDrain)
+			fs.BoolVar(&o.Drain, "drain", true, "cordon and drain the Kubernetes node first")
+			fs.Negated("skip-drain", "drain")
 			fs.Positive(&o.PullTimeout, "pull-timeout", 15*time.Minute, "how long a node's pull of the image may take")
 			fs.Positive(&o.InstallTimeout, "install-timeout", 30*time.Minute, "how long a node's install may take")
 			fs.Positive(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions together may take")
@@ -66,16 +68,17 @@ func runNode(c *cmdutil.Call, o upgrade.Options) error {
 
 	connect, holder := c.Kubernetes, kube.ThisHolder("talosmate upgrade node")
 
-	world, err := upgrade.NewWorld(c.Context(), cluster, targets.Nodes[0], access(connect))
+	members, err := cluster.Members(c.Context())
 	if err != nil {
 		return err
 	}
 
-	world.Notes, world.Locks = notes(c), notes(c)
+	n := probe.Nodes(c.Context(), cluster, members, c.ConnectKubernetes)(targets.Nodes[0])
+	n.Notes, n.Locks = notes(c), notes(c)
 	o.Overrides, o.DryRun, o.BeforeChange, o.Lock = c.Overrides, c.DryRun, c.BeginChange, locker(c, connect, holder)
 	o.Reason = holder.Reason(upgrade.Purpose(), "to "+o.Image)
 
-	res, err := upgrade.Run(c.Context(), world, o, c.Progress())
+	res, err := upgrade.Run(c.Context(), n, o, c.Progress())
 
 	return cmdutil.PrintResult(c, res, err, string(res.Status), showNode)
 }

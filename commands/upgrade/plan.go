@@ -9,7 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
-	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/ops/rollout"
 	"github.com/talosmate/talosmate/internal/output"
 
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -17,7 +17,7 @@ import (
 
 func newCmdPlan(f *cmdutil.Factory) *cmdutil.Cmd {
 	var (
-		r         upgrade.Request
+		r         rollout.Request
 		overrides []string
 	)
 
@@ -36,7 +36,7 @@ func newCmdPlan(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.StringSliceVar(&overrides, "override", nil, "plan as if this safety gate were passed, by code (repeatable)")
 			fs.Complete("override", cmdutil.CompleteGates)
 		},
-	}, cmdutil.ResultOf[upgrade.Plan]("UpgradePlan"), func(c *cmdutil.Call) error {
+	}, cmdutil.ResultOf[rollout.Plan]("UpgradePlan"), func(c *cmdutil.Call) error {
 		c.Overrides = overrides
 		if err := c.Overrides.Validate(); err != nil {
 			return err
@@ -55,7 +55,7 @@ func newCmdPlan(f *cmdutil.Factory) *cmdutil.Cmd {
 	})
 }
 
-func checkRequest(r upgrade.Request) error {
+func checkRequest(r rollout.Request) error {
 	switch {
 	case r.InstallOnly && r.RebootOnly:
 		return errs.Usagef("--install-only and --reboot-only are the two halves: choose one")
@@ -67,23 +67,23 @@ func checkRequest(r upgrade.Request) error {
 }
 
 // makePlan plans for the chosen nodes, all members by default.
-func makePlan(c *cmdutil.Call, r upgrade.Request) (upgrade.Plan, error) {
+func makePlan(c *cmdutil.Call, r rollout.Request) (rollout.Plan, error) {
 	fleet, _, err := newFleet(c, "talosmate upgrade plan")
 	if err != nil {
-		return upgrade.Plan{}, err
+		return rollout.Plan{}, err
 	}
 
 	r.AllNodes = !c.Selection().Explicit()
 
 	if err = chosen(c, &r); err != nil {
-		return upgrade.Plan{}, err
+		return rollout.Plan{}, err
 	}
 
-	return upgrade.MakePlan(c.Context(), fleet, r, c.Overrides)
+	return rollout.MakePlan(c.Context(), fleet, r, c.Overrides)
 }
 
 // chosen puts the nodes that were chosen by flags into a request.
-func chosen(c *cmdutil.Call, r *upgrade.Request) error {
+func chosen(c *cmdutil.Call, r *rollout.Request) error {
 	if !c.Selection().Explicit() {
 		return nil
 	}
@@ -98,7 +98,7 @@ func chosen(c *cmdutil.Call, r *upgrade.Request) error {
 	return nil
 }
 
-func showPlan(w io.Writer, p upgrade.Plan) error {
+func showPlan(w io.Writer, p rollout.Plan) error {
 	workers := "one worker"
 	if p.Workers > 1 {
 		workers = fmt.Sprintf("%d workers", p.Workers)
@@ -106,25 +106,25 @@ func showPlan(w io.Writer, p upgrade.Plan) error {
 
 	fmt.Fprintf(w, "%s to %s: %d of %d nodes, %s at once\n\n", output.Line(p.Cluster), output.Cell(p.To), p.Work, len(p.Nodes), workers)
 
-	cols := []output.Column[upgrade.NodePlan]{
-		{Header: "#", Value: func(n upgrade.NodePlan) string {
+	cols := []output.Column[rollout.NodePlan]{
+		{Header: "#", Value: func(n rollout.NodePlan) string {
 			if n.Order == 0 {
 				return "-"
 			}
 
 			return fmt.Sprint(n.Order)
 		}},
-		{Header: "NODE", Value: func(n upgrade.NodePlan) string { return output.Line(nodeName(n)) }},
-		{Header: "ROLE", Value: func(n upgrade.NodePlan) string {
+		{Header: "NODE", Value: func(n rollout.NodePlan) string { return output.Line(nodeName(n)) }},
+		{Header: "ROLE", Value: func(n rollout.NodePlan) string {
 			if n.EtcdLeader {
 				return n.Role + " (leader)"
 			}
 
 			return n.Role
 		}},
-		{Header: "ACTION", Value: func(n upgrade.NodePlan) string { return n.Action }},
+		{Header: "ACTION", Value: func(n rollout.NodePlan) string { return n.Action }},
 		{Header: "WAY", Value: way},
-		{Header: "IMAGE", Value: func(n upgrade.NodePlan) string { return output.Cell(n.Image) }},
+		{Header: "IMAGE", Value: func(n rollout.NodePlan) string { return output.Cell(n.Image) }},
 	}
 
 	if err := output.WriteTable(w, cols, p.Nodes, false, true); err != nil {
@@ -147,7 +147,7 @@ func showPlan(w io.Writer, p upgrade.Plan) error {
 }
 
 // showExtensions says which extensions do not simply stay.
-func showExtensions(w io.Writer, p upgrade.Plan) {
+func showExtensions(w io.Writer, p rollout.Plan) {
 	for _, n := range p.Nodes {
 		for _, change := range []struct {
 			verb string
@@ -160,11 +160,11 @@ func showExtensions(w io.Writer, p upgrade.Plan) {
 	}
 }
 
-func nodeName(n upgrade.NodePlan) string {
+func nodeName(n rollout.NodePlan) string {
 	return cmp.Or(n.Hostname, n.Node)
 }
 
-func way(n upgrade.NodePlan) string {
+func way(n rollout.NodePlan) string {
 	if len(n.Hops) == 0 {
 		return n.From
 	}
@@ -178,7 +178,7 @@ func way(n upgrade.NodePlan) string {
 }
 
 // showGates says what does not simply pass, what is said of several nodes once.
-func showGates(w io.Writer, p upgrade.Plan) {
+func showGates(w io.Writer, p rollout.Plan) {
 	var lines []string
 
 	who := map[string][]string{}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
-	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/ops/rollout"
 	"github.com/talosmate/talosmate/internal/output"
 
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -26,19 +26,19 @@ func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 		Flags: func(fs *cmdutil.Flags) {
 			fs.IntVar(&lines, "journal", lines, "how many of the journal's last lines to show")
 		},
-	}, cmdutil.ResultOf[upgrade.StatusResult]("UpgradeStatus"), func(c *cmdutil.Call) error {
+	}, cmdutil.ResultOf[rollout.StatusResult]("UpgradeStatus"), func(c *cmdutil.Call) error {
 		fleet, _, err := newFleet(c, "talosmate upgrade status")
 		if err != nil {
 			return err
 		}
 
-		res, err := upgrade.ReadStatus(c.Context(), fleet, notes(c), journal(c).Tail(lines))
+		res, err := rollout.ReadStatus(c.Context(), fleet, notes(c), journal(c).Tail(lines))
 
 		return cmdutil.PrintResult(c, res, err, map[bool]string{true: "clean", false: "unclean"}[res.Clean], showStatus)
 	})
 }
 
-func showStatus(w io.Writer, s upgrade.StatusResult) error {
+func showStatus(w io.Writer, s rollout.StatusResult) error {
 	switch {
 	case !s.HasLock:
 		fmt.Fprintln(w, "lock: unknown, Kubernetes cannot be asked")
@@ -48,13 +48,13 @@ func showStatus(w io.Writer, s upgrade.StatusResult) error {
 		fmt.Fprintln(w, "lock: nobody holds it")
 	}
 
-	err := output.WriteTable(w, []output.Column[upgrade.NodeStatus]{
-		{Header: "NODE", Value: func(n upgrade.NodeStatus) string { return cmp.Or(n.Hostname, n.Node) }},
-		{Header: "ROLE", Value: func(n upgrade.NodeStatus) string { return n.Role }},
-		{Header: "VERSION", Value: func(n upgrade.NodeStatus) string { return output.Cell(n.Version) }},
-		{Header: "STATE", Value: func(n upgrade.NodeStatus) string { return n.State }},
+	err := output.WriteTable(w, []output.Column[rollout.NodeStatus]{
+		{Header: "NODE", Value: func(n rollout.NodeStatus) string { return cmp.Or(n.Hostname, n.Node) }},
+		{Header: "ROLE", Value: func(n rollout.NodeStatus) string { return n.Role }},
+		{Header: "VERSION", Value: func(n rollout.NodeStatus) string { return output.Cell(n.Version) }},
+		{Header: "STATE", Value: func(n rollout.NodeStatus) string { return n.State }},
 		{Header: "CORDONED", Value: cordoned},
-		{Header: "MEANING", Value: func(n upgrade.NodeStatus) string { return n.Message }},
+		{Header: "MEANING", Value: func(n rollout.NodeStatus) string { return n.Message }},
 	}, s.Nodes, false, true)
 
 	for _, e := range s.Journal {
@@ -64,7 +64,7 @@ func showStatus(w io.Writer, s upgrade.StatusResult) error {
 	return err
 }
 
-func cordoned(n upgrade.NodeStatus) string {
+func cordoned(n rollout.NodeStatus) string {
 	switch {
 	case n.OurCordon:
 		return "by us"

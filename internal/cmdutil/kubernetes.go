@@ -6,6 +6,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -95,4 +96,14 @@ func AdminKubeconfig(ctx context.Context, cluster *talos.Cluster, targets []talo
 	}
 
 	return kube.Admin{}, talos.Target{}, failed
+}
+
+// ConnectKubernetes is Kubernetes for operations on nodes.
+func (c *Call) ConnectKubernetes(ctx context.Context) (probe.Kube, string, error) {
+	k, err := c.Kubernetes(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+
+	return k, k.Source, nil
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Panic is a panic that was recovered.
@@ -37,17 +39,20 @@ func asPanic(v any) *Panic {
 	return &Panic{Value: v, Stack: debug.Stack()}
 }
 
-// Group is a sync.WaitGroup for work that can panic: Wait panics again in the caller's goroutine, where the node or the
-// command that the work belongs to recovers.
+// Group runs functions in goroutines, up to a limit at once. A panic in one of them panics again in Wait, where the
+// node or the command that the work belongs to catches it. It is the one bounded fan-out of the program.
 type Group struct {
-	wg    sync.WaitGroup //nolint:forbidigo // the one place where groups of goroutines are started
+	group errgroup.Group
 	mu    sync.Mutex
 	first *Panic
 }
 
-// Go calls f in a goroutine of its own.
+// SetLimit bounds how many functions run at once; further calls of Go wait. It must be called before them.
+func (g *Group) SetLimit(n int) { g.group.SetLimit(n) }
+
+// Go calls f in a new goroutine.
 func (g *Group) Go(f func()) {
-	g.wg.Go(func() {
+	g.group.Go(func() error {
 		defer func() {
 			if v := recover(); v != nil {
 				g.mu.Lock()
@@ -60,12 +65,14 @@ func (g *Group) Go(f func()) {
 		}()
 
 		f()
+
+		return nil
 	})
 }
 
-// Wait waits for every goroutine.
+// Wait waits for all functions.
 func (g *Group) Wait() {
-	g.wg.Wait()
+	_ = g.group.Wait() // the functions return nothing
 
 	if g.first != nil {
 		panic(g.first)

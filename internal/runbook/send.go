@@ -30,7 +30,7 @@ type Answer int
 const (
 	NotSent  Answer = iota // It never left: the run had ended, or no connection could be made.
 	Accepted               // The node took it.
-	Refused                // The node did not take it, and said so.
+	Rejected               // The node did not take it, and said so.
 	Lost                   // It was sent, and no answer came: whether it was carried out is open.
 )
 
@@ -48,7 +48,7 @@ type Sent struct {
 }
 
 // Heard reports whether the node answered.
-func (s Sent) Heard() bool { return s.Answer == Accepted || s.Answer == Refused }
+func (s Sent) Heard() bool { return s.Answer == Accepted || s.Answer == Rejected }
 
 // Once sends the request. It is never sent again: whoever gets Lost reads the state back.
 func (r Request) Once(ctx context.Context) Sent {
@@ -76,7 +76,7 @@ func (r Request) Once(ctx context.Context) Sent {
 	case ctx.Err() != nil || sendCtx.Err() != nil || talos.Transient(err) || answerLost(err):
 		return Sent{Lost, err}
 	default:
-		return Sent{Refused, err}
+		return Sent{Rejected, err}
 	}
 }
 
@@ -87,9 +87,9 @@ func answerLost(err error) bool {
 	return errors.As(err, &adapter) && adapter.AnswerLost()
 }
 
-// Unknown is what an operation ends with when the answer to its request was lost, and what became of it cannot be
+// UnknownOutcome is what an operation ends with when the answer to its request was lost, and what became of it cannot be
 // read back. hint says where to look. The error names the node of cause and wraps all causes.
-func Unknown(hint string, cause error, more ...error) *errs.Error {
+func UnknownOutcome(hint string, cause error, more ...error) *errs.Error {
 	out := &errs.Error{Exit: errs.Unknown, Kind: errs.KindUnknownOutcome, Hint: hint, Err: cause}
 
 	var typed *errs.Error
@@ -105,7 +105,7 @@ func Unknown(hint string, cause error, more ...error) *errs.Error {
 }
 
 // ReadBack looks until the state shows what the request was to do, for at most limit. When it does not, or cannot be
-// read, and the answer was lost, the outcome is Unknown with the hint: a state without it is no proof, since the
+// read, and the answer was lost, the outcome is Unknown with the hint: a state without it proves nothing, since the
 // request may still be on its way. An ended ctx is returned as its cause.
 func (s Sent) ReadBack(ctx context.Context, what string, limit time.Duration, hint string, look poll.Probe) error {
 	const every = time.Second / 2
@@ -119,5 +119,5 @@ func (s Sent) ReadBack(ctx context.Context, what string, limit time.Duration, hi
 		return err
 	}
 
-	return Unknown(hint, s.Err, err)
+	return UnknownOutcome(hint, s.Err, err)
 }

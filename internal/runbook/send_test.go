@@ -29,7 +29,7 @@ func TestOnce(t *testing.T) {
 		sent   int
 	}{
 		{"taken", func(context.Context) error { return nil }, 0, runbook.Accepted, 1},
-		{"refused", func(context.Context) error { return refused }, 0, runbook.Refused, 1},
+		{"refused", func(context.Context) error { return refused }, 0, runbook.Rejected, 1},
 		{"the connection broke", func(context.Context) error { return away }, 0, runbook.Lost, 1},
 		{"an adapter knows that it was lost", func(context.Context) error { return lost{refused} }, 0, runbook.Lost, 1},
 		{"no answer in time", hang, 0, runbook.Lost, 1},

@@ -166,6 +166,15 @@ func (c *Cluster) Fresh(t Target) (*Node, func() error) {
 	return n, cc.Close
 }
 
+// Bare dials a node in maintenance mode: without a client certificate, and with any server certificate unless
+// fingerprint (SHA-256, hex) pins it. The caller closes it.
+func (c *Cluster) Bare(t Target, fingerprint string) (*Node, func() error) {
+	o := c.Options
+	o.Insecure, o.Fingerprint = true, fingerprint
+
+	return (&Cluster{Options: o, source: "--insecure", conns: map[string]*grpc.ClientConn{}}).Fresh(t)
+}
+
 func (c *Cluster) nodeVia(t Target, endpoints []string) *Node {
 	cc, err := c.connect(endpoints)
 

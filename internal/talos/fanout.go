@@ -16,40 +16,44 @@ type Outcome[T any] struct {
 	Err    error
 }
 
-// Each calls fn for every target, in parallel up to the cluster's concurrency, each call with its own read timeout. The
-// outcomes are in the order of the targets. A node that is down costs one outcome.
-func Each[T any](ctx context.Context, c *Cluster, targets []Target, fn func(context.Context, *Node) (T, error)) []Outcome[T] {
+// fanOut fills one outcome for each target, up to limit at once. The outcomes are in the order of the targets.
+func fanOut[T any](targets []Target, limit int, fill func(Target, *Outcome[T])) []Outcome[T] {
 	out := make([]Outcome[T], len(targets))
-	slots := make(chan struct{}, c.Options.Concurrency)
 
-	var wg errs.Group
+	var group errs.Group
+
+	group.SetLimit(max(1, limit))
 
 	for i, t := range targets {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-
+		group.Go(func() {
 			out[i].Target = t
-
-			node := c.Node(t)
-
-			callCtx, cancel := c.withTimeout(ctx)
-			defer cancel()
-
-			out[i].Value, out[i].Err = safely(callCtx, node, fn)
-			if from := node.conn.peer.Load(); from != nil && len(t.AnyOf) > 0 {
-				out[i].Target.Address = *from
-			}
-
-			if KindOf(out[i].Err) == errs.KindUnimplemented {
-				c.explainUnimplemented(ctx, node, out[i].Err)
-			}
+			fill(t, &out[i])
 		})
 	}
 
-	wg.Wait()
+	group.Wait()
 
 	return out
+}
+
+// Each calls fn for every target, in parallel up to the cluster's concurrency, each call with its own read timeout. The
+// outcomes are in the order of the targets. A node that is down costs one outcome.
+func Each[T any](ctx context.Context, c *Cluster, targets []Target, fn func(context.Context, *Node) (T, error)) []Outcome[T] {
+	return fanOut(targets, c.Options.Concurrency, func(t Target, out *Outcome[T]) {
+		node := c.Node(t)
+
+		callCtx, cancel := c.withTimeout(ctx)
+		defer cancel()
+
+		out.Value, out.Err = safely(callCtx, node, fn)
+		if from := node.conn.peer.Load(); from != nil && len(t.AnyOf) > 0 {
+			out.Target.Address = *from
+		}
+
+		if KindOf(out.Err) == errs.KindUnimplemented {
+			c.explainUnimplemented(ctx, node, out.Err)
+		}
+	})
 }
 
 // safely calls fn for a node; a panic is an error that names the node.

@@ -12,41 +12,24 @@ import (
 // endpoint, and without a time limit, since the outcome of a sent request must be read. Values that fn returns with an
 // error are kept. When ctx ends, no further node is started; the outcomes of those nodes say so and carry its cause.
 func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, fn func(context.Context, *Node) (T, error)) []Outcome[T] {
-	out := make([]Outcome[T], len(targets))
-	slots := make(chan struct{}, c.Options.Concurrency)
-
-	var wg errs.Group
-
-	for i, t := range targets {
-		slots <- struct{}{}
-
-		wg.Go(func() {
-			defer func() { <-slots }()
-
-			out[i].Target = t
-
-			if ctx.Err() != nil {
-				cause := context.Cause(ctx)
-				out[i].Err = &errs.Error{
-					Exit: errs.ExitCode(cause), Node: t.Address, Hostname: t.Hostname, Err: fmt.Errorf("%s was not started: %w", t.Name(), cause),
-				}
-
-				return
+	return fanOut(targets, c.Options.Concurrency, func(t Target, out *Outcome[T]) {
+		if ctx.Err() != nil {
+			cause := context.Cause(ctx)
+			out.Err = &errs.Error{
+				Exit: errs.ExitCode(cause), Node: t.Address, Hostname: t.Hostname, Err: fmt.Errorf("%s was not started: %w", t.Name(), cause),
 			}
 
-			node := c.ChangingNode(t)
-			out[i].Value, out[i].Err = safely(ctx, node, fn)
-			nameNode(t, out[i].Err)
+			return
+		}
 
-			if KindOf(out[i].Err) == errs.KindUnimplemented {
-				c.explainUnimplemented(ctx, node, out[i].Err)
-			}
-		})
-	}
+		node := c.ChangingNode(t)
+		out.Value, out.Err = safely(ctx, node, fn)
+		nameNode(t, out.Err)
 
-	wg.Wait()
-
-	return out
+		if KindOf(out.Err) == errs.KindUnimplemented {
+			c.explainUnimplemented(ctx, node, out.Err)
+		}
+	})
 }
 
 // nameNode adds the node to a typed error that does not name one. The interruption itself, which wraps nothing, belongs

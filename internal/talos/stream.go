@@ -129,30 +129,14 @@ func (c *Cluster) Idle() time.Duration { return c.Options.Timeout }
 // EachStream is Each for streams: without a deadline on the whole call, since its length depends on the data. With
 // together all targets are asked at once, which followers need; otherwise up to the cluster's concurrency.
 func EachStream[T any](ctx context.Context, c *Cluster, targets []Target, together bool, fn func(context.Context, *Node) (T, error)) []Outcome[T] {
-	out := make([]Outcome[T], len(targets))
-
 	limit := c.Options.Concurrency
 	if together {
-		limit = max(len(targets), 1)
+		limit = len(targets)
 	}
 
-	slots := make(chan struct{}, limit)
-
-	var wg errs.Group
-
-	for i, t := range targets {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-
-			out[i].Target = t
-			out[i].Value, out[i].Err = safely(ctx, c.Node(t), fn)
-		})
-	}
-
-	wg.Wait()
-
-	return out
+	return fanOut(targets, limit, func(t Target, out *Outcome[T]) {
+		out.Value, out.Err = safely(ctx, c.Node(t), fn)
+	})
 }
 
 // Breaks reports whether a stream ended in a way that a reboot or a lost connection explains, so that following can

@@ -27,24 +27,11 @@ type Node interface {
 	UploadSnapshot(ctx context.Context, from io.Reader, sent func(int64)) error
 }
 
-// Statuses.
-const (
-	Planned   = "planned"
-	OK        = "ok"        // etcd runs and has a leader.
-	Requested = "requested" // Accepted; not waited for.
-	Refused   = "refused"
-	Failed    = "failed"
-	Lost      = "lost"    // Accepted, and etcd did not become healthy within the deadline.
-	Unknown   = "unknown" // The answer was lost and the outcome could not be read back.
-
-	Interrupted = "interrupted" // The user interrupted it; the hint says what is left.
-)
-
 // Result is what was observed. It is valid even on error.
 type Result struct {
 	talos.NodeRef
 
-	Status         string         `json:"status"`                // planned, ok, requested, refused, failed, lost, unknown or interrupted.
+	Status         runbook.Status `json:"status"`                // planned, ok, requested, refused, failed, lost, unknown or interrupted.
 	DryRun         bool           `json:"dry_run"`               // Whether it was a dry run.
 	Snapshot       *etcd.Snapshot `json:"snapshot"`              // The snapshot that is recovered from, verified; null for a new cluster.
 	UploadedBytes  int64          `json:"uploaded_bytes"`        // How many of its bytes were sent.
@@ -99,7 +86,7 @@ type Peer struct {
 // Plan reports whether the node may be bootstrapped: no node has an etcd member yet. peers are all known control
 // planes, including the node itself.
 func Plan(t talos.Target, peers []Peer, snap *etcd.Snapshot, o Options) (Result, error) {
-	res := Result{Status: Planned, Snapshot: snap, Gates: []gate.Verdict{}}
+	res := Result{Status: runbook.Planned, Snapshot: snap, Gates: []gate.Verdict{}}
 	res.SetNode(t)
 
 	if t.Type == target.Worker {
@@ -117,7 +104,7 @@ func Plan(t talos.Target, peers []Peer, snap *etcd.Snapshot, o Options) (Result,
 
 		switch {
 		case own && p.Err != nil:
-			res.Status = Failed
+			res.Status = runbook.Failed
 
 			return res, p.Err
 		case p.Err != nil:
@@ -130,7 +117,7 @@ func Plan(t talos.Target, peers []Peer, snap *etcd.Snapshot, o Options) (Result,
 	}
 
 	if len(running) > 0 {
-		res.Status = Refused
+		res.Status = runbook.Refused
 		e := errs.New(errs.Refused, "cannot bootstrap %s: etcd already has a member on %s", t.Name(), strings.Join(running, ", "))
 		e = e.WithKind(errs.KindAlreadyExists).OnNode(t.Address).
 			WithHint("to recover a cluster that lost its quorum, wipe each control plane first: talosmate node reset --graceful=false --system-labels EPHEMERAL --reboot")
@@ -177,7 +164,7 @@ func Run(ctx context.Context, n Node, res Result, open func() (io.ReadCloser, er
 	res.ElapsedSeconds = time.Since(started).Seconds()
 
 	if ctx.Err() != nil && err != nil {
-		res.Status, res.Hint = Interrupted, res.leftovers()
+		res.Status, res.Hint = runbook.Interrupted, res.leftovers()
 		err = errs.New(errs.Interrupted, "cannot bootstrap %s: %w", res.NodeName(), context.Cause(ctx)).OnNode(res.Node).WithHint("%s", res.Hint)
 	}
 
@@ -209,7 +196,7 @@ func run(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser, e
 		o.Tell.Emit(progress.Event{Time: time.Now(), Node: res.NodeName(), Stage: stage, Message: message, Current: current, Total: total})
 	}
 
-	res.Status = Failed
+	res.Status = runbook.Failed
 
 	o.Begin()
 
@@ -228,13 +215,13 @@ func run(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser, e
 	res.requested, res.heard = sent.Answer != runbook.NotSent, sent.Heard()
 
 	switch {
-	case sent.Answer == runbook.NotSent || sent.Answer == runbook.Refused || ctx.Err() != nil && sent.Err != nil:
+	case sent.Answer == runbook.NotSent || sent.Answer == runbook.Rejected || ctx.Err() != nil && sent.Err != nil:
 		return sent.Err
 	case sent.Answer == runbook.Lost:
 		res.AnswerLost = true
 		tell("wait", "the answer was lost: reading the state back", 0, 0)
 	case !o.Wait:
-		res.Status = Requested
+		res.Status = runbook.Requested
 
 		return nil
 	}
@@ -321,7 +308,7 @@ func await(ctx context.Context, n Node, res *Result, o Options, sent runbook.Sen
 		case failed != nil || ctx.Err() != nil:
 			return errors.Join(failed, context.Cause(ctx))
 		case err != nil:
-			res.Status = Unknown
+			res.Status = runbook.Unknown
 
 			return err
 		}
@@ -330,7 +317,7 @@ func await(ctx context.Context, n Node, res *Result, o Options, sent runbook.Sen
 	}
 
 	if !o.Wait {
-		res.Status = Requested
+		res.Status = runbook.Requested
 
 		return nil
 	}
@@ -339,7 +326,7 @@ func await(ctx context.Context, n Node, res *Result, o Options, sent runbook.Sen
 
 	switch {
 	case err == nil:
-		res.Status = OK
+		res.Status = runbook.OK
 
 		return nil
 	case ctx.Err() != nil:
@@ -347,7 +334,7 @@ func await(ctx context.Context, n Node, res *Result, o Options, sent runbook.Sen
 	case !errors.Is(err, poll.ErrDeadline):
 		return err
 	default:
-		res.Status = Lost
+		res.Status = runbook.NodeLost
 
 		return &errs.Error{
 			Exit: errs.Lost, Node: res.Node, Hostname: res.Hostname, Err: fmt.Errorf("cannot bootstrap %s: %w", res.NodeName(), err),

@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/bootstrap"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -108,28 +109,28 @@ func TestRun(t *testing.T) {
 		f    fake
 		snap *etcd.Snapshot
 		wait bool
-		want string
+		want runbook.Status
 		code errs.Code
 		took time.Duration // At most.
 	}{
-		{name: "new", wait: true, want: bootstrap.OK},
-		{name: "from a snapshot", wait: true, snap: &etcd.Snapshot{SizeBytes: 8}, want: bootstrap.OK},
-		{name: "the file changed", wait: true, snap: &etcd.Snapshot{SizeBytes: 9}, want: bootstrap.Failed, code: errs.Failed},
-		{name: "not waited for", want: bootstrap.Requested},
-		{name: "refused", f: fake{answer: errNo, ignore: true}, wait: true, want: bootstrap.Failed, code: errs.Failed},
-		{name: "the answer is lost and it was done", f: fake{answer: errAway}, wait: true, want: bootstrap.OK},
-		{name: "the answer is lost, not waited for", f: fake{answer: errAway}, want: bootstrap.Requested},
+		{name: "new", wait: true, want: runbook.OK},
+		{name: "from a snapshot", wait: true, snap: &etcd.Snapshot{SizeBytes: 8}, want: runbook.OK},
+		{name: "the file changed", wait: true, snap: &etcd.Snapshot{SizeBytes: 9}, want: runbook.Failed, code: errs.Failed},
+		{name: "not waited for", want: runbook.Requested},
+		{name: "refused", f: fake{answer: errNo, ignore: true}, wait: true, want: runbook.Failed, code: errs.Failed},
+		{name: "the answer is lost and it was done", f: fake{answer: errAway}, wait: true, want: runbook.OK},
+		{name: "the answer is lost, not waited for", f: fake{answer: errAway}, want: runbook.Requested},
 		{
 			name: "the answer is lost and it was not done", f: fake{answer: errAway, ignore: true}, wait: true,
-			want: bootstrap.Unknown, code: errs.Unknown, took: 40 * time.Second,
+			want: runbook.Unknown, code: errs.Unknown, took: 40 * time.Second,
 		},
 		{
 			name: "an earlier failure says nothing", f: fake{answer: errAway, ignore: true, stale: true}, wait: true,
-			want: bootstrap.Unknown, code: errs.Unknown,
+			want: runbook.Unknown, code: errs.Unknown,
 		},
-		{name: "after an earlier failure", f: fake{stale: true}, wait: true, want: bootstrap.OK},
-		{name: "etcd fails", f: fake{fails: true}, wait: true, want: bootstrap.Failed, code: errs.Failed, took: 5 * time.Second},
-		{name: "no leader", f: fake{silent: true}, wait: true, want: bootstrap.Lost, code: errs.Lost},
+		{name: "after an earlier failure", f: fake{stale: true}, wait: true, want: runbook.OK},
+		{name: "etcd fails", f: fake{fails: true}, wait: true, want: runbook.Failed, code: errs.Failed, took: 5 * time.Second},
+		{name: "no leader", f: fake{silent: true}, wait: true, want: runbook.NodeLost, code: errs.Lost},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -148,7 +149,7 @@ func TestRun(t *testing.T) {
 					t.Errorf("took %s", took)
 				}
 
-				if want := 1; c.want != bootstrap.Failed && f.sent != want {
+				if want := 1; c.want != runbook.Failed && f.sent != want {
 					t.Errorf("sent %d times, want %d", f.sent, want)
 				}
 			})
@@ -183,7 +184,7 @@ func TestInterrupted(t *testing.T) {
 				f := c.f
 
 				res, err := run(ctx, &f, options(), c.snap)
-				if res.Status != bootstrap.Interrupted || errs.ExitCode(err) != errs.Interrupted || !strings.Contains(res.Hint, c.hint) {
+				if res.Status != runbook.Interrupted || errs.ExitCode(err) != errs.Interrupted || !strings.Contains(res.Hint, c.hint) {
 					t.Errorf("status %s, exit %d, hint %q: %v", res.Status, errs.ExitCode(err), res.Hint, err)
 				}
 

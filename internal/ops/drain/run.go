@@ -22,26 +22,13 @@ type Scheduler interface {
 	Drain(ctx context.Context, name string, o kube.DrainOptions) (int, error)
 }
 
-// Statuses of a node.
-const (
-	Planned   = "planned"
-	Cordoned  = "cordoned"
-	Unchanged = "unchanged" // It was so already.
-	Released  = "uncordoned"
-	Drained   = "drained"
-	Refused   = "refused"
-	Failed    = "failed" // Pods did not leave; the node stays cordoned.
-	Stopped   = "interrupted"
-	Unknown   = "unknown" // The answer was lost, and the node does not show the change.
-)
-
 // Change is what was done to one Kubernetes node.
 type Change struct {
 	talos.NodeRef
 
 	K8sNodeName    string         `json:"k8s_node_name"`   // The Kubernetes node.
 	K8sCredentials string         `json:"k8s_credentials"` // Which Kubernetes credentials were used.
-	Status         string         `json:"status"`          // planned, cordoned, uncordoned, drained, unchanged, refused, interrupted, unknown or failed.
+	Status         runbook.Status `json:"status"`          // planned, cordoned, uncordoned, drained, unchanged, refused, interrupted, unknown or failed.
 	Unschedulable  bool           `json:"unschedulable"`   // Whether the node is cordoned now.
 	Changed        bool           `json:"changed"`         // Whether this run changed that.
 	DrainedPods    int            `json:"drained_pods"`    // How many pods left.
@@ -66,14 +53,14 @@ type Options struct {
 // it made; one that fails leaves it, as kubectl's does, so that the pods that left do not come back.
 func Schedule(ctx context.Context, k Scheduler, target talos.Target, name string, o Options, sink progress.Sink) (Change, error) {
 	started := time.Now()
-	res := Change{K8sNodeName: name, Blockers: []kube.Blocker{}, Gates: []gate.Verdict{}, Status: Failed}
+	res := Change{K8sNodeName: name, Blockers: []kube.Blocker{}, Gates: []gate.Verdict{}, Status: runbook.Failed}
 	res.SetNode(target)
 
 	err := schedule(ctx, k, &res, o, sink)
 	res.ElapsedSeconds = time.Since(started).Seconds()
 
 	if err != nil && errs.ByUser(ctx) {
-		res.Status = Stopped
+		res.Status = runbook.Interrupted
 		err = &errs.Error{
 			Exit: errs.Interrupted, Node: res.Node, Hostname: res.Hostname, Hint: res.leftovers(o), Err: fmt.Errorf("cannot %s %s: %w", o.verb(), name, err),
 		}
@@ -110,7 +97,7 @@ func schedule(ctx context.Context, k Scheduler, res *Change, o Options, sink pro
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case err != nil:
-		res.Status = Refused
+		res.Status = runbook.Refused
 
 		return Unreachable(res.Node, err)
 	}
@@ -128,7 +115,7 @@ func schedule(ctx context.Context, k Scheduler, res *Change, o Options, sink pro
 	}
 
 	if o.DryRun {
-		res.Status = Planned
+		res.Status = runbook.Planned
 
 		return nil
 	}
@@ -159,7 +146,7 @@ func (c *Change) gates(ctx context.Context, k Scheduler, o Options) error {
 	}
 
 	if err = gate.Apply(c.Gates, o.Overrides); err != nil {
-		c.Status = Refused
+		c.Status = runbook.Refused
 	}
 
 	return err
@@ -191,11 +178,11 @@ func (c *Change) set(ctx context.Context, k Scheduler, schedulable bool) error {
 
 	switch {
 	case !changed:
-		c.Status = Unchanged
+		c.Status = runbook.Unchanged
 	case schedulable:
-		c.Status = Released
+		c.Status = runbook.Uncordoned
 	default:
-		c.Status = Cordoned
+		c.Status = runbook.Cordoned
 	}
 
 	return nil
@@ -213,7 +200,7 @@ func (c *Change) readBack(ctx context.Context, k Scheduler, schedulable bool, se
 			return n.Unschedulable != schedulable, "it is as it was", nil
 		})
 	if err != nil && ctx.Err() == nil {
-		c.Status = Unknown
+		c.Status = runbook.Unknown
 	}
 
 	return err
@@ -281,7 +268,7 @@ func (c *Change) drain(ctx context.Context, k Scheduler, o Options, sink progres
 		return err
 	}
 
-	c.Status = Drained
+	c.Status = runbook.Drained
 
 	return nil
 }

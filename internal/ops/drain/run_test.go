@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/drain"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -110,7 +111,7 @@ func TestInterrupted(t *testing.T) {
 			s.stop = func() { cancel(errs.New(errs.Interrupted, "interrupted")) }
 
 			res, err := drain.Schedule(ctx, &s, talos.Target{Address: "1.1.1.1"}, "n1", c.o, progress.Discard{})
-			if errs.ExitCode(err) != errs.Interrupted || res.Status != drain.Stopped || !strings.Contains(strings.Join(errs.Hints(err), ""), c.hint) {
+			if errs.ExitCode(err) != errs.Interrupted || res.Status != runbook.Interrupted || !strings.Contains(strings.Join(errs.Hints(err), ""), c.hint) {
 				t.Errorf("exit %d, status %s, hints %q, want %q: %v", errs.ExitCode(err), res.Status, errs.Hints(err), c.hint, err)
 			}
 
@@ -156,14 +157,14 @@ func TestScheduleLost(t *testing.T) {
 		o       drain.Options
 		before  bool // Cordoned.
 		ignores bool
-		status  string
+		status  runbook.Status
 		code    errs.Code
 	}{
-		{"a cordon that arrived", drain.Options{}, false, false, drain.Cordoned, errs.OK},
-		{"a cordon that did not", drain.Options{}, false, true, drain.Unknown, errs.Unknown},
-		{"an uncordon that arrived", drain.Options{Schedulable: true}, true, false, drain.Released, errs.OK},
-		{"an uncordon that did not", drain.Options{Schedulable: true}, true, true, drain.Unknown, errs.Unknown},
-		{"a drain", drain.Options{Evict: true, Timeout: time.Minute, Nodes: 3}, false, false, drain.Failed, errs.Failed},
+		{"a cordon that arrived", drain.Options{}, false, false, runbook.Cordoned, errs.OK},
+		{"a cordon that did not", drain.Options{}, false, true, runbook.Unknown, errs.Unknown},
+		{"an uncordon that arrived", drain.Options{Schedulable: true}, true, false, runbook.Uncordoned, errs.OK},
+		{"an uncordon that did not", drain.Options{Schedulable: true}, true, true, runbook.Unknown, errs.Unknown},
+		{"a drain", drain.Options{Evict: true, Timeout: time.Minute, Nodes: 3}, false, false, runbook.Failed, errs.Failed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -70,32 +70,20 @@ type Env struct {
 	Deadline time.Duration // How long one request may take.
 }
 
-// Statuses of an operation.
-const (
-	StatusDone      = "done"
-	StatusPlanned   = "planned"
-	StatusRefused   = "refused"
-	StatusUnchanged = "unchanged"
-	StatusFailed    = "failed"
-
-	StatusUnknown     = "unknown"     // It was sent, and the outcome could not be read back.
-	StatusInterrupted = "interrupted" // The user interrupted it; the state does not show it.
-)
-
 // errCarriedOut is the error of an operation that was carried out although the user interrupted it.
 var errCarriedOut = errors.New("was carried out before the interruption")
 
 // ended is the status of an operation that carryOut ended with an error.
-func ended(ctx context.Context, err error) string {
+func ended(ctx context.Context, err error) runbook.Status {
 	switch {
 	case errors.Is(err, errCarriedOut):
-		return StatusDone
+		return runbook.Done
 	case errs.ExitCode(err) == errs.Unknown:
-		return StatusUnknown
+		return runbook.Unknown
 	case ctx.Err() != nil:
-		return StatusInterrupted
+		return runbook.Interrupted
 	default:
-		return StatusFailed
+		return runbook.Failed
 	}
 }
 
@@ -123,9 +111,9 @@ func (e Env) carryOut(ctx context.Context, op string, send func(context.Context)
 		switch {
 		case sent.Answer == runbook.Accepted:
 			return nil
-		case sent.Answer == runbook.NotSent && ctx.Err() == nil, sent.Answer == runbook.Refused && talos.EtcdRefused(sent.Err):
+		case sent.Answer == runbook.NotSent && ctx.Err() == nil, sent.Answer == runbook.Rejected && talos.EtcdRefused(sent.Err):
 			// Nothing was done: it may be sent again.
-		case sent.Answer == runbook.NotSent || sent.Answer == runbook.Refused && !talos.EtcdPasses(sent.Err):
+		case sent.Answer == runbook.NotSent || sent.Answer == runbook.Rejected && !talos.EtcdPasses(sent.Err):
 			return e.notCarriedOut(ctx, op, sent.Err)
 		default:
 			yes, known := e.readBack(ctx, done)
@@ -136,7 +124,7 @@ func (e Env) carryOut(ctx context.Context, op string, send func(context.Context)
 			case yes:
 				return errors.Join(context.Cause(ctx), errs.New(errs.Interrupted, "%s %w", op, errCarriedOut))
 			case !known:
-				return runbook.Unknown("run `talosmate etcd status` before you try again",
+				return runbook.UnknownOutcome("run `talosmate etcd status` before you try again",
 					fmt.Errorf("%s was sent, and its outcome could not be read back: %w", op, sent.Err))
 			case ctx.Err() != nil || !talos.EtcdPasses(sent.Err): // a request that timed out may still be running
 				return e.notCarriedOut(ctx, op, sent.Err)
@@ -157,7 +145,7 @@ func (e Env) notCarriedOut(ctx context.Context, op string, cause error) error {
 	case ctx.Err() != nil:
 		return errors.Join(context.Cause(ctx), errs.New(errs.Interrupted, "%s was not carried out", op))
 	case errs.ExitCode(cause) == errs.Timeout || errs.ExitCode(cause) == errs.Unknown:
-		return runbook.Unknown("run `talosmate etcd status` before you try again",
+		return runbook.UnknownOutcome("run `talosmate etcd status` before you try again",
 			fmt.Errorf("%s was sent, and the cluster does not show it: %w", op, cause))
 	default:
 		return cause

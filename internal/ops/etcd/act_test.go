@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -181,7 +182,7 @@ func (f *fake) targets() []talos.Target {
 func statuses(rows []etcd.Defragmented) []string {
 	out := make([]string, len(rows))
 	for i, r := range rows {
-		out[i] = r.Hostname + " " + r.Status
+		out[i] = r.Hostname + " " + string(r.Status)
 	}
 
 	return out
@@ -315,14 +316,14 @@ func TestMembership(t *testing.T) {
 		name   string
 		change func(*fake)
 		acts   []string
-		status string
+		status runbook.Status
 		code   errs.Code
 	}{
-		{"done", func(*fake) {}, []string{"remove cp-1"}, etcd.StatusDone, errs.OK},
-		{"the answer is lost", func(f *fake) { f.lose = 1 }, []string{"remove cp-1"}, etcd.StatusDone, errs.OK},
-		{"no leader for a while", func(f *fake) { f.refuse = 3 }, []string{"remove cp-1"}, etcd.StatusDone, errs.OK},
-		{"no leader for good", func(f *fake) { f.refuse = 100 }, nil, etcd.StatusFailed, errs.Failed},
-		{"the answer is lost and nothing can be seen", func(f *fake) { f.lose, f.blind = 1, true }, []string{"remove cp-1"}, etcd.StatusUnknown, errs.Unknown},
+		{"done", func(*fake) {}, []string{"remove cp-1"}, runbook.Done, errs.OK},
+		{"the answer is lost", func(f *fake) { f.lose = 1 }, []string{"remove cp-1"}, runbook.Done, errs.OK},
+		{"no leader for a while", func(f *fake) { f.refuse = 3 }, []string{"remove cp-1"}, runbook.Done, errs.OK},
+		{"no leader for good", func(f *fake) { f.refuse = 100 }, nil, runbook.Failed, errs.Failed},
+		{"the answer is lost and nothing can be seen", func(f *fake) { f.lose, f.blind = 1, true }, []string{"remove cp-1"}, runbook.Unknown, errs.Unknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -370,7 +371,7 @@ func TestLeaveInterrupted(t *testing.T) {
 		m, _ := v.MemberOn(f.sources[0].Target)
 
 		got, err := f.env().Leave(ctx, v.PlanLeave(m), f.sources[0].Target)
-		if got.Status != etcd.StatusDone || errs.ExitCode(err) != errs.Interrupted || !slices.ContainsFunc(errs.Entries(err), func(e errs.Entry) bool {
+		if got.Status != runbook.Done || errs.ExitCode(err) != errs.Interrupted || !slices.ContainsFunc(errs.Entries(err), func(e errs.Entry) bool {
 			return e.Message == "the leave of cp-1 was carried out before the interruption"
 		}) {
 			t.Errorf("error %v", err)
@@ -393,13 +394,13 @@ func TestForfeit(t *testing.T) {
 		}
 
 		got, err := f.env().Forfeit(t.Context(), plan, f.sources[0].Target)
-		if err != nil || got.Status != etcd.StatusDone || got.LeaderAfter.ID != id(3) || len(f.acts) != 1 {
+		if err != nil || got.Status != runbook.Done || got.LeaderAfter.ID != id(3) || len(f.acts) != 1 {
 			t.Errorf("%+v, acts %v, %v", got, f.acts, err)
 		}
 
 		m, _ = v.MemberOn(f.sources[1].Target)
 
-		if plan, err = v.PlanForfeit(m); err != nil || plan.Status != etcd.StatusUnchanged {
+		if plan, err = v.PlanForfeit(m); err != nil || plan.Status != runbook.Unchanged {
 			t.Errorf("a follower: %+v, %v", plan, err)
 		}
 	})
@@ -434,11 +435,11 @@ func TestDisarm(t *testing.T) {
 		f.lose = 1
 
 		got, err := env.Disarm(t.Context(), plan(), f.sources[0].Target)
-		if err != nil || got.Status != etcd.StatusDone || len(got.Before) != 1 || len(got.After) != 0 || !slices.Equal(f.acts, []string{"disarm cp-1"}) {
+		if err != nil || got.Status != runbook.Done || len(got.Before) != 1 || len(got.After) != 0 || !slices.Equal(f.acts, []string{"disarm cp-1"}) {
 			t.Errorf("%+v, acts %v, %v", got, f.acts, err)
 		}
 
-		if again := plan(); again.Status != etcd.StatusUnchanged {
+		if again := plan(); again.Status != runbook.Unchanged {
 			t.Errorf("without alarms: %+v", again)
 		}
 	})

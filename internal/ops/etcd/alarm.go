@@ -8,12 +8,13 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // Disarmed is the result for the cluster's alarms.
 type Disarmed struct {
-	Status string            `json:"status"` // done, planned, refused, unchanged (there was no alarm) or failed.
+	Status runbook.Status    `json:"status"` // done, planned, refused, unchanged (there was no alarm) or failed.
 	Before []talos.EtcdAlarm `json:"before"` // The alarms that were active; never null.
 	After  []talos.EtcdAlarm `json:"after"`  // The alarms that are active now; never null.
 	Gates  []gate.Verdict    `json:"gates"`  // The verdicts of the safety gates; never null.
@@ -59,9 +60,9 @@ func (e Env) Usages(ctx context.Context, v View) ([]Usage, error) {
 
 // PlanDisarm plans the disarming. Disarming is for the whole cluster, as in etcd.
 func (v View) PlanDisarm(usages []Usage) Disarmed {
-	out := Disarmed{Status: StatusPlanned, Before: v.Alarms(), After: v.Alarms(), Gates: []gate.Verdict{}}
+	out := Disarmed{Status: runbook.Planned, Before: v.Alarms(), After: v.Alarms(), Gates: []gate.Verdict{}}
 	if len(out.Before) == 0 {
-		out.Status = StatusUnchanged
+		out.Status = runbook.Unchanged
 
 		return out
 	}
@@ -137,12 +138,12 @@ func (e Env) Disarm(ctx context.Context, plan Disarmed, node talos.Target) (Disa
 	}
 
 	if !none {
-		plan.Status = StatusFailed
+		plan.Status = runbook.Failed
 
 		return plan, errs.New(errs.Failed, "alarms are still or again active: %s", describeAlarms(plan.After)).OnNode(node.Address)
 	}
 
-	plan.Status = StatusDone
+	plan.Status = runbook.Done
 
 	return plan, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/poll"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -19,23 +20,17 @@ import (
 type Defragmented struct {
 	talos.NodeRef
 
-	ID                  string  `json:"id"`                   // The member ID in hex.
-	IDDecimal           string  `json:"id_decimal"`           // The same ID in decimal.
-	Status              string  `json:"status"`               // done, skipped, planned, failed or not_reached.
-	Leader              bool    `json:"leader"`               // Whether it was the leader when its turn came.
-	BeforeBytes         int64   `json:"before_bytes"`         // The size of its database file before.
-	AfterBytes          int64   `json:"after_bytes"`          // Its size afterwards; the same if nothing was done.
-	FreedBytes          int64   `json:"freed_bytes"`          // By how much the file shrank.
-	FragmentationBefore float64 `json:"fragmentation_before"` // The free part of the file before, 0 to 1.
-	DurationSeconds     float64 `json:"duration_seconds"`     // How long the defragmentation took.
-	Message             string  `json:"message"`              // Why it was skipped or failed.
+	ID                  string         `json:"id"`                   // The member ID in hex.
+	IDDecimal           string         `json:"id_decimal"`           // The same ID in decimal.
+	Status              runbook.Status `json:"status"`               // done, skipped, planned, failed or not_reached.
+	Leader              bool           `json:"leader"`               // Whether it was the leader when its turn came.
+	BeforeBytes         int64          `json:"before_bytes"`         // The size of its database file before.
+	AfterBytes          int64          `json:"after_bytes"`          // Its size afterwards; the same if nothing was done.
+	FreedBytes          int64          `json:"freed_bytes"`          // By how much the file shrank.
+	FragmentationBefore float64        `json:"fragmentation_before"` // The free part of the file before, 0 to 1.
+	DurationSeconds     float64        `json:"duration_seconds"`     // How long the defragmentation took.
+	Message             string         `json:"message"`              // Why it was skipped or failed.
 }
-
-// Statuses of one member in addition to those of an operation.
-const (
-	StatusSkipped    = "skipped"
-	StatusNotReached = "not_reached"
-)
 
 // PlanDefrag lists the members of nodes in the order of their turns, the leader last, and the gates. A member that
 // defragments serves no requests, so it is gated like a restart. A NOSPACE alarm does not refuse it, since
@@ -56,12 +51,12 @@ func (v View) PlanDefrag(nodes []talos.Target, threshold float64) ([]Defragmente
 		}
 
 		row := Defragmented{
-			NodeRef: talos.NodeRef{Node: t.Address, Hostname: t.Hostname}, ID: status.ID, IDDecimal: status.IDDecimal, Status: StatusPlanned,
+			NodeRef: talos.NodeRef{Node: t.Address, Hostname: t.Hostname}, ID: status.ID, IDDecimal: status.IDDecimal, Status: runbook.Planned,
 			Leader: status.ID == v.Leader, BeforeBytes: status.DBSizeBytes, AfterBytes: status.DBSizeBytes, FragmentationBefore: status.Fragmentation,
 		}
 
 		if status.Fragmentation < threshold {
-			row.Status = StatusSkipped
+			row.Status = runbook.Skipped
 			row.Message = fmt.Sprintf("%.1f%% of the file is free, less than %.1f%%", 100*status.Fragmentation, 100*threshold)
 		}
 
@@ -75,7 +70,7 @@ func (v View) PlanDefrag(nodes []talos.Target, threshold float64) ([]Defragmente
 	var verdicts []gate.Verdict
 
 	for _, row := range rows {
-		if row.Status == StatusPlanned {
+		if row.Status == runbook.Planned {
 			verdicts = append(verdicts, v.checkDefrag(row.ID)...)
 		}
 	}
@@ -145,7 +140,7 @@ func (v View) nextTurn(rows []Defragmented) int {
 	leader := -1
 
 	for i, row := range rows {
-		if row.Status != StatusPlanned {
+		if row.Status != runbook.Planned {
 			continue
 		}
 
@@ -162,8 +157,8 @@ func (v View) nextTurn(rows []Defragmented) int {
 // NotReached marks the planned members that were not reached.
 func NotReached(rows []Defragmented) {
 	for i := range rows {
-		if rows[i].Status == StatusPlanned {
-			rows[i].Status = StatusNotReached
+		if rows[i].Status == runbook.Planned {
+			rows[i].Status = runbook.NotReached
 		}
 	}
 }
@@ -216,7 +211,7 @@ func (e Env) defragOne(ctx context.Context, v View, row *Defragmented) error {
 		return err
 	}
 
-	row.Status = StatusDone
+	row.Status = runbook.Done
 
 	return nil
 }

@@ -9,13 +9,14 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/poll"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // Downgrade is the result of a downgrade operation on the cluster's etcd.
 type Downgrade struct {
 	Action         string         `json:"action"`          // validate, enable or cancel.
-	Status         string         `json:"status"`          // done, planned, refused, unchanged (enabled already) or failed.
+	Status         runbook.Status `json:"status"`          // done, planned, refused, unchanged (enabled already) or failed.
 	TargetVersion  string         `json:"target_version"`  // The version to downgrade to, MAJOR.MINOR; empty for cancel.
 	ClusterVersion string         `json:"cluster_version"` // The cluster's version as the node answered; empty before the operation.
 	Valid          bool           `json:"valid"`           // Whether etcd accepts it.
@@ -56,7 +57,7 @@ func CheckDowngradeVersion(version string) error {
 // PlanDowngrade plans a downgrade operation. Enabling a downgrade requires that every member is healthy, since the
 // members are then replaced one by one.
 func (v View) PlanDowngrade(action, version string) Downgrade {
-	out := Downgrade{Action: action, Status: StatusPlanned, TargetVersion: version, Members: v.versions(), Gates: []gate.Verdict{}}
+	out := Downgrade{Action: action, Status: runbook.Planned, TargetVersion: version, Members: v.versions(), Gates: []gate.Verdict{}}
 
 	if action == DowngradeEnable {
 		verdict := situationOf(v.Members, nil).others(Leave)
@@ -103,9 +104,9 @@ func (e Env) Prepare(ctx context.Context, plan Downgrade, node talos.Target) (Do
 
 	switch {
 	case enabled:
-		plan.Status, plan.Valid, plan.ClusterVersion = StatusUnchanged, true, plan.TargetVersion
+		plan.Status, plan.Valid, plan.ClusterVersion = runbook.Unchanged, true, plan.TargetVersion
 	case err != nil:
-		plan.Status = StatusFailed
+		plan.Status = runbook.Failed
 	}
 
 	return plan, explain(plan.Action, err)
@@ -200,7 +201,7 @@ func (e Env) Downgrade(ctx context.Context, plan Downgrade, node talos.Target) (
 		return plan, explain(plan.Action, err)
 	}
 
-	plan.Status = StatusDone
+	plan.Status = runbook.Done
 
 	if plan.Action == DowngradeValidate {
 		return plan, nil

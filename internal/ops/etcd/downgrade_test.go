@@ -10,6 +10,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/runbook"
 )
 
 // The answers of a cluster at 3.6, in etcd's own words.
@@ -63,21 +64,21 @@ func TestDowngrade(t *testing.T) {
 		name            string
 		change          func(*fake)
 		action, version string
-		status          string
+		status          runbook.Status
 		acts            []string
 		code            errs.Code
 	}{
-		{"enable", func(*fake) {}, etcd.DowngradeEnable, "3.5", etcd.StatusDone, []string{"enable cp-1"}, errs.OK},
-		{"not one minor below", func(*fake) {}, etcd.DowngradeEnable, "3.4", etcd.StatusFailed, nil, errs.Failed},
-		{"in progress", func(f *fake) { f.downgrade = "3.5" }, etcd.DowngradeEnable, "3.5", etcd.StatusUnchanged, nil, errs.OK},
-		{"in effect", func(f *fake) { f.moveStorage("3.5") }, etcd.DowngradeEnable, "3.5", etcd.StatusUnchanged, nil, errs.OK},
-		{"lost answer", func(f *fake) { f.lose = 1 }, etcd.DowngradeEnable, "3.5", etcd.StatusDone, []string{"enable cp-1"}, errs.OK},
-		{"refused once", func(f *fake) { f.refuse = 1 }, etcd.DowngradeEnable, "3.5", etcd.StatusDone, []string{"enable cp-1"}, errs.OK},
-		{"one does not follow", func(f *fake) { f.stuck = true }, etcd.DowngradeEnable, "3.5", etcd.StatusDone, []string{"enable cp-1"}, errs.Lost},
-		{"cancel", func(f *fake) { f.moveStorage("3.5") }, etcd.DowngradeCancel, "", etcd.StatusDone, []string{"cancel cp-1"}, errs.OK},
-		{"cancel with a lost answer", lostCancel, etcd.DowngradeCancel, "", etcd.StatusDone, []string{"cancel cp-1"}, errs.OK},
-		{"validate", func(*fake) {}, etcd.DowngradeValidate, "3.5", etcd.StatusDone, nil, errs.OK},
-		{"validate in progress", func(f *fake) { f.downgrade = "3.5" }, etcd.DowngradeValidate, "3.5", etcd.StatusFailed, nil, errs.Negative},
+		{"enable", func(*fake) {}, etcd.DowngradeEnable, "3.5", runbook.Done, []string{"enable cp-1"}, errs.OK},
+		{"not one minor below", func(*fake) {}, etcd.DowngradeEnable, "3.4", runbook.Failed, nil, errs.Failed},
+		{"in progress", func(f *fake) { f.downgrade = "3.5" }, etcd.DowngradeEnable, "3.5", runbook.Unchanged, nil, errs.OK},
+		{"in effect", func(f *fake) { f.moveStorage("3.5") }, etcd.DowngradeEnable, "3.5", runbook.Unchanged, nil, errs.OK},
+		{"lost answer", func(f *fake) { f.lose = 1 }, etcd.DowngradeEnable, "3.5", runbook.Done, []string{"enable cp-1"}, errs.OK},
+		{"refused once", func(f *fake) { f.refuse = 1 }, etcd.DowngradeEnable, "3.5", runbook.Done, []string{"enable cp-1"}, errs.OK},
+		{"one does not follow", func(f *fake) { f.stuck = true }, etcd.DowngradeEnable, "3.5", runbook.Done, []string{"enable cp-1"}, errs.Lost},
+		{"cancel", func(f *fake) { f.moveStorage("3.5") }, etcd.DowngradeCancel, "", runbook.Done, []string{"cancel cp-1"}, errs.OK},
+		{"cancel with a lost answer", lostCancel, etcd.DowngradeCancel, "", runbook.Done, []string{"cancel cp-1"}, errs.OK},
+		{"validate", func(*fake) {}, etcd.DowngradeValidate, "3.5", runbook.Done, nil, errs.OK},
+		{"validate in progress", func(f *fake) { f.downgrade = "3.5" }, etcd.DowngradeValidate, "3.5", runbook.Failed, nil, errs.Negative},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -89,7 +90,7 @@ func TestDowngrade(t *testing.T) {
 				node := f.sources[0].Target
 
 				got, err := f.env().Prepare(t.Context(), f.view(t).PlanDowngrade(c.action, c.version), node)
-				if err == nil && got.Status == etcd.StatusPlanned {
+				if err == nil && got.Status == runbook.Planned {
 					got, err = f.env().Downgrade(t.Context(), got, node)
 				}
 

@@ -8,13 +8,14 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // MembershipChange is the result of a change of membership or leadership.
 type MembershipChange struct {
 	Action       string         `json:"action"`                  // remove, leave or forfeit-leadership.
-	Status       string         `json:"status"`                  // done, planned, refused, unchanged, failed, unknown or interrupted (no effect is visible).
+	Status       runbook.Status `json:"status"`                  // done, planned, refused, unchanged, failed, unknown or interrupted (no effect is visible).
 	Member       MemberRef      `json:"member"`                  // The member concerned.
 	Healthy      bool           `json:"healthy"`                 // Whether that member was healthy before.
 	VotersBefore int            `json:"voters_before"`           // Voting members before; 0 when the member list could not be read.
@@ -88,7 +89,7 @@ func (v View) names(m Member, name string) bool {
 func (v View) plan(action string, m Member) MembershipChange {
 	s := situationOf(v.Members, []string{m.ID})
 	out := MembershipChange{
-		Action: action, Status: StatusPlanned, Member: *v.ref(m.ID), Healthy: m.Healthy,
+		Action: action, Status: runbook.Planned, Member: *v.ref(m.ID), Healthy: m.Healthy,
 		LeaderBefore: v.ref(v.Leader), Gates: []gate.Verdict{},
 	}
 
@@ -171,7 +172,7 @@ func (e Env) Leave(ctx context.Context, plan MembershipChange, node talos.Target
 
 // finish reads the state of the cluster after a member was removed.
 func (e Env) finish(ctx context.Context, plan MembershipChange, err error) (MembershipChange, error) {
-	if plan.Status = StatusDone; err != nil {
+	if plan.Status = runbook.Done; err != nil {
 		plan.Status = ended(ctx, err)
 
 		return plan, err
@@ -189,7 +190,7 @@ func (e Env) finish(ctx context.Context, plan MembershipChange, err error) (Memb
 }
 
 func failed(plan MembershipChange) MembershipChange {
-	plan.Status = StatusFailed
+	plan.Status = runbook.Failed
 
 	return plan
 }
@@ -199,7 +200,7 @@ func (v View) PlanForfeit(m Member) (MembershipChange, error) {
 	out := v.plan(ActionForfeit, m)
 
 	if m.ID != v.Leader {
-		out.Status, out.LeaderAfter = StatusUnchanged, out.LeaderBefore
+		out.Status, out.LeaderAfter = runbook.Unchanged, out.LeaderBefore
 
 		return out, nil
 	}
@@ -243,10 +244,10 @@ func (e Env) Forfeit(ctx context.Context, plan MembershipChange, node talos.Targ
 
 	// Any other leader ends the wait: a third member may have been elected meanwhile.
 	v, err := e.newLeader(ctx, plan.Member.ID)
-	plan.Status, plan.LeaderAfter = StatusDone, v.ref(v.Leader)
+	plan.Status, plan.LeaderAfter = runbook.Done, v.ref(v.Leader)
 
 	if idle && err == nil {
-		plan.Status = StatusUnchanged // it was no longer the leader when the request arrived
+		plan.Status = runbook.Unchanged // it was no longer the leader when the request arrived
 	}
 
 	return plan, err

@@ -36,21 +36,21 @@ type Removal struct {
 type Result struct {
 	talos.NodeRef
 
-	DryRun                   bool        `json:"dry_run"`                     // Whether it was a preview.
-	Status                   string      `json:"status"`                      // ok or partial.
-	Namespace                string      `json:"namespace"`                   // cri or system.
-	PodsChecked              bool        `json:"pods_checked"`                // Whether the pods bound to the node were read from Kubernetes.
-	TotalImages              int         `json:"total_images"`                // Images, not names.
-	InUseImages              int         `json:"in_use_images"`               // Images that containers or pods use.
-	CandidateCount           int         `json:"candidate_count"`             // Images that may be removed.
-	CandidateBytes           int64       `json:"candidate_bytes"`             // Their size, each image once.
-	Candidates               []Candidate `json:"candidates"`                  // What may be removed; never null.
-	Kept                     []Kept      `json:"kept"`                        // What is kept although unused; never null.
-	Removed                  []Removal   `json:"removed"`                     // What was removed; never null.
-	Failed                   []Removal   `json:"failed"`                      // What could not be removed; never null.
-	DiskAvailableBeforeBytes uint64      `json:"disk_available_before_bytes"` // Free space under /var before.
-	DiskAvailableAfterBytes  uint64      `json:"disk_available_after_bytes"`  // Free space afterwards; the same in a preview.
-	FreedBytes               int64       `json:"freed_bytes"`                 // The difference.
+	DryRun                   bool           `json:"dry_run"`                     // Whether it was a preview.
+	Status                   runbook.Status `json:"status"`                      // ok or partial.
+	Namespace                string         `json:"namespace"`                   // cri or system.
+	PodsChecked              bool           `json:"pods_checked"`                // Whether the pods bound to the node were read from Kubernetes.
+	TotalImages              int            `json:"total_images"`                // Images, not names.
+	InUseImages              int            `json:"in_use_images"`               // Images that containers or pods use.
+	CandidateCount           int            `json:"candidate_count"`             // Images that may be removed.
+	CandidateBytes           int64          `json:"candidate_bytes"`             // Their size, each image once.
+	Candidates               []Candidate    `json:"candidates"`                  // What may be removed; never null.
+	Kept                     []Kept         `json:"kept"`                        // What is kept although unused; never null.
+	Removed                  []Removal      `json:"removed"`                     // What was removed; never null.
+	Failed                   []Removal      `json:"failed"`                      // What could not be removed; never null.
+	DiskAvailableBeforeBytes uint64         `json:"disk_available_before_bytes"` // Free space under /var before.
+	DiskAvailableAfterBytes  uint64         `json:"disk_available_after_bytes"`  // Free space afterwards; the same in a preview.
+	FreedBytes               int64          `json:"freed_bytes"`                 // The difference.
 }
 
 // Request is one node's prune.
@@ -84,7 +84,7 @@ func Prune(ctx context.Context, n Node, req Request, tell progress.Sink, node st
 	}
 
 	res := Result{
-		DryRun: !req.Apply, Status: "ok", Namespace: req.Policy.Namespace, PodsChecked: req.PodsChecked, TotalImages: plan.TotalImages,
+		DryRun: !req.Apply, Status: runbook.OK, Namespace: req.Policy.Namespace, PodsChecked: req.PodsChecked, TotalImages: plan.TotalImages,
 		InUseImages: plan.InUse, CandidateCount: len(plan.Candidates), CandidateBytes: plan.Bytes(), Candidates: plan.Candidates,
 		Kept: plan.Kept, Removed: []Removal{}, Failed: []Removal{}, DiskAvailableBeforeBytes: before, DiskAvailableAfterBytes: before,
 	}
@@ -96,7 +96,7 @@ func Prune(ctx context.Context, n Node, req Request, tell progress.Sink, node st
 	lost := remove(ctx, n, plan, &res, req.Limit, tell, node)
 
 	if len(res.Failed) > 0 {
-		res.Status = "partial"
+		res.Status = runbook.Partial
 	}
 
 	after, err := settle(ctx, n, before, len(res.Removed) > 0)

@@ -16,15 +16,15 @@ import (
 type PullResult struct {
 	talos.NodeRef
 
-	Namespace      string  `json:"namespace"`             // cri or system.
-	Reference      string  `json:"reference"`             // The image as requested.
-	Status         string  `json:"status"`                // planned, pulled, failed, unknown (the answer was lost) or interrupted (the node cancels the pull or finishes it on its own).
-	Image          string  `json:"image"`                 // The name that the node returned, digest-pinned from Talos 1.13 on.
-	Present        bool    `json:"present_before"`        // Whether the node had an image of that name before.
-	Layers         int     `json:"layers"`                // How many layers the node reported; 0 before Talos 1.13.
-	TotalBytes     int64   `json:"total_bytes"`           // The layers that were fetched, as far as the node reported.
-	AnswerLost     bool    `json:"answer_lost,omitempty"` // Whether the answer was lost and the list read back.
-	ElapsedSeconds float64 `json:"elapsed_seconds"`       // How long it took.
+	Namespace      string         `json:"namespace"`             // cri or system.
+	Reference      string         `json:"reference"`             // The image as requested.
+	Status         runbook.Status `json:"status"`                // planned, pulled, failed, unknown (the answer was lost) or interrupted (the node cancels the pull or finishes it on its own).
+	Image          string         `json:"image"`                 // The name that the node returned, digest-pinned from Talos 1.13 on.
+	Present        bool           `json:"present_before"`        // Whether the node had an image of that name before.
+	Layers         int            `json:"layers"`                // How many layers the node reported; 0 before Talos 1.13.
+	TotalBytes     int64          `json:"total_bytes"`           // The layers that were fetched, as far as the node reported.
+	AnswerLost     bool           `json:"answer_lost,omitempty"` // Whether the answer was lost and the list read back.
+	ElapsedSeconds float64        `json:"elapsed_seconds"`       // How long it took.
 }
 
 // maxLayers bounds how many layers of an image are tracked; no working image has more.
@@ -39,7 +39,7 @@ type Puller interface {
 // Pull makes a node pull an image, for at most limit, and verifies that the node has it.
 func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, limit time.Duration, tell progress.Sink, node string) (PullResult, error) {
 	started := time.Now()
-	res := PullResult{Namespace: namespace, Reference: ref, Status: "failed"}
+	res := PullResult{Namespace: namespace, Reference: ref, Status: runbook.Failed}
 
 	before, err := n.Images(ctx, namespace)
 	if err != nil {
@@ -49,7 +49,7 @@ func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, lim
 	res.Present = slices.ContainsFunc(before, func(i talos.Image) bool { return i.Name == ref || i.Name == canonical(ref) })
 
 	if dryRun {
-		res.Status = "planned"
+		res.Status = runbook.Planned
 
 		return res, nil
 	}
@@ -86,10 +86,10 @@ func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, lim
 	err = res.interrupted(ctx, err, node, "the node cancels the pull or finishes it on its own: run `talosmate image list`")
 
 	if err == nil {
-		res.Status = "pulled"
+		res.Status = runbook.Pulled
 	}
 
-	tell.Emit(progress.Event{Time: time.Now(), Node: node, Stage: "pull", Message: res.Status, Done: true, Failed: err != nil})
+	tell.Emit(progress.Event{Time: time.Now(), Node: node, Stage: "pull", Message: string(res.Status), Done: true, Failed: err != nil})
 
 	return res, err
 }
@@ -100,7 +100,7 @@ func (r *PullResult) interrupted(ctx context.Context, err error, node, left stri
 		return err
 	}
 
-	r.Status = "interrupted"
+	r.Status = runbook.Interrupted
 
 	return errs.BrokenOff(ctx, fmt.Sprintf("pull %s on %s", r.Reference, node), left)
 }
@@ -112,9 +112,9 @@ func (r *PullResult) readBack(ctx context.Context, n Puller, before []talos.Imag
 
 	now, err := n.Images(ctx, r.Namespace)
 	if err != nil {
-		r.Status = "unknown"
+		r.Status = runbook.Unknown
 
-		return runbook.Unknown("whether the image was pulled could not be read back: run `talosmate image list`", cause, err)
+		return runbook.UnknownOutcome("whether the image was pulled could not be read back: run `talosmate image list`", cause, err)
 	}
 
 	made := func(list []talos.Image) time.Time {
@@ -128,9 +128,9 @@ func (r *PullResult) readBack(ctx context.Context, n Puller, before []talos.Imag
 	}
 
 	if !made(now).After(made(before)) {
-		r.Status = "unknown"
+		r.Status = runbook.Unknown
 
-		return runbook.Unknown("whether the image was pulled is not known, and the node may still be pulling: run `talosmate image list`", cause)
+		return runbook.UnknownOutcome("whether the image was pulled is not known, and the node may still be pulling: run `talosmate image list`", cause)
 	}
 
 	for _, i := range now {

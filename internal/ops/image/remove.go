@@ -16,15 +16,15 @@ import (
 type RemoveResult struct {
 	talos.NodeRef
 
-	Namespace     string   `json:"namespace"`             // cri or system.
-	Reference     string   `json:"reference"`             // The image as requested.
-	Digest        string   `json:"digest"`                // The image's digest.
-	Status        string   `json:"status"`                // planned, removed, untagged (other names keep the content), failed or interrupted.
-	SizeBytes     int64    `json:"size_bytes"`            // The size of the image's content, which is removed with its last name.
-	RemovedNames  []string `json:"removed_names"`         // The names that were or would be removed; never null.
-	RemainingRefs []string `json:"remaining_refs"`        // The names that still hold the content; never null.
-	UsedBy        []string `json:"used_by"`               // Containers that use the image; never null.
-	AnswerLost    bool     `json:"answer_lost,omitempty"` // Whether an answer was lost and the list read back.
+	Namespace     string         `json:"namespace"`             // cri or system.
+	Reference     string         `json:"reference"`             // The image as requested.
+	Digest        string         `json:"digest"`                // The image's digest.
+	Status        runbook.Status `json:"status"`                // planned, removed, untagged (other names keep the content), failed or interrupted.
+	SizeBytes     int64          `json:"size_bytes"`            // The size of the image's content, which is removed with its last name.
+	RemovedNames  []string       `json:"removed_names"`         // The names that were or would be removed; never null.
+	RemainingRefs []string       `json:"remaining_refs"`        // The names that still hold the content; never null.
+	UsedBy        []string       `json:"used_by"`               // Containers that use the image; never null.
+	AnswerLost    bool           `json:"answer_lost,omitempty"` // Whether an answer was lost and the list read back.
 
 	names []string // What is to be removed, once the first request was sent.
 }
@@ -44,7 +44,7 @@ func Remove(ctx context.Context, n Node, req RemoveRequest, node string) (Remove
 
 	err := res.remove(ctx, n, req, node)
 	if err != nil && errs.ByUser(ctx) {
-		res.Status = "interrupted"
+		res.Status = runbook.Interrupted
 		err = errs.BrokenOff(ctx, fmt.Sprintf("remove %s on %s", req.Reference, node), res.leftovers(ctx, n))
 	}
 
@@ -90,7 +90,7 @@ func (r *RemoveResult) remove(ctx context.Context, n Node, req RemoveRequest, no
 	}
 
 	if req.DryRun {
-		r.Status, r.RemovedNames = "planned", names
+		r.Status, r.RemovedNames = runbook.Planned, names
 
 		return nil
 	}
@@ -99,7 +99,7 @@ func (r *RemoveResult) remove(ctx context.Context, n Node, req RemoveRequest, no
 		return context.Cause(ctx)
 	}
 
-	r.Status, r.names = "failed", names
+	r.Status, r.names = runbook.Failed, names
 
 	var lost error
 
@@ -117,7 +117,7 @@ func (r *RemoveResult) remove(ctx context.Context, n Node, req RemoveRequest, no
 
 	left, err := n.Images(ctx, req.Namespace)
 	if err != nil {
-		return runbook.Unknown("what was removed could not be read back: run `talosmate image list`", err)
+		return runbook.UnknownOutcome("what was removed could not be read back: run `talosmate image list`", err)
 	}
 
 	return r.settle(left, names, lost)
@@ -208,14 +208,14 @@ func (r *RemoveResult) settle(left []talos.Image, names []string, lost error) er
 
 	switch {
 	case len(stayed) > 0 && lost != nil:
-		return runbook.Unknown("whether the node still removes them is not known: run `talosmate image list`", lost,
+		return runbook.UnknownOutcome("whether the node still removes them is not known: run `talosmate image list`", lost,
 			fmt.Errorf("the node still lists %s", strings.Join(stayed, ", ")))
 	case len(stayed) > 0:
 		return errs.New(errs.Failed, "cannot remove %s: the node still lists it", strings.Join(stayed, ", "))
 	case len(r.RemainingRefs) > 0:
-		r.Status = "untagged"
+		r.Status = runbook.Untagged
 	default:
-		r.Status = "removed"
+		r.Status = runbook.Removed
 	}
 
 	return nil

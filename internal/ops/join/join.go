@@ -2,100 +2,68 @@ package join
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
-	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
-	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/poll"
-	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
-const (
-	// kubeLimit bounds the first look at Kubernetes.
-	kubeLimit = 20 * time.Second
-)
+// kubeLimit bounds the first request to Kubernetes.
+const kubeLimit = 20 * time.Second
 
 // join is one machine on its way into the cluster.
 type join struct {
-	w       *World
-	o       Options
-	text    []byte
-	config  machineconfig.Config
-	started time.Time
-	res     Result
-	kube    Kube // Nil where Kubernetes plays no part, or cannot be reached.
+	runbook.Run
 
-	heard bool // The configuration's request was answered, or seen to have arrived.
+	m      Candidate
+	o      Options
+	text   []byte
+	config machineconfig.Config
+	res    Result
+	kube   probe.Kube // Nil where Kubernetes is not involved, or cannot be reached.
+
+	heard bool // The configuration's request was answered, or observed to have arrived.
 
 	instead string // The hostname of the node that is replaced.
 }
 
-// Add takes one machine into the cluster. The result holds everything that was observed, whatever the end;
-// the error says the end again, with its exit code and hint.
-func Add(ctx context.Context, w *World, text []byte, o Options) (Result, error) {
-	j := newJoin(w, text, o)
+// Add adds one machine to the cluster. The result holds everything that was observed, also on error; the error has the
+// exit code and the hint.
+func Add(ctx context.Context, m Candidate, text []byte, o Options) (Result, error) {
+	j := newJoin(m, text, o)
+	err := j.Steps(ctx, j.preflight, func(ctx context.Context) error { return j.gates(ctx, etcd.View.CheckJoin) }, j.planned, j.enter)
+	err = j.Finish(ctx, err)
+	j.res.Status = j.Status
 
-	err := j.preflight(ctx)
-	if err == nil {
-		err = j.gates(ctx, etcd.View.CheckJoin)
-	}
-
-	if err == nil && o.DryRun {
-		j.res.Status = Planned
-		j.stage("preflight", "dry run: nothing is done")
-	}
-
-	if err == nil && !o.DryRun {
-		err = j.enter(ctx)
-	}
-
-	return j.finish(ctx, err)
+	return j.res, err
 }
 
-func newJoin(w *World, text []byte, o Options) *join {
-	j := &join{w: w, o: o, text: text, started: w.Now()}
-	j.res = Result{DryRun: o.DryRun, Warnings: []string{}, Voters: []Voters{}, Gates: []gate.Verdict{}, Stages: []node.Stage{}}
-	j.res.SetNode(w.Target)
+func newJoin(m Candidate, text []byte, o Options) *join {
+	j := &join{m: m, o: o, text: text}
+	j.res = Result{DryRun: o.DryRun, Warnings: []string{}, Voters: []Voters{}, Record: runbook.NewRecord()}
+	j.res.SetNode(m.Target)
+
+	j.Verb, j.Target, j.Now, j.Sink, j.Rec = "add", m.Target, m.Now, m.Sink, &j.res.Record
+	j.Overrides, j.Begin, j.Left = o.Overrides, o.BeforeChange, j.leftovers
+	j.Start()
 
 	return j
 }
 
-func (j *join) stage(name, format string, args ...any) {
-	now, message := j.w.Now(), fmt.Sprintf(format, args...)
-	j.res.Stages = append(j.res.Stages, node.Stage{Time: now.UTC(), Stage: name, Message: message, ElapsedSeconds: now.Sub(j.started).Seconds()})
-	j.w.Sink.Emit(progress.Event{Time: now, Node: j.w.Target.Name(), Stage: name, Message: message})
-}
-
-// finish gives the error the exit code of the status, and says what an interruption left.
-func (j *join) finish(ctx context.Context, err error) (Result, error) {
-	if err != nil && j.res.Status == "" {
-		j.res.Status = Failed
+// planned ends a dry run.
+func (j *join) planned(context.Context) error {
+	if j.o.DryRun {
+		return j.Planned()
 	}
 
-	if err != nil && ctx.Err() != nil {
-		j.res.Status, j.res.Hint = Interrupted, j.leftovers()
-	}
-
-	if err != nil {
-		j.res.Error = err.Error()
-	}
-
-	if hints := errs.Hints(err); j.res.Hint == "" && len(hints) > 0 {
-		j.res.Hint = hints[0]
-	}
-
-	j.res.ElapsedSeconds = j.w.Now().Sub(j.started).Seconds()
-
-	return j.res, typed(err, j.res.Status, j.res.Hint, j.w.Target)
+	return nil
 }
 
 func (j *join) leftovers() string {
@@ -104,46 +72,16 @@ func (j *join) leftovers() string {
 	}
 
 	if !j.heard {
-		return "the configuration was sent, and not answered: look whether the machine leaves maintenance mode before you send it again"
+		return "the configuration was sent and not answered: check whether the machine leaves maintenance mode before you send it again"
 	}
 
-	return "the machine has its configuration and goes on joining: see `talosmate health`"
+	return "the machine has its configuration and continues to join: see `talosmate health`"
 }
 
-// typed gives an error the exit code of a status. What was decided nowhere keeps its cause's own code.
-func typed(err error, s Status, hint string, t talos.Target) error {
-	if err == nil {
-		return nil
-	}
-
-	var inner *errs.Error
-
-	out := &errs.Error{Exit: s.exit(), Node: t.Address, Hostname: t.Hostname, Hint: hint, Err: err}
-	if errors.As(err, &inner) {
-		out.GRPCCode, out.Gate, out.Retryable = inner.GRPCCode, inner.Gate, inner.Retryable
-
-		if s == Failed {
-			out.Exit, out.Kind = inner.Exit, inner.Kind
-		}
-	}
-
-	if out.Exit == errs.OK {
-		out.Exit = errs.Failed
-	}
-
-	return out
-}
-
-func (j *join) fail(s Status, format string, args ...any) error {
-	j.res.Status = s
-
-	return fmt.Errorf("cannot add %s: %w", j.w.Target.Name(), fmt.Errorf(format, args...))
-}
-
-// preflight looks at everything that can be known before the configuration is sent: the machine waits for
+// preflight checks everything that can be known before the configuration is sent: the machine waits for
 // one, Talos's validator and the machine itself take it, and it is this cluster's.
 func (j *join) preflight(ctx context.Context) error {
-	j.stage("preflight", "looking at the machine")
+	j.Stage("preflight", "observing the machine")
 
 	var err error
 	if j.config, err = machineconfig.Parse(j.text); err != nil {
@@ -151,11 +89,10 @@ func (j *join) preflight(ctx context.Context) error {
 	}
 
 	if !j.config.Full() {
-		v := gate.New(gate.NotFullConfig, gate.Refuse, j.w.Target.Address, "this is not a full machine configuration: the v1alpha1 document is missing").
+		v := gate.New(gate.NotFullConfig, gate.Refuse, j.Target.Address, "this is not a full machine configuration: the v1alpha1 document is missing").
 			WithRemedy("`talosmate gen config` makes full ones")
-		j.res.Gates, j.res.Status = append(j.res.Gates, v), Refused
 
-		return v.Refusal()
+		return j.Check(v)
 	}
 
 	switch j.res.MachineType = j.config.Type(); j.res.MachineType {
@@ -164,8 +101,8 @@ func (j *join) preflight(ctx context.Context) error {
 		return errs.Usagef("the configuration's machine.type is %q, want controlplane or worker: any other would start a cluster of its own", j.res.MachineType)
 	}
 
-	bare, hangUp := j.w.Bare()
-	defer func() { _ = hangUp() }() // the connection served its questions
+	bare, closeBare := j.m.Bare()
+	defer func() { _ = closeBare() }() // the connection served its questions
 
 	version, err := bare.Version(ctx)
 	if err != nil {
@@ -191,16 +128,16 @@ func (j *join) preflight(ctx context.Context) error {
 	}
 
 	if status.Stage != "maintenance" {
-		return errs.Usagef("%s is not in maintenance mode: %s", j.w.Target.Name(), status).
-			WithHint("a node that is configured already takes `talosmate machineconfig apply`")
+		return errs.Usagef("%s is not in maintenance mode: %s", j.Target.Name(), status).
+			WithHint("a node that is already configured takes `talosmate machineconfig apply`")
 	}
 
 	return j.ask(ctx, bare)
 }
 
-// ask puts the configuration before the machine without applying it: what only the machine knows, such as a
-// disk that it does not have, is found before anything is changed.
-func (j *join) ask(ctx context.Context, bare Bare) error {
+// ask lets the machine check the configuration without applying it: what only the machine knows, such as a disk that
+// it does not have, is found before anything is changed.
+func (j *join) ask(ctx context.Context, bare probe.API) error {
 	verdict, err := bare.ApplyConfig(ctx, j.text, talos.ApplyAuto, time.Minute, true)
 	if talos.Transient(err) && ctx.Err() == nil { // a question may be repeated
 		verdict, err = bare.ApplyConfig(ctx, j.text, talos.ApplyAuto, time.Minute, true)
@@ -215,36 +152,18 @@ func (j *join) ask(ctx context.Context, bare Bare) error {
 	return err
 }
 
-// gates asks all gates. quorum is what etcd's membership says about a new voter.
+// gates checks all gates. quorum is what etcd's membership says about a new voter.
 func (j *join) gates(ctx context.Context, quorum func(v etcd.View, node string) []gate.Verdict) error {
 	verdicts, err := j.verdicts(ctx, quorum)
 	if err != nil {
 		return err
 	}
 
-	err = gate.Apply(verdicts, j.o.Overrides)
-	j.res.Gates = append(j.res.Gates, verdicts...)
-
-	for _, v := range verdicts {
-		switch v.Verdict {
-		case gate.Warn:
-			j.stage("preflight", "warning (%s): %s", v.Gate, v.Message)
-		case gate.Overridden:
-			j.res.OverriddenGates = append(j.res.OverriddenGates, string(v.Gate))
-			j.stage("preflight", "gate %s overridden: %s", v.Gate, v.Message)
-		case gate.Pass, gate.Refuse, gate.Skip:
-		}
-	}
-
-	if err != nil {
-		j.res.Status = Refused
-	}
-
-	return err
+	return j.Check(verdicts...)
 }
 
 func (j *join) verdicts(ctx context.Context, quorum func(v etcd.View, node string) []gate.Verdict) ([]gate.Verdict, error) {
-	text, err := j.w.Reference(ctx)
+	text, err := j.m.Reference(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -254,10 +173,10 @@ func (j *join) verdicts(ctx context.Context, quorum func(v etcd.View, node strin
 		return nil, errs.New(errs.Failed, "cannot read the cluster's machine configuration: %s", err.Error())
 	}
 
-	verdicts := []gate.Verdict{gateCluster(j.config, have, j.w.Target.Address)}
+	verdicts := []gate.Verdict{gateCluster(j.config, have, j.Target.Address)}
 
 	if j.res.MachineType == target.ControlPlane {
-		view, err := j.w.Etcd(ctx)
+		view, err := j.m.Etcd(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -268,7 +187,7 @@ func (j *join) verdicts(ctx context.Context, quorum func(v etcd.View, node strin
 			return nil, err
 		}
 
-		verdicts = append(verdicts, quorum(view, j.w.Target.Address)...)
+		verdicts = append(verdicts, quorum(view, j.Target.Address)...)
 	}
 
 	return append(verdicts, j.gateKubernetes(ctx)...), nil
@@ -284,19 +203,19 @@ func (j *join) gateKubernetes(ctx context.Context) []gate.Verdict {
 	ctx, cancel := context.WithTimeout(ctx, kubeLimit)
 	defer cancel()
 
-	k, err := j.w.Kube(ctx)
+	k, _, err := j.m.Kube(ctx)
 	if err == nil {
 		_, err = k.Nodes(ctx)
 	}
 
 	if err != nil {
-		return []gate.Verdict{gate.New(gate.KubernetesAway, gate.Warn, j.w.Target.Address,
+		return []gate.Verdict{gate.New(gate.KubernetesAway, gate.Warn, j.Target.Address,
 			"the Kubernetes API cannot be reached, so that Ready is what the machine itself says: %v", err)}
 	}
 
 	j.kube = k
 
-	return []gate.Verdict{gate.New(gate.KubernetesAway, gate.Pass, j.w.Target.Address, "the Kubernetes API answers")}
+	return []gate.Verdict{gate.New(gate.KubernetesAway, gate.Pass, j.Target.Address, "the Kubernetes API answers")}
 }
 
 // count notes etcd's membership. Between two steps it is noted when it changed.
@@ -340,7 +259,7 @@ func same(a, b Voters) bool {
 	return a.Voters == b.Voters && a.Learners == b.Learners && len(a.Members) == len(b.Members)
 }
 
-// enter sends the configuration, once, and looks what becomes of it.
+// enter sends the configuration, once, and waits until the machine has joined.
 func (j *join) enter(ctx context.Context) error {
 	lost, err := j.apply(ctx)
 	if err != nil {
@@ -356,7 +275,7 @@ func (j *join) enter(ctx context.Context) error {
 	j.heard = true
 
 	if !j.o.Wait {
-		j.res.Status = Requested
+		j.Status = runbook.Requested
 
 		return nil
 	}
@@ -370,22 +289,22 @@ func (j *join) enter(ctx context.Context) error {
 			return err
 		}
 
-		return j.fail(NotJoined, "the machine has its configuration and has not joined: %w", err)
+		return j.Fail(runbook.NotJoined, "the machine has its configuration and has not joined: %w", err)
 	}
 
-	j.res.Status = OK
-	j.stage("joined", "joined after %.1f s", j.w.Now().Sub(j.started).Seconds())
+	j.Status = runbook.OK
+	j.Stage("joined", "joined after %.1f s", j.Elapsed())
 
 	return nil
 }
 
 // apply sends the request. lost is the error of an answer that was lost.
 func (j *join) apply(ctx context.Context) (lost, err error) {
-	bare, hangUp := j.w.Bare()
-	defer func() { _ = hangUp() }() // its one request is answered, or will never be
+	bare, closeBare := j.m.Bare()
+	defer func() { _ = closeBare() }() // its one request is answered, or will never be
 
-	sent := runbook.Request{Limit: min(runbook.AnswerWithin, j.o.BootTimeout), Begin: j.o.BeforeChange, Send: func(ctx context.Context) error {
-		j.stage("apply", "applying the configuration")
+	sent := runbook.Request{Limit: min(runbook.AnswerWithin, j.o.RebootTimeout), Begin: j.BeforeChange, Send: func(ctx context.Context) error {
+		j.Stage("apply", "applying the configuration")
 
 		reply, err := bare.ApplyConfig(ctx, j.text, talos.ApplyAuto, time.Minute, false)
 		j.res.Warnings = append(j.res.Warnings, reply.Warnings...)
@@ -400,7 +319,7 @@ func (j *join) apply(ctx context.Context) (lost, err error) {
 		return nil, context.Cause(ctx)
 	case sent.Answer == runbook.Lost:
 		j.res.AnswerLost = true
-		j.stage("wait", "the answer was lost (%v): reading the state back", sent.Err)
+		j.Stage("wait", "the answer was lost (%v): reading the state back", sent.Err)
 
 		return sent.Err, nil
 	default:
@@ -411,12 +330,12 @@ func (j *join) apply(ctx context.Context) (lost, err error) {
 // awaitBegun reads back whether a configuration whose answer was lost arrived: the machine leaves maintenance
 // mode. It is never sent again.
 func (j *join) awaitBegun(ctx context.Context, lost error) error {
-	err := poll.Until(ctx, j.w.Target.Name()+" to leave maintenance mode", boot.Poll, runbook.ShownWithin, func(ctx context.Context) (bool, string, error) {
-		ctx, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
+	err := poll.Until(ctx, j.Target.Name()+" to leave maintenance mode", probe.Poll, runbook.ShownWithin, func(ctx context.Context) (bool, string, error) {
+		ctx, cancel := context.WithTimeout(ctx, probe.Limit)
 		defer cancel()
 
-		bare, hangUp := j.w.Bare()
-		defer func() { _ = hangUp() }()
+		bare, closeBare := j.m.Bare()
+		defer func() { _ = closeBare() }()
 
 		status, err := bare.MachineStatus(ctx)
 
@@ -426,18 +345,18 @@ func (j *join) awaitBegun(ctx context.Context, lost error) error {
 		return err
 	}
 
-	j.res.Hint = "whether the configuration arrived is not known; look at the machine before you send it again"
+	j.Rec.Hint = "whether the configuration arrived is not known; check the machine before you send it again"
 
-	return j.fail(Unknown, "the answer was lost and the machine is still in maintenance mode: %w", lost)
+	return j.Fail(runbook.Unknown, "the answer was lost and the machine is still in maintenance mode: %w", lost)
 }
 
 // awaitConfigured waits until the machine answers as one of the cluster.
 func (j *join) awaitConfigured(ctx context.Context, lost error) error {
-	j.stage("wait", "waiting until the machine answers with the cluster's certificate, for at most %s", j.o.BootTimeout)
+	j.Stage("wait", "waiting until the machine answers with the cluster's certificate, for at most %s", j.o.RebootTimeout)
 
-	err := poll.Until(ctx, j.w.Target.Name()+" to answer with the cluster's certificate", boot.VerifyPoll, j.o.BootTimeout,
+	err := poll.Until(ctx, j.Target.Name()+" to answer with the cluster's certificate", probe.VerifyPoll, j.o.RebootTimeout,
 		func(ctx context.Context) (bool, string, error) {
-			return j.w.witness().Ask(ctx, func(ctx context.Context, n Machine) (string, bool, error) {
+			return j.m.Prober().Ask(ctx, func(ctx context.Context, n probe.API) (string, bool, error) {
 				status, err := n.MachineStatus(ctx)
 				if err != nil || status.Stage == "maintenance" {
 					return status.String(), false, err
@@ -453,20 +372,20 @@ func (j *join) awaitConfigured(ctx context.Context, lost error) error {
 	switch {
 	case err == nil:
 		j.res.Configured = true
-		j.stage("wait", "it answers after %.1f s", j.w.Now().Sub(j.started).Seconds())
+		j.Stage("wait", "it answers after %.1f s", j.Elapsed())
 
 		return nil
 	case ctx.Err() != nil:
 		return err
 	case lost != nil:
 		// Nothing was ever seen of the configuration: it may be that the machine is out of reach with none.
-		j.res.Hint = "whether the configuration arrived is not known; look at the machine's console"
+		j.Rec.Hint = "whether the configuration arrived is not known; check the machine's console"
 
-		return j.fail(Unknown, "the answer was lost, and the machine was not seen again: %w", err)
+		return j.Fail(runbook.Unknown, "the answer was lost, and the machine did not answer again: %w", err)
 	default:
-		j.res.Hint = "look at the machine's console: the installation may have failed, or it boots another medium"
+		j.Rec.Hint = "check the machine's console: the installation may have failed, or it boots another medium"
 
-		return j.fail(NotJoined, "%w", err)
+		return j.Fail(runbook.NotJoined, "%w", err)
 	}
 }
 
@@ -478,9 +397,9 @@ func (j *join) awaitJoined(ctx context.Context) error {
 		}
 	}
 
-	j.stage("wait", "waiting until it is settled, for at most %s", j.o.ReadyTimeout)
+	j.Stage("wait", "waiting until it is settled, for at most %s", j.o.ReadyTimeout)
 
-	if err := boot.AwaitSettled(ctx, j.w.witness(), j.o.ReadyTimeout); err != nil {
+	if err := j.m.Prober().AwaitSettled(ctx, j.o.ReadyTimeout); err != nil {
 		return err
 	}
 
@@ -490,12 +409,12 @@ func (j *join) awaitJoined(ctx context.Context) error {
 }
 
 func (j *join) awaitVoter(ctx context.Context) error {
-	j.stage("etcd", "waiting until its etcd member votes, for at most %s", max(j.o.ReadyTimeout, boot.EtcdMinimum))
+	j.Stage("etcd", "waiting until its etcd member votes, for at most %s", max(j.o.ReadyTimeout, probe.EtcdMinimum))
 
 	var last etcd.View
 
-	err := boot.AwaitEtcd(ctx, j.w.Target, func(ctx context.Context) (etcd.View, error) {
-		view, err := j.w.Etcd(ctx)
+	err := probe.AwaitEtcd(ctx, j.Target, func(ctx context.Context) (etcd.View, error) {
+		view, err := j.m.Etcd(ctx)
 		if err == nil {
 			last = view
 			j.count("joining", view)
@@ -507,12 +426,12 @@ func (j *join) awaitVoter(ctx context.Context) error {
 		return err
 	}
 
-	m, _ := last.MemberOn(j.w.Target)
+	m, _ := last.MemberOn(j.Target)
 	j.res.MemberID = m.ID
 	j.count("joined", last)
 
 	now := j.res.Voters[len(j.res.Voters)-1]
-	j.stage("etcd", "member %s votes: %d voters, %d of them healthy, %d must agree", m.ID, now.Voters, now.Healthy, now.Quorum)
+	j.Stage("etcd", "member %s votes: %d voters, %d of them healthy, %d must agree", m.ID, now.Voters, now.Healthy, now.Quorum)
 
 	return nil
 }
@@ -522,8 +441,8 @@ func (j *join) awaitKubernetes(ctx context.Context) error {
 		return nil
 	}
 
-	err := poll.Until(ctx, "the Kubernetes name of "+j.w.Target.Name(), boot.VerifyPoll, j.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
-		return j.w.witness().Ask(ctx, func(ctx context.Context, n Machine) (string, bool, error) {
+	err := poll.Until(ctx, "the Kubernetes name of "+j.Target.Name(), probe.VerifyPoll, j.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
+		return j.m.Prober().Ask(ctx, func(ctx context.Context, n probe.API) (string, bool, error) {
 			var err error
 			j.res.K8sNodeName, err = n.KubernetesName(ctx)
 
@@ -534,9 +453,9 @@ func (j *join) awaitKubernetes(ctx context.Context) error {
 		return err
 	}
 
-	j.stage("kubernetes", "waiting until the Kubernetes node %s is Ready, for at most %s", j.res.K8sNodeName, j.o.ReadyTimeout)
+	j.Stage("kubernetes", "waiting until the Kubernetes node %s is Ready, for at most %s", j.res.K8sNodeName, j.o.ReadyTimeout)
 
-	if err = boot.AwaitKubernetes(ctx, j.kube, j.res.K8sNodeName, func(string) bool { return true }, j.o.ReadyTimeout); err != nil {
+	if err = probe.AwaitKubernetes(ctx, j.kube, j.res.K8sNodeName, talos.Boot{}, j.o.ReadyTimeout); err != nil {
 		return err
 	}
 

@@ -19,7 +19,9 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/join"
 	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -73,7 +75,10 @@ type machine struct {
 func (m *machine) bare() bool { return m.given.IsZero() }
 func (m *machine) up() bool   { return !m.bare() && !m.stays && time.Since(m.given) > 5*time.Second }
 
-type bare struct{ *machine }
+type bare struct {
+	probe.API
+	*machine
+}
 
 func (b bare) Version(context.Context) (talos.Version, error) {
 	if !b.bare() {
@@ -109,7 +114,10 @@ func (b bare) ApplyConfig(_ context.Context, _ []byte, mode string, _ time.Durat
 	return talos.Applied{}, b.answer
 }
 
-type joined struct{ *machine }
+type joined struct {
+	probe.API
+	*machine
+}
 
 func (j joined) Version(context.Context) (talos.Version, error) {
 	return talos.Version{Tag: "v1.13.9"}, j.err()
@@ -126,7 +134,7 @@ func (j joined) KubernetesName(context.Context) (string, error) {
 }
 
 // empty is a Kubernetes without nodes.
-type empty struct{}
+type empty struct{ probe.Kube }
 
 func (empty) Node(context.Context, string) (kube.Node, bool, error) { return kube.Node{}, false, nil }
 func (empty) Nodes(context.Context) ([]kube.Node, error)            { return nil, nil }
@@ -164,21 +172,24 @@ func (c *cluster) look(context.Context) (etcd.View, error) {
 	return v, nil
 }
 
-func world(c *cluster, reference string) *join.World {
+func candidate(c *cluster, reference string) join.Candidate {
 	done := func() error { return nil }
 
-	return &join.World{
-		Target: talos.Target{Address: "9.9.9.9"}, Now: time.Now, Sink: progress.Discard{}, Via: joined{c.m}, Etcd: c.look,
-		Bare:      func() (join.Bare, func() error) { return bare{c.m}, done },
-		Fresh:     func() (join.Machine, func() error) { return joined{c.m}, done },
+	return join.Candidate{
+		Node: &probe.Node{
+			Target: talos.Target{Address: "9.9.9.9"}, Now: time.Now, Change: joined{machine: c.m}, Etcd: c.look,
+			Bare:  func() (probe.API, probe.Close) { return bare{machine: c.m}, done },
+			Fresh: func() (probe.API, probe.Close) { return joined{machine: c.m}, done },
+			Kube:  func(context.Context) (probe.Kube, string, error) { return nil, "", errAway },
+		},
 		Alive:     func(context.Context, talos.Target) bool { return false },
 		Reference: func(context.Context) ([]byte, error) { return []byte(reference), nil },
-		Kube:      func(context.Context) (join.Kube, error) { return nil, errAway },
+		Sink:      progress.Discard{},
 	}
 }
 
 func options() join.Options {
-	return join.Options{Wait: true, BootTimeout: time.Minute, ReadyTimeout: time.Minute, BeforeChange: func() {}}
+	return join.Options{Wait: true, RebootTimeout: time.Minute, ReadyTimeout: time.Minute, BeforeChange: func() {}}
 }
 
 func TestAdd(t *testing.T) {
@@ -192,29 +203,29 @@ func TestAdd(t *testing.T) {
 		m     machine
 		third etcd.Member
 		o     func(*join.Options)
-		want  join.Status
+		want  runbook.Status
 		code  errs.Code
 		sent  int
 	}{
-		{name: "worker", text: worker, want: join.OK, sent: 1},
-		{name: "control plane", text: controlPlane, third: etcd.Member{ID: "3", Healthy: true}, want: join.OK, sent: 1},
-		{name: "not waited for", text: worker, o: func(o *join.Options) { o.Wait = false }, want: join.Requested, sent: 1},
-		{name: "dry run", text: worker, o: func(o *join.Options) { o.DryRun = true }, want: join.Planned},
-		{name: "another cluster's", text: foreign, want: join.Refused, code: errs.Refused},
-		{name: "a fragment", text: "apiVersion: v1alpha1\nkind: HostnameConfig\nhostname: x\n", want: join.Refused, code: errs.Refused},
-		{name: "not valid", text: strings.ReplaceAll(worker, "type: worker", "type: controlplane"), want: join.Failed, code: errs.Usage},
-		{name: "the machine does not take it", text: worker, m: machine{judge: errNo}, want: join.Failed, code: errs.Usage},
-		{name: "a dead member", text: controlPlane, third: etcd.Member{ID: "3"}, want: join.Refused, code: errs.Refused},
+		{name: "worker", text: worker, want: runbook.OK, sent: 1},
+		{name: "control plane", text: controlPlane, third: etcd.Member{ID: "3", Healthy: true}, want: runbook.OK, sent: 1},
+		{name: "not waited for", text: worker, o: func(o *join.Options) { o.Wait = false }, want: runbook.Requested, sent: 1},
+		{name: "dry run", text: worker, o: func(o *join.Options) { o.DryRun = true }, want: runbook.Planned},
+		{name: "another cluster's", text: foreign, want: runbook.Refused, code: errs.Refused},
+		{name: "a fragment", text: "apiVersion: v1alpha1\nkind: HostnameConfig\nhostname: x\n", want: runbook.Refused, code: errs.Refused},
+		{name: "not valid", text: strings.ReplaceAll(worker, "type: worker", "type: controlplane"), want: runbook.Failed, code: errs.Usage},
+		{name: "the machine does not take it", text: worker, m: machine{judge: errNo}, want: runbook.Failed, code: errs.Usage},
+		{name: "a dead member", text: controlPlane, third: etcd.Member{ID: "3"}, want: runbook.Refused, code: errs.Refused},
 		{
 			name: "a dead member, overridden", text: controlPlane, third: etcd.Member{ID: "3"},
-			o: func(o *join.Options) { o.Overrides = []string{"TM121"} }, want: join.OK, sent: 1,
+			o: func(o *join.Options) { o.Overrides = []string{"TM121"} }, want: runbook.OK, sent: 1,
 		},
-		{name: "the answer is lost and it arrived", text: worker, m: machine{answer: errAway}, want: join.OK, sent: 1},
-		{name: "the answer is lost and it did not arrive", text: worker, m: machine{answer: errAway, ignore: true}, want: join.Unknown, code: errs.Unknown, sent: 1},
-		{name: "the answer is lost and the machine too", text: worker, m: machine{answer: errAway, stays: true}, want: join.Unknown, code: errs.Unknown, sent: 1},
-		{name: "it does not come back", text: worker, m: machine{stays: true}, want: join.NotJoined, code: errs.Lost, sent: 1},
-		{name: "it is not well", text: worker, m: machine{sick: true}, want: join.NotJoined, code: errs.Lost, sent: 1},
-		{name: "it refuses", text: worker, m: machine{answer: errNo, ignore: true}, want: join.Failed, code: errs.Failed, sent: 1},
+		{name: "the answer is lost and it arrived", text: worker, m: machine{answer: errAway}, want: runbook.OK, sent: 1},
+		{name: "the answer is lost and it did not arrive", text: worker, m: machine{answer: errAway, ignore: true}, want: runbook.Unknown, code: errs.Unknown, sent: 1},
+		{name: "the answer is lost and the machine too", text: worker, m: machine{answer: errAway, stays: true}, want: runbook.Unknown, code: errs.Unknown, sent: 1},
+		{name: "it does not come back", text: worker, m: machine{stays: true}, want: runbook.NotJoined, code: errs.Lost, sent: 1},
+		{name: "it is not well", text: worker, m: machine{sick: true}, want: runbook.NotJoined, code: errs.Lost, sent: 1},
+		{name: "it refuses", text: worker, m: machine{answer: errNo, ignore: true}, want: runbook.Failed, code: errs.Failed, sent: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -226,7 +237,7 @@ func TestAdd(t *testing.T) {
 					c.o(&o)
 				}
 
-				res, err := join.Add(t.Context(), world(&cluster{third: c.third, m: &m}, controlPlane), []byte(c.text), o)
+				res, err := join.Add(t.Context(), candidate(&cluster{third: c.third, m: &m}, controlPlane), []byte(c.text), o)
 				if res.Status != c.want || errs.ExitCode(err) != c.code {
 					t.Errorf("status %s, exit %d, want %s, %d: %v", res.Status, errs.ExitCode(err), c.want, c.code, err)
 				}
@@ -248,7 +259,7 @@ func TestAddCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m machine
 
-		res, err := join.Add(t.Context(), world(&cluster{third: etcd.Member{ID: "3", Healthy: true}, m: &m}, controlPlane), []byte(controlPlane), options())
+		res, err := join.Add(t.Context(), candidate(&cluster{third: etcd.Member{ID: "3", Healthy: true}, m: &m}, controlPlane), []byte(controlPlane), options())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -282,11 +293,11 @@ func TestInterrupted(t *testing.T) {
 		hint  string
 	}{
 		{"before", 0, machine{}, 0, "left as it was"},
-		{"while it installs", 2 * time.Second, machine{}, 1, "goes on joining"},
-		{"while it is a learner", 6 * time.Second, machine{}, 1, "goes on joining"},
-		{"while it is not well", 30 * time.Second, machine{sick: true}, 1, "goes on joining"},
-		{"while a lost answer is read back", 2 * time.Second, machine{answer: errAway, ignore: true}, 1, "was sent, and not answered"},
-		{"while Kubernetes does not know it", 30 * time.Second, machine{kubelet: true}, 1, "goes on joining"},
+		{"while it installs", 2 * time.Second, machine{}, 1, "continues to join"},
+		{"while it is a learner", 6 * time.Second, machine{}, 1, "continues to join"},
+		{"while it is not well", 30 * time.Second, machine{sick: true}, 1, "continues to join"},
+		{"while a lost answer is read back", 2 * time.Second, machine{answer: errAway, ignore: true}, 1, "was sent and not answered"},
+		{"while Kubernetes does not know it", 30 * time.Second, machine{kubelet: true}, 1, "continues to join"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -301,14 +312,14 @@ func TestInterrupted(t *testing.T) {
 					time.AfterFunc(c.after, stop)
 				}
 
-				text, w := controlPlane, world(&cluster{m: &m}, controlPlane)
+				text, w := controlPlane, candidate(&cluster{m: &m}, controlPlane)
 				if m.kubelet {
 					text = strings.ReplaceAll(text, "        skipNodeRegistration: true\n", "")
-					w.Kube = func(context.Context) (join.Kube, error) { return empty{}, nil }
+					w.Kube = func(context.Context) (probe.Kube, string, error) { return empty{}, "test", nil }
 				}
 
 				res, err := join.Add(ctx, w, []byte(text), options())
-				if res.Status != join.Interrupted || errs.ExitCode(err) != errs.Interrupted || !strings.Contains(res.Hint, c.hint) {
+				if res.Status != runbook.Interrupted || errs.ExitCode(err) != errs.Interrupted || !strings.Contains(res.Hint, c.hint) {
 					t.Errorf("status %s, exit %d, hint %q: %v", res.Status, errs.ExitCode(err), res.Hint, err)
 				}
 
@@ -336,7 +347,7 @@ func TestReplace(t *testing.T) {
 		stop    bool  // Interrupted once the old one is out.
 		doubt   bool  // Interrupted while nobody can say whether it is.
 		pass    []string
-		want    join.Status
+		want    runbook.Status
 		code    errs.Code
 		removed bool
 		sent    int
@@ -344,28 +355,28 @@ func TestReplace(t *testing.T) {
 		hint    string
 	}{
 		{
-			name: "a dead one", text: controlPlane, third: dead, want: join.OK, removed: true, sent: 1,
+			name: "a dead one", text: controlPlane, third: dead, want: runbook.OK, removed: true, sent: 1,
 			voters: []string{"before 3+0", "removed 2+0", "joining 2+1", "joining 3+0", "joined 3+0"},
 		},
-		{name: "a healthy one", text: controlPlane, third: etcd.Member{ID: "3", Healthy: true}, want: join.Refused, code: errs.Refused},
+		{name: "a healthy one", text: controlPlane, third: etcd.Member{ID: "3", Healthy: true}, want: runbook.Refused, code: errs.Refused},
 		{
 			name: "a healthy one, overridden", text: controlPlane, third: etcd.Member{ID: "3", Healthy: true}, answers: true,
-			pass: []string{"TM122"}, want: join.OK, removed: true, sent: 1,
+			pass: []string{"TM122"}, want: runbook.OK, removed: true, sent: 1,
 		},
-		{name: "by a worker", text: worker, third: dead, want: join.Failed, code: errs.Usage},
-		{name: "the new one does not take it", text: controlPlane, third: dead, m: machine{judge: errNo}, want: join.Failed, code: errs.Usage},
-		{name: "the removal fails", text: controlPlane, third: dead, removal: errNo, want: join.Failed, code: errs.Failed},
+		{name: "by a worker", text: worker, third: dead, want: runbook.Failed, code: errs.Usage},
+		{name: "the new one does not take it", text: controlPlane, third: dead, m: machine{judge: errNo}, want: runbook.Failed, code: errs.Usage},
+		{name: "the removal fails", text: controlPlane, third: dead, removal: errNo, want: runbook.Failed, code: errs.Failed},
 		{
 			name: "the new one does not come", text: controlPlane, third: dead, m: machine{stays: true},
-			want: join.NotReplaced, code: errs.Lost, removed: true, sent: 1, hint: "cp-3 is out of etcd",
+			want: runbook.NotReplaced, code: errs.Lost, removed: true, sent: 1, hint: "cp-3 is out of etcd",
 		},
 		{
 			name: "interrupted between the two", text: controlPlane, third: dead, stop: true,
-			want: join.Interrupted, code: errs.Interrupted, removed: true, hint: "go on with `talosmate node add -n 9.9.9.9`",
+			want: runbook.Interrupted, code: errs.Interrupted, removed: true, hint: "go on with `talosmate node add -n 9.9.9.9`",
 		},
 		{
 			name: "interrupted while the removal is in doubt", text: controlPlane, third: dead, doubt: true,
-			want: join.Interrupted, code: errs.Interrupted, hint: "whether it was done is not known",
+			want: runbook.Interrupted, code: errs.Interrupted, hint: "whether it was done is not known",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -376,13 +387,13 @@ func TestReplace(t *testing.T) {
 
 				m := c.m
 				k := &cluster{third: c.third, m: &m}
-				w := world(k, controlPlane)
+				w := candidate(k, controlPlane)
 				w.Alive = func(context.Context, talos.Target) bool { return c.answers }
 
 				view, _ := k.look(ctx)
 				remove := func(plan etcd.MembershipChange) (etcd.MembershipChange, error) {
 					if c.removal != nil {
-						plan.Status = etcd.StatusFailed
+						plan.Status = runbook.Failed
 
 						return plan, c.removal
 					}
@@ -390,7 +401,7 @@ func TestReplace(t *testing.T) {
 					if c.doubt {
 						cancel(errs.New(errs.Interrupted, "interrupted"))
 
-						plan.Status = etcd.StatusUnknown
+						plan.Status = runbook.Unknown
 
 						return plan, errs.New(errs.Unknown, "it could not be read back")
 					}
@@ -399,7 +410,7 @@ func TestReplace(t *testing.T) {
 						cancel(errs.New(errs.Interrupted, "interrupted"))
 					}
 
-					k.removed, plan.Status = true, etcd.StatusDone
+					k.removed, plan.Status = true, runbook.Done
 
 					return plan, nil
 				}
@@ -411,7 +422,7 @@ func TestReplace(t *testing.T) {
 					Remove: func(context.Context, node.Options) (node.Result, error) {
 						change, err := remove(view.PlanLeave(c.third))
 
-						return node.Result{Status: node.OK, Etcd: &change}, err
+						return node.Result{Status: runbook.OK, Etcd: &change}, err
 					},
 				}
 

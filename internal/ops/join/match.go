@@ -52,12 +52,12 @@ func (j *join) checkName(ctx context.Context) error {
 		return nil
 	}
 
-	for _, m := range j.w.Members {
-		if m.Hostname != name || m.Node == j.w.Target.Address || slices.Contains(m.Addresses, j.w.Target.Address) {
+	for _, m := range j.m.Members {
+		if m.Hostname != name || m.Node == j.Target.Address || slices.Contains(m.Addresses, j.Target.Address) {
 			continue
 		}
 
-		if j.w.Alive(ctx, m.Target()) {
+		if j.m.Alive(ctx, m.Target()) {
 			return errs.Usagef("the configuration names the machine %s, and the cluster has a node of that name at %s", name, m.Node).
 				WithHint("give it another hostname; to exchange that node: talosmate node replace, or node remove first")
 		}
@@ -66,13 +66,13 @@ func (j *join) checkName(ctx context.Context) error {
 	return nil
 }
 
-// gateName refuses the name of an etcd member that is down: the machine would remove it by itself, with no
+// gateName refuses the name of an etcd member that is down: the machine would remove it automatically, with no
 // look at quorum.
 func (j *join) gateName(v etcd.View) error {
 	name := j.config.Hostname()
 
 	for _, m := range v.Members {
-		if name != "" && name != j.instead && m.Name == name && m.Node != j.w.Target.Address {
+		if name != "" && name != j.instead && m.Name == name && m.Node != j.Target.Address {
 			return errs.Usagef("the configuration names the machine %s, and etcd has a member of that name on %s", name, m.Node).
 				WithHint("to exchange that node: talosmate node replace")
 		}

@@ -9,11 +9,12 @@ import (
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
-// Old is the control plane that goes.
+// Old is the control plane that is replaced.
 type Old struct {
 	Target talos.Target
 	Member etcd.Member
@@ -26,11 +27,11 @@ type Old struct {
 	Removal      node.Options // What Remove is given.
 }
 
-// Replacement is what became of both, whatever the end.
+// Replacement is what became of both, also on error.
 type Replacement struct {
 	talos.NodeRef // The old control plane.
 
-	Status          Status                 `json:"status"`                     // planned, ok, requested, refused, failed, not_replaced, unknown or interrupted.
+	Status          runbook.Status         `json:"status"`                     // planned, ok, requested, refused, failed, not_replaced, unknown or interrupted.
 	DryRun          bool                   `json:"dry_run"`                    // Whether nothing was to be done.
 	OldAnswers      bool                   `json:"old_answers"`                // Whether the Talos API of the old one answered; then it is drained and wiped too.
 	Etcd            *etcd.MembershipChange `json:"etcd"`                       // What became of the old member; as planned, before it was touched.
@@ -56,11 +57,11 @@ type replacement struct {
 
 // Plan looks at everything before the old control plane is touched: the gates of its removal, those of the new
 // machine's joining as etcd will be then, and the machine's own word on its configuration. It is what a dry
-// run prints, and what Run goes on with.
-func Plan(ctx context.Context, w *World, old Old, text []byte, o Options) (*Exchange, error) {
-	r := &replacement{join: newJoin(w, text, o), old: old}
+// run prints, and what Run carries out.
+func Plan(ctx context.Context, m Candidate, old Old, text []byte, o Options) (*Exchange, error) {
+	r := &replacement{join: newJoin(m, text, o), old: old}
 	r.instead = old.Target.Hostname
-	r.out = Replacement{Status: Planned, DryRun: o.DryRun, Voters: []Voters{}, Gates: []gate.Verdict{}}
+	r.out = Replacement{Status: runbook.Planned, DryRun: o.DryRun, Voters: []Voters{}, Gates: []gate.Verdict{}}
 	r.out.SetNode(old.Target)
 
 	err := r.plan(ctx)
@@ -95,7 +96,7 @@ func (r *replacement) plan(ctx context.Context) error {
 		return errs.Usagef("the configuration is a worker's, and %s is a control plane", r.old.Target.Name())
 	}
 
-	r.out.OldAnswers = r.w.Alive(ctx, r.old.Target)
+	r.out.OldAnswers = r.m.Alive(ctx, r.old.Target)
 
 	plan := r.old.View.PlanRemove(r.old.Member)
 	for i, v := range plan.Gates {
@@ -106,22 +107,11 @@ func (r *replacement) plan(ctx context.Context) error {
 
 	r.out.Etcd = &plan
 
-	err := gate.Apply(plan.Gates, r.o.Overrides)
-	r.res.Gates = append(r.res.Gates, plan.Gates...)
-
-	for _, v := range plan.Gates {
-		if v.Verdict == gate.Overridden {
-			r.res.OverriddenGates = append(r.res.OverriddenGates, string(v.Gate))
-		}
-	}
-
-	if err != nil {
-		r.res.Status = Refused
-
+	if err := r.Check(plan.Gates...); err != nil {
 		return err
 	}
 
-	if err = r.gates(ctx, func(v etcd.View, node string) []gate.Verdict { return v.CheckJoinWithout(r.old.Member.ID, node) }); err != nil {
+	if err := r.gates(ctx, func(v etcd.View, node string) []gate.Verdict { return v.CheckJoinWithout(r.old.Member.ID, node) }); err != nil {
 		return err
 	}
 
@@ -154,7 +144,7 @@ func (r *replacement) run(ctx context.Context) error {
 		return err
 	}
 
-	view, err := r.w.Etcd(ctx)
+	view, err := r.m.Etcd(ctx)
 	if err != nil {
 		return err
 	}
@@ -162,13 +152,11 @@ func (r *replacement) run(ctx context.Context) error {
 	r.count("removed", view)
 
 	now := r.res.Voters[len(r.res.Voters)-1]
-	r.stage("etcd", "%s is out: %d voters, %d of them healthy, %d must agree", r.old.Target.Name(), now.Voters, now.Healthy, now.Quorum)
+	r.Stage("etcd", "%s is out: %d voters, %d of them healthy, %d must agree", r.old.Target.Name(), now.Voters, now.Healthy, now.Quorum)
 
 	// The new voter is counted against what etcd is by now, not against what was foreseen.
-	verdicts := view.CheckJoin(r.w.Target.Address)
-	if err = gate.Apply(verdicts, r.o.Overrides); err != nil {
-		r.res.Gates = append(r.res.Gates, verdicts...)
-
+	verdicts := view.CheckJoin(r.Target.Address)
+	if err = r.Recheck(verdicts...); err != nil {
 		return err
 	}
 
@@ -179,9 +167,9 @@ func (r *replacement) run(ctx context.Context) error {
 func (r *replacement) remove(ctx context.Context) error {
 	if r.out.OldAnswers {
 		o := r.old.Removal
-		o.Overrides, o.BeforeChange = r.o.Overrides, r.o.BeforeChange
+		o.Overrides, o.BeforeChange = r.o.Overrides, r.BeforeChange
 
-		r.stage("remove", "%s answers: it is drained, taken out of etcd and wiped", r.old.Target.Name())
+		r.Stage("remove", "%s answers: it is drained, taken out of etcd and wiped", r.old.Target.Name())
 
 		res, err := r.old.Remove(ctx, o)
 		r.out.Removal, r.out.K8sNodeDeleted = &res, res.K8sNodeDeleted
@@ -193,9 +181,9 @@ func (r *replacement) remove(ctx context.Context) error {
 		return err
 	}
 
-	r.stage("remove", "removing member %s of %s, which does not answer", r.old.Member.ID, r.old.Target.Name())
+	r.Stage("remove", "removing member %s of %s, which does not answer", r.old.Member.ID, r.old.Target.Name())
 
-	change, err := r.old.RemoveMember(ctx, r.old.View, *r.out.Etcd, r.o.BeforeChange)
+	change, err := r.old.RemoveMember(ctx, r.old.View, *r.out.Etcd, r.BeforeChange)
 	r.out.Etcd = &change
 
 	if err != nil {
@@ -206,7 +194,7 @@ func (r *replacement) remove(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 
-	r.stage("kubernetes", "deleting the Kubernetes node %s", r.out.K8sNodeName)
+	r.Stage("kubernetes", "deleting the Kubernetes node %s", r.out.K8sNodeName)
 
 	if err = r.kube.DeleteNode(ctx, r.out.K8sNodeName); err != nil {
 		return err
@@ -219,27 +207,27 @@ func (r *replacement) remove(ctx context.Context) error {
 
 // end gathers what was seen into the document and gives the error the exit code of the end.
 func (r *replacement) end(ctx context.Context, err error) error {
-	gone := r.out.Etcd != nil && r.out.Etcd.Status == etcd.StatusDone
+	gone := r.out.Etcd != nil && r.out.Etcd.Status == runbook.Done
 	r.out.Gates, r.out.OverriddenGates, r.out.Voters = r.res.Gates, r.res.OverriddenGates, r.res.Voters
 	r.res.Gates, r.res.OverriddenGates, r.res.Voters = []gate.Verdict{}, nil, []Voters{}
 
-	status := r.res.Status
+	status := r.Status
 
 	switch {
 	case err == nil && r.o.DryRun:
-		status = Planned
+		status = runbook.Planned
 	case err != nil && ctx.Err() != nil:
-		status, r.out.Hint = Interrupted, r.left(gone)
+		status, r.out.Hint = runbook.Interrupted, r.left(gone)
 	case err != nil && errs.ExitCode(err) == errs.Unknown:
-		status = Unknown
-	case err != nil && gone && status != Unknown:
-		status, r.out.Hint = NotReplaced, r.left(gone)
+		status = runbook.Unknown
+	case err != nil && gone && status != runbook.Unknown:
+		status, r.out.Hint = runbook.NotReplaced, r.left(gone)
 	case err != nil && status == "":
-		status = Failed
+		status = runbook.Failed
 	}
 
-	if r.res.Status == "" {
-		r.res.Status = Planned
+	if r.Status == "" {
+		r.Status = runbook.Planned
 	}
 
 	if err != nil {
@@ -250,25 +238,26 @@ func (r *replacement) end(ctx context.Context, err error) error {
 		r.out.Hint = hints[0]
 	}
 
-	r.res.ElapsedSeconds = r.w.Now().Sub(r.started).Seconds()
+	r.res.ElapsedSeconds = r.Elapsed()
+	r.res.Status = r.Status
 	r.out.Status, r.out.New, r.out.ElapsedSeconds = status, r.res, r.res.ElapsedSeconds
 
-	return typed(err, status, r.out.Hint, r.old.Target)
+	return runbook.Typed(err, status, r.out.Hint, r.old.Target)
 }
 
-// left says where the runbook was broken off, and how it goes on.
+// left says where the runbook was broken off, and how to continue.
 func (r *replacement) left(gone bool) string {
 	switch {
 	case r.res.Applied:
 		return fmt.Sprintf("%s is out of etcd; %s", r.old.Target.Name(), r.leftovers())
 	case gone:
-		return fmt.Sprintf("%s is out of etcd and %s has no configuration yet: go on with `talosmate node add -n %s`",
-			r.old.Target.Name(), r.w.Target.Name(), r.w.Target.Address) + r.kubernetesLeft() + r.removalLeft("; ")
+		return fmt.Sprintf("%s is out of etcd and %s has no configuration yet: continue with `talosmate node add -n %s`",
+			r.old.Target.Name(), r.Target.Name(), r.Target.Address) + r.kubernetesLeft() + r.removalLeft("; ")
 	case r.out.Removal != nil && r.out.Removal.Hint != "":
 		return r.removalLeft("")
-	case r.out.Etcd != nil && r.out.Etcd.Status == etcd.StatusUnknown:
+	case r.out.Etcd != nil && r.out.Etcd.Status == runbook.Unknown:
 		return fmt.Sprintf("the removal of %s from etcd was sent, and whether it was done is not known: see `talosmate etcd members`; %s was left as it was",
-			r.old.Target.Name(), r.w.Target.Name())
+			r.old.Target.Name(), r.Target.Name())
 	default:
 		return "both were left as they were"
 	}

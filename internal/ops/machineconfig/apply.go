@@ -9,8 +9,8 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
-	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/ops/validate"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
@@ -19,68 +19,30 @@ import (
 	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
-// Machine is what is asked of a node; *talos.Node is one.
-type Machine interface {
-	boot.Machine
-	Version(ctx context.Context) (talos.Version, error)
-	MachineConfig(ctx context.Context) ([]byte, error)
-	PersistedConfig(ctx context.Context) (text []byte, known bool, err error)
-	ApplyConfig(ctx context.Context, text []byte, mode string, tryTimeout time.Duration, dryRun bool) (talos.Applied, error)
-}
-
-// Site is the cluster around the node that is configured.
-type Site struct {
-	Target       talos.Target
-	Via          Machine                                  // By way of the endpoints, never the node itself if that can be helped.
-	Fresh        func() (Machine, func() error)           // The node itself over a connection of its own.
-	Etcd         func(context.Context) (etcd.View, error) // All control planes' etcd.
-	ControlPlane bool
-	Maintenance  bool // The node is in maintenance mode: it has no configuration yet.
-	// Joined waits until a node that left maintenance mode is well, where it can be asked: nil without the
-	// credentials of the cluster that its configuration is of. What keeps it from being waited for is told.
-	Joined func(ctx context.Context, deadline time.Duration) (joined bool, why string, err error)
-	Now    func() time.Time
-	Tell   progress.Sink
-	Begin  func() // Called before the request that changes something.
-}
+// Joined waits until a node that left maintenance mode is healthy. why says what keeps it from being waited for.
+type Joined func(ctx context.Context, deadline time.Duration) (joined bool, why string, err error)
 
 // ApplyOptions are what the user decides.
 type ApplyOptions struct {
-	Mode         string        // auto, no-reboot, reboot, staged or try.
-	TryTimeout   time.Duration // After which a try reverts by itself.
-	Wait         bool          // For a reboot, and for the node to be well after it.
-	BootTimeout  time.Duration
-	ReadyTimeout time.Duration
-	ShowSecrets  bool
-	DryRun       bool
-	Overrides    gate.Overrides
+	Mode          string        // auto, no-reboot, reboot, staged or try.
+	TryTimeout    time.Duration // After which a try reverts automatically.
+	Wait          bool          // For a reboot, and for the node to be healthy after it.
+	RebootTimeout time.Duration
+	ReadyTimeout  time.Duration
+	ShowSecrets   bool
+	DryRun        bool
+	Overrides     gate.Overrides
+	BeforeChange  func() // Called once, before the request that changes something.
+	Maintenance   bool   // The node is in maintenance mode: it has no configuration yet.
+	// Joined is nil without the credentials of the cluster that the configuration is of.
+	Joined Joined
 }
-
-// Statuses of an application.
-const (
-	StatusPlanned     = "planned"
-	StatusUnchanged   = "unchanged"   // The node has this configuration already; nothing was sent.
-	StatusApplied     = "applied"     // In force, and read back.
-	StatusStaged      = "staged"      // In force after the next reboot.
-	StatusTrying      = "trying"      // In force until it reverts by itself.
-	StatusRebooted    = "rebooted"    // In force after the reboot that it needed.
-	StatusRebooting   = "rebooting"   // The node reboots; not waited for.
-	StatusInstall     = "installing"  // A node in maintenance mode took it and installs; not waited for.
-	StatusConfigured  = "configured"  // A node that was in maintenance mode runs with it; whether it is well was not asked.
-	StatusJoined      = "joined"      // A node that was in maintenance mode runs with it, and is well.
-	StatusNotStarted  = "not_started" // A node before it failed or was interrupted; nothing was sent.
-	StatusInterrupted = "interrupted" // The user interrupted it; the hint says what is left.
-	StatusRefused     = "refused"
-	StatusFailed      = "failed"
-	StatusLost        = "lost"    // It did not come back, or is not well.
-	StatusUnknown     = "unknown" // The answer was lost and the outcome could not be read back.
-)
 
 // Applied is what became of a configuration on one node.
 type Applied struct {
 	talos.NodeRef
 
-	Status          string         `json:"status"`                   // planned, unchanged, applied, staged, trying, rebooted, rebooting, installing, configured, joined, refused, failed, lost, unknown, interrupted or not_started.
+	Status          runbook.Status `json:"status"`                   // planned, unchanged, applied, staged, trying, rebooted, rebooting, installing, configured, joined, refused, failed, lost, unknown, interrupted or not_started.
 	DryRun          bool           `json:"dry_run"`                  // Whether nothing was to be done.
 	Mode            string         `json:"mode"`                     // The mode that was asked for.
 	AppliedMode     string         `json:"applied_mode"`             // What the node did, or would do: no-reboot, reboot, staged or try.
@@ -88,10 +50,10 @@ type Applied struct {
 	Details         string         `json:"details"`                  // The node's words.
 	Warnings        []string       `json:"warnings"`                 // What the validator or the node found doubtful; never null.
 	Changes         []Change       `json:"changes"`                  // The difference to what the node has; never null. Empty for a node in maintenance mode.
-	RevertsAt       *time.Time     `json:"reverts_at,omitempty"`     // When a try reverts by itself.
+	RevertsAt       *time.Time     `json:"reverts_at,omitempty"`     // When a try reverts automatically.
 	BootIDBefore    string         `json:"boot_id_before,omitempty"` // The boot before, where a reboot was waited for.
 	BootIDAfter     string         `json:"boot_id_after,omitempty"`  // The boot after.
-	DowntimeSeconds float64        `json:"downtime_seconds"`         // How long the Talos API was away.
+	DowntimeSeconds float64        `json:"downtime_seconds"`         // How long the Talos API was down.
 	Gates           []gate.Verdict `json:"gates"`                    // What the gates said; never null.
 	AnswerLost      bool           `json:"answer_lost,omitempty"`    // Whether the answer was lost and the state read back.
 	ElapsedSeconds  float64        `json:"elapsed_seconds"`          // How long it took.
@@ -99,7 +61,9 @@ type Applied struct {
 
 // application is one configuration on its way to one node.
 type application struct {
-	s    Site
+	runbook.Run
+
+	n    *probe.Node
 	o    ApplyOptions
 	res  Applied
 	text []byte
@@ -107,42 +71,42 @@ type application struct {
 
 	before   talos.Boot
 	sent     bool
-	answered bool // The node has said that it has it.
+	answered bool // The node has answered that it has it.
 	runs     bool // A node that was in maintenance mode runs with it.
 }
 
-// NotStarted is the row of a node that was not come to.
+// NotStarted is the row of a node that was not reached.
 func NotStarted(t talos.Target, o ApplyOptions) Applied {
 	res := newApplied(t, o)
-	res.Status = StatusNotStarted
+	res.Status = runbook.NotStarted
 
 	return res
 }
 
 func newApplied(t talos.Target, o ApplyOptions) Applied {
-	res := Applied{DryRun: o.DryRun, Mode: o.Mode, Status: StatusFailed, Warnings: []string{}, Changes: []Change{}, Gates: []gate.Verdict{}}
+	res := Applied{DryRun: o.DryRun, Mode: o.Mode, Status: runbook.Failed, Warnings: []string{}, Changes: []Change{}, Gates: []gate.Verdict{}}
 	res.SetNode(t)
 
 	return res
 }
 
-// Apply validates a configuration, compares it with what the node has, asks the gates, sends it once and
-// looks what became of it. A configuration that Talos's own validator rejects is never sent: that is a usage
-// error with the lines. The result holds what was seen, whatever the end.
-func Apply(ctx context.Context, s Site, text []byte, o ApplyOptions) (Applied, error) {
-	started := s.Now()
-	a := &application{s: s, o: o, text: text, res: newApplied(s.Target, o)}
+// Apply validates a configuration, compares it with what the node has, checks the gates, sends it once and observes the
+// result. A configuration that Talos's own validator rejects is never sent: that is a usage error with the lines. The
+// result holds what was observed, also on error.
+func Apply(ctx context.Context, n *probe.Node, text []byte, o ApplyOptions, sink progress.Sink) (Applied, error) {
+	rec := runbook.NewRecord()
+	a := &application{n: n, o: o, text: text, res: newApplied(n.Target, o)}
+	a.Verb, a.Target, a.Now, a.Sink, a.Rec = "apply the machine configuration on", n.Target, n.Now, sink, &rec
+	a.Overrides, a.Begin, a.Left, a.Status = o.Overrides, o.BeforeChange, a.leftovers, runbook.Unfinished
+	a.Start()
 
 	err := a.run(ctx)
-	a.res.ElapsedSeconds = s.Now().Sub(started).Seconds()
-
 	if err != nil && ctx.Err() != nil {
-		a.res.Status = StatusInterrupted
-		err = &errs.Error{
-			Exit: errs.Interrupted, Node: s.Target.Address, Hostname: s.Target.Hostname, Hint: a.leftovers(),
-			Err: fmt.Errorf("cannot apply the machine configuration on %s: %w", s.Target.Name(), context.Cause(ctx)),
-		}
+		err = a.Fail(runbook.Interrupted, "%w", context.Cause(ctx))
 	}
+
+	err = a.Finish(ctx, err)
+	a.res.Status, a.res.Gates, a.res.AnswerLost, a.res.ElapsedSeconds = a.Status, rec.Gates, rec.AnswerLost, rec.ElapsedSeconds
 
 	return a.res, err
 }
@@ -153,32 +117,32 @@ func (a *application) leftovers() string {
 	case !a.sent:
 		return "the node was left as it was"
 	case a.runs:
-		return "the node runs with the configuration; whether it is well was not seen to the end"
+		return "the node runs with the configuration; its verification was interrupted"
 	case a.res.BootIDAfter != "":
-		return "the node has rebooted with the configuration; whether it is well was not seen to the end"
-	case !a.answered && a.s.Maintenance:
-		return "the configuration was sent, and not answered: look whether the node installs before you send it again"
+		return "the node has rebooted with the configuration; its verification was interrupted"
+	case !a.answered && a.o.Maintenance:
+		return "the configuration was sent and not answered: check whether the node installs before you send it again"
 	case !a.answered && a.o.Mode == talos.ApplyTry:
-		return fmt.Sprintf("the configuration was sent, and not answered: if it arrived, it reverts by itself %s after that", a.o.TryTimeout)
+		return fmt.Sprintf("the configuration was sent and not answered: if it arrived, it reverts automatically %s after that", a.o.TryTimeout)
 	case !a.answered && a.o.Mode == talos.ApplyStaged:
-		return "the configuration was sent, and not answered: if it arrived, it is in force after the next reboot"
+		return "the configuration was sent and not answered: if it arrived, it is in force after the next reboot"
 	case !a.answered:
-		return "the configuration was sent, and not answered: `talosmate machineconfig diff` says whether the node has it"
+		return "the configuration was sent and not answered: `talosmate machineconfig diff` shows whether the node has it"
 	case a.o.Mode == talos.ApplyTry:
-		return fmt.Sprintf("the configuration was sent, and reverts by itself %s after that", a.o.TryTimeout)
-	case a.s.Maintenance:
+		return fmt.Sprintf("the configuration was sent, and reverts automatically %s after that", a.o.TryTimeout)
+	case a.o.Maintenance:
 		return "the configuration was sent: the node installs and boots with it"
 	case a.o.Mode == talos.ApplyStaged:
 		return "the configuration was sent, and is in force after the next reboot"
 	case a.before.ID != "":
 		return "the configuration was sent, and the node reboots with it"
 	default:
-		return "the configuration was sent: `talosmate machineconfig diff` says whether the node has it"
+		return "the configuration was sent: `talosmate machineconfig diff` shows whether the node has it"
 	}
 }
 
 func (a *application) run(ctx context.Context) error {
-	version, err := a.s.Via.Version(ctx)
+	version, err := a.n.Change.Version(ctx)
 	if err != nil {
 		return err
 	}
@@ -187,8 +151,8 @@ func (a *application) run(ctx context.Context) error {
 		return err
 	}
 
-	if !a.s.Maintenance {
-		if err = a.compare(ctx); err != nil || a.res.Status == StatusUnchanged {
+	if !a.o.Maintenance {
+		if err = a.compare(ctx); err != nil || a.Status == runbook.Unchanged {
 			return err
 		}
 
@@ -202,13 +166,11 @@ func (a *application) run(ctx context.Context) error {
 	}
 
 	if err = a.gates(ctx); err != nil {
-		a.res.Status = StatusRefused
-
 		return err
 	}
 
 	if a.o.DryRun {
-		a.res.Status = StatusPlanned
+		a.Status = runbook.Planned
 
 		return nil
 	}
@@ -222,8 +184,8 @@ func (a *application) validate(version talos.Version) error {
 		return err
 	}
 
-	// A fragment is not judged by itself: the gate says what it is.
-	if !a.want.Full() && !a.s.Maintenance {
+	// A fragment is not judged alone: the gate says what it is.
+	if !a.want.Full() && !a.o.Maintenance {
 		return nil
 	}
 
@@ -279,14 +241,14 @@ func problem(p validate.Problem) string {
 }
 
 func (a *application) compare(ctx context.Context) error {
-	text, err := a.s.Via.MachineConfig(ctx)
+	text, err := a.n.Change.MachineConfig(ctx)
 	if err != nil {
 		return err
 	}
 
 	have, err := Parse(text)
 	if err != nil {
-		return errs.New(errs.Failed, "cannot read the machine configuration of %s: %s", a.s.Target.Name(), err.Error())
+		return errs.New(errs.Failed, "cannot read the machine configuration of %s: %s", a.Target.Name(), err.Error())
 	}
 
 	if !a.want.Full() {
@@ -298,18 +260,18 @@ func (a *application) compare(ctx context.Context) error {
 		return nil
 	}
 
-	// What is active may be on trial, and then goes by itself; applying it again keeps it.
-	kept, err := a.persisted(ctx, a.s.Via)
+	// What is active may be on trial, and then reverts automatically; applying it again keeps it.
+	kept, err := a.persisted(ctx, a.n.Change)
 	if kept {
-		a.res.Status, a.res.Details = StatusUnchanged, "the node has this configuration already"
+		a.Status, a.res.Details = runbook.Unchanged, "the node already has this configuration"
 	}
 
 	return err
 }
 
-// persisted says whether the node's next boot will find the wanted configuration; false where the node does
+// persisted reports whether the node's next boot will find the wanted configuration; false where the node does
 // not tell.
-func (a *application) persisted(ctx context.Context, n Machine) (bool, error) {
+func (a *application) persisted(ctx context.Context, n probe.API) (bool, error) {
 	text, known, err := n.PersistedConfig(ctx)
 	if err != nil || !known {
 		return false, err
@@ -317,7 +279,7 @@ func (a *application) persisted(ctx context.Context, n Machine) (bool, error) {
 
 	have, err := Parse(text)
 	if err != nil {
-		return false, errs.New(errs.Failed, "cannot read the machine configuration of %s: %s", a.s.Target.Name(), err.Error())
+		return false, errs.New(errs.Failed, "cannot read the machine configuration of %s: %s", a.Target.Name(), err.Error())
 	}
 
 	return len(Diff(have, a.want, false)) == 0, nil
@@ -330,9 +292,9 @@ func (a *application) preview(ctx context.Context) error {
 		return nil
 	}
 
-	answer, err := a.s.Via.ApplyConfig(ctx, a.text, talos.ApplyTry, time.Minute, true)
+	answer, err := a.n.Change.ApplyConfig(ctx, a.text, talos.ApplyTry, time.Minute, true)
 	if talos.Transient(err) && ctx.Err() == nil { // a question may be repeated
-		answer, err = a.s.Via.ApplyConfig(ctx, a.text, talos.ApplyTry, time.Minute, true)
+		answer, err = a.n.Change.ApplyConfig(ctx, a.text, talos.ApplyTry, time.Minute, true)
 	}
 
 	switch {
@@ -352,9 +314,9 @@ func (a *application) preview(ctx context.Context) error {
 		}
 	case talos.ApplyNoReboot, talos.ApplyTry:
 		if a.res.RebootNeeded {
-			a.res.Status = StatusRefused
+			a.Status = runbook.Refused
 
-			return errs.New(errs.Refused, "cannot apply the machine configuration on %s: the change needs a reboot, and mode %s does none", a.s.Target.Name(), a.o.Mode).
+			return errs.New(errs.Refused, "cannot apply the machine configuration on %s: the change needs a reboot, and mode %s does none", a.Target.Name(), a.o.Mode).
 				WithHint("use --mode auto or reboot, or staged for the next reboot")
 		}
 
@@ -367,53 +329,45 @@ func (a *application) preview(ctx context.Context) error {
 }
 
 func (a *application) gates(ctx context.Context) error {
-	node := a.s.Target.Address
+	var verdicts []gate.Verdict
 
-	if !a.want.Full() && !a.s.Maintenance {
-		a.res.Gates = append(a.res.Gates, gate.New(gate.NotFullConfig, gate.Refuse, node, "this is not a full machine configuration: the v1alpha1 document is missing, and the node would lose what it holds").
+	if !a.want.Full() && !a.o.Maintenance {
+		verdicts = append(verdicts, gate.New(gate.NotFullConfig, gate.Refuse, a.Target.Address, "this is not a full machine configuration: the v1alpha1 document is missing, and the node would lose what it holds").
 			WithRemedy("to change a part of what the node has: talosmate machineconfig patch"))
 	}
 
-	if a.res.AppliedMode == talos.ApplyReboot && a.s.ControlPlane {
-		view, err := a.s.Etcd(ctx)
+	if a.res.AppliedMode == talos.ApplyReboot && a.n.ControlPlane {
+		view, err := a.n.Etcd(ctx)
 		if err != nil {
 			return err
 		}
 
-		a.res.Gates = append(a.res.Gates, view.Check(etcd.Restart, a.s.Target)...)
+		verdicts = append(verdicts, view.Check(etcd.Restart, a.Target)...)
 	}
 
-	return gate.Apply(a.res.Gates, a.o.Overrides)
-}
-
-func (a *application) witness() boot.Witness[Machine] {
-	return boot.Witness[Machine]{Name: a.s.Target.Name(), Via: a.s.Via, Fresh: a.s.Fresh, Now: a.s.Now}
-}
-
-func (a *application) tell(stage, format string, args ...any) {
-	a.s.Tell.Emit(progress.Event{Time: a.s.Now(), Node: a.s.Target.Name(), Stage: stage, Message: fmt.Sprintf(format, args...)})
+	return a.Check(verdicts...)
 }
 
 func (a *application) send(ctx context.Context) error {
-	reboots := a.res.AppliedMode == talos.ApplyReboot && !a.s.Maintenance
+	reboots := a.res.AppliedMode == talos.ApplyReboot && !a.o.Maintenance
 
 	if reboots {
 		var err error
-		if a.before, err = a.s.Via.Boot(ctx); err != nil {
+		if a.before, err = a.n.Change.Boot(ctx); err != nil {
 			return err
 		}
 
 		a.res.BootIDBefore = a.before.ID
 	}
 
-	asked := a.s.Now()
+	asked := a.Now()
 
 	var answer talos.Applied
 
-	sent := runbook.Request{Limit: min(runbook.AnswerWithin, a.o.BootTimeout), Begin: a.s.Begin, Send: func(ctx context.Context) (err error) {
-		a.tell("apply", "applying (%s)", a.o.Mode)
+	sent := runbook.Request{Limit: min(runbook.AnswerWithin, a.o.RebootTimeout), Begin: a.BeforeChange, Send: func(ctx context.Context) (err error) {
+		a.Stage("apply", "applying (%s)", a.o.Mode)
 
-		answer, err = a.s.Via.ApplyConfig(ctx, a.text, a.o.Mode, a.o.TryTimeout, false)
+		answer, err = a.n.Change.ApplyConfig(ctx, a.text, a.o.Mode, a.o.TryTimeout, false)
 
 		return err
 	}}.Once(ctx)
@@ -425,15 +379,15 @@ func (a *application) send(ctx context.Context) error {
 		a.res.Details, a.res.Warnings = answer.Details, append(a.res.Warnings, answer.Warnings...)
 		// The node has the last word: what it did may not be what the preview said.
 		a.res.AppliedMode = answer.Mode
-		reboots = reboots || (answer.Mode == talos.ApplyReboot && !a.s.Maintenance)
+		reboots = reboots || (answer.Mode == talos.ApplyReboot && !a.o.Maintenance)
 	case ctx.Err() != nil || sent.Answer != runbook.Lost:
 		return Hidden(withoutDiff(sent.Err), a.text)
 	default:
-		a.res.AnswerLost = true
-		a.tell("apply", "the answer was lost: reading the state back")
+		a.Rec.AnswerLost = true
+		a.Stage("apply", "the answer was lost: reading the state back")
 	}
 
-	return a.see(ctx, asked, reboots, sent.Err)
+	return a.observe(ctx, asked, reboots, sent.Err)
 }
 
 // withoutDiff keeps the diff in a refusal, which can show secrets, from being shown.
@@ -455,25 +409,25 @@ func withoutDiff(err error) error {
 	return errors.New(text)
 }
 
-// see looks what became of it. cause is the lost answer's error, nil when there was an answer.
-func (a *application) see(ctx context.Context, asked time.Time, reboots bool, cause error) error {
+// observe finds out what became of it. cause is the lost answer's error, nil when there was an answer.
+func (a *application) observe(ctx context.Context, asked time.Time, reboots bool, cause error) error {
 	switch {
-	case a.s.Maintenance:
+	case a.o.Maintenance:
 		return a.awaitInstalled(ctx, cause)
 	case a.o.Mode == talos.ApplyStaged && cause == nil:
-		a.res.Status = StatusStaged
+		a.Status = runbook.Staged
 
 		return nil
 	case a.o.Mode == talos.ApplyStaged:
-		if kept, err := a.persisted(ctx, a.s.Via); err != nil || !kept {
+		if kept, err := a.persisted(ctx, a.n.Change); err != nil || !kept {
 			return a.unknown(cause)
 		}
 
-		a.res.Status = StatusStaged
+		a.Status = runbook.Staged
 
 		return nil
 	case reboots && !a.o.Wait && cause == nil:
-		a.res.Status = StatusRebooting
+		a.Status = runbook.Rebooting
 
 		return nil
 	case reboots:
@@ -488,51 +442,51 @@ func (a *application) see(ctx context.Context, asked time.Time, reboots bool, ca
 
 	switch {
 	case reboots:
-		a.res.Status = StatusRebooted
+		a.Status = runbook.Rebooted
 	case a.o.Mode == talos.ApplyTry:
 		reverts := asked.Add(a.o.TryTimeout).UTC()
-		a.res.Status, a.res.RevertsAt = StatusTrying, &reverts
+		a.Status, a.res.RevertsAt = runbook.Trying, &reverts
 	default:
-		a.res.Status = StatusApplied
+		a.Status = runbook.Applied
 	}
 
 	return nil
 }
 
 func (a *application) unknown(cause error) error {
-	a.res.Status = StatusUnknown
+	a.Status = runbook.Unknown
 
-	return runbook.Unknown("whether the configuration arrived could not be read back: check the node before you send it again", cause)
+	return runbook.UnknownOutcome("whether the configuration arrived could not be read back: check the node before you send it again", cause)
 }
 
 func (a *application) awaitBoot(ctx context.Context, asked time.Time, cause error) error {
-	limit, seen := a.o.BootTimeout, a.witness()
+	limit, seen := a.o.RebootTimeout, a.n.Prober()
 	if cause != nil {
-		seen = boot.Doubting(seen, a.before, runbook.ShownWithin)
+		seen = seen.Unanswered(a.before, runbook.ShownWithin)
 	}
 
-	a.tell("wait", "waiting for a new boot, for at most %s", limit)
+	a.Stage("wait", "waiting for a new boot, for at most %s", limit)
 
 	back, err := seen.AwaitNew(ctx, a.before, asked, limit)
-	a.answered = a.answered || !seen.Doubted()
+	a.answered = a.answered || !seen.Unclear()
 
 	switch {
 	case err == nil:
-	case errors.Is(err, boot.ErrNotBegun), ctx.Err() == nil && seen.StillDoubted(ctx):
+	case errors.Is(err, probe.ErrNotBegun), ctx.Err() == nil && seen.StillUnclear(ctx):
 		return a.unknown(cause)
 	default:
 		return a.lost(ctx, err)
 	}
 
 	a.res.BootIDAfter, a.res.DowntimeSeconds = back.Boot.ID, back.Downtime.Seconds()
-	a.tell("verify", "looking what came up, for at most %s", a.o.ReadyTimeout)
+	a.Stage("verify", "verifying the node, for at most %s", a.o.ReadyTimeout)
 
-	if err = boot.AwaitSettled(ctx, a.witness(), a.o.ReadyTimeout); err != nil {
+	if err = a.n.Prober().AwaitSettled(ctx, a.o.ReadyTimeout); err != nil {
 		return a.lost(ctx, err)
 	}
 
-	if a.s.ControlPlane {
-		if err = boot.AwaitEtcd(ctx, a.s.Target, a.s.Etcd, a.o.ReadyTimeout); err != nil {
+	if a.n.ControlPlane {
+		if err = probe.AwaitEtcd(ctx, a.Target, a.n.Etcd, a.o.ReadyTimeout); err != nil {
 			return a.lost(ctx, err)
 		}
 	}
@@ -545,15 +499,15 @@ func (a *application) lost(ctx context.Context, err error) error {
 		return err
 	}
 
-	a.res.Status = StatusLost
+	a.Rec.Hint = "check the node's console"
 
-	return &errs.Error{Exit: errs.Lost, Err: fmt.Errorf("cannot apply the machine configuration on %s: %w", a.s.Target.Name(), err), Hint: "look at the node's console"}
+	return a.Fail(runbook.NodeLost, "%w", err)
 }
 
-// readBack sees that the node has what was sent.
+// readBack waits until the node shows what was sent.
 func (a *application) readBack(ctx context.Context, cause error) error {
-	err := poll.Until(ctx, a.s.Target.Name()+" to show the configuration", boot.VerifyPoll, runbook.ShownWithin, func(ctx context.Context) (bool, string, error) {
-		return a.witness().Ask(ctx, func(ctx context.Context, n Machine) (string, bool, error) {
+	err := poll.Until(ctx, a.Target.Name()+" to show the configuration", probe.VerifyPoll, runbook.ShownWithin, func(ctx context.Context) (bool, string, error) {
+		return a.n.Prober().Ask(ctx, func(ctx context.Context, n probe.API) (string, bool, error) {
 			text, err := n.MachineConfig(ctx)
 			if err != nil {
 				return "", false, err

@@ -10,12 +10,16 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // fakeNode is a node that takes configurations, or loses its answer to them.
 type fakeNode struct {
+	probe.API
+
 	active  []byte
 	boots   int
 	lose    bool          // The answer to the next real request.
@@ -81,11 +85,12 @@ func (m *fakeNode) ApplyConfig(_ context.Context, text []byte, mode string, _ ti
 	return talos.Applied{Mode: did}, nil
 }
 
-func site(m *fakeNode) machineconfig.Site {
-	return machineconfig.Site{
-		Target: talos.Target{Address: "10.0.0.1", Hostname: "worker-1"}, Via: m, Now: time.Now, Tell: progress.Discard{}, Begin: func() {},
-		Fresh: func() (machineconfig.Machine, func() error) { return m, func() error { return nil } },
-		Etcd:  func(context.Context) (etcd.View, error) { return etcd.View{}, nil },
+func site(m probe.API) *probe.Node {
+	fresh := func() (probe.API, probe.Close) { return m, func() error { return nil } }
+
+	return &probe.Node{
+		Target: talos.Target{Address: "10.0.0.1", Hostname: "worker-1"}, Change: m, Now: time.Now, Fresh: fresh, Bare: fresh,
+		Etcd: func(context.Context) (etcd.View, error) { return etcd.View{}, nil },
 	}
 }
 
@@ -95,7 +100,7 @@ const (
 )
 
 func options(mode string) machineconfig.ApplyOptions {
-	return machineconfig.ApplyOptions{Mode: mode, TryTimeout: time.Minute, Wait: true, BootTimeout: time.Minute, ReadyTimeout: time.Minute}
+	return machineconfig.ApplyOptions{Mode: mode, TryTimeout: time.Minute, Wait: true, RebootTimeout: time.Minute, ReadyTimeout: time.Minute}
 }
 
 func TestApply(t *testing.T) {
@@ -105,25 +110,25 @@ func TestApply(t *testing.T) {
 		name string
 		node fakeNode
 		mode string
-		want string
+		want runbook.Status
 		code errs.Code
 		sent int
 	}{
-		{"in force", fakeNode{}, talos.ApplyAuto, machineconfig.StatusApplied, errs.OK, 1},
-		{"the answer is lost and it was done", fakeNode{lose: true}, talos.ApplyAuto, machineconfig.StatusApplied, errs.OK, 1},
-		{"the answer is lost and it was not done", fakeNode{lose: true, ignore: true}, talos.ApplyAuto, machineconfig.StatusUnknown, errs.Unknown, 1},
-		{"it answers and does not do it", fakeNode{ignore: true}, talos.ApplyAuto, machineconfig.StatusLost, errs.Lost, 1},
-		{"a reboot is needed", fakeNode{needs: true, settled: true}, talos.ApplyAuto, machineconfig.StatusRebooted, errs.OK, 1},
-		{"the answer before the reboot is lost", fakeNode{needs: true, settled: true, lose: true}, talos.ApplyAuto, machineconfig.StatusRebooted, errs.OK, 1},
-		{"the request before the reboot is lost", fakeNode{needs: true, settled: true, lose: true, ignore: true}, talos.ApplyAuto, machineconfig.StatusUnknown, errs.Unknown, 1},
+		{"in force", fakeNode{}, talos.ApplyAuto, runbook.Applied, errs.OK, 1},
+		{"the answer is lost and it was done", fakeNode{lose: true}, talos.ApplyAuto, runbook.Applied, errs.OK, 1},
+		{"the answer is lost and it was not done", fakeNode{lose: true, ignore: true}, talos.ApplyAuto, runbook.Unknown, errs.Unknown, 1},
+		{"it answers and does not do it", fakeNode{ignore: true}, talos.ApplyAuto, runbook.NodeLost, errs.Lost, 1},
+		{"a reboot is needed", fakeNode{needs: true, settled: true}, talos.ApplyAuto, runbook.Rebooted, errs.OK, 1},
+		{"the answer before the reboot is lost", fakeNode{needs: true, settled: true, lose: true}, talos.ApplyAuto, runbook.Rebooted, errs.OK, 1},
+		{"the request before the reboot is lost", fakeNode{needs: true, settled: true, lose: true, ignore: true}, talos.ApplyAuto, runbook.Unknown, errs.Unknown, 1},
 		{
 			"the request is lost in an outage",
 			fakeNode{needs: true, settled: true, lose: true, ignore: true, outage: 5 * time.Second},
-			talos.ApplyAuto, machineconfig.StatusUnknown, errs.Unknown, 1,
+			talos.ApplyAuto, runbook.Unknown, errs.Unknown, 1,
 		},
-		{"no reboot may be", fakeNode{needs: true}, talos.ApplyNoReboot, machineconfig.StatusRefused, errs.Refused, 0},
-		{"not well after the reboot", fakeNode{needs: true}, talos.ApplyAuto, machineconfig.StatusLost, errs.Lost, 1},
-		{"staged and lost is read back", fakeNode{lose: true}, talos.ApplyStaged, machineconfig.StatusStaged, errs.OK, 1},
+		{"no reboot may be", fakeNode{needs: true}, talos.ApplyNoReboot, runbook.Refused, errs.Refused, 0},
+		{"not well after the reboot", fakeNode{needs: true}, talos.ApplyAuto, runbook.NodeLost, errs.Lost, 1},
+		{"staged and lost is read back", fakeNode{lose: true}, talos.ApplyStaged, runbook.Staged, errs.OK, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -131,7 +136,7 @@ func TestApply(t *testing.T) {
 				node := c.node
 				node.active = []byte(configBefore)
 
-				res, err := machineconfig.Apply(t.Context(), site(&node), []byte(configAfter), options(c.mode))
+				res, err := machineconfig.Apply(t.Context(), site(&node), []byte(configAfter), options(c.mode), progress.Discard{})
 				if res.Status != c.want || errs.ExitCode(err) != c.code {
 					t.Errorf("status %s, exit %d, want %s, %d: %v", res.Status, errs.ExitCode(err), c.want, c.code, err)
 				}
@@ -150,13 +155,13 @@ func TestApplySendsNothing(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
 		dryRun     bool
-		want       string
+		want       runbook.Status
 		code       errs.Code
 	}{
-		{"dry run", configAfter, true, machineconfig.StatusPlanned, errs.OK},
-		{"unchanged", configBefore + "# a comment\n", false, machineconfig.StatusUnchanged, errs.OK},
-		{"invalid", configBefore + "nosuch: 1\n", false, machineconfig.StatusFailed, errs.Usage},
-		{"a fragment", "apiVersion: v1alpha1\nkind: HostnameConfig\nhostname: x\n", false, machineconfig.StatusRefused, errs.Refused},
+		{"dry run", configAfter, true, runbook.Planned, errs.OK},
+		{"unchanged", configBefore + "# a comment\n", false, runbook.Unchanged, errs.OK},
+		{"invalid", configBefore + "nosuch: 1\n", false, runbook.Failed, errs.Usage},
+		{"a fragment", "apiVersion: v1alpha1\nkind: HostnameConfig\nhostname: x\n", false, runbook.Refused, errs.Refused},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -165,7 +170,7 @@ func TestApplySendsNothing(t *testing.T) {
 			o := options(talos.ApplyAuto)
 			o.DryRun = c.dryRun
 
-			res, err := machineconfig.Apply(t.Context(), site(&node), []byte(c.text), o)
+			res, err := machineconfig.Apply(t.Context(), site(&node), []byte(c.text), o, progress.Discard{})
 			if res.Status != c.want || errs.ExitCode(err) != c.code || len(node.sent) > 0 {
 				t.Errorf("status %s, exit %d, sent %v: %v", res.Status, errs.ExitCode(err), node.sent, err)
 			}

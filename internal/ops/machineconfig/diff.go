@@ -61,7 +61,7 @@ type leaf struct {
 	label string // The path as it is shown where secrets are hidden.
 	value string
 	tag   string
-	shown string   // What stands for the value where secrets are hidden; empty when it is no secret.
+	shown string   // What stands for the value where secrets are hidden; empty when it is not a secret.
 	items []string // A list of plain values, compared as a set first.
 }
 

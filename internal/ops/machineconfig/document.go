@@ -36,7 +36,7 @@ type Config struct {
 	Documents []Document
 }
 
-// Parse reads a configuration. Input that is no YAML mapping is a usage error.
+// Parse reads a configuration. Input that is not a YAML mapping is a usage error.
 func Parse(text []byte) (Config, error) {
 	var out Config
 
@@ -52,7 +52,7 @@ func Parse(text []byte) (Config, error) {
 
 		body := doc.Content[0]
 		if body.Kind != yaml.MappingNode {
-			return out, errs.Usagef("cannot parse the machine configuration: line %d is no mapping", body.Line)
+			return out, errs.Usagef("cannot parse the machine configuration: line %d is not a mapping", body.Line)
 		}
 
 		d := Document{Kind: "v1alpha1", node: doc}
@@ -70,7 +70,7 @@ func Parse(text []byte) (Config, error) {
 	return out, nil
 }
 
-// Full says whether the main document is there; without it a file is a fragment.
+// Full reports whether the main document is there; without it a file is a fragment.
 func (c Config) Full() bool { return c.find("v1alpha1").node != nil }
 
 // At gives the scalar at a path of the main document, empty when there is none.

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -27,15 +27,15 @@ func (a *application) awaitInstalled(ctx context.Context, cause error) error {
 	}
 
 	if !a.o.Wait {
-		a.res.Status = StatusInstall
+		a.Status = runbook.Installing
 
 		return nil
 	}
 
-	a.tell("wait", "waiting until the node runs with its configuration, for at most %s", a.o.BootTimeout)
+	a.Stage("wait", "waiting until the node runs with its configuration, for at most %s", a.o.RebootTimeout)
 
 	// A configured node asks for a client certificate, which is the proof.
-	if err := a.await(ctx, "to run with its configuration", a.o.BootTimeout, func(_ string, err error) bool {
+	if err := a.await(ctx, "to run with its configuration", a.o.RebootTimeout, func(_ string, err error) bool {
 		return talos.KindOf(err) == errs.KindUnauthenticated
 	}); err != nil {
 		switch {
@@ -48,36 +48,36 @@ func (a *application) awaitInstalled(ctx context.Context, cause error) error {
 		}
 	}
 
-	a.res.Status, a.runs = StatusConfigured, true
+	a.Status, a.runs = runbook.Configured, true
 
-	if a.s.Joined == nil {
-		a.tell("wait", "the node runs with its configuration; the talosconfig is not that of its cluster, so that no more can be asked")
+	if a.o.Joined == nil {
+		a.Stage("wait", "the node runs with its configuration; the talosconfig is not that of its cluster, so that no more can be verified")
 
 		return nil
 	}
 
-	a.tell("verify", "the node runs with its configuration; looking whether it is well, for at most %s", a.o.ReadyTimeout)
+	a.Stage("verify", "the node runs with its configuration; verifying that it is healthy, for at most %s", a.o.ReadyTimeout)
 
-	joined, why, err := a.s.Joined(ctx, a.o.ReadyTimeout)
+	joined, why, err := a.o.Joined(ctx, a.o.ReadyTimeout)
 
 	switch {
 	case err != nil:
 		return a.lost(ctx, err)
 	case joined:
-		a.res.Status = StatusJoined
+		a.Status = runbook.Joined
 	default:
-		a.tell("wait", "%s", why)
+		a.Stage("wait", "%s", why)
 	}
 
 	return nil
 }
 
-// gone is how long a node must be silent to have left maintenance mode: one look that fails proves nothing.
+// gone is how long a node must be silent to have left maintenance mode: one probe that fails proves nothing.
 const gone = 10 * time.Second
 
-// leftMaintenance judges one look after the other.
+// leftMaintenance judges one probe after the other.
 func leftMaintenance() func(stage string, err error) bool {
-	var silent time.Time // Since when no look was answered; zero for not.
+	var silent time.Time // Since when no probe was answered; zero for not.
 
 	return func(stage string, err error) bool {
 		switch {
@@ -95,16 +95,10 @@ func leftMaintenance() func(stage string, err error) bool {
 	}
 }
 
-// await looks at the node, each time over a new connection and without a certificate.
+// await probes the node, each time over a new connection and without a certificate.
 func (a *application) await(ctx context.Context, what string, deadline time.Duration, done func(stage string, err error) bool) error {
-	return poll.Until(ctx, a.s.Target.Name()+" "+what, boot.VerifyPoll, deadline, func(ctx context.Context) (bool, string, error) {
-		ctx, cancel := context.WithTimeout(ctx, boot.ProbeLimit)
-		defer cancel()
-
-		bare, hangUp := a.s.Fresh()
-		defer func() { _ = hangUp() }() // the connection served its one question
-
-		status, err := bare.MachineStatus(ctx)
+	return poll.Until(ctx, a.Target.Name()+" "+what, probe.VerifyPoll, deadline, func(ctx context.Context) (bool, string, error) {
+		status, err := a.n.InMaintenance(ctx)
 		saw := status.String()
 
 		if err != nil {

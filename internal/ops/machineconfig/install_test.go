@@ -9,6 +9,8 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -44,44 +46,43 @@ func TestInstallReadsBack(t *testing.T) {
 
 	for name, tt := range map[string]struct {
 		looks  func(time.Duration) (string, error)
-		status string
+		status runbook.Status
 		code   errs.Code
 	}{
-		"it never arrived": {func(time.Duration) (string, error) { return "maintenance", nil }, machineconfig.StatusUnknown, errs.Unknown},
+		"it never arrived": {func(time.Duration) (string, error) { return "maintenance", nil }, runbook.Unknown, errs.Unknown},
 		"it never arrived, and a look fails": {func(at time.Duration) (string, error) {
 			if at > 5*time.Second && at < 8*time.Second {
 				return "", errLost
 			}
 
 			return "maintenance", nil
-		}, machineconfig.StatusUnknown, errs.Unknown},
-		"it runs at once": {func(time.Duration) (string, error) { return "", asks }, machineconfig.StatusConfigured, errs.OK},
+		}, runbook.Unknown, errs.Unknown},
+		"it runs at once": {func(time.Duration) (string, error) { return "", asks }, runbook.Configured, errs.OK},
 		"it installs": {func(at time.Duration) (string, error) {
 			if at < 40*time.Second {
 				return "installing", nil
 			}
 
 			return "", asks
-		}, machineconfig.StatusConfigured, errs.OK},
+		}, runbook.Configured, errs.OK},
 		"it is away, and comes back": {func(at time.Duration) (string, error) {
 			if at < 40*time.Second {
 				return "", errLost
 			}
 
 			return "", asks
-		}, machineconfig.StatusConfigured, errs.OK},
+		}, runbook.Configured, errs.OK},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				node := &bareNode{fakeNode: fakeNode{lose: true, ignore: true}, looks: tt.looks}
-				s := site(&node.fakeNode)
-				s.Via, s.Maintenance = node, true
-				s.Fresh = func() (machineconfig.Machine, func() error) { return node, func() error { return nil } }
+				s, o := site(node), options(talos.ApplyAuto)
+				o.Maintenance = true
 
 				began := time.Now()
 
-				res, err := machineconfig.Apply(t.Context(), s, []byte(configAfter), options(talos.ApplyAuto))
+				res, err := machineconfig.Apply(t.Context(), s, []byte(configAfter), o, progress.Discard{})
 				if res.Status != tt.status || errs.ExitCode(err) != tt.code || len(node.sent) != 1 {
 					t.Errorf("status %s, exit code %d, sent %v: %v", res.Status, errs.ExitCode(err), node.sent, err)
 				}

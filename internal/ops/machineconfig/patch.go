@@ -25,7 +25,7 @@ type patch struct {
 }
 
 // LoadPatches reads patches with Talos's own reader: strategic merge (with `$patch: delete`) or JSON6902, as
-// text. What is no patch is a usage error.
+// text. Anything that is not a patch is a usage error.
 func LoadPatches(texts [][]byte) (Patches, error) {
 	var out Patches
 

@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -35,37 +36,37 @@ func TestRemoveDead(t *testing.T) {
 		o       func(*node.Options)
 		after   time.Duration
 
-		want     node.Status
+		want     runbook.Status
 		code     errs.Code
 		gate     gate.Code
 		expelled bool
 		deleted  bool
 		hint     string
 	}{
-		{name: "a worker", m: gone, k: dead, kind: target.Worker, want: node.OK, deleted: true, hint: "was not wiped"},
-		{name: "a control plane", m: gone, k: dead, want: node.OK, expelled: true, deleted: true, hint: "was not wiped"},
-		{name: "a second run", m: gone, k: cluster{silent: true, deleted: true}, kind: target.Worker, want: node.OK, deleted: true},
-		{name: "a dry run", m: gone, k: dead, o: func(o *node.Options) { o.DryRun = true }, want: node.Planned, hint: "was not wiped"},
-		{name: "Kubernetes hears from it", m: gone, kind: target.Worker, want: node.Refused, code: errs.Refused, gate: gate.NodeAlive, hint: "within a minute"},
-		{name: "it answers", k: dead, kind: target.Worker, want: node.Refused, code: errs.Refused, gate: gate.NodeAlive, hint: "leave --dead away"},
+		{name: "a worker", m: gone, k: dead, kind: target.Worker, want: runbook.OK, deleted: true, hint: "was not wiped"},
+		{name: "a control plane", m: gone, k: dead, want: runbook.OK, expelled: true, deleted: true, hint: "was not wiped"},
+		{name: "a second run", m: gone, k: cluster{silent: true, deleted: true}, kind: target.Worker, want: runbook.OK, deleted: true},
+		{name: "a dry run", m: gone, k: dead, o: func(o *node.Options) { o.DryRun = true }, want: runbook.Planned, hint: "was not wiped"},
+		{name: "Kubernetes hears from it", m: gone, kind: target.Worker, want: runbook.Refused, code: errs.Refused, gate: gate.NodeAlive, hint: "within a minute"},
+		{name: "it answers", k: dead, kind: target.Worker, want: runbook.Refused, code: errs.Refused, gate: gate.NodeAlive, hint: "omit --dead"},
 		{
 			name: "it answers after a while", m: machine{tried: time.Now(), outage: 10 * time.Second}, k: dead, kind: target.Worker,
-			want: node.Refused, code: errs.Refused, gate: gate.NodeAlive,
+			want: runbook.Refused, code: errs.Refused, gate: gate.NodeAlive,
 		},
-		{name: "its member is healthy", m: gone, k: dead, healthy: true, want: node.Refused, code: errs.Refused, gate: gate.HealthyMember},
-		{name: "Kubernetes is away", m: gone, k: cluster{away: errAway}, want: node.Refused, code: errs.Refused, gate: gate.KubernetesAway},
+		{name: "its member is healthy", m: gone, k: dead, healthy: true, want: runbook.Refused, code: errs.Refused, gate: gate.HealthyMember},
+		{name: "Kubernetes is away", m: gone, k: cluster{away: errAway}, want: runbook.Refused, code: errs.Refused, gate: gate.KubernetesAway},
 		{
 			name: "Kubernetes is away, overridden", m: gone, k: cluster{away: errAway}, o: func(o *node.Options) { o.Overrides = gate.Overrides{"TM141"} },
-			want: node.OK, expelled: true,
+			want: runbook.OK, expelled: true,
 		},
 		{
 			name: "Kubernetes is away, overridden for a worker", m: gone, k: cluster{away: errAway}, kind: target.Worker,
-			o: func(o *node.Options) { o.Overrides = gate.Overrides{"TM141"} }, want: node.Failed, code: errs.Refused,
+			o: func(o *node.Options) { o.Overrides = gate.Overrides{"TM141"} }, want: runbook.Failed, code: errs.Refused,
 		},
-		{name: "etcd refuses", m: gone, k: dead, expel: errNo, want: node.Failed, code: errs.Failed},
-		{name: "etcd's answer is lost", m: gone, k: dead, expel: &errs.Error{Exit: errs.Unknown, Err: errAway}, want: node.Unknown, code: errs.Unknown},
-		{name: "Kubernetes refuses", m: gone, k: cluster{silent: true, stuck: refused}, want: node.Failed, code: errs.Failed, expelled: true},
-		{name: "interrupted", m: gone, k: dead, after: 5 * time.Second, want: node.Interrupted, code: errs.Interrupted, hint: "left as it was"},
+		{name: "etcd refuses", m: gone, k: dead, expel: errNo, want: runbook.Failed, code: errs.Failed},
+		{name: "etcd's answer is lost", m: gone, k: dead, expel: &errs.Error{Exit: errs.Unknown, Err: errAway}, want: runbook.Unknown, code: errs.Unknown},
+		{name: "Kubernetes refuses", m: gone, k: cluster{silent: true, stuck: refused}, want: runbook.Failed, code: errs.Failed, expelled: true},
+		{name: "interrupted", m: gone, k: dead, after: 5 * time.Second, want: runbook.Interrupted, code: errs.Interrupted, hint: "left as it was"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

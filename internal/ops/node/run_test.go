@@ -12,9 +12,12 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -25,6 +28,8 @@ var (
 
 // machine is a node that goes away for two seconds when it is told to.
 type machine struct {
+	probe.API
+
 	asked   time.Time
 	sent    []string
 	answer  error         // Of the request.
@@ -98,6 +103,8 @@ func (m *machine) Reset(context.Context, talos.Reset) error { m.offNow = true; r
 
 // cluster is Kubernetes: whether the node is cordoned, and what a drain ends with.
 type cluster struct {
+	probe.Kube
+
 	cordoned bool
 	foreign  bool // Somebody else cordoned it.
 	drain    func(context.Context) error
@@ -153,23 +160,34 @@ func (k *cluster) DeleteNode(context.Context, string) error {
 	return k.stuck
 }
 
-func world(name string, m *machine, k *cluster) *node.World {
-	return &node.World{
-		Target: talos.Target{Address: name, Hostname: name}, Change: m, Nodes: 3, Now: time.Now, Endpoints: []string{"other"},
-		Fresh: func() (node.Machine, func() error) { return m, func() error { return nil } },
+// bare is a machine in maintenance mode.
+type bare struct {
+	probe.API
+
+	status talos.MachineStatus
+	err    error
+}
+
+func (b bare) MachineStatus(context.Context) (talos.MachineStatus, error) { return b.status, b.err }
+
+func world(name string, m *machine, k *cluster) *probe.Node {
+	return &probe.Node{
+		Target: talos.Target{Address: name, Hostname: name}, Change: m, Members: make([]talos.Member, 3), Now: time.Now, Endpoints: []string{"other"},
+		Fresh: func() (probe.API, probe.Close) { return m, func() error { return nil } },
 		Etcd: func(context.Context) (etcd.View, error) {
 			return etcd.View{Known: true, Members: []etcd.Member{
 				{ID: "1", Node: name, Healthy: !m.away()}, {ID: "2", Node: "x", Healthy: true}, {ID: "3", Node: "y", Healthy: true},
 			}}, nil
 		},
-		Kube:  func(context.Context) (node.Kube, error) { return k, nil },
-		Maint: func(context.Context) (talos.MachineStatus, error) { return talos.MachineStatus{}, errAway },
+		Kube: func(context.Context) (probe.Kube, string, error) { return k, "test", nil },
+		Bare: func() (probe.API, probe.Close) { return bare{err: errAway}, func() error { return nil } },
 	}
 }
 
 func options(a node.Action) node.Options {
 	return node.Options{
-		Action: a, Mode: talos.RebootDefault, Drain: true, DrainTimeout: time.Minute, Wait: true, BootTimeout: time.Minute, ReadyTimeout: time.Minute,
+		Options: disruption.Options{Drain: true, DrainTimeout: time.Minute, Wait: true, RebootTimeout: time.Minute, ReadyTimeout: time.Minute},
+		Action:  a, Mode: talos.RebootDefault,
 		Reset: talos.Reset{Graceful: true, SystemLabels: []string{"STATE", "EPHEMERAL"}},
 	}
 }
@@ -184,24 +202,24 @@ func TestRun(t *testing.T) {
 		act      node.Action
 		m        machine
 		k        cluster
-		want     node.Status
+		want     runbook.Status
 		code     errs.Code
 		sent     int
 		cordoned bool // Afterwards.
 	}{
-		{name: "reboot", act: node.Reboot, want: node.OK, sent: 1},
-		{name: "a foreign cordon stays", act: node.Reboot, k: cluster{foreign: true, cordoned: true}, want: node.OK, sent: 1, cordoned: true},
-		{name: "the drain fails", act: node.Reboot, k: cluster{drain: stuck}, want: node.DrainFailed, code: errs.Failed},
-		{name: "the node refuses", act: node.Reboot, m: machine{answer: errNo}, want: node.Failed, code: errs.Failed, sent: 1},
-		{name: "it does not come back", act: node.Reboot, m: machine{stays: true}, want: node.DidNotReturn, code: errs.Lost, sent: 1},
-		{name: "the answer is lost and it was done", act: node.Reboot, m: machine{answer: errAway}, want: node.OK, sent: 1},
-		{name: "the answer is lost and it was not done", act: node.Reboot, m: machine{answer: errAway, ignore: true}, want: node.Unknown, code: errs.Unknown, sent: 1},
-		{name: "it is ignored", act: node.Reboot, m: machine{ignore: true}, want: node.DidNotReturn, code: errs.Lost, sent: 1},
-		{name: "rollback", act: node.Rollback, m: machine{version: "v1.13.8"}, want: node.OK, sent: 1},
-		{name: "rollback to the same", act: node.Rollback, want: node.VerifyFailed, code: errs.Lost, sent: 1},
-		{name: "reset powers off", act: node.Reset, want: node.OK, sent: 1, cordoned: true},
-		{name: "a node that is off stays cordoned", act: node.Shutdown, want: node.OK, sent: 1, cordoned: true},
-		{name: "the node refuses to go off", act: node.Shutdown, m: machine{answer: errNo}, want: node.Failed, code: errs.Failed, sent: 1},
+		{name: "reboot", act: node.Reboot, want: runbook.OK, sent: 1},
+		{name: "a foreign cordon stays", act: node.Reboot, k: cluster{foreign: true, cordoned: true}, want: runbook.OK, sent: 1, cordoned: true},
+		{name: "the drain fails", act: node.Reboot, k: cluster{drain: stuck}, want: runbook.DrainFailed, code: errs.Failed},
+		{name: "the node refuses", act: node.Reboot, m: machine{answer: errNo}, want: runbook.Failed, code: errs.Failed, sent: 1},
+		{name: "it does not come back", act: node.Reboot, m: machine{stays: true}, want: runbook.DidNotReturn, code: errs.Lost, sent: 1},
+		{name: "the answer is lost and it was done", act: node.Reboot, m: machine{answer: errAway}, want: runbook.OK, sent: 1},
+		{name: "the answer is lost and it was not done", act: node.Reboot, m: machine{answer: errAway, ignore: true}, want: runbook.Unknown, code: errs.Unknown, sent: 1},
+		{name: "it is ignored", act: node.Reboot, m: machine{ignore: true}, want: runbook.DidNotReturn, code: errs.Lost, sent: 1},
+		{name: "rollback", act: node.Rollback, m: machine{version: "v1.13.8"}, want: runbook.OK, sent: 1},
+		{name: "rollback to the same", act: node.Rollback, want: runbook.VerifyFailed, code: errs.Lost, sent: 1},
+		{name: "reset powers off", act: node.Reset, want: runbook.OK, sent: 1, cordoned: true},
+		{name: "a node that is off stays cordoned", act: node.Shutdown, want: runbook.OK, sent: 1, cordoned: true},
+		{name: "the node refuses to go off", act: node.Shutdown, m: machine{answer: errNo}, want: runbook.Failed, code: errs.Failed, sent: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -235,35 +253,35 @@ func TestRunAnswerLost(t *testing.T) {
 		act      node.Action
 		m        machine
 		o        func(*node.Options)
-		want     node.Status
+		want     runbook.Status
 		code     errs.Code
 		cordoned bool
 	}{
-		{name: "reboot, done", act: node.Reboot, want: node.OK},
-		{name: "reboot, done behind an outage", act: node.Reboot, m: machine{outage: 20 * time.Second}, want: node.OK},
-		{name: "reboot, not done", act: node.Reboot, m: machine{ignore: true}, want: node.Unknown, code: errs.Unknown},
-		{name: "reboot, not done, outage", act: node.Reboot, m: machine{ignore: true, outage: 5 * time.Second}, want: node.Unknown, code: errs.Unknown},
-		{name: "reboot, gone for good", act: node.Reboot, m: machine{stays: true}, want: node.DidNotReturn, code: errs.Lost},
-		{name: "rollback, not done", act: node.Rollback, m: machine{ignore: true, outage: 5 * time.Second}, want: node.Unknown, code: errs.Unknown},
-		{name: "shutdown, done", act: node.Shutdown, want: node.OK, cordoned: true},
-		{name: "shutdown, not done", act: node.Shutdown, m: machine{ignore: true}, want: node.Unknown, code: errs.Unknown},
-		{name: "shutdown, not done, outage", act: node.Shutdown, m: machine{ignore: true, outage: 5 * time.Second}, want: node.Unknown, code: errs.Unknown},
-		{name: "reset, not done, outage", act: node.Reset, m: machine{ignore: true, outage: 5 * time.Second}, want: node.Unknown, code: errs.Unknown},
+		{name: "reboot, done", act: node.Reboot, want: runbook.OK},
+		{name: "reboot, done behind an outage", act: node.Reboot, m: machine{outage: 20 * time.Second}, want: runbook.OK},
+		{name: "reboot, not done", act: node.Reboot, m: machine{ignore: true}, want: runbook.Unknown, code: errs.Unknown},
+		{name: "reboot, not done, outage", act: node.Reboot, m: machine{ignore: true, outage: 5 * time.Second}, want: runbook.Unknown, code: errs.Unknown},
+		{name: "reboot, gone for good", act: node.Reboot, m: machine{stays: true}, want: runbook.DidNotReturn, code: errs.Lost},
+		{name: "rollback, not done", act: node.Rollback, m: machine{ignore: true, outage: 5 * time.Second}, want: runbook.Unknown, code: errs.Unknown},
+		{name: "shutdown, done", act: node.Shutdown, want: runbook.OK, cordoned: true},
+		{name: "shutdown, not done", act: node.Shutdown, m: machine{ignore: true}, want: runbook.Unknown, code: errs.Unknown},
+		{name: "shutdown, not done, outage", act: node.Shutdown, m: machine{ignore: true, outage: 5 * time.Second}, want: runbook.Unknown, code: errs.Unknown},
+		{name: "reset, not done, outage", act: node.Reset, m: machine{ignore: true, outage: 5 * time.Second}, want: runbook.Unknown, code: errs.Unknown},
 		{
 			name: "reset to maintenance, not done, outage", act: node.Reset, m: machine{ignore: true, outage: 5 * time.Second},
-			o: func(o *node.Options) { o.Reset.Reboot = true }, want: node.Unknown, code: errs.Unknown,
+			o: func(o *node.Options) { o.Reset.Reboot = true }, want: runbook.Unknown, code: errs.Unknown,
 		},
-		{name: "not waited for, done", act: node.Reboot, o: func(o *node.Options) { o.Wait = false }, want: node.Requested},
+		{name: "not waited for, done", act: node.Reboot, o: func(o *node.Options) { o.Wait = false }, want: runbook.Requested},
 		{
 			name: "not waited for, not done, outage", act: node.Reboot, m: machine{ignore: true, outage: 5 * time.Second},
-			o: func(o *node.Options) { o.Wait = false }, want: node.Unknown, code: errs.Unknown,
+			o: func(o *node.Options) { o.Wait = false }, want: runbook.Unknown, code: errs.Unknown,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				m, k, o := c.m, cluster{}, options(c.act)
-				m.answer, o.BootTimeout, m.version = errAway, 15*time.Minute, "v1.13.8"
+				m.answer, o.RebootTimeout, m.version = errAway, 15*time.Minute, "v1.13.8"
 
 				if c.o != nil {
 					c.o(&o)
@@ -276,7 +294,7 @@ func TestRunAnswerLost(t *testing.T) {
 					t.Errorf("status %s, exit %d, want %s, %d: %v", res.Status, errs.ExitCode(err), c.want, c.code, err)
 				}
 
-				if took := time.Since(started); c.want != node.DidNotReturn && took > 45*time.Second {
+				if took := time.Since(started); c.want != runbook.DidNotReturn && took > 45*time.Second {
 					t.Errorf("took %s", took)
 				}
 
@@ -318,7 +336,7 @@ func TestRunInterrupted(t *testing.T) {
 				time.AfterFunc(c.after, func() { cancel(errs.New(errs.Interrupted, "interrupted")) })
 
 				res, err := node.Run(ctx, world("n1", &m, &k), options(node.Reboot), progress.Discard{})
-				if res.Status != node.Interrupted || errs.ExitCode(err) != errs.Interrupted || res.Hint == "" {
+				if res.Status != runbook.Interrupted || errs.ExitCode(err) != errs.Interrupted || res.Hint == "" {
 					t.Errorf("status %s, exit %d, hint %q: %v", res.Status, errs.ExitCode(err), res.Hint, err)
 				}
 
@@ -334,7 +352,7 @@ func TestSequence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ms := []*machine{{}, {stays: true}, {}}
-		worlds := make([]*node.World, 3)
+		worlds := make([]*probe.Node, 3)
 
 		for i, m := range ms {
 			worlds[i] = world([]string{"n1", "n2", "n3"}[i], m, &cluster{})
@@ -343,12 +361,12 @@ func TestSequence(t *testing.T) {
 
 		results, err := node.Sequence(t.Context(), worlds, options(node.Reboot), 16, progress.Discard{})
 
-		var got []node.Status
+		var got []runbook.Status
 		for _, r := range results {
 			got = append(got, r.Status)
 		}
 
-		if want := []node.Status{node.OK, node.DidNotReturn, node.NotStarted}; !slices.Equal(got, want) {
+		if want := []runbook.Status{runbook.OK, runbook.DidNotReturn, runbook.NotStarted}; !slices.Equal(got, want) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 
@@ -370,14 +388,14 @@ func TestGates(t *testing.T) {
 		o     func(*node.Options)
 		gate  gate.Code
 		pass  []string
-		want  node.Status
+		want  runbook.Status
 		asked int
 	}{
-		{"quorum", sick, func(*node.Options) {}, gate.EtcdQuorum, nil, node.Refused, 0},
-		{"quorum overridden", sick, func(*node.Options) {}, "", []string{"TM120", "TM121"}, node.OK, 1},
-		{"the last voter leaves", alone, func(o *node.Options) { o.Action = node.Reset }, gate.LastVoter, []string{"TM120"}, node.Refused, 0},
-		{"the last voter is wiped", alone, func(o *node.Options) { o.Action, o.Reset.Graceful = node.Reset, false }, gate.LastVoter, nil, node.Refused, 0},
-		{"the whole disk", etcd.View{}, func(o *node.Options) { o.Action, o.Reset.WholeDisk = node.Reset, true }, gate.FullWipe, nil, node.Refused, 0},
+		{"quorum", sick, func(*node.Options) {}, gate.EtcdQuorum, nil, runbook.Refused, 0},
+		{"quorum overridden", sick, func(*node.Options) {}, "", []string{"TM120", "TM121"}, runbook.OK, 1},
+		{"the last voter leaves", alone, func(o *node.Options) { o.Action = node.Reset }, gate.LastVoter, []string{"TM120"}, runbook.Refused, 0},
+		{"the last voter is wiped", alone, func(o *node.Options) { o.Action, o.Reset.Graceful = node.Reset, false }, gate.LastVoter, nil, runbook.Refused, 0},
+		{"the whole disk", etcd.View{}, func(o *node.Options) { o.Action, o.Reset.WholeDisk = node.Reset, true }, gate.FullWipe, nil, runbook.Refused, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -421,7 +439,7 @@ func TestRemove(t *testing.T) {
 		hang     bool // The leave does not come to an end.
 		none     bool // The node has no member any more.
 		after    time.Duration
-		want     node.Status
+		want     runbook.Status
 		code     errs.Code
 		left     bool
 		sent     int
@@ -429,18 +447,18 @@ func TestRemove(t *testing.T) {
 		deleted  bool
 		hint     string
 	}{
-		{name: "control plane", want: node.OK, left: true, sent: 1, cordoned: true, deleted: true},
-		{name: "a second run", none: true, want: node.OK, sent: 1, cordoned: true, deleted: true},
-		{name: "etcd refuses", leave: errNo, want: node.Failed, code: errs.Failed},
-		{name: "the leave cannot be read back", leave: &errs.Error{Exit: errs.Unknown, Err: errAway}, want: node.Unknown, code: errs.Unknown},
-		{name: "the node refuses the reset", m: machine{answer: errNo}, want: node.Failed, code: errs.Failed, left: true, sent: 1, cordoned: true},
+		{name: "control plane", want: runbook.OK, left: true, sent: 1, cordoned: true, deleted: true},
+		{name: "a second run", none: true, want: runbook.OK, sent: 1, cordoned: true, deleted: true},
+		{name: "etcd refuses", leave: errNo, want: runbook.Failed, code: errs.Failed},
+		{name: "the leave cannot be read back", leave: &errs.Error{Exit: errs.Unknown, Err: errAway}, want: runbook.Unknown, code: errs.Unknown},
+		{name: "the node refuses the reset", m: machine{answer: errNo}, want: runbook.Failed, code: errs.Failed, left: true, sent: 1, cordoned: true},
 		{
-			name: "interrupted in the drain", k: cluster{drain: stuck}, after: time.Second, want: node.Interrupted, code: errs.Interrupted,
+			name: "interrupted in the drain", k: cluster{drain: stuck}, after: time.Second, want: runbook.Interrupted, code: errs.Interrupted,
 			hint: "left as it was",
 		},
-		{name: "interrupted in the leave", hang: true, after: time.Second, want: node.Interrupted, code: errs.Interrupted, hint: "run `talosmate node remove` again"},
+		{name: "interrupted in the leave", hang: true, after: time.Second, want: runbook.Interrupted, code: errs.Interrupted, hint: "run `talosmate node remove` again"},
 		{
-			name: "interrupted while it goes off", after: 500 * time.Millisecond, want: node.Interrupted, code: errs.Interrupted, left: true, sent: 1,
+			name: "interrupted while it goes off", after: 500 * time.Millisecond, want: runbook.Interrupted, code: errs.Interrupted, left: true, sent: 1,
 			cordoned: true, hint: "kubectl delete node n1",
 		},
 	} {

@@ -6,68 +6,65 @@ import (
 	"sync/atomic"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 )
 
-// Sequence acts on several nodes: workers up to parallel at once, then control planes one at a time, each
-// behind its own look at etcd. After a failure no further node is begun. The results are in the order of the
-// worlds; the error joins those of the failed nodes.
-func Sequence(ctx context.Context, worlds []*World, o Options, parallel int, sink progress.Sink) ([]Result, error) {
-	results, failures := make([]Result, len(worlds)), make([]error, len(worlds))
+// Sequence carries out an operation on several nodes, in their order: workers up to parallel at once, control planes
+// one at a time, each behind its own quorum gate. After a failure no further node is begun. The results are in the
+// order of the nodes; the error joins those of the failed ones.
+func Sequence(ctx context.Context, nodes []*probe.Node, o Options, parallel int, sink progress.Sink) ([]Result, error) {
+	results, failures := make([]Result, len(nodes)), make([]error, len(nodes))
 
-	var (
-		wg     errs.Group
-		halted atomic.Bool
-		slots  = make(chan struct{}, max(1, parallel))
-	)
+	var halted atomic.Bool
 
-	one := func(i int) {
+	one := func(i int) error {
 		if (halted.Load() && !o.DryRun) || ctx.Err() != nil {
-			r := newRun(worlds[i], o, sink)
-			r.res.Status = NotStarted
-			results[i] = r.res
+			r := newRun(nodes[i], o, sink)
+			r.Status = runbook.NotStarted
+			results[i] = r.result()
 
-			return
+			return nil
 		}
 
 		failures[i] = errs.Safely(func() (err error) {
-			results[i], err = Run(ctx, worlds[i], o, sink)
+			results[i], err = Run(ctx, nodes[i], o, sink)
 
 			return err
 		})
-		if results[i].Status == "" { // it panicked
-			results[i] = newRun(worlds[i], o, sink).res
-			results[i].Status = Unknown
+		if results[i].Status == runbook.Unfinished { // it panicked
+			r := newRun(nodes[i], o, sink)
+			r.Status = runbook.Unknown
+			results[i] = r.result()
 		}
 
 		if failures[i] != nil {
 			halted.Store(true)
 		}
+
+		return nil
 	}
 
-	for i, w := range worlds {
-		if w.ControlPlane {
-			wg.Wait() // no worker is on its way while a control plane goes
-			one(i)
+	var workers errs.Group
 
-			continue
+	workers.SetLimit(max(1, parallel))
+
+	for i, n := range nodes {
+		if n.ControlPlane {
+			workers.Wait() // no worker is down while a control plane is
+			_ = one(i)
+		} else {
+			workers.Go(func() { _ = one(i) })
 		}
-
-		slots <- struct{}{}
-
-		wg.Go(func() {
-			defer func() { <-slots }()
-
-			one(i)
-		})
 	}
 
-	wg.Wait()
+	workers.Wait()
 
 	succeeded := 0
 
 	for i, err := range failures {
-		if err == nil && results[i].Status != NotStarted {
+		if err == nil && results[i].Status != runbook.NotStarted {
 			succeeded++
 		}
 	}

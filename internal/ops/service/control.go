@@ -20,33 +20,18 @@ type Node interface {
 	ControlService(ctx context.Context, act, id string) (string, error)
 }
 
-// Status is the outcome.
-type Status string
-
-// The outcomes.
-const (
-	Planned     Status = "planned"     // Dry run: nothing was done.
-	OK          Status = "ok"          // Done and verified.
-	Requested   Status = "requested"   // Accepted by the node; not waited for.
-	Unchanged   Status = "unchanged"   // The service was already in the wanted state.
-	Unhealthy   Status = "unhealthy"   // It did not become healthy (or did not stop) within the deadline.
-	Failed      Status = "failed"      // The node refused.
-	Interrupted Status = "interrupted" // The user interrupted it; the hint says what is left.
-	Unknown     Status = "unknown"     // The answer was lost, and the outcome cannot be read back.
-)
-
 // Change is the result for one service of one node.
 type Change struct {
 	talos.NodeRef
 
-	ID             string  `json:"id"`                    // The service.
-	Action         string  `json:"action"`                // start, stop or restart.
-	Status         Status  `json:"status"`                // planned, ok, requested, unchanged, unhealthy, failed, unknown or interrupted.
-	State          string  `json:"state"`                 // The service's state as last seen, in lower case.
-	Health         string  `json:"health"`                // healthy, unhealthy, or unknown where there is no check.
-	Message        string  `json:"message"`               // The last message of the node or the service.
-	AnswerLost     bool    `json:"answer_lost,omitempty"` // Whether the answer was lost and the state read back.
-	ElapsedSeconds float64 `json:"elapsed_seconds"`       // How long it took.
+	ID             string         `json:"id"`                    // The service.
+	Action         string         `json:"action"`                // start, stop or restart.
+	Status         runbook.Status `json:"status"`                // planned, ok, requested, unchanged, unhealthy, failed, unknown or interrupted.
+	State          string         `json:"state"`                 // The service's state as last seen, in lower case.
+	Health         string         `json:"health"`                // healthy, unhealthy, or unknown where there is no check.
+	Message        string         `json:"message"`               // The last message of the node or the service.
+	AnswerLost     bool           `json:"answer_lost,omitempty"` // Whether the answer was lost and the state read back.
+	ElapsedSeconds float64        `json:"elapsed_seconds"`       // How long it took.
 
 	sent, heard bool // The request was answered, or its effect was seen.
 }
@@ -73,13 +58,13 @@ func Refused(act, id string) error {
 // Control changes the service and verifies the result. name is the node in messages. The change is valid even on error.
 func Control(ctx context.Context, n Node, name, id string, o Options) (Change, error) {
 	started := time.Now()
-	res := Change{ID: id, Action: o.Act, Status: Failed}
+	res := Change{ID: id, Action: o.Act, Status: runbook.Failed}
 
 	err := control(ctx, n, name, &res, o)
 	res.ElapsedSeconds = time.Since(started).Seconds()
 
 	if err != nil && errs.ByUser(ctx) {
-		res.Status = Interrupted
+		res.Status = runbook.Interrupted
 		err = errs.BrokenOff(ctx, fmt.Sprintf("%s service %s on %s", o.Act, id, name), res.leftovers())
 	}
 
@@ -108,11 +93,11 @@ func control(ctx context.Context, n Node, name string, res *Change, o Options) e
 
 	switch {
 	case already(before, o.Act):
-		res.Status = Unchanged
+		res.Status = runbook.Unchanged
 
 		return nil
 	case o.DryRun:
-		res.Status = Planned
+		res.Status = runbook.Planned
 
 		return nil
 	}
@@ -127,12 +112,12 @@ func control(ctx context.Context, n Node, name string, res *Change, o Options) e
 	res.sent, res.heard, res.AnswerLost = sent.Answer != runbook.NotSent, sent.Heard(), sent.Answer == runbook.Lost
 
 	switch {
-	case sent.Answer == runbook.NotSent || sent.Answer == runbook.Refused || ctx.Err() != nil:
+	case sent.Answer == runbook.NotSent || sent.Answer == runbook.Rejected || ctx.Err() != nil:
 		return sent.Err
 	case sent.Answer == runbook.Lost:
 		return readBack(ctx, n, name, res, before, o, sent)
 	case !o.Wait:
-		res.Status = Requested
+		res.Status = runbook.Requested
 
 		return nil
 	}
@@ -166,7 +151,7 @@ func look(ctx context.Context, n Node, res *Change, before talos.Service) (now t
 // readBack waits until the service shows a request whose answer was lost, and then for the state that the user waits
 // for.
 func readBack(ctx context.Context, n Node, name string, res *Change, before talos.Service, o Options, sent runbook.Sent) error {
-	res.Status = Unknown
+	res.Status = runbook.Unknown
 	hint := fmt.Sprintf("whether the %s was carried out is not known: run `talosmate service info %s` before you try again", o.Act, res.ID)
 
 	err := sent.ReadBack(ctx, "service "+res.ID, min(o.Deadline, runbook.ShownWithin), hint, func(ctx context.Context) (bool, string, error) {
@@ -181,7 +166,7 @@ func readBack(ctx context.Context, n Node, name string, res *Change, before talo
 	res.heard = true
 
 	if !o.Wait {
-		res.Status = Requested
+		res.Status = runbook.Requested
 
 		return nil
 	}
@@ -199,13 +184,13 @@ func await(ctx context.Context, n Node, name string, res *Change, before talos.S
 
 	switch {
 	case err == nil:
-		res.Status = OK
+		res.Status = runbook.OK
 
 		return nil
 	case ctx.Err() != nil:
 		return err
 	default:
-		res.Status = Unhealthy
+		res.Status = runbook.Unhealthy
 
 		return &errs.Error{Exit: errs.Lost, Err: fmt.Errorf("cannot %s service %s on %s: %w", o.Act, res.ID, name, err)}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/service"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -53,20 +54,20 @@ func TestControl(t *testing.T) {
 		act   string
 		after []talos.Service
 		err   error
-		want  service.Status
+		want  runbook.Status
 		code  errs.Code
 	}{
 		{
 			"healthy only counts after the restart", talos.ServiceRestart,
 			[]talos.Service{well, at("stopping", talos.HealthUnknown, 2, "x"), at("running", talos.HealthUnknown, 3, "Started"), at("running", talos.Healthy, 4, "Health check successful")},
-			nil, service.OK, errs.OK,
+			nil, runbook.OK, errs.OK,
 		},
-		{"a service that was checked must be healthy", talos.ServiceRestart, []talos.Service{at("running", talos.HealthUnknown, 3, "Started")}, nil, service.Unhealthy, errs.Lost},
-		{"the answer is lost and it was done", talos.ServiceRestart, []talos.Service{at("running", talos.Healthy, 4, "ok")}, away, service.OK, errs.OK},
-		{"the answer is lost and nothing is seen", talos.ServiceRestart, []talos.Service{well}, away, service.Unknown, errs.Unknown},
-		{"refused", talos.ServiceStop, nil, errs.New(errs.Failed, "no"), service.Failed, errs.Failed},
-		{"nothing to do", talos.ServiceStart, nil, nil, service.Unchanged, errs.OK},
-		{"stopped", talos.ServiceStop, []talos.Service{at("finished", talos.HealthUnknown, 3, "done")}, nil, service.OK, errs.OK},
+		{"a service that was checked must be healthy", talos.ServiceRestart, []talos.Service{at("running", talos.HealthUnknown, 3, "Started")}, nil, runbook.Unhealthy, errs.Lost},
+		{"the answer is lost and it was done", talos.ServiceRestart, []talos.Service{at("running", talos.Healthy, 4, "ok")}, away, runbook.OK, errs.OK},
+		{"the answer is lost and nothing is seen", talos.ServiceRestart, []talos.Service{well}, away, runbook.Unknown, errs.Unknown},
+		{"refused", talos.ServiceStop, nil, errs.New(errs.Failed, "no"), runbook.Failed, errs.Failed},
+		{"nothing to do", talos.ServiceStart, nil, nil, runbook.Unchanged, errs.OK},
+		{"stopped", talos.ServiceStop, []talos.Service{at("finished", talos.HealthUnknown, 3, "done")}, nil, runbook.OK, errs.OK},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -2,67 +2,95 @@ package upgrade
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"time"
 
-	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
-	"github.com/talosmate/talosmate/internal/poll"
+	"github.com/talosmate/talosmate/internal/ops/disruption"
+	"github.com/talosmate/talosmate/internal/ops/probe"
+	"github.com/talosmate/talosmate/internal/runbook"
+	"github.com/talosmate/talosmate/internal/talos"
 )
 
-func (r *run) note(f facts) {
-	r.res.API, r.res.ServerTag, r.res.RunningTag, r.res.TargetTag = f.version.API, f.version.Tag, f.version.Tag, f.target()
-	r.res.BootIDBefore, r.res.BootProof, r.res.SchematicBefore, r.res.K8sNodeName = f.boot.ID, f.boot.Proof, f.system.Schematic, f.k8sName
-	r.res.ExtensionsBefore = extensionNames(f.system.Extensions)
+// look observes the node, and its Kubernetes node.
+func (r *run) look(ctx context.Context) error {
+	r.Stage("preflight", "observing the node")
+
+	f, err := r.observe(ctx)
+	if ctx.Err() == nil && (err != nil && talos.Transient(err) || err == nil && probe.Busy(f.status)) {
+		f, err = r.observeReturning(ctx, f, err)
+	}
+
+	r.note(f)
+
+	if err != nil {
+		return err
+	}
+
+	return r.discover(ctx)
 }
 
-// discover finds the Kubernetes side of the node: its API, our own cordon and our marker from an earlier run.
-func (r *run) discover(ctx context.Context, f *facts) error {
-	f.readMarker(r.localNote())
+// note takes the facts over into the result.
+func (r *run) note(f facts) {
+	r.f, r.Before, r.K8sName = f, f.boot, f.k8sName
+	r.Obs.ServerTag, r.Obs.RunningTag, r.Obs.BootIDBefore, r.Obs.BootProof = f.version.Tag, f.version.Tag, f.boot.ID, f.boot.Proof
+	r.res.API, r.res.TargetTag, r.res.SchematicBefore = f.version.API, f.target(), f.system.Schematic
+	r.res.ExtensionsBefore = ExtensionNames(f.system.Extensions)
+}
 
-	if f.k8sName == "" {
-		r.stage("preflight", "the node is no Kubernetes member: cordon, drain and uncordon are skipped")
+// discover finds the node in Kubernetes: this tool's cordon and its marker from an earlier run.
+func (r *run) discover(ctx context.Context) error {
+	r.f.readMarker(r.localNote())
+
+	if r.K8sName == "" {
+		r.Stage("preflight", "the node is not a Kubernetes member: cordon, drain and uncordon are skipped")
 
 		return nil
 	}
 
-	node, err := r.awaitConnection(ctx, f.k8sName)
-	if err != nil {
-		if r.o.SkipDrain || !r.o.AutoReboot {
-			r.stage("preflight", "the Kubernetes API cannot be reached (%v): going on without it", err)
+	patience := disruption.ConnectFor
 
-			return nil
-		}
-
-		if r.o.Overrides.Has(gate.KubernetesAway) {
-			r.verdict(gate.New(gate.KubernetesAway, gate.Overridden, r.w.Target.Address, "%v", err))
-
-			return nil
-		}
-
-		v := gate.New(gate.KubernetesAway, gate.Refuse, r.w.Target.Address,
-			"%s is a Kubernetes member and its API cannot be reached: %v", r.w.Target.Name(), err).
-			WithRemedy("name a kubeconfig with --kubeconfig, or go on without cordon and drain: --skip-drain")
-		r.verdict(v)
-		r.res.Status = DiscoveryFailed
-
-		return v.Refusal()
+	switch {
+	case !r.o.Drain, r.Overrides.Has(gate.KubernetesAway):
+		patience = 0 // it may do without Kubernetes
+	case r.o.LockHeld:
+		patience = disruption.RetryFor // the API server may be behind the node that was upgraded before
 	}
 
-	f.readMarker(node.Annotations[MarkerAnnotation])
+	node, source, err := r.Connect(ctx, patience)
+	if err != nil {
+		r.Kube = nil
 
-	if f.system.Kubelet == "" {
-		f.system.Kubelet = node.KubeletVersion
+		return r.withoutKubernetes(err)
+	}
+
+	r.res.K8sCredentials = source
+	r.f.readMarker(node.Annotations[MarkerAnnotation])
+
+	if r.f.system.Kubelet == "" {
+		r.f.system.Kubelet = node.KubeletVersion
 	}
 
 	return nil
 }
 
+// withoutKubernetes decides what to do with a member whose Kubernetes API cannot be reached.
+func (r *run) withoutKubernetes(err error) error {
+	if !r.Options.Drain {
+		r.Stage("preflight", "the Kubernetes API cannot be reached (%v): continuing without it", err)
+
+		return nil
+	}
+
+	if err = r.Check(r.Unreachable(err)); err != nil {
+		r.Status = runbook.DiscoveryFailed
+	}
+
+	return err
+}
+
 // readMarker takes a marker that was written in the boot that runs; one of another boot is spent.
 func (f *facts) readMarker(text string) {
-	if m, ok := parseMarker(text); ok {
+	if m, ok := ParseMarker(text); ok {
 		f.left = true
 
 		if m.BootID == f.boot.ID && m.Phase != markerRequested {
@@ -71,78 +99,22 @@ func (f *facts) readMarker(text string) {
 	}
 }
 
-var errNoNode = errors.New("kubernetes has no node")
-
-// awaitConnection connects. An API server that is away is given a moment, and in the middle of a cluster's
-// upgrade more than that, since it may be behind the node that went before.
-func (r *run) awaitConnection(ctx context.Context, name string) (node kube.Node, err error) {
-	patience, told := connectFor, false
-
-	switch {
-	case r.o.SkipDrain:
-		return r.connectKubernetes(ctx, name)
-	case r.o.LockHeld:
-		patience = insistFor
-	case r.o.Overrides.Has(gate.KubernetesAway): // that it is away is known
-		return r.connectKubernetes(ctx, name)
+// skipCurrent ends an upgrade that has nothing to do. What an earlier run left behind is released, and its verification
+// is caught up on.
+func (r *run) skipCurrent(ctx context.Context) error {
+	if !r.f.current() || r.f.marker != nil {
+		return nil
 	}
 
-	pollErr := poll.Until(ctx, "Kubernetes", insistEvery, patience, func(ctx context.Context) (bool, string, error) {
-		switch node, err = r.connectKubernetes(ctx, name); {
-		case err == nil:
-			return true, "", nil
-		case kube.Definite(err), errors.Is(err, kube.ErrNoCredentials), errors.Is(err, errNoNode), errs.ExitCode(err) == errs.Usage:
-			return false, "", err
-		case !told:
-			told = true
-
-			r.stage("preflight", "the Kubernetes API cannot be reached (%v): asking again for at most %s", err, patience)
-		}
-
-		return false, err.Error(), nil
-	})
-	if ctx.Err() != nil {
-		return node, pollErr
-	}
-
-	return node, err
-}
-
-func (r *run) connectKubernetes(ctx context.Context, name string) (kube.Node, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-
-	k, source, err := r.w.Kube(ctx)
-	if err != nil {
-		return kube.Node{}, err
-	}
-
-	node, found, err := k.Node(ctx, name)
-	if err != nil {
-		return kube.Node{}, err
-	}
-
-	if !found {
-		return kube.Node{}, fmt.Errorf("%w %q", errNoNode, name)
-	}
-
-	r.kube, r.res.K8sCredentials = k, source
-
-	return node, nil
-}
-
-// alreadyCurrent ends an upgrade that has nothing to do. What an earlier run left behind is released, and
-// then its verification is made up for.
-func (r *run) alreadyCurrent(ctx context.Context, f facts) error {
-	r.stage("preflight", "the node runs %s already", r.res.TargetTag)
-	r.res.SchematicAfter, r.res.ExtensionsAfter = f.system.Schematic, extensionNames(f.system.Extensions)
-	r.res.BootIDAfter = f.boot.ID
+	r.Stage("preflight", "the node already runs %s", r.res.TargetTag)
+	r.res.SchematicAfter, r.res.ExtensionsAfter = r.f.system.Schematic, ExtensionNames(r.f.system.Extensions)
+	r.Obs.BootIDAfter = r.f.boot.ID
 
 	var node kube.Node
 
-	if r.kube != nil {
+	if r.Kube != nil {
 		var err error
-		if node, _, err = r.kube.Node(ctx, r.res.K8sNodeName); err != nil {
+		if node, _, err = r.Kube.Node(ctx, r.K8sName); err != nil {
 			return err
 		}
 	}
@@ -150,8 +122,8 @@ func (r *run) alreadyCurrent(ctx context.Context, f facts) error {
 	r.res.K8sReady = node.Ready
 
 	ours := node.CordonedFor(r.o.Reason)
-	if r.o.DryRun || (!ours && !f.left) {
-		r.res.Status, r.res.TalosBack = AlreadyCurrent, f.status.Settled()
+	if r.o.DryRun || (!ours && !r.f.left) {
+		r.Status, r.Obs.TalosBack = runbook.AlreadyCurrent, r.f.status.Settled()
 
 		return nil
 	}
@@ -161,37 +133,35 @@ func (r *run) alreadyCurrent(ctx context.Context, f facts) error {
 	}
 
 	if ours {
-		r.beforeChange()
-		r.stage("uncordon", "lifting the cordon that an earlier run left")
+		r.BeforeChange()
+		r.Stage("uncordon", "lifting the cordon that an earlier run left")
 
-		r.res.Cordoned = true
-		if err := r.uncordon(ctx); err != nil {
+		r.Obs.Cordoned = true
+		if err := r.Uncordon(ctx); err != nil {
 			return err
 		}
 	}
 
-	if err := r.verify(ctx, f); err != nil {
+	if err := r.verify(ctx); err != nil {
 		return err
 	}
 
-	r.res.Status = AlreadyCurrent
+	r.Status = runbook.AlreadyCurrent
 
 	return nil
 }
 
-func (r *run) verdict(v ...gate.Verdict) { r.res.Gates = append(r.res.Gates, v...) }
-
-// gates asks all gates and refuses with the first that stands. All verdicts are in the result.
-func (r *run) gates(ctx context.Context, f facts) error {
-	verdicts, err := r.preflight(ctx, f)
+// gates checks all gates. All verdicts are in the result. A dry run ends here.
+func (r *run) gates(ctx context.Context) error {
+	verdicts, err := r.preflight(ctx)
 	if err != nil {
 		return err
 	}
 
-	verdicts = append(verdicts, r.gatePending(f))
+	verdicts = append(verdicts, r.gatePending())
 
-	if r.kube != nil && r.o.AutoReboot && !r.o.SkipDrain {
-		budgets, err := r.gateDrain(ctx)
+	if r.Kube != nil && r.Options.Drain {
+		budgets, err := r.GateDrain(ctx)
 		if err != nil {
 			return err
 		}
@@ -199,28 +169,13 @@ func (r *run) gates(ctx context.Context, f facts) error {
 		verdicts = append(verdicts, budgets...)
 	}
 
-	err = gate.Apply(verdicts, r.o.Overrides)
-	r.verdict(verdicts...)
-
-	r.tell(verdicts...)
-
-	if err != nil {
-		r.res.Status = RefusedStatus
+	if err = r.Check(verdicts...); err != nil {
+		return err
 	}
 
-	return err
-}
-
-// tell puts into words what does not simply pass.
-func (r *run) tell(verdicts ...gate.Verdict) {
-	for _, v := range verdicts {
-		switch v.Verdict {
-		case gate.Warn:
-			r.stage("preflight", "warning (%s): %s", v.Gate, v.Message)
-		case gate.Overridden:
-			r.res.OverriddenGates = append(r.res.OverriddenGates, string(v.Gate))
-			r.stage("preflight", "gate %s overridden: %s", v.Gate, v.Message)
-		case gate.Pass, gate.Refuse, gate.Skip:
-		}
+	if r.o.DryRun {
+		return r.Planned()
 	}
+
+	return nil
 }

@@ -9,16 +9,14 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
-	"github.com/talosmate/talosmate/internal/ops/boot"
-	"github.com/talosmate/talosmate/internal/ops/drain"
 	"github.com/talosmate/talosmate/internal/redact"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
-func (r *run) gatePath(f facts) gate.Verdict {
-	node := r.w.Target.Address
+func (r *run) gatePath() gate.Verdict {
+	f, node := r.f, r.Target.Address
 
 	if f.target() == "" {
 		return gate.New(gate.VersionPath, gate.Refuse, node, "the image %s names no Talos version, so that nothing can be verified afterwards", r.o.Image).
@@ -39,9 +37,7 @@ func (r *run) gatePath(f facts) gate.Verdict {
 	}
 }
 
-func (r *run) gateKubernetesRange(f facts) gate.Verdict {
-	node := r.w.Target.Address
-
+func (f facts) gateKubernetesRange(node string) gate.Verdict {
 	if f.system.Kubelet == "" || f.target() == "" {
 		return gate.New(gate.KubernetesRange, gate.Skip, node, "the Kubernetes version of the node is not known")
 	}
@@ -59,9 +55,8 @@ func (r *run) gateKubernetesRange(f facts) gate.Verdict {
 }
 
 // gateSystem guards what the running image has and the new one may lack. A stock image has no extensions.
-func (r *run) gateSystem(f facts) gate.Verdict {
-	node := r.w.Target.Address
-	had := extensionNames(f.system.Extensions)
+func (f facts) gateSystem(node string) gate.Verdict {
+	had := ExtensionNames(f.system.Extensions)
 	schematic := f.system.Schematic
 	custom := len(had) > 0 || (schematic != "" && schematic != registry.EmptySchematic)
 
@@ -70,7 +65,7 @@ func (r *run) gateSystem(f facts) gate.Verdict {
 		return gate.New(gate.ExtensionsLost, gate.Pass, node, "the node has no extensions to lose")
 	case f.image.Schematic == schematic && schematic != "":
 		return gate.New(gate.ExtensionsLost, gate.Pass, node, "the image has the node's own schematic")
-	case !f.image.Factory() && isStock(f.image):
+	case !f.image.Factory() && IsStock(f.image):
 		return gate.New(gate.ExtensionsLost, gate.Refuse, node, "%s is a stock image: the node would lose %s", f.image, describeSystem(had, schematic)).
 			WithRemedy("use the Image Factory installer of the node's schematic: %s", registry.FactoryInstaller("", f.version.Platform, f.system.SecureBoot, schematic, f.target()))
 	case f.image.Factory():
@@ -81,7 +76,8 @@ func (r *run) gateSystem(f facts) gate.Verdict {
 	}
 }
 
-func isStock(i registry.Installer) bool {
+// IsStock reports whether an image is one of those published by Sidero Labs, without extensions.
+func IsStock(i registry.Installer) bool {
 	return i.Registry == "ghcr.io" && strings.HasPrefix(i.Path, "siderolabs/installer")
 }
 
@@ -99,7 +95,8 @@ func describeSystem(extensions []string, schematic string) string {
 	return strings.Join(parts, " and ")
 }
 
-func extensionNames(all []talos.Extension) []string {
+// ExtensionNames lists extensions as NAME VERSION, sorted.
+func ExtensionNames(all []talos.Extension) []string {
 	out := []string{}
 	for _, e := range all {
 		out = append(out, strings.TrimSpace(e.Name+" "+e.Version))
@@ -110,9 +107,7 @@ func extensionNames(all []talos.Extension) []string {
 	return out
 }
 
-func (r *run) gatePlatform(f facts) gate.Verdict {
-	node := r.w.Target.Address
-
+func (f facts) gatePlatform(node string) gate.Verdict {
 	if !f.image.Factory() {
 		return gate.New(gate.PlatformMismatch, gate.Skip, node, "the image does not tell its platform")
 	}
@@ -130,46 +125,35 @@ func (r *run) gatePlatform(f facts) gate.Verdict {
 	return gate.New(gate.PlatformMismatch, gate.Pass, node, "platform and secure boot flavour stay")
 }
 
-func (r *run) gateInstallOnly(f facts) gate.Verdict {
-	node := r.w.Target.Address
+func (r *run) gateInstallOnly() gate.Verdict {
+	f, node := r.f, r.Target.Address
 
-	if r.o.AutoReboot || f.version.API == release.APILifecycle {
+	if !r.o.InstallOnly || f.version.API == release.APILifecycle {
 		return gate.New(gate.NoInstallOnly, gate.Pass, node, "the node can do what was asked for")
 	}
 
 	return gate.New(gate.NoInstallOnly, gate.Refuse, node, "Talos %s installs and reboots in one request, staged or not", f.version.Tag).
-		WithRemedy("leave --auto-reboot=false away; from v1.13 the two are apart")
-}
-
-func (r *run) gateInstallRunning(f facts) gate.Verdict {
-	node := r.w.Target.Address
-
-	switch {
-	case boot.Busy(f.status):
-		return gate.New(gate.InstallRunning, gate.Refuse, node, "the node is busy: %s", f.status).WithRemedy("wait until it is running again")
-	default:
-		return gate.New(gate.InstallRunning, gate.Pass, node, "the node is not installing anything")
-	}
+		WithRemedy("omit --install-only; from v1.13 on install and reboot are separate requests")
 }
 
 // gateConfig asks what the machine configuration tells, which takes an admin's certificate to read.
-func (r *run) gateConfig(ctx context.Context, f facts) ([]gate.Verdict, error) {
-	config, err := r.w.Read.ConfigFacts(ctx)
+func (r *run) gateConfig(ctx context.Context) ([]gate.Verdict, error) {
+	config, err := r.Node.Read.ConfigFacts(ctx)
 
 	switch {
 	case talos.KindOf(err) == errs.KindPermissionDenied:
-		v := gate.New(gate.KernelArgsDropped, gate.Skip, r.w.Target.Address, "this certificate may not read the machine configuration")
+		v := gate.New(gate.KernelArgsDropped, gate.Skip, r.Target.Address, "this certificate may not read the machine configuration")
 
 		return []gate.Verdict{v}, nil
 	case err != nil:
 		return nil, err
 	}
 
-	return []gate.Verdict{r.gateKernelArgs(f, config.DroppedKernelArgs), r.gateAuthorities(config.Authorities)}, nil
+	return []gate.Verdict{r.gateKernelArgs(config.DroppedKernelArgs), r.gateAuthorities(config.Authorities)}, nil
 }
 
-func (r *run) gateKernelArgs(f facts, dropped []string) gate.Verdict {
-	node := r.w.Target.Address
+func (r *run) gateKernelArgs(dropped []string) gate.Verdict {
+	f, node := r.f, r.Target.Address
 
 	switch {
 	case f.version.API == release.APILegacy:
@@ -189,9 +173,9 @@ const (
 )
 
 func (r *run) gateSpace(ctx context.Context) (gate.Verdict, error) {
-	node := r.w.Target.Address
+	node := r.Target.Address
 
-	mounts, err := r.w.Read.Mounts(ctx)
+	mounts, err := r.Node.Read.Mounts(ctx)
 	if err != nil {
 		return gate.Verdict{}, err
 	}
@@ -206,7 +190,7 @@ func (r *run) gateSpace(ctx context.Context) (gate.Verdict, error) {
 	switch {
 	case free < spaceNeeded:
 		return gate.New(gate.DiskSpace, gate.Refuse, node, "%d MiB are free under /var, the installer image needs %d", free>>20, spaceNeeded>>20).
-			WithRemedy("talosmate image prune -n %s --apply", r.w.Target.Name()), nil
+			WithRemedy("talosmate image prune -n %s --apply", r.Target.Name()), nil
 	case free < spaceWanted:
 		return gate.New(gate.DiskSpace, gate.Warn, node, "only %d MiB are free under /var", free>>20), nil
 	default:
@@ -215,8 +199,8 @@ func (r *run) gateSpace(ctx context.Context) (gate.Verdict, error) {
 }
 
 // gatePending guards the way back: an install that is not yet booted must not be repeated.
-func (r *run) gatePending(f facts) gate.Verdict {
-	node := r.w.Target.Address
+func (r *run) gatePending() gate.Verdict {
+	f, node := r.f, r.Target.Address
 
 	switch m := f.marker; {
 	case m == nil && r.o.RebootOnly:
@@ -230,7 +214,7 @@ func (r *run) gatePending(f facts) gate.Verdict {
 		return gate.New(gate.InstallPending, gate.Refuse, node,
 			"%s was installed at %s and waits for its reboot: another install would overwrite the running system's slot, and with it the way back",
 			m.Target, m.Time.UTC().Format(time.RFC3339)).WithRemedy("reboot the node first")
-	case !r.o.AutoReboot:
+	case r.o.InstallOnly:
 		return gate.New(gate.InstallPending, gate.Refuse, node,
 			"an install of %s began at %s and its end was not seen: another one could overwrite the running system's slot", m.Target, m.Time.UTC().Format(time.RFC3339)).
 			WithRemedy("reboot the node and look which version comes up")
@@ -239,14 +223,4 @@ func (r *run) gatePending(f facts) gate.Verdict {
 		return gate.New(gate.InstallPending, gate.Warn, node,
 			"an install of %s began at %s and its end was not seen: the node is rebooted first, to see which version comes up", m.Target, m.Time.UTC().Format(time.RFC3339))
 	}
-}
-
-// gateDrain asks what would hold a drain. Where there is nowhere to drain to, cordon and drain are skipped.
-func (r *run) gateDrain(ctx context.Context) ([]gate.Verdict, error) {
-	verdicts, possible, err := drain.Gates(ctx, r.kube, r.res.K8sNodeName, r.w.Target.Address, r.w.Nodes)
-	if !possible {
-		r.o.SkipDrain = true
-	}
-
-	return verdicts, err
 }

@@ -26,8 +26,8 @@ const (
 	markerRequested = "requested"
 )
 
-// marker is the annotation's value.
-type marker struct {
+// Marker is the value of the annotation.
+type Marker struct {
 	Image  string    `json:"image"`   // The image, digest-pinned where known.
 	Target string    `json:"target"`  // The version wanted.
 	BootID string    `json:"boot_id"` // The boot in which the install ran.
@@ -35,7 +35,7 @@ type marker struct {
 	Time   time.Time `json:"time"`
 }
 
-func (m marker) String() string {
+func (m Marker) String() string {
 	text, err := json.Marshal(m)
 	if err != nil {
 		return ""
@@ -44,11 +44,14 @@ func (m marker) String() string {
 	return string(text)
 }
 
-func parseMarker(text string) (marker, bool) {
-	var m marker
+// ParseMarker reads a marker; ok is false when there is none.
+func ParseMarker(text string) (m Marker, ok bool) {
 	if text == "" || foreign.JSON([]byte(text), &m) != nil {
-		return marker{}, false
+		return Marker{}, false
 	}
 
 	return m, true
 }
+
+// Installed reports whether the install finished and waits for its reboot.
+func (m Marker) Installed() bool { return m.Phase == markerInstalled }

@@ -1,3 +1,5 @@
+// Package upgrade brings one Talos node to another version: preflight, pull, cordon, drain, install, reboot, wait,
+// verify, uncordon, on both of Talos's upgrade APIs.
 package upgrade
 
 import (
@@ -6,53 +8,40 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
-	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/ops/clusterlock"
+	"github.com/talosmate/talosmate/internal/ops/disruption"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // Options are what the user decides about the upgrade of a node.
 type Options struct {
+	disruption.Options
+
 	Image          string        // The installer image.
-	AutoReboot     bool          // Reboot after the install; without it there is neither drain nor reboot.
-	Wait           bool          // Wait for the node to come back.
-	SkipDrain      bool          // Neither cordon nor drain.
-	DrainTimeout   time.Duration // For all evictions together.
+	InstallOnly    bool          // Neither drain nor reboot: the new version becomes active with the next reboot.
+	RebootOnly     bool          // Only activate what was installed before.
+	RebootMode     string        // default, powercycle or force.
 	PullTimeout    time.Duration // For the pull of the image.
 	InstallTimeout time.Duration // From the request to install to its end.
-	RebootMode     string        // default, powercycle or force.
-	RebootTimeout  time.Duration // From the reboot request to a new boot.
-	ReadyTimeout   time.Duration // From the new boot to everything being well.
-	Overrides      gate.Overrides
-	DryRun         bool
-	Reason         string // Who and why, for the cordon's annotation.
-	RebootOnly     bool   // Only activate what was installed before.
-	// BeforeChange is called once, right before the first request that changes something.
-	BeforeChange func()
-	// Lock takes the cluster's lock before the first change.
-	Lock     Locker
-	LockHeld bool // The caller holds the lock already.
+
+	Lock     clusterlock.Locker // Takes the cluster's lock before the first change.
+	LockHeld bool               // The caller already holds the lock.
 }
 
 // run is one node's upgrade.
 type run struct {
-	w    *World
-	o    Options
-	sink progress.Sink
-	undo runbook.Undo
+	*disruption.Run
 
-	res     Result
-	started time.Time
-	kube    Kube
-	keep    func() // Takes the uncordon off the undo stack.
-	changed bool
-
+	o         Options
+	res       *Result
+	f         facts
 	installed installState
-	left      talos.Boot // The boot that the node has left behind, empty before it went.
-	seen      boot.Witness[Node]
 }
 
 // installState is how far the installer came in this run.
@@ -64,227 +53,77 @@ const (
 	installDone
 )
 
-// seconds rounds to what is worth reading.
-func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+// Run upgrades one node. The result holds everything that was observed, also on error; the error has the exit code and
+// the hint.
+func Run(ctx context.Context, n *probe.Node, o Options, sink progress.Sink) (Result, error) {
+	r := newRun(n, o, sink)
 
-// Run upgrades one node. The result holds everything that was observed, whatever the end; the error says
-// the end again, with its exit code and hint.
-func Run(ctx context.Context, w *World, o Options, sink progress.Sink) (Result, error) {
-	r := newRun(w, o, sink)
-	err := r.steps(ctx)
-
-	if undoErr := r.undo.Run(ctx, undoTimeout); undoErr != nil {
-		r.res.UncordonError = undoErr.Error()
-		err = errors.Join(err, undoErr)
-	}
-
-	r.finish(ctx, err)
-
-	return r.res, r.typed(err)
+	return r.finish(ctx, r.steps(ctx))
 }
 
-func newRun(w *World, o Options, sink progress.Sink) *run {
-	r := &run{w: w, o: o, sink: sink, started: w.Now(), seen: w.witness()}
-	r.res = Result{
-		Image: o.Image, DryRun: o.DryRun, ExtensionsBefore: []string{}, ExtensionsAfter: []string{}, Gates: []gate.Verdict{}, Stages: []Stage{},
+func newRun(n *probe.Node, o Options, sink progress.Sink) *run {
+	res := &Result{Image: o.Image, DryRun: o.DryRun, ExtensionsBefore: []string{}, ExtensionsAfter: []string{}, Record: runbook.NewRecord()}
+	res.SetNode(n.Target)
+
+	r := &run{Run: disruption.New(n, "upgrade", o.Options, &res.Observed, &res.Record, sink), o: o, res: res}
+	r.Options.Drain = o.Drain && !o.InstallOnly
+	r.Left = r.leftovers
+	r.Summary = func() string {
+		if r.Status != runbook.OK {
+			return ""
+		}
+
+		return fmt.Sprintf("%s -> %s, API down for %.1f s", r.Obs.ServerTag, r.Obs.RunningTag, r.Obs.DowntimeSeconds)
 	}
-	r.res.SetNode(w.Target)
 
 	return r
 }
 
-// finish settles status and message.
-func (r *run) finish(ctx context.Context, err error) {
-	if err != nil {
-		r.res.Error = err.Error()
+func (r *run) finish(ctx context.Context, err error) (Result, error) {
+	if err != nil && r.Status == runbook.Unfinished {
+		r.Status = runbook.PreflightFailed
 	}
 
-	if ctx.Err() != nil {
-		r.res.Status = InterruptedStatus
-		r.res.Hint = r.leftovers()
-	}
+	err = r.Finish(ctx, err)
+	r.res.Status, r.res.K8sNodeName, r.res.Retries = r.Status, r.K8sName, r.Retries
 
-	if hints := errs.Hints(err); r.res.Hint == "" && len(hints) > 0 {
-		r.res.Hint = hints[0]
-	}
-
-	if r.res.Status == unfinished {
-		r.res.Status = PreflightFailed
-	}
-
-	r.res.ElapsedSeconds = seconds(r.w.Now().Sub(r.started))
-	r.sink.Emit(progress.Event{
-		Time: r.w.Now(), Node: r.w.Target.Name(), Stage: string(r.res.Status), Message: r.summary(), Done: true, Failed: err != nil,
-	})
+	return *r.res, err
 }
 
-func (r *run) summary() string {
-	switch {
-	case r.res.Status == OK:
-		return fmt.Sprintf("%s -> %s, API away for %.1f s", r.res.ServerTag, r.res.RunningTag, r.res.DowntimeSeconds)
-	case r.res.Error != "":
-		return r.res.Error
-	default:
-		return ""
-	}
+// steps is the runbook. A step that settles the status ends it: a node that is already current, a gate that refuses, a
+// dry run, an install without a reboot, a reboot that is not waited for.
+func (r *run) steps(ctx context.Context) error {
+	return r.Steps(ctx,
+		r.look,
+		r.skipCurrent,
+		r.gates,
+		r.Exclusive,
+		r.lock,
+		r.settleInstall,
+		r.pull,
+		r.Clear,
+		r.install,
+		r.awaitQuorum,
+		r.reboot,
+		r.awaitBoot,
+		r.verify,
+	)
 }
 
 // leftovers says what an interrupted upgrade leaves on the node.
 func (r *run) leftovers() string {
 	switch {
-	case r.res.RebootRequested && !r.res.Rebooted && r.seen.Doubted():
-		return "whether the node was asked to reboot is not known; run the same command again: it looks"
-	case r.res.RebootRequested && !r.res.TalosBack:
+	case r.res.RebootRequested && !r.Obs.Rebooted && r.Prober.Unclear():
+		return "whether the node was asked to reboot is not known; run the same command again: it finds out"
+	case r.res.RebootRequested && !r.Obs.TalosBack:
 		return "the node is rebooting into the new version; run the same command again to verify it"
 	case r.installed == installDone:
 		return "the new version is installed and waits for its reboot; run the same command again to finish"
 	case r.installed == installBegun:
-		return "whether the install finished is not known; run the same command again: it looks by a reboot what the node holds"
+		return "whether the install finished is not known; run the same command again: it finds out by a reboot"
 	default:
 		return "the node runs what it ran before"
 	}
-}
-
-// typed gives the run's error the exit code of its status.
-func (r *run) typed(err error) error {
-	code := r.res.Status.exit()
-	if err == nil || code == errs.OK {
-		return err
-	}
-
-	var inner *errs.Error
-
-	out := &errs.Error{Exit: code, Node: r.w.Target.Address, Hostname: r.w.Target.Hostname, Hint: r.res.Hint, Err: err}
-	if errors.As(err, &inner) {
-		out.Kind, out.GRPCCode, out.Gate, out.Retryable = inner.Kind, inner.GRPCCode, inner.Gate, inner.Retryable
-
-		if r.res.Status == PreflightFailed || r.res.Status == PullFailed && inner.Exit != errs.Unknown {
-			// Nothing was touched: the cause's own code tells best.
-			out.Exit = inner.Exit
-		}
-	}
-
-	if code != errs.Refused && code != errs.Failed {
-		out.Kind = ""
-	}
-
-	return out
-}
-
-func (r *run) stage(name, format string, args ...any) {
-	now := r.w.Now()
-	message := fmt.Sprintf(format, args...)
-	r.res.Stages = append(r.res.Stages, Stage{Time: now.UTC(), Stage: name, Message: message, ElapsedSeconds: seconds(now.Sub(r.started))})
-	r.sink.Emit(progress.Event{Time: now, Node: r.w.Target.Name(), Stage: name, Message: message})
-}
-
-func (r *run) beforeChange() {
-	if !r.changed && r.o.BeforeChange != nil {
-		r.o.BeforeChange()
-	}
-
-	r.changed = true
-}
-
-func (r *run) fail(status Status, format string, args ...any) error {
-	r.res.Status = status
-
-	return fmt.Errorf("cannot upgrade %s: %w", r.w.Target.Name(), fmt.Errorf(format, args...))
-}
-
-// steps is the runbook.
-func (r *run) steps(ctx context.Context) error {
-	r.stage("preflight", "looking at the node")
-
-	f, err := r.look(ctx)
-	if err != nil {
-		return err
-	}
-
-	if f.current() && f.marker == nil {
-		return r.alreadyCurrent(ctx, f)
-	}
-
-	if err = r.gates(ctx, f); err != nil {
-		return err
-	}
-
-	if r.o.DryRun {
-		r.res.Status = Planned
-		r.stage("preflight", "dry run: nothing is done")
-
-		return nil
-	}
-
-	release, err := boot.Exclusive(r.w.Locks, r.w.Target)
-	if err != nil {
-		r.res.Status = RefusedStatus
-
-		return err
-	}
-	defer release()
-
-	if err = r.lock(ctx); err != nil {
-		return err
-	}
-
-	if f.marker != nil && f.marker.Phase == markerInstalling {
-		done, err := r.settleInstall(ctx, &f)
-		if err != nil || done {
-			return err
-		}
-	}
-
-	return r.upgrade(ctx, f)
-}
-
-// look observes the node, and Kubernetes' side of it.
-func (r *run) look(ctx context.Context) (facts, error) {
-	f, err := r.observe(ctx)
-	if ctx.Err() == nil && (err != nil && talos.Transient(err) || err == nil && boot.Busy(f.status)) {
-		f, err = r.observeReturning(ctx, f, err)
-	}
-
-	r.note(f)
-
-	if err != nil {
-		return f, err
-	}
-
-	return f, r.discover(ctx, &f)
-}
-
-// upgrade is what disturbs the node.
-func (r *run) upgrade(ctx context.Context, f facts) error {
-	resume := f.marker != nil && f.marker.Phase == markerInstalled
-
-	if !resume {
-		if err := r.pull(ctx); err != nil {
-			return err
-		}
-	}
-
-	if r.o.AutoReboot {
-		if err := r.clear(ctx); err != nil {
-			return err
-		}
-	}
-
-	if resume {
-		r.res.ResumedInstall, r.res.PulledImage, r.installed = true, f.marker.Image, installDone
-		r.stage("install", "%s is installed already and waits for its reboot", f.marker.Target)
-	} else if err := r.install(ctx, f); err != nil {
-		return err
-	}
-
-	if !r.o.AutoReboot {
-		r.res.Status = Installed
-		r.res.Hint = "the new version becomes active with the next reboot; do not install again before"
-
-		return nil
-	}
-
-	return r.restart(ctx, f)
 }
 
 // lock takes the cluster's lock, and gives it back last.
@@ -294,25 +133,140 @@ func (r *run) lock(ctx context.Context) error {
 	}
 
 	locker := r.o.Lock
-	if r.res.K8sNodeName == "" {
+	if r.K8sName == "" {
 		locker = nil
 	}
 
-	held, v := takeLock(ctx, locker)
-	verdicts := []gate.Verdict{v}
-	err := gate.Apply(verdicts, r.o.Overrides)
-	r.verdict(verdicts...)
-	r.tell(verdicts...)
-
-	if err != nil {
-		r.res.Status = RefusedStatus
-
+	held, verdict := clusterlock.Take(ctx, locker)
+	if err := r.Check(verdict); err != nil {
 		return err
 	}
 
 	if held != nil {
-		r.undo.Push("the cluster's lock", held.Release)
+		r.Undo.Push("the cluster's lock", held.Release)
 	}
 
 	return nil
+}
+
+// resumes reports whether an earlier run installed the new version, so that only the reboot is left.
+func (r *run) resumes() bool { return r.f.marker != nil && r.f.marker.Phase == markerInstalled }
+
+func (r *run) pull(ctx context.Context) error {
+	if r.resumes() {
+		return nil
+	}
+
+	r.BeforeChange()
+	r.Stage("pull", "pulling %s", r.o.Image)
+
+	sent := runbook.Request{Limit: r.o.PullTimeout, Send: func(ctx context.Context) (err error) {
+		r.res.PulledImage, err = r.Node.Change.PullImage(ctx, talos.NamespaceSystem, r.o.Image, func(p talos.PullProgress) {
+			r.Progress(progress.Event{Stage: "pull", Message: "layer " + p.Layer, Current: p.Offset, Total: p.Total})
+		})
+
+		return err
+	}}.Once(ctx)
+	if sent.Err != nil {
+		r.res.PulledImage = ""
+
+		return r.Fail(runbook.PullFailed, "%w", sent.Err)
+	}
+
+	return nil
+}
+
+// awaitQuorum checks etcd again: pull, drain and install took time.
+func (r *run) awaitQuorum(ctx context.Context) error {
+	_, err := r.AwaitQuorum(ctx, func(v etcd.View) []gate.Verdict { return v.Check(etcd.Restart, r.Target) })
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+
+	// With the legacy API the install is part of what comes next, so that this is a refusal like any other.
+	if r.res.API == release.APILegacy {
+		r.Rec.Hint = "nothing was installed; run the same command again when etcd is healthy"
+
+		return r.Fail(runbook.Refused, "%w", err)
+	}
+
+	r.Rec.Hint = "the new version is installed; run the same command again when etcd is healthy"
+
+	return r.Fail(runbook.InstalledNoReboot, "%w", err)
+}
+
+// legacyShown is how long the legacy API's one request may take to show: the node looks at the image, and at etcd,
+// before it begins.
+const legacyShown = 2 * time.Minute
+
+// reboot reboots the node; with the legacy API the same request installs first.
+func (r *run) reboot(ctx context.Context) error {
+	ask := r.askReboot
+	if r.f.version.API == release.APILegacy {
+		ask = r.askLegacy
+	}
+
+	if err := ask(ctx); err != nil || r.o.Wait {
+		return err
+	}
+
+	if err := r.Prober.AwaitBegun(ctx); err != nil {
+		return r.notRebooted(r.NotReturned(ctx, err))
+	}
+
+	r.Status = runbook.RebootedNoWait
+
+	return nil
+}
+
+func (r *run) askReboot(ctx context.Context) error {
+	err := r.Ask(ctx, min(runbook.AnswerWithin, r.o.RebootTimeout), runbook.ShownWithin, func(ctx context.Context) error {
+		r.Stage("reboot", "rebooting (%s)", r.o.RebootMode)
+
+		return r.Node.Change.Reboot(ctx, r.o.RebootMode)
+	})
+	r.res.RebootRequested = r.Sent && (r.Answered || err == nil || ctx.Err() != nil)
+
+	if err != nil {
+		r.Rec.Hint = "the new version is installed and becomes active with the next reboot"
+
+		return r.Fail(runbook.RebootFailed, "%w", err)
+	}
+
+	return nil
+}
+
+func (r *run) askLegacy(ctx context.Context) error {
+	m := Marker{Image: r.o.Image, Target: r.f.target(), BootID: r.Before.ID, Phase: markerRequested, Time: r.Now().UTC()}
+	if err := r.mark(ctx, m.String()); err != nil {
+		return r.Fail(runbook.InstallFailed, "cannot note the upgrade on the node: %w", err)
+	}
+
+	err := r.Ask(ctx, r.o.InstallTimeout, legacyShown, func(ctx context.Context) error {
+		r.Stage("install", "asking for the upgrade: the node installs and reboots automatically")
+
+		return r.Node.Change.UpgradeLegacy(ctx, r.o.Image, r.o.RebootMode)
+	})
+	r.res.RebootRequested = r.Sent && (r.Answered || err == nil || ctx.Err() != nil)
+
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+
+	return errors.Join(r.Fail(runbook.InstallFailed, "%w", err), r.mark(context.WithoutCancel(ctx), ""))
+}
+
+func (r *run) awaitBoot(ctx context.Context) error {
+	_, err := r.AwaitBoot(ctx)
+
+	return r.notRebooted(err)
+}
+
+// notRebooted records why the wait for a new boot failed.
+func (r *run) notRebooted(err error) error {
+	if err != nil && (r.Status == runbook.Unknown || r.Status == runbook.DidNotReturn) {
+		r.res.WaitError = err.Error()
+	}
+
+	return err
 }

@@ -15,7 +15,11 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/clusterlock"
+	"github.com/talosmate/talosmate/internal/ops/probe"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/testing/fake"
 )
 
 // TestStatuses walks through every end of an upgrade: its status, its exit code, which requests were sent,
@@ -28,81 +32,81 @@ func TestStatuses(t *testing.T) {
 	tests := []struct {
 		name    string
 		arrange func(*bed, *Options)
-		status  Status
+		status  runbook.Status
 		code    errs.Code
 		calls   []string // What was sent to the node.
 		marked  bool     // Whether a note stays on the node.
 	}{
-		{"ok", nil, OK, errs.OK, []string{"pull", "install", "reboot"}, false},
+		{"ok", nil, runbook.OK, errs.OK, []string{"pull", "install", "reboot"}, false},
 		{
 			"ok legacy", func(b *bed, _ *Options) {
-				b.node.version = talos.Version{Tag: "v1.12.9", API: "legacy", Platform: "metal"}
+				b.node.Running = talos.Version{Tag: "v1.12.9", API: "legacy", Platform: "metal"}
 			},
-			OK, errs.OK,
+			runbook.OK, errs.OK,
 			[]string{"pull", "legacy"},
 			false,
 		},
-		{"ok control plane", func(b *bed, _ *Options) { b.controlPlane() }, OK, errs.OK, []string{"pull", "install", "reboot"}, false},
-		{"dry run", func(_ *bed, o *Options) { o.DryRun = true }, Planned, errs.OK, nil, false},
-		{"installed", func(_ *bed, o *Options) { o.AutoReboot = false }, Installed, errs.OK, []string{"pull", "install"}, true},
-		{"already current", func(b *bed, _ *Options) { b.node.version.Tag = "v1.13.9" }, AlreadyCurrent, errs.OK, nil, false},
-		{"no wait", func(_ *bed, o *Options) { o.Wait = false }, RebootedNoWait, errs.OK, []string{"pull", "install", "reboot"}, true},
-		{"refused", func(b *bed, _ *Options) { b.node.config.DroppedKernelArgs = []string{"console=ttyS0"} }, RefusedStatus, errs.Refused, nil, false},
-		{"unreachable", func(b *bed, _ *Options) { b.node.fail["version"] = errAway }, PreflightFailed, errs.Unreachable, nil, false},
-		{"no kubernetes", func(b *bed, _ *Options) { b.kube.gone = errAway }, DiscoveryFailed, errs.Refused, nil, false},
-		{"pull failed", func(b *bed, _ *Options) { b.node.fail["pull"] = refusal }, PullFailed, errs.Failed, []string{"pull"}, false},
-		{"cordon failed", func(b *bed, _ *Options) { b.kube.fail["cordon"] = refusal }, CordonFailed, errs.Failed, []string{"pull"}, false},
-		{"drain failed", func(b *bed, _ *Options) { b.kube.fail["drain"] = refusal }, DrainFailed, errs.Failed, []string{"pull"}, false},
-		{"marker failed", func(b *bed, _ *Options) { b.kube.fail["annotate"] = refusal }, InstallFailed, errs.Failed, []string{"pull"}, false},
-		{"install refused", func(b *bed, _ *Options) { b.node.fail["install"] = refusal }, InstallFailed, errs.Failed, []string{"pull", "install"}, false},
-		{"installer exit code", func(b *bed, _ *Options) { b.node.exitCode = 1 }, InstallFailed, errs.Failed, []string{"pull", "install"}, false},
-		{"install lost", func(b *bed, _ *Options) { b.node.loseReply["install"] = errAway }, UnknownStatus, errs.Unknown, []string{"pull", "install"}, true},
+		{"ok control plane", func(b *bed, _ *Options) { b.controlPlane() }, runbook.OK, errs.OK, []string{"pull", "install", "reboot"}, false},
+		{"dry run", func(_ *bed, o *Options) { o.DryRun = true }, runbook.Planned, errs.OK, nil, false},
+		{"installed", func(_ *bed, o *Options) { o.InstallOnly = true }, runbook.Installed, errs.OK, []string{"pull", "install"}, true},
+		{"already current", func(b *bed, _ *Options) { b.node.Running.Tag = "v1.13.9" }, runbook.AlreadyCurrent, errs.OK, nil, false},
+		{"no wait", func(_ *bed, o *Options) { o.Wait = false }, runbook.RebootedNoWait, errs.OK, []string{"pull", "install", "reboot"}, true},
+		{"refused", func(b *bed, _ *Options) { b.node.Config.DroppedKernelArgs = []string{"console=ttyS0"} }, runbook.Refused, errs.Refused, nil, false},
+		{"unreachable", func(b *bed, _ *Options) { b.node.Fail["version"] = fake.ErrDown }, runbook.PreflightFailed, errs.Unreachable, nil, false},
+		{"no kubernetes", func(b *bed, _ *Options) { b.kube.Gone = fake.ErrDown }, runbook.DiscoveryFailed, errs.Refused, nil, false},
+		{"pull failed", func(b *bed, _ *Options) { b.node.Fail["pull"] = refusal }, runbook.PullFailed, errs.Failed, []string{"pull"}, false},
+		{"cordon failed", func(b *bed, _ *Options) { b.kube.Fail["cordon"] = refusal }, runbook.CordonFailed, errs.Failed, []string{"pull"}, false},
+		{"drain failed", func(b *bed, _ *Options) { b.kube.Fail["drain"] = refusal }, runbook.DrainFailed, errs.Failed, []string{"pull"}, false},
+		{"marker failed", func(b *bed, _ *Options) { b.kube.Fail["annotate"] = refusal }, runbook.InstallFailed, errs.Failed, []string{"pull"}, false},
+		{"install refused", func(b *bed, _ *Options) { b.node.Fail["install"] = refusal }, runbook.InstallFailed, errs.Failed, []string{"pull", "install"}, false},
+		{"installer exit code", func(b *bed, _ *Options) { b.node.ExitCode = 1 }, runbook.InstallFailed, errs.Failed, []string{"pull", "install"}, false},
+		{"install lost", func(b *bed, _ *Options) { b.node.LoseReply["install"] = fake.ErrDown }, runbook.Unknown, errs.Unknown, []string{"pull", "install"}, true},
 		{"quorum gone", func(b *bed, _ *Options) {
-			b.controlPlane().node.during["install"] = func() { b.view.Members[1].Healthy = false }
-		}, InstalledNoReboot, errs.Failed, []string{"pull", "install"}, true},
+			b.controlPlane().node.During["install"] = func() { b.view.Members[1].Healthy = false }
+		}, runbook.InstalledNoReboot, errs.Failed, []string{"pull", "install"}, true},
 		{"quorum gone, legacy", func(b *bed, _ *Options) {
-			b.controlPlane().node.version = talos.Version{Tag: "v1.12.9", API: "legacy", Platform: "metal"}
-			b.kube.during["drain"] = func() { b.view.Members[1].Healthy = false }
-		}, RefusedStatus, errs.Refused, []string{"pull"}, false},
-		{"reboot refused", func(b *bed, _ *Options) { b.node.fail["reboot"] = refusal }, RebootFailed, errs.Failed, []string{"pull", "install", "reboot"}, true},
-		{"reboot's answer lost", func(b *bed, _ *Options) { b.node.loseReply["reboot"] = errAway }, OK, errs.OK, []string{"pull", "install", "reboot"}, false},
-		{"reboot lost", func(b *bed, _ *Options) { b.node.fail["reboot"] = errAway }, UnknownStatus, errs.Unknown, []string{"pull", "install", "reboot"}, true},
+			b.controlPlane().node.Running = talos.Version{Tag: "v1.12.9", API: "legacy", Platform: "metal"}
+			b.kube.During["drain"] = func() { b.view.Members[1].Healthy = false }
+		}, runbook.Refused, errs.Refused, []string{"pull"}, false},
+		{"reboot refused", func(b *bed, _ *Options) { b.node.Fail["reboot"] = refusal }, runbook.RebootFailed, errs.Failed, []string{"pull", "install", "reboot"}, true},
+		{"reboot's answer lost", func(b *bed, _ *Options) { b.node.LoseReply["reboot"] = fake.ErrDown }, runbook.OK, errs.OK, []string{"pull", "install", "reboot"}, false},
+		{"reboot lost", func(b *bed, _ *Options) { b.node.Fail["reboot"] = fake.ErrDown }, runbook.Unknown, errs.Unknown, []string{"pull", "install", "reboot"}, true},
 		{"legacy answer lost", func(b *bed, _ *Options) {
-			b.node.version = talos.Version{Tag: "v1.12.9", API: "legacy", Platform: "metal"}
-			b.node.loseReply["legacy"] = errAway
-		}, OK, errs.OK, []string{"pull", "legacy"}, false},
-		{"never back", func(b *bed, _ *Options) { b.node.never = true }, DidNotReturn, errs.Lost, []string{"pull", "install", "reboot"}, true},
+			b.node.Running = talos.Version{Tag: "v1.12.9", API: "legacy", Platform: "metal"}
+			b.node.LoseReply["legacy"] = fake.ErrDown
+		}, runbook.OK, errs.OK, []string{"pull", "legacy"}, false},
+		{"never back", func(b *bed, _ *Options) { b.node.Never = true }, runbook.DidNotReturn, errs.Lost, []string{"pull", "install", "reboot"}, true},
 		{
-			"rolled back", func(b *bed, _ *Options) { b.node.bootInto = func(string) string { return "" } }, RolledBack, errs.RolledBack,
+			"rolled back", func(b *bed, _ *Options) { b.node.BootInto = func(string) string { return "" } }, runbook.RolledBack, errs.RolledBack,
 			[]string{"pull", "install", "reboot"},
 			false,
 		},
 		{
-			"third version", func(b *bed, _ *Options) { b.node.bootInto = func(string) string { return "v1.13.7" } }, VerifyFailed, errs.Lost,
+			"third version", func(b *bed, _ *Options) { b.node.BootInto = func(string) string { return "v1.13.7" } }, runbook.VerifyFailed, errs.Lost,
 			[]string{"pull", "install", "reboot"},
 			true,
 		},
 		{
-			"schematic lost", func(b *bed, _ *Options) { b.node.afterBoot = func(m *machine) { m.system.Schematic = "" } }, VerifyFailed, errs.Lost,
+			"schematic lost", func(b *bed, _ *Options) { b.node.AfterBoot = func(m *fake.Machine) { m.Sys.Schematic = "" } }, runbook.VerifyFailed, errs.Lost,
 			[]string{"pull", "install", "reboot"},
 			true,
 		},
 		{
-			"extension lost", func(b *bed, _ *Options) { b.node.afterBoot = func(m *machine) { m.system.Extensions = nil } }, VerifyFailed, errs.Lost,
+			"extension lost", func(b *bed, _ *Options) { b.node.AfterBoot = func(m *fake.Machine) { m.Sys.Extensions = nil } }, runbook.VerifyFailed, errs.Lost,
 			[]string{"pull", "install", "reboot"},
 			true,
 		},
 		{
-			"not settled", func(b *bed, _ *Options) { b.node.afterBoot = func(m *machine) { m.status.Stage = "booting" } }, VerifyFailed, errs.Lost,
+			"not settled", func(b *bed, _ *Options) { b.node.AfterBoot = func(m *fake.Machine) { m.Stage.Stage = "booting" } }, runbook.VerifyFailed, errs.Lost,
 			[]string{"pull", "install", "reboot"},
 			true,
 		},
 		{"etcd does not come back", func(b *bed, _ *Options) {
-			b.controlPlane().node.afterBoot = func(*machine) { b.view.Members[0].Healthy = false }
-		}, VerifyFailed, errs.Lost, []string{"pull", "install", "reboot"}, true},
+			b.controlPlane().node.AfterBoot = func(*fake.Machine) { b.view.Members[0].Healthy = false }
+		}, runbook.VerifyFailed, errs.Lost, []string{"pull", "install", "reboot"}, true},
 		{"kubernetes does not come back", func(b *bed, _ *Options) {
-			b.node.afterBoot = func(*machine) { b.k8s().Ready = false }
-		}, VerifyFailed, errs.Lost, []string{"pull", "install", "reboot"}, true},
+			b.node.AfterBoot = func(*fake.Machine) { b.k8s().Ready = false }
+		}, runbook.VerifyFailed, errs.Lost, []string{"pull", "install", "reboot"}, true},
 	}
 
 	for _, tt := range tests {
@@ -120,8 +124,8 @@ func TestStatuses(t *testing.T) {
 					t.Errorf("status %q, exit code %d, want %q and %d: %v", res.Status, errs.ExitCode(err), tt.status, tt.code, err)
 				}
 
-				if !slices.Equal(b.node.calls, tt.calls) {
-					t.Errorf("sent %v, want %v", b.node.calls, tt.calls)
+				if !slices.Equal(b.node.Calls, tt.calls) {
+					t.Errorf("sent %v, want %v", b.node.Calls, tt.calls)
 				}
 
 				if (b.k8s().Annotations[MarkerAnnotation] != "") != tt.marked {
@@ -140,14 +144,14 @@ func TestStatuses(t *testing.T) {
 func TestRebootLost(t *testing.T) {
 	t.Parallel()
 
-	legacy := func(b *bed) { b.node.version = talos.Version{Tag: "v1.12.9", API: "legacy", Platform: "metal"} }
+	legacy := func(b *bed) { b.node.Running = talos.Version{Tag: "v1.12.9", API: "legacy", Platform: "metal"} }
 	outage := func(b *bed) {
-		b.node.during["install"] = func() {
-			time.AfterFunc(installTook+100*time.Millisecond, func() {
-				b.node.mu.Lock()
-				defer b.node.mu.Unlock()
+		b.node.During["install"] = func() {
+			time.AfterFunc(fake.InstallTook+100*time.Millisecond, func() {
+				b.node.Mu.Lock()
+				defer b.node.Mu.Unlock()
 
-				b.node.downUntil = time.Now().Add(10 * time.Second)
+				b.node.DownUntil = time.Now().Add(10 * time.Second)
 			})
 		}
 	}
@@ -170,12 +174,12 @@ func TestRebootLost(t *testing.T) {
 				b, o := newBed("v1.13.8"), options()
 				c.arrange(b)
 
-				b.node.fail[c.request], o.RebootTimeout, o.Wait = errAway, 15*time.Minute, c.wait
+				b.node.Fail[c.request], o.RebootTimeout, o.Wait = fake.ErrDown, 15*time.Minute, c.wait
 				started := time.Now()
 
 				res, err := b.run(t.Context(), o)
-				if res.Status != UnknownStatus || errs.ExitCode(err) != errs.Unknown || !strings.Contains(res.Hint, "not sent again") || b.node.count(c.request) != 1 {
-					t.Errorf("status %q, exit code %d, hint %q, sent %v: %v", res.Status, errs.ExitCode(err), res.Hint, b.node.calls, err)
+				if res.Status != runbook.Unknown || errs.ExitCode(err) != errs.Unknown || !strings.Contains(res.Hint, "not sent again") || b.node.Count(c.request) != 1 {
+					t.Errorf("status %q, exit code %d, hint %q, sent %v: %v", res.Status, errs.ExitCode(err), res.Hint, b.node.Calls, err)
 				}
 
 				if took := time.Since(started); took > c.most {
@@ -186,8 +190,8 @@ func TestRebootLost(t *testing.T) {
 
 				o.Wait = true
 
-				if res, err = b.run(t.Context(), o); res.Status != OK || err != nil || b.node.count("install") > 1 {
-					t.Errorf("the second run: %q, sent %v: %v", res.Status, b.node.calls, err)
+				if res, err = b.run(t.Context(), o); res.Status != runbook.OK || err != nil || b.node.Count("install") > 1 {
+					t.Errorf("the second run: %q, sent %v: %v", res.Status, b.node.Calls, err)
 				}
 			})
 		})
@@ -206,18 +210,18 @@ func TestKubernetesAwayAtFirst(t *testing.T) {
 		gone        error
 		back        time.Duration
 		arrange     func(*Options)
-		status      Status
+		status      runbook.Status
 		least, most time.Duration // Until it went on, or ended.
 		told        bool
 	}{
-		{"back after 10 s", errAway, 10 * time.Second, func(*Options) {}, Planned, 10 * time.Second, 12 * time.Second, true},
-		{"back after 40 s", errAway, 40 * time.Second, func(*Options) {}, DiscoveryFailed, 20 * time.Second, 21 * time.Second, true},
-		{"back after 40 s, in the middle of a cluster's upgrade", errAway, 40 * time.Second, func(o *Options) { o.LockHeld = true }, Planned, 40 * time.Second, 42 * time.Second, true},
-		{"forbidden", forbidden, time.Hour, func(*Options) {}, DiscoveryFailed, 0, time.Second, false},
-		{"no credentials", kube.ErrNoCredentials, time.Hour, func(*Options) {}, DiscoveryFailed, 0, time.Second, false},
-		{"not a kubeconfig", errs.Usagef("cannot use the kubeconfig"), time.Hour, func(*Options) {}, DiscoveryFailed, 0, time.Second, false},
-		{"foreseen", errAway, time.Hour, func(o *Options) { o.Overrides = gate.Overrides{"TM141"} }, Planned, 0, time.Second, false},
-		{"not needed", errAway, time.Hour, func(o *Options) { o.SkipDrain = true }, Planned, 0, time.Second, false},
+		{"back after 10 s", fake.ErrDown, 10 * time.Second, func(*Options) {}, runbook.Planned, 10 * time.Second, 12 * time.Second, true},
+		{"back after 40 s", fake.ErrDown, 40 * time.Second, func(*Options) {}, runbook.DiscoveryFailed, 20 * time.Second, 21 * time.Second, true},
+		{"back after 40 s, in the middle of a cluster's upgrade", fake.ErrDown, 40 * time.Second, func(o *Options) { o.LockHeld = true }, runbook.Planned, 40 * time.Second, 42 * time.Second, true},
+		{"forbidden", forbidden, time.Hour, func(*Options) {}, runbook.DiscoveryFailed, 0, time.Second, false},
+		{"no credentials", kube.ErrNoCredentials, time.Hour, func(*Options) {}, runbook.DiscoveryFailed, 0, time.Second, false},
+		{"not a kubeconfig", errs.Usagef("cannot use the kubeconfig"), time.Hour, func(*Options) {}, runbook.DiscoveryFailed, 0, time.Second, false},
+		{"foreseen", fake.ErrDown, time.Hour, func(o *Options) { o.Overrides = gate.Overrides{"TM141"} }, runbook.Planned, 0, time.Second, false},
+		{"not needed", fake.ErrDown, time.Hour, func(o *Options) { o.Drain = false }, runbook.Planned, 0, time.Second, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -225,7 +229,7 @@ func TestKubernetesAwayAtFirst(t *testing.T) {
 				b, o := newBed("v1.13.8"), options()
 				started := time.Now()
 				o.DryRun = true
-				b.world.Kube = func(context.Context) (Kube, string, error) {
+				b.world.Kube = func(context.Context) (probe.Kube, string, error) {
 					if time.Since(started) < c.back {
 						return nil, "", c.gone
 					}
@@ -240,7 +244,7 @@ func TestKubernetesAwayAtFirst(t *testing.T) {
 					t.Errorf("%q after %s, want %q after %s to %s: %v", res.Status, took, c.status, c.least, c.most, err)
 				}
 
-				if told := slices.ContainsFunc(res.Stages, func(s Stage) bool { return strings.Contains(s.Message, "asking again") }); told != c.told {
+				if told := slices.ContainsFunc(res.Stages, func(s runbook.Stage) bool { return strings.Contains(s.Message, "asking again") }); told != c.told {
 					t.Errorf("told %t: %+v", told, res.Stages)
 				}
 			})
@@ -265,7 +269,7 @@ func looksWhole(t *testing.T, res Result, err error) {
 	}
 
 	for _, v := range append([]float64{res.DowntimeSeconds, res.ElapsedSeconds}, res.Stages[len(res.Stages)-1].ElapsedSeconds) {
-		if v*1000 != float64(int64(v*1000+0.5)) && v != seconds(time.Duration(v*1e9)) {
+		if v*1000 != float64(int64(v*1000+0.5)) && v != runbook.Seconds(time.Duration(v*1e9)) {
 			t.Errorf("%v s is finer than a millisecond", v)
 		}
 	}
@@ -289,7 +293,7 @@ func TestResultOfASuccess(t *testing.T) {
 			t.Errorf("facts: %+v", res)
 		}
 
-		if res.BootIDBefore != "boot-1" || res.BootIDAfter != "boot-2" || res.PulledImage != newImage+"@sha256:1111" {
+		if res.BootIDBefore != "boot-1" || res.BootIDAfter != "boot-2" || res.PulledImage != fake.NewImage+"@sha256:1111" {
 			t.Errorf("proofs: %+v", res)
 		}
 
@@ -310,13 +314,13 @@ func TestInterrupt(t *testing.T) {
 		calls []string // Until the interrupt.
 		rerun []string // By the second run.
 	}{
-		{"pull", func(b *bed, f func()) { b.node.during["pull"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
-		{"cordon", func(b *bed, f func()) { b.kube.during["cordon"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
-		{"drain", func(b *bed, f func()) { b.kube.during["drain"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
-		{"marker", func(b *bed, f func()) { b.kube.during["annotate"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
+		{"pull", func(b *bed, f func()) { b.node.During["pull"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
+		{"cordon", func(b *bed, f func()) { b.kube.During["cordon"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
+		{"drain", func(b *bed, f func()) { b.kube.During["drain"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
+		{"marker", func(b *bed, f func()) { b.kube.During["annotate"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
 		// Whether the installer finished only a boot tells: the second run reboots before it installs again.
-		{"install", func(b *bed, f func()) { b.node.during["install"] = f }, []string{"pull", "install"}, []string{"reboot", "pull", "install", "reboot"}},
-		{"reboot", func(b *bed, f func()) { b.node.during["reboot"] = f }, []string{"pull", "install", "reboot"}, nil},
+		{"install", func(b *bed, f func()) { b.node.During["install"] = f }, []string{"pull", "install"}, []string{"reboot", "pull", "install", "reboot"}},
+		{"reboot", func(b *bed, f func()) { b.node.During["reboot"] = f }, []string{"pull", "install", "reboot"}, nil},
 	}
 
 	for _, tt := range tests {
@@ -329,7 +333,7 @@ func TestInterrupt(t *testing.T) {
 				tt.where(b, func() { cancel(errs.New(errs.Interrupted, "interrupted by a test")) })
 
 				res, err := b.run(ctx, options())
-				if res.Status != InterruptedStatus || errs.ExitCode(err) != errs.Interrupted {
+				if res.Status != runbook.Interrupted || errs.ExitCode(err) != errs.Interrupted {
 					t.Errorf("status %q, exit code %d: %v", res.Status, errs.ExitCode(err), err)
 				}
 
@@ -340,26 +344,26 @@ func TestInterrupt(t *testing.T) {
 				b.released(t)
 				looksWhole(t, res, err)
 
-				if !slices.Equal(b.node.calls, tt.calls) {
-					t.Errorf("sent %v, want %v", b.node.calls, tt.calls)
+				if !slices.Equal(b.node.Calls, tt.calls) {
+					t.Errorf("sent %v, want %v", b.node.Calls, tt.calls)
 				}
 
-				b.node.calls = nil
+				b.node.Calls = nil
 
 				res, err = b.run(t.Context(), options())
-				if err != nil || (res.Status != OK && res.Status != AlreadyCurrent) {
+				if err != nil || (res.Status != runbook.OK && res.Status != runbook.AlreadyCurrent) {
 					t.Fatalf("the second run: %q, %v", res.Status, err)
 				}
 
-				if !slices.Equal(b.node.calls, tt.rerun) {
-					t.Errorf("the second run sent %v, want %v", b.node.calls, tt.rerun)
+				if !slices.Equal(b.node.Calls, tt.rerun) {
+					t.Errorf("the second run sent %v, want %v", b.node.Calls, tt.rerun)
 				}
 
 				b.released(t)
 				b.unmarked(t)
 
-				if b.node.version.Tag != "v1.13.9" {
-					t.Errorf("the node runs %s", b.node.version.Tag)
+				if b.node.Running.Tag != "v1.13.9" {
+					t.Errorf("the node runs %s", b.node.Running.Tag)
 				}
 			})
 		})
@@ -372,30 +376,30 @@ func TestResume(t *testing.T) {
 	tests := []struct {
 		name    string
 		arrange func(*bed, *Options)
-		status  Status
+		status  runbook.Status
 		calls   []string
 	}{
-		{"complete: only the reboot", func(b *bed, _ *Options) { b.marker(markerInstalled, "v1.13.9"); b.node.installed = "v1.13.9" }, OK, []string{"reboot"}},
-		{"complete, of another version", func(b *bed, _ *Options) { b.marker(markerInstalled, "v1.13.7") }, RefusedStatus, nil},
-		{"complete, install only", func(b *bed, o *Options) { b.marker(markerInstalled, "v1.13.9"); o.AutoReboot = false }, Installed, nil},
-		{"incomplete, had finished", func(b *bed, _ *Options) { b.marker(markerInstalling, "v1.13.9"); b.node.installed = "v1.13.9" }, OK, []string{"reboot"}},
-		{"incomplete, had not", func(b *bed, _ *Options) { b.marker(markerInstalling, "v1.13.9") }, OK, []string{"reboot", "pull", "install", "reboot"}},
-		{"incomplete, install only", func(b *bed, o *Options) { b.marker(markerInstalling, "v1.13.9"); o.AutoReboot = false }, RefusedStatus, nil},
-		{"stale", func(b *bed, _ *Options) { b.marker(markerInstalled, "v1.13.9"); b.node.boots = 7 }, OK, []string{"pull", "install", "reboot"}},
+		{"complete: only the reboot", func(b *bed, _ *Options) { b.marker(markerInstalled, "v1.13.9"); b.node.Installed = "v1.13.9" }, runbook.OK, []string{"reboot"}},
+		{"complete, of another version", func(b *bed, _ *Options) { b.marker(markerInstalled, "v1.13.7") }, runbook.Refused, nil},
+		{"complete, install only", func(b *bed, o *Options) { b.marker(markerInstalled, "v1.13.9"); o.InstallOnly = true }, runbook.Installed, nil},
+		{"incomplete, had finished", func(b *bed, _ *Options) { b.marker(markerInstalling, "v1.13.9"); b.node.Installed = "v1.13.9" }, runbook.OK, []string{"reboot"}},
+		{"incomplete, had not", func(b *bed, _ *Options) { b.marker(markerInstalling, "v1.13.9") }, runbook.OK, []string{"reboot", "pull", "install", "reboot"}},
+		{"incomplete, install only", func(b *bed, o *Options) { b.marker(markerInstalling, "v1.13.9"); o.InstallOnly = true }, runbook.Refused, nil},
+		{"stale", func(b *bed, _ *Options) { b.marker(markerInstalled, "v1.13.9"); b.node.Boots = 7 }, runbook.OK, []string{"pull", "install", "reboot"}},
 		{"reboot only", func(b *bed, o *Options) {
 			b.marker(markerInstalled, "v1.13.9")
-			b.node.installed, o.RebootOnly = "v1.13.9", true
-		}, OK, []string{"reboot"}},
-		{"reboot only, nothing there", func(_ *bed, o *Options) { o.RebootOnly = true }, RefusedStatus, nil},
+			b.node.Installed, o.RebootOnly = "v1.13.9", true
+		}, runbook.OK, []string{"reboot"}},
+		{"reboot only, nothing there", func(_ *bed, o *Options) { o.RebootOnly = true }, runbook.Refused, nil},
 		{"cordon of a killed run", func(b *bed, _ *Options) {
 			b.k8s().Unschedulable, b.k8s().Annotations[kube.CordonAnnotation] = true, "talosmate upgrade by somebody"
-		}, OK, []string{"pull", "install", "reboot"}},
+		}, runbook.OK, []string{"pull", "install", "reboot"}},
 		{"killed after the reboot", func(b *bed, _ *Options) {
 			b.marker(markerInstalled, "v1.13.9")
 			b.k8s().Unschedulable, b.k8s().Annotations[kube.CordonAnnotation] = true, "talosmate upgrade by somebody"
-			b.node.installed = "v1.13.9"
-			b.node.goDown()
-		}, AlreadyCurrent, nil},
+			b.node.Installed = "v1.13.9"
+			b.node.GoDown()
+		}, runbook.AlreadyCurrent, nil},
 	}
 
 	for _, tt := range tests {
@@ -410,13 +414,13 @@ func TestResume(t *testing.T) {
 					t.Errorf("status %q, want %q: %v", res.Status, tt.status, err)
 				}
 
-				if !slices.Equal(b.node.calls, tt.calls) {
-					t.Errorf("sent %v, want %v", b.node.calls, tt.calls)
+				if !slices.Equal(b.node.Calls, tt.calls) {
+					t.Errorf("sent %v, want %v", b.node.Calls, tt.calls)
 				}
 
 				b.released(t)
 
-				if res.Status == OK || res.Status == AlreadyCurrent {
+				if res.Status == runbook.OK || res.Status == runbook.AlreadyCurrent {
 					b.unmarked(t)
 				}
 			})
@@ -430,20 +434,20 @@ func TestNotesWithoutKubernetes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed("v1.13.8")
 		notes := notes{}
-		b.world.Notes, b.node.k8sName = notes, ""
+		b.world.Notes, b.node.Name = notes, ""
 
 		ctx, cancel := context.WithCancelCause(t.Context())
-		b.node.during["install"] = func() { cancel(errs.New(errs.Interrupted, "interrupted")) }
+		b.node.During["install"] = func() { cancel(errs.New(errs.Interrupted, "interrupted")) }
 
-		if res, _ := b.run(ctx, options()); res.Status != InterruptedStatus || notes["10.0.0.11"] == "" {
+		if res, _ := b.run(ctx, options()); res.Status != runbook.Interrupted || notes["10.0.0.11"] == "" {
 			t.Fatalf("status %q, note %q", res.Status, notes["10.0.0.11"])
 		}
 
-		b.node.calls = nil
+		b.node.Calls = nil
 
 		res, err := b.run(t.Context(), options())
-		if err != nil || res.Status != OK || !slices.Equal(b.node.calls, []string{"reboot", "pull", "install", "reboot"}) || notes["10.0.0.11"] != "" {
-			t.Errorf("status %q (%v), sent %v, note %q", res.Status, err, b.node.calls, notes["10.0.0.11"])
+		if err != nil || res.Status != runbook.OK || !slices.Equal(b.node.Calls, []string{"reboot", "pull", "install", "reboot"}) || notes["10.0.0.11"] != "" {
+			t.Errorf("status %q (%v), sent %v, note %q", res.Status, err, b.node.Calls, notes["10.0.0.11"])
 		}
 	})
 }
@@ -472,7 +476,7 @@ func TestOthersCordonStays(t *testing.T) {
 				b.k8s().Unschedulable, b.k8s().Annotations = true, annotations
 
 				res, err := b.run(t.Context(), options())
-				if err != nil || res.Status != OK {
+				if err != nil || res.Status != runbook.OK {
 					t.Fatalf("%q, %v", res.Status, err)
 				}
 
@@ -489,17 +493,17 @@ func TestUncordonInsists(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed("v1.13.8")
-		b.kube.during["drain"] = func() {
-			b.kube.fail["drain"], b.kube.fail["uncordon"] = errAway, errAway
+		b.kube.During["drain"] = func() {
+			b.kube.Fail["drain"], b.kube.Fail["uncordon"] = fake.ErrDown, fake.ErrDown
 			time.AfterFunc(30*time.Second, func() {
-				b.kube.mu.Lock()
-				delete(b.kube.fail, "uncordon")
-				b.kube.mu.Unlock()
+				b.kube.Mu.Lock()
+				delete(b.kube.Fail, "uncordon")
+				b.kube.Mu.Unlock()
 			})
 		}
 
 		res, _ := b.run(t.Context(), options())
-		if res.Status != DrainFailed || !res.Uncordoned {
+		if res.Status != runbook.DrainFailed || !res.Uncordoned {
 			t.Errorf("status %q, uncordoned %t: %s", res.Status, res.Uncordoned, res.UncordonError)
 		}
 
@@ -515,42 +519,42 @@ func TestGates(t *testing.T) {
 		name    string
 		arrange func(*bed, *Options)
 	}{
-		{gate.VersionPath, "too far", func(b *bed, _ *Options) { b.node.version.Tag, b.node.version.API = "v1.9.0", "legacy" }},
-		{gate.VersionPath, "no version in the image", func(_ *bed, o *Options) { o.Image = "ghcr.io/siderolabs/installer@sha256:" + schematicA }},
-		{gate.KubernetesRange, "kubernetes too old", func(b *bed, _ *Options) { b.node.system.Kubelet = "v1.29.0" }},
+		{gate.VersionPath, "too far", func(b *bed, _ *Options) { b.node.Running.Tag, b.node.Running.API = "v1.9.0", "legacy" }},
+		{gate.VersionPath, "no version in the image", func(_ *bed, o *Options) { o.Image = "ghcr.io/siderolabs/installer@sha256:" + fake.Schematic }},
+		{gate.KubernetesRange, "kubernetes too old", func(b *bed, _ *Options) { b.node.Sys.Kubelet = "v1.29.0" }},
 		{gate.KubernetesRange, "kubelet spec not readable", func(b *bed, _ *Options) {
-			b.node.system.Kubelet = ""
+			b.node.Sys.Kubelet = ""
 			b.k8s().KubeletVersion = "v1.29.0"
 		}},
 		{gate.ExtensionsLost, "stock image", func(_ *bed, o *Options) { o.Image = "ghcr.io/siderolabs/installer:v1.13.9" }},
 		{gate.ExtensionsLost, "another schematic", func(_ *bed, o *Options) {
-			o.Image = strings.Replace(newImage, schematicA, "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba", 1)
+			o.Image = strings.Replace(fake.NewImage, fake.Schematic, "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba", 1)
 		}},
-		{gate.PlatformMismatch, "another platform", func(_ *bed, o *Options) { o.Image = strings.Replace(newImage, "metal-", "aws-", 1) }},
-		{gate.PlatformMismatch, "secure boot", func(b *bed, _ *Options) { b.node.system.SecureBoot = true }},
-		{gate.KernelArgsDropped, "kernel arguments", func(b *bed, _ *Options) { b.node.config.DroppedKernelArgs = []string{"a=b"} }},
-		{gate.ClockOff, "not in sync", func(b *bed, _ *Options) { b.node.time.Synced = false }},
-		{gate.ClockOff, "ahead", func(b *bed, _ *Options) { b.node.clockOff = -11 }},
-		{gate.ClockOff, "behind", func(b *bed, _ *Options) { b.node.clockOff = 11 }},
+		{gate.PlatformMismatch, "another platform", func(_ *bed, o *Options) { o.Image = strings.Replace(fake.NewImage, "metal-", "aws-", 1) }},
+		{gate.PlatformMismatch, "secure boot", func(b *bed, _ *Options) { b.node.Sys.SecureBoot = true }},
+		{gate.KernelArgsDropped, "kernel arguments", func(b *bed, _ *Options) { b.node.Config.DroppedKernelArgs = []string{"a=b"} }},
+		{gate.ClockOff, "not in sync", func(b *bed, _ *Options) { b.node.Time.Synced = false }},
+		{gate.ClockOff, "ahead", func(b *bed, _ *Options) { b.node.ClockOff = -11 }},
+		{gate.ClockOff, "behind", func(b *bed, _ *Options) { b.node.ClockOff = 11 }},
 		{gate.CertificateEnds, "an authority has expired", func(b *bed, _ *Options) {
-			b.node.config.Authorities = append(b.node.config.Authorities, talos.Authority{Name: "cluster.etcd.ca", NotAfter: time.Now()})
+			b.node.Config.Authorities = append(b.node.Config.Authorities, talos.Authority{Name: "cluster.etcd.ca", NotAfter: time.Now()})
 		}},
 		{gate.CertificateEnds, "our certificate is about to", func(b *bed, _ *Options) { b.world.Expires = time.Now().Add(5 * time.Minute) }},
 		{gate.NoInstallOnly, "legacy cannot only install", func(b *bed, o *Options) {
-			b.node.version.Tag, b.node.version.API, o.AutoReboot = "v1.12.9", "legacy", false
+			b.node.Running.Tag, b.node.Running.API, o.InstallOnly = "v1.12.9", "legacy", true
 		}},
-		{gate.BudgetNeverMet, "budget", func(b *bed, _ *Options) { b.kube.blockers = []kube.Blocker{{Budget: "a/b", Pod: "a/c", Never: true}} }},
+		{gate.BudgetNeverMet, "budget", func(b *bed, _ *Options) { b.kube.Budgets = []kube.Blocker{{Budget: "a/b", Pod: "a/c", Never: true}} }},
 		{gate.EndpointIsTarget, "virtual IP", func(b *bed, _ *Options) {
 			b.world.Endpoints, b.world.VirtualIPs = []string{"10.0.0.100"}, []string{"10.0.0.100"}
 		}},
-		{gate.InstallRunning, "busy", func(b *bed, _ *Options) { b.node.status.Stage = "upgrading" }},
-		{gate.DiskSpace, "no space", func(b *bed, _ *Options) { b.node.mounts[0].AvailableBytes = 1 << 20 }},
+		{gate.InstallRunning, "busy", func(b *bed, _ *Options) { b.node.Stage.Stage = "upgrading" }},
+		{gate.DiskSpace, "no space", func(b *bed, _ *Options) { b.node.MountList[0].AvailableBytes = 1 << 20 }},
 		{gate.EtcdQuorum, "quorum", func(b *bed, _ *Options) {
 			b.controlPlane().view.Members[1].Healthy, b.view.Members[2].Healthy = false, false
 		}},
 		{gate.EtcdUnhealthy, "another member is ill", func(b *bed, _ *Options) { b.controlPlane().view.Members[1].Alarms = []string{"nospace"} }},
 		{gate.LockHeld, "lock", func(_ *bed, o *Options) {
-			o.Lock = func(context.Context) (Held, error) {
+			o.Lock = func(context.Context) (clusterlock.Held, error) {
 				return nil, &kube.HeldError{State: kube.LockState{Holder: "ann@host", Held: true}}
 			}
 		}},
@@ -569,12 +573,12 @@ func TestGates(t *testing.T) {
 				res, err := b.run(t.Context(), o)
 
 				var typed *errs.Error
-				if res.Status != RefusedStatus || !errors.As(err, &typed) || typed.Gate != string(tt.gate) || typed.Exit != errs.Refused {
+				if res.Status != runbook.Refused || !errors.As(err, &typed) || typed.Gate != string(tt.gate) || typed.Exit != errs.Refused {
 					t.Fatalf("status %q, %v", res.Status, err)
 				}
 
-				if len(b.node.calls) > 0 || len(b.kube.acts) > 0 || changed {
-					t.Errorf("a refusal sent %v and %v", b.node.calls, b.kube.acts)
+				if len(b.node.Calls) > 0 || len(b.kube.Calls) > 0 || changed {
+					t.Errorf("a refusal sent %v and %v", b.node.Calls, b.kube.Calls)
 				}
 
 				if typed.Hint == "" {
@@ -605,51 +609,17 @@ func TestWaitsForANodeUnderway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed("v1.13.8")
 		b.marker(markerInstalled, "v1.13.9")
-		b.node.installed = "v1.13.9"
-		b.node.goDown()
-		b.node.downUntil = time.Now().Add(time.Minute)
+		b.node.Installed = "v1.13.9"
+		b.node.GoDown()
+		b.node.DownUntil = time.Now().Add(time.Minute)
 
 		res, err := b.run(t.Context(), options())
-		if err != nil || res.Status != AlreadyCurrent || len(b.node.calls) > 0 {
-			t.Errorf("status %q, sent %v: %v", res.Status, b.node.calls, err)
+		if err != nil || res.Status != runbook.AlreadyCurrent || len(b.node.Calls) > 0 {
+			t.Errorf("status %q, sent %v: %v", res.Status, b.node.Calls, err)
 		}
 
 		b.unmarked(t)
 	})
-}
-
-// backingOff is the way over an endpoint that does not find a node again for a while after it was away.
-type backingOff struct{ *machine }
-
-func (b backingOff) gone() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-
-	if !b.downUntil.IsZero() && time.Now().Before(b.downUntil.Add(16*time.Second)) {
-		return errAway
-	}
-
-	return nil
-}
-
-func (b backingOff) Version(ctx context.Context) (talos.Version, error) {
-	if err := b.gone(); err != nil {
-		return talos.Version{}, err
-	}
-
-	return b.machine.Version(ctx)
-}
-
-func (b backingOff) Rollback(ctx context.Context) error {
-	return errors.Join(b.gone(), b.machine.Rollback(ctx))
-}
-
-func (b backingOff) PullImage(ctx context.Context, ns, ref string, tell func(talos.PullProgress)) (string, error) {
-	if err := b.gone(); err != nil {
-		return "", err
-	}
-
-	return b.machine.PullImage(ctx, ns, ref, tell)
 }
 
 // TestEndpointsBackOff: what comes after a boot goes by the endpoints again, and waits until they find the node.
@@ -657,34 +627,12 @@ func TestEndpointsBackOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed("v1.13.8")
-		b.world.Read, b.world.Change = backingOff{b.node}, backingOff{b.node}
+		b.world.Read, b.world.Change = fake.BackingOff{Machine: b.node}, fake.BackingOff{Machine: b.node}
 		b.marker(markerInstalling, "v1.13.9")
 
 		res, err := b.run(t.Context(), options())
-		if err != nil || !slices.Equal(b.node.calls, []string{"reboot", "pull", "install", "reboot"}) {
-			t.Errorf("an install that was broken off: %q, %v: %v", res.Status, b.node.calls, err)
-		}
-
-		f := newFleetOf(t, "v1.13.8", 1)
-		m := f.nodes["worker-1"]
-		m.afterBoot = func(m *machine) { m.system.Extensions = nil }
-		world := f.World
-		f.World = func(target talos.Target) *World {
-			w := world(target)
-			w.Read, w.Change = backingOff{f.nodes[target.Hostname]}, backingOff{f.nodes[target.Hostname]}
-
-			return w
-		}
-
-		began := time.Now()
-		applied, _ := f.apply(t.Context(), Request{To: "v1.13.9", Nodes: []string{"worker-1"}}, func(o *ApplyOptions) { o.RollBack = true })
-
-		if last := applied.Nodes[len(applied.Nodes)-1]; last.Rollback == nil || !last.Rollback.OK || m.count("rollback") != 1 {
-			t.Errorf("a rollback: %+v, %v", last.Rollback, m.calls)
-		}
-
-		if took := time.Since(began); took > time.Minute {
-			t.Errorf("a request that was not delivered was waited for: %s", took)
+		if err != nil || !slices.Equal(b.node.Calls, []string{"reboot", "pull", "install", "reboot"}) {
+			t.Errorf("an install that was broken off: %q, %v: %v", res.Status, b.node.Calls, err)
 		}
 	})
 }

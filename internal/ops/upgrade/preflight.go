@@ -5,14 +5,13 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/gate"
-	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
-// facts is what the preflight learned of a node.
+// facts are what the preflight knows of a node.
 type facts struct {
 	version talos.Version
 	boot    talos.Boot
@@ -20,7 +19,7 @@ type facts struct {
 	system  talos.System
 	image   registry.Installer
 	k8sName string
-	marker  *marker // What an earlier run noted in the boot that runs.
+	marker  *Marker // What an earlier run noted in the current boot.
 	left    bool    // Whether an earlier run left any note at all.
 }
 
@@ -33,52 +32,48 @@ func (f facts) target() string {
 	return ""
 }
 
-// current says whether the node runs the target already.
+// current reports whether the node already runs the target.
 func (f facts) current() bool {
 	same := f.target() != "" && release.Same(f.version.Tag, f.target())
 
 	return same && (f.image.Schematic == "" || f.image.Schematic == f.system.Schematic)
 }
 
-func (r *run) observe(ctx context.Context) (facts, error) {
-	var (
-		f   facts
-		err error
-	)
-
+// observe reads the facts of the node.
+func (r *run) observe(ctx context.Context) (f facts, err error) {
 	if f.image, err = registry.ParseInstaller(r.o.Image); err != nil {
 		return f, err
 	}
 
-	if f.version, err = r.w.Read.Version(ctx); err != nil {
-		return f, err
+	n := r.Node.Read
+
+	if f.version, err = n.Version(ctx); err == nil {
+		f.boot, err = n.Boot(ctx)
 	}
 
-	if f.boot, err = r.w.Read.Boot(ctx); err != nil {
-		return f, err
+	if err == nil {
+		f.status, err = n.MachineStatus(ctx)
 	}
 
-	if f.status, err = r.w.Read.MachineStatus(ctx); err != nil {
-		return f, err
+	if err == nil {
+		f.system, err = n.System(ctx)
 	}
 
-	if f.system, err = r.w.Read.System(ctx); err != nil {
-		return f, err
+	if err == nil {
+		f.k8sName, err = n.KubernetesName(ctx)
 	}
-
-	f.k8sName, err = r.w.Read.KubernetesName(ctx)
 
 	return f, err
 }
 
-// preflight asks every gate that can be asked without Kubernetes.
-func (r *run) preflight(ctx context.Context, f facts) ([]gate.Verdict, error) {
+// preflight checks every gate that needs no Kubernetes.
+func (r *run) preflight(ctx context.Context) ([]gate.Verdict, error) {
 	verdicts := []gate.Verdict{
-		r.gatePath(f), r.gateKubernetesRange(f), r.gateSystem(f), r.gatePlatform(f), r.gateInstallOnly(f), r.gateInstallRunning(f),
-		boot.GateEndpoints(r.w.Target, r.w.Endpoints, r.w.VirtualIPs), gateClient(r.w.Expires, r.w.Now(), 1, r.w.Target.Address),
+		r.gatePath(), r.f.gateKubernetesRange(r.Target.Address), r.f.gateSystem(r.Target.Address), r.f.gatePlatform(r.Target.Address), r.gateInstallOnly(), r.GateBusy(r.f.status),
+		r.Node.GateEndpoints(), GateClient(r.Node.Expires, r.Now(), 1, r.Target.Address),
 	}
 
-	config, err := r.gateConfig(ctx, f)
+	config, err := r.gateConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -95,13 +90,13 @@ func (r *run) preflight(ctx context.Context, f facts) ([]gate.Verdict, error) {
 
 	verdicts = append(append(verdicts, config...), clock, space)
 
-	if r.w.ControlPlane {
-		view, err := r.w.Etcd(ctx)
+	if r.Node.ControlPlane {
+		view, err := r.Node.Etcd(ctx)
 		if err != nil {
 			return nil, err
 		}
 
-		verdicts = append(verdicts, view.Check(etcd.Restart, r.w.Target)...)
+		verdicts = append(verdicts, view.Check(etcd.Restart, r.Target)...)
 	}
 
 	return verdicts, nil

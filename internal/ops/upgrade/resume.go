@@ -6,8 +6,11 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/kube"
-	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/ops/disruption"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/poll"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/release"
 )
@@ -19,23 +22,23 @@ func (r *run) observeReturning(ctx context.Context, seen facts, cause error) (fa
 		return seen, cause
 	}
 
-	r.stage("wait", "an earlier run left the node on its way: waiting for at most %s", r.o.RebootTimeout)
+	r.Stage("wait", "an earlier run left the node on its way: waiting for at most %s", r.o.RebootTimeout)
 
 	var f facts
 
-	err := poll.Until(ctx, r.w.Target.Name()+" to answer", boot.VerifyPoll, r.o.RebootTimeout, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, r.Target.Name()+" to answer", probe.VerifyPoll, r.o.RebootTimeout, func(ctx context.Context) (bool, string, error) {
 		var err error
 		if f, err = r.observe(ctx); err != nil && talos.Transient(err) {
 			return false, err.Error(), nil
 		}
 
-		return err == nil && !boot.Busy(f.status), f.status.String(), err
+		return err == nil && !probe.Busy(f.status), f.status.String(), err
 	})
 
 	return f, err
 }
 
-// underwayTimeout is how long Kubernetes may take to say whether an earlier run left a node on its way.
+// underwayTimeout is how long Kubernetes may take to show whether an earlier run left a node on its way.
 const underwayTimeout = 20 * time.Second
 
 // isUnderway looks for the node's marker without the node's help. Kubernetes is asked for as long as patience
@@ -48,8 +51,8 @@ func (r *run) isUnderway(ctx context.Context, patience time.Duration) bool {
 	var nodes []kube.Node
 
 	// The API server may be on the very node.
-	err := poll.Until(ctx, "Kubernetes", insistEvery, patience, func(ctx context.Context) (bool, string, error) {
-		k, _, err := r.w.Kube(ctx)
+	err := poll.Until(ctx, "Kubernetes", disruption.RetryEvery, patience, func(ctx context.Context) (bool, string, error) {
+		k, _, err := r.Node.Kube(ctx)
 		if err == nil {
 			nodes, err = k.Nodes(ctx)
 		}
@@ -65,7 +68,7 @@ func (r *run) isUnderway(ctx context.Context, patience time.Duration) bool {
 	}
 
 	at := slices.IndexFunc(nodes, func(n kube.Node) bool {
-		return n.Name == r.w.Target.Hostname || slices.Contains(n.Addresses, r.w.Target.Address)
+		return n.Name == r.Target.Hostname || slices.Contains(n.Addresses, r.Target.Address)
 	})
 
 	if at < 0 {
@@ -75,73 +78,67 @@ func (r *run) isUnderway(ctx context.Context, patience time.Duration) bool {
 	return nodes[at].Annotations[MarkerAnnotation] != "" || nodes[at].CordonedFor(r.o.Reason)
 }
 
-// settleInstall is for an install whose end was not seen: whether it finished, only a boot tells, and a
-// second install before it could overwrite what runs. done says that the target came up.
-func (r *run) settleInstall(ctx context.Context, f *facts) (done bool, err error) {
-	r.stage("install", "an install of %s began at %s and its end was not seen: rebooting to see which version comes up",
-		f.marker.Target, f.marker.Time.UTC().Format(time.RFC3339))
-
-	if err = r.clear(ctx); err != nil {
-		return false, err
+// settleInstall handles an install whose end was not observed: only a boot shows whether it finished, and a second
+// install before that could overwrite what runs. When the target comes up the run ends here.
+func (r *run) settleInstall(ctx context.Context) error {
+	if r.f.marker == nil || r.f.marker.Phase != markerInstalling {
+		return nil
 	}
 
-	if err = r.quorumAgain(ctx); err != nil {
-		return false, err
+	r.Stage("install", "an install of %s began at %s and its end was not observed: rebooting to find out which version comes up",
+		r.f.marker.Target, r.f.marker.Time.UTC().Format(time.RFC3339))
+
+	for _, step := range []func(context.Context) error{r.Clear, r.awaitQuorum, r.askReboot, r.awaitBoot} {
+		if err := step(ctx); err != nil {
+			return err
+		}
 	}
 
-	asked, err := r.askReboot(ctx, *f, false)
+	now, err := r.Version(ctx, nil)
 	if err != nil {
-		return false, err
+		return err
 	}
 
-	if err = r.awaitBoot(ctx, *f, asked); err != nil {
-		return false, err
-	}
-
-	var now talos.Version
-
-	if now, err = r.readVersion(ctx); err != nil {
-		return false, err
-	}
-
-	if release.Same(now.Tag, f.target()) {
+	if release.Same(now.Tag, r.f.target()) {
 		r.res.ResumedInstall = true
 
-		return true, r.verify(ctx, *f)
+		if err = r.verify(ctx); err == nil {
+			r.Status = runbook.OK
+		}
+
+		return err
 	}
 
-	r.stage("install", "%s came up: the install had not finished, so that it is done now", now.Tag)
+	r.Stage("install", "%s came up: the install had not finished, so that it is done now", now.Tag)
 
 	if err = r.settled(ctx); err != nil {
-		return false, err
+		return err
 	}
 
 	if err = r.mark(ctx, ""); err != nil {
-		return false, r.fail(InstallFailed, "cannot take the note of the broken install away: %w", err)
+		return r.Fail(runbook.InstallFailed, "cannot remove the note of the unfinished install: %w", err)
 	}
 
-	// The second act begins like the first: with the boot that runs now.
-	r.keep, r.res.Cordoned = nil, false
+	// The second disruption begins like the first: with the boot that runs now.
+	r.Again()
 
 	if err = r.reachable(ctx); err != nil {
-		return false, err
+		return err
 	}
 
-	again, err := r.observe(ctx)
-	if err != nil {
-		return false, err
+	f, err := r.observe(ctx)
+	if err == nil {
+		r.f, r.Before = f, f.boot
 	}
 
-	*f = again
-
-	return false, nil
+	return err
 }
 
-// reachable waits until the endpoints find the node again: they back off from one that was away, for many seconds
+// reachable waits until the endpoints find the node again: they back off from one that was down, for many seconds
 // after it answers for itself.
 func (r *run) reachable(ctx context.Context) error {
-	err := poll.Until(ctx, "the endpoints to reach "+r.w.Target.Name(), boot.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
-		for _, way := range []Node{r.w.Read, r.w.Change} {
+	err := poll.Until(ctx, "the endpoints to reach "+r.Target.Name(), probe.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
+		for _, way := range []probe.API{r.Node.Read, r.Node.Change} {
 			if _, err := way.Version(ctx); err != nil && talos.Transient(err) {
 				return false, err.Error(), nil
 			}
@@ -150,21 +147,47 @@ func (r *run) reachable(ctx context.Context) error {
 		return true, "", nil
 	})
 	if err != nil {
-		return r.unverified(ctx, err)
+		return r.Unverified(ctx, err)
 	}
 
 	return nil
 }
 
-// settled waits until the node, its etcd member and its kubelet are well.
+// settled waits until the node, its etcd member and its kubelet are healthy.
 func (r *run) settled(ctx context.Context) error {
-	if _, err := r.awaitSettled(ctx); err != nil {
+	if err := r.AwaitSettled(ctx); err != nil {
 		return err
 	}
 
-	if err := r.awaitEtcd(ctx); err != nil {
+	if err := r.AwaitEtcd(ctx); err != nil {
 		return err
 	}
 
 	return r.awaitKubernetes(ctx)
+}
+
+// AwaitUnderway waits for a node that an earlier run left on its way to a new boot. What it is then is for the gates of
+// the next run to say.
+func AwaitUnderway(ctx context.Context, n *probe.Node, deadline time.Duration) {
+	r := newRun(n, Options{Options: disruption.Options{Reason: purpose, ReadyTimeout: deadline}}, progress.Discard{})
+	patience := underwayTimeout
+
+	// A healthy node may still have its etcd member on the way; then Kubernetes is asked only once.
+	if status, err := n.Read.MachineStatus(ctx); err == nil && status.Settled() {
+		patience = disruption.RetryEvery
+	}
+
+	if !r.isUnderway(ctx, patience) {
+		return
+	}
+
+	if _, err := r.Version(ctx, nil); err != nil {
+		return
+	}
+
+	if err := r.AwaitSettled(ctx); err != nil {
+		return
+	}
+
+	_, _ = r.AwaitEtcd(ctx), r.reachable(ctx) // the gates check again, and report what is wrong
 }

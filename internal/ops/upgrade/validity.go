@@ -7,7 +7,6 @@ import (
 
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/talos"
-	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // How far a clock may be off. Talos dates what it signs back by ten seconds (allowedTimeSkew in its pkg/kubeconfig): what
@@ -23,10 +22,10 @@ const clockTimeout = 8 * time.Second
 // gateClock guards the boot: a node that finds no time afterwards starts neither etcd nor the kubelet, and one with a wrong
 // time takes good certificates for bad ones.
 func (r *run) gateClock(ctx context.Context) (gate.Verdict, error) {
-	node := r.w.Target.Address
-	remedy := "mend the time servers (machine.time.servers, or a TimeSyncConfig document); talosmate system time -n " + r.w.Target.Name() + " shows the clock"
+	node := r.Target.Address
+	remedy := "fix the time servers (machine.time.servers, or a TimeSyncConfig document); talosmate system time -n " + r.Target.Name() + " shows the clock"
 
-	status, known, err := r.w.Read.TimeStatus(ctx)
+	status, known, err := r.Node.Read.TimeStatus(ctx)
 
 	switch {
 	case err != nil:
@@ -41,7 +40,7 @@ func (r *run) gateClock(ctx context.Context) (gate.Verdict, error) {
 	asking, cancel := context.WithTimeout(ctx, clockTimeout)
 	defer cancel()
 
-	clock, err := r.w.Read.Clock(asking, "")
+	clock, err := r.Node.Read.Clock(asking, "")
 	if ctx.Err() != nil {
 		return gate.Verdict{}, context.Cause(ctx)
 	}
@@ -65,12 +64,12 @@ func (r *run) gateClock(ctx context.Context) (gate.Verdict, error) {
 // authorityWanted is how long an authority should be good for: replacing one takes planning.
 const authorityWanted = 30 * 24 * time.Hour
 
-// gateAuthorities guards the boot, after which everything is signed anew: an expired authority signs nothing that is
+// gateAuthorities guards the boot, after which everything is signed again: an expired authority signs nothing that is
 // trusted.
 func (r *run) gateAuthorities(all []talos.Authority) gate.Verdict {
-	node := r.w.Target.Address
+	node := r.Target.Address
 	v := gate.New(gate.CertificateEnds, gate.Pass, node, "the cluster's certificate authorities are valid")
-	now := r.w.Now()
+	now := r.Now()
 
 	for _, a := range all {
 		at := a.NotAfter.UTC().Format(time.RFC3339)
@@ -91,9 +90,9 @@ func (r *run) gateAuthorities(all []talos.Authority) gate.Verdict {
 // turnTime is how long a node's turn may well take.
 const turnTime = 10 * time.Minute
 
-// gateClient asks whether the client certificate outlives so many turns: whoever loses the access in the middle leaves a
+// GateClient checks that the client certificate outlives a number of turns: whoever loses access in the middle leaves a
 // node cordoned.
-func gateClient(expires, now time.Time, turns int, node string) gate.Verdict {
+func GateClient(expires, now time.Time, turns int, node string) gate.Verdict {
 	need := time.Duration(turns) * turnTime
 
 	switch left := expires.Sub(now); {
@@ -106,24 +105,4 @@ func gateClient(expires, now time.Time, turns int, node string) gate.Verdict {
 	default:
 		return gate.New(gate.CertificateEnds, gate.Pass, node, "the client certificate is good until %s", expires.UTC().Format(time.RFC3339))
 	}
-}
-
-// turns is how many turns the plan takes, one after another: those of the control planes, and those of the workers, of which
-// some go together.
-func (p *Plan) turns() int {
-	controlPlanes, workers := 0, 0
-
-	for _, n := range p.Nodes {
-		hops := max(1, len(n.Hops))
-
-		switch {
-		case n.Action == ActSkip:
-		case n.Role == target.ControlPlane:
-			controlPlanes += hops
-		default:
-			workers += hops
-		}
-	}
-
-	return controlPlanes + (workers+p.Workers-1)/max(1, p.Workers)
 }

@@ -7,8 +7,9 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
-	"github.com/talosmate/talosmate/internal/talos/target"
+	"github.com/talosmate/talosmate/internal/testing/fake"
 )
 
 // TestValidityPasses: what is worth a word, or not even that, does not hold the upgrade up.
@@ -22,14 +23,14 @@ func TestValidityPasses(t *testing.T) {
 		want    string
 	}{
 		"in sync":                    {func(*bed) {}, "TM138 pass"},
-		"left alone":                 {func(b *bed) { b.node.time, b.node.clockOff = talos.TimeStatus{SyncDisabled: true}, 60 }, "TM138 skip"},
-		"somewhat off":               {func(b *bed) { b.node.clockOff = 2 }, "TM138 warn"},
-		"its server does not answer": {func(b *bed) { b.node.fail["clock"] = errAway }, "TM138 warn"},
+		"left alone":                 {func(b *bed) { b.node.Time, b.node.ClockOff = talos.TimeStatus{SyncDisabled: true}, 60 }, "TM138 skip"},
+		"somewhat off":               {func(b *bed) { b.node.ClockOff = 2 }, "TM138 warn"},
+		"its server does not answer": {func(b *bed) { b.node.Fail["clock"] = fake.ErrDown }, "TM138 warn"},
 		"authorities are good":       {func(*bed) {}, "TM139 pass"},
-		"one expires in a month":     {func(b *bed) { b.node.config.Authorities[0].NotAfter = time.Now().Add(authorityWanted - time.Hour) }, "TM139 warn"},
+		"one expires in a month":     {func(b *bed) { b.node.Config.Authorities[0].NotAfter = time.Now().Add(authorityWanted - time.Hour) }, "TM139 warn"},
 		"no certificate":             {func(*bed) {}, "TM139 skip"},
 		"a certificate for a while":  {func(b *bed) { b.world.Expires = time.Now().Add(11 * time.Minute) }, "TM139 pass"},
-		"no right to look":           {func(b *bed) { b.node.fail["config"] = denied }, "TM135 skip"},
+		"no right to look":           {func(b *bed) { b.node.Fail["config"] = denied }, "TM135 skip"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -38,28 +39,10 @@ func TestValidityPasses(t *testing.T) {
 				tt.arrange(b)
 
 				res, err := b.run(t.Context(), options())
-				if err != nil || res.Status != OK || !slices.Contains(verdictsOf(res), tt.want) {
+				if err != nil || res.Status != runbook.OK || !slices.Contains(verdictsOf(res), tt.want) {
 					t.Errorf("%s, %v: %v", res.Status, verdictsOf(res), err)
 				}
 			})
 		})
-	}
-}
-
-func TestTurns(t *testing.T) {
-	t.Parallel()
-
-	two := []Hop{{}, {}}
-	p := Plan{Workers: 2, Nodes: []NodePlan{
-		{Role: target.ControlPlane, Action: ActUpgrade, Hops: two},
-		{Role: target.ControlPlane, Action: ActReboot},
-		{Role: target.ControlPlane, Action: ActSkip},
-		{Role: "worker", Action: ActUpgrade, Hops: two},
-		{Role: "worker", Action: ActSettle},
-		{Role: "worker", Action: ActSkip},
-	}}
-
-	if got := p.turns(); got != 5 {
-		t.Errorf("%d turns", got)
 	}
 }

@@ -1,4 +1,4 @@
-// Package wait waits for what is said of a cluster and its nodes to come true.
+// Package wait waits until conditions hold on a cluster and its nodes.
 package wait
 
 import (
@@ -9,6 +9,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/condition"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -38,7 +39,7 @@ func Forms() [][2]string {
 	}
 }
 
-// Condition is one thing that is waited for.
+// Condition is one condition that is waited for.
 type Condition struct {
 	Text string // As the user wrote it.
 	Kind string
@@ -47,16 +48,6 @@ type Condition struct {
 	typ  string // The resource's type.
 	id   string // The service or the resource.
 	expr *condition.Condition
-}
-
-// Node is what conditions ask of a node; *talos.Node is one.
-type Node interface {
-	Boot(ctx context.Context) (talos.Boot, error)
-	MachineStatus(ctx context.Context) (talos.MachineStatus, error)
-	Version(ctx context.Context) (talos.Version, error)
-	Services(ctx context.Context) ([]talos.Service, error)
-	ResourceKinds(ctx context.Context) ([]talos.ResourceKind, error)
-	Resource(ctx context.Context, namespace, typ, id string) (talos.Resource, error)
 }
 
 // Parse reads a condition. A mistake in it is a usage error.
@@ -145,14 +136,14 @@ func (c Condition) parseResource(value string) (Condition, error) {
 	return c, nil
 }
 
-// OfNode says whether each node is asked; the others are asked of the cluster.
+// OfNode reports whether each node is asked; the others are asked of the cluster.
 func (c Condition) OfNode() bool { return c.Kind != Healthy && c.Kind != Etcd }
 
-// OneNode says whether the condition can be true of one node only.
+// OneNode reports whether the condition can be true of one node only.
 func (c Condition) OneNode() bool { return c.Kind == Rebooted }
 
-// Ask looks once. saw is what was seen, in words.
-func (c Condition) Ask(ctx context.Context, n Node) (saw string, met bool, err error) {
+// Ask checks the condition once. saw is what was observed, in words.
+func (c Condition) Ask(ctx context.Context, n probe.API) (saw string, met bool, err error) {
 	switch c.Kind {
 	case Ready, Stage:
 		s, err := n.MachineStatus(ctx)
@@ -176,7 +167,7 @@ func (c Condition) Ask(ctx context.Context, n Node) (saw string, met bool, err e
 	}
 }
 
-func (c Condition) askService(ctx context.Context, n Node) (string, bool, error) {
+func (c Condition) askService(ctx context.Context, n probe.API) (string, bool, error) {
 	list, err := n.Services(ctx)
 	if err != nil {
 		return "", false, err
@@ -192,7 +183,7 @@ func (c Condition) askService(ctx context.Context, n Node) (string, bool, error)
 	return c.id + " is " + s.State + " and " + s.Health, s.Health == c.want || s.State == c.want, nil
 }
 
-func (c Condition) askResource(ctx context.Context, n Node) (string, bool, error) {
+func (c Condition) askResource(ctx context.Context, n probe.API) (string, bool, error) {
 	kinds, err := n.ResourceKinds(ctx)
 	if err != nil {
 		return "", false, err
@@ -225,7 +216,7 @@ func (c Condition) askResource(ctx context.Context, n Node) (string, bool, error
 }
 
 // askBoot compares boots only by the same kind of proof: a kernel's boot ID and a time stamp differ always.
-func (c Condition) askBoot(ctx context.Context, n Node) (string, bool, error) {
+func (c Condition) askBoot(ctx context.Context, n probe.API) (string, bool, error) {
 	b, err := n.Boot(ctx)
 	if err != nil {
 		return "", false, err

@@ -10,42 +10,42 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/ops/boot"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/health"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
-// Seen is what was seen last of one condition.
+// Seen is the last observation of one condition.
 type Seen struct {
 	Condition string `json:"condition"`          // The condition, as it was given.
 	Node      string `json:"node,omitempty"`     // The node it was asked of; empty for the cluster.
 	Hostname  string `json:"hostname,omitempty"` // That node's hostname, where known.
 	Met       bool   `json:"met"`                // Whether it held.
-	Saw       string `json:"saw"`                // What was seen, in words.
+	Saw       string `json:"saw"`                // What was observed, in words.
 }
 
 // Result is how a wait ended.
 type Result struct {
-	Met           bool    `json:"met"`            // Whether all conditions held at the same look.
+	Met           bool    `json:"met"`            // Whether all conditions held at the same check.
 	WaitedSeconds float64 `json:"waited_seconds"` // How long it took.
-	Attempts      int     `json:"attempts"`       // How often was looked.
-	Seen          []Seen  `json:"seen"`           // What was seen last, by condition and node; never null.
+	Attempts      int     `json:"attempts"`       // How often the conditions were checked.
+	Seen          []Seen  `json:"seen"`           // The last observations, by condition and node; never null.
 }
 
-// World is what is looked at.
-type World struct {
+// Cluster is what conditions are checked on.
+type Cluster struct {
 	Targets func(context.Context) ([]talos.Target, error) // The nodes that conditions of nodes are about.
-	Witness func(talos.Target) boot.Witness[Node]         // The two ways to one node.
+	Prober  func(talos.Target) probe.Prober               // The two ways to one node.
 	Health  func(context.Context) health.Result
 	Etcd    func(context.Context) (etcd.View, error)
 	Now     func() time.Time
 }
 
-// For waits until all conditions hold at one look. What cannot become true by waiting (a certificate without
-// the role, an unknown resource type) ends it at once. A passed deadline is errs.Timeout.
-func For(ctx context.Context, w World, conditions []Condition, every, deadline time.Duration) (Result, error) {
+// For waits until all conditions hold at the same check. What cannot become true by waiting (a certificate without the
+// role, an unknown resource type) ends it at once. A passed deadline is errs.Timeout.
+func For(ctx context.Context, w Cluster, conditions []Condition, every, deadline time.Duration) (Result, error) {
 	res := Result{Seen: []Seen{}}
 	began := w.Now()
 	texts := make([]string, len(conditions))
@@ -57,12 +57,12 @@ func For(ctx context.Context, w World, conditions []Condition, every, deadline t
 	err := poll.Until(ctx, strings.Join(texts, " and "), every, deadline, func(ctx context.Context) (bool, string, error) {
 		res.Attempts++
 
-		seen, err := w.look(ctx, conditions)
+		seen, err := w.check(ctx, conditions)
 		if err != nil {
 			return false, "", err
 		}
 
-		// A look that the deadline cut off says less than the one before it.
+		// A check that the deadline cut off says less than the one before it.
 		if ctx.Err() != nil && len(res.Seen) > 0 {
 			return false, "", nil
 		}
@@ -82,7 +82,7 @@ func For(ctx context.Context, w World, conditions []Condition, every, deadline t
 	return res, err
 }
 
-// unmet tells up to three of what does not hold.
+// unmet names up to three conditions that do not hold.
 func unmet(seen []Seen) string {
 	var parts []string
 
@@ -107,7 +107,7 @@ func unmet(seen []Seen) string {
 	return strings.Join(parts, "; ")
 }
 
-func (w World) look(ctx context.Context, conditions []Condition) ([]Seen, error) {
+func (w Cluster) check(ctx context.Context, conditions []Condition) ([]Seen, error) {
 	var targets []talos.Target
 
 	if slices.ContainsFunc(conditions, Condition.OfNode) {
@@ -139,11 +139,11 @@ func (w World) look(ctx context.Context, conditions []Condition) ([]Seen, error)
 			failed[i] = errs.Safely(func() (err error) {
 				switch {
 				case c.Kind == Healthy:
-					found[i] = []Seen{w.lookHealth(ctx, c)}
+					found[i] = []Seen{w.checkHealth(ctx, c)}
 				case c.Kind == Etcd:
-					found[i] = []Seen{w.lookEtcd(ctx, c)}
+					found[i] = []Seen{w.checkEtcd(ctx, c)}
 				default:
-					found[i], err = w.lookNodes(ctx, c, targets)
+					found[i], err = w.checkNodes(ctx, c, targets)
 				}
 
 				return err
@@ -156,7 +156,7 @@ func (w World) look(ctx context.Context, conditions []Condition) ([]Seen, error)
 	return slices.Concat(found...), errors.Join(failed...)
 }
 
-func (w World) lookHealth(ctx context.Context, c Condition) Seen {
+func (w Cluster) checkHealth(ctx context.Context, c Condition) Seen {
 	res := w.Health(ctx)
 	seen := Seen{Condition: c.Text, Met: res.Healthy, Saw: "healthy"}
 
@@ -169,13 +169,13 @@ func (w World) lookHealth(ctx context.Context, c Condition) Seen {
 			}
 		}
 
-		seen.Saw = "not well: " + strings.Join(slices.Compact(ids), ", ")
+		seen.Saw = "unhealthy: " + strings.Join(slices.Compact(ids), ", ")
 	}
 
 	return seen
 }
 
-func (w World) lookEtcd(ctx context.Context, c Condition) Seen {
+func (w Cluster) checkEtcd(ctx context.Context, c Condition) Seen {
 	view, err := w.Etcd(ctx)
 	if err == nil {
 		err = errors.Join(view.Err(true), view.Healthy(true))
@@ -192,7 +192,7 @@ func (w World) lookEtcd(ctx context.Context, c Condition) Seen {
 	return Seen{Condition: c.Text, Met: true, Saw: fmt.Sprintf("healthy, %d members", len(view.Members))}
 }
 
-func (w World) lookNodes(ctx context.Context, c Condition, targets []talos.Target) ([]Seen, error) {
+func (w Cluster) checkNodes(ctx context.Context, c Condition, targets []talos.Target) ([]Seen, error) {
 	out := make([]Seen, len(targets))
 	failed := make([]error, len(targets))
 
@@ -200,8 +200,8 @@ func (w World) lookNodes(ctx context.Context, c Condition, targets []talos.Targe
 
 	for i, t := range targets {
 		wg.Go(func() {
-			// An answer that does not come is what was seen: Ask gives no error.
-			met, saw, _ := w.Witness(t).Ask(ctx, func(ctx context.Context, n Node) (string, bool, error) {
+			// A missing answer is an observation: Ask returns no error.
+			met, saw, _ := w.Prober(t).Ask(ctx, func(ctx context.Context, n probe.API) (string, bool, error) {
 				var (
 					saw string
 					met bool
@@ -223,7 +223,7 @@ func (w World) lookNodes(ctx context.Context, c Condition, targets []talos.Targe
 	return out, errors.Join(failed...)
 }
 
-// final says whether waiting cannot help.
+// final reports whether waiting cannot help.
 func final(err error) bool {
 	return err != nil && (errs.ExitCode(err) == errs.Usage || talos.OneOf(err, errs.KindPermissionDenied, errs.KindUnimplemented))
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/ops/boot"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/ops/wait"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -19,6 +19,8 @@ const viaLag = 10 * time.Second
 
 // node comes up two seconds after the test began.
 type node struct {
+	probe.API
+
 	start time.Time
 	deny  error
 }
@@ -73,15 +75,15 @@ func run(t *testing.T, deny error, deadline time.Duration, texts ...string) (wai
 
 	n := node{start: time.Now(), deny: deny}
 	via := node{start: n.start.Add(viaLag), deny: deny} // an endpoint backs off from it
-	world := wait.World{
+	world := wait.Cluster{
 		Now: time.Now,
 		Targets: func(context.Context) ([]talos.Target, error) {
 			return []talos.Target{{Address: "10.0.0.1", Hostname: "n1"}}, nil
 		},
-		Witness: func(talos.Target) boot.Witness[wait.Node] {
-			return boot.Witness[wait.Node]{
+		Prober: func(talos.Target) probe.Prober {
+			return probe.Prober{
 				Name: "n1", Via: via, Now: time.Now,
-				Fresh: func() (wait.Node, func() error) { return n, func() error { return nil } },
+				Fresh: func() (probe.API, probe.Close) { return n, func() error { return nil } },
 			}
 		},
 	}

@@ -24,17 +24,6 @@ type Node interface {
 	WipeDevices(ctx context.Context, devices []talos.DeviceWipe) error
 }
 
-// Statuses of a device.
-const (
-	Planned = "planned"
-	Wiped   = "wiped"   // Done, and no content is discovered on it any more.
-	Refused = "refused" // A gate refused; no device was wiped.
-	Failed  = "failed"
-	Unknown = "unknown" // The answer was lost and the outcome could not be read back.
-
-	Interrupted = "interrupted" // The user interrupted it; the request continues.
-)
-
 // Device is the result for one device.
 type Device struct {
 	talos.NodeRef
@@ -50,7 +39,7 @@ type Device struct {
 	SystemDisk    bool           `json:"system_disk"`      // Whether it is the disk that Talos is installed on, or a part of it.
 	UsedBy        []string       `json:"used_by"`          // Volumes, and RAID or LVM devices, that use it; never null.
 	Gates         []gate.Verdict `json:"gates"`            // The verdict of the gate; never null.
-	Status        string         `json:"status"`           // planned, wiped, refused, failed, unknown or interrupted.
+	Status        runbook.Status `json:"status"`           // planned, wiped, refused, failed, unknown or interrupted.
 
 	volumes, secondary bool // Whether the server's checks have to be skipped.
 }
@@ -102,7 +91,7 @@ func Plan(ctx context.Context, n Node, node talos.Target, req Request) ([]Device
 			d.Method = talos.WipeZeroes
 		}
 
-		d.DropPartition, d.Status = req.DropPartition, Planned
+		d.DropPartition, d.Status = req.DropPartition, runbook.Planned
 		d.SetNode(node)
 		d.Gates = []gate.Verdict{d.verdict(node)}
 
@@ -203,7 +192,7 @@ func Gate(devices []Device, o gate.Overrides) error {
 
 	if first != nil {
 		for i := range devices {
-			devices[i].Status = Refused
+			devices[i].Status = runbook.Refused
 		}
 	}
 
@@ -231,8 +220,8 @@ func Run(ctx context.Context, n Node, devices []Device, node string, limit time.
 		return sent.Err
 	case ctx.Err() != nil:
 		return interrupted(ctx, devices, node, sent.Heard())
-	case sent.Answer == runbook.NotSent, sent.Answer == runbook.Refused:
-		set(devices, Failed)
+	case sent.Answer == runbook.NotSent, sent.Answer == runbook.Rejected:
+		set(devices, runbook.Failed)
 
 		return sent.Err
 	}
@@ -252,24 +241,24 @@ func Run(ctx context.Context, n Node, devices []Device, node string, limit time.
 
 	switch {
 	case seen == nil:
-		set(devices, Wiped)
+		set(devices, runbook.Wiped)
 
 		return nil
 	case ctx.Err() != nil:
 		return interrupted(ctx, devices, node, sent.Heard())
 	case sent.Answer == runbook.Lost:
-		set(devices, Unknown)
+		set(devices, runbook.Unknown)
 
 		return seen
 	default:
-		set(devices, Failed)
+		set(devices, runbook.Failed)
 
 		return &errs.Error{Exit: errs.Lost, Err: fmt.Errorf("cannot wipe on %s: the node answered that it wiped the devices, and still finds content: %w", node, seen)}
 	}
 }
 
 func interrupted(ctx context.Context, devices []Device, node string, answered bool) error {
-	set(devices, Interrupted)
+	set(devices, runbook.Interrupted)
 
 	hint := "the wipe was requested, and not answered: run `talosmate storage discovered` before you request it again"
 	if answered {
@@ -279,7 +268,7 @@ func interrupted(ctx context.Context, devices []Device, node string, answered bo
 	return errs.BrokenOff(ctx, "wipe on "+node, hint)
 }
 
-func set(devices []Device, status string) {
+func set(devices []Device, status runbook.Status) {
 	for i := range devices {
 		devices[i].Status = status
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/wipe"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -75,16 +76,16 @@ func TestRun(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		n    node
-		want string
+		want runbook.Status
 		code errs.Code
 	}{
-		{"done", node{}, wipe.Wiped, errs.OK},
-		{"refused", node{answer: errNo, ignore: true}, wipe.Failed, errs.Failed},
-		{"the answer is lost and it was done", node{answer: errAway}, wipe.Wiped, errs.OK},
-		{"the answer is lost and it was not done", node{answer: errAway, ignore: true}, wipe.Unknown, errs.Unknown},
-		{"the answer is lost and so is the node", node{answer: errAway, blind: true}, wipe.Unknown, errs.Unknown},
-		{"it answers and does not do it", node{ignore: true}, wipe.Failed, errs.Lost},
-		{"interrupted while it wipes", node{hang: true}, wipe.Interrupted, errs.Interrupted},
+		{"done", node{}, runbook.Wiped, errs.OK},
+		{"refused", node{answer: errNo, ignore: true}, runbook.Failed, errs.Failed},
+		{"the answer is lost and it was done", node{answer: errAway}, runbook.Wiped, errs.OK},
+		{"the answer is lost and it was not done", node{answer: errAway, ignore: true}, runbook.Unknown, errs.Unknown},
+		{"the answer is lost and so is the node", node{answer: errAway, blind: true}, runbook.Unknown, errs.Unknown},
+		{"it answers and does not do it", node{ignore: true}, runbook.Failed, errs.Lost},
+		{"interrupted while it wipes", node{hang: true}, runbook.Interrupted, errs.Interrupted},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -130,7 +131,7 @@ func TestRunInterruptedBefore(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errs.New(errs.Interrupted, "interrupted"))
 
-	if err = wipe.Run(ctx, &n, devices, "n1", 0); errs.ExitCode(err) != errs.Interrupted || len(n.sent) > 0 || devices[0].Status != wipe.Planned {
+	if err = wipe.Run(ctx, &n, devices, "n1", 0); errs.ExitCode(err) != errs.Interrupted || len(n.sent) > 0 || devices[0].Status != runbook.Planned {
 		t.Errorf("exit %d, status %s, sent %v", errs.ExitCode(err), devices[0].Status, n.sent)
 	}
 }
@@ -166,7 +167,7 @@ func TestGate(t *testing.T) {
 
 			if c.code == errs.Refused {
 				for _, d := range devices {
-					if d.Status != wipe.Refused {
+					if d.Status != runbook.Refused {
 						t.Errorf("%s is %s: one that is refused keeps all from being wiped", d.Device, d.Status)
 					}
 				}

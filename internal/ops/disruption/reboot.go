@@ -1,0 +1,217 @@
+package disruption
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/probe"
+	"github.com/talosmate/talosmate/internal/poll"
+	"github.com/talosmate/talosmate/internal/runbook"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+const (
+	// quorumWithin is how long etcd may take to be ready for the loss of a member: members that have just come back may
+	// be holding an election.
+	quorumWithin = 15 * time.Second
+	// Back begins the message of the moment when a node is back.
+	Back = "a new boot answers"
+)
+
+// GateBusy refuses a node that is doing something that ends with another boot (TM145): Talos accepts a second request
+// and forgets it.
+func (r *Run) GateBusy(status talos.MachineStatus) gate.Verdict {
+	if probe.Busy(status) {
+		return gate.New(gate.InstallRunning, gate.Refuse, r.Target.Address, "the node is busy: %s", status).WithRemedy("wait until it is running again")
+	}
+
+	return gate.New(gate.InstallRunning, gate.Pass, r.Target.Address, "the node is not busy: %s", status)
+}
+
+// AwaitQuorum checks etcd again right before the node goes down: a drain takes time. One bad answer may be an
+// election. A refusal that stays is recorded and returned.
+func (r *Run) AwaitQuorum(ctx context.Context, check func(etcd.View) []gate.Verdict) (view etcd.View, err error) {
+	if !r.Node.ControlPlane {
+		return view, nil
+	}
+
+	var (
+		verdicts []gate.Verdict
+		refused  error
+	)
+
+	err = poll.Until(ctx, "etcd to do without "+r.Target.Name(), probe.VerifyPoll, quorumWithin, func(ctx context.Context) (bool, string, error) {
+		var err error
+		if view, err = r.Node.Etcd(ctx); err != nil {
+			refused = fmt.Errorf("etcd no longer answers: %w", err)
+
+			return false, err.Error(), nil
+		}
+
+		verdicts = check(view)
+
+		if err = gate.Apply(verdicts, r.Overrides); err != nil {
+			if refused == nil {
+				r.Stage("preflight", "%v: asking again for at most %s", err, quorumWithin)
+			}
+
+			refused = fmt.Errorf("etcd has changed: %w", err)
+
+			return false, err.Error(), nil
+		}
+
+		return true, "", nil
+	})
+
+	if err == nil || ctx.Err() != nil {
+		return view, err
+	}
+
+	r.Rec.Gates = append(r.Rec.Gates, verdicts...)
+
+	return view, refused
+}
+
+// Ask sends the one request that takes the node down, once. An answer that was lost is not an error: the waits that
+// follow read the state back, within shown.
+func (r *Run) Ask(ctx context.Context, limit, shown time.Duration, send func(context.Context) error) error {
+	r.Asked, r.Prober = r.Now(), r.Node.Prober()
+
+	sent := runbook.Request{Limit: limit, Begin: r.BeforeChange, Send: send}.Once(ctx)
+	r.Sent, r.Answered = sent.Answer != runbook.NotSent, sent.Answer == runbook.Accepted
+
+	switch {
+	case ctx.Err() != nil && sent.Err != nil:
+		return context.Cause(ctx)
+	case sent.Answer == runbook.Lost:
+		r.Rec.AnswerLost, r.Prober = true, r.Prober.Unanswered(r.Before, shown)
+		r.Stage("wait", "the answer was lost (%v): reading the state back", sent.Err)
+
+		return nil
+	default:
+		return sent.Err
+	}
+}
+
+// AwaitBoot waits until the node proves a new boot, and uncordons it.
+func (r *Run) AwaitBoot(ctx context.Context) (probe.Return, error) {
+	r.Stage("wait", "waiting for a new boot, for at most %s", r.Options.RebootTimeout)
+
+	back, err := r.Prober.AwaitNew(ctx, r.Before, r.Asked, r.Options.RebootTimeout)
+	if err != nil {
+		return back, r.NotReturned(ctx, err)
+	}
+
+	r.Ended, r.Obs.Rebooted, r.Obs.BootIDAfter = r.Before, true, back.Boot.ID
+	r.Obs.DowntimeSeconds += runbook.Seconds(back.Downtime)
+	r.Stage("wait", Back+" after %.1f s", r.Since().Seconds())
+
+	// Whatever follows: a node that is not Ready gets no pods.
+	if r.keep != nil && r.Obs.Cordoned {
+		if err := r.Uncordon(ctx); err != nil {
+			r.Stage("uncordon", "%v: trying again at the end", err)
+		} else {
+			r.keep()
+		}
+	}
+
+	return back, nil
+}
+
+// AwaitOff waits until the node has been silent for so long that it must be off.
+func (r *Run) AwaitOff(ctx context.Context) error {
+	const quiet = 2 * time.Second
+
+	r.Stage("wait", "waiting until the node is off, for at most %s", r.Options.RebootTimeout)
+
+	up, err := r.Prober.AwaitGone(ctx, r.Asked, quiet, r.Options.RebootTimeout)
+	if err != nil {
+		return r.NotReturned(ctx, err)
+	}
+
+	r.Stage("wait", "the node answered last %.1f s after the request", up.Seconds())
+
+	return nil
+}
+
+// Since is the time since the request.
+func (r *Run) Since() time.Duration { return r.Now().Sub(r.Asked) }
+
+// NotReturned is the failure of a node that did not come back, or did not go off. Where the answer was lost and the
+// node continues as before, the outcome is unknown: the request is never sent again, since it may still be on its way.
+func (r *Run) NotReturned(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return err
+	case errors.Is(err, probe.ErrNotBegun), r.Prober.StillUnclear(ctx):
+		r.Rec.Hint = "the request seems not to have reached the node, and was not sent again; check the node, then run the same command again"
+
+		return r.Fail(runbook.Unknown, "the answer was lost, and the node still runs its old boot: %w", err)
+	case r.Prober.Still(ctx, r.Before):
+		r.Rec.Hint = "the node still runs its old boot; `talosmate logs machined` says what keeps it"
+	default:
+		r.Rec.Hint = "check the node's console"
+	}
+
+	if r.Obs.Cordoned && !r.kept {
+		r.Rec.Hint += "; its cordon is lifted, and it is no longer drained"
+	}
+
+	return r.Fail(runbook.DidNotReturn, "%w", err)
+}
+
+// AwaitSettled waits until Talos runs with nothing unmet.
+func (r *Run) AwaitSettled(ctx context.Context) error {
+	if err := r.Prober.AwaitSettled(ctx, r.Options.ReadyTimeout); err != nil {
+		return r.Unverified(ctx, err)
+	}
+
+	return nil
+}
+
+// Version reads the version of a node that is back. also is asked in the same breath, nil for nothing.
+func (r *Run) Version(ctx context.Context, also func(context.Context, probe.API) error) (version talos.Version, err error) {
+	err = r.Prober.Await(ctx, "the version", r.Options.ReadyTimeout, func(ctx context.Context, n probe.API) error {
+		var err error
+		if version, err = n.Version(ctx); err == nil && also != nil {
+			err = also(ctx, n)
+		}
+
+		return err
+	})
+	if err != nil {
+		return version, r.Unverified(ctx, err)
+	}
+
+	return version, nil
+}
+
+// AwaitEtcd waits until a control plane's member votes and knows a leader.
+func (r *Run) AwaitEtcd(ctx context.Context) error {
+	if !r.Node.ControlPlane {
+		return nil
+	}
+
+	if err := probe.AwaitEtcd(ctx, r.Target, r.Node.Etcd, r.Options.ReadyTimeout); err != nil {
+		return r.Unverified(ctx, err)
+	}
+
+	return nil
+}
+
+// AwaitKubernetes waits until the Kubernetes node is Ready in its new boot.
+func (r *Run) AwaitKubernetes(ctx context.Context) error {
+	if r.Kube == nil {
+		return nil
+	}
+
+	if err := probe.AwaitKubernetes(ctx, r.Kube, r.K8sName, r.Ended, r.Options.ReadyTimeout); err != nil {
+		return r.Unverified(ctx, err)
+	}
+
+	return nil
+}

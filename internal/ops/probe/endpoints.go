@@ -1,0 +1,39 @@
+package probe
+
+import (
+	"net"
+	"slices"
+
+	"github.com/talosmate/talosmate/internal/gate"
+)
+
+// GateEndpoints checks that something other than the node itself, and than an address that moves with it, leads to the
+// cluster while the node is down (TM144).
+func (n *Node) GateEndpoints() gate.Verdict {
+	t, endpoints, vips := n.Target, n.Endpoints, n.VirtualIPs
+	others, moving := 0, 0
+
+	for _, e := range endpoints {
+		host := e
+		if h, _, err := net.SplitHostPort(e); err == nil {
+			host = h
+		}
+
+		switch {
+		case slices.Contains(vips, host):
+			moving++
+		case host != t.Address && !slices.Contains(t.Addresses, host):
+			others++
+		}
+	}
+
+	switch {
+	case others > 0:
+		return gate.New(gate.EndpointIsTarget, gate.Pass, t.Address, "%d endpoints stay up while the node is down", others)
+	case moving > 0:
+		return gate.New(gate.EndpointIsTarget, gate.Refuse, t.Address, "every endpoint is a virtual IP or the node itself: the connection would move or die with the node").
+			WithRemedy("name the control planes' own addresses with --endpoints")
+	default:
+		return gate.New(gate.EndpointIsTarget, gate.Warn, t.Address, "the node is the only endpoint: nothing can be asked through it while it is down")
+	}
+}

@@ -1,0 +1,74 @@
+// Package rollout upgrades a cluster by a plan, node by node, without losing quorum: canary, control planes one at a
+// time with etcd's leader last, workers side by side, with gates in between.
+package rollout
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/clusterlock"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/probe"
+	"github.com/talosmate/talosmate/internal/registry"
+	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
+)
+
+// Cluster is the whole cluster, as far as a rollout needs it.
+type Cluster struct {
+	Name    string         // The talosconfig context.
+	Members []talos.Member // Every discovered member.
+	Expires time.Time      // When the client certificate expires; zero for unknown.
+
+	Node func(talos.Target) *probe.Node
+	Etcd func(context.Context) (etcd.View, error)
+	Kube probe.Connect
+
+	// Image asks the registry for an image's digest; nil when registries are not to be asked.
+	Image func(ctx context.Context, ref string) (digest string, err error)
+	// Extensions asks the image's factory for the official extensions in the image's schematic; nil when factories are not to
+	// be asked.
+	Extensions func(ctx context.Context, image registry.Installer) ([]string, error)
+	// Releases lists Talos releases, the newest first; asked only when the path needs a hop in between.
+	Releases func(ctx context.Context) ([]string, error)
+	// Health checks the members that are not in flight, and lists what is wrong.
+	Health func(ctx context.Context, skip []talos.Target) ([]string, error)
+	// Snapshot takes a verified snapshot of etcd into a file.
+	Snapshot func(ctx context.Context, path string) (etcd.Snapshot, error)
+	Lock     clusterlock.Locker // Takes the cluster's lock.
+	Holder   kube.Holder        // Who we are to it.
+
+	// AwaitUnderway is how long a plan waits for a node that an earlier run left rebooting; zero for not at all.
+	AwaitUnderway time.Duration
+
+	Now func() time.Time
+}
+
+// New gets a cluster ready for a rollout. The optional parts are for the caller to fill in.
+func New(ctx context.Context, cluster *talos.Cluster, name string, k probe.Connect) (*Cluster, error) {
+	members, err := cluster.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	return &Cluster{
+		Name: name, Members: members, Expires: cluster.Context.NotAfter, Kube: k, Now: time.Now, Etcd: etcd.Through(cluster).Look,
+		Node: probe.Nodes(ctx, cluster, members, k),
+	}, nil
+}
+
+func (c *Cluster) isControlPlane(t talos.Target) bool { return target.IsControlPlane(c.Members, t) }
+
+// member finds a member by address or hostname.
+func (c *Cluster) member(name string) (talos.Member, error) {
+	for _, m := range c.Members {
+		if m.Node == name || m.Hostname == name || slices.Contains(m.Addresses, name) {
+			return m, nil
+		}
+	}
+
+	return talos.Member{}, errs.Usagef("the cluster has no member %q", name).WithHint("`talosmate members` lists them")
+}

@@ -1,0 +1,158 @@
+package rollout
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
+)
+
+// Differences lists what would be done now and is not in the plan, and the other way round. A node that has come
+// along the planned way is none: a plan may be run again.
+func (p *Plan) Differences(now Plan) []string {
+	var out []string
+
+	differ := func(what string, planned, is any) {
+		if !reflect.DeepEqual(planned, is) {
+			out = append(out, fmt.Sprintf("%s is %v now, it was %v", what, is, planned))
+		}
+	}
+
+	differ("the cluster", p.Cluster, now.Cluster)
+	differ("the target", p.To, now.To)
+	differ("the number of workers at once", p.Workers, now.Workers)
+
+	planned, current := p.Request, now.Request
+	planned.Nodes, current.Nodes = nil, nil
+
+	if !reflect.DeepEqual(planned, current) {
+		out = append(out, "the options differ")
+	}
+
+	seen := map[string]NodePlan{}
+	for _, n := range now.Nodes {
+		seen[n.Node] = n
+	}
+
+	for _, planned := range p.Nodes {
+		if n, there := seen[planned.Node]; !there {
+			out = append(out, planned.name()+" is not a member any more")
+		} else if what := planned.difference(n); what != "" {
+			out = append(out, what)
+		}
+
+		delete(seen, planned.Node)
+	}
+
+	for _, n := range now.Nodes {
+		if _, extra := seen[n.Node]; extra {
+			out = append(out, n.name()+" is not in the plan")
+		}
+	}
+
+	if len(out) == 0 && !sameNodes(p.Request.Nodes, now.Request.Nodes) {
+		out = append(out, fmt.Sprintf("the nodes asked for are %s now, they were %s",
+			strings.Join(now.Request.Nodes, ", "), strings.Join(p.Request.Nodes, ", ")))
+	}
+
+	return out
+}
+
+func sameNodes(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
+func (n NodePlan) name() string {
+	return talos.Target{Address: n.Node, Hostname: n.Hostname}.Name()
+}
+
+// difference says what differs between a node as planned and now, empty for nothing.
+func (n NodePlan) difference(now NodePlan) string {
+	switch {
+	case now.Hostname != n.Hostname:
+		return fmt.Sprintf("%s is %q now, it was %q", n.Node, now.Hostname, n.Hostname)
+	case now.Role != n.Role:
+		return fmt.Sprintf("%s is a %s now, it was a %s", n.name(), now.Role, n.Role)
+	case !n.onTheWay(now.From):
+		return fmt.Sprintf("%s runs %s now, it ran %s", n.name(), now.From, n.From)
+	case release.Same(now.From, n.From) && now.API != n.API:
+		return fmt.Sprintf("%s has the %s upgrade API now, it had %s", n.name(), now.API, n.API)
+	case now.Schematic != n.Schematic && (now.Schematic != n.SchematicTo || !release.Same(now.From, n.To)):
+		return fmt.Sprintf("%s has the schematic %.12s now, it had %.12s", n.name(), now.Schematic, n.Schematic)
+	case now.Platform != n.Platform:
+		return fmt.Sprintf("%s runs on %s now, it ran on %s", n.name(), now.Platform, n.Platform)
+	case now.SecureBoot != n.SecureBoot:
+		return fmt.Sprintf("%s has secure boot %t now, it had %t", n.name(), now.SecureBoot, n.SecureBoot)
+	case now.K8sNodeName != n.K8sNodeName && now.K8sNodeName != "" && n.K8sNodeName != "":
+		return fmt.Sprintf("%s is the Kubernetes node %q now, it was %q", n.name(), now.K8sNodeName, n.K8sNodeName)
+	case now.To != n.To:
+		return fmt.Sprintf("%s is to run %s now, it was to run %s", n.name(), now.To, n.To)
+	case now.Image != n.Image:
+		return fmt.Sprintf("%s gets the image %s now, planned is %s", n.name(), now.Image, n.Image)
+	case !n.leadsTo(now):
+		return fmt.Sprintf("%s now needs %s by %s, planned is %s by %s", n.name(), now.Action, way(now.Hops), n.Action, way(n.Hops))
+	default:
+		return ""
+	}
+}
+
+func (n NodePlan) onTheWay(version string) bool {
+	if release.Same(version, n.From) || release.Same(version, n.To) {
+		return true
+	}
+
+	return slices.ContainsFunc(n.Hops, func(h Hop) bool { return release.Same(version, h.To) })
+}
+
+// leadsTo reports whether what is to be done now is the plan, or the rest of it.
+func (n NodePlan) leadsTo(now NodePlan) bool {
+	stages := []string{upgrade.ActUpgrade, upgrade.ActSettle, upgrade.ActReboot, upgrade.ActRelease, upgrade.ActSkip}
+	planned, current := slices.Index(stages, n.Action), slices.Index(stages, now.Action)
+
+	if n.Action == upgrade.ActSettle {
+		planned = 0 // its install may have to be done after all
+	}
+
+	switch {
+	case planned < 0 || current < planned || len(now.Hops) > len(n.Hops):
+		return false
+	case len(now.Hops) == 0:
+		return now.Action == upgrade.ActSkip || now.Action == upgrade.ActRelease || len(n.Hops) == 0
+	case release.Same(now.From, n.From) && len(now.Hops) < len(n.Hops):
+		return false
+	}
+
+	return slices.EqualFunc(n.Hops[len(n.Hops)-len(now.Hops):], now.Hops, Hop.same)
+}
+
+// same compares two hops. A digest counts where both times a registry told one.
+func (h Hop) same(o Hop) bool {
+	if h.Digest == "" || o.Digest == "" {
+		h.Digest, o.Digest = "", ""
+	}
+
+	return h == o
+}
+
+// way is a way in one line.
+func way(hops []Hop) string {
+	if len(hops) == 0 {
+		return "no hop"
+	}
+
+	var out []string
+	for _, h := range hops {
+		text := h.To + " (" + h.API + ", " + h.Image
+		if h.Digest != "" {
+			text += "@" + h.Digest
+		}
+
+		out = append(out, text+")")
+	}
+
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,145 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// finish settles the result.
+func (a *apply) finish(ctx context.Context, err error) (ApplyResult, error) {
+	now := a.cluster.Now()
+	a.res.FinishedAt, a.res.ElapsedSeconds = now.UTC(), runbook.Seconds(now.Sub(a.began))
+
+	ended := map[string]bool{}
+	for _, r := range a.res.Nodes {
+		ended[r.Node] = true
+	}
+
+	for _, n := range a.plan.Nodes {
+		name := talos.Target{Address: n.Node, Hostname: n.Hostname}.Name()
+
+		switch state := a.state[n.Node]; {
+		case n.Action == upgrade.ActSkip:
+			a.res.Skipped = append(a.res.Skipped, name)
+		case state == stateDone:
+			a.res.Upgraded++
+		case state == stateFailed:
+			a.res.Failed++
+		default:
+			a.res.Remaining = append(a.res.Remaining, name)
+		}
+	}
+
+	a.noteOverridden()
+
+	switch {
+	case a.res.Status == runbook.Refused, a.res.Status == runbook.Planned, a.res.Status == runbook.AlreadyCurrent:
+	case ctx.Err() != nil:
+		a.res.Status = runbook.Interrupted
+		a.res.Hint = "run the same command again: what is done is skipped, and what is half done is finished"
+	case a.res.Status == runbook.Failed:
+	case err != nil:
+		a.res.Status = runbook.Halted
+
+		if a.res.Hint == "" {
+			a.res.Hint = "see to the node that failed, then run the same command again: what is done is skipped"
+		}
+	default:
+		a.res.Status = runbook.OK
+	}
+
+	err = a.typed(err)
+	if err != nil {
+		a.res.Error = err.Error()
+	}
+
+	a.sink.Emit(progress.Event{Time: now, Stage: string(a.res.Status), Message: a.summary(), Done: true, Failed: err != nil})
+
+	return a.res, err
+}
+
+// noteOverridden lists what was passed on purpose: for the cluster, in the plan, and at the nodes themselves.
+func (a *apply) noteOverridden() {
+	for _, n := range a.plan.Nodes {
+		a.overridden(n.Gates)
+	}
+
+	a.overridden(a.res.Gates)
+
+	for _, n := range a.res.Nodes {
+		a.overridden(n.Gates)
+	}
+
+	slices.Sort(a.res.OverriddenGates)
+	a.res.OverriddenGates = slices.Compact(a.res.OverriddenGates)
+}
+
+func (a *apply) overridden(verdicts []gate.Verdict) {
+	for _, v := range verdicts {
+		if v.Verdict == gate.Overridden {
+			a.res.OverriddenGates = append(a.res.OverriddenGates, string(v.Gate))
+		}
+	}
+}
+
+func (a *apply) summary() string {
+	return fmt.Sprintf("%d upgraded, %d failed, %d skipped, %d remaining, %.0f s", a.res.Upgraded, a.res.Failed, len(a.res.Skipped),
+		len(a.res.Remaining), a.res.ElapsedSeconds)
+}
+
+// typed gives the run's error its exit code: the nodes' own, or partial where some came through.
+func (a *apply) typed(err error) error {
+	if err == nil || a.res.Status == runbook.Refused || a.res.Status == runbook.Interrupted {
+		return err
+	}
+
+	if len(a.fails) == 0 {
+		if a.res.Status == runbook.Halted && a.res.Upgraded > 0 {
+			return &errs.Error{Exit: errs.Partial, Kind: errs.KindFailed, Hint: a.res.Hint, Err: err}
+		}
+
+		if errors.Is(err, errHalted) {
+			return &errs.Error{Exit: errs.Refused, Kind: errs.KindRefused, Hint: a.res.Hint, Err: err}
+		}
+
+		return err
+	}
+
+	nodes := &errs.Nodes{Succeeded: a.res.Upgraded}
+
+	for _, e := range a.fails {
+		var typed *errs.Error
+		if !errors.As(e, &typed) {
+			typed = &errs.Error{Exit: errs.ExitCode(e), Err: e}
+		}
+
+		nodes.Errors = append(nodes.Errors, typed)
+	}
+
+	return nodes
+}
+
+// journalSink writes events to the journal, except mere counters.
+type journalSink struct {
+	progress.Sink
+
+	journal runbook.Journal
+}
+
+// Emit implements progress.Sink.
+func (s journalSink) Emit(e progress.Event) {
+	if e.Total == 0 && e.Current == 0 {
+		s.journal.Note(e.Time, e.Node, e.Stage, e.Message)
+	}
+
+	s.Sink.Emit(e)
+}

@@ -1,0 +1,214 @@
+package rollout
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+	kjson "sigs.k8s.io/json"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// PlanSchema is the format of a plan.
+const PlanSchema = "talosmate/v1/UpgradePlan"
+
+// planHint says how a plan file is made.
+const planHint = "make a new plan: talosmate upgrade plan --to v1.13.9 -o json > plan.json"
+
+// planDocument is a plan in the envelope of `upgrade plan -o json`.
+type planDocument struct {
+	Schema      string          `json:"schema"`
+	Context     string          `json:"context"`
+	GeneratedAt string          `json:"generated_at"`
+	Selection   json.RawMessage `json:"selection"`
+	Result      Plan            `json:"result"`
+	Errors      json.RawMessage `json:"errors"`
+}
+
+// ReadPlan reads a plan file, JSON or YAML, with or without its envelope. A plan that was changed after it was made
+// is an error.
+func ReadPlan(raw []byte) (Plan, error) {
+	p, err := decodePlan(raw)
+	if err == nil {
+		err = p.valid()
+	}
+
+	if err != nil {
+		return Plan{}, errs.Usagef("cannot read the plan: %w", err).WithHint(planHint)
+	}
+
+	return p, nil
+}
+
+func decodePlan(raw []byte) (Plan, error) {
+	if !bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
+		var err error
+		if raw, err = yamlToJSON(raw); err != nil {
+			return Plan{}, err
+		}
+	}
+
+	var has map[string]json.RawMessage
+	if err := strictJSON(raw, &has); err != nil {
+		return Plan{}, err
+	}
+
+	if _, enveloped := has["result"]; !enveloped {
+		var p Plan
+
+		return p, strictJSON(raw, &p)
+	}
+
+	var doc planDocument
+	if err := strictJSON(raw, &doc); err != nil {
+		return Plan{}, err
+	}
+
+	switch {
+	case doc.Schema != PlanSchema:
+		return Plan{}, fmt.Errorf("its schema is %q, want %s", doc.Schema, PlanSchema)
+	case doc.Context != doc.Result.Cluster:
+		return Plan{}, fmt.Errorf("its context is %q, and its plan is for %q", doc.Context, doc.Result.Cluster)
+	default:
+		return doc.Result, nil
+	}
+}
+
+// strictJSON decodes one document. Unknown keys, keys that differ in case only and duplicate keys are errors.
+func strictJSON(raw []byte, into any) error {
+	if err := foreign.CheckJSON(raw); err != nil {
+		return err
+	}
+
+	problems, err := kjson.UnmarshalStrict(raw, into)
+
+	return errors.Join(err, errors.Join(problems...))
+}
+
+// yamlToJSON turns one YAML document into JSON. What we write has no aliases.
+func yamlToJSON(raw []byte) ([]byte, error) {
+	documents, err := foreign.Documents(raw)
+
+	switch {
+	case err != nil:
+		return nil, err
+	case len(documents) != 1:
+		return nil, fmt.Errorf("it has %d documents", len(documents))
+	case hasAlias(documents[0]):
+		return nil, errors.New("it has aliases")
+	}
+
+	var value any
+	if err := foreign.Decode(documents[0], &value); err != nil {
+		return nil, err
+	}
+
+	return json.Marshal(value)
+}
+
+func hasAlias(n *yaml.Node) bool {
+	if n.Kind == yaml.AliasNode {
+		return true
+	}
+
+	for _, child := range n.Content {
+		if hasAlias(child) {
+			return true
+		}
+	}
+
+	return false
+}
+
+// valid reports what makes a file no plan, or not the plan that was made.
+func (p *Plan) valid() error {
+	if p.Hash == "" || len(p.Nodes) == 0 {
+		return errors.New("it is not a plan")
+	}
+
+	seen := map[string]bool{}
+
+	for _, n := range p.Nodes {
+		for _, name := range []string{n.Node, n.Hostname} {
+			if name != "" && seen[name] {
+				return fmt.Errorf("the node %q is in it twice", name)
+			}
+		}
+
+		seen[n.Node], seen[n.Hostname] = true, true
+	}
+
+	if now := p.hash(); now != p.Hash {
+		return fmt.Errorf("it was changed after it was made, or another release made it: its hash is %.12s, its content has %.12s", p.Hash, now)
+	}
+
+	return nil
+}
+
+// Replan plans again what a plan file asks for, and refuses when that is not what the file says.
+func Replan(ctx context.Context, c *Cluster, planned Plan, overrides gate.Overrides) (Plan, error) {
+	if gone := planned.gone(c); len(gone) > 0 {
+		now := Plan{Cluster: c.Name, Request: planned.Request, To: planned.To, Nodes: []NodePlan{}, Gates: []gate.Verdict{planDiffers(gone)}}
+		if err := now.settle(overrides); err != nil {
+			return now, err
+		}
+	}
+
+	r := planned.Request
+	r.Nodes = nil
+
+	if !r.AllNodes {
+		for _, n := range planned.Request.Nodes {
+			if _, err := c.member(n); err == nil {
+				r.Nodes = append(r.Nodes, n)
+			}
+		}
+
+		if len(r.Nodes) == 0 {
+			return Plan{}, errs.Usagef("none of the plan's nodes is a member of this cluster").WithHint(planHint)
+		}
+	}
+
+	now, err := MakePlan(ctx, c, r, overrides)
+	if len(now.Nodes) == 0 {
+		return now, err
+	}
+
+	now.Gates = append(now.Gates, planDiffers(planned.Differences(now)))
+
+	return now, now.settle(overrides)
+}
+
+func planDiffers(different []string) gate.Verdict {
+	if len(different) == 0 {
+		return gate.New(gate.PlanDiffers, gate.Pass, "", "the cluster is as planned")
+	}
+
+	return gate.New(gate.PlanDiffers, gate.Refuse, "", "the cluster is not as planned: %s", strings.Join(different, "; ")).
+		WithRemedy("make a new plan")
+}
+
+// gone lists what makes it useless to plan again: another cluster, or nodes that are not members any more.
+func (p *Plan) gone(c *Cluster) []string {
+	if p.Cluster != c.Name {
+		return []string{fmt.Sprintf("the plan is for the cluster %s, this is %s", p.Cluster, c.Name)}
+	}
+
+	var out []string
+
+	for _, n := range p.Nodes {
+		if _, err := c.member(n.Node); err != nil {
+			out = append(out, talos.Target{Address: n.Node, Hostname: n.Hostname}.Name()+" is not a member any more")
+		}
+	}
+
+	return out
+}

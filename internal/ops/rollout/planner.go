@@ -1,0 +1,291 @@
+package rollout
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/disruption"
+	"github.com/talosmate/talosmate/internal/ops/probe"
+	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/registry"
+	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
+	"github.com/talosmate/talosmate/internal/talos/target"
+)
+
+// observeConcurrency is how many nodes are observed at once.
+const observeConcurrency = 8
+
+// planner plans nodes side by side.
+type planner struct {
+	cluster   *Cluster
+	request   Request
+	to        string
+	overrides gate.Overrides
+
+	digests    memo[string]   // Of images.
+	extensions memo[[]string] // Of schematics, by their factory.
+	releases   memo[[]string]
+}
+
+// memo asks once for each key, whoever of the nodes comes first.
+type memo[V any] struct {
+	mu    sync.Mutex
+	known map[string]answer[V]
+}
+
+type answer[V any] struct {
+	value V
+	err   error
+}
+
+func (m *memo[V]) get(key string, ask func() (V, error)) (V, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	a, known := m.known[key]
+	if !known {
+		a.value, a.err = ask()
+
+		if m.known == nil {
+			m.known = map[string]answer[V]{}
+		}
+
+		m.known[key] = a
+	}
+
+	return a.value, a.err
+}
+
+func (p *planner) nodes(ctx context.Context, targets []talos.Target) ([]NodePlan, error) {
+	out := make([]NodePlan, len(targets))
+	failed := make([]error, len(targets))
+
+	if p.cluster.AwaitUnderway > 0 {
+		sideBySide(targets, func(_ int, t talos.Target) { upgrade.AwaitUnderway(ctx, p.cluster.Node(t), p.cluster.AwaitUnderway) })
+	}
+
+	sideBySide(targets, func(i int, t talos.Target) {
+		failed[i] = errs.Safely(func() (err error) { out[i], err = p.node(ctx, t); return err })
+	})
+
+	return out, nodeErrors(ctx, targets, failed)
+}
+
+func sideBySide(targets []talos.Target, do func(int, talos.Target)) {
+	var group errs.Group
+
+	group.SetLimit(observeConcurrency)
+
+	for i, t := range targets {
+		group.Go(func() { do(i, t) })
+	}
+
+	group.Wait()
+}
+
+// nodeErrors joins what failed, node by node.
+func nodeErrors(ctx context.Context, targets []talos.Target, failed []error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+
+	all := &errs.Nodes{}
+
+	for i, err := range failed {
+		if err == nil {
+			continue
+		}
+
+		var typed *errs.Error
+		if !errors.As(err, &typed) {
+			typed = &errs.Error{Exit: errs.ExitCode(err), Node: targets[i].Address, Hostname: targets[i].Hostname, Err: err}
+		}
+
+		all.Errors = append(all.Errors, typed)
+	}
+
+	if len(all.Errors) == 0 {
+		return nil
+	}
+
+	return all
+}
+
+// node plans one node.
+func (p *planner) node(ctx context.Context, t talos.Target) (NodePlan, error) {
+	node := p.cluster.Node(t)
+
+	n := NodePlan{
+		Role: "worker", To: p.to, Hops: []Hop{}, ExtensionsKept: []string{}, ExtensionsLost: []string{}, ExtensionsAdded: []string{}, ExtensionsUnknown: []string{},
+		Gates: []gate.Verdict{}, Blockers: []kube.Blocker{},
+	}
+	n.SetNode(t)
+
+	if node.ControlPlane {
+		n.Role = target.ControlPlane
+	}
+
+	version, err := node.Read.Version(ctx)
+	if err != nil {
+		return n, err
+	}
+
+	system, err := node.Read.System(ctx)
+	if err != nil {
+		return n, err
+	}
+
+	n.From, n.API, n.Platform, n.SecureBoot, n.Schematic = version.Tag, version.API, version.Platform, system.SecureBoot, system.Schematic
+
+	if err = p.way(ctx, node, &n, system); err != nil {
+		n.Action, n.Reason = upgrade.ActUpgrade, err.Error()
+		n.Gates = append(n.Gates, gate.New(gate.VersionPath, gate.Refuse, t.Address, "%v", err).
+			WithRemedy("name the releases to go by with --via, or the image with --image"))
+
+		return n, nil
+	}
+
+	return n, p.inspect(ctx, node, &n)
+}
+
+// way finds the hops and their images.
+func (p *planner) way(ctx context.Context, node *probe.Node, n *NodePlan, system talos.System) error {
+	config, err := node.Read.ConfigFacts(ctx)
+	if err != nil {
+		config = talos.ConfigFacts{} // only the image's registry is not known then; the gates hold what the image is against the node
+	}
+
+	steps := []string{p.to}
+
+	if p.to == "" {
+		steps = []string{n.From} // the image names no version: TM130 says so
+	} else if !release.Same(n.From, p.to) {
+		if steps, err = hops(n.From, p.to, p.stops(ctx, n.From)); err != nil {
+			steps = []string{p.to} // TM130 says why not
+		}
+	}
+
+	from := n.From
+
+	for _, to := range steps {
+		var ref string
+
+		if p.request.Image != "" && to == steps[len(steps)-1] {
+			ref = p.request.Image
+		} else {
+			image, err := imageFor(cmp.Or(p.request.Image, config.InstallImage), system, n.Platform, to)
+			if err != nil {
+				return err
+			}
+
+			ref = image.String()
+		}
+
+		n.Hops = append(n.Hops, Hop{From: from, To: to, API: release.UpgradeAPI(from), Image: ref})
+		n.Image, from = ref, to
+	}
+
+	return nil
+}
+
+// stops are the releases that the path may go by.
+func (p *planner) stops(ctx context.Context, from string) []string {
+	if len(p.request.Via) > 0 {
+		return p.request.Via
+	}
+
+	if direct, err := release.UpgradePath(from, p.to); err != nil || direct.Supported || p.cluster.Releases == nil {
+		return nil
+	}
+
+	// Without an answer the gate says that there is no way, and its remedy how to name one.
+	releases, _ := p.releases.get("", func() ([]string, error) { return p.cluster.Releases(ctx) })
+
+	return releases
+}
+
+// inspect runs the node's own preflight for the first hop.
+func (p *planner) inspect(ctx context.Context, node *probe.Node, n *NodePlan) error {
+	preview, err := upgrade.Look(ctx, node, upgrade.Options{
+		Options: disruption.Options{Drain: !p.request.SkipDrain, Overrides: p.overrides},
+		Image:   n.Hops[0].Image, InstallOnly: p.request.InstallOnly, RebootOnly: p.request.RebootOnly,
+	})
+	n.Gates = append(n.Gates, preview.Found()...)
+	n.K8sNodeName = preview.KubernetesName()
+
+	last, _ := registry.ParseInstaller(n.Hops[len(n.Hops)-1].Image) // it was checked when it was composed
+	p.compareExtensions(ctx, n, preview.System(), last)
+
+	switch {
+	case err != nil && preview.KubernetesAway():
+		n.Action, n.Reason = upgrade.ActUpgrade, "the Kubernetes API cannot be reached"
+
+		return nil // its gate is in the plan
+	case err != nil:
+		return err
+	}
+
+	n.Action, n.Reason = preview.Action(ctx, n.To)
+	if n.Action == upgrade.ActSkip || n.Action == upgrade.ActRelease {
+		n.Image, n.Hops = n.Hops[0].Image, []Hop{}
+
+		return nil
+	}
+
+	verdicts, err := preview.Gates(ctx)
+	if err != nil {
+		return err
+	}
+
+	n.Gates = append(n.Gates, verdicts...)
+
+	for _, hop := range n.Hops[1:] {
+		n.Gates = append(n.Gates, preview.Later(hop.Image)...)
+	}
+
+	if n.Action == upgrade.ActUpgrade {
+		n.Gates = append(n.Gates, p.gateImages(ctx, n)...)
+	}
+
+	n.Blockers, err = preview.Blockers(ctx)
+
+	return err
+}
+
+// gateImages asks the registries, once an image. One that does not answer us may answer the node, which has
+// credentials, mirrors and a network of its own.
+func (p *planner) gateImages(ctx context.Context, n *NodePlan) []gate.Verdict {
+	if p.cluster.Image == nil {
+		return nil
+	}
+
+	var out []gate.Verdict
+
+	for i := range n.Hops {
+		h := &n.Hops[i]
+
+		var err error
+
+		h.Digest, err = p.digests.get(h.Image, func() (string, error) { return p.cluster.Image(ctx, h.Image) })
+
+		switch {
+		case err == nil:
+			out = append(out, gate.New(gate.ImageMissing, gate.Pass, n.Node, "%s exists", h.Image))
+		case errors.Is(err, registry.ErrNotFound):
+			out = append(out, gate.New(gate.ImageMissing, gate.Refuse, n.Node, "%s does not exist", h.Image).
+				WithRemedy("is the version published? name another image with --image"))
+		case errors.Is(err, registry.ErrUnauthorised):
+			out = append(out, gate.New(gate.ImageMissing, gate.Warn, n.Node, "the registry of %s does not let us look; the node may have credentials of its own", h.Image))
+		default:
+			out = append(out, gate.New(gate.ImageMissing, gate.Warn, n.Node, "the registry of %s cannot be reached from here; the node's own pull will tell", h.Image))
+		}
+	}
+
+	return out
+}

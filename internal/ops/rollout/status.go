@@ -1,0 +1,178 @@
+package rollout
+
+import (
+	"context"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/clusterlock"
+	"github.com/talosmate/talosmate/internal/ops/probe"
+	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/runbook"
+	"github.com/talosmate/talosmate/internal/talos"
+)
+
+// NodeStatus is what an upgrade left on a node.
+type NodeStatus struct {
+	talos.NodeRef
+
+	Role         string     `json:"role"`             // controlplane or worker.
+	Version      string     `json:"version"`          // The version that runs, empty when the node does not answer.
+	State        string     `json:"state"`            // clean, installed, installing, stale or unknown.
+	Target       string     `json:"target,omitempty"` // The version that was installed or is being installed.
+	Image        string     `json:"image,omitempty"`  // Its image.
+	Since        *time.Time `json:"since,omitempty"`  // When the note was written.
+	Cordoned     bool       `json:"cordoned"`         // Whether the node is cordoned, by whoever.
+	OurCordon    bool       `json:"our_cordon"`       // Whether an upgrade of ours cordoned it.
+	CordonReason string     `json:"cordon_reason"`    // Who cordoned it and for what, where talosmate did.
+	K8sNodeName  string     `json:"k8s_node_name"`    // The Kubernetes node, empty when it is not a member or cannot be asked.
+	Message      string     `json:"message"`          // What that means, in one sentence.
+	Error        string     `json:"error,omitempty"`  // Why it is unknown.
+}
+
+// States of a node with respect to an upgrade.
+const (
+	StateClean      = "clean"      // Nothing is left.
+	StateInstalled  = "installed"  // Installed, and waits for its reboot.
+	StateInstalling = "installing" // An install began; its end was not seen.
+	StateStale      = "stale"      // It has booted since, and the note is still there.
+	StateUnknown    = "unknown"    // The node does not answer.
+)
+
+// StatusResult is what a running or broken-off upgrade left.
+type StatusResult struct {
+	Clean   bool            `json:"clean"`    // Whether nothing is left and nobody is at work.
+	Lock    kube.LockState  `json:"lock"`     // Who holds the cluster's lock.
+	HasLock bool            `json:"has_lock"` // Whether there is a lock to look at: Kubernetes could be asked.
+	Nodes   []NodeStatus    `json:"nodes"`    // Every member; never null.
+	Journal []runbook.Entry `json:"journal"`  // The last lines of this machine's journal; never null.
+}
+
+// ReadStatus looks at what an upgrade left on the cluster. Nodes that do not answer are in the result and in the
+// error.
+func ReadStatus(ctx context.Context, c *Cluster, notes probe.Notes, journal []runbook.Entry) (StatusResult, error) {
+	out := StatusResult{Clean: true, Nodes: []NodeStatus{}, Journal: journal}
+
+	k, _, kubeErr := c.Kube(ctx)
+	if errs.IsUntrusted(kubeErr) {
+		return out, kubeErr
+	}
+
+	nodes := map[string]kube.Node{}
+
+	if kubeErr == nil {
+		var list []kube.Node
+
+		if list, kubeErr = k.Nodes(ctx); kubeErr == nil {
+			for _, n := range list {
+				for _, a := range n.Addresses {
+					nodes[a] = n
+				}
+
+				nodes[n.Name] = n
+			}
+		}
+	}
+
+	if reader, err := clusterlock.Through(ctx, c.Kube); err == nil && kubeErr == nil {
+		if out.Lock, err = reader.ReadLock(ctx, c.Now()); err == nil {
+			out.HasLock = true
+		}
+	}
+
+	out.Nodes = make([]NodeStatus, len(c.Members))
+	targets := make([]talos.Target, len(c.Members))
+	failed := make([]error, len(c.Members))
+
+	var wg errs.Group
+
+	for i, m := range c.Members {
+		targets[i] = m.Target()
+
+		wg.Go(func() {
+			node, known := nodes[m.Node]
+			if !known {
+				node = nodes[m.Hostname]
+			}
+
+			failed[i] = errs.Safely(func() (err error) {
+				out.Nodes[i], err = statusOf(ctx, c, m, node, notes)
+
+				return err
+			})
+		})
+	}
+
+	wg.Wait()
+
+	for _, n := range out.Nodes {
+		out.Clean = out.Clean && n.State == StateClean && !n.OurCordon
+	}
+
+	out.Clean = out.Clean && !out.Lock.Held
+
+	err := nodeErrors(ctx, targets, failed)
+
+	var some *errs.Nodes
+	if ok := asNodes(err, &some); ok {
+		some.Succeeded = len(targets) - len(some.Errors)
+	}
+
+	return out, err
+}
+
+func asNodes(err error, out **errs.Nodes) bool {
+	n, ok := err.(*errs.Nodes) //nolint:errorlint // made by nodeErrors, never wrapped
+	*out = n
+
+	return ok
+}
+
+func statusOf(ctx context.Context, c *Cluster, m talos.Member, node kube.Node, notes probe.Notes) (NodeStatus, error) {
+	n := c.Node(m.Target())
+	out := NodeStatus{
+		Role: m.Type, State: StateClean, Cordoned: node.Unschedulable, OurCordon: node.CordonedFor(upgrade.Purpose()),
+		CordonReason: node.Annotations[kube.CordonAnnotation], K8sNodeName: node.Name,
+	}
+	out.SetNode(m.Target())
+
+	text := node.Annotations[upgrade.MarkerAnnotation]
+	if text == "" && notes != nil {
+		text = notes.Get(m.Node)
+	}
+
+	mark, marked := upgrade.ParseMarker(text)
+	if marked {
+		since := mark.Time.UTC()
+		out.Target, out.Image, out.Since = mark.Target, mark.Image, &since
+	}
+
+	version, err := n.Read.Version(ctx)
+	if err == nil {
+		out.Version = version.Tag
+	}
+
+	var now talos.Boot
+
+	if err == nil && marked {
+		now, err = n.Read.Boot(ctx)
+	}
+
+	switch {
+	case err != nil:
+		out.State, out.Message, out.Error = StateUnknown, "the node does not answer", err.Error()
+	case marked && mark.BootID != now.ID:
+		out.State, out.Message = StateStale, "it has booted since "+mark.Target+" was installed; its verification was not seen to end"
+	case marked && mark.Installed():
+		out.State, out.Message = StateInstalled, mark.Target+" is installed and becomes active with the next reboot"
+	case marked:
+		out.State, out.Message = StateInstalling, "an install of "+mark.Target+" began; it runs, or it was broken off"
+	case out.OurCordon:
+		out.Message = "an upgrade of ours cordoned it"
+	default:
+		out.Message = "nothing is left of an upgrade"
+	}
+
+	return out, err
+}

@@ -1,0 +1,126 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/talosmate/talosmate/internal/runbook"
+	"github.com/talosmate/talosmate/internal/talos/release"
+)
+
+// maxInstallerLines is how much of an installer's output the result keeps.
+const maxInstallerLines = 1000
+
+// mark notes on the node how far the install is; an empty text removes the note.
+func (r *run) mark(ctx context.Context, text string) error {
+	if r.Kube == nil {
+		return r.setLocalNote(text)
+	}
+
+	err := r.Retry(ctx, "annotate", func(ctx context.Context) error {
+		return r.Kube.Annotate(ctx, r.K8sName, MarkerAnnotation, text)
+	})
+
+	if text == "" {
+		err = errors.Join(err, r.setLocalNote(""))
+	}
+
+	return err
+}
+
+func (r *run) localNote() string {
+	if r.Node.Notes == nil {
+		return ""
+	}
+
+	return r.Node.Notes.Get(r.Target.Address)
+}
+
+func (r *run) setLocalNote(text string) error {
+	if r.Node.Notes == nil {
+		return nil
+	}
+
+	return r.Node.Notes.Set(r.Target.Address, text)
+}
+
+// install installs the new version, unless an earlier run did or the node's API installs and reboots in one request.
+// Without a reboot afterwards the run ends here.
+func (r *run) install(ctx context.Context) error {
+	switch {
+	case r.resumes():
+		r.res.ResumedInstall, r.res.PulledImage, r.installed = true, r.f.marker.Image, installDone
+		r.Stage("install", "%s is already installed and waits for its reboot", r.f.marker.Target)
+	case r.f.version.API != release.APILegacy:
+		if err := r.runInstaller(ctx); err != nil {
+			return err
+		}
+	}
+
+	if r.o.InstallOnly {
+		r.Status = runbook.Installed
+		r.Rec.Hint = "the new version becomes active with the next reboot; do not install again before"
+	}
+
+	return nil
+}
+
+// runInstaller runs the installer on the node. The marker keeps a second install from overwriting what it wrote.
+func (r *run) runInstaller(ctx context.Context) error {
+	m := Marker{Image: r.res.PulledImage, Target: r.f.target(), BootID: r.Before.ID, Phase: markerInstalling, Time: r.Now().UTC()}
+	if err := r.mark(ctx, m.String()); err != nil {
+		return r.Fail(runbook.InstallFailed, "cannot note the install on the node: %w", err)
+	}
+
+	r.Stage("install", "installing %s", r.res.PulledImage)
+	r.installed = installBegun
+
+	var code int
+
+	sent := runbook.Request{Limit: r.o.InstallTimeout, Send: func(ctx context.Context) (err error) {
+		code, err = r.Node.Change.Install(ctx, r.res.PulledImage, func(line string) {
+			if len(r.res.InstallerLines) < maxInstallerLines {
+				r.res.InstallerLines = append(r.res.InstallerLines, line)
+			}
+
+			r.Tell("install", line)
+		})
+
+		return err
+	}}.Once(ctx)
+
+	switch {
+	case sent.Answer == runbook.Lost:
+		// Whether the installer finished cannot be read back: Talos's API does not show it.
+		r.Rec.Hint = "whether the install finished is not known: do not install again by hand before the node has rebooted, or its way back is lost; the same command again reboots it first and finds out"
+
+		return r.Fail(runbook.Unknown, "the connection was lost during the install: %w", sent.Err)
+	case sent.Err != nil || code != 0:
+		return r.installFailed(ctx, code, sent.Err)
+	}
+
+	r.res.InstallerLines, r.installed = nil, installDone
+	m.Phase = markerInstalled
+
+	if err := r.mark(context.WithoutCancel(ctx), m.String()); err != nil {
+		return r.Fail(runbook.InstalledNoReboot, "installed, but it cannot be noted on the node: %w", err)
+	}
+
+	return nil
+}
+
+// installFailed removes the marker, so that another try is possible: a failed installer wrote nothing that boots.
+func (r *run) installFailed(ctx context.Context, code int, err error) error {
+	if err == nil {
+		err = fmt.Errorf("the installer ended with exit code %d", code)
+	}
+
+	r.installed = installNone
+
+	if unmarkErr := r.mark(context.WithoutCancel(ctx), ""); unmarkErr != nil {
+		err = errors.Join(err, unmarkErr)
+	}
+
+	return r.Fail(runbook.InstallFailed, "%w", err)
+}

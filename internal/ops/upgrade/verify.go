@@ -1,0 +1,135 @@
+package upgrade
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/probe"
+	"github.com/talosmate/talosmate/internal/runbook"
+	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
+)
+
+// verify proves that the node is what it should be: version, schematic, stage, etcd, Kubernetes.
+func (r *run) verify(ctx context.Context) error {
+	r.Stage("verify", "verifying the node, for at most %s", r.o.ReadyTimeout)
+
+	if err := r.compareVersion(ctx); err != nil {
+		return err
+	}
+
+	if err := r.AwaitSettled(ctx); err != nil {
+		return err
+	}
+
+	var system talos.System
+
+	if _, err := r.Version(ctx, func(ctx context.Context, n probe.API) (err error) {
+		system, err = n.System(ctx)
+
+		return err
+	}); err != nil {
+		return err
+	}
+
+	r.Obs.TalosBack = true
+	r.res.SchematicAfter, r.res.ExtensionsAfter = system.Schematic, ExtensionNames(system.Extensions)
+
+	if err := r.compareSystem(); err != nil {
+		return err
+	}
+
+	if err := r.AwaitEtcd(ctx); err != nil {
+		return err
+	}
+
+	if err := r.awaitKubernetes(ctx); err != nil {
+		return err
+	}
+
+	if err := r.mark(ctx, ""); err != nil {
+		r.Stage("verify", "%v", err)
+	}
+
+	return nil
+}
+
+func (r *run) compareVersion(ctx context.Context) error {
+	version, err := r.Version(ctx, nil)
+	if err != nil {
+		return err
+	}
+
+	r.Obs.RunningTag = version.Tag
+
+	switch {
+	case release.Same(version.Tag, r.f.target()):
+		return nil
+	case release.Same(version.Tag, r.f.version.Tag):
+		r.Rec.Hint = "the new version did not boot and the node fell back; see its console and `talosmate dmesg`"
+		// The pending install is used up: the boot loader has gone back.
+		if err := r.mark(ctx, ""); err != nil {
+			r.Stage("verify", "%v", err)
+		}
+
+		return r.Fail(runbook.RolledBack, "the node came back on %s instead of %s", version.Tag, r.f.target())
+	default:
+		return r.Fail(runbook.VerifyFailed, "the node runs %s instead of %s", version.Tag, r.f.target())
+	}
+}
+
+func (r *run) compareSystem() error {
+	before, image := r.f.system, r.f.image
+
+	want := before.Schematic
+	if image.Schematic != "" {
+		want = image.Schematic
+	}
+
+	if image.Factory() && r.res.SchematicAfter != want && r.res.SchematicAfter == before.Schematic && r.Obs.Rebooted {
+		r.Rec.Hint = "the new system did not boot and the node fell back; see its console and `talosmate dmesg`"
+
+		return r.Fail(runbook.RolledBack, "the node came back with its previous schematic %q", r.res.SchematicAfter)
+	}
+
+	if image.Factory() && r.res.SchematicAfter != want {
+		r.Rec.Hint = "the node lost its schematic; roll it back with `talosmate node rollback`, or install the right image"
+
+		return r.Fail(runbook.VerifyFailed, "the schematic is %q instead of %q", r.res.SchematicAfter, want)
+	}
+
+	if image.Schematic != "" && image.Schematic != before.Schematic || slices.Contains(r.Rec.OverriddenGates, string(gate.ExtensionsLost)) {
+		return nil // another schematic was wanted, and with it other extensions
+	}
+
+	for _, e := range before.Extensions {
+		if !slices.ContainsFunc(r.res.ExtensionsAfter, func(after string) bool { return ExtensionName(after) == e.Name }) {
+			r.Rec.Hint = "the node lost an extension; roll it back with `talosmate node rollback`, or install the right image"
+
+			return r.Fail(runbook.VerifyFailed, "the extension %s is missing", e.Name)
+		}
+	}
+
+	return nil
+}
+
+// ExtensionName is the name in NAME VERSION.
+func ExtensionName(nameVersion string) string {
+	name, _, _ := strings.Cut(nameVersion, " ")
+
+	return name
+}
+
+func (r *run) awaitKubernetes(ctx context.Context) error {
+	if err := r.AwaitKubernetes(ctx); err != nil {
+		r.res.K8sReadyError = err.Error()
+
+		return err
+	}
+
+	r.res.K8sReady = r.Kube != nil
+
+	return nil
+}

@@ -1,0 +1,558 @@
+// Package fake simulates Talos nodes and a Kubernetes API in memory, for tests of operations: small state machines with
+// the faults that a test scripts.
+package fake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/ops/probe"
+	"github.com/talosmate/talosmate/internal/poll"
+	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
+)
+
+const (
+	Schematic   = "c9078f9419961640c712a8bf2bb9174933dfcf1da383fd8ea2b7dc21493f8bac"
+	OldImage    = "factory.talos.dev/metal-installer/" + Schematic + ":v1.13.8"
+	NewImage    = "factory.talos.dev/metal-installer/" + Schematic + ":v1.13.9"
+	InstallTook = time.Second
+	BootTook    = 2 * time.Second
+)
+
+// ErrDown is the answer of a node that is down.
+var ErrDown = &errs.Error{Exit: errs.Unreachable, Kind: errs.KindUnreachable, Retryable: true, Err: errors.New("connection refused")} //nolint:gochecknoglobals // a constant
+
+// Machine is a fake node: a small state machine with the faults that a test scripts.
+type Machine struct {
+	probe.API // What is not simulated panics.
+
+	Mu sync.Mutex
+
+	Running   talos.Version
+	Stage     talos.MachineStatus
+	Sys       talos.System
+	Boots     int
+	Name      string
+	MountList []talos.Mount
+	Config    talos.ConfigFacts
+	Time      talos.TimeStatus
+	ClockOff  float64 // Seconds.
+	DownUntil time.Time
+	Installed string // The version in the other slot, if it is the default.
+	Calls     []string
+
+	Fail      map[string]error              // The next such call fails without being carried out.
+	LoseReply map[string]error              // The next such call is carried out, and then fails.
+	During    map[string]func()             // Runs in the middle of such a call.
+	BootInto  func(installed string) string // What the next boot comes up with.
+	Never     bool                          // It does not come back.
+	ExitCode  int                           // Of the installer.
+	AfterBoot func(*Machine)
+	Kube      *Kubernetes
+	Forfeit   func()
+	Doubled   bool // A second install came before the reboot: it overwrote what ran.
+}
+
+// NewMachine returns a worker that runs a version.
+func NewMachine(version string) *Machine {
+	return &Machine{
+		Running: talos.Version{Tag: version, API: release.UpgradeAPI(version), Platform: "metal"},
+		Stage:   talos.MachineStatus{Stage: "running", Ready: true},
+		Sys: talos.System{
+			Schematic: Schematic, Kubelet: "v1.35.4", Extensions: []talos.Extension{{Name: "iscsi-tools", Version: "v0.1.6"}},
+		},
+		Config: talos.ConfigFacts{InstallImage: OldImage, Authorities: []talos.Authority{{Name: "machine.ca", NotAfter: time.Now().AddDate(10, 0, 0)}}},
+		Time:   talos.TimeStatus{Synced: true},
+		Boots:  1, Name: "worker-1", MountList: []talos.Mount{{MountedOn: "/var", SizeBytes: 100 << 30, AvailableBytes: 50 << 30}},
+		Fail: map[string]error{}, LoseReply: map[string]error{}, During: map[string]func(){},
+	}
+}
+
+// BootID identifies the boot that runs.
+func (m *Machine) BootID() string { return fmt.Sprintf("boot-%d", m.Boots) }
+
+// life is a process that can be killed: from then on nothing it asks for is carried out, undo included.
+type life struct{ over atomic.Bool }
+
+type lifeKey struct{}
+
+// Mortal gives a context of a process, and the kill -9 that ends it.
+func Mortal(ctx context.Context) (context.Context, func()) {
+	l := &life{}
+	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, lifeKey{}, l))
+
+	return ctx, func() {
+		l.over.Store(true)
+		cancel(errs.New(errs.Interrupted, "killed"))
+	}
+}
+
+func dead(ctx context.Context) bool {
+	l, ok := ctx.Value(lifeKey{}).(*life)
+
+	return ok && l.over.Load()
+}
+
+// enter records a call and reports whether the node answers.
+func (m *Machine) enter(ctx context.Context, call string, change bool) error {
+	if ctx.Err() != nil || dead(ctx) {
+		return interrupted(ctx)
+	}
+
+	m.Mu.Lock()
+	defer m.Mu.Unlock()
+
+	if m.Never && !m.DownUntil.IsZero() || time.Now().Before(m.DownUntil) {
+		return ErrDown
+	}
+
+	if change {
+		m.Calls = append(m.Calls, call)
+	}
+
+	if err := m.Fail[call]; err != nil {
+		delete(m.Fail, call)
+
+		return err
+	}
+
+	return nil
+}
+
+func interrupted(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return ErrDown
+	}
+
+	return &errs.Error{Exit: errs.Interrupted, Kind: errs.KindInterrupted, Err: ctx.Err()}
+}
+
+// middle runs what a test wants to happen in the middle of a call, and takes its time.
+func (m *Machine) middle(ctx context.Context, call string, took time.Duration) error {
+	if f := m.During[call]; f != nil {
+		delete(m.During, call)
+		f()
+	}
+
+	if poll.Pause(ctx, took) != nil {
+		return interrupted(ctx)
+	}
+
+	m.Mu.Lock()
+	defer m.Mu.Unlock()
+
+	if err := m.LoseReply[call]; err != nil {
+		delete(m.LoseReply, call)
+
+		return err
+	}
+
+	return nil
+}
+
+func (m *Machine) Version(ctx context.Context) (talos.Version, error) {
+	return read(ctx, m, "version", func() talos.Version { return m.Running })
+}
+
+func read[T any](ctx context.Context, m *Machine, call string, get func() T) (T, error) {
+	var zero T
+
+	if err := m.enter(ctx, call, false); err != nil {
+		return zero, err
+	}
+
+	m.Mu.Lock()
+	defer m.Mu.Unlock()
+
+	return get(), nil
+}
+
+func (m *Machine) Boot(ctx context.Context) (talos.Boot, error) {
+	return read(ctx, m, "boot", func() talos.Boot { return talos.Boot{ID: m.BootID(), Proof: "boot_id"} })
+}
+
+func (m *Machine) MachineStatus(ctx context.Context) (talos.MachineStatus, error) {
+	return read(ctx, m, "status", func() talos.MachineStatus { return m.Stage })
+}
+
+func (m *Machine) System(ctx context.Context) (talos.System, error) {
+	return read(ctx, m, "system", func() talos.System { return m.Sys })
+}
+
+func (m *Machine) ConfigFacts(ctx context.Context) (talos.ConfigFacts, error) {
+	return read(ctx, m, "config", func() talos.ConfigFacts { return m.Config })
+}
+
+func (m *Machine) TimeStatus(ctx context.Context) (talos.TimeStatus, bool, error) {
+	status, err := read(ctx, m, "time", func() talos.TimeStatus { return m.Time })
+
+	return status, true, err
+}
+
+func (m *Machine) Clock(ctx context.Context, _ string) (talos.Clock, error) {
+	return read(ctx, m, "clock", func() talos.Clock { return talos.Clock{Server: "ntp", OffsetSeconds: m.ClockOff} })
+}
+
+func (m *Machine) KubernetesName(ctx context.Context) (string, error) {
+	return read(ctx, m, "name", func() string { return m.Name })
+}
+
+func (m *Machine) Mounts(ctx context.Context) ([]talos.Mount, error) {
+	return read(ctx, m, "mounts", func() []talos.Mount { return m.MountList })
+}
+
+func (m *Machine) EtcdStatus(ctx context.Context) (talos.EtcdStatus, error) {
+	return read(ctx, m, "etcd", func() talos.EtcdStatus { return talos.EtcdStatus{} })
+}
+
+func (m *Machine) PullImage(ctx context.Context, _, ref string, _ func(talos.PullProgress)) (string, error) {
+	if err := m.enter(ctx, "pull", true); err != nil {
+		return "", err
+	}
+
+	return ref + "@sha256:1111", m.middle(ctx, "pull", 100*time.Millisecond)
+}
+
+func (m *Machine) Install(ctx context.Context, image string, line func(string)) (int, error) {
+	if err := m.enter(ctx, "install", true); err != nil {
+		return 0, err
+	}
+
+	line("running Talos installer")
+
+	if err := m.middle(ctx, "install", InstallTook); err != nil {
+		return 0, err
+	}
+
+	m.Mu.Lock()
+	defer m.Mu.Unlock()
+
+	if m.ExitCode == 0 {
+		m.Doubled = m.Doubled || m.Installed != ""
+		m.Installed = tagOf(image)
+	}
+
+	return m.ExitCode, nil
+}
+
+func tagOf(image string) string {
+	at := len(image)
+	for i := range image {
+		if image[i] == '@' {
+			at = i
+
+			break
+		}
+	}
+
+	return image[at-len("v1.13.9") : at]
+}
+
+func (m *Machine) UpgradeLegacy(ctx context.Context, image, _ string) error {
+	if err := m.enter(ctx, "legacy", true); err != nil {
+		return err
+	}
+
+	m.Mu.Lock()
+	m.Installed = tagOf(image)
+	m.Mu.Unlock()
+	m.GoDown()
+
+	return m.middle(ctx, "legacy", 0)
+}
+
+func (m *Machine) Reboot(ctx context.Context, _ string) error {
+	if err := m.enter(ctx, "reboot", true); err != nil {
+		return err
+	}
+
+	m.GoDown()
+
+	return m.middle(ctx, "reboot", 0)
+}
+
+// GoDown reboots the node into what is installed.
+func (m *Machine) GoDown() {
+	m.Mu.Lock()
+	defer m.Mu.Unlock()
+
+	m.Boots++
+	m.DownUntil = time.Now().Add(BootTook)
+	into := m.Installed
+
+	if m.BootInto != nil {
+		into = m.BootInto(m.Installed)
+	}
+
+	if into != "" {
+		m.Running.Tag, m.Running.API = into, release.UpgradeAPI(into)
+	}
+
+	m.Installed = ""
+
+	if m.AfterBoot != nil {
+		m.AfterBoot(m)
+	}
+
+	if m.Kube != nil {
+		m.Kube.rebooted(m.Name, m.BootID(), m.DownUntil)
+	}
+}
+
+// Count counts the calls of one kind that were sent.
+func (m *Machine) Count(call string) int {
+	m.Mu.Lock()
+	defer m.Mu.Unlock()
+
+	n := 0
+
+	for _, c := range m.Calls {
+		if c == call {
+			n++
+		}
+	}
+
+	return n
+}
+
+// Kubernetes is a fake Kubernetes API.
+type Kubernetes struct {
+	probe.Kube // What is not simulated panics.
+
+	Mu         sync.Mutex
+	Members    map[string]*KubernetesNode
+	Budgets    []kube.Blocker
+	Fail       map[string]error
+	During     map[string]func()
+	Calls      []string
+	DrainTakes time.Duration
+	Gone       error // Connecting fails.
+}
+
+// KubernetesNode is a node as the fake API serves it.
+type KubernetesNode struct {
+	kube.Node
+
+	ReadyAt time.Time
+}
+
+// NewKubernetes returns a cluster with these nodes, all Ready.
+func NewKubernetes(names ...string) *Kubernetes {
+	c := &Kubernetes{Members: map[string]*KubernetesNode{}, Fail: map[string]error{}, During: map[string]func(){}, DrainTakes: time.Second}
+	for _, n := range names {
+		c.Members[n] = &KubernetesNode{Node: kube.Node{Name: n, Ready: true, BootID: "boot-1", Annotations: map[string]string{}}}
+	}
+
+	return c
+}
+
+func (c *Kubernetes) rebooted(name, bootID string, at time.Time) {
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+
+	if n := c.Members[name]; n != nil {
+		n.BootID, n.ReadyAt = bootID, at.Add(time.Second)
+	}
+}
+
+func (c *Kubernetes) enter(ctx context.Context, act string) error {
+	if f := c.During[act]; f != nil {
+		delete(c.During, act)
+		f()
+	}
+
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+
+	if dead(ctx) {
+		return ErrDown
+	}
+
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+
+	c.Calls = append(c.Calls, act)
+
+	return c.Fail[act]
+}
+
+func (c *Kubernetes) Node(ctx context.Context, name string) (kube.Node, bool, error) {
+	if ctx.Err() != nil {
+		return kube.Node{}, false, context.Cause(ctx)
+	}
+
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+
+	n := c.Members[name]
+	if n == nil {
+		return kube.Node{}, false, nil
+	}
+
+	out := n.Node
+	out.Ready = n.Ready && !time.Now().Before(n.ReadyAt)
+	out.Annotations = maps.Clone(n.Annotations)
+
+	return out, true, nil
+}
+
+func (c *Kubernetes) Nodes(ctx context.Context) ([]kube.Node, error) {
+	var out []kube.Node
+
+	for _, name := range slices.Sorted(maps.Keys(c.Members)) {
+		n, _, err := c.Node(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+
+		out = append(out, n)
+	}
+
+	return out, nil
+}
+
+func (c *Kubernetes) Blockers(context.Context, string) ([]kube.Blocker, error) { return c.Budgets, nil }
+
+func (c *Kubernetes) Cordon(ctx context.Context, name, reason string) (bool, error) {
+	if err := c.enter(ctx, "cordon"); err != nil {
+		return false, err
+	}
+
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+
+	n := c.Members[name]
+	if n.Unschedulable {
+		return n.CordonedFor(reason), nil
+	}
+
+	n.Unschedulable, n.Annotations[kube.CordonAnnotation] = true, reason
+
+	return true, nil
+}
+
+func (c *Kubernetes) Uncordon(ctx context.Context, name string) error {
+	if err := c.enter(ctx, "uncordon"); err != nil {
+		return err
+	}
+
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+
+	n := c.Members[name]
+	if _, ours := n.Annotations[kube.CordonAnnotation]; ours {
+		n.Unschedulable = false
+		delete(n.Annotations, kube.CordonAnnotation)
+	}
+
+	return nil
+}
+
+func (c *Kubernetes) Drain(ctx context.Context, _ string, _ kube.DrainOptions) (int, error) {
+	if err := c.enter(ctx, "drain"); err != nil {
+		return 0, err
+	}
+
+	return 3, poll.Pause(ctx, c.DrainTakes)
+}
+
+func (c *Kubernetes) Annotate(ctx context.Context, name, key, value string) error {
+	if err := c.enter(ctx, "annotate"); err != nil {
+		return err
+	}
+
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+
+	if value == "" {
+		delete(c.Members[name].Annotations, key)
+	} else {
+		c.Members[name].Annotations[key] = value
+	}
+
+	return nil
+}
+
+func (m *Machine) Rollback(ctx context.Context) error {
+	if err := m.enter(ctx, "rollback", true); err != nil {
+		return err
+	}
+
+	m.Mu.Lock()
+	m.Installed, m.BootInto, m.AfterBoot = "v1.13.8", nil, nil
+	m.Sys = NewMachine("v1.13.8").Sys
+	m.Stage = talos.MachineStatus{Stage: "running", Ready: true}
+	m.Mu.Unlock()
+	m.GoDown()
+
+	return nil
+}
+
+func (m *Machine) EtcdForfeitLeadership(ctx context.Context) (string, error) {
+	if err := m.enter(ctx, "forfeit", true); err != nil {
+		return "", err
+	}
+
+	if m.Forfeit != nil {
+		m.Forfeit()
+	}
+
+	return "cp-2", nil
+}
+
+// BackingOff is the way through an endpoint that does not reach a node for a while after it was down.
+type BackingOff struct{ *Machine }
+
+func (b BackingOff) gone() error {
+	b.Mu.Lock()
+	defer b.Mu.Unlock()
+
+	if !b.DownUntil.IsZero() && time.Now().Before(b.DownUntil.Add(16*time.Second)) {
+		return ErrDown
+	}
+
+	return nil
+}
+
+// Version implements probe.API.
+func (b BackingOff) Version(ctx context.Context) (talos.Version, error) {
+	if err := b.gone(); err != nil {
+		return talos.Version{}, err
+	}
+
+	return b.Machine.Version(ctx)
+}
+
+// Rollback implements probe.API.
+func (b BackingOff) Rollback(ctx context.Context) error {
+	return errors.Join(b.gone(), b.Machine.Rollback(ctx))
+}
+
+// PullImage implements probe.API.
+func (b BackingOff) PullImage(ctx context.Context, ns, ref string, tell func(talos.PullProgress)) (string, error) {
+	if err := b.gone(); err != nil {
+		return "", err
+	}
+
+	return b.Machine.PullImage(ctx, ns, ref, tell)
+}
+
+// Sink is a progress sink made of a function.
+type Sink func(progress.Event)
+
+// Emit implements progress.Sink.
+func (s Sink) Emit(e progress.Event) { s(e) }
+
+// Close implements progress.Sink.
+func (Sink) Close() {}
