@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/config"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // Check is what one endpoint of one context says to its credentials.
@@ -173,7 +174,7 @@ func (k *checker) dial(ctx context.Context, r *Check) {
 		return
 	}
 
-	cluster, err := talos.NewCluster(tc, k.config.Path, talos.Options{Endpoints: []string{r.Endpoint}, Timeout: timeout})
+	cluster, err := talos.NewCluster(tc, k.config.Path, conn.Options{Endpoints: []string{r.Endpoint}, Timeout: timeout})
 	if err != nil {
 		r.Status, r.Message = statusUnusable, err.Error()
 
@@ -185,7 +186,7 @@ func (k *checker) dial(ctx context.Context, r *Check) {
 	v, err := cluster.Endpoint().Version(ctx)
 	r.Version = v.Tag
 
-	switch kind := talos.KindOf(err); {
+	switch kind := conn.KindOf(err); {
 	case err == nil, kind == errs.KindPermissionDenied: // a certificate without the role is a certificate that was believed
 		r.Status = statusOK
 

@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -123,7 +124,7 @@ func read(ctx context.Context, n *talos.Node, path string, limit int64, fn func(
 		}
 
 		if truncated {
-			return talos.ErrStop
+			return conn.ErrStop
 		}
 
 		return nil

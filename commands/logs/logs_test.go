@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/testing/clitest"
 	"github.com/talosmate/talosmate/internal/testing/hostile"
 	"github.com/talosmate/talosmate/internal/testing/replay"
@@ -55,7 +55,7 @@ func TestAnEndlessLogIsCutInADocument(t *testing.T) {
 	endpoint.Endless("/machine.MachineService/Logs", bytes.Repeat([]byte("x\n"), 100_000))
 
 	got := clitest.Run(t, []string{"TALOSCONFIG=" + endpoint.Talosconfig}, "logs", "etcd", "-n", "10.5.0.2", "-o", "name")
-	if rows := strings.Count(got.Stdout, "\n"); got.Code != 1 || rows != talos.MaxRows || !strings.Contains(got.Stderr, "on 10.5.0.2 (n1): the node sent more than 500000 rows") {
+	if rows := strings.Count(got.Stdout, "\n"); got.Code != 1 || rows != conn.MaxRows || !strings.Contains(got.Stderr, "on 10.5.0.2 (n1): the node sent more than 500000 rows") {
 		t.Errorf("exit code %d, %d rows, stderr: %s", got.Code, rows, got.Stderr)
 	}
 }

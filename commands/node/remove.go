@@ -15,7 +15,7 @@ func newCmdRemove(f *cmdutil.Factory) *cmdutil.Cmd {
 	a := &act{o: removal(), waits: true}
 	a.find = func(c *cmdutil.Call, cluster *talos.Cluster) {
 		if a.o.Dead {
-			cluster.Options.Elsewhere = inKubernetes(c)
+			cluster.Elsewhere = inKubernetes(c)
 		}
 	}
 	a.confirm = func(targets string) string {

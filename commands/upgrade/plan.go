@@ -11,7 +11,6 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/rollout"
 	"github.com/talosmate/talosmate/internal/output"
-
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 

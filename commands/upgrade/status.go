@@ -9,7 +9,6 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/rollout"
 	"github.com/talosmate/talosmate/internal/output"
-
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 

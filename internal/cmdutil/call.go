@@ -22,6 +22,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/config"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -215,7 +216,7 @@ func (c *Call) Cluster() (*talos.Cluster, error) {
 
 	f := c.Cmd.Flags()
 
-	var o talos.Options
+	var o conn.Options
 
 	o.Endpoints, _ = f.GetStringSlice("endpoints")
 	o.Insecure, _ = f.GetBool("insecure")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // PrintList writes rows and returns err joined with what went wrong in writing, so that the exit code is the
@@ -138,7 +139,7 @@ func rowsOf[T any, P Row[T]](c *Call, outcomes []talos.Outcome[[]T]) ([]T, error
 	rows := []T{}
 
 	for _, o := range outcomes {
-		if o.Err != nil && !talos.IsCut(o.Err) {
+		if o.Err != nil && !conn.IsCut(o.Err) {
 			continue
 		}
 

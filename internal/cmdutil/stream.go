@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -114,10 +115,10 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T], check func(*Call) erro
 // collect runs a stream whose rows are kept until it ends, within the bounds of what is kept. The rows before a bound
 // stay.
 func collect[T any](ctx context.Context, c *Call, n *talos.Node, run StreamFunc[T], add func(T) error) error {
-	ctx, cancel := context.WithTimeout(ctx, talos.MaxTime)
+	ctx, cancel := context.WithTimeout(ctx, conn.MaxTime)
 	defer cancel()
 
-	meter := talos.Meter{Rows: c.cluster.Options.MaxRows, Bytes: c.cluster.Options.MaxBytes}
+	meter := conn.Meter{Rows: c.cluster.Options.MaxRows, Bytes: c.cluster.Options.MaxBytes}
 	op := "collect what " + c.Cmd.CommandPath() + " gives"
 
 	return n.TooMuch(op, run(ctx, c, n, func(row T) error {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/poll"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 const (
@@ -71,9 +71,9 @@ func (r Request) Once(ctx context.Context) Sent {
 	switch {
 	case err == nil:
 		return Sent{Accepted, nil}
-	case talos.Undelivered(err):
+	case conn.Undelivered(err):
 		return Sent{NotSent, err}
-	case ctx.Err() != nil || sendCtx.Err() != nil || talos.Transient(err) || answerLost(err):
+	case ctx.Err() != nil || sendCtx.Err() != nil || conn.Transient(err) || answerLost(err):
 		return Sent{Lost, err}
 	default:
 		return Sent{Rejected, err}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // endless sends a message again and again; quiet sends it once and then nothing more.
@@ -136,17 +137,17 @@ func TestAnEndlessListIsCut(t *testing.T) {
 				t.Parallel()
 
 				n := endlessNode(t, false)
-				n.cluster.Options.MaxRows, n.cluster.Options.MaxBytes = 100_000, 1<<20
+				n.Pool.Options.MaxRows, n.Pool.Options.MaxBytes = 100_000, 1<<20
 
 				if want == 50 {
-					n.cluster.Options.MaxRows = 50
+					n.Pool.Options.MaxRows = 50
 				}
 
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 
 				kept, err := list(ctx, n)
-				if kept < want || (want == 50 && kept > 50) || !IsCut(err) || KindOf(err) != errs.KindTooMuch || !strings.Contains(err.Error(), "on 10.0.0.1 (n1): the node sent "+bound) {
+				if kept < want || (want == 50 && kept > 50) || !conn.IsCut(err) || conn.KindOf(err) != errs.KindTooMuch || !strings.Contains(err.Error(), "on 10.0.0.1 (n1): the node sent "+bound) {
 					t.Errorf("%d rows, %v", kept, err)
 				}
 			})
@@ -162,10 +163,10 @@ func TestAListThatStopsKeepsItsBeginning(t *testing.T) {
 			t.Parallel()
 
 			n := endlessNode(t, true)
-			n.cluster.Options.Timeout = 2 * time.Second // enough for the first row
+			n.Pool.Options.Timeout = 2 * time.Second // enough for the first row
 
 			kept, err := list(t.Context(), n)
-			if kept != 1 || !IsCut(err) || KindOf(err) != errs.KindTimeout || !strings.Contains(err.Error(), "no data came for 2s") {
+			if kept != 1 || !conn.IsCut(err) || conn.KindOf(err) != errs.KindTimeout || !strings.Contains(err.Error(), "no data came for 2s") {
 				t.Errorf("%d rows, %v", kept, err)
 			}
 		})
@@ -183,9 +184,9 @@ func TestEmptyMessagesAreSilence(t *testing.T) {
 		"copy":     func(ctx context.Context, n *Node) error { return n.CopyOut(ctx, "/x", ignore) },
 		"snapshot": func(ctx context.Context, n *Node) error { return n.EtcdSnapshot(ctx, ignore) },
 		"logs": func(ctx context.Context, n *Node) error {
-			return n.Logs(ctx, LogRequest{ID: "x", Idle: n.cluster.Idle()}, ignore)
+			return n.Logs(ctx, LogRequest{ID: "x", Idle: n.Pool.Idle()}, ignore)
 		},
-		"dmesg": func(ctx context.Context, n *Node) error { return n.Dmesg(ctx, false, n.cluster.Idle(), ignore) },
+		"dmesg": func(ctx context.Context, n *Node) error { return n.Dmesg(ctx, false, n.Pool.Idle(), ignore) },
 		"kubeconfig": func(ctx context.Context, n *Node) error {
 			_, err := n.Kubeconfig(ctx)
 
@@ -201,13 +202,17 @@ func TestEmptyMessagesAreSilence(t *testing.T) {
 			t.Parallel()
 
 			n := endlessNode(t, false)
-			n.cluster.Options.Timeout = 200 * time.Millisecond
-			n.conn.answered.Store(true) // else silence is a node that cannot be reached
+			n.Pool.Options.Timeout = 200 * time.Millisecond
 
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 
-			if err := read(ctx, n); KindOf(err) != errs.KindTimeout || !strings.Contains(err.Error(), "no data came for 200ms") {
+			// Silence of a node that never answered is a node that cannot be reached.
+			if err := n.Logs(ctx, LogRequest{ID: "x"}, func([]byte) error { return conn.ErrStop }); err != nil {
+				t.Fatal(err)
+			}
+
+			if err := read(ctx, n); conn.KindOf(err) != errs.KindTimeout || !strings.Contains(err.Error(), "no data came for 200ms") {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/talosmate/talosmate/internal/redact"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // Event is one machine event.
@@ -62,12 +63,12 @@ func (n *Node) Events(ctx context.Context, r EventsRequest, fn func(Event) error
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
-	idle := n.cluster.Idle()
+	idle := n.Pool.Idle()
 	if r.Follow {
 		idle = 0
 	}
 
-	meter := &Meter{Rows: n.cluster.Options.MaxRows, Bytes: n.cluster.Options.MaxBytes}
+	meter := &conn.Meter{Rows: n.Pool.Options.MaxRows, Bytes: n.Pool.Options.MaxBytes}
 	hello := "" // The ID of the first message: events up to it are past events.
 
 	enough := time.AfterFunc(time.Hour, func() { cancel(errQuiet) })
@@ -75,14 +76,14 @@ func (n *Node) Events(ctx context.Context, r EventsRequest, fn func(Event) error
 
 	enough.Stop()
 
-	err := pull(ctx, n, "read the events", idle, func(ctx context.Context) (grpc.ServerStreamingClient[machine.Event], error) {
+	err := conn.Pull(ctx, n.Conn, "read the events", idle, func(ctx context.Context) (grpc.ServerStreamingClient[machine.Event], error) {
 		return n.machine().Events(ctx, req)
 	}, func(e *machine.Event) error {
 		enough.Stop()
 
 		if !r.Follow {
-			if err := meter.Take(sizeOf(e)); err != nil {
-				return n.tooMuch("read the events", err)
+			if err := meter.Take(conn.SizeOf(e)); err != nil {
+				return n.Exceeds("read the events", err)
 			}
 		}
 
@@ -94,7 +95,7 @@ func (n *Node) Events(ctx context.Context, r EventsRequest, fn func(Event) error
 				r.Opened(hello)
 			}
 		case !r.Follow && e.GetId() > hello:
-			return ErrStop
+			return conn.ErrStop
 		default:
 			if err := fn(n.event(e)); err != nil {
 				return err

@@ -1,8 +1,6 @@
 package talos
 
 import (
-	"context"
-	"net"
 	"testing"
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
@@ -12,36 +10,28 @@ import (
 	"github.com/cosi-project/runtime/pkg/state/impl/namespaced"
 	"github.com/cosi-project/runtime/pkg/state/protobuf/server"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/talosmate/talosmate/internal/talos/conn"
+	"github.com/talosmate/talosmate/internal/testing/bufnode"
 )
 
 // fakeNode is a node whose services are the given ones.
 func fakeNode(t *testing.T, register func(*grpc.Server)) *Node {
 	t.Helper()
 
-	l := bufconn.Listen(1 << 20)
-	srv := grpc.NewServer()
-	register(srv)
+	return nodeOver(t, bufnode.Serve(t, register))
+}
 
-	go func() { _ = srv.Serve(l) }() // ends with Stop
+// nodeOver is a node at the other end of a connection.
+func nodeOver(t *testing.T, cc *grpc.ClientConn) *Node {
+	t.Helper()
 
-	t.Cleanup(srv.Stop)
-
-	cc, err := grpc.NewClient("passthrough:///node", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
+	pool, err := conn.NewPool(nil, "test", conn.Options{Insecure: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	t.Cleanup(func() { _ = cc.Close() })
-
-	c, err := NewCluster(nil, "test", Options{Insecure: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	return c.newNode(Target{Address: "10.0.0.1", Hostname: "n1"}, cc, nil)
+	return &Node{pool.Over(Target{Address: "10.0.0.1", Hostname: "n1"}, cc, nil)}
 }
 
 // nodeWith is a node that holds the given resources, as Talos would serve them.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // Outcome is the result of one node.
@@ -46,11 +47,11 @@ func Each[T any](ctx context.Context, c *Cluster, targets []Target, fn func(cont
 		defer cancel()
 
 		out.Value, out.Err = safely(callCtx, node, fn)
-		if from := node.conn.peer.Load(); from != nil && len(t.AnyOf) > 0 {
+		if from := node.Peer(); from != nil && len(t.AnyOf) > 0 {
 			out.Target.Address = *from
 		}
 
-		if KindOf(out.Err) == errs.KindUnimplemented {
+		if conn.KindOf(out.Err) == errs.KindUnimplemented {
 			c.explainUnimplemented(ctx, node, out.Err)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // EachChange is Each for work that changes something: not through the node that is changed if there is another
@@ -26,7 +27,7 @@ func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, fn fun
 		out.Value, out.Err = safely(ctx, node, fn)
 		nameNode(t, out.Err)
 
-		if KindOf(out.Err) == errs.KindUnimplemented {
+		if conn.KindOf(out.Err) == errs.KindUnimplemented {
 			c.explainUnimplemented(ctx, node, out.Err)
 		}
 	})

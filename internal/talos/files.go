@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"math"
 	"strings"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // File types, as rows and flags name them.
@@ -65,7 +68,7 @@ func (n *Node) ListFiles(ctx context.Context, r ListRequest) ([]File, error) {
 
 	out := []File{}
 
-	err := list(ctx, n, "list "+r.Path, func(ctx context.Context) (grpc.ServerStreamingClient[machine.FileInfo], error) {
+	err := conn.List(ctx, n.Conn, "list "+r.Path, func(ctx context.Context) (grpc.ServerStreamingClient[machine.FileInfo], error) {
 		return n.machine().List(ctx, req)
 	}, func(f *machine.FileInfo) error {
 		out = append(out, fileOf(f))
@@ -144,12 +147,12 @@ func (n *Node) IsDirectory(ctx context.Context, path string) (bool, error) {
 	req := &machine.ListRequest{Root: path}
 	is := false
 
-	err := pull(ctx, n, "look at "+path, n.cluster.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[machine.FileInfo], error) {
+	err := conn.Pull(ctx, n.Conn, "look at "+path, n.Pool.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[machine.FileInfo], error) {
 		return n.machine().List(ctx, req)
 	}, func(f *machine.FileInfo) error {
 		is = f.GetIsDir() // the first entry is the path itself
 
-		return ErrStop
+		return conn.ErrStop
 	})
 
 	return is, err
@@ -157,7 +160,7 @@ func (n *Node) IsDirectory(ctx context.Context, path string) (bool, error) {
 
 // StreamFile streams a file's bytes. Role: admin.
 func (n *Node) StreamFile(ctx context.Context, path string, fn func([]byte) error) error {
-	return pull(ctx, n, "read "+path, n.cluster.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+	return conn.Pull(ctx, n.Conn, "read "+path, n.Pool.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
 		return n.machine().Read(ctx, &machine.ReadRequest{Path: path})
 	}, n.bytes("read "+path, fn))
 }
@@ -168,12 +171,12 @@ func (n *Node) StreamFile(ctx context.Context, path string, fn func([]byte) erro
 func (n *Node) CopyOut(ctx context.Context, path string, fn func([]byte) error) error {
 	op := "copy " + path
 
-	err := pull(ctx, n, op, n.cluster.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+	err := conn.Pull(ctx, n.Conn, op, n.Pool.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
 		return n.machine().Copy(ctx, &machine.CopyRequest{RootPath: path})
 	}, n.bytes(op, fn))
 
 	if left := unread(err); left != nil {
-		return n.fail(op, left)
+		return n.Fail(op, left)
 	}
 
 	return err
@@ -184,7 +187,7 @@ func (n *Node) CopyOut(ctx context.Context, path string, fn func([]byte) error) 
 func (n *Node) bytes(op string, fn func([]byte) error) func(*common.Data) error {
 	return func(d *common.Data) error {
 		if text := d.GetMetadata().GetError(); text != "" { //nolint:staticcheck // see above
-			return n.fail(op, translate(status.Error(codes.Unknown, text), n.cluster.circumstances(n.conn.label, true)))
+			return n.Fail(op, n.Translate(status.Error(codes.Unknown, text)))
 		}
 
 		return fn(d.GetBytes())
@@ -261,4 +264,98 @@ func (n *Node) CompletePath(ctx context.Context, typed string) ([]string, error)
 	}
 
 	return out, nil
+}
+
+// Usage is the disk usage of a path or a mounted file system.
+type Usage struct {
+	NodeRef
+
+	Kind           string  `json:"kind"`                      // path, or mount for a whole file system.
+	Path           string  `json:"path"`                      // The path, or where it is mounted.
+	SizeBytes      int64   `json:"size_bytes"`                // The bytes in use, with everything below it.
+	TotalBytes     uint64  `json:"total_bytes,omitempty"`     // Of a mount: its size.
+	AvailableBytes uint64  `json:"available_bytes,omitempty"` // Of a mount: the free space.
+	UsedRatio      float64 `json:"used_ratio,omitempty"`      // Of a mount: the used part, 0 to 1.
+	Filesystem     string  `json:"filesystem,omitempty"`      // Of a mount: the device or pseudo file system.
+	Error          string  `json:"error,omitempty"`           // Why it could not be measured.
+}
+
+// Kinds of usage.
+const (
+	UsagePath  = "path"
+	UsageMount = "mount"
+)
+
+// UsageOptions are options as du has them.
+type UsageOptions struct {
+	Depth     int32 // How many levels below each path get a row; 0 for the path alone.
+	Files     bool  // Rows for files too, not only for folders.
+	Threshold int64 // Omit smaller ones; if negative, omit greater ones; bytes.
+}
+
+// DiskUsage measures a path on the node. Files that could not be read are rows with an error from the node, not an
+// error of the call. Roles: reader, operator, admin.
+func (n *Node) DiskUsage(ctx context.Context, path string, o UsageOptions) ([]Usage, error) {
+	req := &machine.DiskUsageRequest{
+		// The server counts the path itself as a level and takes 0 for no limit; it measures one path only (Talos,
+		// v1alpha1_server.go).
+		Paths: []string{path}, RecursionDepth: min(o.Depth, math.MaxInt32-1) + 1, All: o.Files, Threshold: o.Threshold,
+	}
+
+	out := []Usage{}
+
+	err := conn.List(ctx, n.Conn, "measure "+path, func(ctx context.Context) (grpc.ServerStreamingClient[machine.DiskUsageInfo], error) {
+		return n.machine().DiskUsage(ctx, req)
+	}, func(m *machine.DiskUsageInfo) error {
+		out = append(out, Usage{Kind: UsagePath, Path: m.GetName(), SizeBytes: m.GetSize(), Error: m.GetError()})
+
+		return nil
+	})
+
+	return out, err
+}
+
+// MountUsage returns the usage of every mounted file system that has a size.
+func (n *Node) MountUsage(ctx context.Context) ([]Usage, error) {
+	mounts, err := n.Mounts(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	out := []Usage{}
+
+	for _, m := range mounts {
+		if m.SizeBytes == 0 {
+			continue
+		}
+
+		out = append(out, Usage{
+			Kind: UsageMount, Path: m.MountedOn, Filesystem: m.Filesystem, TotalBytes: m.SizeBytes, AvailableBytes: m.AvailableBytes,
+			SizeBytes: int64(m.SizeBytes - min(m.AvailableBytes, m.SizeBytes)), UsedRatio: m.UsedRatio,
+		})
+	}
+
+	return out, nil
+}
+
+// ReadFile reads up to limit bytes of a file. Role: admin.
+func (n *Node) ReadFile(ctx context.Context, path string, limit int) ([]byte, error) {
+	op := "read " + path
+
+	var body []byte
+
+	err := conn.Read(ctx, n.Conn, op, conn.Terms{Idle: n.Pool.Idle()}, func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+		return n.machine().Read(ctx, &machine.ReadRequest{Path: path})
+	}, func(chunk *common.Data) error {
+		if body = append(body, chunk.GetBytes()...); len(body) >= limit {
+			return conn.ErrStop
+		}
+
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	return body[:min(limit, len(body))], nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // specServer serves one resource whose spec is its text.
@@ -50,7 +51,7 @@ func TestAliasesOfANodeAreItsError(t *testing.T) {
 }
 
 func TestAPanicIsThatNodesError(t *testing.T) {
-	c, err := NewCluster(nil, "test", Options{Insecure: true, Concurrency: 2})
+	c, err := NewCluster(nil, "test", conn.Options{Insecure: true, Concurrency: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // The two containerd instances of a node.
@@ -63,7 +64,7 @@ func ImageKind(name, digest string) string {
 func (n *Node) Images(ctx context.Context, namespace string) ([]Image, error) {
 	out := []Image{}
 
-	err := list(ctx, n, "list images", func(ctx context.Context) (grpc.ServerStreamingClient[machine.ImageServiceListResponse], error) {
+	err := conn.List(ctx, n.Conn, "list images", func(ctx context.Context) (grpc.ServerStreamingClient[machine.ImageServiceListResponse], error) {
 		return n.images().List(ctx, &machine.ImageServiceListRequest{Containerd: containerd(namespace)})
 	}, func(m *machine.ImageServiceListResponse) error {
 		img := Image{
@@ -82,7 +83,7 @@ func (n *Node) Images(ctx context.Context, namespace string) ([]Image, error) {
 
 		return nil
 	})
-	if KindOf(err) == errs.KindUnimplemented {
+	if conn.KindOf(err) == errs.KindUnimplemented {
 		return n.imagesLegacy(ctx, namespace)
 	}
 
@@ -92,7 +93,7 @@ func (n *Node) Images(ctx context.Context, namespace string) ([]Image, error) {
 func (n *Node) imagesLegacy(ctx context.Context, namespace string) ([]Image, error) {
 	out := []Image{}
 
-	err := list(ctx, n, "list images", func(ctx context.Context) (grpc.ServerStreamingClient[machine.ImageListResponse], error) {
+	err := conn.List(ctx, n.Conn, "list images", func(ctx context.Context) (grpc.ServerStreamingClient[machine.ImageListResponse], error) {
 		return n.machine().ImageList(ctx, &machine.ImageListRequest{Namespace: containerd(namespace).GetNamespace()}) //nolint:staticcheck // nodes before 1.13 have no other
 	}, func(m *machine.ImageListResponse) error {
 		img := Image{
@@ -124,7 +125,7 @@ type PullProgress struct {
 func (n *Node) PullImage(ctx context.Context, namespace, ref string, progress func(PullProgress)) (string, error) {
 	name := ""
 
-	err := n.whileAlive(ctx, "pull "+ref, func(ctx context.Context) (err error) {
+	err := n.WhileAlive(ctx, "pull "+ref, n.ping, func(ctx context.Context) (err error) {
 		name, err = n.pullImage(ctx, namespace, ref, progress)
 
 		return err
@@ -138,7 +139,7 @@ func (n *Node) pullImage(ctx context.Context, namespace, ref string, progress fu
 
 	name := ""
 
-	err := read(ctx, n, op, terms{}, func(ctx context.Context) (grpc.ServerStreamingClient[machine.ImageServicePullResponse], error) {
+	err := conn.Read(ctx, n.Conn, op, conn.Terms{}, func(ctx context.Context) (grpc.ServerStreamingClient[machine.ImageServicePullResponse], error) {
 		return n.images().Pull(ctx, &machine.ImageServicePullRequest{Containerd: containerd(namespace), ImageRef: ref})
 	}, func(m *machine.ImageServicePullResponse) error {
 		if m.GetName() != "" {
@@ -154,7 +155,7 @@ func (n *Node) pullImage(ctx context.Context, namespace, ref string, progress fu
 
 		return nil
 	})
-	if KindOf(err) == errs.KindUnimplemented {
+	if conn.KindOf(err) == errs.KindUnimplemented {
 		return ref, n.pullLegacy(ctx, namespace, ref)
 	}
 
@@ -164,14 +165,14 @@ func (n *Node) pullImage(ctx context.Context, namespace, ref string, progress fu
 func (n *Node) pullLegacy(ctx context.Context, namespace, ref string) error {
 	_, err := n.machine().ImagePull(ctx, &machine.ImagePullRequest{Namespace: containerd(namespace).GetNamespace(), Reference: ref}) //nolint:staticcheck // nodes before 1.13 have no other
 
-	return n.fail("pull "+ref, err)
+	return n.Fail("pull "+ref, err)
 }
 
 // RemoveImage removes one name of an image. The content is removed with the last name. Role: admin. From 1.13.
 func (n *Node) RemoveImage(ctx context.Context, namespace, name string) error {
 	_, err := n.images().Remove(ctx, &machine.ImageServiceRemoveRequest{Containerd: containerd(namespace), ImageRef: name})
 
-	return n.fail("remove image "+name, err)
+	return n.Fail("remove image "+name, err)
 }
 
 // Container is a container or a pod's sandbox.
@@ -238,7 +239,7 @@ func (n *Node) StaticPodImages(ctx context.Context) ([]string, error) {
 			} `json:"spec"`
 		}](r)
 		if err != nil {
-			return nil, n.fail("read the static pods", err)
+			return nil, n.Fail("read the static pods", err)
 		}
 
 		for _, c := range append(pod.Spec.Containers, pod.Spec.InitContainers...) {

@@ -10,6 +10,8 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/constants"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // LogRequest selects a log and how to read it.
@@ -32,7 +34,7 @@ func (n *Node) Logs(ctx context.Context, r LogRequest, fn func([]byte) error) er
 		req.Namespace, req.Driver = constants.K8sContainerdNamespace, common.ContainerDriver_CRI
 	}
 
-	return pull(ctx, n, "read the log of "+r.ID, r.Idle, func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+	return conn.Pull(ctx, n.Conn, "read the log of "+r.ID, r.Idle, func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
 		return n.machine().Logs(ctx, req)
 	}, func(d *common.Data) error { return fn(d.GetBytes()) })
 }
@@ -54,7 +56,7 @@ func (n *Node) LogIDs(ctx context.Context) ([]string, error) {
 
 // Dmesg streams the kernel's messages, with those of Talos among them. Roles: reader, operator, admin.
 func (n *Node) Dmesg(ctx context.Context, follow bool, idle time.Duration, fn func([]byte) error) error {
-	return pull(ctx, n, "read the kernel log", idle, func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+	return conn.Pull(ctx, n.Conn, "read the kernel log", idle, func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
 		return n.machine().Dmesg(ctx, &machine.DmesgRequest{Follow: follow})
 	}, func(d *common.Data) error { return fn(d.GetBytes()) })
 }

@@ -2,12 +2,17 @@ package talos
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
 	"errors"
+	"time"
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // MachineConfig reads the active machine configuration as the node holds it: YAML, one or more documents.
@@ -20,7 +25,7 @@ func (n *Node) MachineConfig(ctx context.Context) ([]byte, error) {
 // another is staged or on trial. known is false on nodes that do not have the resource. Role: admin.
 func (n *Node) PersistedConfig(ctx context.Context) (text []byte, known bool, err error) {
 	text, err = n.machineConfig(ctx, "persistent")
-	if KindOf(err) == errs.KindNotFound {
+	if conn.KindOf(err) == errs.KindNotFound {
 		return nil, false, nil
 	}
 
@@ -30,7 +35,7 @@ func (n *Node) PersistedConfig(ctx context.Context) (text []byte, known bool, er
 func (n *Node) machineConfig(ctx context.Context, id string) ([]byte, error) {
 	resp, err := n.state().Get(ctx, &cosi.GetRequest{Namespace: "config", Type: "MachineConfigs.config.talos.dev", Id: id})
 	if err != nil {
-		return nil, n.fail("read the machine configuration", err)
+		return nil, n.Fail("read the machine configuration", err)
 	}
 
 	spec := resp.GetResource().GetSpec().GetYamlSpec()
@@ -40,8 +45,141 @@ func (n *Node) machineConfig(ctx context.Context, id string) ([]byte, error) {
 	if err := foreign.YAML([]byte(spec), &wrapped); err == nil {
 		return []byte(wrapped), nil
 	} else if errors.Is(err, foreign.ErrTooLarge) {
-		return nil, n.fail("read the machine configuration", err)
+		return nil, n.Fail("read the machine configuration", err)
 	}
 
 	return []byte(spec), nil
+}
+
+// ConfigFacts is what an upgrade needs from a machine configuration.
+type ConfigFacts struct {
+	// InstallImage is machine.install.image, or installer.image of the UnattendedInstallConfig document that replaces
+	// it in Talos 1.14; empty when the configuration names none. The node was installed with it first, perhaps long
+	// ago, so only its registry is still meaningful.
+	InstallImage string
+	// DroppedKernelArgs are the kernel arguments that LifecycleService does not pass on to an installer: those of
+	// machine.install.extraKernelArgs unless machine.install.grubUseUKICmdline is set.
+	DroppedKernelArgs []string
+	// Authorities are the certificate authorities that issue the node's certificates.
+	Authorities []Authority
+}
+
+// Authority is a certificate authority of a cluster.
+type Authority struct {
+	Name     string    // Its key in the machine configuration, such as cluster.etcd.ca.
+	NotAfter time.Time // When it expires, and with it every certificate that it has signed.
+}
+
+// ConfigFacts reads the active machine configuration. Role: admin.
+func (n *Node) ConfigFacts(ctx context.Context) (ConfigFacts, error) {
+	text, err := n.MachineConfigText(ctx)
+	if err != nil {
+		return ConfigFacts{}, err
+	}
+
+	facts, err := configFacts(text)
+
+	return facts, n.Fail("read the machine configuration", err)
+}
+
+// pki is a certificate with its key, PEM in base64. Only the certificate is read.
+type pki struct {
+	Crt string `yaml:"crt"`
+}
+
+// pem is the certificate, empty when it does not decode.
+func (p pki) pem() []byte {
+	raw, err := base64.StdEncoding.DecodeString(p.Crt)
+	if err != nil {
+		return nil
+	}
+
+	return raw
+}
+
+// documentFacts are the relevant fields of a document: of the v1alpha1 configuration, or of the documents that replace
+// its fields from Talos 1.14 on.
+type documentFacts struct {
+	Kind      string `yaml:"kind"`
+	Installer struct {
+		Image string `yaml:"image"`
+	} `yaml:"installer"`
+	IssuingCA struct {
+		Cert string `yaml:"cert"` // PEM.
+	} `yaml:"issuingCA"`
+	Machine struct {
+		CA      pki `yaml:"ca"`
+		Install struct {
+			Image             string   `yaml:"image"`
+			ExtraKernelArgs   []string `yaml:"extraKernelArgs"`
+			GrubUseUKICmdline bool     `yaml:"grubUseUKICmdline"`
+		} `yaml:"install"`
+	} `yaml:"machine"`
+	Cluster struct {
+		CA           pki `yaml:"ca"`
+		AggregatorCA pki `yaml:"aggregatorCA"`
+		Etcd         struct {
+			CA pki `yaml:"ca"`
+		} `yaml:"etcd"`
+	} `yaml:"cluster"`
+}
+
+func configFacts(text string) (ConfigFacts, error) {
+	var out ConfigFacts
+
+	documents, err := foreign.Documents([]byte(text))
+	if err != nil {
+		return out, err
+	}
+
+	for _, one := range documents {
+		var doc documentFacts
+		if err = foreign.Decode(one, &doc); err != nil {
+			return out, err
+		}
+
+		install := doc.Machine.Install
+
+		if install.Image != "" {
+			out.InstallImage = install.Image
+		} else if doc.Kind == "UnattendedInstallConfig" {
+			out.InstallImage = doc.Installer.Image
+		}
+
+		if !install.GrubUseUKICmdline {
+			out.DroppedKernelArgs = append(out.DroppedKernelArgs, install.ExtraKernelArgs...)
+		}
+
+		for _, ca := range []struct {
+			name string
+			pem  []byte
+		}{
+			{"machine.ca", doc.Machine.CA.pem()},
+			{"cluster.ca", doc.Cluster.CA.pem()},
+			{"cluster.aggregatorCA", doc.Cluster.AggregatorCA.pem()},
+			{"cluster.etcd.ca", doc.Cluster.Etcd.CA.pem()},
+			{doc.Kind + ".issuingCA", []byte(doc.IssuingCA.Cert)},
+		} {
+			if at, ok := notAfter(ca.pem); ok {
+				out.Authorities = append(out.Authorities, Authority{Name: ca.name, NotAfter: at})
+			}
+		}
+	}
+
+	return out, nil
+}
+
+// notAfter is when a certificate expires; ok is false when it cannot be read.
+func notAfter(text []byte) (time.Time, bool) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return time.Time{}, false
+	}
+
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return time.Time{}, false
+	}
+
+	return cert.NotAfter, true
 }

@@ -2,13 +2,12 @@ package talos
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -66,7 +65,7 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 			NodeID          string   `json:"nodeId"`
 		}](r)
 		if err != nil {
-			return nil, n.fail("read the members", err)
+			return nil, n.Fail("read the members", err)
 		}
 
 		if len(spec.Addresses) == 0 {
@@ -98,7 +97,7 @@ func versionIn(operatingSystem string) string {
 // joined, or with machine.kubelet.skipNodeRegistration.
 func (n *Node) KubernetesName(ctx context.Context) (string, error) {
 	r, err := n.Resource(ctx, "k8s", "Nodenames.kubernetes.talos.dev", "nodename")
-	if KindOf(err) == errs.KindNotFound {
+	if conn.KindOf(err) == errs.KindNotFound {
 		return "", nil
 	}
 
@@ -111,72 +110,8 @@ func (n *Node) KubernetesName(ctx context.Context) (string, error) {
 		SkipNodeRegistration bool   `json:"skipNodeRegistration"`
 	}](r)
 	if err != nil || spec.SkipNodeRegistration {
-		return "", n.fail("read the Kubernetes node name", err)
+		return "", n.Fail("read the Kubernetes node name", err)
 	}
 
 	return spec.Nodename, nil
-}
-
-// MachineStatus is the state that the node reports.
-type MachineStatus struct {
-	Stage   string           `json:"stage"`   // booting, installing, running, rebooting, upgrading, maintenance, …
-	Ready   bool             `json:"ready"`   // Whether no condition is unmet.
-	Unmet   []UnmetCondition `json:"unmet"`   // What is still missing.
-	Created time.Time        `json:"created"` // When the status was created: at each boot.
-}
-
-// UnmetCondition is one reason why a node is not ready.
-type UnmetCondition struct {
-	Name   string `json:"name"`   // The condition, services or nodeReady.
-	Reason string `json:"reason"` // What is missing.
-}
-
-// Settled reports whether the node is running without unmet conditions. Neither is enough alone: a node was seen
-// running and not ready until its Kubernetes node was back, and booting and ready.
-func (s MachineStatus) Settled() bool { return s.Stage == "running" && s.Ready && len(s.Unmet) == 0 }
-
-// String formats the status on one line.
-func (s MachineStatus) String() string {
-	text := "stage " + s.Stage
-
-	if !s.Ready {
-		text += ", not ready"
-	}
-
-	for _, u := range s.Unmet {
-		text += ", " + u.Name + ": " + u.Reason
-	}
-
-	return text
-}
-
-// MachineStatus reads the MachineStatus resource. Roles: reader, operator, admin.
-func (n *Node) MachineStatus(ctx context.Context) (MachineStatus, error) {
-	r, err := n.Resource(ctx, "runtime", "MachineStatuses.runtime.talos.dev", "machine")
-	if err != nil {
-		return MachineStatus{}, err
-	}
-
-	spec, err := Decode[struct {
-		Stage  string `json:"stage"`
-		Status struct {
-			Ready           bool             `json:"ready"`
-			UnmetConditions []UnmetCondition `json:"unmetConditions"`
-		} `json:"status"`
-	}](r)
-	if err != nil {
-		return MachineStatus{}, n.fail("read the machine status", err)
-	}
-
-	out := MachineStatus{Stage: spec.Stage, Ready: spec.Status.Ready, Unmet: spec.Status.UnmetConditions, Created: r.Metadata.Created}
-	if out.Unmet == nil {
-		out.Unmet = []UnmetCondition{}
-	}
-
-	return out, nil
-}
-
-// OneOf reports whether err is one of the kinds.
-func OneOf(err error, kinds ...errs.Kind) bool {
-	return err != nil && !errors.Is(err, context.Canceled) && slices.Contains(kinds, KindOf(err))
 }

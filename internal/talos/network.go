@@ -6,6 +6,12 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/common"
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"google.golang.org/grpc"
+
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // Address is an address of one of the node's links.
@@ -178,4 +184,27 @@ func prefixOf(s string) netip.Prefix {
 	}
 
 	return netip.Prefix{}
+}
+
+// BPFInstruction is one instruction of a packet filter.
+type BPFInstruction struct{ Op, Jt, Jf, K uint32 }
+
+// CaptureRequest selects the packets to capture.
+type CaptureRequest struct {
+	Interface   string
+	Promiscuous bool
+	SnapLength  uint32 // Bytes kept of each packet, 0 for the node's own default.
+	Filter      []BPFInstruction
+}
+
+// Capture streams a pcap file, in chunks of any size, until the context ends. Roles: operator, admin.
+func (n *Node) Capture(ctx context.Context, r CaptureRequest, fn func([]byte) error) error {
+	req := &machine.PacketCaptureRequest{Interface: r.Interface, Promiscuous: r.Promiscuous, SnapLen: r.SnapLength}
+	for _, i := range r.Filter {
+		req.BpfFilter = append(req.BpfFilter, &machine.BPFInstruction{Op: i.Op, Jt: i.Jt, Jf: i.Jf, K: i.K})
+	}
+
+	return conn.Pull(ctx, n.Conn, "capture packets of "+r.Interface, 0, func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+		return n.machine().PacketCapture(ctx, req)
+	}, func(d *common.Data) error { return fn(d.GetBytes()) })
 }

@@ -1,5 +1,6 @@
-// Package talos is the adapter to Talos: it finds the talosconfig, dials, resolves nodes, fans out, and turns every
-// answer into plain types and every failure into a typed error. It is the only importer of the gRPC stubs.
+// Package talos is the adapter to Talos: it resolves nodes, fans out, and turns every answer into plain types and every
+// failure into a typed error. Below it are the talosconfig (config), the connections (conn), the nodes that a command is
+// about (target) and the releases (release). Nothing else imports the gRPC stubs.
 package talos
 
 import (
@@ -11,45 +12,45 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/api/storage"
 	timeapi "github.com/siderolabs/talos/pkg/machinery/api/time"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // Node is one Talos node. Its methods are single calls: they do not retry, and they end with their context.
-type Node struct {
-	Target
+type Node struct{ *conn.Conn }
 
-	Direct bool // The node is dialled itself, not through an endpoint.
+// ping is a small request that any node answers.
+func (n *Node) ping(ctx context.Context) error {
+	_, err := n.Version(ctx)
 
-	cluster *Cluster
-	conn    *conn
+	return err
 }
 
-func (n *Node) machine() machine.MachineServiceClient { return machine.NewMachineServiceClient(n.conn) }
+func (n *Node) machine() machine.MachineServiceClient { return machine.NewMachineServiceClient(n.Conn) }
 
-func (n *Node) images() machine.ImageServiceClient { return machine.NewImageServiceClient(n.conn) }
+func (n *Node) images() machine.ImageServiceClient { return machine.NewImageServiceClient(n.Conn) }
 
 func (n *Node) lifecycle() machine.LifecycleServiceClient {
-	return machine.NewLifecycleServiceClient(n.conn)
+	return machine.NewLifecycleServiceClient(n.Conn)
 }
 
-func (n *Node) storage() storage.StorageServiceClient { return storage.NewStorageServiceClient(n.conn) }
+func (n *Node) storage() storage.StorageServiceClient { return storage.NewStorageServiceClient(n.Conn) }
 
-func (n *Node) clock() timeapi.TimeServiceClient { return timeapi.NewTimeServiceClient(n.conn) }
+func (n *Node) clock() timeapi.TimeServiceClient { return timeapi.NewTimeServiceClient(n.Conn) }
 
 // first returns the answer of the one node that was asked; apid wraps answers in a list of messages.
 func first[M any](n *Node, op string, messages []M, err error) (M, error) {
 	var zero M
 
 	if err != nil {
-		return zero, n.fail(op, err)
+		return zero, n.Fail(op, err)
 	}
 
 	if len(messages) == 0 {
-		return zero, n.fail(op, errors.New("the node sent an empty answer"))
+		return zero, n.Fail(op, errors.New("the node sent an empty answer"))
 	}
 
 	return messages[0], nil
@@ -120,7 +121,7 @@ func (n *Node) Boot(ctx context.Context) (Boot, error) {
 		return Boot{ID: id, Proof: "boot_id"}, nil
 	}
 
-	if KindOf(err) == "unreachable" || ctx.Err() != nil {
+	if conn.KindOf(err) == "unreachable" || ctx.Err() != nil {
 		return Boot{}, err
 	}
 
@@ -148,47 +149,6 @@ func (n *Node) BootID(ctx context.Context) (string, error) {
 	body, err := n.ReadFile(ctx, "/proc/sys/kernel/random/boot_id", 64)
 
 	return trimmed(body), err
-}
-
-// ReadFile reads up to limit bytes of a file. Role: admin.
-func (n *Node) ReadFile(ctx context.Context, path string, limit int) ([]byte, error) {
-	op := "read " + path
-
-	var body []byte
-
-	err := read(ctx, n, op, terms{idle: n.cluster.Idle()}, func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
-		return n.machine().Read(ctx, &machine.ReadRequest{Path: path})
-	}, func(chunk *common.Data) error {
-		if body = append(body, chunk.GetBytes()...); len(body) >= limit {
-			return ErrStop
-		}
-
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-
-	return body[:min(limit, len(body))], nil
-}
-
-// Reboot modes.
-const (
-	RebootDefault    = "default"
-	RebootPowercycle = "powercycle"
-	RebootForce      = "force"
-)
-
-// Reboot asks the node to reboot. Role: operator.
-func (n *Node) Reboot(ctx context.Context, mode string) error {
-	modes := map[string]machine.RebootRequest_Mode{
-		RebootDefault: machine.RebootRequest_DEFAULT, RebootPowercycle: machine.RebootRequest_POWERCYCLE,
-		RebootForce: machine.RebootRequest_FORCE,
-	}
-
-	_, err := n.machine().Reboot(ctx, &machine.RebootRequest{Mode: modes[mode]})
-
-	return n.fail("reboot", err)
 }
 
 func containerd(namespace string) *common.ContainerdInstance {

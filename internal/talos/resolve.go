@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -77,7 +78,7 @@ func (c *Cluster) resolveSets(ctx context.Context, s target.Selection) (target.S
 // withoutDiscovery serves a certificate that may not read members (os:etcd:backup): it uses etcd's list of control
 // planes. Any other failure of discovery is the command's failure.
 func (c *Cluster) withoutDiscovery(ctx context.Context, s target.Selection, cause error) (target.Set, error) {
-	if KindOf(cause) != errs.KindPermissionDenied || s.Workers {
+	if conn.KindOf(cause) != errs.KindPermissionDenied || s.Workers {
 		return target.Set{}, cause
 	}
 
@@ -173,8 +174,8 @@ func (c *Cluster) targetByName(ctx context.Context, members []Member, name strin
 		return m.Target(), nil
 	}
 
-	if c.Options.Elsewhere != nil {
-		if t, found, otherErr := c.Options.Elsewhere(ctx, name); found || otherErr != nil {
+	if c.Elsewhere != nil {
+		if t, found, otherErr := c.Elsewhere(ctx, name); found || otherErr != nil {
 			return t, otherErr
 		}
 	}

@@ -12,8 +12,11 @@ import (
 	"github.com/cosi-project/runtime/pkg/state/protobuf/server"
 	configmachine "github.com/siderolabs/talos/pkg/machinery/config/machine"
 	"github.com/siderolabs/talos/pkg/machinery/resources/cluster"
-	"github.com/talosmate/talosmate/internal/talos/target"
 	"google.golang.org/grpc"
+
+	"github.com/talosmate/talosmate/internal/talos/conn"
+	"github.com/talosmate/talosmate/internal/talos/target"
+	"github.com/talosmate/talosmate/internal/testing/bufnode"
 )
 
 func TestTargetsAreWhoTheyAre(t *testing.T) {
@@ -48,10 +51,14 @@ func TestTargetsAreWhoTheyAre(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	n := fakeNode(t, func(s *grpc.Server) { cosi.RegisterStateServer(s, server.NewState(st)) })
-	c := n.cluster
-	c.Options.Insecure, c.Options.Endpoints = false, []string{"10.0.0.1"}
-	c.conns["10.0.0.1"] = n.conn.cc
+	cc := bufnode.Serve(t, func(s *grpc.Server) { cosi.RegisterStateServer(s, server.NewState(st)) })
+
+	c, err := NewCluster(nil, "test", conn.Options{Endpoints: []string{"10.0.0.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	c.Keep("10.0.0.1", cc)
 
 	for _, tt := range []struct {
 		name  string

@@ -14,6 +14,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // Resource is a Talos (COSI) resource as the node shows it. Its spec keeps the names that Talos uses, also for types
@@ -49,13 +50,13 @@ type ResourceKind struct {
 	Sensitive        bool     // Readable by admins only.
 }
 
-func (n *Node) state() cosi.StateClient { return cosi.NewStateClient(n.conn) }
+func (n *Node) state() cosi.StateClient { return cosi.NewStateClient(n.Conn) }
 
 // Resource reads one resource. An empty namespace is the server's error, not a default.
 func (n *Node) Resource(ctx context.Context, namespace, typ, id string) (Resource, error) {
 	resp, err := n.state().Get(ctx, &cosi.GetRequest{Namespace: namespace, Type: typ, Id: id})
 	if err != nil {
-		return Resource{}, n.fail(fmt.Sprintf("read %s/%s", typ, id), err)
+		return Resource{}, n.Fail(fmt.Sprintf("read %s/%s", typ, id), err)
 	}
 
 	return resourceOf(n, resp.GetResource())
@@ -66,18 +67,18 @@ func (n *Node) Resource(ctx context.Context, namespace, typ, id string) (Resourc
 func (n *Node) Resources(ctx context.Context, namespace, typ string, labels ...string) ([]Resource, error) {
 	op := "list " + typ
 
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := conn.Bounded(ctx)
 	defer cancel()
 
 	out := []Resource{}
 
-	err := list(ctx, n, op, func(ctx context.Context) (grpc.ServerStreamingClient[cosi.ListResponse], error) {
+	err := conn.List(ctx, n.Conn, op, func(ctx context.Context) (grpc.ServerStreamingClient[cosi.ListResponse], error) {
 		return n.state().List(ctx, &cosi.ListRequest{Namespace: namespace, Type: typ, Options: &cosi.ListOptions{LabelQuery: labelQuery(labels)}})
 	}, func(resp *cosi.ListResponse) error {
 		r, err := resourceOf(n, resp.GetResource())
 		out = append(out, r)
 
-		return n.fail(op, err)
+		return n.Fail(op, err)
 	})
 
 	slices.SortFunc(out, func(a, b Resource) int { return strings.Compare(a.Metadata.ID, b.Metadata.ID) })
@@ -108,7 +109,7 @@ func (n *Node) WatchResources(ctx context.Context, namespace, typ, id string, la
 		req.Options = &cosi.WatchOptions{BootstrapContents: true, LabelQuery: labelQuery(labels)}
 	}
 
-	return pull(ctx, n, op, 0, func(ctx context.Context) (grpc.ServerStreamingClient[cosi.WatchResponse], error) {
+	return conn.Pull(ctx, n.Conn, op, 0, func(ctx context.Context) (grpc.ServerStreamingClient[cosi.WatchResponse], error) {
 		return n.state().Watch(ctx, req)
 	}, func(resp *cosi.WatchResponse) error {
 		for _, e := range resp.GetEvent() {
@@ -118,7 +119,7 @@ func (n *Node) WatchResources(ctx context.Context, namespace, typ, id string, la
 			if raw := e.GetResource(); raw != nil {
 				r, err := resourceOf(n, raw)
 				if err != nil {
-					return n.fail(op, err)
+					return n.Fail(op, err)
 				}
 
 				ev.Metadata, ev.Spec = r.Metadata, r.Spec
@@ -154,7 +155,7 @@ func (n *Node) ResourceKinds(ctx context.Context) ([]ResourceKind, error) {
 			Sensitivity      string   `json:"sensitivity"`
 		}](d)
 		if err != nil {
-			return nil, n.fail("read the resource definitions", err)
+			return nil, n.Fail("read the resource definitions", err)
 		}
 
 		out = append(out, ResourceKind{
@@ -221,7 +222,7 @@ func resourceOf(n *Node, raw *cosi.Resource) (Resource, error) {
 
 	spec, err := decodeSpec([]byte(raw.GetSpec().GetYamlSpec()))
 	if err != nil {
-		return out, n.fail(fmt.Sprintf("read the spec of %s/%s", md.GetType(), md.GetId()), err)
+		return out, n.Fail(fmt.Sprintf("read the spec of %s/%s", md.GetType(), md.GetId()), err)
 	}
 
 	out.Spec = spec
@@ -336,4 +337,34 @@ func scalarValue(n *yaml.Node) (any, error) {
 	default:
 		return n.Value, nil
 	}
+}
+
+// View is a typed view of a resource type: S is the spec with the fields that the row needs, under Talos's own names; T
+// is our row. Lists over resources differ in nothing else.
+type View[S, T any] struct {
+	Namespace string
+	Type      string
+	// Row makes a row from one resource.
+	Row func(id string, spec S) T
+}
+
+// List reads every resource of the view's type, sorted by ID. Roles: reader, operator, admin.
+func (v View[S, T]) List(ctx context.Context, n *Node) ([]T, error) {
+	list, err := n.Resources(ctx, v.Namespace, v.Type)
+	if err != nil {
+		return nil, err
+	}
+
+	out := make([]T, 0, len(list))
+
+	for _, r := range list {
+		spec, err := Decode[S](r)
+		if err != nil {
+			return nil, n.Fail("read "+v.Type, err)
+		}
+
+		out = append(out, v.Row(r.Metadata.ID, spec))
+	}
+
+	return out, nil
 }

@@ -75,7 +75,7 @@ func (n *Node) Service(ctx context.Context, id string) (Service, error) {
 		known[i] = s.ID
 	}
 
-	err = n.fail("find service "+id, errors.New("the node has no service of that name"))
+	err = n.Fail("find service "+id, errors.New("the node has no service of that name"))
 
 	var typed *errs.Error
 	if errors.As(err, &typed) {

@@ -16,6 +16,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -247,7 +248,7 @@ func upload(ctx context.Context, n Node, res *Result, open func() (io.ReadCloser
 		res.UploadedBytes = sent
 		tell("upload", "uploading the snapshot", sent, res.Snapshot.SizeBytes)
 	}); err != nil {
-		if talos.Transient(err) && !talos.Undelivered(err) {
+		if conn.Transient(err) && !conn.Undelivered(err) {
 			// The uploaded part of the file is unused on the node: nothing was started.
 			return errs.New(errs.Failed, "%w", err).WithHint("nothing was started; the next upload replaces what was sent")
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // Actor is one node with the calls that change etcd; *talos.Node implements it.
@@ -111,9 +112,9 @@ func (e Env) carryOut(ctx context.Context, op string, send func(context.Context)
 		switch {
 		case sent.Answer == runbook.Accepted:
 			return nil
-		case sent.Answer == runbook.NotSent && ctx.Err() == nil, sent.Answer == runbook.Rejected && talos.EtcdRefused(sent.Err):
+		case sent.Answer == runbook.NotSent && ctx.Err() == nil, sent.Answer == runbook.Rejected && conn.EtcdRefused(sent.Err):
 			// Nothing was done: it may be sent again.
-		case sent.Answer == runbook.NotSent || sent.Answer == runbook.Rejected && !talos.EtcdPasses(sent.Err):
+		case sent.Answer == runbook.NotSent || sent.Answer == runbook.Rejected && !conn.EtcdPasses(sent.Err):
 			return e.notCarriedOut(ctx, op, sent.Err)
 		default:
 			yes, known := e.readBack(ctx, done)
@@ -126,7 +127,7 @@ func (e Env) carryOut(ctx context.Context, op string, send func(context.Context)
 			case !known:
 				return runbook.UnknownOutcome("run `talosmate etcd status` before you try again",
 					fmt.Errorf("%s was sent, and its outcome could not be read back: %w", op, sent.Err))
-			case ctx.Err() != nil || !talos.EtcdPasses(sent.Err): // a request that timed out may still be running
+			case ctx.Err() != nil || !conn.EtcdPasses(sent.Err): // a request that timed out may still be running
 				return e.notCarriedOut(ctx, op, sent.Err)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // Downgrade is the result of a downgrade operation on the cluster's etcd.
@@ -255,7 +256,7 @@ func explain(action string, err error) error {
 	switch has := func(text string) bool { return strings.Contains(err.Error(), text) }; {
 	case has(inProgress):
 		return errs.New(code, "%w", err).WithKind(errs.KindPrecondition).WithHint("end it with `talosmate etcd downgrade cancel`")
-	case has(invalidTarget), has("version format"), talos.KindOf(err) == errs.KindInvalid:
+	case has(invalidTarget), has("version format"), conn.KindOf(err) == errs.KindInvalid:
 		return errs.New(code, "%w", err).WithKind(errs.KindInvalid).WithHint("etcd is downgraded one minor version at a time")
 	default:
 		return err

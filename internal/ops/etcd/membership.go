@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // MembershipChange is the result of a change of membership or leadership.
@@ -149,7 +150,7 @@ func (e Env) Remove(ctx context.Context, v View, plan MembershipChange, via *tal
 
 	err := e.carryOut(ctx, "the removal of etcd member "+plan.Member.ID, func(ctx context.Context) error {
 		err := e.Access.Node(*via).EtcdRemoveMember(ctx, id)
-		if talos.KindOf(err) == errs.KindNotFound {
+		if conn.KindOf(err) == errs.KindNotFound {
 			return nil // somebody else removed it first
 		}
 

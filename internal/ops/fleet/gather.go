@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/health"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // Cluster is the source of a fleet. Etcd, Health and Kubernetes are omitted where they are nil.
@@ -156,7 +157,7 @@ func Ask(ctx context.Context, n *talos.Node) (Answer, error) {
 	part := func(read func() error) {
 		wg.Go(func() {
 			// What the certificate may not read stays empty, as documented.
-			if err := errs.Safely(read); err != nil && !talos.OneOf(err, errs.KindPermissionDenied) {
+			if err := errs.Safely(read); err != nil && !conn.OneOf(err, errs.KindPermissionDenied) {
 				mu.Lock()
 				defer mu.Unlock()
 

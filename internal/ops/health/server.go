@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // ServerNode streams a control plane's own health check; *talos.Node implements it.
@@ -88,7 +88,7 @@ func (p *serverLog) end(err error) {
 		})
 	}
 
-	if talos.KindOf(err) == errs.KindTimeout {
+	if conn.KindOf(err) == errs.KindTimeout {
 		last.Hint = "the deadline passed while waiting for this"
 	}
 }

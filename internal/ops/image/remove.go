@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // RemoveResult is the result of removing one image on one node.
@@ -127,7 +128,7 @@ func (r *RemoveResult) remove(ctx context.Context, n Node, req RemoveRequest, no
 func removal(ctx context.Context, n Node, namespace, name string, limit time.Duration) runbook.Sent {
 	return runbook.Request{Limit: limit, Send: func(ctx context.Context) error {
 		err := n.RemoveImage(ctx, namespace, name)
-		if talos.KindOf(err) == errs.KindNotFound {
+		if conn.KindOf(err) == errs.KindNotFound {
 			return nil
 		}
 

@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -39,7 +40,7 @@ func alive(ctx context.Context, c *talos.Cluster, t talos.Target) bool {
 
 	_, err := c.Node(t).Version(ctx)
 
-	return err == nil || (talos.KindOf(err) != "" && !talos.Transient(err))
+	return err == nil || (conn.KindOf(err) != "" && !conn.Transient(err))
 }
 
 // reference reads the machine configuration of a control plane that answers.

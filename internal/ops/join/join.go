@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -139,11 +140,11 @@ func (j *join) preflight(ctx context.Context) error {
 // it does not have, is found before anything is changed.
 func (j *join) ask(ctx context.Context, bare probe.API) error {
 	verdict, err := bare.ApplyConfig(ctx, j.text, talos.ApplyAuto, time.Minute, true)
-	if talos.Transient(err) && ctx.Err() == nil { // a question may be repeated
+	if conn.Transient(err) && ctx.Err() == nil { // a question may be repeated
 		verdict, err = bare.ApplyConfig(ctx, j.text, talos.ApplyAuto, time.Minute, true)
 	}
 
-	if talos.KindOf(err) == errs.KindInvalid {
+	if conn.KindOf(err) == errs.KindInvalid {
 		return errs.Usagef("%w", err).WithHint("the machine itself does not take this configuration; nothing was changed")
 	}
 

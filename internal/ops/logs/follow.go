@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // Reconnect configures how a broken stream is resumed.
@@ -44,9 +44,9 @@ func (r Reconnect) Follow(ctx context.Context, attempt func(ctx context.Context,
 		now := time.Now()
 
 		switch {
-		case !talos.Breaks(err):
+		case !conn.Breaks(err):
 			return err
-		case !again && !lived && err != nil && !talos.Transient(err):
+		case !again && !lived && err != nil && !conn.Transient(err):
 			return err
 		case broken.IsZero():
 			broken = now
@@ -54,7 +54,7 @@ func (r Reconnect) Follow(ctx context.Context, attempt func(ctx context.Context,
 			if r.Notice != nil && err != nil {
 				r.Notice(err)
 			}
-		case err != nil && !talos.Transient(err) && now.Sub(broken) > r.GiveUp:
+		case err != nil && !conn.Transient(err) && now.Sub(broken) > r.GiveUp:
 			return err
 		}
 

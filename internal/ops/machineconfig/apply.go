@@ -16,6 +16,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
@@ -293,7 +294,7 @@ func (a *application) preview(ctx context.Context) error {
 	}
 
 	answer, err := a.n.Change.ApplyConfig(ctx, a.text, talos.ApplyTry, time.Minute, true)
-	if talos.Transient(err) && ctx.Err() == nil { // a question may be repeated
+	if conn.Transient(err) && ctx.Err() == nil { // a question may be repeated
 		answer, err = a.n.Change.ApplyConfig(ctx, a.text, talos.ApplyTry, time.Minute, true)
 	}
 

@@ -9,7 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/runbook"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // awaitInstalled waits until a node that was in maintenance mode runs with its configuration. cause is the
@@ -36,7 +36,7 @@ func (a *application) awaitInstalled(ctx context.Context, cause error) error {
 
 	// A configured node asks for a client certificate, which is the proof.
 	if err := a.await(ctx, "to run with its configuration", a.o.RebootTimeout, func(_ string, err error) bool {
-		return talos.KindOf(err) == errs.KindUnauthenticated
+		return conn.KindOf(err) == errs.KindUnauthenticated
 	}); err != nil {
 		switch {
 		case ctx.Err() != nil:
@@ -85,7 +85,7 @@ func leftMaintenance() func(stage string, err error) bool {
 			silent = time.Time{}
 
 			return stage != "maintenance"
-		case talos.KindOf(err) == errs.KindUnauthenticated:
+		case conn.KindOf(err) == errs.KindUnauthenticated:
 			return true
 		case silent.IsZero():
 			silent = time.Now()

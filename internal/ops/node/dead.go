@@ -14,7 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/poll"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -199,7 +199,7 @@ func silent(err error) bool {
 		return !slices.ContainsFunc(joined.Unwrap(), func(e error) bool { return !silent(e) })
 	}
 
-	kind := talos.KindOf(err)
+	kind := conn.KindOf(err)
 
 	return kind == errs.KindUnreachable || kind == errs.KindTimeout || errors.Is(err, context.DeadlineExceeded)
 }

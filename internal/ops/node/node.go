@@ -15,6 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // Options are what the user decides.
@@ -124,7 +125,7 @@ func (r *run) observe(ctx context.Context) error {
 		r.system, err = r.Node.Change.System(ctx)
 	}
 
-	if r.o.Action == Remove && talos.Transient(err) {
+	if r.o.Action == Remove && conn.Transient(err) {
 		r.Rec.Hint = "a node that is permanently dead is removed from the cluster without it: --dead"
 	}
 

@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // Intervals and limits.
@@ -164,7 +165,7 @@ func (p Prober) Ask(ctx context.Context, question func(context.Context, API) (sa
 	try := func(n API) func(context.Context) error {
 		return func(ctx context.Context) error {
 			_, err := n.Boot(ctx)
-			if talos.KindOf(err) != "" && !talos.Transient(err) {
+			if conn.KindOf(err) != "" && !conn.Transient(err) {
 				return nil // a refusal is an answer: the way is open
 			}
 

@@ -8,7 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/runbook"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // look observes the node, and its Kubernetes node.
@@ -16,7 +16,7 @@ func (r *run) look(ctx context.Context) error {
 	r.Stage("preflight", "observing the node")
 
 	f, err := r.observe(ctx)
-	if ctx.Err() == nil && (err != nil && talos.Transient(err) || err == nil && probe.Busy(f.status)) {
+	if ctx.Err() == nil && (err != nil && conn.Transient(err) || err == nil && probe.Busy(f.status)) {
 		f, err = r.observeReturning(ctx, f, err)
 	}
 

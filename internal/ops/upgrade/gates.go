@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/redact"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
@@ -141,7 +142,7 @@ func (r *run) gateConfig(ctx context.Context) ([]gate.Verdict, error) {
 	config, err := r.Node.Read.ConfigFacts(ctx)
 
 	switch {
-	case talos.KindOf(err) == errs.KindPermissionDenied:
+	case conn.KindOf(err) == errs.KindPermissionDenied:
 		v := gate.New(gate.KernelArgsDropped, gate.Skip, r.Target.Address, "this certificate may not read the machine configuration")
 
 		return []gate.Verdict{v}, nil

@@ -11,7 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
-	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
@@ -28,7 +28,7 @@ func (r *run) observeReturning(ctx context.Context, seen facts, cause error) (fa
 
 	err := poll.Until(ctx, r.Target.Name()+" to answer", probe.VerifyPoll, r.o.RebootTimeout, func(ctx context.Context) (bool, string, error) {
 		var err error
-		if f, err = r.observe(ctx); err != nil && talos.Transient(err) {
+		if f, err = r.observe(ctx); err != nil && conn.Transient(err) {
 			return false, err.Error(), nil
 		}
 
@@ -139,7 +139,7 @@ func (r *run) settleInstall(ctx context.Context) error {
 func (r *run) reachable(ctx context.Context) error {
 	err := poll.Until(ctx, "the endpoints to reach "+r.Target.Name(), probe.VerifyPoll, r.o.ReadyTimeout, func(ctx context.Context) (bool, string, error) {
 		for _, way := range []probe.API{r.Node.Read, r.Node.Change} {
-			if _, err := way.Version(ctx); err != nil && talos.Transient(err) {
+			if _, err := way.Version(ctx); err != nil && conn.Transient(err) {
 				return false, err.Error(), nil
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // The kinds of conditions.
@@ -195,7 +196,7 @@ func (c Condition) askResource(ctx context.Context, n probe.API) (string, bool, 
 	}
 
 	r, err := n.Resource(ctx, kind.DefaultNamespace, kind.Type, c.id)
-	if talos.KindOf(err) == errs.KindNotFound {
+	if conn.KindOf(err) == errs.KindNotFound {
 		return "no " + c.typ + "/" + c.id, false, nil
 	}
 

@@ -15,6 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // Seen is the last observation of one condition.
@@ -225,5 +226,5 @@ func (w Cluster) checkNodes(ctx context.Context, c Condition, targets []talos.Ta
 
 // final reports whether waiting cannot help.
 func final(err error) bool {
-	return err != nil && (errs.ExitCode(err) == errs.Usage || talos.OneOf(err, errs.KindPermissionDenied, errs.KindUnimplemented))
+	return err != nil && (errs.ExitCode(err) == errs.Usage || conn.OneOf(err, errs.KindPermissionDenied, errs.KindUnimplemented))
 }

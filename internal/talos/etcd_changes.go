@@ -2,16 +2,21 @@ package talos
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
+	"io"
 	"strconv"
-	"strings"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/common"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
+
+// maxSnapshot bounds the bytes of an etcd snapshot; etcd recommends at most 8 GiB.
+const maxSnapshot = 64 << 30
 
 // EtcdSnapshot streams a snapshot of the node's own member: the database file, followed by its SHA-256. A chunk is
 // valid until fn returns. A stream that brings no data for the read timeout is given up. Roles: operator, admin,
@@ -21,11 +26,11 @@ func (n *Node) EtcdSnapshot(ctx context.Context, fn func(chunk []byte) error) er
 
 	size := int64(0)
 
-	return pull(ctx, n, op, n.cluster.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+	return conn.Pull(ctx, n.Conn, op, n.Pool.Idle(), func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
 		return n.machine().EtcdSnapshot(ctx, &machine.EtcdSnapshotRequest{})
 	}, func(m *common.Data) error {
 		if size += int64(len(m.GetBytes())); size > maxSnapshot {
-			return n.tooMuch(op, fmt.Errorf("the node sent more than %d GiB", maxSnapshot>>30))
+			return n.Exceeds(op, fmt.Errorf("the node sent more than %d GiB", maxSnapshot>>30))
 		}
 
 		return fn(m.GetBytes())
@@ -36,21 +41,21 @@ func (n *Node) EtcdSnapshot(ctx context.Context, fn func(chunk []byte) error) er
 func (n *Node) EtcdDefragment(ctx context.Context) error {
 	_, err := n.machine().EtcdDefragment(ctx, &emptypb.Empty{})
 
-	return n.fail("defragment etcd", err)
+	return n.Fail("defragment etcd", err)
 }
 
 // EtcdAlarmDisarm disarms every active alarm of the cluster. Roles: operator, admin.
 func (n *Node) EtcdAlarmDisarm(ctx context.Context) error {
 	_, err := n.machine().EtcdAlarmDisarm(ctx, &emptypb.Empty{})
 
-	return n.fail("disarm the etcd alarms", err)
+	return n.Fail("disarm the etcd alarms", err)
 }
 
 // EtcdRemoveMember removes a member by its ID; the node's member may be any other one. Role: admin.
 func (n *Node) EtcdRemoveMember(ctx context.Context, id EtcdID) error {
 	_, err := n.machine().EtcdRemoveMemberByID(ctx, &machine.EtcdRemoveMemberByIDRequest{MemberId: uint64(id)})
 
-	return n.fail("remove etcd member "+id.Hex(), err)
+	return n.Fail("remove etcd member "+id.Hex(), err)
 }
 
 // EtcdLeave makes the node's member leave the cluster and removes its data. While etcd refuses because the cluster is
@@ -58,7 +63,7 @@ func (n *Node) EtcdRemoveMember(ctx context.Context, id EtcdID) error {
 func (n *Node) EtcdLeave(ctx context.Context) error {
 	_, err := n.machine().EtcdLeaveCluster(ctx, &machine.EtcdLeaveClusterRequest{})
 
-	return n.fail("leave the etcd cluster", err)
+	return n.Fail("leave the etcd cluster", err)
 }
 
 // EtcdForfeitLeadership passes leadership to another member and returns that member's name, empty when the node is not
@@ -99,23 +104,6 @@ func (n *Node) EtcdDowngradeCancel(ctx context.Context) (string, error) {
 	return m.GetClusterDowngrade().GetClusterVersion(), err
 }
 
-// EtcdPasses reports whether an etcd error is temporary: no leader at the moment, or members that have not been
-// connected for long enough. The request may have taken effect, so the state has to be read before it is sent again.
-// The server has no codes for these errors (etcd, api/v3rpc/rpctypes/error.go).
-func EtcdPasses(err error) bool {
-	return EtcdRefused(err) || says(err, "etcdserver: leader changed", "etcdserver: request timed out")
-}
-
-// EtcdRefused reports whether etcd refused a request before it did anything, for a temporary reason.
-func EtcdRefused(err error) bool {
-	return says(err, "etcdserver: no leader", "etcdserver: not leader", "etcdserver: unhealthy cluster")
-}
-
-// says reports whether an error's text contains one of the parts.
-func says(err error, parts ...string) bool {
-	return err != nil && slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(err.Error(), p) })
-}
-
 // EtcdDefaultQuota is etcd's default limit of the database size (etcd, server/storage/quota.go, DefaultQuotaBytes).
 const EtcdDefaultQuota = 2 << 30
 
@@ -131,7 +119,7 @@ func (n *Node) EtcdQuota(ctx context.Context) (int64, error) {
 		ExtraArgs map[string]any `json:"extraArgs"`
 	}](r)
 	if err != nil {
-		return 0, n.fail("read the etcd arguments", err)
+		return 0, n.Fail("read the etcd arguments", err)
 	}
 
 	value := lastArgument(spec.ExtraArgs["quota-backend-bytes"])
@@ -141,7 +129,7 @@ func (n *Node) EtcdQuota(ctx context.Context) (int64, error) {
 
 	quota, err := strconv.ParseInt(value, 10, 64)
 	if err != nil {
-		return 0, n.fail("read the etcd quota", err)
+		return 0, n.Fail("read the etcd quota", err)
 	}
 
 	if quota <= 0 { // etcd uses its default for zero
@@ -168,4 +156,59 @@ func lastArgument(raw any) string {
 	default:
 		return fmt.Sprint(v)
 	}
+}
+
+// Bootstrap makes the node's member the first of a new etcd cluster, from the uploaded snapshot if recover is set. Only
+// the first request to any of the control planes succeeds: the second is "already exists". Role: admin.
+func (n *Node) Bootstrap(ctx context.Context, recover, skipHashCheck bool) error { //nolint:predeclared // named as in Talos
+	_, err := n.machine().Bootstrap(ctx, &machine.BootstrapRequest{RecoverEtcd: recover, RecoverSkipHashCheck: skipHashCheck})
+
+	return n.Fail("bootstrap", err)
+}
+
+// uploadChunk is the size of one message of a snapshot upload.
+const uploadChunk = 64 << 10
+
+// UploadSnapshot sends an etcd snapshot to the node for a bootstrap. A second upload replaces the first. sent receives
+// the number of bytes so far. Role: admin.
+func (n *Node) UploadSnapshot(ctx context.Context, from io.Reader, sent func(int64)) error {
+	const op = "upload the etcd snapshot"
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	stream, err := n.machine().EtcdRecover(ctx)
+	if err != nil {
+		return n.Fail(op, err)
+	}
+
+	buf, total := make([]byte, uploadChunk), int64(0)
+
+	for {
+		size, readErr := from.Read(buf)
+		if size > 0 {
+			if err = stream.Send(&common.Data{Bytes: buf[:size]}); err != nil {
+				if errors.Is(err, io.EOF) {
+					break // the node has ended the call; the answer has the reason
+				}
+
+				return n.Fail(op, err)
+			}
+
+			total += int64(size)
+			sent(total)
+		}
+
+		if errors.Is(readErr, io.EOF) {
+			break
+		}
+
+		if readErr != nil {
+			return n.Fail(op, readErr)
+		}
+	}
+
+	_, err = stream.CloseAndRecv()
+
+	return n.Fail(op, err)
 }

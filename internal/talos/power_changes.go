@@ -13,14 +13,14 @@ import (
 func (n *Node) Shutdown(ctx context.Context, force bool) error {
 	_, err := n.machine().Shutdown(ctx, &machine.ShutdownRequest{Force: force})
 
-	return n.fail("shut down", err)
+	return n.Fail("shut down", err)
 }
 
 // Rollback makes the other boot slot the default and reboots; the server refuses when that slot is empty. Role: admin.
 func (n *Node) Rollback(ctx context.Context) error {
 	_, err := n.machine().Rollback(ctx, &machine.RollbackRequest{})
 
-	return n.fail("roll back", err)
+	return n.Fail("roll back", err)
 }
 
 // Wipe modes of a reset.
@@ -61,5 +61,24 @@ func (n *Node) Reset(ctx context.Context, r Reset) error {
 
 	_, err := n.machine().Reset(ctx, req)
 
-	return n.fail("reset", err)
+	return n.Fail("reset", err)
+}
+
+// Reboot modes.
+const (
+	RebootDefault    = "default"
+	RebootPowercycle = "powercycle"
+	RebootForce      = "force"
+)
+
+// Reboot asks the node to reboot. Role: operator.
+func (n *Node) Reboot(ctx context.Context, mode string) error {
+	modes := map[string]machine.RebootRequest_Mode{
+		RebootDefault: machine.RebootRequest_DEFAULT, RebootPowercycle: machine.RebootRequest_POWERCYCLE,
+		RebootForce: machine.RebootRequest_FORCE,
+	}
+
+	_, err := n.machine().Reboot(ctx, &machine.RebootRequest{Mode: modes[mode]})
+
+	return n.Fail("reboot", err)
 }

@@ -1,4 +1,6 @@
-package talos
+// Package conn holds the connections to the nodes of a cluster: how they are dialled, what each call passes on, which
+// calls change something, how long they may take, how much a node may send, and what their errors mean.
+package conn
 
 import (
 	"context"
@@ -9,31 +11,38 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/talos/target"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // detourLimit bounds the attempt to connect directly where the endpoints have no connection. Networks in which only the
 // endpoints can be reached often drop packets to the nodes.
 const detourLimit = 2 * time.Second
 
-// conn is a connection for the calls of one node. It passes the node's address to the endpoint, traces every call and
+// Conn is a connection for the calls of one node. It passes the node's address to the endpoint, traces every call and
 // translates every error.
-type conn struct {
+type Conn struct {
+	target.Target
+
+	Direct bool  // The node is dialled itself, not through an endpoint.
+	Pool   *Pool // The other connections to the cluster, and the options.
+
 	cc       *grpc.ClientConn
 	dialErr  error
 	node     string // The node to ask for, empty when the other end of the connection is meant.
-	label    string // The node in messages.
-	cluster  *Cluster
 	answered atomic.Bool
 	peer     atomic.Pointer[string] // Which endpoint answered, for calls that any of them may answer.
 }
 
-func (c *conn) outgoing(ctx context.Context) context.Context {
+// Peer is the address that answered, nil before an answer.
+func (c *Conn) Peer() *string { return c.peer.Load() }
+
+func (c *Conn) outgoing(ctx context.Context) context.Context {
 	ctx = direct(ctx)
 	if c.node == "" {
 		return ctx
@@ -43,30 +52,30 @@ func (c *conn) outgoing(ctx context.Context) context.Context {
 }
 
 // done ends a call: sent reports whether it changes something and was sent.
-func (c *conn) done(ctx context.Context, method string, err error, start time.Time, sent bool) error {
+func (c *Conn) done(ctx context.Context, method string, err error, start time.Time, sent bool) error {
 	if err == nil {
 		c.answered.Store(true)
 	}
 
-	how := c.cluster.circumstances(c.label, c.answered.Load())
+	how := c.circumstances()
 	how.sent, how.expired = sent, errors.Is(ctx.Err(), context.DeadlineExceeded)
 	err = translate(err, how)
-	c.cluster.traceCall(c.label, method, err, time.Since(start))
+	c.Pool.traceCall(c.Address, method, err, time.Since(start))
 
 	return err
 }
 
 // begin asks Options.Begin for permission to send a request that may change something.
-func (c *conn) begin(method string, request any) error {
-	if c.cluster.Options.Begin == nil || !isChange(method, request) {
+func (c *Conn) begin(method string, request any) error {
+	if c.Pool.Options.Begin == nil || !isChange(method, request) {
 		return nil
 	}
 
-	return c.cluster.Options.Begin()
+	return c.Pool.Options.Begin()
 }
 
 // Invoke implements grpc.ClientConnInterface.
-func (c *conn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	if c.dialErr != nil {
 		return c.dialErr
 	}
@@ -97,20 +106,20 @@ func (c *conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 
 // limited limits the time of a call whose caller set no deadline, since a node that is down does not answer. A read may
 // take as long as the user allows, a change as long as a node needs to accept it. Calls that are answered only when
-// their work is done are watched by whileAlive, or have a deadline of their own.
-func (c *conn) limited(ctx context.Context, method string, request any) (context.Context, context.CancelFunc) {
+// their work is done are watched by WhileAlive, or have a deadline of their own.
+func (c *Conn) limited(ctx context.Context, method string, request any) (context.Context, context.CancelFunc) {
 	if _, has := ctx.Deadline(); has || slices.Contains(longCalls(), method) {
 		return context.WithCancel(ctx)
 	}
 
-	if limit := c.cluster.Options.Timeout; limit > 0 && !isChange(method, request) {
+	if limit := c.Pool.Options.Timeout; limit > 0 && !isChange(method, request) {
 		return context.WithTimeout(ctx, limit)
 	}
 
 	return context.WithTimeout(ctx, requestLimit)
 }
 
-func (c *conn) heard(from *peer.Peer) {
+func (c *Conn) heard(from *peer.Peer) {
 	if from != nil && from.Addr != nil {
 		host := target.Host(from.Addr.String())
 		c.peer.Store(&host)
@@ -118,7 +127,7 @@ func (c *conn) heard(from *peer.Peer) {
 }
 
 // NewStream implements grpc.ClientConnInterface.
-func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	if c.dialErr != nil {
 		return nil, c.dialErr
 	}
@@ -159,7 +168,7 @@ func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 type stream struct {
 	grpc.ClientStream
 
-	conn     *conn
+	conn     *Conn
 	method   string
 	changing bool              // What was sent changes something.
 	end      func(error) error // Called with the error when the call ends.
@@ -230,19 +239,19 @@ func (s *stream) detour(m any, was error) error {
 // endpoint answers and the node is one itself. An endpoint backs off from a node that was down, for up to 15 seconds
 // after it is back (apid's connection parameters). A request that an endpoint could not deliver was not executed, so
 // any request may be sent again.
-func (c *conn) detour(ctx context.Context, err error, from *peer.Peer) *grpc.ClientConn {
+func (c *Conn) detour(ctx context.Context, err error, from *peer.Peer) *grpc.ClientConn {
 	if c.node == "" || !undelivered(err) {
 		return nil
 	}
 
-	if answered := from != nil && from.Addr != nil; !answered && !slices.ContainsFunc(c.cluster.Endpoints(), func(e string) bool { return target.Host(e) == c.node }) {
+	if answered := from != nil && from.Addr != nil; !answered && !slices.ContainsFunc(c.Pool.Endpoints(), func(e string) bool { return target.Host(e) == c.node }) {
 		return nil
 	}
 
 	ctx, cancel := context.WithTimeout(ctx, detourLimit)
 	defer cancel()
 
-	return c.cluster.ready(ctx, c.node)
+	return c.Pool.ready(ctx, c.node)
 }
 
 // undelivered reports whether a call ended before any node received it: gRPC's message for a connection that could not

@@ -1,4 +1,4 @@
-package talos
+package conn
 
 import (
 	"context"
@@ -78,15 +78,15 @@ func TestDetour(t *testing.T) {
 				via := fakeNode(t, func(s *grpc.Server) { machine.RegisterMachineServiceServer(s, endpoint) })
 
 				if len(c.endpoints) > 0 {
-					via.conn.cluster.Options.Endpoints = c.endpoints
-					via.conn.cc = closed(t)
+					via.Pool.Options.Endpoints = c.endpoints
+					via.cc = closed(t)
 				}
 
-				via.conn.cluster.conns["10.0.0.1"] = direct.conn.cc
-				direct.conn.cc.Connect()
+				via.Pool.conns["10.0.0.1"] = direct.cc
+				direct.cc.Connect()
 
-				for state := direct.conn.cc.GetState(); state != connectivity.Ready; state = direct.conn.cc.GetState() {
-					if !direct.conn.cc.WaitForStateChange(t.Context(), state) {
+				for state := direct.cc.GetState(); state != connectivity.Ready; state = direct.cc.GetState() {
+					if !direct.cc.WaitForStateChange(t.Context(), state) {
 						t.Fatal("the node cannot be reached")
 					}
 				}
@@ -97,13 +97,19 @@ func TestDetour(t *testing.T) {
 				)
 
 				if kind == "unary" {
-					var v Version
+					var v *machine.VersionResponse
 
-					v, err = via.Version(t.Context())
-					got = v.Tag
+					v, err = machine.NewMachineServiceClient(via).Version(t.Context(), &emptypb.Empty{})
+					err = via.Fail("read the version", err)
+
+					for _, m := range v.GetMessages() {
+						got = m.GetVersion().GetTag()
+					}
 				} else {
-					err = via.Logs(t.Context(), LogRequest{ID: "v1.13.9"}, func(b []byte) error {
-						got += string(b)
+					err = Pull(t.Context(), via, "read the logs", 0, func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+						return machine.NewMachineServiceClient(via).Logs(ctx, &machine.LogsRequest{Id: "v1.13.9"})
+					}, func(d *common.Data) error {
+						got += string(d.GetBytes())
 
 						return nil
 					})

@@ -1,4 +1,4 @@
-package talos
+package conn
 
 import (
 	"context"
@@ -26,10 +26,10 @@ var (
 	errTooLong = fmt.Errorf("the node did not finish within %s", maxWork)
 )
 
-// whileAlive runs a request without a time limit of its own, such as an install or a pull, for as long as the node
+// WhileAlive runs a request without a time limit of its own, such as an install or a pull, for as long as the node
 // answers other requests on the same connection. A node that loses power does not close its connections, and neither
-// does the endpoint between: TCP alone would wait for hours.
-func (n *Node) whileAlive(ctx context.Context, op string, request func(context.Context) error) error {
+// does the endpoint between: TCP alone would wait for hours. ask is a small request that any node answers.
+func (c *Conn) WhileAlive(ctx context.Context, op string, ask, request func(context.Context) error) error {
 	watched, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
@@ -38,11 +38,7 @@ func (n *Node) whileAlive(ctx context.Context, op string, request func(context.C
 
 	go func() {
 		if watchAlive(watched, func(ctx context.Context) error {
-			return errs.Safely(func() error {
-				_, err := n.Version(ctx)
-
-				return err
-			})
+			return errs.Safely(func() error { return ask(ctx) })
 		}) {
 			cancel(errGone)
 		}
@@ -50,18 +46,18 @@ func (n *Node) whileAlive(ctx context.Context, op string, request func(context.C
 
 	err := request(watched)
 	if cause := context.Cause(watched); err != nil && (errors.Is(cause, errGone) || errors.Is(cause, errTooLong)) {
-		how := n.cluster.circumstances(n.conn.label, true)
-		how.sent = true
+		how := c.circumstances()
+		how.sent, how.answered = true, true
 
-		return n.fail(op, translate(status.Error(codes.Unavailable, cause.Error()), how))
+		return c.Fail(op, translate(status.Error(codes.Unavailable, cause.Error()), how))
 	}
 
 	return err
 }
 
-// bounded limits the time of a stream that is a short answer, if its caller set no deadline, as conn.limited does for
+// Bounded limits the time of a stream that is a short answer, if its caller set no deadline, as Conn.limited does for
 // calls.
-func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+func Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, has := ctx.Deadline(); has {
 		return context.WithCancel(ctx)
 	}

@@ -1,4 +1,4 @@
-package talos
+package conn
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 func TestWatchAlive(t *testing.T) {
@@ -52,19 +53,17 @@ func TestWatchAlive(t *testing.T) {
 func TestWhileAliveBlamesTheNode(t *testing.T) {
 	t.Parallel()
 
-	c, err := NewCluster(nil, "test", Options{Insecure: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := emptyPool(t)
 
 	synctest.Test(t, func(t *testing.T) {
 		// Without a connection every question fails at once.
-		n := c.newNode(Target{Address: "10.0.0.1"}, nil, translate(status.Error(codes.Unavailable, "no answer"), circumstances{}))
+		down := translate(status.Error(codes.Unavailable, "no answer"), circumstances{})
+		n := p.Over(target.Target{Address: "10.0.0.1"}, nil, down)
 
-		err := n.whileAlive(t.Context(), "install x", func(ctx context.Context) error {
+		err := n.WhileAlive(t.Context(), "install x", func(context.Context) error { return down }, func(ctx context.Context) error {
 			<-ctx.Done()
 
-			return n.fail("install x", translate(ctx.Err(), circumstances{}))
+			return n.Fail("install x", translate(ctx.Err(), circumstances{}))
 		})
 		if !Transient(err) || errs.ExitCode(err) != errs.Unknown || err.Error() != "cannot install x on 10.0.0.1: the node stopped answering" {
 			t.Errorf("%v", err)
@@ -75,7 +74,7 @@ func TestWhileAliveBlamesTheNode(t *testing.T) {
 func TestBounded(t *testing.T) {
 	t.Parallel()
 
-	ctx, cancel := bounded(t.Context())
+	ctx, cancel := Bounded(t.Context())
 	defer cancel()
 
 	if _, has := ctx.Deadline(); !has {
@@ -85,7 +84,7 @@ func TestBounded(t *testing.T) {
 	long, stop := context.WithTimeout(t.Context(), time.Hour)
 	defer stop()
 
-	ctx, cancel2 := bounded(long)
+	ctx, cancel2 := Bounded(long)
 	defer cancel2()
 
 	if at, _ := ctx.Deadline(); time.Until(at) < 50*time.Minute {

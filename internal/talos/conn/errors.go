@@ -1,10 +1,11 @@
-package talos
+package conn
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +37,6 @@ func (e *rpcError) GRPCStatus() *status.Status { return status.New(e.code, e.mes
 
 // circumstances describe how the call was made, for its translation.
 type circumstances struct {
-	node     string
 	context  *config.Context
 	source   string   // The talosconfig file or origin.
 	needs    []string // Roles of which one suffices for this command.
@@ -45,6 +45,16 @@ type circumstances struct {
 	sent     bool // The call changes something, and was sent.
 	expired  bool // The call's deadline has passed.
 }
+
+func (c *Conn) circumstances() circumstances {
+	return circumstances{
+		context: c.Pool.Context, source: c.Pool.source, needs: c.Pool.Options.Needs,
+		answered: c.answered.Load(), insecure: c.Pool.Options.Insecure,
+	}
+}
+
+// Translate gives an error that a node wrote into a message the meaning that it has as the end of a call.
+func (c *Conn) Translate(err error) error { return translate(err, c.circumstances()) }
 
 // translate gives a transport or server error its stable word, exit code and hint. The transport reduces its causes to
 // text, so the text decides.
@@ -194,19 +204,19 @@ func roleHint(c circumstances) string {
 	return fmt.Sprintf("the certificate has %s; this command needs %s", have, strings.Join(c.needs, " or "))
 }
 
-// fail makes a failed call the typed error `cannot VERB OBJECT on NODE: cause`.
-func (n *Node) fail(op string, err error) error {
+// Fail makes a failed call the typed error `cannot VERB OBJECT on NODE: cause`.
+func (c *Conn) Fail(op string, err error) error {
 	if err == nil {
 		return nil
 	}
 
-	name := n.Address
-	if n.Hostname != "" {
-		name = fmt.Sprintf("%s (%s)", n.Address, n.Hostname)
+	name := c.Address
+	if c.Hostname != "" {
+		name = fmt.Sprintf("%s (%s)", c.Address, c.Hostname)
 	}
 
 	out := &errs.Error{
-		Exit: errs.Failed, Node: n.Address, Hostname: n.Hostname,
+		Exit: errs.Failed, Node: c.Address, Hostname: c.Hostname,
 		Err: fmt.Errorf("cannot %s on %s: %w", op, name, err),
 	}
 
@@ -260,11 +270,51 @@ func died(err error) bool {
 
 // Blame makes the error of processing this node's answer one that names the node. Typed errors and interrupts are
 // returned unchanged.
-func (n *Node) Blame(op string, err error) error {
+func (c *Conn) Blame(op string, err error) error {
 	var typed *errs.Error
 	if err == nil || errors.As(err, &typed) {
 		return err
 	}
 
-	return n.fail(op, err)
+	return c.Fail(op, err)
+}
+
+// OneOf reports whether err is one of the kinds.
+func OneOf(err error, kinds ...errs.Kind) bool {
+	return err != nil && !errors.Is(err, context.Canceled) && slices.Contains(kinds, KindOf(err))
+}
+
+// Breaks reports whether a stream ended in a way that a reboot or a lost connection explains, so that following can
+// continue. Errors that would occur again are final.
+func Breaks(err error) bool {
+	if err == nil || Transient(err) {
+		return true
+	}
+
+	switch KindOf(err) { //nolint:exhaustive // the others may pass: a service is not there yet while a node boots
+	case errs.KindPermissionDenied, errs.KindUnauthenticated, errs.KindNoForwarding, errs.KindInvalid, errs.KindNotFound,
+		errs.KindUnimplemented, errs.KindUsage:
+		return false
+	case "":
+		return false // not from a node: our own write failed
+	default:
+		return true
+	}
+}
+
+// EtcdPasses reports whether an etcd error is temporary: no leader at the moment, or members that have not been
+// connected for long enough. The request may have taken effect, so the state has to be read before it is sent again.
+// The server has no codes for these errors (etcd, api/v3rpc/rpctypes/error.go).
+func EtcdPasses(err error) bool {
+	return EtcdRefused(err) || says(err, "etcdserver: leader changed", "etcdserver: request timed out")
+}
+
+// EtcdRefused reports whether etcd refused a request before it did anything, for a temporary reason.
+func EtcdRefused(err error) bool {
+	return says(err, "etcdserver: no leader", "etcdserver: not leader", "etcdserver: unhealthy cluster")
+}
+
+// says reports whether an error's text contains one of the parts.
+func says(err error, parts ...string) bool {
+	return err != nil && slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(err.Error(), p) })
 }

@@ -43,10 +43,10 @@ func (n *Node) WipeDevices(ctx context.Context, devices []DeviceWipe) error {
 
 	op := "wipe " + strings.Join(names, ", ")
 
-	return n.whileAlive(ctx, op, func(ctx context.Context) error {
+	return n.WhileAlive(ctx, op, n.ping, func(ctx context.Context) error {
 		_, err := n.storage().BlockDeviceWipe(ctx, req)
 
-		return n.fail(op, err)
+		return n.Fail(op, err)
 	})
 }
 

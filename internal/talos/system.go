@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // System describes the running system as far as an upgrade must preserve it.
@@ -95,7 +96,7 @@ func versionOfImage(image string) string {
 func (n *Node) schematicResource(ctx context.Context) (string, error) {
 	list, err := n.Resources(ctx, "runtime", "ImageFactorySchematics.runtime.talos.dev")
 	if err != nil || len(list) == 0 {
-		if KindOf(err) == errs.KindUnreachable || KindOf(err) == errs.KindTimeout {
+		if conn.KindOf(err) == errs.KindUnreachable || conn.KindOf(err) == errs.KindTimeout {
 			return "", err
 		}
 
@@ -106,7 +107,7 @@ func (n *Node) schematicResource(ctx context.Context) (string, error) {
 		SchematicID string `json:"schematicId"`
 	}](list[0])
 
-	return spec.SchematicID, n.fail("read the schematic", err)
+	return spec.SchematicID, n.Fail("read the schematic", err)
 }
 
 // resourceSpec reads one resource's spec, the zero value when the resource does not exist or may not be
@@ -115,7 +116,7 @@ func resourceSpec[T any](ctx context.Context, n *Node, namespace, typ, id string
 	var zero T
 
 	r, err := n.Resource(ctx, namespace, typ, id)
-	if KindOf(err) == errs.KindNotFound || KindOf(err) == errs.KindPermissionDenied {
+	if conn.KindOf(err) == errs.KindNotFound || conn.KindOf(err) == errs.KindPermissionDenied {
 		return zero, nil
 	}
 
@@ -125,7 +126,7 @@ func resourceSpec[T any](ctx context.Context, n *Node, namespace, typ, id string
 
 	out, err := Decode[T](r)
 
-	return out, n.fail("read "+typ, err)
+	return out, n.Fail("read "+typ, err)
 }
 
 // MachineConfigText reads the active machine configuration as the node holds it, all documents. Role: admin.
@@ -139,7 +140,7 @@ func (n *Node) MachineConfigText(ctx context.Context) (string, error) {
 		return text, nil
 	}
 
-	return "", n.fail("read the machine configuration", errors.New("its spec is not text"))
+	return "", n.Fail("read the machine configuration", errors.New("its spec is not text"))
 }
 
 // VirtualIPs lists the addresses that move between nodes. They are bad endpoints, since they move during a reboot.
@@ -160,7 +161,7 @@ func (n *Node) VirtualIPs(ctx context.Context) ([]string, error) {
 			} `json:"vip"`
 		}](r)
 		if err != nil {
-			return nil, n.fail("read the network operators", err)
+			return nil, n.Fail("read the network operators", err)
 		}
 
 		if spec.Operator == "vip" && spec.VIP.IP != "" {

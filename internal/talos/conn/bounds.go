@@ -1,4 +1,4 @@
-package talos
+package conn
 
 import (
 	"errors"
@@ -17,9 +17,7 @@ const (
 	MaxBytes = 256 << 20        // Bytes of these rows.
 	MaxTime  = 10 * time.Minute // Duration of a stream that is collected into a document.
 
-	maxSnapshot = 64 << 30      // Bytes of an etcd snapshot; etcd recommends at most 8 GiB.
-	maxLine     = 64 << 10      // Bytes of a line that an installer prints.
-	maxWork     = 6 * time.Hour // Time that a node may work on an install or a pull.
+	maxWork = 6 * time.Hour // Time that a node may work on an install or a pull.
 )
 
 // errCut marks the error of an incomplete list.
@@ -59,9 +57,9 @@ func (m *Meter) Take(size int) error {
 	return nil
 }
 
-// tooMuch makes the error of a node that sent more than allowed.
-func (n *Node) tooMuch(op string, err error) error {
-	out := n.fail(op, err)
+// Exceeds makes the error of a node that sent more than allowed.
+func (c *Conn) Exceeds(op string, err error) error {
+	out := c.Fail(op, err)
 
 	var typed *errs.Error
 	if errors.As(out, &typed) {
@@ -71,17 +69,17 @@ func (n *Node) tooMuch(op string, err error) error {
 	return out
 }
 
-// TooMuch turns an error of a Meter into a node's error.
-func (n *Node) TooMuch(op string, err error) error {
+// TooMuch turns an error of a Meter into the node's error; others are returned unchanged.
+func (c *Conn) TooMuch(op string, err error) error {
 	if !IsCut(err) {
 		return err
 	}
 
-	return n.tooMuch(op, err)
+	return c.Exceeds(op, err)
 }
 
-// sizeOf is the encoded size of a message.
-func sizeOf(msg any) int {
+// SizeOf is the encoded size of a message.
+func SizeOf(msg any) int {
 	if m, ok := msg.(proto.Message); ok {
 		return proto.Size(m)
 	}

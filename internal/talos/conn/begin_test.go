@@ -1,4 +1,4 @@
-package talos
+package conn
 
 import (
 	"errors"
@@ -34,7 +34,7 @@ func TestBeginBeforeEveryChange(t *testing.T) {
 	t.Parallel()
 
 	refused := errors.New("it cannot be logged")
-	c := &conn{cluster: &Cluster{Options: Options{Begin: func() error { return refused }}}} // with no connection: what is sent panics
+	c := &Conn{Pool: &Pool{Options: Options{Begin: func() error { return refused }}}} // with no connection: what is sent panics
 	seen := 0
 
 	for _, service := range []grpc.ServiceDesc{

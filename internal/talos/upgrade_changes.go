@@ -7,7 +7,8 @@ import (
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // Install writes an installer image to the other boot slot and makes it the default. It does not reboot. The image must
@@ -16,7 +17,7 @@ import (
 func (n *Node) Install(ctx context.Context, image string, line func(string)) (int, error) {
 	code := 0
 
-	err := n.whileAlive(ctx, "install "+image, func(ctx context.Context) (err error) {
+	err := n.WhileAlive(ctx, "install "+image, n.ping, func(ctx context.Context) (err error) {
 		code, err = n.install(ctx, image, line)
 
 		return err
@@ -33,7 +34,7 @@ func (n *Node) install(ctx context.Context, image string, line func(string)) (in
 	lines := &lineBuffer{emit: line}
 	code, finished := int32(0), false
 
-	err := read(ctx, n, "install "+image, terms{}, func(ctx context.Context) (grpc.ServerStreamingClient[machine.LifecycleServiceUpgradeResponse], error) {
+	err := conn.Read(ctx, n.Conn, "install "+image, conn.Terms{}, func(ctx context.Context) (grpc.ServerStreamingClient[machine.LifecycleServiceUpgradeResponse], error) {
 		return n.lifecycle().Upgrade(ctx, req)
 	}, func(m *machine.LifecycleServiceUpgradeResponse) error {
 		switch p := m.GetProgress().GetResponse().(type) {
@@ -49,7 +50,7 @@ func (n *Node) install(ctx context.Context, image string, line func(string)) (in
 	lines.flush()
 
 	if err == nil && !finished {
-		return 0, n.fail("install "+image, io.ErrUnexpectedEOF)
+		return 0, n.Fail("install "+image, io.ErrUnexpectedEOF)
 	}
 
 	return int(code), err
@@ -65,12 +66,15 @@ func (n *Node) UpgradeLegacy(ctx context.Context, image, rebootMode string) erro
 
 	op := "upgrade to " + image
 
-	return n.whileAlive(ctx, op, func(ctx context.Context) error {
+	return n.WhileAlive(ctx, op, n.ping, func(ctx context.Context) error {
 		_, err := n.machine().Upgrade(ctx, &machine.UpgradeRequest{Image: image, RebootMode: mode}) //nolint:staticcheck // nodes before 1.13 have no other
 
-		return n.fail(op, err)
+		return n.Fail(op, err)
 	})
 }
+
+// maxLine bounds the bytes of a line that an installer prints.
+const maxLine = 64 << 10
 
 // lineBuffer assembles lines from chunks of any size.
 type lineBuffer struct {
@@ -105,38 +109,4 @@ func (b *lineBuffer) send(line string) {
 	if line = strings.TrimRight(line, "\r"); line != "" && b.emit != nil {
 		b.emit(line)
 	}
-}
-
-// Mount is a mounted file system.
-type Mount struct {
-	NodeRef
-
-	Filesystem     string  `json:"filesystem"`      // The device or pseudo file system.
-	MountedOn      string  `json:"mounted_on"`      // The path.
-	SizeBytes      uint64  `json:"size_bytes"`      // Its size.
-	AvailableBytes uint64  `json:"available_bytes"` // The free space.
-	UsedRatio      float64 `json:"used_ratio"`      // The used part, 0 to 1.
-}
-
-// Mounts lists mounted file systems. Roles: reader, operator, admin.
-func (n *Node) Mounts(ctx context.Context) ([]Mount, error) {
-	resp, err := n.machine().Mounts(ctx, &emptypb.Empty{})
-
-	m, err := first(n, "list mounts", resp.GetMessages(), err)
-	if err != nil {
-		return nil, err
-	}
-
-	out := make([]Mount, 0, len(m.GetStats()))
-
-	for _, s := range m.GetStats() {
-		mount := Mount{Filesystem: s.GetFilesystem(), MountedOn: s.GetMountedOn(), SizeBytes: s.GetSize(), AvailableBytes: s.GetAvailable()}
-		if s.GetSize() > 0 {
-			mount.UsedRatio = ratio(float64(s.GetSize())-float64(s.GetAvailable()), float64(s.GetSize()))
-		}
-
-		out = append(out, mount)
-	}
-
-	return out, nil
 }

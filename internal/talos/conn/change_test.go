@@ -1,4 +1,4 @@
-package talos
+package conn
 
 import (
 	"context"
@@ -73,7 +73,11 @@ func TestLostAnswer(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
 
-			err := n.EtcdDefragment(ctx)
+			node := machine.NewMachineServiceClient(n)
+
+			_, err := node.EtcdDefragment(ctx, &emptypb.Empty{})
+			err = n.Fail("defragment etcd", err)
+
 			if code := errs.ExitCode(err); code != c.change {
 				t.Errorf("a change ends with %d, want %d: %v", code, c.change, err)
 			}
@@ -89,7 +93,8 @@ func TestLostAnswer(t *testing.T) {
 			ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
 
-			if _, err = n.Version(ctx); errs.ExitCode(err) != c.read {
+			_, err = node.Version(ctx, &emptypb.Empty{})
+			if err = n.Fail("read the version", err); errs.ExitCode(err) != c.read {
 				t.Errorf("a read ends with %d, want %d: %v", errs.ExitCode(err), c.read, err)
 			}
 		})
