@@ -372,7 +372,7 @@ func TestReplace(t *testing.T) {
 		},
 		{
 			name: "interrupted between the two", text: controlPlane, third: dead, stop: true,
-			want: runbook.Interrupted, code: errs.Interrupted, removed: true, hint: "go on with `talosmate node add -n 9.9.9.9`",
+			want: runbook.Interrupted, code: errs.Interrupted, removed: true, hint: "continue with `talosmate node add -n 9.9.9.9`",
 		},
 		{
 			name: "interrupted while the removal is in doubt", text: controlPlane, third: dead, doubt: true,
