@@ -50,7 +50,7 @@ $(TOOLS)/golangci-lint: Makefile
 
 .PHONY: generate
 generate: ## Write docs/cli, docs/schemas and completions/ from the command tree
-	go run ./internal/generate
+	go run ./internal/docgen
 
 .PHONY: check
 check: ## What CI runs in addition to the tests: generated files, vet, module files, linters

@@ -10,7 +10,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/ops/unpack"
+	"github.com/talosmate/talosmate/internal/ops/untar"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -20,7 +20,7 @@ import (
 // Copied is a file or tree that was copied from a node.
 type Copied struct {
 	talos.NodeRef
-	unpack.Summary
+	untar.Summary
 
 	Source           string  `json:"source"`            // The path on the node.
 	Destination      string  `json:"destination"`       // Where it is now.
@@ -166,8 +166,8 @@ func (o *cpOptions) copy(ctx context.Context, c *cmdutil.Call, n *talos.Node, so
 
 	var unread []talos.UnreadFile
 
-	how := unpack.Options{Source: source, Tree: tree, Overwrite: o.overwrite}
-	out.Destination, out.Summary, err = unpack.Into(dest, how, func(w io.Writer) error {
+	how := untar.Options{Source: source, Tree: tree, Overwrite: o.overwrite}
+	out.Destination, out.Summary, err = untar.Into(dest, how, func(w io.Writer) error {
 		told := time.Time{}
 
 		err := n.CopyOut(ctx, source, func(chunk []byte) error {
@@ -199,7 +199,7 @@ func (o *cpOptions) copy(ctx context.Context, c *cmdutil.Call, n *talos.Node, so
 	}
 
 	for _, f := range unread {
-		out.Skipped = append(out.Skipped, unpack.Skipped{Path: f.Path, Reason: f.Reason})
+		out.Skipped = append(out.Skipped, untar.Skipped{Path: f.Path, Reason: f.Reason})
 	}
 
 	out.DurationSeconds = o.now().Sub(start).Seconds()

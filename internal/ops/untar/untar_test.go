@@ -1,4 +1,4 @@
-package unpack_test
+package untar_test
 
 import (
 	"archive/tar"
@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/ops/unpack"
+	"github.com/talosmate/talosmate/internal/ops/untar"
 )
 
 func archive(t *testing.T, entries ...tar.Header) []byte {
@@ -58,7 +58,7 @@ func TestTree(t *testing.T) {
 	dir := t.TempDir()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-	sum, err := unpack.Tree(bytes.NewReader(archive(t,
+	sum, err := untar.Tree(bytes.NewReader(archive(t,
 		tar.Header{Name: "ro/", Typeflag: tar.TypeDir, Mode: 0o555, ModTime: at},
 		tar.Header{Name: "ro/tool", Typeflag: tar.TypeReg, Mode: 0o4750, ModTime: at},
 		tar.Header{Name: "deep/er/file", Typeflag: tar.TypeReg},
@@ -123,7 +123,7 @@ func TestTreeRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			if _, err := unpack.Tree(bytes.NewReader(archive(t, entries...)), dir, "/etc"); err == nil {
+			if _, err := untar.Tree(bytes.NewReader(archive(t, entries...)), dir, "/etc"); err == nil {
 				t.Error("accepted")
 			}
 
@@ -145,7 +145,7 @@ func TestTreeWritesThroughNoLink(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	_, err := unpack.Tree(bytes.NewReader(archive(t,
+	_, err := untar.Tree(bytes.NewReader(archive(t,
 		tar.Header{Name: "a", Typeflag: tar.TypeSymlink, Linkname: outer},
 		tar.Header{Name: "a/evil", Typeflag: tar.TypeReg},
 		tar.Header{Name: "b", Typeflag: tar.TypeSymlink, Linkname: "c/.."},
@@ -200,7 +200,7 @@ func TestTreeResolvesLinks(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			sum, err := unpack.Tree(bytes.NewReader(archive(t, tt.entries...)), tree, "/etc")
+			sum, err := untar.Tree(bytes.NewReader(archive(t, tt.entries...)), tree, "/etc")
 			if (err != nil) != tt.refused {
 				t.Fatalf("%v", err)
 			}
@@ -285,7 +285,7 @@ func FuzzTree(f *testing.F) {
 			t.Fatal(err)
 		}
 
-		_, _ = unpack.Tree(&buf, tree, "/etc") // refused or not
+		_, _ = untar.Tree(&buf, tree, "/etc") // refused or not
 		contained(t, outer, tree)
 	})
 }
@@ -296,7 +296,7 @@ func TestTreeBroken(t *testing.T) {
 	whole := archive(t, tar.Header{Name: "a", Typeflag: tar.TypeReg}, tar.Header{Name: "b", Typeflag: tar.TypeReg})
 
 	for _, cut := range []int{0, 5, len(whole) / 2, len(whole) - 5} {
-		if _, err := unpack.Tree(bytes.NewReader(whole[:cut]), t.TempDir(), "/etc"); err == nil || !strings.Contains(err.Error(), "broken") {
+		if _, err := untar.Tree(bytes.NewReader(whole[:cut]), t.TempDir(), "/etc"); err == nil || !strings.Contains(err.Error(), "broken") {
 			t.Errorf("cut at %d: %v", cut, err)
 		}
 	}
@@ -304,7 +304,7 @@ func TestTreeBroken(t *testing.T) {
 	flipped := bytes.Clone(whole)
 	flipped[len(flipped)-6] ^= 1
 
-	if _, err := unpack.Tree(bytes.NewReader(flipped), t.TempDir(), "/etc"); err == nil {
+	if _, err := untar.Tree(bytes.NewReader(flipped), t.TempDir(), "/etc"); err == nil {
 		t.Error("a wrong checksum was accepted")
 	}
 }

@@ -1,5 +1,5 @@
-// Package unpack unpacks the archive that a node sends for a file or tree, strictly below one local directory.
-package unpack
+// Package untar unpacks the archive that a node sends for a file or tree, strictly below one local directory.
+package untar
 
 import (
 	"archive/tar"
