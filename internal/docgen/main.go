@@ -1,4 +1,4 @@
-// Command generate writes docs/cli, docs/schemas and completions from the command tree. `make generate` runs it from
+// Command docgen writes docs/cli, docs/schemas and completions from the command tree. `make generate` runs it from
 // the root of the repository.
 package main
 

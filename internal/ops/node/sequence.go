@@ -19,13 +19,13 @@ func Sequence(ctx context.Context, nodes []*probe.Node, o Options, parallel int,
 
 	var halted atomic.Bool
 
-	one := func(i int) error {
+	one := func(i int) {
 		if (halted.Load() && !o.DryRun) || ctx.Err() != nil {
 			r := newRun(nodes[i], o, sink)
 			r.Status = runbook.NotStarted
 			results[i] = r.result()
 
-			return nil
+			return
 		}
 
 		failures[i] = errs.Safely(func() (err error) {
@@ -42,8 +42,6 @@ func Sequence(ctx context.Context, nodes []*probe.Node, o Options, parallel int,
 		if failures[i] != nil {
 			halted.Store(true)
 		}
-
-		return nil
 	}
 
 	var workers errs.Group
@@ -53,9 +51,9 @@ func Sequence(ctx context.Context, nodes []*probe.Node, o Options, parallel int,
 	for i, n := range nodes {
 		if n.ControlPlane {
 			workers.Wait() // no worker is down while a control plane is
-			_ = one(i)
+			one(i)
 		} else {
-			workers.Go(func() { _ = one(i) })
+			workers.Go(func() { one(i) })
 		}
 	}
 

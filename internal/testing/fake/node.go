@@ -160,6 +160,7 @@ func (m *Machine) middle(ctx context.Context, call string, took time.Duration) e
 	return nil
 }
 
+// Version implements probe.API.
 func (m *Machine) Version(ctx context.Context) (talos.Version, error) {
 	return read(ctx, m, "version", func() talos.Version { return m.Running })
 }
@@ -177,44 +178,54 @@ func read[T any](ctx context.Context, m *Machine, call string, get func() T) (T,
 	return get(), nil
 }
 
+// Boot implements probe.API.
 func (m *Machine) Boot(ctx context.Context) (talos.Boot, error) {
 	return read(ctx, m, "boot", func() talos.Boot { return talos.Boot{ID: m.BootID(), Proof: "boot_id"} })
 }
 
+// MachineStatus implements probe.API.
 func (m *Machine) MachineStatus(ctx context.Context) (talos.MachineStatus, error) {
 	return read(ctx, m, "status", func() talos.MachineStatus { return m.Stage })
 }
 
+// System implements probe.API.
 func (m *Machine) System(ctx context.Context) (talos.System, error) {
 	return read(ctx, m, "system", func() talos.System { return m.Sys })
 }
 
+// ConfigFacts implements probe.API.
 func (m *Machine) ConfigFacts(ctx context.Context) (talos.ConfigFacts, error) {
 	return read(ctx, m, "config", func() talos.ConfigFacts { return m.Config })
 }
 
+// TimeStatus implements probe.API.
 func (m *Machine) TimeStatus(ctx context.Context) (talos.TimeStatus, bool, error) {
 	status, err := read(ctx, m, "time", func() talos.TimeStatus { return m.Time })
 
 	return status, true, err
 }
 
+// Clock implements probe.API.
 func (m *Machine) Clock(ctx context.Context, _ string) (talos.Clock, error) {
 	return read(ctx, m, "clock", func() talos.Clock { return talos.Clock{Server: "ntp", OffsetSeconds: m.ClockOff} })
 }
 
+// KubernetesName implements probe.API.
 func (m *Machine) KubernetesName(ctx context.Context) (string, error) {
 	return read(ctx, m, "name", func() string { return m.Name })
 }
 
+// Mounts implements probe.API.
 func (m *Machine) Mounts(ctx context.Context) ([]talos.Mount, error) {
 	return read(ctx, m, "mounts", func() []talos.Mount { return m.MountList })
 }
 
+// EtcdStatus is empty.
 func (m *Machine) EtcdStatus(ctx context.Context) (talos.EtcdStatus, error) {
 	return read(ctx, m, "etcd", func() talos.EtcdStatus { return talos.EtcdStatus{} })
 }
 
+// PullImage implements probe.API.
 func (m *Machine) PullImage(ctx context.Context, _, ref string, _ func(talos.PullProgress)) (string, error) {
 	if err := m.enter(ctx, "pull", true); err != nil {
 		return "", err
@@ -223,6 +234,7 @@ func (m *Machine) PullImage(ctx context.Context, _, ref string, _ func(talos.Pul
 	return ref + "@sha256:1111", m.middle(ctx, "pull", 100*time.Millisecond)
 }
 
+// Install implements probe.API.
 func (m *Machine) Install(ctx context.Context, image string, line func(string)) (int, error) {
 	if err := m.enter(ctx, "install", true); err != nil {
 		return 0, err
@@ -258,6 +270,7 @@ func tagOf(image string) string {
 	return image[at-len("v1.13.9") : at]
 }
 
+// UpgradeLegacy implements probe.API.
 func (m *Machine) UpgradeLegacy(ctx context.Context, image, _ string) error {
 	if err := m.enter(ctx, "legacy", true); err != nil {
 		return err
@@ -271,6 +284,7 @@ func (m *Machine) UpgradeLegacy(ctx context.Context, image, _ string) error {
 	return m.middle(ctx, "legacy", 0)
 }
 
+// Reboot implements probe.API.
 func (m *Machine) Reboot(ctx context.Context, _ string) error {
 	if err := m.enter(ctx, "reboot", true); err != nil {
 		return err
@@ -387,6 +401,7 @@ func (c *Kubernetes) enter(ctx context.Context, act string) error {
 	return c.Fail[act]
 }
 
+// Node implements probe.Kube.
 func (c *Kubernetes) Node(ctx context.Context, name string) (kube.Node, bool, error) {
 	if ctx.Err() != nil {
 		return kube.Node{}, false, context.Cause(ctx)
@@ -407,6 +422,7 @@ func (c *Kubernetes) Node(ctx context.Context, name string) (kube.Node, bool, er
 	return out, true, nil
 }
 
+// Nodes implements probe.Kube.
 func (c *Kubernetes) Nodes(ctx context.Context) ([]kube.Node, error) {
 	var out []kube.Node
 
@@ -422,8 +438,10 @@ func (c *Kubernetes) Nodes(ctx context.Context) ([]kube.Node, error) {
 	return out, nil
 }
 
+// Blockers implements probe.Kube.
 func (c *Kubernetes) Blockers(context.Context, string) ([]kube.Blocker, error) { return c.Budgets, nil }
 
+// Cordon implements probe.Kube.
 func (c *Kubernetes) Cordon(ctx context.Context, name, reason string) (bool, error) {
 	if err := c.enter(ctx, "cordon"); err != nil {
 		return false, err
@@ -442,6 +460,7 @@ func (c *Kubernetes) Cordon(ctx context.Context, name, reason string) (bool, err
 	return true, nil
 }
 
+// Uncordon implements probe.Kube.
 func (c *Kubernetes) Uncordon(ctx context.Context, name string) error {
 	if err := c.enter(ctx, "uncordon"); err != nil {
 		return err
@@ -459,6 +478,7 @@ func (c *Kubernetes) Uncordon(ctx context.Context, name string) error {
 	return nil
 }
 
+// Drain implements probe.Kube.
 func (c *Kubernetes) Drain(ctx context.Context, _ string, _ kube.DrainOptions) (int, error) {
 	if err := c.enter(ctx, "drain"); err != nil {
 		return 0, err
@@ -467,6 +487,7 @@ func (c *Kubernetes) Drain(ctx context.Context, _ string, _ kube.DrainOptions) (
 	return 3, poll.Pause(ctx, c.DrainTakes)
 }
 
+// Annotate implements probe.Kube.
 func (c *Kubernetes) Annotate(ctx context.Context, name, key, value string) error {
 	if err := c.enter(ctx, "annotate"); err != nil {
 		return err
@@ -484,6 +505,7 @@ func (c *Kubernetes) Annotate(ctx context.Context, name, key, value string) erro
 	return nil
 }
 
+// Rollback implements probe.API.
 func (m *Machine) Rollback(ctx context.Context) error {
 	if err := m.enter(ctx, "rollback", true); err != nil {
 		return err
@@ -499,6 +521,7 @@ func (m *Machine) Rollback(ctx context.Context) error {
 	return nil
 }
 
+// EtcdForfeitLeadership implements probe.API.
 func (m *Machine) EtcdForfeitLeadership(ctx context.Context) (string, error) {
 	if err := m.enter(ctx, "forfeit", true); err != nil {
 		return "", err
