@@ -70,6 +70,19 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 	return e
 }
 
+// Reworded returns err with another text. A typed error keeps everything else.
+func Reworded(err error, text string) error {
+	var typed *Error
+	if !errors.As(err, &typed) {
+		return errors.New(text)
+	}
+
+	out := *typed
+	out.Err = errors.New(text)
+
+	return &out
+}
+
 // WithKind sets the stable word.
 func (e *Error) WithKind(k Kind) *Error {
 	e.Kind = k

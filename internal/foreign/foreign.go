@@ -260,3 +260,18 @@ func plain(err error) error {
 func Unquoted(text string) string {
 	return regexp.MustCompile("(cannot (?:construct|unmarshal|decode) !!\\w+) `[^`]*`").ReplaceAllString(text, "$1")
 }
+
+// Get returns the value of a key of a mapping, nil when there is none or the node is not a mapping.
+func Get(n *yaml.Node, key string) *yaml.Node {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil
+	}
+
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+
+	return nil
+}

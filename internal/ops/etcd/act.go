@@ -132,7 +132,7 @@ func (e Env) carryOut(ctx context.Context, op string, send func(context.Context)
 			}
 		}
 
-		if waitErr := wait(ctx, 2*pollEvery); waitErr != nil {
+		if waitErr := poll.Pause(ctx, 2*pollEvery); waitErr != nil {
 			return waitErr
 		}
 	}
@@ -173,24 +173,12 @@ func (e Env) readBack(ctx context.Context, done func(context.Context) (yes, know
 			known = true
 		}
 
-		if wait(ctx, pollEvery) != nil {
+		if poll.Pause(ctx, pollEvery) != nil {
 			break
 		}
 	}
 
 	return false, known
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // memberGone reports whether the cluster no longer lists the member.

@@ -399,15 +399,7 @@ func withoutDiff(err error) error {
 
 	text, _, _ := strings.Cut(err.Error(), "\ndiff:")
 
-	var typed *errs.Error
-	if errors.As(err, &typed) {
-		out := *typed
-		out.Err = errors.New(text)
-
-		return &out
-	}
-
-	return errors.New(text)
+	return errs.Reworded(err, text)
 }
 
 // observe finds out what became of it. cause is the lost answer's error, nil when there was an answer.

@@ -7,6 +7,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/redact"
 )
 
@@ -157,7 +158,7 @@ func (f *flattener) list(n *yaml.Node, path, label string) {
 		if by == "" {
 			f.add(c, fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("%s[%d]", label, i))
 		} else {
-			f.add(c, fmt.Sprintf("%s[%s=%s]", path, by, scalar(c, by)), fmt.Sprintf("%s[%s=%s]", label, by, f.shown(child(c, by))))
+			f.add(c, fmt.Sprintf("%s[%s=%s]", path, by, scalar(c, by)), fmt.Sprintf("%s[%s=%s]", label, by, f.shown(foreign.Get(c, by))))
 		}
 	}
 }

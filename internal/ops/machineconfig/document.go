@@ -81,7 +81,7 @@ func (c Config) At(path ...string) string {
 
 	n := c.find("v1alpha1").node.Content[0]
 	for _, key := range path[:len(path)-1] {
-		n = child(n, key)
+		n = foreign.Get(n, key)
 	}
 
 	return scalar(n, path[len(path)-1])
@@ -95,7 +95,7 @@ func (c Config) Each(key string, path ...string) []string {
 
 	n := c.find("v1alpha1").node.Content[0]
 	for _, step := range path {
-		n = child(n, step)
+		n = foreign.Get(n, step)
 	}
 
 	if n == nil {
@@ -159,22 +159,8 @@ func (d Document) Value() (map[string]any, error) {
 	return out, err
 }
 
-func child(n *yaml.Node, key string) *yaml.Node {
-	if n == nil || n.Kind != yaml.MappingNode {
-		return nil
-	}
-
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == key {
-			return n.Content[i+1]
-		}
-	}
-
-	return nil
-}
-
 func scalar(n *yaml.Node, key string) string {
-	if c := child(n, key); c != nil && c.Kind == yaml.ScalarNode {
+	if c := foreign.Get(n, key); c != nil && c.Kind == yaml.ScalarNode {
 		return c.Value
 	}
 

@@ -1,8 +1,6 @@
 package machineconfig
 
 import (
-	"errors"
-
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -28,13 +26,5 @@ func Hidden(err error, texts ...[]byte) error {
 		return err
 	}
 
-	var typed *errs.Error
-	if errors.As(err, &typed) {
-		out := *typed
-		out.Err = errors.New(text)
-
-		return &out
-	}
-
-	return errors.New(text)
+	return errs.Reworded(err, text)
 }

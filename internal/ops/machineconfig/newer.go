@@ -8,6 +8,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 )
 
 // deletion is what a strategic merge patch says under $patch for what shall go.
@@ -147,7 +148,7 @@ func mergeDocument(c Config, p Document) (Config, error) {
 func merge(into, from *yaml.Node, path string) error {
 	for i := 0; i+1 < len(from.Content); i += 2 {
 		key, value := from.Content[i], from.Content[i+1]
-		have := child(into, key.Value)
+		have := foreign.Get(into, key.Value)
 		where := path + "." + key.Value
 
 		switch {

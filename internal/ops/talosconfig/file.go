@@ -101,7 +101,7 @@ func (f *File) Save(backup bool) (bak string, err error) {
 
 // Current is the current context, empty for none.
 func (f *File) Current() string {
-	if n := get(f.root(), "context"); n != nil {
+	if n := foreign.Get(f.root(), "context"); n != nil {
 		return n.Value
 	}
 
@@ -137,7 +137,7 @@ func (f *File) Use(name string) error {
 
 // SetList sets a context's endpoints or nodes; an empty list removes the field.
 func (f *File) SetList(name, field string, values []string) error {
-	ctx := get(f.contexts(), name)
+	ctx := foreign.Get(f.contexts(), name)
 	if ctx == nil {
 		return f.unknown(name)
 	}
@@ -235,7 +235,7 @@ func (f *File) Merge(other *File, policy string) ([]Merged, error) {
 		m := Merged{Context: name, As: name, Action: "added"}
 
 		switch {
-		case empty(get(other.contexts(), name)):
+		case empty(foreign.Get(other.contexts(), name)):
 			out = append(out, Merged{Context: name, Action: "skipped"})
 
 			continue
@@ -253,7 +253,7 @@ func (f *File) Merge(other *File, policy string) ([]Merged, error) {
 				WithHint("give --overwrite, --rename or --skip")
 		}
 
-		f.put(m.As, get(other.contexts(), name))
+		f.put(m.As, foreign.Get(other.contexts(), name))
 		out = append(out, m)
 	}
 
@@ -285,7 +285,7 @@ func (f *File) unknown(name string) error {
 
 func (f *File) root() *yaml.Node { return f.doc.Content[0] }
 
-func (f *File) contexts() *yaml.Node { return get(f.root(), "contexts") }
+func (f *File) contexts() *yaml.Node { return foreign.Get(f.root(), "contexts") }
 
 func (f *File) put(name string, ctx *yaml.Node) {
 	if all := f.contexts(); all == nil || all.Kind != yaml.MappingNode {
@@ -302,20 +302,6 @@ func (f *File) put(name string, ctx *yaml.Node) {
 
 // empty reports whether a context has no fields.
 func empty(ctx *yaml.Node) bool { return ctx.Kind == yaml.ScalarNode && ctx.ShortTag() == "!!null" }
-
-func get(n *yaml.Node, key string) *yaml.Node {
-	if n == nil || n.Kind != yaml.MappingNode {
-		return nil
-	}
-
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == key {
-			return n.Content[i+1]
-		}
-	}
-
-	return nil
-}
 
 // set replaces a value and keeps its comments.
 func set(n *yaml.Node, key string, value *yaml.Node) {
