@@ -21,6 +21,7 @@ import (
 	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
+// What the nodes run, and how long they take.
 const (
 	Schematic   = "c9078f9419961640c712a8bf2bb9174933dfcf1da383fd8ea2b7dc21493f8bac"
 	OldImage    = "factory.talos.dev/metal-installer/" + Schematic + ":v1.13.8"
