@@ -100,7 +100,7 @@ func deaths(f *fleet) (lifecycle, legacy []death) {
 
 		return err == nil && p.Metadata.DeletionTimestamp != ""
 	}
-	prepared := "preflight: looking"
+	prepared := "preflight: observing"
 
 	lifecycle = []death{
 		{where: "holding the lock", then: locked},
@@ -119,7 +119,7 @@ func deaths(f *fleet) (lifecycle, legacy []death) {
 		{where: "in the wait", texts: []string{"wait: waiting"}, then: down},
 		{where: "after the wait", texts: []string{"a new boot answers"}},
 		{where: "at the uncordon", texts: []string{"uncordon: uncordoning"}},
-		{where: "in the verification", texts: []string{"verify: looking"}},
+		{where: "in the verification", texts: []string{"verify: verifying"}},
 		{where: "at the end", texts: []string{": ok:"}},
 	}
 	legacy = []death{

@@ -391,7 +391,7 @@ func (f *fleet) scheduleReboot() {
 	boot = f.machine("worker-1").BootID
 
 	got = watched[node.Result](f, "waiting for a new boot", interrupt, "node", "reboot", "--drain", "-n", "worker-1")
-	if got.code != 130 || got.Items[0].Status != runbook.Interrupted || !got.Items[0].Uncordoned || !strings.Contains(got.Items[0].Hint, "was requested and goes on") {
+	if got.code != 130 || got.Items[0].Status != runbook.Interrupted || !got.Items[0].Uncordoned || !strings.Contains(got.Items[0].Hint, "was requested and continues") {
 		f.t.Errorf("interrupted: exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
 	}
 
@@ -433,7 +433,7 @@ func (f *fleet) scheduleUnreachable() {
 // scheduleShutdown: a node that was drained before it was powered off stays cordoned, even when it is back.
 func (f *fleet) scheduleShutdown() {
 	stopped := watched[node.Result](f, "waiting until the node is off", interrupt, "node", "shutdown", "--drain", "-n", "worker-1")
-	if stopped.code != 130 || stopped.Items[0].Status != runbook.Interrupted || !strings.Contains(stopped.Items[0].Hint, "goes on; look at the node with `talosmate health`; it stays cordoned") {
+	if stopped.code != 130 || stopped.Items[0].Status != runbook.Interrupted || !strings.Contains(stopped.Items[0].Hint, "continues; check the node with `talosmate health`; it stays cordoned") {
 		f.t.Errorf("interrupted: exit code %d, %+v\n%s", stopped.code, stopped.Items[0], stopped.stderr)
 	}
 

@@ -47,7 +47,7 @@ func Until(ctx context.Context, what string, every, deadline time.Duration, prob
 			return err
 		case done:
 			return nil
-		case saw != "":
+		case saw != "" && waitCtx.Err() == nil: // a probe that the deadline cut off says less than the one before
 			last = saw
 		}
 

@@ -176,7 +176,7 @@ func Run(ctx context.Context, n Node, res Result, open func() (io.ReadCloser, er
 func (r *Result) leftovers() string {
 	switch {
 	case r.requested && !r.heard:
-		return "the bootstrap was requested, and not answered: run `talosmate service info etcd` before you request it again"
+		return "the bootstrap was requested and not answered: run `talosmate service info etcd` before you request it again"
 	case r.requested:
 		return "the bootstrap was requested and continues: run `talosmate service info etcd`"
 	case r.uploading:

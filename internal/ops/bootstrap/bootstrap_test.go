@@ -173,7 +173,7 @@ func TestInterrupted(t *testing.T) {
 			&etcd.Snapshot{SizeBytes: 8}, 0, "nothing was started",
 		},
 		{"in the wait", fake{silent: true}, nil, 1, "was requested and continues"},
-		{"while a lost answer is read back", fake{answer: errAway, ignore: true}, nil, 1, "was requested, and not answered"},
+		{"while a lost answer is read back", fake{answer: errAway, ignore: true}, nil, 1, "was requested and not answered"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

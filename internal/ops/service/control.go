@@ -77,7 +77,7 @@ func (c *Change) leftovers() string {
 	case !c.sent:
 		return "the service was left as it was"
 	case !c.heard:
-		return fmt.Sprintf("the %s was requested, and not answered: run `talosmate service info %s` before you request it again", c.Action, c.ID)
+		return fmt.Sprintf("the %s was requested and not answered: run `talosmate service info %s` before you request it again", c.Action, c.ID)
 	default:
 		return fmt.Sprintf("the %s was requested and continues: run `talosmate service info %s`", c.Action, c.ID)
 	}

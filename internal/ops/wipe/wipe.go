@@ -260,7 +260,7 @@ func Run(ctx context.Context, n Node, devices []Device, node string, limit time.
 func interrupted(ctx context.Context, devices []Device, node string, answered bool) error {
 	set(devices, runbook.Interrupted)
 
-	hint := "the wipe was requested, and not answered: run `talosmate storage discovered` before you request it again"
+	hint := "the wipe was requested and not answered: run `talosmate storage discovered` before you request it again"
 	if answered {
 		hint = "the wipe was done: run `talosmate storage discovered`"
 	}
