@@ -26,12 +26,12 @@ func (r *run) verify(ctx context.Context) error {
 
 	var system talos.System
 
-	if _, err := r.Version(ctx, func(ctx context.Context, n probe.API) (err error) {
+	if err := r.Prober.Await(ctx, "the system", r.o.ReadyTimeout, func(ctx context.Context, n probe.API) (err error) {
 		system, err = n.System(ctx)
 
 		return err
 	}); err != nil {
-		return err
+		return r.Unverified(ctx, err)
 	}
 
 	r.Obs.TalosBack = true
