@@ -97,7 +97,7 @@ func TestHandler(t *testing.T) {
 		{"DELETE", "/nodes/b", "", 404, "remove b keep=false", ""},
 		{"POST", "/apiserver/outage", `{"seconds":30}`, 202, "break refuse 30s", ""},
 		{"POST", "/apiserver/outage", `{"seconds":0.5,"mode":"hang"}`, 202, "break hang 500ms", ""},
-		{"POST", "/apiserver/outage", `{"seconds":13}`, 409, "", "under way"},
+		{"POST", "/apiserver/outage", `{"seconds":13}`, 409, "", bed.ErrOutage.Error()},
 		{"POST", "/apiserver/outage", `{"seconds":0}`, 400, "", "seconds"},
 		{"POST", "/apiserver/outage", `{"seconds":3,"mode":"burn"}`, 400, "", "mode"},
 		{"GET", "/other", "", 404, "", ""},
