@@ -63,7 +63,7 @@ func isFile(name string) bool {
 	}
 }
 
-// completes completes the last word. files says whether the shell may complete file names.
+// completes reports what the last word completes to. files is whether the shell may complete file names.
 func completes(t *testing.T, files bool, words ...string) {
 	t.Helper()
 

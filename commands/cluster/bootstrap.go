@@ -104,7 +104,7 @@ func (o *bootstrapOptions) look(c *cmdutil.Call, cluster *talos.Cluster, node ta
 
 	// Without discovery, before a cluster's first boot is over, the node itself is all that can be asked.
 	for _, m := range members {
-		if m.Type == target.ControlPlane && m.Node != node.Address && (node.Hostname == "" || m.Hostname != node.Hostname) {
+		if m.Type == target.ControlPlane && !m.Is(node) {
 			controlPlanes = append(controlPlanes, m.Target())
 		}
 	}

@@ -55,7 +55,7 @@ func gatherFleet(c *cmdutil.Call, now func() time.Time, expressions ...string) (
 			world := look()
 			world.Members = cluster.Members
 
-			return health.Check(ctx, world, health.Options{Scope: "full"})
+			return health.Check(ctx, world, health.Options{Scope: health.ScopeFull})
 		}
 	}
 

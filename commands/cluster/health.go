@@ -40,7 +40,7 @@ func NewCmdHealth(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate health --wait --wait-timeout 10m -o json --query '.result.checks[] | select(.status == \"fail\") | .id'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Question: true, Default: target.DefaultEndpoint},
 		Flags: func(fs *cmdutil.Flags) {
-			fs.Choice(&o.checks.Scope, "scope", "full", "how far up to look", health.Scopes()...)
+			fs.Choice(&o.checks.Scope, "scope", health.ScopeFull, "how far up to look", health.Scopes()...)
 			fs.StringSliceVar(&o.checks.Skip, "skip", nil, "leave this check out, by ID (repeatable)")
 			fs.StringSliceVar(&o.checks.Only, "only", nil, "ask this check only, by ID (repeatable)")
 			fs.BoolVar(&o.wait, "wait", false, "ask again until the cluster is healthy; only changes are shown on stderr")
@@ -197,11 +197,7 @@ func chosen(c *cmdutil.Call, cluster *talos.Cluster) (func(talos.Member) bool, e
 		return nil, err
 	}
 
-	return func(m talos.Member) bool {
-		return slices.ContainsFunc(targets.Nodes, func(t talos.Target) bool {
-			return m.Node == t.Address || (t.Hostname != "" && m.Hostname == t.Hostname)
-		})
-	}, nil
+	return func(m talos.Member) bool { return slices.ContainsFunc(targets.Nodes, m.Is) }, nil
 }
 
 func (o healthOptions) runServer(c *cmdutil.Call) error {

@@ -136,7 +136,7 @@ func waitCluster(c *cmdutil.Call, now func() time.Time) (wait.Cluster, error) {
 			}
 		},
 		Health: func(ctx context.Context) health.Result {
-			return health.Check(ctx, look(), health.Options{Scope: "full"})
+			return health.Check(ctx, look(), health.Options{Scope: health.ScopeFull})
 		},
 		Etcd: func(ctx context.Context) (etcd.View, error) {
 			return etcd.LookFor(ctx, cluster, min(cluster.Options.Timeout, probe.Limit))

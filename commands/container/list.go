@@ -21,8 +21,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate container list -A -o json --query '.items[] | select(.sandbox | not) | .image'",
 		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) { namespaceFlag(fs, &namespace) },
-	}, cmdutil.NodeList[talos.Container]{
-		Schema: "ContainerList",
+	}, "ContainerList", cmdutil.NodeList[talos.Container]{
 		Columns: []output.Column[talos.Container]{
 			{Header: "CONTAINER", Value: func(c talos.Container) string { return tree(c.Sandbox, c.PodID, c.ID, c.Name) }},
 			{Header: "STATUS", Value: func(c talos.Container) string { return c.Status }},

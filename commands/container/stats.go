@@ -29,8 +29,7 @@ func newCmdStats(f *cmdutil.Factory) *cmdutil.Cmd {
 			cmdutil.Interval(fs, &interval, "counters only")
 		},
 		Check: cmdutil.CheckInterval(&interval),
-	}, cmdutil.NodeList[talos.ContainerStat]{
-		Schema: "ContainerStatsList",
+	}, "ContainerStatsList", cmdutil.NodeList[talos.ContainerStat]{
 		Columns: []output.Column[talos.ContainerStat]{
 			{Header: "CONTAINER", Value: func(s talos.ContainerStat) string { return tree(s.Sandbox, s.PodID, s.ID, s.Name) }},
 			{Header: "MEMORY", Value: func(s talos.ContainerStat) string { return output.Bytes(s.MemoryBytes) }},

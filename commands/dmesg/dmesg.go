@@ -47,8 +47,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate dmesg -A --follow -o ndjson --filter talos",
 		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: o.flags, Check: o.check,
-	}, cmdutil.NodeStream[Line]{
-		Schema:    "KernelLineList",
+	}, "KernelLineList", cmdutil.NodeStream[Line]{
 		Following: func() bool { return o.follow },
 		Columns: []output.Column[Line]{
 			{Header: "TIME", Value: func(l Line) string { return output.Time(l.Time) }},

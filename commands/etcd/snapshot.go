@@ -95,7 +95,7 @@ func runSnapshot(c *cmdutil.Call, retain int) error {
 
 // snapshotSource is the node named with -n, else the best member there is.
 func snapshotSource(c *cmdutil.Call) (talos.Target, talos.EtcdStatus, error) {
-	v, _, err := viewOf(c, etcd.Patience)
+	v, _, err := viewOf(c, etcd.StatusTimeout)
 	if err != nil {
 		return talos.Target{}, talos.EtcdStatus{}, err
 	}

@@ -38,8 +38,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate events -n worker-1 --since 10m\n" +
 			"  talosmate events -A --follow --filter MachineStatusEvent",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers}, Flags: o.flags, Check: o.validate,
-	}, cmdutil.NodeStream[talos.Event]{
-		Schema:  "EventList",
+	}, "EventList", cmdutil.NodeStream[talos.Event]{
 		Default: output.NDJSON, Events: true, Following: func() bool { return o.follow },
 		Columns: []output.Column[talos.Event]{
 			{Header: "TIME", Value: when},

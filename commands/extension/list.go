@@ -31,8 +31,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 
 			return nil
 		},
-	}, cmdutil.NodeList[talos.NodeExtension]{
-		Schema: "ExtensionList",
+	}, "ExtensionList", cmdutil.NodeList[talos.NodeExtension]{
 		Columns: []output.Column[talos.NodeExtension]{
 			{Header: "EXTENSION", Value: func(e talos.NodeExtension) string { return e.Name }},
 			{Header: "VERSION", Value: func(e talos.NodeExtension) string { return e.Version }},

@@ -32,8 +32,7 @@ func newCmdLs(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate fs ls /etc -A --recurse --type regular --pattern '*.conf' -o json --query '.items[].path'",
 		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: o.flags, Check: o.check, Complete: completePath,
-	}, cmdutil.NodeList[talos.File]{
-		Schema: "FileList",
+	}, "FileList", cmdutil.NodeList[talos.File]{
 		Columns: []output.Column[talos.File]{
 			{Header: "MODE", Value: func(r talos.File) string { return r.Mode }},
 			{Header: "OWNER", Wide: true, Value: owner},

@@ -29,8 +29,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 			namespaceFlag(fs, &namespace)
 			fs.BoolVar(&group, "group", false, "one row an image instead of one a name")
 		},
-	}, cmdutil.NodeList[talos.Image]{
-		Schema: "ImageList",
+	}, "ImageList", cmdutil.NodeList[talos.Image]{
 		Columns: []output.Column[talos.Image]{
 			{Header: "IMAGE", Value: func(i talos.Image) string { return i.Name }},
 			{Header: "KIND", Value: func(i talos.Image) string { return i.Kind }},

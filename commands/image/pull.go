@@ -29,9 +29,8 @@ func newCmdPull(f *cmdutil.Factory) *cmdutil.Cmd {
 			namespaceFlag(fs, &namespace)
 			fs.Positive(&limit, "pull-timeout", 15*time.Minute, "how long one node's pull may take")
 		},
-	}, cmdutil.NodeChange[image.PullResult]{
-		Schema: "ImagePullList",
-		Begun:  func(r image.PullResult) bool { return string(r.Status) != "" },
+	}, "ImagePullList", cmdutil.NodeChange[image.PullResult]{
+		Begun: func(r image.PullResult) bool { return string(r.Status) != "" },
 		Columns: []output.Column[image.PullResult]{
 			{Header: "STATUS", Value: func(r image.PullResult) string { return string(r.Status) }},
 			{Header: "IMAGE", Value: func(r image.PullResult) string { return r.Image }},

@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/image"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -41,9 +42,8 @@ func newCmdRemove(f *cmdutil.Factory) *cmdutil.Cmd {
 				return out, err
 			})(ctx, c, args)
 		},
-	}, cmdutil.NodeChange[image.RemoveResult]{
-		Schema: "ImageRemoveList",
-		Begun:  func(r image.RemoveResult) bool { return r.Digest != "" || r.Status == "interrupted" },
+	}, "ImageRemoveList", cmdutil.NodeChange[image.RemoveResult]{
+		Begun: func(r image.RemoveResult) bool { return r.Digest != "" || r.Status == runbook.Interrupted },
 		Columns: []output.Column[image.RemoveResult]{
 			{Header: "STATUS", Value: func(r image.RemoveResult) string { return string(r.Status) }},
 			{Header: "REMOVED", Value: func(r image.RemoveResult) string { return fmt.Sprint(len(r.RemovedNames)) }},

@@ -44,8 +44,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 
 			return containerIDs(ctx, n)
 		}),
-	}, cmdutil.NodeStream[Line]{
-		Schema:    "LogLineList",
+	}, "LogLineList", cmdutil.NodeStream[Line]{
 		Following: func() bool { return o.follow },
 		Columns: []output.Column[Line]{
 			{Header: "TIME", Value: func(l Line) string { return since(l.Time) }},

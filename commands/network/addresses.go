@@ -19,8 +19,7 @@ func newCmdAddresses(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate network addresses -A --link-local -o json --query '.items[] | select(.family == \"inet6\") | .address'",
 		Spec:  spec(),
 		Flags: func(fs *cmdutil.Flags) { linkLocalFlag(fs, &linkLocal) },
-	}, cmdutil.NodeList[talos.Address]{
-		Schema: "AddressList",
+	}, "AddressList", cmdutil.NodeList[talos.Address]{
 		Columns: []output.Column[talos.Address]{
 			{Header: "LINK", Value: func(a talos.Address) string { return a.Interface }},
 			{Header: "IP", Value: func(a talos.Address) string { return a.Address }},

@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/ops/capture"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -155,7 +156,7 @@ func (o *captureOptions) capture(ctx context.Context, n *talos.Node, req talos.C
 
 	switch {
 	case ctx.Err() != nil:
-		result.Ended, err = "interrupted", context.Cause(ctx)
+		result.Ended, err = string(runbook.Interrupted), context.Cause(ctx)
 	case errors.Is(err, capture.ErrFull):
 		result.Ended, err = "max_packets", nil
 	case errors.Is(err, errTimeUp):

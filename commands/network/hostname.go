@@ -14,8 +14,7 @@ func newCmdHostname(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate network hostname\n" +
 			"  talosmate network hostname -n 10.0.0.21 --insecure -o json --query '.items[].fqdn'",
 		Spec: spec(),
-	}, cmdutil.NodeList[talos.Hostname]{
-		Schema: "HostnameList",
+	}, "HostnameList", cmdutil.NodeList[talos.Hostname]{
 		Columns: []output.Column[talos.Hostname]{
 			{Header: "HOSTNAME", Value: func(h talos.Hostname) string { return h.Name }},
 			{Header: "DOMAIN", Value: func(h talos.Hostname) string { return h.Domain }},

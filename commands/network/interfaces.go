@@ -24,8 +24,7 @@ func newCmdInterfaces(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate network interfaces -A -o json --query '.items[] | select(.bond) | .name + \" \" + .bond.mode'",
 		Spec:  spec(),
 		Flags: func(fs *cmdutil.Flags) { linkLocalFlag(fs, &linkLocal) },
-	}, cmdutil.NodeList[talos.Interface]{
-		Schema: "InterfaceList",
+	}, "InterfaceList", cmdutil.NodeList[talos.Interface]{
 		Columns: []output.Column[talos.Interface]{
 			{Header: "LINK", Value: func(i talos.Interface) string { return i.Name }},
 			{Header: "KIND", Value: func(i talos.Interface) string { return i.Kind }},

@@ -19,8 +19,7 @@ func newCmdKubeSpan(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate network kubespan -n worker-1\n" +
 			"  talosmate network kubespan -A -o json --query '.items[] | select(.state != \"up\") | .node + \" \" + .label'",
 		Spec: s,
-	}, cmdutil.NodeList[talos.KubeSpanPeer]{
-		Schema: "KubeSpanPeerList",
+	}, "KubeSpanPeerList", cmdutil.NodeList[talos.KubeSpanPeer]{
 		Columns: []output.Column[talos.KubeSpanPeer]{
 			{Header: "PEER", Value: func(p talos.KubeSpanPeer) string { return p.Label }},
 			{Header: "STATE", Value: func(p talos.KubeSpanPeer) string { return p.State }},

@@ -31,8 +31,7 @@ func newCmdNetstat(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.BoolVarP(&filter.Process, "process", "p", false, "find the process of each socket")
 			fs.BoolVarP(&filter.Pods, "pods", "k", false, "sockets of pods too")
 		},
-	}, cmdutil.NodeList[talos.Socket]{
-		Schema: "SocketList",
+	}, "SocketList", cmdutil.NodeList[talos.Socket]{
 		Columns: []output.Column[talos.Socket]{
 			{Header: "PROTO", Value: func(s talos.Socket) string { return s.Protocol }},
 			{Header: "LOCAL", Value: talos.Socket.Local},

@@ -15,8 +15,7 @@ func newCmdResolvers(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate network resolvers\n" +
 			"  talosmate network resolvers -A -o json --query '[.items[].dns_servers[]] | unique'",
 		Spec: spec(),
-	}, cmdutil.NodeList[talos.Resolvers]{
-		Schema: "ResolverList",
+	}, "ResolverList", cmdutil.NodeList[talos.Resolvers]{
 		Columns: []output.Column[talos.Resolvers]{
 			{Header: "DNS SERVERS", Value: func(r talos.Resolvers) string { return strings.Join(r.DNSServers, ",") }},
 			{Header: "SEARCH DOMAINS", Value: func(r talos.Resolvers) string { return strings.Join(r.SearchDomains, ",") }},

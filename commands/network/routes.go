@@ -16,8 +16,7 @@ func newCmdRoutes(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate network routes -n worker-1\n" +
 			"  talosmate network routes -A -o json --query '.items[] | select(.destination == \"\") | .node + \" \" + .gateway'",
 		Spec: spec(),
-	}, cmdutil.NodeList[talos.Route]{
-		Schema: "RouteList",
+	}, "RouteList", cmdutil.NodeList[talos.Route]{
 		Columns: []output.Column[talos.Route]{
 			{Header: "DESTINATION", Value: destination},
 			{Header: "GATEWAY", Value: func(r talos.Route) string { return r.Gateway }},

@@ -7,7 +7,6 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/output"
@@ -161,7 +160,7 @@ func noteworthy(r node.Result) string {
 	var out []string
 
 	for _, v := range r.Gates {
-		if v.Verdict != gate.Pass && v.Verdict != gate.Skip {
+		if v.Notable() {
 			out = append(out, string(v.Gate)+" "+string(v.Verdict))
 		}
 	}

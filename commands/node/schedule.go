@@ -53,8 +53,7 @@ func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, examp
 				flags(fs, &o.Timeout)
 			}
 		},
-	}, cmdutil.NodeChange[drain.Change]{
-		Schema: "NodeScheduleList",
+	}, "NodeScheduleList", cmdutil.NodeChange[drain.Change]{
 		Before: func(c *cmdutil.Call) error {
 			members, err := c.Members()
 			o.Nodes = len(members)

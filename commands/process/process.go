@@ -42,8 +42,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 
 			return nil
 		},
-	}, cmdutil.NodeList[talos.Process]{
-		Schema: "ProcessList",
+	}, "ProcessList", cmdutil.NodeList[talos.Process]{
 		Columns: []output.Column[talos.Process]{
 			{Header: "PID", Value: func(p talos.Process) string { return strconv.Itoa(int(p.PID)) }},
 			{Header: "STATE", Value: func(p talos.Process) string { return p.State }},

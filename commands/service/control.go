@@ -43,9 +43,8 @@ func newCmdControl(f *cmdutil.Factory, act, short, what, example string) *cmduti
 		Flags:    func(fs *cmdutil.Flags) { wait.Add(fs, "the service is "+what, 2*time.Minute) },
 		Check:    func(c *cmdutil.Call) error { return service.Refused(act, c.Args[0]) },
 		Complete: cmdutil.CompleteFrom(ids),
-	}, cmdutil.NodeChange[service.Change]{
-		Schema: "ServiceChangeList",
-		Begun:  func(s service.Change) bool { return s.State != "" || s.Status == runbook.Interrupted },
+	}, "ServiceChangeList", cmdutil.NodeChange[service.Change]{
+		Begun: func(s service.Change) bool { return s.State != "" || s.Status == runbook.Interrupted },
 		Columns: []output.Column[service.Change]{
 			{Header: "SERVICE", Value: func(s service.Change) string { return s.ID }},
 			{Header: "ACTION", Value: func(s service.Change) string { return s.Action }},

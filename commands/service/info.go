@@ -20,10 +20,9 @@ func newCmdInfo(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate service info etcd --controlplanes --query '.items[] | .node + \" \" + .health'",
 		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Complete: cmdutil.CompleteFrom(ids),
-	}, cmdutil.NodeList[talos.Service]{
-		Schema: "ServiceList",
-		Name:   func(s talos.Service) string { return s.ID },
-		Human:  describe,
+	}, "ServiceList", cmdutil.NodeList[talos.Service]{
+		Name:  func(s talos.Service) string { return s.ID },
+		Human: describe,
 	}, func(ctx context.Context, c *cmdutil.Call, n *talos.Node) ([]talos.Service, error) {
 		s, err := n.Service(ctx, c.Args[0])
 

@@ -18,8 +18,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate service list -n cp-1\n" +
 			"  talosmate service list -o json --query '.items[] | select(.health != \"healthy\") | .id'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
-	}, cmdutil.NodeList[talos.Service]{
-		Schema: "ServiceList",
+	}, "ServiceList", cmdutil.NodeList[talos.Service]{
 		Columns: []output.Column[talos.Service]{
 			{Header: "SERVICE", Value: func(s talos.Service) string { return s.ID }},
 			{Header: "STATE", Value: func(s talos.Service) string { return s.State }},

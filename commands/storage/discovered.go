@@ -14,8 +14,7 @@ func newCmdDiscovered(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate storage discovered -n worker-1\n" +
 			"  talosmate storage discovered -n 10.0.0.21 --insecure -o json --query '.items[] | select(.discovered == \"\") | .device'",
 		Spec: spec(),
-	}, cmdutil.NodeList[talos.DiscoveredVolume]{
-		Schema: "DiscoveredVolumeList",
+	}, "DiscoveredVolumeList", cmdutil.NodeList[talos.DiscoveredVolume]{
 		Columns: []output.Column[talos.DiscoveredVolume]{
 			{Header: "DEVICE", Value: func(v talos.DiscoveredVolume) string { return v.Device }},
 			{Header: "TYPE", Value: func(v talos.DiscoveredVolume) string { return v.Type }},

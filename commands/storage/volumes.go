@@ -14,8 +14,7 @@ func newCmdVolumes(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate storage volumes -n worker-1\n" +
 			"  talosmate storage volumes -A -o json --query '.items[] | select(.phase != \"ready\") | .node + \" \" + .id + \" \" + .phase'",
 		Spec: spec(),
-	}, cmdutil.NodeList[talos.Volume]{
-		Schema: "VolumeList",
+	}, "VolumeList", cmdutil.NodeList[talos.Volume]{
 		Columns: []output.Column[talos.Volume]{
 			{Header: "VOLUME", Value: func(v talos.Volume) string { return v.ID }},
 			{Header: "TYPE", Value: func(v talos.Volume) string { return v.Type }},

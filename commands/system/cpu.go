@@ -22,8 +22,7 @@ func newCmdCPU(f *cmdutil.Factory) *cmdutil.Cmd {
 		Spec:  spec(),
 		Flags: func(fs *cmdutil.Flags) { cmdutil.Interval(fs, &interval, "the mean since the boot") },
 		Check: cmdutil.CheckInterval(&interval),
-	}, cmdutil.NodeList[talos.CPU]{
-		Schema: "CPUList",
+	}, "CPUList", cmdutil.NodeList[talos.CPU]{
 		Columns: []output.Column[talos.CPU]{
 			{Header: "MODEL", Value: func(c talos.CPU) string { return c.Model }},
 			{Header: "CORES", Value: func(c talos.CPU) string { return strconv.Itoa(c.Cores) }},

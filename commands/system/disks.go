@@ -17,8 +17,7 @@ func newCmdDisks(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate system disks -n worker-1\n" +
 			"  talosmate system disks -n 10.0.0.21 --insecure -o json --query '.items[] | select(.system_disk | not) | .device'",
 		Spec: s,
-	}, cmdutil.NodeList[talos.Disk]{
-		Schema: "DiskList",
+	}, "DiskList", cmdutil.NodeList[talos.Disk]{
 		Columns: []output.Column[talos.Disk]{
 			{Header: "DEVICE", Value: func(d talos.Disk) string { return d.Device }},
 			{Header: "SIZE", Value: func(d talos.Disk) string { return output.Bytes(d.SizeBytes) }},

@@ -18,8 +18,7 @@ func newCmdLoad(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate system load\n" +
 			"  talosmate system load -A --sort-by -load5",
 		Spec: spec(),
-	}, cmdutil.NodeList[talos.LoadAverage]{
-		Schema: "LoadList",
+	}, "LoadList", cmdutil.NodeList[talos.LoadAverage]{
 		Columns: []output.Column[talos.LoadAverage]{
 			{Header: "1 MIN", Value: number(func(l talos.LoadAverage) float64 { return l.Load1 })},
 			{Header: "5 MIN", Value: number(func(l talos.LoadAverage) float64 { return l.Load5 })},

@@ -13,8 +13,7 @@ func newCmdMemory(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate system memory\n" +
 			"  talosmate system memory -A --sort-by -used_ratio",
 		Spec: spec(),
-	}, cmdutil.NodeList[talos.Memory]{
-		Schema: "MemoryList",
+	}, "MemoryList", cmdutil.NodeList[talos.Memory]{
 		Columns: []output.Column[talos.Memory]{
 			{Header: "TOTAL", Value: func(m talos.Memory) string { return output.Bytes(m.TotalBytes) }},
 			{Header: "USED", Value: func(m talos.Memory) string { return output.Bytes(m.UsedBytes) }},

@@ -14,8 +14,7 @@ func newCmdMounts(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate system mounts -n worker-1\n" +
 			"  talosmate system mounts -A -o json --query '.items[] | select(.used_ratio > 0.8)'",
 		Spec: spec(),
-	}, cmdutil.NodeList[talos.Mount]{
-		Schema: "MountList",
+	}, "MountList", cmdutil.NodeList[talos.Mount]{
 		Columns: []output.Column[talos.Mount]{
 			{Header: "MOUNTED ON", Value: func(m talos.Mount) string { return m.MountedOn }},
 			{Header: "FILESYSTEM", Value: func(m talos.Mount) string { return m.Filesystem }},

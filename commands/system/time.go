@@ -22,8 +22,7 @@ func newCmdTime(f *cmdutil.Factory) *cmdutil.Cmd {
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVar(&server, "server", "", "time server to ask (default: the node's own)")
 		},
-	}, cmdutil.NodeList[talos.Clock]{
-		Schema: "ClockList",
+	}, "ClockList", cmdutil.NodeList[talos.Clock]{
 		Columns: []output.Column[talos.Clock]{
 			{Header: "SERVER", Value: func(c talos.Clock) string { return c.Server }},
 			{Header: "NODE TIME", Value: func(c talos.Clock) string { return output.Time(c.Local) }},

@@ -45,8 +45,7 @@ func newCmdUsage(f *cmdutil.Factory) *cmdutil.Cmd {
 
 			return nil
 		},
-	}, cmdutil.NodeList[talos.Usage]{
-		Schema: "UsageList",
+	}, "UsageList", cmdutil.NodeList[talos.Usage]{
 		Columns: []output.Column[talos.Usage]{
 			{Header: "PATH", Value: func(u talos.Usage) string { return u.Path }},
 			{Header: "USED", Value: used},

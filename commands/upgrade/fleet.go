@@ -121,7 +121,7 @@ func releases(ctx context.Context) ([]string, error) {
 func healthOf(cluster *talos.Cluster, members []talos.Member, connect func(context.Context) (*kube.Client, error)) func(context.Context, []talos.Target) ([]string, error) {
 	return func(ctx context.Context, skip []talos.Target) ([]string, error) {
 		staying := slices.DeleteFunc(slices.Clone(members), func(m talos.Member) bool {
-			return slices.ContainsFunc(skip, func(t talos.Target) bool { return t.Address == m.Node })
+			return slices.ContainsFunc(skip, m.Is)
 		})
 
 		result := health.Check(ctx, health.Cluster{
@@ -139,7 +139,7 @@ func healthOf(cluster *talos.Cluster, members []talos.Member, connect func(conte
 				return k, false, nil
 			},
 			Timeout: cluster.Options.Timeout, Expires: cluster.Context.NotAfter, Now: time.Now,
-		}, health.Options{Scope: "full", Skip: []string{
+		}, health.Options{Scope: health.ScopeFull, Skip: []string{
 			"talos-discovery", "talos-versions", "talos-certificate", "talos-time", "talos-diagnostics", "kubernetes-schedulable", "kubernetes-workloads",
 		}})
 

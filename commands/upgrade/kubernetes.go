@@ -3,7 +3,6 @@ package upgrade
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
@@ -97,9 +96,7 @@ func throughNode(c *cmdutil.Call, members []talos.Member) (string, error) {
 			return "", err
 		}
 
-		at := slices.IndexFunc(members, func(m talos.Member) bool { return m.Node == targets.Nodes[0].Address })
-
-		if len(targets.Nodes) != 1 || at < 0 || members[at].Type != target.ControlPlane {
+		if len(targets.Nodes) != 1 || !target.IsControlPlane(members, targets.Nodes[0]) {
 			return "", errs.Usagef("-n wants one control plane node to work through")
 		}
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
@@ -100,7 +99,7 @@ func showNode(w io.Writer, r upgrade.Result) error {
 	}
 
 	for _, g := range r.Gates {
-		if g.Verdict != gate.Pass && g.Verdict != gate.Skip {
+		if g.Notable() {
 			fmt.Fprintf(w, "  %-11s %s %s\n", g.Gate+":", g.Verdict, output.Line(g.Message))
 		}
 	}

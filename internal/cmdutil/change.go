@@ -13,7 +13,6 @@ import (
 // NodeChange is the shape of a change of each chosen node on its own: it differs from its siblings in the
 // operation, the row and the columns. Every node that was begun has its row, also when it failed.
 type NodeChange[T any] struct {
-	Schema  string
 	Columns []output.Column[T]
 	Name    func(T) string // For -o name.
 	// Before runs once the nodes are known, before any of them is asked.
@@ -25,10 +24,10 @@ type NodeChange[T any] struct {
 }
 
 // NewNodeChange makes a command that changes every node with act.
-func NewNodeChange[T any, P Row[T]](f *Factory, d Command, l NodeChange[T], act func(context.Context, *Call, *talos.Node) (T, error)) *Cmd {
+func NewNodeChange[T any, P Row[T]](f *Factory, d Command, schema string, l NodeChange[T], act func(context.Context, *Call, *talos.Node) (T, error)) *Cmd {
 	l.Columns = columns[T, P](l.Columns)
 
-	return New(f, d, ListOf[T](l.Schema), func(c *Call) error {
+	return New(f, d, ListOf[T](schema), func(c *Call) error {
 		targets, err := c.Targets()
 		if err != nil {
 			return err

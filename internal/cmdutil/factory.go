@@ -86,7 +86,7 @@ func (f *Factory) runE(s Spec, body func(*Call) error) func(*cobra.Command, []st
 
 		if s.Kind != Read {
 			// A change continues to its end when nobody reads its result.
-			f.IO.Out = iostreams.Heedless(f.IO.Out)
+			f.IO.Out = iostreams.UntilClosed(f.IO.Out)
 		}
 
 		if err := c.prepare(); err != nil {

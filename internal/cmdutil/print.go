@@ -60,7 +60,6 @@ type Row[T any] interface {
 // NodeList is the shape of a list command over one call per node: it differs from its siblings in the
 // request, the row and the columns.
 type NodeList[T any] struct {
-	Schema  string
 	Columns []output.Column[T]
 	Name    func(T) string // For -o name.
 	// Finish receives all rows together: what one node cannot know, such as the lag behind others.
@@ -72,10 +71,10 @@ type NodeList[T any] struct {
 }
 
 // NewNodeList makes a command that asks every node with fetch and lists the rows.
-func NewNodeList[T any, P Row[T]](f *Factory, d Command, l NodeList[T], fetch func(context.Context, *Call, *talos.Node) ([]T, error)) *Cmd {
+func NewNodeList[T any, P Row[T]](f *Factory, d Command, schema string, l NodeList[T], fetch func(context.Context, *Call, *talos.Node) ([]T, error)) *Cmd {
 	l.Columns = columns[T, P](l.Columns)
 
-	return New(f, d, ListOf[T](l.Schema), func(c *Call) error {
+	return New(f, d, ListOf[T](schema), func(c *Call) error {
 		round := func() ([]T, error) {
 			rows, err := FetchRows[T, P](c, func(ctx context.Context, n *talos.Node) ([]T, error) { return fetch(ctx, c, n) })
 			if l.Finish == nil {

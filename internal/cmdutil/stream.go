@@ -36,7 +36,6 @@ func (c *Call) RawOutput() bool {
 // NodeStream is the shape of a command that streams rows from nodes: lines of a log, events. Without -o the
 // rows are text as they come; ndjson writes them as they come; the other formats collect them, so they exclude following.
 type NodeStream[T any] struct {
-	Schema    string
 	Default   output.Format // What no -o means, text by default.
 	Events    bool          // The ndjson records are of type event, not item.
 	Columns   []output.Column[T]
@@ -53,11 +52,11 @@ type NodeStream[T any] struct {
 type StreamFunc[T any] func(ctx context.Context, c *Call, n *talos.Node, add func(T) error, flush func() error) error
 
 // NewNodeStream makes a command that streams every node's rows with run.
-func NewNodeStream[T any, P Row[T]](f *Factory, d Command, l NodeStream[T], run StreamFunc[T]) *Cmd {
+func NewNodeStream[T any, P Row[T]](f *Factory, d Command, schema string, l NodeStream[T], run StreamFunc[T]) *Cmd {
 	check := d.Check
 	d.Check = nil // a stream's own format is settled first
 
-	return New(f, d, ListOf[T](l.Schema), func(c *Call) error { return runStream[T, P](c, l, check, run) })
+	return New(f, d, ListOf[T](schema), func(c *Call) error { return runStream[T, P](c, l, check, run) })
 }
 
 func runStream[T any, P Row[T]](c *Call, l NodeStream[T], check func(*Call) error, run StreamFunc[T]) error {

@@ -149,6 +149,9 @@ func New(code Code, outcome Outcome, node, format string, args ...any) Verdict {
 }
 
 // WithRemedy adds what to do about it.
+// Notable reports whether people should read the verdict: it neither passed nor was skipped.
+func (v Verdict) Notable() bool { return v.Verdict != Pass && v.Verdict != Skip }
+
 func (v Verdict) WithRemedy(format string, args ...any) Verdict {
 	v.Remedy = fmt.Sprintf(format, args...)
 

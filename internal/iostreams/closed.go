@@ -27,8 +27,8 @@ func (s *stream) Write(b []byte) (int, error) {
 
 type heedless struct{ w io.Writer }
 
-// Heedless returns a writer to a stream that discards everything once the stream is closed.
-func Heedless(w io.Writer) io.Writer {
+// UntilClosed returns a writer to a stream that discards everything once the stream is closed.
+func UntilClosed(w io.Writer) io.Writer {
 	return &heedless{w}
 }
 

@@ -19,25 +19,25 @@ func TestWriteToNobody(t *testing.T) {
 	full := &os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC}
 
 	for name, tt := range map[string]struct {
-		err            error
-		tty            bool
-		read, heedless error
+		err               error
+		tty               bool
+		read, untilClosed error
 	}{
 		"fine":            {},
 		"pipe closed":     {err: &os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}, read: ErrClosed},
 		"stdout closed":   {err: syscall.EBADF, read: ErrClosed},
 		"terminal gone":   {err: syscall.EIO, tty: true, read: ErrClosed},
-		"disk broken":     {err: syscall.EIO, read: syscall.EIO, heedless: syscall.EIO},
-		"disk full":       {err: full, read: full, heedless: full},
-		"something short": {err: io.ErrShortWrite, read: io.ErrShortWrite, heedless: io.ErrShortWrite},
+		"disk broken":     {err: syscall.EIO, read: syscall.EIO, untilClosed: syscall.EIO},
+		"disk full":       {err: full, read: full, untilClosed: full},
+		"something short": {err: io.ErrShortWrite, read: io.ErrShortWrite, untilClosed: io.ErrShortWrite},
 	} {
 		s := &stream{failing{tt.err}, tt.tty}
 		if _, err := s.Write([]byte("x")); !errors.Is(err, tt.read) {
 			t.Errorf("%s: %v, want %v", name, err, tt.read)
 		}
 
-		if _, err := Heedless(s).Write([]byte("x")); !errors.Is(err, tt.heedless) {
-			t.Errorf("%s: a change gets %v, want %v", name, err, tt.heedless)
+		if _, err := UntilClosed(s).Write([]byte("x")); !errors.Is(err, tt.untilClosed) {
+			t.Errorf("%s: a change gets %v, want %v", name, err, tt.untilClosed)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/talosmate/talosmate/internal/imageref"
 )
 
 // FactoryHost is the public Image Factory.
@@ -67,18 +68,13 @@ func ParseInstaller(reference string) (Installer, error) {
 
 	out := Installer{Registry: ref.Context().RegistryStr(), Path: ref.Context().RepositoryStr()}
 
-	tagged, digest, pinned := strings.Cut(reference, "@")
-	if pinned {
-		if _, err = v1.NewHash(digest); err != nil {
+	parts := imageref.Split(reference)
+	out.Version, out.Digest = parts.Tag, parts.Digest
+
+	if out.Digest != "" {
+		if _, err = v1.NewHash(out.Digest); err != nil {
 			return Installer{}, badReference(reference, err)
 		}
-
-		out.Digest = digest
-	}
-
-	// What follows the last colon is a tag, unless it contains a slash: then the colon precedes a port.
-	if i := strings.LastIndex(tagged, ":"); i >= 0 && !strings.Contains(tagged[i:], "/") {
-		out.Version = tagged[i+1:]
 	}
 
 	if m := regexp.MustCompile(`^(?:(.+)/)?([a-z0-9-]*installer(?:-secureboot)?)/([0-9a-f]{64})$`).FindStringSubmatch(out.Path); m != nil {

@@ -9,7 +9,8 @@ import "runtime/debug"
 // untilWork lets the heap grow to 16 MiB before the first collection, since the minimum heap is 4 MiB at 100 percent.
 const untilWork = 400
 
-var usual = debug.SetGCPercent(untilWork) // The user's, from $GOGC, or 100.
+// usual is the user's setting, from $GOGC, or 100.
+var usual = debug.SetGCPercent(untilWork) //nolint:gochecknoglobals // the one thing that has to happen before main
 
 // Over restores the usual collection. It is called when work begins, before anything is dialled.
 func Over() { debug.SetGCPercent(usual) }

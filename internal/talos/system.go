@@ -3,9 +3,9 @@ package talos
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/imageref"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
@@ -58,7 +58,7 @@ func (n *Node) System(ctx context.Context) (System, error) {
 		return System{}, err
 	}
 
-	if out.Kubelet = versionOfImage(kubelet.Image); out.Kubelet == "" {
+	if out.Kubelet = imageref.Split(kubelet.Image).Tag; out.Kubelet == "" {
 		out.Kubelet = n.runningKubelet(ctx)
 	}
 
@@ -74,22 +74,11 @@ func (n *Node) runningKubelet(ctx context.Context) string {
 
 	for _, c := range containers {
 		if c.ID == "kubelet" || c.Name == "kubelet" {
-			return versionOfImage(c.Image)
+			return imageref.Split(c.Image).Tag
 		}
 	}
 
 	return ""
-}
-
-func versionOfImage(image string) string {
-	at := strings.LastIndex(image, ":v")
-	if at < 0 {
-		return ""
-	}
-
-	version, _, _ := strings.Cut(image[at+1:], "@")
-
-	return version
 }
 
 // schematicResource reads the schematic's resource of Talos 1.14 and newer; older nodes do not have the type.

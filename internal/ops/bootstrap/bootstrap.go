@@ -97,7 +97,7 @@ func Plan(t talos.Target, peers []Peer, snap *etcd.Snapshot, o Options) (Result,
 	var running, doubtful []string
 
 	for _, p := range peers {
-		own := p.Target.Address == t.Address
+		own := p.Target.Is(t)
 
 		if own && p.Err == nil {
 			res.see(p.Service)

@@ -20,7 +20,7 @@ const (
 	RetryEvery  = time.Second
 	RetryFor    = 45 * time.Second
 	ConnectFor  = 20 * time.Second // The first time, before anything was changed.
-	connectOnce = 20 * time.Second // For one attempt to connect.
+	ConnectOnce = 20 * time.Second // One attempt to connect.
 )
 
 // ErrNoNode is the error of a node that Kubernetes does not know.
@@ -57,7 +57,7 @@ func (r *Run) Connect(ctx context.Context, patience time.Duration) (node kube.No
 }
 
 func (r *Run) connect(ctx context.Context) (kube.Node, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectOnce)
+	ctx, cancel := context.WithTimeout(ctx, ConnectOnce)
 	defer cancel()
 
 	k, source, err := r.Node.Kube(ctx)

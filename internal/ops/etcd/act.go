@@ -42,13 +42,13 @@ type through struct{ cluster *talos.Cluster }
 // Look implements Access.
 func (t through) Look(ctx context.Context) (View, error) {
 	return Settled(ctx, func(ctx context.Context) (View, error) {
-		return LookFor(ctx, t.cluster, Patience(t.cluster.Options.Timeout))
+		return LookFor(ctx, t.cluster, StatusTimeout(t.cluster.Options.Timeout))
 	})
 }
 
-// Patience is how long operations and gates wait for a member's status, given a node's usual timeout. A member that
+// StatusTimeout is how long operations and gates wait for a member's status, given a node's usual timeout. A member that
 // needs longer is not healthy, and a user who has to change something while a member is down runs such commands often.
-func Patience(timeout time.Duration) time.Duration {
+func StatusTimeout(timeout time.Duration) time.Duration {
 	const longest = 10 * time.Second
 
 	if timeout <= 0 {
@@ -156,29 +156,21 @@ func (e Env) notCarriedOut(ctx context.Context, op string, cause error) error {
 // readBack reads the state until it shows the result, or has not shown it for a while. It uses a context of its own, so
 // that the outcome is known even after an interruption.
 func (e Env) readBack(ctx context.Context, done func(context.Context) (yes, known bool)) (yes, known bool) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.Settle)
-	defer cancel()
-
 	// The answer may have been lost before the request took effect: a single observation does not prove that it did
 	// not.
 	const looks = 3
 
-	for seen := 0; seen < looks; {
+	seen := 0
+	_ = poll.Until(context.WithoutCancel(ctx), "the result", pollEvery, e.Settle, func(ctx context.Context) (bool, string, error) {
 		var answered bool
-
-		if yes, answered = done(ctx); yes {
-			return true, true
-		} else if answered {
+		if yes, answered = done(ctx); answered {
 			seen++
-			known = true
 		}
 
-		if poll.Pause(ctx, pollEvery) != nil {
-			break
-		}
-	}
+		return yes || seen == looks, "", nil
+	})
 
-	return false, known
+	return yes, yes || seen > 0
 }
 
 // memberGone reports whether the cluster no longer lists the member.
@@ -217,9 +209,9 @@ func (e Env) newLeader(ctx context.Context, not string) (View, error) {
 	return last, err
 }
 
-// spokesman is the node of a healthy member other than the given one, to send a request to; the leader if possible,
+// otherMember is the node of a healthy member other than the given one, to send a request to; the leader if possible,
 // since it answers first hand.
-func (v View) spokesman(not string) (talos.Target, error) {
+func (v View) otherMember(not string) (talos.Target, error) {
 	var found *talos.Target
 
 	for i, a := range v.Answers {

@@ -20,10 +20,10 @@ type Disarmed struct {
 	Gates  []gate.Verdict    `json:"gates"`  // The verdicts of the safety gates; never null.
 }
 
-// roomy is the part of its quota that a database may fill before NOSPACE is disarmed. etcd raises the alarm when the
+// lowFill is the part of its quota that a database may fill before NOSPACE is disarmed. etcd raises the alarm when the
 // file, its free pages included, and the next write would exceed the quota (server/storage/quota.go). With less room
 // than this, the alarm would be raised again immediately.
-const roomy = 0.9
+const lowFill = 0.9
 
 // Usage is how full a member's database is.
 type Usage struct {
@@ -97,9 +97,9 @@ func spaceFreed(m Member, usages []Usage) gate.Verdict {
 		m.label(), 100*full, u.Status.DBSizeBytes, u.QuotaBytes, 100*u.Status.Fragmentation)
 
 	switch {
-	case full < roomy:
+	case full < lowFill:
 		return gate.New(gate.SpaceNotFreed, gate.Pass, m.Node, "%s", found)
-	case float64(u.Status.DBInUseBytes) < roomy*float64(u.QuotaBytes):
+	case float64(u.Status.DBInUseBytes) < lowFill*float64(u.QuotaBytes):
 		return gate.New(gate.SpaceNotFreed, gate.Refuse, m.Node, "%s", found).
 			WithRemedy("return the free pages: talosmate etcd defrag -n %s", m.label())
 	default:

@@ -81,7 +81,7 @@ func (v View) PlanDefrag(nodes []talos.Target, threshold float64) ([]Defragmente
 // reason explains why a node has no member to defragment.
 func (v View) reason(t talos.Target) error {
 	for _, a := range v.Answers {
-		if a.Target.Address == t.Address && a.Err(PartStatus) != nil {
+		if a.Target.Is(t) && a.Err(PartStatus) != nil {
 			return a.Err(PartStatus)
 		}
 	}

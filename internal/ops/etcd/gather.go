@@ -168,7 +168,7 @@ func (v View) unasked() []talos.Target {
 		return slices.ContainsFunc(v.Answers, func(a Answer) bool {
 			// Discovery still lists a node that was replaced by one of the same name. It does not answer, and covers no
 			// member.
-			return a.Target.Address == t.Address || slices.Contains(a.Target.Addresses, t.Address) ||
+			return a.Target.Has(t.Address) ||
 				(t.Hostname != "" && a.Target.Hostname == t.Hostname && a.Status != nil)
 		})
 	})

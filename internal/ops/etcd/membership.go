@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -67,7 +66,7 @@ func (v View) names(m Member, name string) bool {
 	}
 
 	for _, a := range v.Answers {
-		if name != "" && a.Target.Address == m.Node && (a.Target.Hostname == name || slices.Contains(a.Target.Addresses, name)) {
+		if name != "" && a.Target.Address == m.Node && (a.Target.Hostname == name || a.Target.Has(name)) {
 			return true
 		}
 	}
@@ -135,7 +134,7 @@ func (v View) PlanLeave(m Member) MembershipChange {
 // Remove carries out a planned removal. via is the node to send the request to, or nil for the best one.
 func (e Env) Remove(ctx context.Context, v View, plan MembershipChange, via *talos.Target) (MembershipChange, error) {
 	if via == nil {
-		t, err := v.spokesman(plan.Member.ID)
+		t, err := v.otherMember(plan.Member.ID)
 		if err != nil {
 			return failed(plan), err
 		}

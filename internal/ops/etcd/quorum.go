@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // Act is an operation on a member.
@@ -29,6 +30,9 @@ type Member struct {
 	Healthy bool     // Its node answered, and it has a leader.
 	Alarms  []string // Its active alarms: nospace, corrupt.
 }
+
+// target is the member's node, as far as etcd knows it.
+func (m Member) target() talos.Target { return talos.Target{Address: m.Node, Hostname: m.Name} }
 
 func (m Member) label() string {
 	for _, s := range []string{m.Name, m.Node} {

@@ -198,7 +198,7 @@ func (v View) answerOf(m talos.EtcdMember) *Answer {
 	matches := []func(Answer) bool{
 		func(a Answer) bool { return a.Status != nil && a.Status.ID == m.ID },
 		func(a Answer) bool {
-			return a.Target.Address == m.Address() || slices.Contains(a.Target.Addresses, m.Address())
+			return a.Target.Has(m.Address())
 		},
 		func(a Answer) bool { return m.MemberName != "" && a.Target.Hostname == m.MemberName },
 	}
@@ -258,7 +258,7 @@ func (v View) MemberOn(t talos.Target) (Member, bool) {
 	running := ""
 
 	for _, a := range v.Answers {
-		if a.Target.Address == t.Address && a.Status != nil {
+		if a.Target.Is(t) && a.Status != nil {
 			running = a.Status.ID
 		}
 	}
@@ -266,7 +266,7 @@ func (v View) MemberOn(t talos.Target) (Member, bool) {
 	for _, m := range v.Members {
 		switch {
 		case running != "" && m.ID == running,
-			running == "" && (m.Node == t.Address || slices.Contains(t.Addresses, m.Node) || (t.Hostname != "" && m.Name == t.Hostname)):
+			running == "" && t.Is(m.target()):
 			return m, true
 		}
 	}

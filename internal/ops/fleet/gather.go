@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/imageref"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/health"
@@ -183,23 +184,11 @@ func Ask(ctx context.Context, n *talos.Node) (Answer, error) {
 
 	slices.SortFunc(out.Errors, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 
-	if tag := tagOf(node.InstallImage); tag != "" {
+	if tag := imageref.Split(node.InstallImage).Tag; tag != "" {
 		node.ImageDrift = strings.TrimPrefix(tag, "v") != strings.TrimPrefix(node.Version, "v")
 	}
 
 	return out, nil
-}
-
-// tagOf is the tag of an image reference, empty for one that has only a digest.
-func tagOf(image string) string {
-	image, _, _ = strings.Cut(image, "@")
-
-	at := strings.LastIndexByte(image, ':')
-	if at < 0 || strings.Contains(image[at:], "/") {
-		return ""
-	}
-
-	return image[at+1:]
 }
 
 func (n *Node) readStatus(ctx context.Context, from *talos.Node) error {

@@ -30,7 +30,7 @@ func etcdMembers(_ context.Context, s *survey) []Finding {
 	}
 
 	for _, m := range view.Members {
-		if !slices.ContainsFunc(view.Answers, func(a etcd.Answer) bool { return a.Target.Address == m.Node || a.Target.Hostname == m.Name }) {
+		if !slices.ContainsFunc(view.Answers, func(a etcd.Answer) bool { return a.Target.Has(m.Node) || a.Target.Hostname == m.Name }) {
 			wrong = append(wrong, "member "+m.ID+" ("+m.Name+") has no control plane node")
 		}
 	}

@@ -20,10 +20,11 @@ const (
 	LevelTalos      = "talos"
 	LevelEtcd       = "etcd"
 	LevelKubernetes = "kubernetes"
+	ScopeFull       = "full"
 )
 
 // Scopes lists the values of --scope. Each includes the levels before it; full is all of them.
-func Scopes() []string { return []string{LevelTalos, LevelEtcd, LevelKubernetes, "full"} }
+func Scopes() []string { return []string{LevelTalos, LevelEtcd, LevelKubernetes, ScopeFull} }
 
 // Statuses of a finding.
 const (

@@ -23,14 +23,14 @@ func Server(ctx context.Context, n ServerNode, wait time.Duration, tell func(Fin
 
 	err := n.ServerHealth(ctx, wait, p.message)
 	if err != nil && (len(p.findings) == 0 || ctx.Err() != nil) {
-		return NewResult("full", "server", p.findings), err
+		return NewResult(ScopeFull, "server", p.findings), err
 	}
 
 	if err != nil {
 		p.end(err)
 	}
 
-	return NewResult("full", "server", p.findings), nil
+	return NewResult(ScopeFull, "server", p.findings), nil
 }
 
 // serverLog turns messages into findings. The text is Talos's (pkg/cluster/check/reporter.go and the

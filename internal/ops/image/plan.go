@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/imageref"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -68,7 +69,7 @@ func Make(inv Inventory, p Policy) Plan {
 		}
 
 		reason := protect(g, inv, p)
-		if reason == "" && doubtful[repository(g.Name)] {
+		if reason == "" && doubtful[imageref.Repository(g.Name)] {
 			reason = "this repository is in use under a name that is not in the list"
 		}
 
@@ -120,7 +121,7 @@ func neededDigests(inv Inventory) (needed, doubtful map[string]bool) {
 	for _, ref := range refs {
 		if digest, ok := ix.find(ref); ok {
 			needed[digest] = true
-		} else if repo := repository(ref); repo != "" {
+		} else if repo := imageref.Repository(ref); repo != "" {
 			doubtful[repo] = true
 		}
 	}
@@ -137,14 +138,14 @@ func protect(g talos.Image, inv Inventory, p Policy) string {
 	}
 
 	for _, n := range g.Names {
-		repo := base(repository(n))
+		repo := base(imageref.Repository(n))
 
 		switch {
 		case repo == "pause":
 			return "the pause image"
 		case repo == "kubelet", repo == "etcd":
 			return "Talos's own " + repo
-		case isInstaller(n) && tag(n) == inv.Version:
+		case isInstaller(n) && imageref.Split(n).Tag == inv.Version:
 			return "the running system's installer"
 		case isInstaller(n) && !tagged(g.Names):
 			return "an installer of unknown version"
@@ -178,7 +179,7 @@ func isInstaller(ref string) bool {
 }
 
 func tagged(names []string) bool {
-	return slices.ContainsFunc(names, func(n string) bool { return tag(n) != "" })
+	return slices.ContainsFunc(names, func(n string) bool { return imageref.Split(n).Tag != "" })
 }
 
 func matches(pattern, ref string) bool {
@@ -189,7 +190,7 @@ func matches(pattern, ref string) bool {
 	// A star also matches slashes: docker.io/* matches everything from there.
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {
-		return repository(ref) == pattern
+		return imageref.Repository(ref) == pattern
 	}
 
 	rest := ref
@@ -215,7 +216,7 @@ func youngest(groups []talos.Image, keep int) map[string]bool {
 	byRepo := map[string][]talos.Image{}
 
 	for _, g := range groups {
-		if repo := repository(g.Name); repo != "" {
+		if repo := imageref.Repository(g.Name); repo != "" {
 			byRepo[repo] = append(byRepo[repo], g)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/imageref"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -46,7 +47,7 @@ func Pull(ctx context.Context, n Puller, namespace, ref string, dryRun bool, lim
 		return res, res.interrupted(ctx, err, node, "nothing was pulled")
 	}
 
-	res.Present = slices.ContainsFunc(before, func(i talos.Image) bool { return i.Name == ref || i.Name == canonical(ref) })
+	res.Present = slices.ContainsFunc(before, func(i talos.Image) bool { return i.Name == ref || i.Name == imageref.Canonical(ref) })
 
 	if dryRun {
 		res.Status = runbook.Planned
@@ -119,7 +120,7 @@ func (r *PullResult) readBack(ctx context.Context, n Puller, before []talos.Imag
 
 	made := func(list []talos.Image) time.Time {
 		for _, i := range list {
-			if (i.Name == r.Reference || i.Name == canonical(r.Reference)) && i.Created != nil {
+			if (i.Name == r.Reference || i.Name == imageref.Canonical(r.Reference)) && i.Created != nil {
 				return *i.Created
 			}
 		}
@@ -134,7 +135,7 @@ func (r *PullResult) readBack(ctx context.Context, n Puller, before []talos.Imag
 	}
 
 	for _, i := range now {
-		if i.Name == r.Reference || i.Name == canonical(r.Reference) {
+		if i.Name == r.Reference || i.Name == imageref.Canonical(r.Reference) {
 			r.Image = i.Name + "@" + i.Digest
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/imageref"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/conn"
@@ -156,7 +157,7 @@ func (r *RemoveResult) find(images []talos.Image, req RemoveRequest, node string
 		r.SizeBytes, r.UsedBy = img.SizeBytes, append([]string{}, img.UsedBy...)
 		all = append(all, img.Name)
 
-		if img.Name == req.Reference || img.Name == canonical(req.Reference) {
+		if img.Name == req.Reference || img.Name == imageref.Canonical(req.Reference) {
 			exact = append(exact, img.Name)
 		}
 	}

@@ -6,8 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
-
+	"github.com/talosmate/talosmate/internal/imageref"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -26,7 +25,7 @@ func newIndex(images []talos.Image) index {
 
 	// Spellings come second, so that they never hide an actual name.
 	for _, img := range images {
-		if full := canonical(img.Name); full != "" {
+		if full := imageref.Canonical(img.Name); full != "" {
 			if _, taken := ix.digests[full]; !taken {
 				ix.digests[full] = img.Digest
 			}
@@ -43,63 +42,18 @@ func (ix index) find(ref string) (digest string, ok bool) {
 		return digest, true
 	}
 
-	if full := canonical(ref); full != "" {
+	if full := imageref.Canonical(ref); full != "" {
 		if digest, ok = ix.digests[full]; ok {
 			return digest, true
 		}
 	}
 
 	// repo:tag@sha256:… names the digest whatever the tag says.
-	if _, manifest, pinned := strings.Cut(ref, "@"); pinned {
+	if manifest := imageref.Split(ref).Digest; manifest != "" {
 		digest, ok = ix.digests[manifest]
 	}
 
 	return digest, ok
-}
-
-// canonical is the full spelling of a name, as containerd stores it: docker.io/library/nginx:latest. Bare
-// digests and IDs have none.
-func canonical(ref string) string {
-	if strings.HasPrefix(ref, "sha256:") {
-		return ""
-	}
-
-	parsed, err := name.ParseReference(ref, name.WithDefaultRegistry("docker.io"), name.WithDefaultTag("latest"))
-	if err != nil {
-		return ""
-	}
-
-	return strings.Replace(parsed.Name(), "index.docker.io/", "docker.io/", 1)
-}
-
-// repository is a name without tag and digest, empty for bare digests and IDs.
-func repository(ref string) string {
-	if strings.HasPrefix(ref, "sha256:") {
-		return ""
-	}
-
-	parsed, err := name.ParseReference(ref, name.WithDefaultRegistry("docker.io"), name.WithDefaultTag("latest"))
-	if err != nil {
-		return ""
-	}
-
-	return strings.Replace(parsed.Context().Name(), "index.docker.io/", "docker.io/", 1)
-}
-
-// tag is the tag of a name, empty where it has none.
-func tag(ref string) string {
-	if strings.HasPrefix(ref, "sha256:") {
-		return ""
-	}
-
-	ref, _, _ = strings.Cut(ref, "@")
-
-	at := strings.LastIndex(ref, ":")
-	if at < 0 || strings.Contains(ref[at:], "/") {
-		return ""
-	}
-
-	return ref[at+1:]
 }
 
 // MarkUse marks the images that containers use, under whatever name the container has.

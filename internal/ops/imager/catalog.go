@@ -13,6 +13,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/imageref"
 	"github.com/talosmate/talosmate/internal/registry"
 )
 
@@ -80,13 +81,14 @@ func Extensions(ctx context.Context, r Registry, base, version string) ([]Extens
 	for lines.Scan() {
 		line := strings.TrimSpace(lines.Text())
 
-		tagged, digest, ok := strings.Cut(line, "@")
-		if !ok {
+		ref := imageref.Split(line)
+		if ref.Digest == "" {
 			continue
 		}
 
-		repository, tag := cutTag(tagged)
-		e := Extension{Name: path.Base(repository), Tag: tag, Digest: digest, Image: rebase(base, repository) + ":" + tag}
+		e := Extension{
+			Name: path.Base(ref.Repository), Tag: ref.Tag, Digest: ref.Digest, Image: rebase(base, ref.Repository) + ":" + ref.Tag,
+		}
 		e.Author = about[line].Author
 		e.Tier, e.Description = TierOf(about[line].Description)
 
@@ -140,22 +142,13 @@ func Overlays(ctx context.Context, r Registry, base, version string) ([]BoardOve
 	out := []BoardOverlay{}
 
 	for _, o := range list.Overlays {
-		repository, tag := cutTag(o.Image)
-		out = append(out, BoardOverlay{Name: o.Name, Image: rebase(base, repository) + ":" + tag, Digest: o.Digest})
+		image := imageref.Split(o.Image)
+		out = append(out, BoardOverlay{Name: o.Name, Image: rebase(base, image.Repository) + ":" + image.Tag, Digest: o.Digest})
 	}
 
 	slices.SortFunc(out, func(a, b BoardOverlay) int { return strings.Compare(a.Name, b.Name) })
 
 	return out, nil
-}
-
-// cutTag splits REPOSITORY:TAG; a colon before a slash belongs to a port.
-func cutTag(reference string) (repository, tag string) {
-	if i := strings.LastIndex(reference, ":"); i >= 0 && !strings.Contains(reference[i:], "/") {
-		return reference[:i], reference[i+1:]
-	}
-
-	return reference, ""
 }
 
 // rebase moves an official image to another registry, a mirror of the official one.
@@ -170,8 +163,8 @@ func rebase(base, repository string) string {
 // pickExtension finds an extension in the catalogue. found is false for an image that is not in the catalogue. An image
 // that is must have the catalogue's tag and digest: otherwise it was built for another release.
 func pickExtension(catalog []Extension, base, version, wanted string) (e Extension, found bool, err error) {
-	plain, digest, _ := strings.Cut(wanted, "@")
-	repository, tag := cutTag(plain)
+	ref := imageref.Split(wanted)
+	repository, tag, digest := ref.Repository, ref.Tag, ref.Digest
 
 	if tag == "latest" {
 		return e, false, errs.Usagef("refusing extension %s: `latest` does not name the Talos version that it was built for", wanted).
@@ -200,7 +193,7 @@ func pickExtension(catalog []Extension, base, version, wanted string) (e Extensi
 // matches accepts the short name, the owner's form that schematics use (siderolabs/NAME), and both the
 // official and the mirrored repository.
 func matches(e Extension, base, repository string) bool {
-	image, _ := cutTag(e.Image)
+	image := imageref.Split(e.Image).Repository
 
 	return repository == e.Name || repository == "siderolabs/"+e.Name || repository == image ||
 		rebase(base, repository) == image

@@ -18,6 +18,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
+	"github.com/talosmate/talosmate/internal/imageref"
 )
 
 // Lock pins everything that goes into a build, so that the same build file makes the same bytes. It is the lock file
@@ -214,9 +215,9 @@ func (l Lock) belongs(b Build, t target) error {
 type wanted struct{ role, reference string }
 
 func (w wanted) fits(in Input, base string) bool {
-	plain, digest, _ := strings.Cut(w.reference, "@")
+	wanted, image := imageref.Split(w.reference), imageref.Split(in.Reference)
 
-	if in.Role != w.role || digest != "" && in.Digest != digest {
+	if in.Role != w.role || wanted.Digest != "" && in.Digest != wanted.Digest {
 		return false
 	}
 
@@ -224,16 +225,13 @@ func (w wanted) fits(in Input, base string) bool {
 		return true
 	}
 
-	repository, tag := cutTag(in.Reference)
-	name, wantedTag := cutTag(plain)
-
 	switch {
-	case strings.Contains(in.Reference, "@") || !strings.HasPrefix(repository, base+"/") || wantedTag != "" && wantedTag != tag:
+	case image.Digest != "" || !strings.HasPrefix(image.Repository, base+"/") || wanted.Tag != "" && wanted.Tag != image.Tag:
 		return false
 	case w.role == RoleOverlay:
-		return in.Name == name
+		return in.Name == wanted.Repository
 	default:
-		return w.role == RoleExtension && matches(Extension{Name: path.Base(repository), Image: in.Reference}, base, name)
+		return w.role == RoleExtension && matches(Extension{Name: path.Base(image.Repository), Image: in.Reference}, base, wanted.Repository)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/imageref"
 	"github.com/talosmate/talosmate/internal/registry"
 )
 
@@ -43,10 +44,7 @@ func (i Input) byDigest() string {
 		return i.Reference
 	}
 
-	plain, _, _ := strings.Cut(i.Reference, "@")
-	repository, _ := cutTag(plain)
-
-	return repository + "@" + i.Digest
+	return imageref.Split(i.Reference).Repository + "@" + i.Digest
 }
 
 // resolver turns names into images with digests.
@@ -118,10 +116,8 @@ func (r resolver) imager(ctx context.Context, reference string) (Input, error) {
 }
 
 func (r resolver) image(ctx context.Context, role, name, reference string) (Input, error) {
-	if plain, _, pinned := strings.Cut(reference, "@"); !pinned {
-		if _, tag := cutTag(plain); tag == "" || tag == "latest" {
-			return Input{}, errs.Usagef("refusing %s %s: it names no version", role, reference).WithHint("name a tag other than latest, or a digest")
-		}
+	if ref := imageref.Split(reference); ref.Digest == "" && (ref.Tag == "" || ref.Tag == "latest") {
+		return Input{}, errs.Usagef("refusing %s %s: it names no version", role, reference).WithHint("name a tag other than latest, or a digest")
 	}
 
 	image, err := r.registry.Resolve(ctx, reference)
@@ -170,14 +166,13 @@ func (r resolver) extensions(ctx context.Context, b Build, t target) ([]Input, e
 
 // foreign resolves an extension that is not in the release's catalogue, and checks the Talos version that it declares.
 func (r resolver) foreign(ctx context.Context, wanted string, b Build, t target) (Input, error) {
-	plain, _, _ := strings.Cut(wanted, "@")
-	repository, tag := cutTag(plain)
+	ref := imageref.Split(wanted)
 
-	if built, ok := builtFor(tag); ok && built != b.TalosVersion {
+	if built, ok := builtFor(ref.Tag); ok && built != b.TalosVersion {
 		return Input{}, errs.Usagef("refusing extension %s: it was built for Talos %s, not %s", wanted, built, b.TalosVersion)
 	}
 
-	in, err := r.image(ctx, RoleExtension, path.Base(repository), wanted)
+	in, err := r.image(ctx, RoleExtension, path.Base(ref.Repository), wanted)
 	if err != nil {
 		return in, err
 	}

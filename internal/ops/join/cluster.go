@@ -2,7 +2,6 @@ package join
 
 import (
 	"context"
-	"slices"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
@@ -48,7 +47,7 @@ func reference(ctx context.Context, c *talos.Cluster, members []talos.Member, no
 	err := error(errs.New(errs.Failed, "no control plane is known whose configuration could be compared"))
 
 	for _, m := range members {
-		if m.Type != target.ControlPlane || m.Node == not.Address || slices.Contains(m.Addresses, not.Address) {
+		if m.Type != target.ControlPlane || m.Is(not) {
 			continue
 		}
 
@@ -86,7 +85,7 @@ func NewOld(ctx context.Context, c *talos.Cluster, m Candidate, name string, k p
 	old := Old{Member: member, View: view, Target: talos.Target{Address: member.Node, Hostname: member.Name, Type: target.ControlPlane}}
 
 	for _, known := range m.Members {
-		if known.Node == member.Node || slices.Contains(known.Addresses, member.Node) {
+		if known.Target().Has(member.Node) {
 			old.Target = known.Target()
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/ops/probe"
@@ -15,9 +16,6 @@ import (
 	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
-
-// kubeLimit bounds the first request to Kubernetes.
-const kubeLimit = 20 * time.Second
 
 // join is one machine on its way into the cluster.
 type join struct {
@@ -201,7 +199,7 @@ func (j *join) gateKubernetes(ctx context.Context) []gate.Verdict {
 		return nil
 	}
 
-	ctx, cancel := context.WithTimeout(ctx, kubeLimit)
+	ctx, cancel := context.WithTimeout(ctx, disruption.ConnectOnce)
 	defer cancel()
 
 	k, _, err := j.m.Kube(ctx)

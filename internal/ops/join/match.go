@@ -53,7 +53,7 @@ func (j *join) checkName(ctx context.Context) error {
 	}
 
 	for _, m := range j.m.Members {
-		if m.Hostname != name || m.Node == j.Target.Address || slices.Contains(m.Addresses, j.Target.Address) {
+		if m.Hostname != name || m.Target().Has(j.Target.Address) {
 			continue
 		}
 

@@ -1,10 +1,10 @@
 package probe
 
 import (
-	"net"
 	"slices"
 
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // GateEndpoints checks that something other than the node itself, and than an address that moves with it, leads to the
@@ -14,15 +14,10 @@ func (n *Node) GateEndpoints() gate.Verdict {
 	others, moving := 0, 0
 
 	for _, e := range endpoints {
-		host := e
-		if h, _, err := net.SplitHostPort(e); err == nil {
-			host = h
-		}
-
 		switch {
-		case slices.Contains(vips, host):
+		case slices.Contains(vips, target.Host(e)):
 			moving++
-		case host != t.Address && !slices.Contains(t.Addresses, host):
+		case !t.Has(e):
 			others++
 		}
 	}

@@ -4,7 +4,6 @@ package rollout
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -65,7 +64,7 @@ func (c *Cluster) isControlPlane(t talos.Target) bool { return target.IsControlP
 // member finds a member by address or hostname.
 func (c *Cluster) member(name string) (talos.Member, error) {
 	for _, m := range c.Members {
-		if m.Node == name || m.Hostname == name || slices.Contains(m.Addresses, name) {
+		if m.Hostname == name || m.Target().Has(name) {
 			return m, nil
 		}
 	}

@@ -183,9 +183,7 @@ func (c *Cluster) targets(r Request) ([]talos.Target, error) {
 		out = append(out, m.Target())
 	}
 
-	slices.SortFunc(out, func(a, b talos.Target) int { return target.CompareAddresses(a.Address, b.Address) })
-
-	return slices.CompactFunc(out, func(a, b talos.Target) bool { return a.Address == b.Address }), nil
+	return target.Sort(out), nil
 }
 
 // named gives the addresses and the version wanted.

@@ -122,11 +122,7 @@ func (p *Pool) ToChange(t target.Target) *Conn {
 		return p.Straight(t)
 	}
 
-	others := slices.DeleteFunc(slices.Clone(p.Options.Endpoints), func(e string) bool {
-		host := target.Host(e)
-
-		return host == t.Address || slices.Contains(t.Addresses, host)
-	})
+	others := slices.DeleteFunc(slices.Clone(p.Options.Endpoints), t.Has)
 
 	if len(others) == 0 {
 		others = p.Options.Endpoints

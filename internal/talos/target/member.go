@@ -22,13 +22,11 @@ type Member struct {
 
 // Target is the member as a target.
 func (m Member) Target() Target {
-	return Target{Address: m.Node, Hostname: m.Hostname, Type: m.Type, Addresses: m.Addresses}
+	return Target{Address: m.Node, Hostname: m.Hostname, ID: m.NodeID, Type: m.Type, Addresses: m.Addresses}
 }
 
-// Is reports whether the member is the node in question, by one of its addresses or by its name.
-func (m Member) Is(t Target) bool {
-	return m.Node == t.Address || slices.Contains(m.Addresses, t.Address) || (t.Hostname != "" && m.Hostname == t.Hostname)
-}
+// Is reports whether the member is the node in question.
+func (m Member) Is(t Target) bool { return m.Target().Is(t) }
 
 // IsControlPlane reports whether one of the members is the node in question and a control plane.
 func IsControlPlane(members []Member, t Target) bool {

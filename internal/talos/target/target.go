@@ -40,6 +40,7 @@ const (
 type Target struct {
 	Address   string   // The address to ask.
 	Hostname  string   // The Talos hostname, if known.
+	ID        string   // The node's identity in discovery, if known.
 	Type      string   // controlplane, worker, or empty when unknown.
 	Addresses []string // All known addresses.
 	AnyOf     []string // Endpoints of which any may answer for itself; Address is set afterwards.
@@ -60,7 +61,7 @@ func EachOnce(all []Target) []Target {
 	var out []Target
 
 	for _, t := range all {
-		if !slices.ContainsFunc(out, t.same) {
+		if !slices.ContainsFunc(out, t.Is) {
 			out = append(out, t)
 		}
 	}
@@ -68,11 +69,21 @@ func EachOnce(all []Target) []Target {
 	return Sort(out)
 }
 
-// same reports whether two targets are known to be one node.
-func (t Target) same(o Target) bool {
-	return slices.ContainsFunc(append([]string{t.Address}, t.Addresses...), func(a string) bool {
-		return a == o.Address || slices.Contains(o.Addresses, a)
-	})
+// Is reports whether two targets are one node: by their identities where both are known, else by the address that one of
+// them is asked at, else by their hostnames. Addresses that neither is asked at prove nothing, since a virtual IP moves.
+func (t Target) Is(o Target) bool {
+	if t.ID != "" && o.ID != "" {
+		return t.ID == o.ID
+	}
+
+	return t.Has(o.Address) || o.Has(t.Address) || (t.Hostname != "" && t.Hostname == o.Hostname)
+}
+
+// Has reports whether the address, or the host of the endpoint, is one of the node's.
+func (t Target) Has(endpoint string) bool {
+	host := Host(endpoint)
+
+	return host != "" && (host == t.Address || slices.Contains(t.Addresses, host))
 }
 
 // Sort orders targets by address, numerically, and drops duplicates.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/imageref"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/poll"
@@ -252,23 +253,10 @@ func (m *Machine) Install(ctx context.Context, image string, line func(string)) 
 
 	if m.ExitCode == 0 {
 		m.Doubled = m.Doubled || m.Installed != ""
-		m.Installed = tagOf(image)
+		m.Installed = imageref.Split(image).Tag
 	}
 
 	return m.ExitCode, nil
-}
-
-func tagOf(image string) string {
-	at := len(image)
-	for i := range image {
-		if image[i] == '@' {
-			at = i
-
-			break
-		}
-	}
-
-	return image[at-len("v1.13.9") : at]
 }
 
 // UpgradeLegacy implements probe.API.
@@ -278,7 +266,7 @@ func (m *Machine) UpgradeLegacy(ctx context.Context, image, _ string) error {
 	}
 
 	m.Mu.Lock()
-	m.Installed = tagOf(image)
+	m.Installed = imageref.Split(image).Tag
 	m.Mu.Unlock()
 	m.GoDown()
 
