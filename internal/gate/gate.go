@@ -148,10 +148,10 @@ func New(code Code, outcome Outcome, node, format string, args ...any) Verdict {
 	return Verdict{Gate: code, Title: info.Title, Verdict: outcome, Node: node, Message: fmt.Sprintf(format, args...)}
 }
 
-// WithRemedy adds what to do about it.
 // Notable reports whether people should read the verdict: it neither passed nor was skipped.
 func (v Verdict) Notable() bool { return v.Verdict != Pass && v.Verdict != Skip }
 
+// WithRemedy adds what to do about it.
 func (v Verdict) WithRemedy(format string, args ...any) Verdict {
 	v.Remedy = fmt.Sprintf(format, args...)
 
