@@ -32,6 +32,7 @@ const (
 	KindUnknownOutcome   Kind = "unknown_outcome"
 	KindRolledBack       Kind = "rolled_back"
 	KindLost             Kind = "lost"
+	KindAnotherMachine   Kind = "another_machine"
 	KindInterrupted      Kind = "interrupted"
 	KindUntrusted        Kind = "untrusted" // A node sent data that must not be used.
 )

@@ -47,6 +47,7 @@ const (
 	FullWipe          Code = "TM151"
 	NotFullConfig     Code = "TM152"
 	ForeignConfig     Code = "TM153"
+	DiscoveryPartial  Code = "TM154"
 	SpaceNotFreed     Code = "TM160"
 )
 
@@ -95,6 +96,7 @@ func All() []Info {
 		{FullWipe, "the whole system disk would be wiped"},
 		{NotFullConfig, "not a full machine configuration"},
 		{ForeignConfig, "the configuration is another cluster's"},
+		{DiscoveryPartial, "discovery does not list every node of the cluster"},
 		{SpaceNotFreed, "the space was not freed"},
 	}
 

@@ -28,6 +28,7 @@ type Cluster struct {
 
 	mu      sync.Mutex
 	members func() ([]Member, error)
+	virtual []string // Addresses that move between nodes, as far as they were asked for.
 }
 
 // NewCluster prepares access to a context: see conn.NewPool.
@@ -36,6 +37,8 @@ func NewCluster(tc *config.Context, source string, o conn.Options) (*Cluster, er
 	if err != nil {
 		return nil, err
 	}
+
+	pool.Confirm = confirm
 
 	return &Cluster{Pool: pool}, nil
 }

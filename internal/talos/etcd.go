@@ -54,8 +54,8 @@ type EtcdMember struct {
 	Learner    bool     `json:"learner"`     // Whether it is a learner, which does not vote.
 }
 
-// address is the host of the member's first peer URL.
-func (m EtcdMember) address() string {
+// Address is the address under which the member's peers know it: the host of its first peer URL.
+func (m EtcdMember) Address() string {
 	for _, raw := range append(slices.Clone(m.PeerURLs), m.ClientURLs...) {
 		if u, err := url.Parse(raw); err == nil && u.Hostname() != "" {
 			return u.Hostname()
@@ -64,9 +64,6 @@ func (m EtcdMember) address() string {
 
 	return ""
 }
-
-// Address is the address under which the member's peers know it.
-func (m EtcdMember) Address() string { return m.address() }
 
 // EtcdMembers lists the members. local asks the node's own member; otherwise any control plane's member may answer.
 // Roles: reader, operator, admin, etcd:backup.

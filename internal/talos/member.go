@@ -5,13 +5,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
-// Members are the discovered members, read once and kept for the run. Roles: reader, operator, admin.
+// Members are the nodes that discovery lists, and the control planes that only etcd lists: discovery may be disabled, cut
+// off from its service, or without a node whose hostname another one has. They are read once and kept for the run. The
+// list is empty when nobody lists a node. Roles: reader, operator, admin.
 func (c *Cluster) Members(ctx context.Context) ([]Member, error) {
 	c.mu.Lock()
 	if c.members == nil {
@@ -31,20 +34,101 @@ func (c *Cluster) Members(ctx context.Context) ([]Member, error) {
 	return slices.Clone(members), err
 }
 
+// ErrNoMembers is the error of a command that wants all nodes where none is listed.
+func ErrNoMembers() error {
+	return errs.New(errs.Failed, "neither discovery nor etcd lists a node of the cluster").WithHint("name the nodes with -n")
+}
+
+// etcdGrace is the least that etcd may take for its answer after discovery's: without a leader it gives none.
+const etcdGrace = 300 * time.Millisecond
+
 func (c *Cluster) discover(ctx context.Context) ([]Member, error) {
 	ctx, cancel := c.withTimeout(ctx)
 	defer cancel()
+
+	voters := make(chan []EtcdMember, 1)
+
+	go func() {
+		list, _ := c.Endpoint().EtcdMembers(ctx, false) // discovery's list stands alone then
+
+		voters <- list
+	}()
+
+	start := time.Now()
 
 	list, err := c.Endpoint().Members(ctx)
 	if err != nil {
 		return nil, err
 	}
 
-	if len(list) == 0 {
-		return nil, errs.New(errs.Failed, "cluster discovery has no members").WithHint("name the nodes with -n")
+	var etcd []EtcdMember
+
+	select {
+	case etcd = <-voters:
+	case <-time.After(max(etcdGrace, 2*time.Since(start))):
 	}
 
-	return list, nil
+	c.settle(ctx, list, etcd)
+
+	return withVoters(list, etcd), nil
+}
+
+// settle replaces the first address of each member that has several by its own.
+func (c *Cluster) settle(ctx context.Context, list []Member, etcd []EtcdMember) {
+	if !slices.ContainsFunc(list, func(m Member) bool { return len(m.Addresses) > 1 }) {
+		return
+	}
+
+	vips, err := c.Endpoint().VirtualIPs(ctx)
+	announced := map[string]int{}
+
+	for _, m := range list {
+		for _, a := range m.Addresses {
+			announced[a]++
+		}
+	}
+
+	for i, m := range list {
+		e := target.Evidence{Endpoints: c.Options.Endpoints, Virtual: vips, Moves: err == nil}
+
+		for _, a := range m.Addresses {
+			if announced[a] > 1 {
+				e.Others = append(e.Others, a)
+			}
+		}
+
+		for _, v := range etcd {
+			if m.Target().Has(v.Address()) || v.MemberName == m.Hostname {
+				e.Etcd = v.Address()
+			}
+		}
+
+		list[i].Node, list[i].Sure = e.Own(m.Addresses)
+	}
+
+	c.virtual = vips
+
+	slices.SortFunc(list, byAddress)
+}
+
+func byAddress(a, b Member) int { return target.CompareAddresses(a.Node, b.Node) }
+
+// withVoters adds the control planes that only etcd lists.
+func withVoters(list []Member, etcd []EtcdMember) []Member {
+	for _, v := range etcd {
+		t := Target{Address: v.Address(), Hostname: v.MemberName}
+		if t.Address == "" || slices.ContainsFunc(list, func(m Member) bool { return m.Is(t) }) {
+			continue
+		}
+
+		list = append(list, Member{
+			NodeRef: NodeRef{Node: t.Address, Hostname: t.Hostname}, Addresses: []string{t.Address}, Type: target.ControlPlane, Source: target.FromEtcd,
+		})
+	}
+
+	slices.SortFunc(list, byAddress)
+
+	return list
 }
 
 // Members reads the Member resources of the node.
@@ -75,10 +159,11 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 		out = append(out, Member{
 			NodeRef: NodeRef{Node: spec.Addresses[0], Hostname: spec.Hostname}, Addresses: spec.Addresses, Type: spec.MachineType,
 			OperatingSystem: spec.OperatingSystem, TalosVersion: versionIn(spec.OperatingSystem), NodeID: spec.NodeID,
+			Source: target.FromDiscovery, Sure: len(spec.Addresses) == 1,
 		})
 	}
 
-	slices.SortFunc(out, func(a, b Member) int { return target.CompareAddresses(a.Node, b.Node) })
+	slices.SortFunc(out, byAddress)
 
 	return out, nil
 }

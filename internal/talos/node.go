@@ -114,8 +114,17 @@ type Boot struct {
 }
 
 // Boot reads an identifier that is new at every boot: the kernel's boot ID (admin), else the creation time of the
-// MachineStatus resource, else the kernel's boot time (reader).
+// MachineStatus resource, else the kernel's boot time (reader). The answer of another machine is an error.
 func (n *Node) Boot(ctx context.Context) (Boot, error) {
+	boot, err := n.boot(ctx)
+	if err == nil {
+		err = confirm(ctx, n.Conn)
+	}
+
+	return boot, err
+}
+
+func (n *Node) boot(ctx context.Context) (Boot, error) {
 	id, err := n.BootID(ctx)
 	if err == nil {
 		return Boot{ID: id, Proof: "boot_id"}, nil

@@ -2,10 +2,10 @@ package talos
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/talos/conn"
@@ -22,7 +22,7 @@ func (c *Cluster) Targets(ctx context.Context, s target.Selection, d target.Defa
 
 		out := target.Set{Source: target.SourceFlags}
 		for _, n := range s.Nodes {
-			out.Nodes = append(out.Nodes, Target{Address: strings.Trim(n, "[]")})
+			out.Nodes = append(out.Nodes, Target{Address: target.Host(n)})
 		}
 
 		out.Nodes = target.Sort(out.Nodes)
@@ -31,9 +31,7 @@ func (c *Cluster) Targets(ctx context.Context, s target.Selection, d target.Defa
 	}
 
 	if !s.Explicit() && c.Context != nil && len(c.Context.Nodes) > 0 && d != target.DefaultNone {
-		members, _ := c.Members(ctx) // resolveNames asks again, for the error
-
-		out, err := c.resolveNames(ctx, target.Known(members, c.Context.Nodes))
+		out, err := c.resolveNames(ctx, c.Context.Nodes)
 		out.Source = target.SourceContext
 
 		if d == target.DefaultControlPlanes {
@@ -72,7 +70,11 @@ func (c *Cluster) resolveSets(ctx context.Context, s target.Selection) (target.S
 		return c.withoutDiscovery(ctx, s, err)
 	}
 
-	return target.Set{Source: target.SourceMembers, Nodes: s.Among(members)}, nil
+	if len(members) == 0 {
+		return target.Set{}, ErrNoMembers()
+	}
+
+	return target.Set{Source: target.SourceMembers, Nodes: target.Sort(c.surely(ctx, s.Among(members)))}, nil
 }
 
 // withoutDiscovery serves a certificate that may not read members (os:etcd:backup): it uses etcd's list of control
@@ -90,7 +92,7 @@ func (c *Cluster) withoutDiscovery(ctx context.Context, s target.Selection, caus
 	out := target.Set{Source: target.SourceEndpoints}
 
 	for _, m := range list {
-		if addr := m.address(); addr != "" {
+		if addr := m.Address(); addr != "" {
 			out.Nodes = append(out.Nodes, Target{Address: addr, Hostname: m.MemberName, Type: target.ControlPlane})
 		}
 	}
@@ -100,23 +102,24 @@ func (c *Cluster) withoutDiscovery(ctx context.Context, s target.Selection, caus
 	return out, nil
 }
 
-// resolveNames turns addresses and names into targets. An address works without discovery; a name must be in it.
+// resolveNames turns addresses and names into targets. An address, and a name that DNS knows, works without discovery.
 func (c *Cluster) resolveNames(ctx context.Context, names []string) (target.Set, error) {
 	members, discoveryErr := c.Members(ctx)
 	out := target.Set{Source: target.SourceFlags}
 
 	for _, name := range names {
-		if address, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
-			out.Nodes = append(out.Nodes, c.targetAt(ctx, members, address.Unmap().String()))
+		host := target.Host(name)
+		if _, err := netip.ParseAddr(host); err == nil {
+			out.Nodes = append(out.Nodes, c.targetAt(ctx, members, host))
 
 			continue
 		}
 
-		if discoveryErr != nil {
-			return target.Set{}, discoveryErr
+		t, err := c.targetByName(ctx, members, host)
+		if err != nil && discoveryErr != nil {
+			err = discoveryErr
 		}
 
-		t, err := c.targetByName(ctx, members, name)
 		if err != nil {
 			return target.Set{}, err
 		}
@@ -124,48 +127,9 @@ func (c *Cluster) resolveNames(ctx context.Context, names []string) (target.Set,
 		out.Nodes = append(out.Nodes, t)
 	}
 
-	out.Nodes = target.EachOnce(out.Nodes)
+	out.Nodes = target.EachOnce(c.surely(ctx, out.Nodes))
 
 	return out, nil
-}
-
-// whoLimit bounds how long a node at an unknown address may take to identify itself.
-const whoLimit = 5 * time.Second
-
-// targetAt is the node at an address. Nodes can have addresses that they do not announce, behind NAT or a load
-// balancer. The node there is asked which member it is: a control plane that is not recognised would pass every gate
-// that guards etcd.
-func (c *Cluster) targetAt(ctx context.Context, members []Member, address string) Target {
-	out := Target{Address: address}
-
-	m := target.ByAddress(members, address)
-	if m == nil && len(members) > 0 {
-		ctx, cancel := context.WithTimeout(ctx, whoLimit)
-		defer cancel()
-
-		// A node that does not answer stays unknown: it cannot be changed either.
-		if id, err := c.Node(out).identity(ctx); err == nil && id != "" {
-			if i := slices.IndexFunc(members, func(m Member) bool { return m.NodeID == id }); i >= 0 {
-				m = &members[i]
-			}
-		}
-	}
-
-	if m != nil {
-		out = m.Target()
-		out.Address = address
-	}
-
-	return out
-}
-
-// identity reads the node's discovery identity. Roles: reader, operator, admin.
-func (n *Node) identity(ctx context.Context) (string, error) {
-	spec, err := resourceSpec[struct {
-		NodeID string `json:"nodeId"`
-	}](ctx, n, "cluster", "Identities.cluster.talos.dev", "local")
-
-	return spec.NodeID, err
 }
 
 func (c *Cluster) targetByName(ctx context.Context, members []Member, name string) (Target, error) {
@@ -180,7 +144,37 @@ func (c *Cluster) targetByName(ctx context.Context, members []Member, name strin
 		}
 	}
 
+	if t, found := c.targetInDNS(ctx, members, name); found {
+		return t, nil
+	}
+
 	return Target{}, err
+}
+
+// targetInDNS finds a node by a name with a domain: by the addresses that DNS has for it, as apid does with the names of
+// a talosconfig (Talos, internal/app/apid/pkg/backend/apid.go), else by its first label.
+func (c *Cluster) targetInDNS(ctx context.Context, members []Member, name string) (Target, bool) {
+	short, domain, _ := strings.Cut(name, ".")
+	if domain == "" {
+		return Target{}, false
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, whoLimit)
+	defer cancel()
+
+	addresses, _ := net.DefaultResolver.LookupHost(ctx, name) // a name that DNS does not know may be a member's
+
+	for _, a := range addresses {
+		if t := c.targetAt(ctx, members, target.Host(a)); t.ID != "" {
+			return t, true
+		}
+	}
+
+	if found := target.ByName(members, short); len(found) == 1 && len(addresses) == 0 {
+		return found[0].Target(), true
+	}
+
+	return Target{}, false
 }
 
 func (c *Cluster) memberByName(ctx context.Context, members []Member, name string) (*Member, error) {

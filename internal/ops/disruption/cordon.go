@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/drain"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/runbook"
 )
@@ -87,8 +88,17 @@ func (r *Run) Unreachable(err error) gate.Verdict {
 
 // GateDrain checks the disruption budgets. On a cluster of one node cordon and drain are skipped.
 func (r *Run) GateDrain(ctx context.Context) ([]gate.Verdict, error) {
-	verdicts, possible, err := drain.Gates(ctx, r.Kube, r.K8sName, r.Target.Address, len(r.Node.Members))
+	nodes, err := r.Kube.Nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	verdicts, possible, err := drain.Gates(ctx, r.Kube, r.K8sName, r.Target.Address, len(nodes))
 	r.Options.Drain = r.Options.Drain && possible
+
+	if v := probe.GateDiscovery(r.Node.Members, nodes, r.Target.Address); v.Notable() {
+		verdicts = append(verdicts, v)
+	}
 
 	return verdicts, err
 }

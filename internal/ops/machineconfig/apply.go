@@ -337,6 +337,10 @@ func (a *application) gates(ctx context.Context) error {
 			WithRemedy("to change a part of what the node has: talosmate machineconfig patch"))
 	}
 
+	if !a.o.Maintenance {
+		verdicts = append(verdicts, probe.GateDiscovery(a.n.Members, nil, a.Target.Address))
+	}
+
 	if a.res.AppliedMode == talos.ApplyReboot && a.n.ControlPlane {
 		view, err := a.n.Etcd(ctx)
 		if err != nil {

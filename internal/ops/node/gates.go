@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -19,7 +20,7 @@ func (r *run) gates(ctx context.Context) error {
 		return err
 	}
 
-	verdicts := []gate.Verdict{r.Node.GateEndpoints(), busy}
+	verdicts := []gate.Verdict{r.Node.GateEndpoints(), probe.GateDiscovery(r.Node.Members, nil, r.Target.Address), busy}
 
 	if r.o.Action == Reset && r.o.Reset.WholeDisk {
 		verdicts = append(verdicts, gate.New(gate.FullWipe, gate.Refuse, r.Target.Address,

@@ -19,6 +19,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/testing/fake"
 )
 
 var (
@@ -172,7 +173,7 @@ func (b bare) MachineStatus(context.Context) (talos.MachineStatus, error) { retu
 
 func world(name string, m *machine, k *cluster) *probe.Node {
 	return &probe.Node{
-		Target: talos.Target{Address: name, Hostname: name}, Change: m, Members: make([]talos.Member, 3), Now: time.Now, Endpoints: []string{"other"},
+		Target: talos.Target{Address: name, Hostname: name}, Change: m, Members: fake.Members("n1", "n2", "n3", "other"), Now: time.Now, Endpoints: []string{"other"},
 		Fresh: func() (probe.API, probe.Close) { return m, func() error { return nil } },
 		Etcd: func(context.Context) (etcd.View, error) {
 			return etcd.View{Known: true, Members: []etcd.Member{

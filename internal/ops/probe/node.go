@@ -145,7 +145,7 @@ func Nodes(ctx context.Context, c *talos.Cluster, members []talos.Member, k Conn
 
 				return expel(ctx, v, m, begin, sink)
 			},
-			ControlPlane: target.IsControlPlane(members, t), Members: members, Endpoints: c.Endpoints(), VirtualIPs: vips,
+			ControlPlane: t.Type == target.ControlPlane || target.IsControlPlane(members, t), Members: members, Endpoints: c.Endpoints(), VirtualIPs: vips,
 			Expires: expires, Now: time.Now,
 		}
 	}

@@ -61,7 +61,7 @@ func (p Prober) AwaitNew(ctx context.Context, before talos.Boot, asked time.Time
 		case err != nil:
 			lastProbe = began
 
-			return false, "the node does not answer", nil
+			return false, silence(err), nil
 		case now.ID == before.ID:
 			lastUp, lastProbe = p.Now(), began
 
@@ -74,6 +74,15 @@ func (p Prober) AwaitNew(ctx context.Context, before talos.Boot, asked time.Time
 	})
 
 	return seen, err
+}
+
+// silence says why a probe has no boot to report.
+func silence(err error) string {
+	if conn.KindOf(err) == errs.KindAnotherMachine {
+		return err.Error()
+	}
+
+	return "the node does not answer"
 }
 
 // AwaitGone waits until the node has answered by neither way for a while: it is off. One probe that fails proves
@@ -165,7 +174,7 @@ func (p Prober) Ask(ctx context.Context, question func(context.Context, API) (sa
 	try := func(n API) func(context.Context) error {
 		return func(ctx context.Context) error {
 			_, err := n.Boot(ctx)
-			if conn.KindOf(err) != "" && !conn.Transient(err) {
+			if kind := conn.KindOf(err); kind != "" && kind != errs.KindAnotherMachine && !conn.Transient(err) {
 				return nil // a refusal is an answer: the way is open
 			}
 

@@ -91,7 +91,7 @@ func newFleetOf(t *testing.T, version string, workers int) *fakeFleet {
 		return &probe.Node{
 			Target: t, Read: m, Change: m, Fresh: func() (probe.API, probe.Close) { return m, func() error { return nil } },
 			Etcd: f.Etcd, Kube: f.Kube, ControlPlane: strings.HasPrefix(t.Hostname, "cp"), Endpoints: []string{"10.0.0.1", "10.0.0.2"},
-			Members: make([]talos.Member, len(names)), Expires: f.Expires, Now: time.Now,
+			Members: f.Members, Expires: f.Expires, Now: time.Now,
 		}
 	}
 	f.Health = func(context.Context, []talos.Target) ([]string, error) {

@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/clusterlock"
+	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/registry"
@@ -53,10 +55,29 @@ func New(ctx context.Context, cluster *talos.Cluster, name string, k probe.Conne
 		return nil, err
 	}
 
+	if len(members) == 0 {
+		return nil, talos.ErrNoMembers()
+	}
+
 	return &Cluster{
 		Name: name, Members: members, Expires: cluster.Context.NotAfter, Kube: k, Now: time.Now, Etcd: etcd.Through(cluster).Look,
 		Node: probe.Nodes(ctx, cluster, members, k),
 	}, nil
+}
+
+// gateDiscovery checks that "all nodes" are all that etcd and Kubernetes have. That Kubernetes cannot be asked is said by
+// the nodes' own gates.
+func (c *Cluster) gateDiscovery(ctx context.Context) gate.Verdict {
+	ctx, cancel := context.WithTimeout(ctx, disruption.ConnectOnce)
+	defer cancel()
+
+	var nodes []kube.Node
+
+	if k, _, err := c.Kube(ctx); err == nil {
+		nodes, _ = k.Nodes(ctx)
+	}
+
+	return probe.GateDiscovery(c.Members, nodes, "")
 }
 
 func (c *Cluster) isControlPlane(t talos.Target) bool { return target.IsControlPlane(c.Members, t) }

@@ -144,6 +144,10 @@ func MakePlan(ctx context.Context, c *Cluster, r Request, overrides gate.Overrid
 		return p, err
 	}
 
+	if r.AllNodes {
+		p.Gates = append(p.Gates, c.gateDiscovery(ctx))
+	}
+
 	p.Gates = append(p.Gates, c.gateHeld(ctx, p.Nodes), upgrade.GateClient(c.Expires, c.Now(), p.turns(), ""))
 	p.Hash = p.hash()
 

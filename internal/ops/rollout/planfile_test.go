@@ -260,7 +260,10 @@ func TestReplan(t *testing.T) {
 		"other schematic":  {func(f *fakeFleet) { f.nodes["cp-3"].Sys.Schematic = "other" }, "cp-3 has the schematic"},
 		"other registry":   {func(f *fakeFleet) { f.nodes["cp-3"].Config.InstallImage = "r.example.org/own/installer:v1" }, "cp-3 gets the image r.example.org"},
 		"secure boot":      {func(f *fakeFleet) { f.nodes["cp-3"].Sys.SecureBoot = true }, "cp-3 has secure boot true"},
-		"a node is gone":   {func(f *fakeFleet) { f.Members = f.Members[:4] }, "worker-2 is not a member any more"},
+		"a node is gone": {func(f *fakeFleet) {
+			f.Members = f.Members[:4]
+			delete(f.kube.Members, "worker-2")
+		}, "worker-2 is not a member any more"},
 		"a node has come":  {func(f *fakeFleet) { f.grow("worker-3") }, "worker-3 is not in the plan"},
 		"another cluster":  {func(f *fakeFleet) { f.Name = "test" }, "this is test"},
 		"another hostname": {func(f *fakeFleet) { f.Members[4].Hostname = "worker-3"; f.nodes["worker-3"] = f.nodes["worker-2"] }, `is "worker-3" now`},

@@ -29,7 +29,7 @@ func newBed(version string) *bed {
 		Target: talos.Target{Address: "10.0.0.11", Hostname: "worker-1"}, Read: b.node, Change: b.node,
 		Fresh:     func() (probe.API, probe.Close) { return b.node, func() error { return nil } },
 		Etcd:      func(context.Context) (etcd.View, error) { return b.view, nil },
-		Endpoints: []string{"10.0.0.1", "10.0.0.2"}, Members: make([]talos.Member, 5), Now: time.Now,
+		Endpoints: []string{"10.0.0.1", "10.0.0.2"}, Members: fake.Members("worker-1", "worker-2"), Now: time.Now,
 		Kube: func(context.Context) (probe.Kube, string, error) {
 			if b.kube.Gone != nil {
 				return nil, "", b.kube.Gone

@@ -6,6 +6,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/release"
@@ -70,7 +71,7 @@ func (r *run) observe(ctx context.Context) (f facts, err error) {
 func (r *run) preflight(ctx context.Context) ([]gate.Verdict, error) {
 	verdicts := []gate.Verdict{
 		r.gatePath(), r.f.gateKubernetesRange(r.Target.Address), r.f.gateSystem(r.Target.Address), r.f.gatePlatform(r.Target.Address), r.gateInstallOnly(), r.GateBusy(r.f.status),
-		r.Node.GateEndpoints(), GateClient(r.Node.Expires, r.Now(), 1, r.Target.Address),
+		r.Node.GateEndpoints(), probe.GateDiscovery(r.Node.Members, nil, r.Target.Address), GateClient(r.Node.Expires, r.Now(), 1, r.Target.Address),
 	}
 
 	config, err := r.gateConfig(ctx)

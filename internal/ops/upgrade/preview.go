@@ -65,7 +65,7 @@ func (p Preview) Later(image string) []gate.Verdict {
 
 // Blockers lists the disruption budgets that hold pods of the node now, where it would be drained.
 func (p Preview) Blockers(ctx context.Context) ([]kube.Blocker, error) {
-	if p.r.Kube == nil || !p.r.o.Drain || len(p.r.Node.Members) < 2 {
+	if p.r.Kube == nil || !p.r.Options.Drain {
 		return []kube.Blocker{}, nil
 	}
 

@@ -81,7 +81,16 @@ func (e *rpcError) afterSending() {
 // Undelivered reports whether a call was not sent: no connection to the node, or to the endpoint in front of it, could
 // be made, so nothing was carried out.
 func Undelivered(err error) bool {
-	var rpc *rpcError
+	var (
+		rpc    *rpcError
+		unsent *unsentError
+	)
 
-	return errors.As(err, &rpc) && rpc.undelivered
+	return errors.As(err, &unsent) || errors.As(err, &rpc) && rpc.undelivered
 }
+
+// unsentError is why a change was not sent.
+type unsentError struct{ error }
+
+// Unwrap returns the reason.
+func (e *unsentError) Unwrap() error { return e.error }

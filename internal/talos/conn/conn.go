@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -36,7 +37,10 @@ type Conn struct {
 	dialErr  error
 	node     string // The node to ask for, empty when the other end of the connection is meant.
 	answered atomic.Bool
-	peer     atomic.Pointer[string] // Which endpoint answered, for calls that any of them may answer.
+
+	confirmed atomic.Int64 // When the other end last proved to be the target, in nanoseconds since 1970.
+
+	peer atomic.Pointer[string] // Which endpoint answered, for calls that any of them may answer.
 }
 
 // Peer is the address that answered, nil before an answer.
@@ -65,13 +69,46 @@ func (c *Conn) done(ctx context.Context, method string, err error, start time.Ti
 	return err
 }
 
-// begin asks Options.Begin for permission to send a request that may change something.
-func (c *Conn) begin(method string, request any) error {
-	if c.Pool.Options.Begin == nil || !isChange(method, request) {
+// begin asks whether a request that may change something can be sent: the machine that answers must be the target, and
+// Options.Begin must permit it.
+func (c *Conn) begin(ctx context.Context, method string, request any) error {
+	if !isChange(method, request) {
+		return nil
+	}
+
+	if err := c.confirm(ctx); err != nil {
+		return &unsentError{err}
+	}
+
+	if c.Pool.Options.Begin == nil {
 		return nil
 	}
 
 	return c.Pool.Options.Begin()
+}
+
+// confirmedFor is how long the answer to the question who is at the other end counts.
+const confirmedFor = 5 * time.Second
+
+func (c *Conn) confirm(ctx context.Context) error {
+	if c.Pool.Confirm == nil || time.Since(time.Unix(0, c.confirmed.Load())) < confirmedFor {
+		return nil
+	}
+
+	if err := c.Pool.Confirm(ctx, c); err != nil {
+		return err
+	}
+
+	c.confirmed.Store(time.Now().UnixNano())
+
+	return nil
+}
+
+// Another is the error of an answer that came from another machine than the target: its address has moved.
+func (c *Conn) Another(id string) error {
+	return errs.New(errs.Refused, "another machine answers at %s: its identity is %s, and that of %s is %s", c.Address, id, c.Name(), c.ID).
+		OnNode(c.Address).WithKind(errs.KindAnotherMachine).
+		WithHint("the address has moved: it may be a virtual IP; `talosmate members` lists the nodes' own addresses")
 }
 
 // Invoke implements grpc.ClientConnInterface.
@@ -80,7 +117,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 		return c.dialErr
 	}
 
-	if err := c.begin(method, args); err != nil {
+	if err := c.begin(ctx, method, args); err != nil {
 		return err
 	}
 
@@ -132,7 +169,7 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 		return nil, c.dialErr
 	}
 
-	if err := c.begin(method, nil); err != nil {
+	if err := c.begin(ctx, method, nil); err != nil {
 		return nil, err
 	}
 

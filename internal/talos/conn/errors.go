@@ -220,17 +220,21 @@ func (c *Conn) Fail(op string, err error) error {
 		Err: fmt.Errorf("cannot %s on %s: %w", op, name, err),
 	}
 
-	var rpc *rpcError
-	if errors.As(err, &rpc) {
+	var (
+		rpc   *rpcError
+		typed *errs.Error
+	)
+
+	switch {
+	case errors.As(err, &rpc):
 		out.Exit, out.Kind, out.Hint, out.Retryable = rpc.exit, rpc.kind, rpc.hint, rpc.retryable
 		out.GRPCCode = rpc.code.String()
-	} else {
-		switch {
-		case errors.Is(err, context.DeadlineExceeded):
-			out.Exit, out.Kind, out.Retryable = errs.Timeout, errs.KindTimeout, true
-		case errors.Is(err, context.Canceled):
-			out.Exit, out.Kind = errs.Interrupted, errs.KindInterrupted
-		}
+	case errors.As(err, &typed):
+		out.Exit, out.Kind, out.Hint = typed.Exit, typed.Kind, typed.Hint
+	case errors.Is(err, context.DeadlineExceeded):
+		out.Exit, out.Kind, out.Retryable = errs.Timeout, errs.KindTimeout, true
+	case errors.Is(err, context.Canceled):
+		out.Exit, out.Kind = errs.Interrupted, errs.KindInterrupted
 	}
 
 	return out

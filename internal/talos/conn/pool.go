@@ -49,6 +49,7 @@ type Options struct {
 type Pool struct {
 	Context *config.Context
 	Options Options
+	Confirm func(context.Context, *Conn) error // Asks whether the other end is the target, before each change; may be nil.
 
 	source string
 

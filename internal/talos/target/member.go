@@ -6,7 +6,13 @@ import (
 	"strings"
 )
 
-// Member is a node in the cluster's discovery.
+// Sources of a member.
+const (
+	FromDiscovery = "discovery"
+	FromEtcd      = "etcd"
+)
+
+// Member is a node of the cluster, as discovery lists it, or a control plane that only etcd lists.
 type Member struct {
 	NodeRef
 
@@ -16,13 +22,16 @@ type Member struct {
 	TalosVersion    string   `json:"talos_version"`             // The version in it.
 	KubernetesName  string   `json:"kubernetes_name,omitempty"` // Its Kubernetes node name, read from the node itself.
 	NodeID          string   `json:"node_id"`                   // Its discovery identity.
+	Source          string   `json:"source"`                    // What lists it: discovery, or etcd for a control plane that discovery does not know.
 	APIReachable    *bool    `json:"api_reachable,omitempty"`   // Whether its API answered; with --probe only.
 	ProbeSeconds    float64  `json:"probe_seconds,omitempty"`   // How long the answer took; with --probe only.
+
+	Sure bool `json:"-"` // Whether Node is known to be its own address, and not the first of several.
 }
 
 // Target is the member as a target.
 func (m Member) Target() Target {
-	return Target{Address: m.Node, Hostname: m.Hostname, ID: m.NodeID, Type: m.Type, Addresses: m.Addresses}
+	return Target{Address: m.Node, Hostname: m.Hostname, ID: m.NodeID, Type: m.Type, Addresses: m.Addresses, Sure: m.Sure}
 }
 
 // Is reports whether the member is the node in question.
@@ -56,13 +65,13 @@ func Names(members []Member) string {
 	return strings.Join(names, ", ")
 }
 
-// ByName returns the members whose hostname, with or without its domain, is the name.
+// ByName returns the members whose hostname, with or without its domain, is the name, in any case.
 func ByName(members []Member, name string) []Member {
 	var found []Member
 
 	for _, m := range members {
 		short, _, _ := strings.Cut(m.Hostname, ".")
-		if m.Hostname == name || short == name {
+		if strings.EqualFold(m.Hostname, name) || strings.EqualFold(short, name) {
 			found = append(found, m)
 		}
 	}

@@ -1,11 +1,5 @@
 package target
 
-import (
-	"net/netip"
-	"slices"
-	"strings"
-)
-
 // Selection is the user's choice of nodes.
 type Selection struct {
 	Nodes         []string // Addresses, Talos hostnames or Kubernetes node names.
@@ -68,24 +62,4 @@ func (s Selection) Among(members []Member) []Target {
 	}
 
 	return Sort(out)
-}
-
-// Known returns the names with those that have a domain, and that no member has, cut to their first label where a
-// member has that: of a context's nodes the cluster is not in question, unlike of a name on the command line.
-func Known(members []Member, names []string) []string {
-	out := slices.Clone(names)
-
-	for i, name := range out {
-		short, domain, _ := strings.Cut(name, ".")
-		if _, err := netip.ParseAddr(name); domain == "" || err == nil {
-			continue
-		}
-
-		if !slices.ContainsFunc(members, func(m Member) bool { return m.Hostname == name }) &&
-			slices.ContainsFunc(members, func(m Member) bool { return m.Hostname == short }) {
-			out[i] = short
-		}
-	}
-
-	return out
 }

@@ -43,6 +43,7 @@ type Target struct {
 	ID        string   // The node's identity in discovery, if known.
 	Type      string   // controlplane, worker, or empty when unknown.
 	Addresses []string // All known addresses.
+	Sure      bool     // Whether Address is known to be the node's own, and not the first of several.
 	AnyOf     []string // Endpoints of which any may answer for itself; Address is set afterwards.
 }
 
@@ -105,12 +106,19 @@ func CompareAddresses(a, b string) int {
 	return strings.Compare(a, b)
 }
 
-// Host is the host of an endpoint.
+// Host is the host of an endpoint: HOST, HOST:PORT, ADDRESS, [ADDRESS] or [ADDRESS]:PORT. An address is spelt as Go spells
+// it.
 func Host(endpoint string) string {
-	endpoint = strings.TrimPrefix(endpoint, "https://")
-	if host, _, err := net.SplitHostPort(endpoint); err == nil {
-		return host
+	host := strings.TrimPrefix(endpoint, "https://")
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
 	}
 
-	return endpoint
+	host = strings.Trim(host, "[]")
+
+	if address, err := netip.ParseAddr(host); err == nil {
+		return address.Unmap().String()
+	}
+
+	return host
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/release"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // What the nodes run, and how long they take.
@@ -425,6 +426,16 @@ func (c *Kubernetes) Nodes(ctx context.Context) ([]kube.Node, error) {
 	}
 
 	return out, nil
+}
+
+// Members are members with these names, as discovery lists them.
+func Members(names ...string) []talos.Member {
+	out := make([]talos.Member, len(names))
+	for i, name := range names {
+		out[i] = talos.Member{NodeRef: talos.NodeRef{Hostname: name}, Source: target.FromDiscovery}
+	}
+
+	return out
 }
 
 // Blockers implements probe.Kube.

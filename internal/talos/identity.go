@@ -1,0 +1,139 @@
+package talos
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/talos/conn"
+	"github.com/talosmate/talosmate/internal/talos/target"
+)
+
+// whoLimit bounds how long a node may take to identify itself.
+const whoLimit = 5 * time.Second
+
+// Identity reads the node's identity in discovery, which no other machine has. It is empty where the node has none.
+// Roles: reader, operator, admin.
+func (n *Node) Identity(ctx context.Context) (string, error) {
+	spec, err := resourceSpec[struct {
+		NodeID string `json:"nodeId"`
+	}](ctx, n, "cluster", "Identities.cluster.talos.dev", "local")
+
+	return spec.NodeID, err
+}
+
+// MachineType reads whether the node is a control plane or a worker, from the node itself. Roles: reader, operator, admin.
+func (n *Node) MachineType(ctx context.Context) (string, error) {
+	return resourceSpec[string](ctx, n, "config", "MachineTypes.config.talos.dev", "machine-type")
+}
+
+// targetAt is the node at an address, which need not be one that a node announces: there are NAT and load balancers. The
+// node there is asked who it is: a control plane that is not recognised would pass every gate that guards etcd, and an
+// address that moves belongs to another node a moment later.
+func (c *Cluster) targetAt(ctx context.Context, members []Member, address string) Target {
+	out := Target{Address: address, Sure: true}
+	at := slices.IndexFunc(members, func(m Member) bool { return m.Target().Has(address) })
+
+	if at < 0 || members[at].Node != address {
+		ctx, cancel := context.WithTimeout(ctx, whoLimit)
+		defer cancel()
+
+		// A node that does not answer stays unknown: it cannot be changed either.
+		n := c.Node(out)
+		if id, err := n.Identity(ctx); err == nil && id != "" {
+			at = slices.IndexFunc(members, func(m Member) bool { return m.NodeID == id })
+			out.ID = id
+			out.Type, _ = n.MachineType(ctx)
+		} else if slices.Contains(c.virtual, address) {
+			at = -1 // the member that announced it need not have it any more
+		}
+	}
+
+	if at >= 0 {
+		out = members[at].Target()
+
+		if !slices.Contains(c.virtual, address) {
+			out.Address, out.Sure = address, true
+		}
+	}
+
+	return out
+}
+
+// surely asks the targets that have several addresses, none of which is known to be their own, at all of them. The one
+// that the kubelet uses is best, else one at which the node itself answers. A node that does not answer keeps its first.
+func (c *Cluster) surely(ctx context.Context, targets []Target) []Target {
+	type answer struct {
+		from    string
+		kubelet []string
+	}
+
+	outcomes := fanOut(targets, c.Options.Concurrency, func(t Target, out *Outcome[answer]) {
+		if t.Sure || t.ID == "" || len(t.Addresses) < 2 {
+			return
+		}
+
+		ctx, cancel := context.WithTimeout(ctx, whoLimit)
+		defer cancel()
+
+		first := make(chan answer, len(t.Addresses))
+
+		for _, address := range t.Addresses {
+			go func() {
+				var a answer
+
+				n := c.Node(Target{Address: address})
+				if id, err := n.Identity(ctx); err == nil && id == t.ID {
+					a.from = address
+					a.kubelet, _ = n.KubeletAddresses(ctx)
+				}
+
+				first <- a
+			}()
+		}
+
+		for range t.Addresses {
+			if out.Value = <-first; out.Value.from != "" {
+				return
+			}
+		}
+	})
+
+	out := slices.Clone(targets)
+
+	for i, o := range outcomes {
+		if o.Value.from != "" {
+			e := target.Evidence{Endpoints: c.Options.Endpoints, Virtual: c.virtual, Kubelet: append(o.Value.kubelet, o.Value.from)}
+			out[i].Address, out[i].Sure = e.Own(out[i].Addresses)
+		}
+	}
+
+	return out
+}
+
+// KubeletAddresses reads the node IPs that the kubelet uses. Roles: reader, operator, admin.
+func (n *Node) KubeletAddresses(ctx context.Context) ([]string, error) {
+	spec, err := resourceSpec[struct {
+		Addresses []string `json:"addresses"`
+	}](ctx, n, "k8s", "NodeIPs.kubernetes.talos.dev", "kubelet")
+
+	return spec.Addresses, err
+}
+
+// confirm asks the machine at the other end of a connection whether it is the target, before a change. One that has no
+// identity, or may not tell it, is taken at its word.
+func confirm(ctx context.Context, c *conn.Conn) error {
+	if c.ID == "" {
+		return nil
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, whoLimit)
+	defer cancel()
+
+	id, err := (&Node{c}).Identity(ctx)
+	if err != nil || id == "" || id == c.ID {
+		return err
+	}
+
+	return c.Another(id)
+}
