@@ -33,13 +33,27 @@ type Options struct {
 	Schematic      string
 	Preset         string
 	KubeBin        string // directory with the Kubernetes bed's binaries
+
+	VIP            string        // a virtual IP of the control planes: an address, or auto
+	VIPLease       time.Duration // how long a virtual IP stays with a holder that lost its power
+	ExtraAddresses string        // a number for every node, or NODE=ADDRESS[@LINK],...
+	LoadBalancer   bool          // an address in front of all control planes
+	Endpoints      string        // what the talosconfig names: nodes, load-balancer or vip
 }
+
+// The endpoints that a talosconfig can name.
+const (
+	EndpointNodes        = "nodes"
+	EndpointLoadBalancer = "load-balancer"
+	EndpointVIP          = "vip"
+)
 
 // Defaults is three control planes and two workers.
 func Defaults() Options {
 	return Options{
 		Name: "lab", ControlPlanes: 3, Workers: 2, TalosVersion: "v1.13.8", Kubernetes: "none", Seed: 1,
 		Install: time.Second, Shutdown: 500 * time.Millisecond, Boot: 2 * time.Second, GCAge: time.Hour, Etcd: true,
+		VIPLease: time.Second, Endpoints: EndpointNodes,
 	}
 }
 
@@ -69,6 +83,20 @@ func (o *Options) Validate() error {
 		if !strings.HasPrefix(version, "v1.") {
 			return fmt.Errorf("version of %s must look like v1.13.8, not %q", node, version)
 		}
+	}
+
+	return o.validateEndpoints()
+}
+
+func (o *Options) validateEndpoints() error {
+	switch {
+	case o.Endpoints == EndpointNodes:
+	case o.Endpoints == EndpointLoadBalancer && o.LoadBalancer:
+	case o.Endpoints == EndpointVIP && o.VIP != "":
+	case o.Endpoints == EndpointLoadBalancer || o.Endpoints == EndpointVIP:
+		return fmt.Errorf("endpoints %s need --%s", o.Endpoints, o.Endpoints)
+	default:
+		return fmt.Errorf("endpoints must be nodes, load-balancer or vip, not %q", o.Endpoints)
 	}
 
 	return nil

@@ -65,8 +65,11 @@ type Times struct {
 
 // Peer is another node as discovery shows it.
 type Peer struct {
-	Name         string
-	Address      netip.Addr
+	// Name is the hostname.
+	Name    string
+	Address netip.Addr
+	// Addresses are all that it announces, in Talos's order; Address is the node's own.
+	Addresses    []netip.Addr
 	Type         string
 	Version      string
 	NodeID       string
@@ -85,6 +88,11 @@ type Cluster interface {
 	Peers() []Peer
 	// Changed notifies the other nodes of a changed peer.
 	Changed(node *Node)
+	// ServicesChanged is called when the kubelet or etcd of a node starts, stops or changes its health. It does not block.
+	ServicesChanged(node *Node)
+	// KubeletStopped is called when a sequence has stopped a node's kubelet. It returns once the virtual IP has left the
+	// node.
+	KubeletStopped(node *Node)
 	// Note adds a line to the lab's timeline.
 	Note(node, event, detail string)
 }
@@ -138,6 +146,10 @@ type Config struct {
 	Kubernetes string          // version of the kubelet
 	// RegisterWithKubernetes is false for a kubelet that does not join a cluster.
 	RegisterWithKubernetes bool
+	// VIP is the virtual IP of the control planes; the zero value for none.
+	VIP netip.Addr
+	// Extra are addresses in addition to Address.
+	Extra []Extra
 }
 
 // Node is one simulated node.
@@ -200,6 +212,10 @@ type Node struct {
 	// kubernetesRuns reports whether the lab runs a Kubernetes to register with.
 	kubernetesRuns  bool
 	hostname        string
+	vip             netip.Addr
+	extra           []Extra
+	vipHeld         bool
+	vipSeen         bool // the virtual IP was here in this boot
 	iso             Slot // what a machine without an installed Talos boots
 	bootstrapping   bool
 	adminKubeconfig []byte
@@ -262,6 +278,8 @@ func New(cfg Config) *Node {
 		hostname:       cfg.Name,
 		iso:            Slot{Version: cfg.Version, Platform: "metal", Schematic: cfg.Schematic},
 		etcdWanted:     cfg.Etcd != nil,
+		vip:            cfg.VIP,
+		extra:          cfg.Extra,
 	}
 	n.Faults = faults.NewSet(func(event, detail string) { n.note(event, detail) })
 	n.identity = n.nodeIdentity()

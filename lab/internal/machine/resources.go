@@ -3,7 +3,6 @@ package machine
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -101,6 +100,13 @@ func (n *Node) put(res resource.Resource, owner string) {
 	}
 }
 
+// remove destroys a resource if it exists. A failure is recorded in the timeline.
+func (n *Node) remove(ptr resource.Pointer) {
+	if err := n.state.Remove(context.Background(), ptr); err != nil {
+		n.cluster.Note(n.Name, "error", err.Error())
+	}
+}
+
 // fillState adds the resources of the state machine to a new state.
 func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 	slot := n.running()
@@ -194,6 +200,7 @@ func (n *Node) putJoined(peers []Peer) {
 
 	n.putConfig()
 	n.putHostname()
+	n.putAddresses()
 	n.putPeers(peers)
 
 	if n.kubeStatus != nil {
@@ -214,8 +221,8 @@ func (n *Node) putEtcdMember() {
 	if id, ok := n.etcdMemberID(); ok {
 		member.TypedSpec().MemberID = etcdres.FormatMemberID(id)
 		n.put(member, "etcd.MemberController")
-	} else if err := n.state.Remove(context.Background(), member.Metadata()); err != nil {
-		n.cluster.Note(n.Name, "error", err.Error())
+	} else {
+		n.remove(member.Metadata())
 	}
 }
 
@@ -272,7 +279,7 @@ func (n *Node) putPeers(peers []Peer) {
 		member := cluster.NewMember(cluster.NamespaceName, p.Name)
 		spec := member.TypedSpec()
 		spec.NodeID = p.NodeID
-		spec.Addresses = []netip.Addr{p.Address}
+		spec.Addresses = p.Addresses
 		spec.Hostname = p.Name
 		spec.MachineType = machineTypeOf(p.Type)
 		spec.OperatingSystem = "Talos (" + p.Version + ")"
@@ -304,9 +311,7 @@ func (n *Node) putPeers(peers []Peer) {
 			_ = n.state.Remove(ctx, cluster.NewAffiliate(cluster.NamespaceName, typed.TypedSpec().NodeID).Metadata()) //nolint:errcheck // it is gone or never existed
 		}
 
-		if err := n.state.Remove(ctx, m.Metadata()); err != nil {
-			n.cluster.Note(n.Name, "error", err.Error())
-		}
+		n.remove(m.Metadata())
 	}
 }
 
@@ -330,8 +335,8 @@ func (n *Node) putServices() {
 
 		if s.State == ServiceRunning {
 			n.put(res, "v1alpha1.ServiceController")
-		} else if err := n.state.Remove(context.Background(), res.Metadata()); err != nil {
-			n.cluster.Note(n.Name, "error", err.Error())
+		} else {
+			n.remove(res.Metadata())
 		}
 	}
 

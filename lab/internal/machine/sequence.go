@@ -171,6 +171,7 @@ func (n *Node) stopService(id string) {
 	n.mu.Unlock()
 
 	if id == "kubelet" {
+		n.cluster.KubeletStopped(n)
 		n.kubelet.Stop(n)
 	}
 }
@@ -207,6 +208,7 @@ func (n *Node) down(reason string, inOrder bool) {
 	n.state = nil
 	n.k8sReady = false
 	n.kubeStatus = nil
+	n.vipSeen = n.vipHeld
 	n.events.Close()
 
 	for _, l := range n.logs {
