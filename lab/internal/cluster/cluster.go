@@ -19,6 +19,7 @@ import (
 
 	"github.com/talosmate/talosmate/lab/internal/apid"
 	"github.com/talosmate/talosmate/lab/internal/etcd"
+	"github.com/talosmate/talosmate/lab/internal/faults"
 	"github.com/talosmate/talosmate/lab/internal/images"
 	"github.com/talosmate/talosmate/lab/internal/kubebed"
 	"github.com/talosmate/talosmate/lab/internal/machine"
@@ -202,6 +203,15 @@ func (c *Cluster) addMember(i int) error {
 		VIP:                    c.virtualIP(), Extra: c.extra[name],
 	})
 	added := &Member{Node: node}
+
+	if c.Options.Discovery == faults.DiscoveryAlone {
+		f, err := faults.Parse(faults.Discovery + "=" + faults.DiscoveryAlone)
+		if err != nil {
+			return err
+		}
+
+		node.Faults.Arm(f)
+	}
 
 	added.API = apid.New(apid.Config{
 		Listen:    netip.AddrPortFrom(address, constants.ApidPort).String(),

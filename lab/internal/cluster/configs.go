@@ -8,6 +8,7 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/config/generate"
 	machinetype "github.com/siderolabs/talos/pkg/machinery/config/machine"
 
+	"github.com/talosmate/talosmate/lab/internal/faults"
 	"github.com/talosmate/talosmate/lab/internal/machine"
 )
 
@@ -89,6 +90,12 @@ func (g *configs) generated(kind, version string) (config.Provider, error) {
 
 	if g.cluster.Options.Kubernetes == "none" {
 		if cfg, err = patched(cfg, "machine:\n  kubelet:\n    skipNodeRegistration: true\n"); err != nil {
+			return nil, err
+		}
+	}
+
+	if d := g.cluster.Options.Discovery; d != "" {
+		if cfg, err = patched(cfg, fmt.Sprintf("cluster:\n  discovery:\n    enabled: %t\n", d != faults.DiscoveryOff)); err != nil {
 			return nil, err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/talosmate/talosmate/lab/internal/faults"
 	"github.com/talosmate/talosmate/lab/internal/images"
 )
 
@@ -37,6 +38,7 @@ type Options struct {
 	VIP            string        // a virtual IP of the control planes: an address, or auto
 	VIPLease       time.Duration // how long a virtual IP stays with a holder that lost its power
 	ExtraAddresses string        // a number for every node, or NODE=ADDRESS[@LINK],...
+	Discovery      string        // off or alone; empty for a discovery that shows every node
 	LoadBalancer   bool          // an address in front of all control planes
 	Endpoints      string        // what the talosconfig names: nodes, load-balancer or vip
 }
@@ -83,6 +85,10 @@ func (o *Options) Validate() error {
 		if !strings.HasPrefix(version, "v1.") {
 			return fmt.Errorf("version of %s must look like v1.13.8, not %q", node, version)
 		}
+	}
+
+	if o.Discovery != "" && o.Discovery != faults.DiscoveryOff && o.Discovery != faults.DiscoveryAlone {
+		return fmt.Errorf("discovery must be off or alone, not %q", o.Discovery)
 	}
 
 	return o.validateEndpoints()

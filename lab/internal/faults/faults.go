@@ -37,6 +37,14 @@ const (
 	ClockSkew               = "clock-skew"                // DUR: the node's clock is off by this much
 	SlowBoot                = "slow-boot"                 // DUR: every boot takes this much longer
 	DefragKills             = "defrag-kills"              // the etcd member dies after the next defragmentation
+	Discovery               = "discovery"                 // off, alone or missing:NAME[,NAME]: what discovery shows to this node
+)
+
+// The values of the fault discovery.
+const (
+	DiscoveryOff     = "off"
+	DiscoveryAlone   = "alone"
+	DiscoveryMissing = "missing"
 )
 
 // ErrUnknown is returned for a fault name that does not exist.
@@ -57,6 +65,7 @@ type Fault struct {
 	Code    codes.Code    `json:"-"`
 	Message string        `json:"-"`
 	N       int64         `json:"-"`
+	Names   []string      `json:"-"`
 	P       float64       `json:"-"`
 	Dur     time.Duration `json:"-"`
 
@@ -141,6 +150,8 @@ func Parse(spec string) (*Fault, error) {
 		}
 	case FailRPC:
 		err = parseFailRPC(f, value)
+	case Discovery:
+		err = parseDiscovery(f, value)
 	default:
 		return nil, fmt.Errorf("%w %q", ErrUnknown, name)
 	}
@@ -150,6 +161,20 @@ func Parse(spec string) (*Fault, error) {
 	}
 
 	return f, nil
+}
+
+func parseDiscovery(f *Fault, value string) error {
+	names, missing := strings.CutPrefix(value, DiscoveryMissing+":")
+
+	switch {
+	case value == DiscoveryOff || value == DiscoveryAlone:
+	case missing && names != "":
+		f.Names = strings.Split(names, ",")
+	default:
+		return errors.New("must be off, alone or missing:NAME[,NAME]")
+	}
+
+	return nil
 }
 
 func parseFailRPC(f *Fault, value string) error {

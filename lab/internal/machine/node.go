@@ -281,7 +281,10 @@ func New(cfg Config) *Node {
 		vip:            cfg.VIP,
 		extra:          cfg.Extra,
 	}
-	n.Faults = faults.NewSet(func(event, detail string) { n.note(event, detail) })
+	n.Faults = faults.NewSet(func(event, detail string) {
+		n.note(event, detail)
+		n.discoveryFault(event, detail)
+	})
 	n.identity = n.nodeIdentity()
 
 	if cfg.Config != nil {

@@ -136,6 +136,8 @@ func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 	n.putBlock()
 	n.put114(slot)
 
+	n.putMachineType()
+
 	if n.config != nil {
 		n.putJoined(peers)
 	}
@@ -183,17 +185,23 @@ func (n *Node) putExtensions(slot Slot) {
 	}
 }
 
-func (n *Node) putJoined(peers []Peer) {
-	machineType := configres.NewMachineType()
-	machineType.SetMachineType(machineTypeOf(n.nodeType))
-	n.put(machineType, "config.MachineTypeController")
+// putMachineType shows the type, which is unknown without a configuration.
+func (n *Node) putMachineType() {
+	res := configres.NewMachineType()
+	if n.config != nil {
+		res.SetMachineType(machineTypeOf(n.nodeType))
+	}
 
+	n.put(res, "config.MachineTypeController")
+}
+
+func (n *Node) putJoined(peers []Peer) {
 	identity := cluster.NewIdentity(cluster.NamespaceName, cluster.LocalIdentity)
 	identity.TypedSpec().NodeID = n.identity
 	n.put(identity, "cluster.NodeIdentityController")
 
 	nodename := k8s.NewNodename(k8s.NamespaceName, k8s.NodenameID)
-	nodename.TypedSpec().Nodename = n.hostname
+	nodename.TypedSpec().Nodename = nodenameOf(n.hostname)
 	nodename.TypedSpec().HostnameVersion = "1"
 	nodename.TypedSpec().SkipNodeRegistration = !n.kubernetes
 	n.put(nodename, "k8s.NodenameController")
@@ -266,63 +274,6 @@ func machineTypeOf(nodeType string) machine.Type {
 	}
 
 	return machine.TypeWorker
-}
-
-// putPeers makes Members and Affiliates from discovery.
-func (n *Node) putPeers(peers []Peer) {
-	ctx := context.Background()
-	seen := map[string]bool{}
-
-	for _, p := range peers {
-		seen[p.Name] = true
-
-		member := cluster.NewMember(cluster.NamespaceName, p.Name)
-		spec := member.TypedSpec()
-		spec.NodeID = p.NodeID
-		spec.Addresses = p.Addresses
-		spec.Hostname = p.Name
-		spec.MachineType = machineTypeOf(p.Type)
-		spec.OperatingSystem = "Talos (" + p.Version + ")"
-
-		if p.ControlPlane {
-			spec.ControlPlane = &cluster.ControlPlane{APIServerPort: 6443}
-		}
-
-		n.put(member, "cluster.MemberController")
-
-		affiliate := cluster.NewAffiliate(cluster.NamespaceName, p.NodeID)
-		as := affiliate.TypedSpec()
-		as.NodeID, as.Addresses, as.Hostname, as.Nodename = p.NodeID, spec.Addresses, p.Name, p.Name
-		as.OperatingSystem, as.MachineType, as.ControlPlane = spec.OperatingSystem, spec.MachineType, spec.ControlPlane
-		n.put(affiliate, "cluster.AffiliateMergeController")
-	}
-
-	members, err := n.state.List(ctx, cluster.NewMember(cluster.NamespaceName, "").Metadata())
-	if err != nil {
-		return
-	}
-
-	for _, m := range members {
-		if seen[m.Metadata().ID()] {
-			continue
-		}
-
-		if typed, ok := m.(*cluster.Member); ok {
-			_ = n.state.Remove(ctx, cluster.NewAffiliate(cluster.NamespaceName, typed.TypedSpec().NodeID).Metadata()) //nolint:errcheck // it is gone or never existed
-		}
-
-		n.remove(m.Metadata())
-	}
-}
-
-// PeersChanged brings Members up to date.
-func (n *Node) PeersChanged(peers []Peer) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-
-	if n.state != nil && n.config != nil {
-		n.putPeers(peers)
-	}
 }
 
 func (n *Node) putServices() {
@@ -537,9 +488,10 @@ func (n *Node) KubernetesStatus(status NodeStatus) {
 }
 
 func (n *Node) putNodeStatus(status NodeStatus) {
-	res := k8s.NewNodeStatus(k8s.NamespaceName, n.hostname)
+	name := nodenameOf(n.hostname)
+	res := k8s.NewNodeStatus(k8s.NamespaceName, name)
 	spec := res.TypedSpec()
-	spec.Nodename, spec.NodeReady, spec.Unschedulable = n.hostname, status.Ready, status.Unschedulable
+	spec.Nodename, spec.NodeReady, spec.Unschedulable = name, status.Ready, status.Unschedulable
 	spec.Labels, spec.Annotations = status.Labels, status.Annotations
 	n.put(res, "k8s.NodeStatusController")
 
@@ -548,7 +500,7 @@ func (n *Node) putNodeStatus(status NodeStatus) {
 	}
 
 	for _, pod := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-		res := k8s.NewStaticPodStatus(k8s.NamespaceName, "kube-system/"+pod+"-"+n.hostname)
+		res := k8s.NewStaticPodStatus(k8s.NamespaceName, "kube-system/"+pod+"-"+name)
 		res.TypedSpec().PodStatus = map[string]any{
 			"phase": "Running", "conditions": []any{map[string]any{"type": "Ready", "status": conditionStatus(status.Ready)}},
 		}
