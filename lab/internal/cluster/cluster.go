@@ -195,7 +195,10 @@ func (c *Cluster) addMember(i int) error {
 
 	node := machine.New(machine.Config{
 		Name: name, Address: address, Number: i + 1, Type: kind, Version: c.version(name), Schematic: c.Options.Schematic,
-		Times:     machine.Times{Install: c.Options.Install, Shutdown: c.Options.Shutdown, Boot: c.Options.Boot, GCAge: c.Options.GCAge},
+		Times: machine.Times{
+			Install: c.Options.Install, Shutdown: c.Options.Shutdown, Boot: c.Options.Boot, GCAge: c.Options.GCAge,
+			Cordon: c.Options.Cordon, Teardown: c.Options.Teardown, Countdown: c.Options.Countdown,
+		},
 		Seed:      c.Options.Seed,
 		Recording: recording.Open(recordingVersion+"/"+recordedAs(kind), c.Rewriter(i, kind)),
 		Registry:  c.Registry, Etcd: member, Cluster: c, Kubelet: kubeletProxy{c}, Config: provider, Kubernetes: kubernetesVersion,

@@ -27,6 +27,9 @@ type Options struct {
 	Install        time.Duration
 	Shutdown       time.Duration
 	Boot           time.Duration
+	Cordon         time.Duration
+	Teardown       time.Duration
+	Countdown      time.Duration
 	GCAge          time.Duration
 	Etcd           bool
 	EtcdQuotaBytes int64
@@ -55,6 +58,7 @@ func Defaults() Options {
 	return Options{
 		Name: "lab", ControlPlanes: 3, Workers: 2, TalosVersion: "v1.13.8", Kubernetes: "none", Seed: 1,
 		Install: time.Second, Shutdown: 500 * time.Millisecond, Boot: 2 * time.Second, GCAge: time.Hour, Etcd: true,
+		Cordon: 2 * time.Second, Teardown: time.Second, Countdown: time.Second,
 		VIPLease: time.Second, Endpoints: EndpointNodes,
 	}
 }

@@ -37,6 +37,10 @@ const (
 	ClockSkew               = "clock-skew"                // DUR: the node's clock is off by this much
 	SlowBoot                = "slow-boot"                 // DUR: every boot takes this much longer
 	DefragKills             = "defrag-kills"              // the etcd member dies after the next defragmentation
+	LeaveFails              = "leave-fails"               // the next graceful reset cannot leave etcd
+	CordonFails             = "cordon-fails"              // no API server: shutdowns, resets and legacy upgrades cannot cordon the node
+	TeardownStuck           = "teardown-stuck"            // the next sequence that stops the node cannot unmount its volumes
+	ColdBootFails           = "cold-boot-fails"           // a boot through the firmware does not come up; kexec does
 	Discovery               = "discovery"                 // off, alone or missing:NAME[,NAME]: what discovery shows to this node
 )
 
@@ -111,9 +115,9 @@ func Parse(spec string) (*Fault, error) {
 		f.N, err = strconv.ParseInt(value, 10, 32)
 	case RegistryStatus:
 		f.N, err = strconv.ParseInt(value, 10, 32)
-	case BootOldSlot, NeverReturn, ReturnWithoutKubernetes, LoseExtensions, DefragKills:
+	case BootOldSlot, NeverReturn, ReturnWithoutKubernetes, LoseExtensions, DefragKills, LeaveFails, TeardownStuck:
 		f.Count = 1
-	case DiskFull:
+	case DiskFull, CordonFails, ColdBootFails:
 	case PullError:
 		if value == "" {
 			err = errors.New("needs the error text")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/meta"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 
 	"github.com/talosmate/talosmate/lab/internal/faults"
@@ -83,6 +84,7 @@ func (n *Node) Install(ctx context.Context, image string, m images.Manifest, lif
 	}
 
 	n.mu.Lock()
+	n.meta[meta.Upgrade] = slotName(n.defaultSlot) // the way back, until a boot is ready
 	n.slots[target] = slot
 	n.defaultSlot = target
 	n.fresh = true
@@ -165,17 +167,30 @@ func (n *Node) LegacyUpgrade(actor, image string, m images.Manifest, stage bool)
 			n.staged = &stagedUpgrade{manifest: m, image: image}
 			n.mu.Unlock()
 
-			n.stopAll(actor)
+			if err := n.stopAll(actor); err != nil {
+				n.failSequence(generation, actor, name, teardownFailed(rebootTeardownPhase, err), false)
+
+				return
+			}
 
 			if n.pause(generation, n.Times.Shutdown) {
-				n.restart("staged upgrade")
+				n.restart("staged upgrade", false)
 			}
 
 			return
 		}
 
-		n.cordonAndDrain(actor)
-		n.stopAllButAPI(actor)
+		if err := n.cordonAndDrain(actor); err != nil {
+			n.failSequence(generation, actor, name, drainFailed(1, err), false)
+
+			return
+		}
+
+		if err := n.stopAllButAPI(actor); err != nil {
+			n.failSequence(generation, actor, name, teardownFailed(upgradeTeardownPhase+n.drains(), err), false)
+
+			return
+		}
 
 		var code int
 
@@ -188,32 +203,31 @@ func (n *Node) LegacyUpgrade(actor, image string, m images.Manifest, stage bool)
 		}
 
 		if err != nil || code != 0 {
-			// a failed upgrade sequence reboots into the installed system
-			n.logf("machined", "upgrade failed: exit code %d, %v", code, err)
-			n.Events().Publish(actor, &machineapi.SequenceEvent{
-				Sequence: name, Action: machineapi.SequenceEvent_STOP,
-			})
+			if err == nil {
+				err = fmt.Errorf("task %q failed: exit code %d", "upgrade", code)
+			}
+
+			n.failSequence(generation, actor, name, failure{phase: upgradeTeardownPhase + 1 + n.drains(), name: "upgrade", task: "upgrade", err: err}, false)
+
+			return
 		}
 
 		if n.pause(generation, n.Times.Shutdown) {
-			n.restart("upgrade")
+			n.restart("upgrade", n.Running().SecureBoot)
 		}
 	}()
 }
 
 // stopAllButAPI stops what uses the ephemeral partition. The API stays up while the installer runs.
-func (n *Node) stopAllButAPI(actor string) {
+func (n *Node) stopAllButAPI(actor string) error {
 	n.phase(actor, "cleanup", "stopAllPods", func() { n.stopService("kubelet") })
 	n.phase(actor, "dbus", "stopDBus", nil)
 	n.phase(actor, "stopServices", "stopServicesForUpgrade", func() {
-		if n.Etcd != nil {
-			n.stopService("etcd")
-			n.Etcd.Stop()
-			n.note("etcd-down", "stopped")
-		}
-
+		n.stopEtcd()
 		n.stopService("cri")
 	})
+
+	return n.teardown(actor)
 }
 
 // installStaged runs a staged upgrade during boot and reboots again.
@@ -226,7 +240,7 @@ func (n *Node) installStaged(generation int, staged *stagedUpgrade) {
 		}
 
 		if n.alive(generation) {
-			n.restart("staged upgrade installed")
+			n.restart("staged upgrade installed", false)
 		}
 	}()
 }

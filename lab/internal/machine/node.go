@@ -59,6 +59,11 @@ type Times struct {
 	Install  time.Duration
 	Shutdown time.Duration
 	Boot     time.Duration
+	// Cordon is how long a shutdown waits for the node to be cordoned, Teardown how long a sequence waits for volumes
+	// that something holds, and Countdown how long a node waits before it reboots because of a failed sequence.
+	Cordon    time.Duration
+	Teardown  time.Duration
+	Countdown time.Duration
 	// GCAge is how long an unreferenced image in the system store is kept.
 	GCAge time.Duration
 }
@@ -187,6 +192,7 @@ type Node struct {
 	slots       [2]Slot
 	defaultSlot int
 	runningSlot int
+	confirmed   bool // this boot was ready, so an upgrade before it is not reverted
 	fresh       bool // the default slot was installed and never booted
 	staged      *stagedUpgrade
 

@@ -405,6 +405,10 @@ func (n *Node) refresh() {
 			&machineapi.MachineStatusEvent_MachineStatus_UnmetCondition{Name: u.Name, Reason: u.Reason})
 	}
 
+	if n.stage == runtime.MachineStageRunning && len(unmet) == 0 {
+		n.confirmUpgrade()
+	}
+
 	n.unmet = unmet
 	n.events.publishStatus(event)
 
