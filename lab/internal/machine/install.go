@@ -25,8 +25,9 @@ var ErrNoInstaller = errors.New(`exec: "/bin/installer": stat /bin/installer: no
 func slotName(i int) string { return string(rune('A' + i)) }
 
 // Install runs an installer: it writes the slot that is not the default and makes it the default. For this reason a
-// second install before the reboot overwrites the running system. Output lines are passed to say.
-func (n *Node) Install(ctx context.Context, image string, m images.Manifest, lifecycle bool, say func(string)) (exitCode int, err error) {
+// second install before the reboot overwrites the running system. Output lines are passed to say. It goes on without the
+// client that requested it; only the end of the boot kills the installer, and leaves the slot half written.
+func (n *Node) Install(image string, m images.Manifest, lifecycle bool, say func(string)) (exitCode int, err error) {
 	if !n.installLock.TryLock() {
 		return 0, ErrInstalling
 	}
@@ -39,7 +40,18 @@ func (n *Node) Install(ctx context.Context, image string, m images.Manifest, lif
 	n.mu.Lock()
 	target := 1 - n.defaultSlot
 	overruns := target == n.runningSlot && !n.slots[n.runningSlot].Empty()
+	ended := n.ended
+	n.installing = true
+	n.putInstaller()
 	n.mu.Unlock()
+
+	defer func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+
+		n.installing = false
+		n.putInstaller()
+	}()
 
 	n.note("install-start", image)
 	say(installerOutput(m, slotName(target)))
@@ -47,16 +59,19 @@ func (n *Node) Install(ctx context.Context, image string, m images.Manifest, lif
 	timer := time.NewTimer(n.Times.Install)
 	defer timer.Stop()
 
+	record := InstallRecord{Image: image, Version: m.Installer.Version, Slot: slotName(target), OverRuns: overruns, Lifecycle: lifecycle}
+
 	select {
 	case <-timer.C:
-	case <-ctx.Done():
-		// the client disconnected: machined kills the installer with its container
-		n.note("install-broken-off", image)
+	case <-ended:
+		record.Time, record.Torn, record.ExitCode = time.Now(), true, killedExitCode
+		n.tear(target, image, m)
+		n.recordInstall(record)
 
-		return 0, ctx.Err()
+		return killedExitCode, nil
 	}
 
-	record := InstallRecord{Time: time.Now(), Image: image, Version: m.Installer.Version, Slot: slotName(target), OverRuns: overruns, Lifecycle: lifecycle}
+	record.Time = time.Now()
 
 	if f, failing := n.Faults.Take(faults.InstallExitCode); failing && f.N != 0 {
 		record.ExitCode = int(f.N)
@@ -96,6 +111,37 @@ func (n *Node) Install(ctx context.Context, image string, m images.Manifest, lif
 	return 0, nil
 }
 
+// killedExitCode is the exit code of an installer that was killed.
+const killedExitCode = 137
+
+// tear leaves a slot half written. The default stays: the boot loader's configuration is written last.
+func (n *Node) tear(slot int, image string, m images.Manifest) {
+	n.mu.Lock()
+	n.slots[slot] = Slot{
+		Version: m.Installer.Version, Image: image, Schematic: m.Installer.Schematic, Platform: m.Installer.Platform,
+		SecureBoot: m.Installer.SecureBoot, Torn: true,
+	}
+	n.mu.Unlock()
+
+	n.note("install-torn", image)
+}
+
+// putInstaller shows the installer's process while it runs. It needs n.mu held.
+func (n *Node) putInstaller() {
+	if n.state == nil || !atLeast(n.versionTag(), 13) {
+		return
+	}
+
+	res := runtime.NewServicePID("installer")
+	res.TypedSpec().PID, res.TypedSpec().MountNamespace = int32(servicePID("installer")), "4026532999"
+
+	if n.installing {
+		n.put(res, "runtime.ServicePIDController")
+	} else {
+		n.remove(res.Metadata())
+	}
+}
+
 func (n *Node) recordInstall(r InstallRecord) {
 	n.mu.Lock()
 	n.history.Installs = append(n.history.Installs, r)
@@ -120,8 +166,9 @@ func installerOutput(m images.Manifest, slot string) string {
 	return b.String()
 }
 
-// chooseSlot is the boot loader: it returns the default slot, or the other one when the new system does not boot.
-func (n *Node) chooseSlot() {
+// chooseSlot is the boot loader: it boots the default slot, or the other one when the default does not boot. It returns
+// false if neither boots.
+func (n *Node) chooseSlot() bool {
 	n.mu.Lock()
 	fresh := n.fresh
 	n.fresh = false
@@ -135,12 +182,16 @@ func (n *Node) chooseSlot() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 
-	if fallback && !n.slots[1-n.defaultSlot].Empty() {
+	if torn := n.slots[n.defaultSlot].Torn; (fallback || torn) && n.bootable(1-n.defaultSlot) {
 		n.defaultSlot = 1 - n.defaultSlot
 	}
 
 	n.runningSlot = n.defaultSlot
+
+	return n.slots[0].Empty() && n.slots[1].Empty() || n.bootable(n.runningSlot)
 }
+
+func (n *Node) bootable(slot int) bool { return !n.slots[slot].Empty() && !n.slots[slot].Torn }
 
 // LegacyUpgrade is MachineService.Upgrade after its checks: the sequence that installs and reboots in one.
 func (n *Node) LegacyUpgrade(actor, image string, m images.Manifest, stage bool) {
@@ -195,7 +246,7 @@ func (n *Node) LegacyUpgrade(actor, image string, m images.Manifest, stage bool)
 		var code int
 
 		n.phase(actor, "upgrade", "upgrade", func() {
-			code, err = n.Install(context.Background(), image, m, false, func(line string) { n.logf("machined", "%s", strings.TrimSpace(line)) })
+			code, err = n.Install(image, m, false, func(line string) { n.logf("machined", "%s", strings.TrimSpace(line)) })
 		})
 
 		if !n.alive(generation) {
@@ -235,7 +286,7 @@ func (n *Node) installStaged(generation int, staged *stagedUpgrade) {
 	go func() {
 		n.setStage(runtime.MachineStageInstalling)
 
-		if _, err := n.Install(context.Background(), staged.image, staged.manifest, false, func(string) {}); err != nil {
+		if _, err := n.Install(staged.image, staged.manifest, false, func(string) {}); err != nil {
 			n.note("error", err.Error())
 		}
 
@@ -282,6 +333,8 @@ func (n *Node) Pull(ctx context.Context, ns images.Namespace, name string, progr
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
+			n.note("pull-broken-off", name) // unlike an installation
+
 			return "", ctx.Err()
 		}
 	}

@@ -49,6 +49,8 @@ type Slot struct {
 	Platform   string      `json:"platform"`
 	SecureBoot bool        `json:"secure_boot"`
 	Extensions []Extension `json:"extensions"`
+	// Torn is set for a slot whose installer was killed: it is half written and does not boot.
+	Torn bool `json:"torn,omitempty"`
 }
 
 // Empty reports whether nothing was installed in the slot.
@@ -181,7 +183,8 @@ type Node struct {
 	nodeType   string
 	powered    bool
 	up         bool
-	generation int // counts boots, so that timers of an earlier boot can be ignored
+	ended      chan struct{} // closed when the boot ends
+	generation int           // counts boots, so that timers of an earlier boot can be ignored
 	sequence   string
 	stage      runtime.MachineStage
 	unmet      []runtime.UnmetCondition
@@ -192,6 +195,7 @@ type Node struct {
 	slots       [2]Slot
 	defaultSlot int
 	runningSlot int
+	installing  bool // an installer runs
 	confirmed   bool // this boot was ready, so an upgrade before it is not reverted
 	fresh       bool // the default slot was installed and never booted
 	staged      *stagedUpgrade
@@ -252,6 +256,8 @@ type InstallRecord struct {
 	ExitCode  int       `json:"exit_code"`
 	OverRuns  bool      `json:"overwrote_running_slot"`
 	Lifecycle bool      `json:"lifecycle"`
+	// Torn is set if the node went down while the installer ran.
+	Torn bool `json:"torn,omitempty"`
 }
 
 type stagedUpgrade struct {
@@ -274,6 +280,7 @@ func New(cfg Config) *Node {
 		failing:        map[string]string{},
 		stopped:        map[string]bool{},
 		events:         NewEvents(),
+		ended:          make(chan struct{}),
 		kmsgMore:       make(chan struct{}),
 		logs:           map[string]*Log{},
 		meta:           map[uint8]string{},

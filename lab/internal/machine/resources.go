@@ -143,6 +143,7 @@ func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 	}
 
 	n.putServices()
+	n.putInstaller()
 	n.putMachineStatus()
 
 	return ctx.Err()

@@ -238,6 +238,8 @@ func (n *Node) down(reason string, inOrder bool) {
 	n.mu.Lock()
 	n.up = false
 	n.generation++
+	close(n.ended)
+	n.ended = make(chan struct{})
 	n.sequence = ""
 	n.state = nil
 	n.k8sReady = false
@@ -367,7 +369,11 @@ func (n *Node) Boot() {
 
 // boot is one boot: slot, boot ID, staged upgrade, listener, services.
 func (n *Node) boot(generation int, first bool) {
-	n.chooseSlot()
+	if !n.chooseSlot() {
+		n.lost("no slot boots")
+
+		return
+	}
 
 	n.mu.Lock()
 	n.config = n.persisted
