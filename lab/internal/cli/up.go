@@ -77,6 +77,7 @@ func newUp(s *streams, dir *string) *cobra.Command {
 	f.StringVar(&o.opts.VIP, "vip", "", "virtual IP of the control planes: an address in 127.0.0.0/8, or auto for one that sorts before all nodes (none)")
 	f.DurationVar(&o.opts.VIPLease, "vip-lease-time", o.opts.VIPLease, "how long the virtual IP stays with a holder that lost its power")
 	f.StringVar(&o.opts.ExtraAddresses, "extra-addresses", "", "addresses of the nodes that sort before their own: a number for each node (the first is on cilium_host, which nothing can reach, the second on eth1), or NODE=ADDRESS[@LINK],...")
+	f.BoolVar(&o.opts.PlatformConfig, "platform-config", false, "the platform's user data has the configuration: after a wipe of STATE a node boots with its first one")
 	f.StringVar(&o.opts.Discovery, "discovery", "", "off (disabled in the configuration: no members), or alone (the service is unreachable: each node lists only itself)")
 	f.BoolVar(&o.opts.LoadBalancer, "load-balancer", false, "one more address in front of the machine API of all control planes")
 	f.StringVar(&o.opts.Endpoints, "endpoints", o.opts.Endpoints, "endpoints in the talosconfig: nodes (the control planes), load-balancer or vip")

@@ -41,6 +41,7 @@ type Options struct {
 	VIP            string        // a virtual IP of the control planes: an address, or auto
 	VIPLease       time.Duration // how long a virtual IP stays with a holder that lost its power
 	ExtraAddresses string        // a number for every node, or NODE=ADDRESS[@LINK],...
+	PlatformConfig bool          // the platform gives each node its first configuration at any time
 	Discovery      string        // off or alone; empty for a discovery that shows every node
 	LoadBalancer   bool          // an address in front of all control planes
 	Endpoints      string        // what the talosconfig names: nodes, load-balancer or vip

@@ -41,6 +41,7 @@ const (
 	CordonFails             = "cordon-fails"              // no API server: shutdowns, resets and legacy upgrades cannot cordon the node
 	TeardownStuck           = "teardown-stuck"            // the next sequence that stops the node cannot unmount its volumes
 	ColdBootFails           = "cold-boot-fails"           // a boot through the firmware does not come up; kexec does
+	PlatformConfig          = "platform-config"           // without a configuration on its disk the node boots with its first one
 	Discovery               = "discovery"                 // off, alone or missing:NAME[,NAME]: what discovery shows to this node
 )
 
@@ -117,7 +118,7 @@ func Parse(spec string) (*Fault, error) {
 		f.N, err = strconv.ParseInt(value, 10, 32)
 	case BootOldSlot, NeverReturn, ReturnWithoutKubernetes, LoseExtensions, DefragKills, LeaveFails, TeardownStuck:
 		f.Count = 1
-	case DiskFull, CordonFails, ColdBootFails:
+	case DiskFull, PlatformConfig, CordonFails, ColdBootFails:
 	case PullError:
 		if value == "" {
 			err = errors.New("needs the error text")

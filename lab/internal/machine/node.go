@@ -153,6 +153,8 @@ type Config struct {
 	Kubernetes string          // version of the kubelet
 	// RegisterWithKubernetes is false for a kubelet that does not join a cluster.
 	RegisterWithKubernetes bool
+	// PlatformConfig is set for a platform that gives the node its first configuration at any time.
+	PlatformConfig bool
 	// VIP is the virtual IP of the control planes; the zero value for none.
 	VIP netip.Addr
 	// Extra are addresses in addition to Address.
@@ -202,6 +204,8 @@ type Node struct {
 
 	config    config.Provider // the active configuration
 	persisted config.Provider // the configuration of the next boot
+	first     config.Provider // the configuration that a platform gives
+	platform  bool            // the platform gives it
 	try       *time.Timer
 
 	services   map[string]*Service
@@ -276,6 +280,8 @@ func New(cfg Config) *Node {
 		random:         rand.New(rand.NewPCG(uint64(cfg.Seed), uint64(cfg.Number))),
 		config:         cfg.Config,
 		persisted:      cfg.Config,
+		first:          cfg.Config,
+		platform:       cfg.PlatformConfig,
 		services:       map[string]*Service{},
 		failing:        map[string]string{},
 		stopped:        map[string]bool{},

@@ -56,7 +56,7 @@ func replaced(typ resource.Type) bool {
 	switch typ {
 	case cluster.MemberType, cluster.AffiliateType, servicesres.ServiceType, k8s.NodeStatusType, k8s.NodenameType,
 		runtime.MachineStatusType, runtime.VersionType, runtime.ExtensionStatusType, etcdres.MemberType,
-		runtime.PlatformMetadataType, runtime.SecurityStateType, cluster.IdentityType, configres.MachineTypeType:
+		k8s.KubeletSpecType, runtime.PlatformMetadataType, runtime.SecurityStateType, cluster.IdentityType, configres.MachineTypeType:
 		return true
 	default:
 		return false
@@ -212,6 +212,8 @@ func (n *Node) putJoined(peers []Peer) {
 	n.putAddresses()
 	n.putPeers(peers)
 
+	n.putKubeletSpec()
+
 	if n.kubeStatus != nil {
 		n.putNodeStatus(*n.kubeStatus)
 	}
@@ -221,6 +223,15 @@ func (n *Node) putJoined(peers []Peer) {
 
 		n.putEtcdMember()
 	}
+}
+
+// putKubeletSpec shows the kubelet's image, which no container shows.
+func (n *Node) putKubeletSpec() {
+	res := k8s.NewKubeletSpec(k8s.NamespaceName, k8s.KubeletID)
+	res.TypedSpec().Image = "ghcr.io/siderolabs/kubelet:" + n.Kube
+	res.TypedSpec().ExpectedNodename = nodenameOf(n.hostname)
+	res.TypedSpec().Config = map[string]any{"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration"}
+	n.put(res, "k8s.KubeletSpecController")
 }
 
 // putEtcdMember publishes the node's member, while its service runs and is healthy; otherwise machined has no member.

@@ -375,6 +375,8 @@ func (n *Node) boot(generation int, first bool) {
 		return
 	}
 
+	fromPlatform := n.platformConfig()
+
 	n.mu.Lock()
 	n.config = n.persisted
 	n.bootID = n.newUUID()
@@ -427,7 +429,32 @@ func (n *Node) boot(generation int, first bool) {
 		return
 	}
 
+	if fromPlatform && !n.Installed() {
+		go n.firstInstall(generation, n.Config())
+
+		return
+	}
+
 	n.bootServices(generation, maintenance, first)
+}
+
+// platformConfig gets a configuration from the platform if there is none on the disk, and reports whether it got one.
+func (n *Node) platformConfig() bool {
+	_, armed := n.Faults.Get(faults.PlatformConfig)
+
+	n.mu.Lock()
+	got := n.persisted == nil && n.first != nil && (n.platform || armed)
+
+	if got {
+		n.persisted = n.first
+	}
+	n.mu.Unlock()
+
+	if got {
+		n.note("config", "from the platform")
+	}
+
+	return got
 }
 
 func (n *Node) bootServices(generation int, maintenance, first bool) {
