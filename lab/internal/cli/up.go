@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,10 +24,12 @@ const detachedReady = 3 * time.Minute
 type upOptions struct {
 	*streams
 
-	dir    *string
-	opts   cluster.Options
-	mixed  string
-	detach bool
+	dir   *string
+	opts  cluster.Options
+	mixed string
+	// partitions is the list of labels.
+	partitions string
+	detach     bool
 }
 
 func newUp(s *streams, dir *string) *cobra.Command {
@@ -77,6 +80,8 @@ func newUp(s *streams, dir *string) *cobra.Command {
 	f.StringVar(&o.opts.VIP, "vip", "", "virtual IP of the control planes: an address in 127.0.0.0/8, or auto for one that sorts before all nodes (none)")
 	f.DurationVar(&o.opts.VIPLease, "vip-lease-time", o.opts.VIPLease, "how long the virtual IP stays with a holder that lost its power")
 	f.StringVar(&o.opts.ExtraAddresses, "extra-addresses", "", "addresses of the nodes that sort before their own: a number for each node (the first is on cilium_host, which nothing can reach, the second on eth1), or NODE=ADDRESS[@LINK],...")
+	f.StringVar(&o.opts.Bootloader, "bootloader", "", "grub or systemd-boot (systemd-boot for SecureBoot images, else grub)")
+	f.StringVar(&o.partitions, "partitions", "", "volumes with partitions of their own, on nodes with Talos 1.14 or later: ETCD,CRI,KUBELET,LOG")
 	f.BoolVar(&o.opts.PlatformConfig, "platform-config", false, "the platform's user data has the configuration: after a wipe of STATE a node boots with its first one")
 	f.StringVar(&o.opts.Discovery, "discovery", "", "off (disabled in the configuration: no members), or alone (the service is unreachable: each node lists only itself)")
 	f.BoolVar(&o.opts.LoadBalancer, "load-balancer", false, "one more address in front of the machine API of all control planes")
@@ -96,6 +101,10 @@ func (o *upOptions) complete() error {
 
 	if o.opts.Mixed, err = cluster.ParseMixed(o.mixed); err != nil {
 		return err
+	}
+
+	if o.partitions != "" {
+		o.opts.Partitions = strings.Split(o.partitions, ",")
 	}
 
 	if d, err := cluster.ReadDescription(dir); err == nil && alive(d.PIDs) {

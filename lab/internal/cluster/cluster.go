@@ -203,8 +203,9 @@ func (c *Cluster) addMember(i int) error {
 		Recording: recording.Open(recordingVersion+"/"+recordedAs(kind), c.Rewriter(i, kind)),
 		Registry:  c.Registry, Etcd: member, Cluster: c, Kubelet: kubeletProxy{c}, Config: provider, Kubernetes: kubernetesVersion,
 		RegisterWithKubernetes: c.Options.Kubernetes == "real",
-		PlatformConfig:         c.Options.PlatformConfig,
-		VIP:                    c.virtualIP(), Extra: c.extra[name],
+		Bootloader:             c.Options.Bootloader, Partitions: c.Options.Partitions,
+		PlatformConfig: c.Options.PlatformConfig,
+		VIP:            c.virtualIP(), Extra: c.extra[name],
 	})
 	added := &Member{Node: node}
 

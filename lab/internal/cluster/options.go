@@ -10,6 +10,7 @@ import (
 
 	"github.com/talosmate/talosmate/lab/internal/faults"
 	"github.com/talosmate/talosmate/lab/internal/images"
+	"github.com/talosmate/talosmate/lab/internal/machine"
 )
 
 // Options describe a cluster.
@@ -41,6 +42,8 @@ type Options struct {
 	VIP            string        // a virtual IP of the control planes: an address, or auto
 	VIPLease       time.Duration // how long a virtual IP stays with a holder that lost its power
 	ExtraAddresses string        // a number for every node, or NODE=ADDRESS[@LINK],...
+	Bootloader     string        // grub or systemd-boot; empty for the one that fits the image
+	Partitions     []string      // volumes with partitions of their own, on nodes with Talos 1.14 or later
 	PlatformConfig bool          // the platform gives each node its first configuration at any time
 	Discovery      string        // off or alone; empty for a discovery that shows every node
 	LoadBalancer   bool          // an address in front of all control planes
@@ -94,6 +97,16 @@ func (o *Options) Validate() error {
 
 	if o.Discovery != "" && o.Discovery != faults.DiscoveryOff && o.Discovery != faults.DiscoveryAlone {
 		return fmt.Errorf("discovery must be off or alone, not %q", o.Discovery)
+	}
+
+	if o.Bootloader != "" && o.Bootloader != faults.GRUB && o.Bootloader != faults.SystemdBoot {
+		return fmt.Errorf("boot loader must be grub or systemd-boot, not %q", o.Bootloader)
+	}
+
+	for _, label := range o.Partitions {
+		if !machine.Promotable(label) {
+			return fmt.Errorf("partitions must be some of ETCD, CRI, KUBELET and LOG, not %q", label)
+		}
 	}
 
 	return o.validateEndpoints()

@@ -41,8 +41,15 @@ const (
 	CordonFails             = "cordon-fails"              // no API server: shutdowns, resets and legacy upgrades cannot cordon the node
 	TeardownStuck           = "teardown-stuck"            // the next sequence that stops the node cannot unmount its volumes
 	ColdBootFails           = "cold-boot-fails"           // a boot through the firmware does not come up; kexec does
+	Bootloader              = "bootloader"                // grub or systemd-boot: the boot loader that the next boot shows
 	PlatformConfig          = "platform-config"           // without a configuration on its disk the node boots with its first one
 	Discovery               = "discovery"                 // off, alone or missing:NAME[,NAME]: what discovery shows to this node
+)
+
+// The boot loaders.
+const (
+	GRUB        = "grub"
+	SystemdBoot = "systemd-boot"
 )
 
 // The values of the fault discovery.
@@ -155,6 +162,10 @@ func Parse(spec string) (*Fault, error) {
 		}
 	case FailRPC:
 		err = parseFailRPC(f, value)
+	case Bootloader:
+		if value != GRUB && value != SystemdBoot {
+			err = errors.New("must be grub or systemd-boot")
+		}
 	case Discovery:
 		err = parseDiscovery(f, value)
 	default:

@@ -155,6 +155,10 @@ type Config struct {
 	RegisterWithKubernetes bool
 	// PlatformConfig is set for a platform that gives the node its first configuration at any time.
 	PlatformConfig bool
+	// Bootloader is grub or systemd-boot; empty for the one that fits the image.
+	Bootloader string
+	// Partitions are volumes with partitions of their own, for Talos 1.14 and later.
+	Partitions []string
 	// VIP is the virtual IP of the control planes; the zero value for none.
 	VIP netip.Addr
 	// Extra are addresses in addition to Address.
@@ -226,6 +230,8 @@ type Node struct {
 	// kubernetesRuns reports whether the lab runs a Kubernetes to register with.
 	kubernetesRuns  bool
 	hostname        string
+	bootloader      string
+	partitionLabels []string // volumes with partitions of their own
 	vip             netip.Addr
 	extra           []Extra
 	vipHeld         bool
@@ -297,9 +303,15 @@ func New(cfg Config) *Node {
 		hostname:       cfg.Name,
 		iso:            Slot{Version: cfg.Version, Platform: "metal", Schematic: cfg.Schematic},
 		etcdWanted:     cfg.Etcd != nil,
+		bootloader:     cfg.Bootloader,
 		vip:            cfg.VIP,
 		extra:          cfg.Extra,
 	}
+
+	if atLeast(cfg.Version, 14) {
+		n.partitionLabels = cfg.Partitions // the partitions are made once, at the installation
+	}
+
 	n.Faults = faults.NewSet(func(event, detail string) {
 		n.note(event, detail)
 		n.discoveryFault(event, detail)

@@ -91,23 +91,26 @@ func (n *Node) PowerOffQuietly() {
 // erase wipes partitions while the node is down.
 func (n *Node) erase(plan ResetPlan) {
 	whole := plan.SystemDisk && len(plan.Labels) == 0
-	wiped := func(label string) bool { return whole || slices.Contains(plan.Labels, label) }
+	wiped := func(label string) bool { return n.wipes(plan, label) }
 
 	if wiped("EPHEMERAL") {
-		n.Images.Clear(images.CRI, images.System)
 		n.files.Wipe("/var")
+	}
 
-		if n.Etcd != nil {
-			if err := n.Etcd.Wipe(); err != nil {
-				n.note("error", err.Error())
-			}
-
-			_ = os.Remove(n.Etcd.RecoveryFile()) //nolint:errcheck // it may not exist
-		}
+	if wiped("CRI") {
+		n.Images.Clear(images.CRI, images.System)
 
 		n.mu.Lock()
 		n.containers = nil
 		n.mu.Unlock()
+	}
+
+	if wiped("ETCD") && n.Etcd != nil {
+		if err := n.Etcd.Wipe(); err != nil {
+			n.note("error", err.Error())
+		}
+
+		_ = os.Remove(n.Etcd.RecoveryFile()) //nolint:errcheck // it may not exist
 	}
 
 	n.mu.Lock()

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/talosmate/talosmate/lab/internal/cosi"
+	"github.com/talosmate/talosmate/lab/internal/faults"
 )
 
 // State returns the node's resources, which are made at the first use after each boot.
@@ -123,8 +124,14 @@ func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 
 	security := runtime.NewSecurityStateSpec(runtime.NamespaceName)
 	security.TypedSpec().SecureBoot = slot.SecureBoot
-	security.TypedSpec().BootedWithUKI = slot.SecureBoot
+	security.TypedSpec().BootedWithUKI = n.bootsUKI()
 	n.put(security, "runtime.SecurityStateController")
+
+	if n.bootsUKI() {
+		entry := runtime.NewBootedEntrySpec()
+		entry.TypedSpec().BootedEntry = "Talos-" + slot.Version + ".efi"
+		n.put(entry, "runtime.BootedEntryController")
+	}
 
 	platform := runtime.NewPlatformMetadataSpec(runtime.NamespaceName, runtime.PlatformMetadataID)
 	platform.TypedSpec().Platform = n.platformName()
@@ -147,6 +154,21 @@ func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 	n.putMachineStatus()
 
 	return ctx.Err()
+}
+
+// bootsUKI reports whether the boot loader is systemd-boot, which boots UKIs; GRUB boots a kernel and an initramfs. It
+// needs n.mu held.
+func (n *Node) bootsUKI() bool {
+	loader := n.bootloader
+	if f, ok := n.Faults.Get(faults.Bootloader); ok {
+		loader = f.Value
+	}
+
+	if loader == "" {
+		return n.running().SecureBoot
+	}
+
+	return loader == faults.SystemdBoot
 }
 
 func (n *Node) platformName() string {

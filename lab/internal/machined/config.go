@@ -298,6 +298,15 @@ func (s *Service) Reset(_ context.Context, req *machine.ResetRequest) (*machine.
 			return nil, errors.New("reset failed: invalid input, wipe mode USER_DISKS doesn't support SystemPartitionsToWipe parameter")
 		}
 
+		if s.node.InEphemeral(spec.Label) {
+			ephemeral := slices.ContainsFunc(req.GetSystemPartitionsToWipe(), func(s *machine.ResetPartitionSpec) bool { return s.Wipe && s.Label == "EPHEMERAL" })
+			if !ephemeral {
+				return nil, fmt.Errorf("failed to reset: volume %q resides on volume %q, and therefore %q cannot be wiped without wiping %q", spec.Label, "EPHEMERAL", spec.Label, "EPHEMERAL")
+			}
+
+			continue
+		}
+
 		if !s.node.HasVolume(spec.Label) {
 			return nil, fmt.Errorf("failed to get volume status with label %q: resource VolumeStatuses.block.talos.dev(runtime/%s@undefined) doesn't exist", spec.Label, spec.Label)
 		}
