@@ -362,42 +362,56 @@ func (c *Cluster) certifiedAddresses(n *machine.Node) []net.IP {
 	return out
 }
 
-// dial returns where a node listens and whether it is dead.
-func (c *Cluster) dial(target string) (string, bool) {
+// dial returns where a node listens, and what it does with a connection of another node's apid.
+func (c *Cluster) dial(target string) (string, apid.Answer) {
 	if m := c.Member(target); m != nil {
-		return netip.AddrPortFrom(m.Address, constants.ApidPort).String(), !m.Powered()
+		return netip.AddrPortFrom(m.Address, constants.ApidPort).String(), c.answer(m)
 	}
 
 	if address, err := netip.ParseAddr(target); err == nil {
 		return c.dialAddress(address)
 	}
 
-	return "", true
+	return "", apid.Dead
+}
+
+// answer refuses connections for the time that the lab is told to after a boot.
+func (c *Cluster) answer(m *Member) apid.Answer {
+	switch {
+	case !m.Powered():
+		return apid.Dead
+	case c.Options.APIDLag > 0 && m.Rebooted() && m.UpFor() < c.Options.APIDLag:
+		return apid.Refuses
+	default:
+		return apid.Accepts
+	}
 }
 
 // dialAddress is dial for an address that is not the own address of a node.
-func (c *Cluster) dialAddress(address netip.Addr) (string, bool) {
+func (c *Cluster) dialAddress(address netip.Addr) (string, apid.Answer) {
 	listens := netip.AddrPortFrom(address, constants.ApidPort).String()
 
 	if c.vip != nil && address == c.vip.address {
-		holder := c.vip.held()
+		if holder := c.vip.held(); holder != nil {
+			return listens, c.answer(holder)
+		}
 
-		return listens, holder == nil || !holder.Powered()
+		return listens, apid.Dead
 	}
 
 	if c.balancer != nil && address == c.subnet.host(loadBalancerHost) {
-		return listens, false
+		return listens, apid.Accepts
 	}
 
 	for _, m := range c.members {
 		for _, e := range m.Extra() {
-			if e.Address == address {
-				return listens, !e.Reachable || !m.Powered()
+			if e.Address == address && e.Reachable {
+				return listens, c.answer(m)
 			}
 		}
 	}
 
-	return "", true
+	return "", apid.Dead
 }
 
 // Start boots every node and waits until they are ready.

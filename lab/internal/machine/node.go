@@ -196,6 +196,7 @@ type Node struct {
 	unmet      []runtime.UnmetCondition
 	bootID     string
 	bootTime   time.Time
+	upTime     time.Time // since when the API listens
 	history    History
 
 	slots       [2]Slot
@@ -459,6 +460,26 @@ func (n *Node) Up() bool {
 	defer n.mu.Unlock()
 
 	return n.up
+}
+
+// UpFor is how long the node's API has listened in this boot; zero while it does not.
+func (n *Node) UpFor() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	if !n.up {
+		return 0
+	}
+
+	return time.Since(n.upTime)
+}
+
+// Rebooted reports whether this is not the node's first boot.
+func (n *Node) Rebooted() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return len(n.history.Boots) > 1
 }
 
 // Powered reports whether the node has power.

@@ -473,7 +473,7 @@ func (n *Node) bootServices(generation int, maintenance, first bool) {
 	}
 
 	n.mu.Lock()
-	n.up = true
+	n.up, n.upTime = true, time.Now()
 	n.mu.Unlock()
 	n.note("up", n.Version())
 	n.cluster.Changed(n)
