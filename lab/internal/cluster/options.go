@@ -28,6 +28,7 @@ type Options struct {
 	Install        time.Duration
 	Shutdown       time.Duration
 	Boot           time.Duration
+	Member         time.Duration
 	Cordon         time.Duration
 	Teardown       time.Duration
 	Countdown      time.Duration
@@ -63,7 +64,7 @@ func Defaults() Options {
 	return Options{
 		Name: "lab", ControlPlanes: 3, Workers: 2, TalosVersion: "v1.13.8", Kubernetes: "none", Seed: 1,
 		Install: time.Second, Shutdown: 500 * time.Millisecond, Boot: 2 * time.Second, GCAge: time.Hour, Etcd: true,
-		Cordon: 2 * time.Second, Teardown: time.Second, Countdown: time.Second,
+		Member: 5 * time.Second, Cordon: 2 * time.Second, Teardown: time.Second, Countdown: time.Second,
 		VIPLease: time.Second, Endpoints: EndpointNodes,
 	}
 }

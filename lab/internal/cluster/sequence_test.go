@@ -90,6 +90,24 @@ func TestResetThatCannotLeaveEtcdReboots(t *testing.T) {
 	}
 }
 
+func TestResetWithEtcdDownReboots(t *testing.T) {
+	b := start(t, func(o *testOptions) { o.ControlPlanes, o.Workers = 3, 0; fast(o); o.Member = 50 * time.Millisecond })
+
+	if err := b.node("cp-3").SetEtcdDown(true); err != nil {
+		t.Fatal(err)
+	}
+
+	before := b.node("cp-3").BootID()
+	errs := b.sequenceErrors("cp-3")
+	b.reset(b.direct("cp-3"), "cp-3", true, true, "STATE", "EPHEMERAL")
+	b.firstError(errs, "reset NOOP FATAL: sequence failed: error running phase 3 in reset sequence: task 1/1: failed, failed to leave cluster: failed to get local etcd member ID: context deadline exceeded")
+	b.rebooted("cp-3", before)
+
+	if b.node("cp-3").Maintenance() {
+		t.Error("the failed reset erased STATE")
+	}
+}
+
 func TestShutdownThatCannotCordonPowersOff(t *testing.T) {
 	b := start(t, func(o *testOptions) { small(o); fast(o) })
 	b.arm("worker-1", "cordon-fails")

@@ -197,11 +197,50 @@ func (n *Node) teardown(actor string) error {
 // errLeave is the error of the fault leave-fails.
 var errLeave = errors.New("etcdserver: unhealthy cluster")
 
+// mustLeaveEtcd reports whether a graceful reset has a member to remove: one with data, whose service runs or has failed.
+func (n *Node) mustLeaveEtcd() bool {
+	if !n.IsControlPlane() || n.Etcd == nil || n.Etcd.Empty() {
+		return false
+	}
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	s := n.services["etcd"]
+
+	return s != nil && (s.State == ServiceRunning || s.State == ServiceStopping || s.State == ServiceFailed)
+}
+
+// memberPoll is the interval at which a reset checks for the ID of its own member.
+const memberPoll = 20 * time.Millisecond
+
+// awaitMember waits until the node knows its own member, which it does while that is healthy.
+func (n *Node) awaitMember() error {
+	ctx, cancel := context.WithTimeout(context.Background(), n.Times.Member)
+	defer cancel()
+
+	for {
+		if _, ok := n.EtcdMemberID(); ok {
+			return nil
+		}
+
+		select {
+		case <-time.After(memberPoll):
+		case <-ctx.Done():
+			return fmt.Errorf("failed to get local etcd member ID: %w", ctx.Err())
+		}
+	}
+}
+
 // leaveEtcd removes the node's member from the cluster.
 func (n *Node) leaveEtcd(actor string, plan ResetPlan) error {
 	return n.tryPhase(actor, "leave", "leaveEtcd", func() error {
 		if _, fails := n.Faults.Take(faults.LeaveFails); fails {
 			return fmt.Errorf("failed to leave cluster: %w", errLeave)
+		}
+
+		if err := n.awaitMember(); err != nil {
+			return fmt.Errorf("failed to leave cluster: %w", err)
 		}
 
 		if err := plan.Leave(context.Background()); err != nil {

@@ -61,6 +61,8 @@ type Times struct {
 	Install  time.Duration
 	Shutdown time.Duration
 	Boot     time.Duration
+	// Member is how long a reset waits for the node's own etcd member to be healthy.
+	Member time.Duration
 	// Cordon is how long a shutdown waits for the node to be cordoned, Teardown how long a sequence waits for volumes
 	// that something holds, and Countdown how long a node waits before it reboots because of a failed sequence.
 	Cordon    time.Duration

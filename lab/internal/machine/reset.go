@@ -51,7 +51,7 @@ func (n *Node) Reset(actor string, plan ResetPlan) {
 
 		n.phase(actor, "cleanup", "removeAllPods", func() { n.stopService("kubelet") })
 
-		if plan.Graceful && n.IsControlPlane() && n.Etcd != nil && n.Etcd.Running() {
+		if plan.Graceful && n.mustLeaveEtcd() {
 			if err := n.leaveEtcd(actor, plan); err != nil {
 				// this phase has none: nothing is erased
 				n.failSequence(generation, actor, "reset", failure{phase: 3 + n.drains(), name: "leave", task: "leaveEtcd", err: err}, false)
