@@ -171,3 +171,38 @@ func TestLoadBalancer(t *testing.T) {
 		t.Errorf("with one control plane down: %q %v", id, err)
 	}
 }
+
+func TestOptionsThatAreRefused(t *testing.T) {
+	for want, change := range map[string]func(*testOptions){
+		"endpoints vip need --vip":        func(o *testOptions) { o.Endpoints = labcluster.EndpointVIP },
+		"virtual IP 10.0.0.1 is not in":   func(o *testOptions) { o.VIP = "10.0.0.1" },
+		"further addresses for all nodes": func(o *testOptions) { o.ExtraAddresses = "100" },
+		"want a number or NODE=ADDRESS":   func(o *testOptions) { o.ExtraAddresses = "worker-1" },
+		"10.0.0.1@cilium_host":            func(o *testOptions) { o.ExtraAddresses = "worker-1=10.0.0.1" },
+		"discovery must be off or alone":  func(o *testOptions) { o.Discovery = "partial" },
+		"boot loader must be grub":        func(o *testOptions) { o.Bootloader = "lilo" },
+		"ETCD, CRI, KUBELET and LOG":      func(o *testOptions) { o.Partitions = []string{"STATE"} },
+	} {
+		opts := labcluster.Defaults()
+		opts.Dir = t.TempDir()
+		change(&opts)
+
+		if _, err := labcluster.New(opts, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q: %v", want, err)
+		}
+	}
+}
+
+func TestNamedAddresses(t *testing.T) {
+	b := start(t, func(o *testOptions) {
+		o.ControlPlanes, o.Workers, o.Etcd, o.ExtraAddresses = 1, 1, false, "worker-1=10.244.1.7@cilium_host"
+	})
+
+	if got := b.member("cp-1", "worker-1").Addresses; len(got) != 2 || got[0].String() != "10.244.1.7" {
+		t.Errorf("addresses %v", got)
+	}
+
+	if got := b.member("cp-1", "cp-1").Addresses; len(got) != 1 {
+		t.Errorf("addresses of another node %v", got)
+	}
+}

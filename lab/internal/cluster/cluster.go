@@ -375,7 +375,7 @@ func (c *Cluster) dial(target string) (string, apid.Answer) {
 	return "", apid.Dead
 }
 
-// answer refuses connections for the time that the lab is told to after a boot.
+// answer returns what a node does with a connection. It refuses them for the time of --apid-lag after a reboot.
 func (c *Cluster) answer(m *Member) apid.Answer {
 	switch {
 	case !m.Powered():

@@ -25,7 +25,7 @@ var ErrNoInstaller = errors.New(`exec: "/bin/installer": stat /bin/installer: no
 func slotName(i int) string { return string(rune('A' + i)) }
 
 // Install runs an installer: it writes the slot that is not the default and makes it the default. For this reason a
-// second install before the reboot overwrites the running system. Output lines are passed to say. It goes on without the
+// second install before the reboot overwrites the running system. Output lines are passed to say. It continues without the
 // client that requested it; only the end of the boot kills the installer, and leaves the slot half written.
 func (n *Node) Install(image string, m images.Manifest, lifecycle bool, say func(string)) (exitCode int, err error) {
 	if !n.installLock.TryLock() {

@@ -42,7 +42,7 @@ func (n *Node) Reset(actor string, plan ResetPlan) {
 		n.setStage(runtime.MachineStageResetting)
 
 		if plan.Graceful {
-			// these phases have error handlers: the sequence goes on
+			// these phases have error handlers: the sequence continues
 			if err := n.cordonAndDrain(actor); err != nil {
 				n.logf("machined", "task cordonAndDrainNode (1/1): failed: %s", err)
 				n.note("cordon-failed", err.Error())
