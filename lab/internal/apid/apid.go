@@ -37,8 +37,10 @@ const socketBuffer = 1 << 20
 type Config struct {
 	// Listen is the address and port to listen on, e.g. 127.5.0.2:50000.
 	Listen string
-	// Addresses are the node's own addresses.
-	Addresses []string
+	// Also are further addresses and ports to listen on.
+	Also []string
+	// Addresses returns the node's own addresses and names.
+	Addresses func() []string
 	// Forwards reports whether the node forwards to others, as control planes do.
 	Forwards func() bool
 	// Keys are the node's certificates; called at each start.
@@ -61,7 +63,8 @@ type Server struct {
 	gate *gate
 
 	mu       sync.Mutex
-	gone     chan struct{} // closed when the node goes down; nil while it is down
+	gone     chan struct{}           // closed when the node goes down; nil while it is down
+	added    map[string]net.Listener // the listeners of Listen
 	server   *grpc.Server
 	machined *grpc.Server
 	local    *localBackend
@@ -103,9 +106,19 @@ func (s *Server) Up(maintenance bool) error {
 	s.gone = gone
 	s.mu.Unlock()
 
-	ln, err := listen(s.cfg.Listen, gone)
-	if err != nil {
-		return err
+	listeners := make([]net.Listener, 0, 1+len(s.cfg.Also))
+
+	for _, address := range slices.Concat([]string{s.cfg.Listen}, s.cfg.Also) {
+		ln, err := listen(address, gone)
+		if err != nil {
+			for _, ln := range listeners {
+				ln.Close() //nolint:errcheck
+			}
+
+			return err
+		}
+
+		listeners = append(listeners, ln)
 	}
 
 	run.server = grpc.NewServer(
@@ -121,10 +134,61 @@ func (s *Server) Up(maintenance bool) error {
 	s.server, s.machined, s.local, s.remotes = run.server, machined, local, run.remotes
 	s.mu.Unlock()
 
-	go machined.Serve(socket)                                  //nolint:errcheck // ends with Down
-	go run.server.Serve(&listener{Listener: ln, gate: s.gate}) //nolint:errcheck // ends with Down
+	go machined.Serve(socket) //nolint:errcheck // ends with Down
+
+	for _, ln := range listeners {
+		go run.server.Serve(&listener{Listener: ln, gate: s.gate}) //nolint:errcheck // ends with Down
+	}
 
 	return nil
+}
+
+// Listen makes a server that is up listen on one more address, until Unlisten or Down.
+func (s *Server) Listen(address string) error {
+	s.mu.Lock()
+	gone := s.gone
+	s.mu.Unlock()
+
+	if gone == nil {
+		return net.ErrClosed
+	}
+
+	ln, err := listen(address, gone)
+	if err != nil {
+		return err
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.server == nil || s.gone != gone {
+		ln.Close() //nolint:errcheck
+
+		return net.ErrClosed
+	}
+
+	if s.added == nil {
+		s.added = map[string]net.Listener{}
+	}
+
+	s.added[address] = ln
+
+	go s.server.Serve(&listener{Listener: ln, gate: s.gate}) //nolint:errcheck // ends with Unlisten or Down
+
+	return nil
+}
+
+// Unlisten ends Listen. The connections to that address break, as they do when an address moves to another machine.
+func (s *Server) Unlisten(address string) {
+	s.mu.Lock()
+	ln := s.added[address]
+	delete(s.added, address)
+	s.mu.Unlock()
+
+	if ln != nil {
+		ln.Close() //nolint:errcheck
+		s.gate.closeTo(address)
+	}
 }
 
 // listen retries for a moment: the kernel may still hold the address from the previous boot. It gives up when the node
@@ -163,7 +227,7 @@ func (s *Server) Down(inOrder bool) {
 	}
 
 	server, machined, local, remotes := s.server, s.machined, s.local, s.remotes
-	s.server, s.machined, s.local, s.remotes = nil, nil, nil, nil
+	s.server, s.machined, s.local, s.remotes, s.added = nil, nil, nil, nil, nil
 	s.mu.Unlock()
 
 	if server == nil {
@@ -273,11 +337,11 @@ func (b *boot) direct(ctx context.Context, method string) (proxy.Mode, []proxy.B
 
 	forwards := b.cfg.Forwards()
 	if !forwards {
-		if one && slices.Contains(b.cfg.Addresses, node[0]) {
+		if one && b.own(node[0]) {
 			one = false
 		}
 
-		if several && len(nodes) == 1 && slices.Contains(b.cfg.Addresses, nodes[0]) {
+		if several && len(nodes) == 1 && b.own(nodes[0]) {
 			several = false
 		}
 	}
@@ -332,6 +396,9 @@ func mergeable(method string) bool {
 
 	return false
 }
+
+// own reports whether a target is this node.
+func (b *boot) own(target string) bool { return slices.Contains(b.cfg.Addresses(), target) }
 
 func (b *boot) remote(target string) (*remoteBackend, error) {
 	if _, _, err := net.SplitHostPort(target); target == "" || err == nil {

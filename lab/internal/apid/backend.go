@@ -105,9 +105,19 @@ type remoteBackend struct {
 	conn *grpc.ClientConn
 }
 
-// Dialer returns how to reach a node by the address that clients use: where it listens, and whether the machine behind
-// it is dead.
-type Dialer func(target string) (address string, dead bool)
+// Dialer returns how to reach a node by the address that clients use: where it listens, and what the machine behind it
+// does with a connection.
+type Dialer func(target string) (address string, answer Answer)
+
+// Answer is what a machine does with a new connection.
+type Answer int
+
+// The answers.
+const (
+	Accepts Answer = iota // or refuses it, if nothing listens
+	Dead                  // no machine is there
+	Refuses
+)
 
 func (r *remoteBackend) String() string { return r.target }
 
@@ -158,13 +168,18 @@ func (r *remoteBackend) GetConnection(ctx context.Context, _ string) (context.Co
 }
 
 func (r *remoteBackend) connect(ctx context.Context, named string) (net.Conn, error) {
-	address, dead := r.dial(r.target)
-	if !dead {
+	address, answer := r.dial(r.target)
+
+	switch answer {
+	case Refuses:
+		return nil, r.dialError(syscall.ECONNREFUSED)
+	case Accepts:
 		if address == "" {
 			address = named
 		}
 
 		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	case Dead:
 	}
 
 	timer := time.NewTimer(unreachableAfter)
@@ -176,12 +191,16 @@ func (r *remoteBackend) connect(ctx context.Context, named string) (net.Conn, er
 		return nil, ctx.Err()
 	}
 
+	return nil, r.dialError(syscall.EHOSTUNREACH)
+}
+
+func (r *remoteBackend) dialError(errno syscall.Errno) error {
 	addr := &net.TCPAddr{Port: constants.ApidPort}
 	if ip, err := netip.ParseAddr(r.target); err == nil {
 		addr.IP = ip.AsSlice()
 	}
 
-	return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: addr, Err: fmt.Errorf("connect: %w", syscall.EHOSTUNREACH)}
+	return &net.OpError{Op: "dial", Net: "tcp", Addr: addr, Err: fmt.Errorf("connect: %w", errno)}
 }
 
 // AppendInfo adds the node's name to an answer. Every reply message has its metadata in field 1, so it can be appended

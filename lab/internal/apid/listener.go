@@ -31,10 +31,13 @@ func (g *gate) hang(on bool) {
 	g.cond.Broadcast()
 }
 
-// kill closes the connection of a remote address.
-func (g *gate) kill(remote string) {
+// connKey names a connection: the same client address may be connected to two addresses of the node.
+func connKey(local, remote net.Addr) string { return local.String() + " " + remote.String() }
+
+// kill closes one connection.
+func (g *gate) kill(local, remote net.Addr) {
 	g.mu.Lock()
-	w := g.conns[remote]
+	w := g.conns[connKey(local, remote)]
 	g.mu.Unlock()
 
 	if w != nil {
@@ -43,12 +46,22 @@ func (g *gate) kill(remote string) {
 }
 
 // closeAll closes every connection, as a machine that loses power does.
-func (g *gate) closeAll() {
+func (g *gate) closeAll() { g.closeWhere(func(*wire) bool { return true }) }
+
+// closeTo closes the connections to one of the node's addresses.
+func (g *gate) closeTo(address string) {
+	g.closeWhere(func(w *wire) bool { return w.LocalAddr().String() == address })
+}
+
+func (g *gate) closeWhere(which func(*wire) bool) {
 	g.mu.Lock()
 
 	wires := make([]*wire, 0, len(g.conns))
+
 	for _, w := range g.conns {
-		wires = append(wires, w)
+		if which(w) {
+			wires = append(wires, w)
+		}
 	}
 
 	g.mu.Unlock()
@@ -74,7 +87,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	w := &wire{Conn: conn, gate: l.gate}
 
 	l.gate.mu.Lock()
-	l.gate.conns[conn.RemoteAddr().String()] = w
+	l.gate.conns[w.key()] = w
 	l.gate.mu.Unlock()
 
 	return w, nil
@@ -87,6 +100,8 @@ type wire struct {
 	gate   *gate
 	closed bool // guarded by gate.mu
 }
+
+func (w *wire) key() string { return connKey(w.LocalAddr(), w.RemoteAddr()) }
 
 // pass waits while the gate is hung; it returns false when the connection was closed meanwhile.
 func (w *wire) pass() bool {
@@ -123,7 +138,7 @@ func (w *wire) Close() error {
 	w.gate.mu.Lock()
 	already := w.closed
 	w.closed = true
-	delete(w.gate.conns, w.Conn.RemoteAddr().String())
+	delete(w.gate.conns, w.key())
 	w.gate.mu.Unlock()
 	w.gate.cond.Broadcast()
 
@@ -159,7 +174,7 @@ func (w *wire) sever() {
 	w.gate.mu.Lock()
 	already := w.closed
 	w.closed = true
-	delete(w.gate.conns, w.Conn.RemoteAddr().String())
+	delete(w.gate.conns, w.key())
 	w.gate.mu.Unlock()
 	w.gate.cond.Broadcast()
 

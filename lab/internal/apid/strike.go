@@ -3,7 +3,6 @@ package apid
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -38,8 +37,7 @@ func (b *boot) executesHere(ctx context.Context) bool {
 		return false
 	}
 
-	return one && len(node) == 1 && slices.Contains(b.cfg.Addresses, node[0]) ||
-		several && len(nodes) == 1 && slices.Contains(b.cfg.Addresses, nodes[0])
+	return one && len(node) == 1 && b.own(node[0]) || several && len(nodes) == 1 && b.own(nodes[0])
 }
 
 // strike counts a request and applies the network faults to it.
@@ -119,7 +117,7 @@ func (b *boot) strike(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 // cut closes the caller's connection.
 func (b *boot) cut(ctx context.Context) {
 	if p, ok := peer.FromContext(ctx); ok {
-		b.gate.kill(p.Addr.String())
+		b.gate.kill(p.LocalAddr, p.Addr)
 	}
 }
 

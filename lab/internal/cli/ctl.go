@@ -130,7 +130,9 @@ func (c *ctl) fault() *cobra.Command {
   hold-request=METHOD[:SKIP] hold-answer=METHOD[:SKIP] cut-stream=METHOD:BYTES fail-rpc=METHOD:CODE:MESSAGE[:COUNT]
   pull-error=TEXT pull-slow=DUR disk-full registry-status=N
   event-stream-dead[=end|hang] clock-skew=DUR slow-boot=DUR
-  defrag-kills`,
+  leave-fails cordon-fails teardown-stuck cold-boot-fails platform-config
+  bootloader=grub|systemd-boot
+  defrag-kills discovery=off|alone|missing:NAME[,NAME]`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, spec := range args[1:] {

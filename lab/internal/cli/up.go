@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,10 +24,12 @@ const detachedReady = 3 * time.Minute
 type upOptions struct {
 	*streams
 
-	dir    *string
-	opts   cluster.Options
-	mixed  string
-	detach bool
+	dir   *string
+	opts  cluster.Options
+	mixed string
+	// partitions is the list of labels.
+	partitions string
+	detach     bool
 }
 
 func newUp(s *streams, dir *string) *cobra.Command {
@@ -65,12 +68,26 @@ func newUp(s *streams, dir *string) *cobra.Command {
 	f.DurationVar(&o.opts.Install, "install-time", o.opts.Install, "how long an installer runs")
 	f.DurationVar(&o.opts.Shutdown, "shutdown-time", o.opts.Shutdown, "how long a node takes to go down")
 	f.DurationVar(&o.opts.Boot, "boot-time", o.opts.Boot, "how long a node takes to come up")
+	f.DurationVar(&o.opts.Member, "member-wait-time", o.opts.Member, "how long a graceful reset waits for the node's own etcd member to be healthy before it fails (Talos: 3m)")
+	f.DurationVar(&o.opts.Cordon, "cordon-time", o.opts.Cordon, "how long a node waits to be cordoned before its shutdown fails (Talos: 1m)")
+	f.DurationVar(&o.opts.Teardown, "teardown-time", o.opts.Teardown, "how long a node waits for volumes that something holds (Talos: 5m)")
+	f.DurationVar(&o.opts.Countdown, "countdown-time", o.opts.Countdown, "how long a node waits before it reboots because of a failed sequence (Talos: 10s)")
 	f.DurationVar(&o.opts.GCAge, "image-gc-age", o.opts.GCAge, "age at which unused system images are removed")
 	f.BoolVar(&o.opts.Etcd, "etcd", o.opts.Etcd, "run real etcd members")
 	f.Int64Var(&o.opts.EtcdQuotaBytes, "etcd-quota", 0, "etcd's database quota in bytes (default: etcd's own)")
 	f.BoolVar(&o.opts.Unbootstrapped, "unbootstrapped", false, "wait for a bootstrap request before etcd starts")
 	f.StringVar(&o.opts.Schematic, "schematic", "", "Image Factory schematic of the installed nodes: an ID, names of extensions, or the word empty for the one without extensions (default: none)")
 	f.StringVar(&o.opts.Preset, "preset", "", "single, legacy, mixed, factory or load")
+	f.StringVar(&o.opts.VIP, "vip", "", "virtual IP of the control planes: an address in 127.0.0.0/8, or auto for one that sorts before all nodes (none)")
+	f.DurationVar(&o.opts.VIPLease, "vip-lease-time", o.opts.VIPLease, "how long the virtual IP stays with a holder that lost its power")
+	f.StringVar(&o.opts.ExtraAddresses, "extra-addresses", "", "addresses of the nodes that sort before their own: a number for each node (the first is on cilium_host, which nothing can reach, the second on eth1), or NODE=ADDRESS[@LINK],...")
+	f.DurationVar(&o.opts.APIDLag, "apid-lag", 0, "how long a node that is back refuses the connections of other nodes' apid, in addition to their own backoff")
+	f.StringVar(&o.opts.Bootloader, "bootloader", "", "grub or systemd-boot (systemd-boot for SecureBoot images, else grub)")
+	f.StringVar(&o.partitions, "partitions", "", "volumes with partitions of their own, on nodes with Talos 1.14 or later: ETCD,CRI,KUBELET,LOG")
+	f.BoolVar(&o.opts.PlatformConfig, "platform-config", false, "the platform's user data has the configuration: after a wipe of STATE a node boots with its first one")
+	f.StringVar(&o.opts.Discovery, "discovery", "", "off (disabled in the configuration: no members), or alone (the service is unreachable: each node lists only itself)")
+	f.BoolVar(&o.opts.LoadBalancer, "load-balancer", false, "one more address in front of the machine API of all control planes")
+	f.StringVar(&o.opts.Endpoints, "endpoints", o.opts.Endpoints, "endpoints in the talosconfig: nodes (the control planes), load-balancer or vip")
 	f.BoolVar(&o.detach, "detach", false, "run in the background and return once the cluster is ready")
 
 	return cmd
@@ -86,6 +103,10 @@ func (o *upOptions) complete() error {
 
 	if o.opts.Mixed, err = cluster.ParseMixed(o.mixed); err != nil {
 		return err
+	}
+
+	if o.partitions != "" {
+		o.opts.Partitions = strings.Split(o.partitions, ",")
 	}
 
 	if d, err := cluster.ReadDescription(dir); err == nil && alive(d.PIDs) {

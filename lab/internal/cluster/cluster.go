@@ -19,6 +19,7 @@ import (
 
 	"github.com/talosmate/talosmate/lab/internal/apid"
 	"github.com/talosmate/talosmate/lab/internal/etcd"
+	"github.com/talosmate/talosmate/lab/internal/faults"
 	"github.com/talosmate/talosmate/lab/internal/images"
 	"github.com/talosmate/talosmate/lab/internal/kubebed"
 	"github.com/talosmate/talosmate/lab/internal/machine"
@@ -48,6 +49,9 @@ type Cluster struct {
 	bed      *kubebed.Bed
 	kubelets *kubebed.Kubelet
 	stopGC   context.CancelFunc
+	vip      *vip // nil without a virtual IP
+	extra    map[string][]machine.Extra
+	balancer *balancer // nil without a load balancer
 }
 
 // Member is one node with its network side.
@@ -89,21 +93,50 @@ func New(opts Options, log func(Note)) (*Cluster, error) {
 		return nil, err
 	}
 
-	if c.configs, err = newConfigs(c); err != nil {
+	if err := c.addMembers(total); err != nil {
 		c.subnet.release()
 
 		return nil, err
 	}
 
+	return c, nil
+}
+
+// addMembers makes the nodes and what is in front of them.
+func (c *Cluster) addMembers(total int) error {
+	address, err := c.chooseVIP()
+	if err != nil {
+		return err
+	}
+
+	if address.IsValid() {
+		c.vip = newVIP(c, address)
+	}
+
+	if c.extra, err = c.chooseExtra(); err != nil {
+		return err
+	}
+
+	if c.configs, err = newConfigs(c); err != nil {
+		return err
+	}
+
 	for i := range total {
 		if err := c.addMember(i); err != nil {
-			c.subnet.release()
-
-			return nil, err
+			return err
 		}
 	}
 
-	return c, nil
+	if c.Options.LoadBalancer {
+		targets := make([]string, 0, c.Options.ControlPlanes)
+		for _, m := range c.members[:c.Options.ControlPlanes] {
+			targets = append(targets, m.Address.String())
+		}
+
+		c.balancer, err = startBalancer(c.subnet.host(loadBalancerHost), targets)
+	}
+
+	return err
 }
 
 // nodeName returns the name of the i-th node.
@@ -162,16 +195,33 @@ func (c *Cluster) addMember(i int) error {
 
 	node := machine.New(machine.Config{
 		Name: name, Address: address, Number: i + 1, Type: kind, Version: c.version(name), Schematic: c.Options.Schematic,
-		Times:     machine.Times{Install: c.Options.Install, Shutdown: c.Options.Shutdown, Boot: c.Options.Boot, GCAge: c.Options.GCAge},
+		Times: machine.Times{
+			Install: c.Options.Install, Shutdown: c.Options.Shutdown, Boot: c.Options.Boot, GCAge: c.Options.GCAge,
+			Member: c.Options.Member, Cordon: c.Options.Cordon, Teardown: c.Options.Teardown, Countdown: c.Options.Countdown,
+		},
 		Seed:      c.Options.Seed,
 		Recording: recording.Open(recordingVersion+"/"+recordedAs(kind), c.Rewriter(i, kind)),
 		Registry:  c.Registry, Etcd: member, Cluster: c, Kubelet: kubeletProxy{c}, Config: provider, Kubernetes: kubernetesVersion,
 		RegisterWithKubernetes: c.Options.Kubernetes == "real",
+		Bootloader:             c.Options.Bootloader, Partitions: c.Options.Partitions,
+		PlatformConfig: c.Options.PlatformConfig,
+		VIP:            c.virtualIP(), Extra: c.extra[name],
 	})
+	added := &Member{Node: node}
 
-	api := apid.New(apid.Config{
+	if c.Options.Discovery == faults.DiscoveryAlone {
+		f, err := faults.Parse(faults.Discovery + "=" + faults.DiscoveryAlone)
+		if err != nil {
+			return err
+		}
+
+		node.Faults.Arm(f)
+	}
+
+	added.API = apid.New(apid.Config{
 		Listen:    netip.AddrPortFrom(address, constants.ApidPort).String(),
-		Addresses: []string{address.String(), name, "127.0.0.1", "localhost"},
+		Also:      alsoListens(c.extra[name]),
+		Addresses: func() []string { return c.addressesOf(added) },
 		Forwards:  node.IsControlPlane,
 		Keys: func() (*pki.Node, error) {
 			if node.Maintenance() {
@@ -189,7 +239,7 @@ func (c *Cluster) addMember(i int) error {
 				keys = c.PKI
 			}
 
-			return keys.NodeCertificates(name, net.IP(address.AsSlice()), net.IPv4(127, 0, 0, 1))
+			return keys.NodeCertificates(name, c.certifiedAddresses(node)...)
 		},
 
 		Machined: func() *grpc.Server { return machined.New(node, c.PKI).NewServer() },
@@ -200,8 +250,8 @@ func (c *Cluster) addMember(i int) error {
 			c.Requests.add(name, method[1:], executed, rbac.Mutates(method))
 		},
 	})
-	node.SetAPI(api)
-	c.members = append(c.members, &Member{Node: node, API: api})
+	node.SetAPI(added.API)
+	c.members = append(c.members, added)
 
 	return nil
 }
@@ -278,13 +328,90 @@ func (l etcdLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// dial returns where a node listens and whether it is dead.
-func (c *Cluster) dial(target string) (string, bool) {
-	if m := c.Member(target); m != nil {
-		return netip.AddrPortFrom(m.Address, constants.ApidPort).String(), !m.Powered()
+// virtualIP is the zero value for none.
+func (c *Cluster) virtualIP() netip.Addr {
+	if c.vip == nil {
+		return netip.Addr{}
 	}
 
-	return "", true
+	return c.vip.address
+}
+
+// certifiedAddresses lists the addresses in the certificate of a node's apid. Talos signs a new one when a control
+// plane receives the virtual IP; the lab signs it for all of them. The load balancer's address is one of
+// machine.certSANs.
+func (c *Cluster) certifiedAddresses(n *machine.Node) []net.IP {
+	out := []net.IP{n.Address.AsSlice(), net.IPv4(127, 0, 0, 1)}
+
+	for _, e := range n.Extra() {
+		out = append(out, e.Address.AsSlice())
+	}
+
+	if !n.IsControlPlane() {
+		return out
+	}
+
+	if c.vip != nil {
+		out = append(out, c.vip.address.AsSlice())
+	}
+
+	if c.Options.LoadBalancer {
+		out = append(out, c.subnet.host(loadBalancerHost).AsSlice())
+	}
+
+	return out
+}
+
+// dial returns where a node listens, and what it does with a connection of another node's apid.
+func (c *Cluster) dial(target string) (string, apid.Answer) {
+	if m := c.Member(target); m != nil {
+		return netip.AddrPortFrom(m.Address, constants.ApidPort).String(), c.answer(m)
+	}
+
+	if address, err := netip.ParseAddr(target); err == nil {
+		return c.dialAddress(address)
+	}
+
+	return "", apid.Dead
+}
+
+// answer returns what a node does with a connection. It refuses them for the time of --apid-lag after a reboot.
+func (c *Cluster) answer(m *Member) apid.Answer {
+	switch {
+	case !m.Powered():
+		return apid.Dead
+	case c.Options.APIDLag > 0 && m.Rebooted() && m.UpFor() < c.Options.APIDLag:
+		return apid.Refuses
+	default:
+		return apid.Accepts
+	}
+}
+
+// dialAddress is dial for an address that is not the own address of a node.
+func (c *Cluster) dialAddress(address netip.Addr) (string, apid.Answer) {
+	listens := netip.AddrPortFrom(address, constants.ApidPort).String()
+
+	if c.vip != nil && address == c.vip.address {
+		if holder := c.vip.held(); holder != nil {
+			return listens, c.answer(holder)
+		}
+
+		return listens, apid.Dead
+	}
+
+	if c.balancer != nil && address == c.subnet.host(loadBalancerHost) {
+		return listens, apid.Accepts
+	}
+
+	for _, m := range c.members {
+		for _, e := range m.Extra() {
+			if e.Address == address && e.Reachable {
+				return listens, c.answer(m)
+			}
+		}
+	}
+
+	return "", apid.Dead
 }
 
 // Start boots every node and waits until they are ready.
@@ -338,10 +465,42 @@ func (c *Cluster) Start(ctx context.Context) error {
 	gc, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c.stopGC = stop
 
+	if c.vip != nil {
+		if err := c.awaitVIP(ctx); err != nil {
+			stop()
+
+			return err
+		}
+
+		go c.vip.run(gc)
+	}
+
 	go c.collectImages(gc)
 	go c.watchLeader(gc)
 
 	return nil
+}
+
+// vipPoll is the interval at which the start of the lab checks for a control plane that can hold the virtual IP.
+const vipPoll = 10 * time.Millisecond
+
+// awaitVIP gives the virtual IP to the first control plane that can hold it. Control planes that wait for a bootstrap
+// cannot yet.
+func (c *Cluster) awaitVIP(ctx context.Context) error {
+	ticker := time.NewTicker(vipPoll)
+	defer ticker.Stop()
+
+	for {
+		if c.vip.settle(false); c.VIPHolder() != "" || c.Options.Unbootstrapped {
+			return nil
+		}
+
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return errors.New("no control plane can hold the virtual IP")
+		}
+	}
 }
 
 // collectImages runs Talos's image garbage collection on every node, at an interval that follows from its age setting.
@@ -408,6 +567,11 @@ func (c *Cluster) Stop() {
 	}
 
 	wg.Wait()
+
+	if c.balancer != nil {
+		c.balancer.close()
+	}
+
 	c.stopKubernetes()
 	c.subnet.release()
 }
@@ -437,8 +601,15 @@ func (c *Cluster) Find(name string) (*Member, error) {
 	return nil, fmt.Errorf("%w: %q", ErrNoNode, name)
 }
 
-// Endpoints lists the control planes' addresses.
+// Endpoints lists what the talosconfig names: by default the control planes' addresses.
 func (c *Cluster) Endpoints() []string {
+	switch c.Options.Endpoints {
+	case EndpointLoadBalancer:
+		return []string{c.subnet.host(loadBalancerHost).String()}
+	case EndpointVIP:
+		return []string{c.vip.address.String()}
+	}
+
 	var out []string
 	for _, m := range c.members[:c.Options.ControlPlanes] {
 		out = append(out, m.Address.String())
@@ -468,7 +639,7 @@ func (c *Cluster) Peers() []machine.Peer {
 		}
 
 		out = append(out, machine.Peer{
-			Name: m.Hostname(), Address: m.Address, Type: m.Type(), Version: m.Version(), NodeID: m.Identity(),
+			Name: m.Hostname(), Address: m.Address, Addresses: m.Addresses(), Type: m.Type(), Version: m.Version(), NodeID: m.Identity(),
 			ControlPlane: m.IsControlPlane(), Node: m.Node,
 		})
 	}
@@ -477,7 +648,11 @@ func (c *Cluster) Peers() []machine.Peer {
 }
 
 // Changed implements machine.Cluster.
-func (c *Cluster) Changed(*machine.Node) {
+func (c *Cluster) Changed(node *machine.Node) {
+	if node != nil {
+		c.ServicesChanged(node)
+	}
+
 	var watching []*Member
 
 	for _, m := range c.members {

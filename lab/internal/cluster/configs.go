@@ -8,6 +8,7 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/config/generate"
 	machinetype "github.com/siderolabs/talos/pkg/machinery/config/machine"
 
+	"github.com/talosmate/talosmate/lab/internal/faults"
 	"github.com/talosmate/talosmate/lab/internal/machine"
 )
 
@@ -36,17 +37,7 @@ func (g *configs) of(name, kind, version string) (config.Provider, error) {
 		return base, nil
 	}
 
-	patch, err := configpatcher.LoadPatch(fmt.Appendf(nil, "apiVersion: v1alpha1\nkind: HostnameConfig\nauto: off\nhostname: %s\n", name))
-	if err != nil {
-		return nil, err
-	}
-
-	out, err := configpatcher.Apply(configpatcher.WithConfig(base), []configpatcher.Patch{patch})
-	if err != nil {
-		return nil, err
-	}
-
-	return out.Config()
+	return patched(base, "apiVersion: v1alpha1\nkind: HostnameConfig\nauto: off\nhostname: "+name+"\n")
 }
 
 // manyNodes is the number of nodes from which on workers share one configuration.
@@ -98,17 +89,20 @@ func (g *configs) generated(kind, version string) (config.Provider, error) {
 	}
 
 	if g.cluster.Options.Kubernetes == "none" {
-		patch, err := configpatcher.LoadPatch([]byte("machine:\n  kubelet:\n    skipNodeRegistration: true\n"))
-		if err != nil {
+		if cfg, err = patched(cfg, "machine:\n  kubelet:\n    skipNodeRegistration: true\n"); err != nil {
 			return nil, err
 		}
+	}
 
-		out, err := configpatcher.Apply(configpatcher.WithConfig(cfg), []configpatcher.Patch{patch})
-		if err != nil {
+	if d := g.cluster.Options.Discovery; d != "" {
+		if cfg, err = patched(cfg, fmt.Sprintf("cluster:\n  discovery:\n    enabled: %t\n", d != faults.DiscoveryOff)); err != nil {
 			return nil, err
 		}
+	}
 
-		if cfg, err = out.Config(); err != nil {
+	if typ == machinetype.TypeControlPlane && g.cluster.vip != nil {
+		document := fmt.Sprintf("apiVersion: v1alpha1\nkind: Layer2VIPConfig\nname: %s\nlink: eth0\n", g.cluster.vip.address)
+		if cfg, err = patched(cfg, document); err != nil {
 			return nil, err
 		}
 	}
@@ -116,4 +110,19 @@ func (g *configs) generated(kind, version string) (config.Provider, error) {
 	g.base[key] = cfg
 
 	return cfg, nil
+}
+
+// patched applies a strategic merge patch.
+func patched(cfg config.Provider, text string) (config.Provider, error) {
+	patch, err := configpatcher.LoadPatch([]byte(text))
+	if err != nil {
+		return nil, err
+	}
+
+	out, err := configpatcher.Apply(configpatcher.WithConfig(cfg), []configpatcher.Patch{patch})
+	if err != nil {
+		return nil, err
+	}
+
+	return out.Config()
 }

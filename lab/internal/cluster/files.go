@@ -13,15 +13,18 @@ import (
 
 // Description is lab.json: the addresses and files of a running lab.
 type Description struct {
-	Name        string            `json:"name"`
-	Cluster     string            `json:"cluster"`
-	Dir         string            `json:"dir"`
-	Talosconfig string            `json:"talosconfig"`
-	Kubeconfig  string            `json:"kubeconfig"`
-	Control     string            `json:"control"`
-	PIDs        []int             `json:"pids"`
-	Kubernetes  string            `json:"kubernetes"`
-	Nodes       []NodeDescription `json:"nodes"`
+	Name        string `json:"name"`
+	Cluster     string `json:"cluster"`
+	Dir         string `json:"dir"`
+	Talosconfig string `json:"talosconfig"`
+	Kubeconfig  string `json:"kubeconfig"`
+	Control     string `json:"control"`
+	PIDs        []int  `json:"pids"`
+	Kubernetes  string `json:"kubernetes"`
+	// VIP is the virtual IP of the control planes, and LoadBalancer the address in front of them; empty for none.
+	VIP          string            `json:"vip,omitempty"`
+	LoadBalancer string            `json:"load_balancer,omitempty"`
+	Nodes        []NodeDescription `json:"nodes"`
 }
 
 // NodeDescription is one node in lab.json.
@@ -30,6 +33,8 @@ type NodeDescription struct {
 	Address string `json:"address"`
 	Type    string `json:"type"`
 	Version string `json:"version"`
+	// Addresses are those that the node has in addition, without the virtual IP.
+	Addresses []string `json:"addresses,omitempty"`
 	// Maintenance is set for a node that waits for its configuration.
 	Maintenance bool `json:"maintenance,omitempty"`
 }
@@ -48,13 +53,26 @@ func (c *Cluster) Describe(control string, pids ...int) Description {
 		d.Kubeconfig = filepath.Join(c.Options.Dir, "kubeconfig")
 	}
 
+	if c.vip != nil {
+		d.VIP = c.vip.address.String()
+	}
+
+	if c.balancer != nil {
+		d.LoadBalancer = c.subnet.host(loadBalancerHost).String()
+	}
+
 	for _, m := range c.members {
 		kind := m.Type()
 		if m.Maintenance() {
 			kind = "unknown"
 		}
 
-		d.Nodes = append(d.Nodes, NodeDescription{Name: m.Name, Address: m.Address.String(), Type: kind, Version: c.version(m.Name), Maintenance: m.Maintenance()})
+		node := NodeDescription{Name: m.Name, Address: m.Address.String(), Type: kind, Version: c.version(m.Name), Maintenance: m.Maintenance()}
+		for _, e := range m.Extra() {
+			node.Addresses = append(node.Addresses, e.Address.String())
+		}
+
+		d.Nodes = append(d.Nodes, node)
 	}
 
 	return d

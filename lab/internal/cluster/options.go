@@ -8,7 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/talosmate/talosmate/lab/internal/faults"
 	"github.com/talosmate/talosmate/lab/internal/images"
+	"github.com/talosmate/talosmate/lab/internal/machine"
 )
 
 // Options describe a cluster.
@@ -26,6 +28,10 @@ type Options struct {
 	Install        time.Duration
 	Shutdown       time.Duration
 	Boot           time.Duration
+	Member         time.Duration
+	Cordon         time.Duration
+	Teardown       time.Duration
+	Countdown      time.Duration
 	GCAge          time.Duration
 	Etcd           bool
 	EtcdQuotaBytes int64
@@ -33,13 +39,33 @@ type Options struct {
 	Schematic      string
 	Preset         string
 	KubeBin        string // directory with the Kubernetes bed's binaries
+
+	VIP            string        // a virtual IP of the control planes: an address, or auto
+	VIPLease       time.Duration // how long a virtual IP stays with a holder that lost its power
+	ExtraAddresses string        // a number for every node, or NODE=ADDRESS[@LINK],...
+	Bootloader     string        // grub or systemd-boot; empty for the one that fits the image
+	Partitions     []string      // volumes with partitions of their own, on nodes with Talos 1.14 or later
+	APIDLag        time.Duration // how long other nodes' apids are refused by a node that is back
+	PlatformConfig bool          // the platform gives each node its first configuration at any time
+	Discovery      string        // off or alone; empty for a discovery that shows every node
+	LoadBalancer   bool          // an address in front of all control planes
+	Endpoints      string        // what the talosconfig names: nodes, load-balancer or vip
 }
+
+// The endpoints that a talosconfig can name.
+const (
+	EndpointNodes        = "nodes"
+	EndpointLoadBalancer = "load-balancer"
+	EndpointVIP          = "vip"
+)
 
 // Defaults is three control planes and two workers.
 func Defaults() Options {
 	return Options{
 		Name: "lab", ControlPlanes: 3, Workers: 2, TalosVersion: "v1.13.8", Kubernetes: "none", Seed: 1,
 		Install: time.Second, Shutdown: 500 * time.Millisecond, Boot: 2 * time.Second, GCAge: time.Hour, Etcd: true,
+		Member: 5 * time.Second, Cordon: 2 * time.Second, Teardown: time.Second, Countdown: time.Second,
+		VIPLease: time.Second, Endpoints: EndpointNodes,
 	}
 }
 
@@ -69,6 +95,34 @@ func (o *Options) Validate() error {
 		if !strings.HasPrefix(version, "v1.") {
 			return fmt.Errorf("version of %s must look like v1.13.8, not %q", node, version)
 		}
+	}
+
+	if o.Discovery != "" && o.Discovery != faults.DiscoveryOff && o.Discovery != faults.DiscoveryAlone {
+		return fmt.Errorf("discovery must be off or alone, not %q", o.Discovery)
+	}
+
+	if o.Bootloader != "" && o.Bootloader != faults.GRUB && o.Bootloader != faults.SystemdBoot {
+		return fmt.Errorf("boot loader must be grub or systemd-boot, not %q", o.Bootloader)
+	}
+
+	for _, label := range o.Partitions {
+		if !machine.Promotable(label) {
+			return fmt.Errorf("partitions must be some of ETCD, CRI, KUBELET and LOG, not %q", label)
+		}
+	}
+
+	return o.validateEndpoints()
+}
+
+func (o *Options) validateEndpoints() error {
+	switch {
+	case o.Endpoints == EndpointNodes:
+	case o.Endpoints == EndpointLoadBalancer && o.LoadBalancer:
+	case o.Endpoints == EndpointVIP && o.VIP != "":
+	case o.Endpoints == EndpointLoadBalancer || o.Endpoints == EndpointVIP:
+		return fmt.Errorf("endpoints %s need --%s", o.Endpoints, o.Endpoints)
+	default:
+		return fmt.Errorf("endpoints must be nodes, load-balancer or vip, not %q", o.Endpoints)
 	}
 
 	return nil

@@ -37,6 +37,26 @@ const (
 	ClockSkew               = "clock-skew"                // DUR: the node's clock is off by this much
 	SlowBoot                = "slow-boot"                 // DUR: every boot takes this much longer
 	DefragKills             = "defrag-kills"              // the etcd member dies after the next defragmentation
+	LeaveFails              = "leave-fails"               // the next graceful reset cannot leave etcd
+	CordonFails             = "cordon-fails"              // no API server: shutdowns, resets and legacy upgrades cannot cordon the node
+	TeardownStuck           = "teardown-stuck"            // the next sequence that stops the node cannot unmount its volumes
+	ColdBootFails           = "cold-boot-fails"           // a boot through the firmware does not come up; kexec does
+	Bootloader              = "bootloader"                // grub or systemd-boot: the boot loader that the next boot shows
+	PlatformConfig          = "platform-config"           // without a configuration on its disk the node boots with its first one
+	Discovery               = "discovery"                 // off, alone or missing:NAME[,NAME]: what discovery shows to this node
+)
+
+// The boot loaders.
+const (
+	GRUB        = "grub"
+	SystemdBoot = "systemd-boot"
+)
+
+// The values of the fault discovery.
+const (
+	DiscoveryOff     = "off"
+	DiscoveryAlone   = "alone"
+	DiscoveryMissing = "missing"
 )
 
 // ErrUnknown is returned for a fault name that does not exist.
@@ -57,6 +77,7 @@ type Fault struct {
 	Code    codes.Code    `json:"-"`
 	Message string        `json:"-"`
 	N       int64         `json:"-"`
+	Names   []string      `json:"-"`
 	P       float64       `json:"-"`
 	Dur     time.Duration `json:"-"`
 
@@ -102,9 +123,9 @@ func Parse(spec string) (*Fault, error) {
 		f.N, err = strconv.ParseInt(value, 10, 32)
 	case RegistryStatus:
 		f.N, err = strconv.ParseInt(value, 10, 32)
-	case BootOldSlot, NeverReturn, ReturnWithoutKubernetes, LoseExtensions, DefragKills:
+	case BootOldSlot, NeverReturn, ReturnWithoutKubernetes, LoseExtensions, DefragKills, LeaveFails, TeardownStuck:
 		f.Count = 1
-	case DiskFull:
+	case DiskFull, PlatformConfig, CordonFails, ColdBootFails:
 	case PullError:
 		if value == "" {
 			err = errors.New("needs the error text")
@@ -141,6 +162,12 @@ func Parse(spec string) (*Fault, error) {
 		}
 	case FailRPC:
 		err = parseFailRPC(f, value)
+	case Bootloader:
+		if value != GRUB && value != SystemdBoot {
+			err = errors.New("must be grub or systemd-boot")
+		}
+	case Discovery:
+		err = parseDiscovery(f, value)
 	default:
 		return nil, fmt.Errorf("%w %q", ErrUnknown, name)
 	}
@@ -150,6 +177,20 @@ func Parse(spec string) (*Fault, error) {
 	}
 
 	return f, nil
+}
+
+func parseDiscovery(f *Fault, value string) error {
+	names, missing := strings.CutPrefix(value, DiscoveryMissing+":")
+
+	switch {
+	case value == DiscoveryOff || value == DiscoveryAlone:
+	case missing && names != "":
+		f.Names = strings.Split(names, ",")
+	default:
+		return errors.New("must be off, alone or missing:NAME[,NAME]")
+	}
+
+	return nil
 }
 
 func parseFailRPC(f *Fault, value string) error {

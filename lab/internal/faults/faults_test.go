@@ -137,3 +137,14 @@ func TestSkip(t *testing.T) {
 		}
 	}
 }
+
+func TestValuesOfDiscoveryAndBootLoader(t *testing.T) {
+	for spec, valid := range map[string]bool{
+		"discovery=off": true, "discovery=alone": true, "discovery=missing:a,b": true, "discovery=missing:": false, "discovery=": false,
+		"bootloader=grub": true, "bootloader=systemd-boot": true, "bootloader=lilo": false,
+	} {
+		if _, err := faults.Parse(spec); (err == nil) != valid {
+			t.Errorf("%s: %v", spec, err)
+		}
+	}
+}

@@ -270,7 +270,7 @@ func (n *Node) firstInstall(generation int, cfg config.Provider) {
 
 	n.preload(images.System, "ghcr.io/siderolabs/kubelet:"+n.Kube, now)
 	n.note("install", strings.TrimSpace(image+" (first)"))
-	n.restart("installed")
+	n.restart("installed", false)
 }
 
 // PutMeta writes a META key.

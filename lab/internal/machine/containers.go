@@ -26,7 +26,9 @@ const (
 	NamespaceK8s    = "k8s.io"
 )
 
-// resetContainers starts the containers that run after a boot. Pods come back with the kubelet.
+// resetContainers starts the containers that run after a boot. Pods come back with the kubelet. Those of the system
+// namespace are the ones of the in-memory containerd: kubelet and etcd run in the CRI's, whose system namespace no call
+// lists.
 func (n *Node) resetContainers() {
 	n.containers = slices.DeleteFunc(n.containers, func(c Container) bool { return c.Namespace == NamespaceSystem })
 
@@ -36,23 +38,14 @@ func (n *Node) resetContainers() {
 		return
 	}
 
-	names := []string{"apid", "kubelet"}
+	names := []string{"apid"}
 	if n.nodeType == ControlPlane {
-		names = append(names, "etcd", "trustd")
+		names = append(names, "trustd")
 	}
 
-	for _, name := range names {
-		image := ""
-
-		switch name {
-		case "kubelet":
-			image = "ghcr.io/siderolabs/kubelet:" + n.Kube
-		case "etcd":
-			image = "registry.k8s.io/etcd:v3.6.12"
-		}
-
+	for _, name := range append(names, n.extensionServices()...) {
 		n.containers = append(n.containers, Container{
-			Namespace: NamespaceSystem, ID: name, InternalID: name, PodID: name, Name: name, Image: image,
+			Namespace: NamespaceSystem, ID: name, InternalID: name, PodID: name, Name: name,
 			PID: uint32(servicePID(name)), Status: "RUNNING",
 		})
 	}

@@ -52,7 +52,17 @@ func (n *Node) partitions() []partition {
 		used += p.size
 	}
 
-	return append(fixed, partition{label: "EPHEMERAL", size: uint64(n.diskSize) - used - 2*mib, filesystem: block.FilesystemTypeXFS, probed: "xfs"})
+	var own []partition
+
+	for _, label := range n.partitionLabels {
+		p := partition{label: label, size: promotable()[label].gib << 30, filesystem: block.FilesystemTypeXFS, probed: "xfs"}
+		own = append(own, p)
+		used += p.size
+	}
+
+	ephemeral := partition{label: "EPHEMERAL", size: uint64(n.diskSize) - used - 2*mib, filesystem: block.FilesystemTypeXFS, probed: "xfs"}
+
+	return append(append(fixed, ephemeral), own...)
 }
 
 func (n *Node) serial(disk string) string { return fmt.Sprintf("LAB%04d%s", n.Number, disk) }
@@ -89,7 +99,7 @@ func (n *Node) putBlock() {
 		n.putDiscovered(id, systemDisk, p.probed, p.label, p.size, offset, i+1)
 		offset += p.size
 
-		if p.label == "META" || p.label == "STATE" || p.label == "EPHEMERAL" {
+		if p.label == "META" || p.label == "STATE" || p.label == "EPHEMERAL" || n.promoted(p.label) {
 			n.putVolume(p, i+1)
 		}
 	}
@@ -154,6 +164,8 @@ func (n *Node) putVolume(p partition, index int) {
 		spec.MountSpec.TargetPath, spec.MountSpec.FileMode = "/var", 0o755
 	case "STATE":
 		spec.MountSpec.TargetPath, spec.MountSpec.FileMode = "/system/state", 0o700
+	default:
+		spec.MountSpec.TargetPath, spec.MountSpec.FileMode = promotable()[p.label].target, 0o700
 	}
 
 	n.put(v, "block.VolumeManagerController")
@@ -203,7 +215,20 @@ func (n *Node) DeviceMounted(device string) bool {
 		return false
 	}
 
-	return device == systemDisk || device == systemDisk+"5" || device == systemDisk+"6"
+	if device == systemDisk {
+		return true
+	}
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	for i, p := range n.partitions() {
+		if device == fmt.Sprintf("%s%d", systemDisk, i+1) {
+			return p.label == "STATE" || p.label == "EPHEMERAL" || n.promoted(p.label)
+		}
+	}
+
+	return false
 }
 
 // WipeDevice erases a device; its content is no longer discovered.

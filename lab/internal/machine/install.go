@@ -9,6 +9,7 @@ import (
 	"time"
 
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/meta"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 
 	"github.com/talosmate/talosmate/lab/internal/faults"
@@ -24,8 +25,9 @@ var ErrNoInstaller = errors.New(`exec: "/bin/installer": stat /bin/installer: no
 func slotName(i int) string { return string(rune('A' + i)) }
 
 // Install runs an installer: it writes the slot that is not the default and makes it the default. For this reason a
-// second install before the reboot overwrites the running system. Output lines are passed to say.
-func (n *Node) Install(ctx context.Context, image string, m images.Manifest, lifecycle bool, say func(string)) (exitCode int, err error) {
+// second install before the reboot overwrites the running system. Output lines are passed to say. It continues without the
+// client that requested it; only the end of the boot kills the installer, and leaves the slot half written.
+func (n *Node) Install(image string, m images.Manifest, lifecycle bool, say func(string)) (exitCode int, err error) {
 	if !n.installLock.TryLock() {
 		return 0, ErrInstalling
 	}
@@ -38,7 +40,18 @@ func (n *Node) Install(ctx context.Context, image string, m images.Manifest, lif
 	n.mu.Lock()
 	target := 1 - n.defaultSlot
 	overruns := target == n.runningSlot && !n.slots[n.runningSlot].Empty()
+	ended := n.ended
+	n.installing = true
+	n.putInstaller()
 	n.mu.Unlock()
+
+	defer func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+
+		n.installing = false
+		n.putInstaller()
+	}()
 
 	n.note("install-start", image)
 	say(installerOutput(m, slotName(target)))
@@ -46,16 +59,19 @@ func (n *Node) Install(ctx context.Context, image string, m images.Manifest, lif
 	timer := time.NewTimer(n.Times.Install)
 	defer timer.Stop()
 
+	record := InstallRecord{Image: image, Version: m.Installer.Version, Slot: slotName(target), OverRuns: overruns, Lifecycle: lifecycle}
+
 	select {
 	case <-timer.C:
-	case <-ctx.Done():
-		// the client disconnected: machined kills the installer with its container
-		n.note("install-broken-off", image)
+	case <-ended:
+		record.Time, record.Torn, record.ExitCode = time.Now(), true, killedExitCode
+		n.tear(target, image, m)
+		n.recordInstall(record)
 
-		return 0, ctx.Err()
+		return killedExitCode, nil
 	}
 
-	record := InstallRecord{Time: time.Now(), Image: image, Version: m.Installer.Version, Slot: slotName(target), OverRuns: overruns, Lifecycle: lifecycle}
+	record.Time = time.Now()
 
 	if f, failing := n.Faults.Take(faults.InstallExitCode); failing && f.N != 0 {
 		record.ExitCode = int(f.N)
@@ -83,6 +99,7 @@ func (n *Node) Install(ctx context.Context, image string, m images.Manifest, lif
 	}
 
 	n.mu.Lock()
+	n.meta[meta.Upgrade] = slotName(n.defaultSlot) // the way back, until a boot is ready
 	n.slots[target] = slot
 	n.defaultSlot = target
 	n.fresh = true
@@ -92,6 +109,37 @@ func (n *Node) Install(ctx context.Context, image string, m images.Manifest, lif
 	n.recordInstall(record)
 
 	return 0, nil
+}
+
+// killedExitCode is the exit code of an installer that was killed.
+const killedExitCode = 137
+
+// tear leaves a slot half written. The default stays: the boot loader's configuration is written last.
+func (n *Node) tear(slot int, image string, m images.Manifest) {
+	n.mu.Lock()
+	n.slots[slot] = Slot{
+		Version: m.Installer.Version, Image: image, Schematic: m.Installer.Schematic, Platform: m.Installer.Platform,
+		SecureBoot: m.Installer.SecureBoot, Torn: true,
+	}
+	n.mu.Unlock()
+
+	n.note("install-torn", image)
+}
+
+// putInstaller shows the installer's process while it runs. It needs n.mu held.
+func (n *Node) putInstaller() {
+	if n.state == nil || !atLeast(n.versionTag(), 13) {
+		return
+	}
+
+	res := runtime.NewServicePID("installer")
+	res.TypedSpec().PID, res.TypedSpec().MountNamespace = int32(servicePID("installer")), "4026532999"
+
+	if n.installing {
+		n.put(res, "runtime.ServicePIDController")
+	} else {
+		n.remove(res.Metadata())
+	}
 }
 
 func (n *Node) recordInstall(r InstallRecord) {
@@ -118,8 +166,9 @@ func installerOutput(m images.Manifest, slot string) string {
 	return b.String()
 }
 
-// chooseSlot is the boot loader: it returns the default slot, or the other one when the new system does not boot.
-func (n *Node) chooseSlot() {
+// chooseSlot is the boot loader: it boots the default slot, or the other one when the default does not boot. It returns
+// false if neither boots.
+func (n *Node) chooseSlot() bool {
 	n.mu.Lock()
 	fresh := n.fresh
 	n.fresh = false
@@ -133,12 +182,16 @@ func (n *Node) chooseSlot() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 
-	if fallback && !n.slots[1-n.defaultSlot].Empty() {
+	if torn := n.slots[n.defaultSlot].Torn; (fallback || torn) && n.bootable(1-n.defaultSlot) {
 		n.defaultSlot = 1 - n.defaultSlot
 	}
 
 	n.runningSlot = n.defaultSlot
+
+	return n.slots[0].Empty() && n.slots[1].Empty() || n.bootable(n.runningSlot)
 }
+
+func (n *Node) bootable(slot int) bool { return !n.slots[slot].Empty() && !n.slots[slot].Torn }
 
 // LegacyUpgrade is MachineService.Upgrade after its checks: the sequence that installs and reboots in one.
 func (n *Node) LegacyUpgrade(actor, image string, m images.Manifest, stage bool) {
@@ -165,22 +218,35 @@ func (n *Node) LegacyUpgrade(actor, image string, m images.Manifest, stage bool)
 			n.staged = &stagedUpgrade{manifest: m, image: image}
 			n.mu.Unlock()
 
-			n.stopAll(actor)
+			if err := n.stopAll(actor); err != nil {
+				n.failSequence(generation, actor, name, teardownFailed(rebootTeardownPhase, err), false)
+
+				return
+			}
 
 			if n.pause(generation, n.Times.Shutdown) {
-				n.restart("staged upgrade")
+				n.restart("staged upgrade", false)
 			}
 
 			return
 		}
 
-		n.cordonAndDrain(actor)
-		n.stopAllButAPI(actor)
+		if err := n.cordonAndDrain(actor); err != nil {
+			n.failSequence(generation, actor, name, drainFailed(1, err), false)
+
+			return
+		}
+
+		if err := n.stopAllButAPI(actor); err != nil {
+			n.failSequence(generation, actor, name, teardownFailed(upgradeTeardownPhase+n.drains(), err), false)
+
+			return
+		}
 
 		var code int
 
 		n.phase(actor, "upgrade", "upgrade", func() {
-			code, err = n.Install(context.Background(), image, m, false, func(line string) { n.logf("machined", "%s", strings.TrimSpace(line)) })
+			code, err = n.Install(image, m, false, func(line string) { n.logf("machined", "%s", strings.TrimSpace(line)) })
 		})
 
 		if !n.alive(generation) {
@@ -188,32 +254,31 @@ func (n *Node) LegacyUpgrade(actor, image string, m images.Manifest, stage bool)
 		}
 
 		if err != nil || code != 0 {
-			// a failed upgrade sequence reboots into the installed system
-			n.logf("machined", "upgrade failed: exit code %d, %v", code, err)
-			n.Events().Publish(actor, &machineapi.SequenceEvent{
-				Sequence: name, Action: machineapi.SequenceEvent_STOP,
-			})
+			if err == nil {
+				err = fmt.Errorf("task %q failed: exit code %d", "upgrade", code)
+			}
+
+			n.failSequence(generation, actor, name, failure{phase: upgradeTeardownPhase + 1 + n.drains(), name: "upgrade", task: "upgrade", err: err}, false)
+
+			return
 		}
 
 		if n.pause(generation, n.Times.Shutdown) {
-			n.restart("upgrade")
+			n.restart("upgrade", n.Running().SecureBoot)
 		}
 	}()
 }
 
 // stopAllButAPI stops what uses the ephemeral partition. The API stays up while the installer runs.
-func (n *Node) stopAllButAPI(actor string) {
+func (n *Node) stopAllButAPI(actor string) error {
 	n.phase(actor, "cleanup", "stopAllPods", func() { n.stopService("kubelet") })
 	n.phase(actor, "dbus", "stopDBus", nil)
 	n.phase(actor, "stopServices", "stopServicesForUpgrade", func() {
-		if n.Etcd != nil {
-			n.stopService("etcd")
-			n.Etcd.Stop()
-			n.note("etcd-down", "stopped")
-		}
-
+		n.stopEtcd()
 		n.stopService("cri")
 	})
+
+	return n.teardown(actor)
 }
 
 // installStaged runs a staged upgrade during boot and reboots again.
@@ -221,12 +286,12 @@ func (n *Node) installStaged(generation int, staged *stagedUpgrade) {
 	go func() {
 		n.setStage(runtime.MachineStageInstalling)
 
-		if _, err := n.Install(context.Background(), staged.image, staged.manifest, false, func(string) {}); err != nil {
+		if _, err := n.Install(staged.image, staged.manifest, false, func(string) {}); err != nil {
 			n.note("error", err.Error())
 		}
 
 		if n.alive(generation) {
-			n.restart("staged upgrade installed")
+			n.restart("staged upgrade installed", false)
 		}
 	}()
 }
@@ -268,6 +333,8 @@ func (n *Node) Pull(ctx context.Context, ns images.Namespace, name string, progr
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
+			n.note("pull-broken-off", name) // unlike an installation
+
 			return "", ctx.Err()
 		}
 	}

@@ -4,18 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"slices"
 
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 )
-
-// Peers lists the nodes in discovery, by address.
-func (n *Node) Peers() []Peer {
-	peers := n.cluster.Peers()
-	slices.SortFunc(peers, func(a, b Peer) int { return a.Address.Compare(b.Address) })
-
-	return peers
-}
 
 // Stage is the machine's stage.
 func (n *Node) Stage() runtime.MachineStage {

@@ -101,6 +101,9 @@ func (n *Node) logf(id, format string, args ...any) {
 	_, _ = n.LogWriter(id).Write([]byte(line)) //nolint:errcheck // in memory
 }
 
+// Logf writes a line to a service's log.
+func (n *Node) Logf(id, format string, args ...any) { n.logf(id, format, args...) }
+
 // FailService makes a service unhealthy with a message, or healthy again for an empty one.
 func (n *Node) FailService(id, message string) error {
 	n.mu.Lock()

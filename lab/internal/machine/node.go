@@ -49,6 +49,8 @@ type Slot struct {
 	Platform   string      `json:"platform"`
 	SecureBoot bool        `json:"secure_boot"`
 	Extensions []Extension `json:"extensions"`
+	// Torn is set for a slot whose installer was killed: it is half written and does not boot.
+	Torn bool `json:"torn,omitempty"`
 }
 
 // Empty reports whether nothing was installed in the slot.
@@ -59,14 +61,24 @@ type Times struct {
 	Install  time.Duration
 	Shutdown time.Duration
 	Boot     time.Duration
+	// Member is how long a reset waits for the node's own etcd member to be healthy.
+	Member time.Duration
+	// Cordon is how long a shutdown waits for the node to be cordoned, Teardown how long a sequence waits for volumes
+	// that something holds, and Countdown how long a node waits before it reboots because of a failed sequence.
+	Cordon    time.Duration
+	Teardown  time.Duration
+	Countdown time.Duration
 	// GCAge is how long an unreferenced image in the system store is kept.
 	GCAge time.Duration
 }
 
 // Peer is another node as discovery shows it.
 type Peer struct {
-	Name         string
-	Address      netip.Addr
+	// Name is the hostname.
+	Name    string
+	Address netip.Addr
+	// Addresses are all that it announces, in Talos's order; Address is the node's own.
+	Addresses    []netip.Addr
 	Type         string
 	Version      string
 	NodeID       string
@@ -85,6 +97,11 @@ type Cluster interface {
 	Peers() []Peer
 	// Changed notifies the other nodes of a changed peer.
 	Changed(node *Node)
+	// ServicesChanged is called when the kubelet or etcd of a node starts, stops or changes its health. It does not block.
+	ServicesChanged(node *Node)
+	// KubeletStopped is called when a sequence has stopped a node's kubelet. It returns once the virtual IP has left the
+	// node.
+	KubeletStopped(node *Node)
 	// Note adds a line to the lab's timeline.
 	Note(node, event, detail string)
 }
@@ -138,6 +155,16 @@ type Config struct {
 	Kubernetes string          // version of the kubelet
 	// RegisterWithKubernetes is false for a kubelet that does not join a cluster.
 	RegisterWithKubernetes bool
+	// PlatformConfig is set for a platform that gives the node its first configuration at any time.
+	PlatformConfig bool
+	// Bootloader is grub or systemd-boot; empty for the one that fits the image.
+	Bootloader string
+	// Partitions are volumes with partitions of their own, for Talos 1.14 and later.
+	Partitions []string
+	// VIP is the virtual IP of the control planes; the zero value for none.
+	VIP netip.Addr
+	// Extra are addresses in addition to Address.
+	Extra []Extra
 }
 
 // Node is one simulated node.
@@ -164,22 +191,28 @@ type Node struct {
 	nodeType   string
 	powered    bool
 	up         bool
-	generation int // counts boots, so that timers of an earlier boot can be ignored
+	ended      chan struct{} // closed when the boot ends
+	generation int           // counts boots, so that timers of an earlier boot can be ignored
 	sequence   string
 	stage      runtime.MachineStage
 	unmet      []runtime.UnmetCondition
 	bootID     string
 	bootTime   time.Time
+	upTime     time.Time // since when the API listens
 	history    History
 
 	slots       [2]Slot
 	defaultSlot int
 	runningSlot int
+	installing  bool // an installer runs
+	confirmed   bool // this boot was ready, so an upgrade before it is not reverted
 	fresh       bool // the default slot was installed and never booted
 	staged      *stagedUpgrade
 
 	config    config.Provider // the active configuration
 	persisted config.Provider // the configuration of the next boot
+	first     config.Provider // the configuration that a platform gives
+	platform  bool            // the platform gives it
 	try       *time.Timer
 
 	services   map[string]*Service
@@ -200,6 +233,12 @@ type Node struct {
 	// kubernetesRuns reports whether the lab runs a Kubernetes to register with.
 	kubernetesRuns  bool
 	hostname        string
+	bootloader      string
+	partitionLabels []string // volumes with partitions of their own
+	vip             netip.Addr
+	extra           []Extra
+	vipHeld         bool
+	vipSeen         bool // the virtual IP was here in this boot
 	iso             Slot // what a machine without an installed Talos boots
 	bootstrapping   bool
 	adminKubeconfig []byte
@@ -230,6 +269,8 @@ type InstallRecord struct {
 	ExitCode  int       `json:"exit_code"`
 	OverRuns  bool      `json:"overwrote_running_slot"`
 	Lifecycle bool      `json:"lifecycle"`
+	// Torn is set if the node went down while the installer ran.
+	Torn bool `json:"torn,omitempty"`
 }
 
 type stagedUpgrade struct {
@@ -248,10 +289,13 @@ func New(cfg Config) *Node {
 		random:         rand.New(rand.NewPCG(uint64(cfg.Seed), uint64(cfg.Number))),
 		config:         cfg.Config,
 		persisted:      cfg.Config,
+		first:          cfg.Config,
+		platform:       cfg.PlatformConfig,
 		services:       map[string]*Service{},
 		failing:        map[string]string{},
 		stopped:        map[string]bool{},
 		events:         NewEvents(),
+		ended:          make(chan struct{}),
 		kmsgMore:       make(chan struct{}),
 		logs:           map[string]*Log{},
 		meta:           map[uint8]string{},
@@ -262,8 +306,19 @@ func New(cfg Config) *Node {
 		hostname:       cfg.Name,
 		iso:            Slot{Version: cfg.Version, Platform: "metal", Schematic: cfg.Schematic},
 		etcdWanted:     cfg.Etcd != nil,
+		bootloader:     cfg.Bootloader,
+		vip:            cfg.VIP,
+		extra:          cfg.Extra,
 	}
-	n.Faults = faults.NewSet(func(event, detail string) { n.note(event, detail) })
+
+	if atLeast(cfg.Version, 14) {
+		n.partitionLabels = cfg.Partitions // the partitions are made once, at the installation
+	}
+
+	n.Faults = faults.NewSet(func(event, detail string) {
+		n.note(event, detail)
+		n.discoveryFault(event, detail)
+	})
 	n.identity = n.nodeIdentity()
 
 	if cfg.Config != nil {
@@ -407,6 +462,26 @@ func (n *Node) Up() bool {
 	defer n.mu.Unlock()
 
 	return n.up
+}
+
+// UpFor is how long the node's API has listened in this boot; zero while it does not.
+func (n *Node) UpFor() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	if !n.up {
+		return 0
+	}
+
+	return time.Since(n.upTime)
+}
+
+// Rebooted reports whether this is not the node's first boot.
+func (n *Node) Rebooted() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return len(n.history.Boots) > 1
 }
 
 // Powered reports whether the node has power.

@@ -42,28 +42,28 @@ func (n *Node) Reset(actor string, plan ResetPlan) {
 		n.setStage(runtime.MachineStageResetting)
 
 		if plan.Graceful {
-			n.cordonAndDrain(actor)
+			// these phases have error handlers: the sequence continues
+			if err := n.cordonAndDrain(actor); err != nil {
+				n.logf("machined", "task cordonAndDrainNode (1/1): failed: %s", err)
+				n.note("cordon-failed", err.Error())
+			}
 		}
 
 		n.phase(actor, "cleanup", "removeAllPods", func() { n.stopService("kubelet") })
 
-		if plan.Graceful && n.IsControlPlane() && n.Etcd != nil && n.Etcd.Running() {
-			if err := plan.Leave(context.Background()); err != nil {
-				// the phase has no error handler: the sequence ends here, and the node is not changed
-				n.logf("machined", "reset failed: error running phase in reset sequence: task leaveEtcd: failed: %s", err)
-				n.note("reset-failed", err.Error())
-
-				n.mu.Lock()
-				if n.generation == generation {
-					n.sequence = ""
-				}
-				n.mu.Unlock()
+		if plan.Graceful && n.mustLeaveEtcd() {
+			if err := n.leaveEtcd(actor, plan); err != nil {
+				// this phase has none: nothing is erased
+				n.failSequence(generation, actor, "reset", failure{phase: 3 + n.drains(), name: "leave", task: "leaveEtcd", err: err}, false)
 
 				return
 			}
 		}
 
-		n.stopAll(actor)
+		if err := n.stopAll(actor); err != nil {
+			n.logf("machined", "task teardownLifecycle (1/1): failed: %s", err)
+			n.stopServices()
+		}
 
 		if !n.pause(generation, n.Times.Shutdown) {
 			return
@@ -73,7 +73,7 @@ func (n *Node) Reset(actor string, plan ResetPlan) {
 		n.erase(plan)
 
 		if plan.Reboot {
-			n.bootLater()
+			n.comeUp(len(plan.Labels) == 0 || slices.Contains(plan.Labels, "BOOT"))
 		} else {
 			n.PowerOffQuietly()
 		}
@@ -91,23 +91,26 @@ func (n *Node) PowerOffQuietly() {
 // erase wipes partitions while the node is down.
 func (n *Node) erase(plan ResetPlan) {
 	whole := plan.SystemDisk && len(plan.Labels) == 0
-	wiped := func(label string) bool { return whole || slices.Contains(plan.Labels, label) }
+	wiped := func(label string) bool { return n.wipes(plan, label) }
 
 	if wiped("EPHEMERAL") {
-		n.Images.Clear(images.CRI, images.System)
 		n.files.Wipe("/var")
+	}
 
-		if n.Etcd != nil {
-			if err := n.Etcd.Wipe(); err != nil {
-				n.note("error", err.Error())
-			}
-
-			_ = os.Remove(n.Etcd.RecoveryFile()) //nolint:errcheck // it may not exist
-		}
+	if wiped("CRI") {
+		n.Images.Clear(images.CRI, images.System)
 
 		n.mu.Lock()
 		n.containers = nil
 		n.mu.Unlock()
+	}
+
+	if wiped("ETCD") && n.Etcd != nil {
+		if err := n.Etcd.Wipe(); err != nil {
+			n.note("error", err.Error())
+		}
+
+		_ = os.Remove(n.Etcd.RecoveryFile()) //nolint:errcheck // it may not exist
 	}
 
 	n.mu.Lock()

@@ -3,7 +3,6 @@ package machine
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -24,6 +23,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/talosmate/talosmate/lab/internal/cosi"
+	"github.com/talosmate/talosmate/lab/internal/faults"
 )
 
 // State returns the node's resources, which are made at the first use after each boot.
@@ -57,7 +57,7 @@ func replaced(typ resource.Type) bool {
 	switch typ {
 	case cluster.MemberType, cluster.AffiliateType, servicesres.ServiceType, k8s.NodeStatusType, k8s.NodenameType,
 		runtime.MachineStatusType, runtime.VersionType, runtime.ExtensionStatusType, etcdres.MemberType,
-		runtime.PlatformMetadataType, runtime.SecurityStateType, cluster.IdentityType, configres.MachineTypeType:
+		k8s.KubeletSpecType, runtime.PlatformMetadataType, runtime.SecurityStateType, cluster.IdentityType, configres.MachineTypeType:
 		return true
 	default:
 		return false
@@ -101,6 +101,13 @@ func (n *Node) put(res resource.Resource, owner string) {
 	}
 }
 
+// remove destroys a resource if it exists. A failure is recorded in the timeline.
+func (n *Node) remove(ptr resource.Pointer) {
+	if err := n.state.Remove(context.Background(), ptr); err != nil {
+		n.cluster.Note(n.Name, "error", err.Error())
+	}
+}
+
 // fillState adds the resources of the state machine to a new state.
 func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 	slot := n.running()
@@ -117,8 +124,14 @@ func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 
 	security := runtime.NewSecurityStateSpec(runtime.NamespaceName)
 	security.TypedSpec().SecureBoot = slot.SecureBoot
-	security.TypedSpec().BootedWithUKI = slot.SecureBoot
+	security.TypedSpec().BootedWithUKI = n.bootsUKI()
 	n.put(security, "runtime.SecurityStateController")
+
+	if n.bootsUKI() {
+		entry := runtime.NewBootedEntrySpec()
+		entry.TypedSpec().BootedEntry = "Talos-" + slot.Version + ".efi"
+		n.put(entry, "runtime.BootedEntryController")
+	}
 
 	platform := runtime.NewPlatformMetadataSpec(runtime.NamespaceName, runtime.PlatformMetadataID)
 	platform.TypedSpec().Platform = n.platformName()
@@ -130,14 +143,32 @@ func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 	n.putBlock()
 	n.put114(slot)
 
+	n.putMachineType()
+
 	if n.config != nil {
 		n.putJoined(peers)
 	}
 
 	n.putServices()
+	n.putInstaller()
 	n.putMachineStatus()
 
 	return ctx.Err()
+}
+
+// bootsUKI reports whether the boot loader is systemd-boot, which boots UKIs; GRUB boots a kernel and an initramfs. It
+// needs n.mu held.
+func (n *Node) bootsUKI() bool {
+	loader := n.bootloader
+	if f, ok := n.Faults.Get(faults.Bootloader); ok {
+		loader = f.Value
+	}
+
+	if loader == "" {
+		return n.running().SecureBoot
+	}
+
+	return loader == faults.SystemdBoot
 }
 
 func (n *Node) platformName() string {
@@ -177,24 +208,33 @@ func (n *Node) putExtensions(slot Slot) {
 	}
 }
 
-func (n *Node) putJoined(peers []Peer) {
-	machineType := configres.NewMachineType()
-	machineType.SetMachineType(machineTypeOf(n.nodeType))
-	n.put(machineType, "config.MachineTypeController")
+// putMachineType shows the type, which is unknown without a configuration.
+func (n *Node) putMachineType() {
+	res := configres.NewMachineType()
+	if n.config != nil {
+		res.SetMachineType(machineTypeOf(n.nodeType))
+	}
 
+	n.put(res, "config.MachineTypeController")
+}
+
+func (n *Node) putJoined(peers []Peer) {
 	identity := cluster.NewIdentity(cluster.NamespaceName, cluster.LocalIdentity)
 	identity.TypedSpec().NodeID = n.identity
 	n.put(identity, "cluster.NodeIdentityController")
 
 	nodename := k8s.NewNodename(k8s.NamespaceName, k8s.NodenameID)
-	nodename.TypedSpec().Nodename = n.hostname
+	nodename.TypedSpec().Nodename = nodenameOf(n.hostname)
 	nodename.TypedSpec().HostnameVersion = "1"
 	nodename.TypedSpec().SkipNodeRegistration = !n.kubernetes
 	n.put(nodename, "k8s.NodenameController")
 
 	n.putConfig()
 	n.putHostname()
+	n.putAddresses()
 	n.putPeers(peers)
+
+	n.putKubeletSpec()
 
 	if n.kubeStatus != nil {
 		n.putNodeStatus(*n.kubeStatus)
@@ -207,6 +247,15 @@ func (n *Node) putJoined(peers []Peer) {
 	}
 }
 
+// putKubeletSpec shows the kubelet's image, which no container shows.
+func (n *Node) putKubeletSpec() {
+	res := k8s.NewKubeletSpec(k8s.NamespaceName, k8s.KubeletID)
+	res.TypedSpec().Image = "ghcr.io/siderolabs/kubelet:" + n.Kube
+	res.TypedSpec().ExpectedNodename = nodenameOf(n.hostname)
+	res.TypedSpec().Config = map[string]any{"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration"}
+	n.put(res, "k8s.KubeletSpecController")
+}
+
 // putEtcdMember publishes the node's member, while its service runs and is healthy; otherwise machined has no member.
 func (n *Node) putEtcdMember() {
 	member := etcdres.NewMember(etcdres.NamespaceName, etcdres.LocalMemberID)
@@ -214,8 +263,8 @@ func (n *Node) putEtcdMember() {
 	if id, ok := n.etcdMemberID(); ok {
 		member.TypedSpec().MemberID = etcdres.FormatMemberID(id)
 		n.put(member, "etcd.MemberController")
-	} else if err := n.state.Remove(context.Background(), member.Metadata()); err != nil {
-		n.cluster.Note(n.Name, "error", err.Error())
+	} else {
+		n.remove(member.Metadata())
 	}
 }
 
@@ -261,65 +310,6 @@ func machineTypeOf(nodeType string) machine.Type {
 	return machine.TypeWorker
 }
 
-// putPeers makes Members and Affiliates from discovery.
-func (n *Node) putPeers(peers []Peer) {
-	ctx := context.Background()
-	seen := map[string]bool{}
-
-	for _, p := range peers {
-		seen[p.Name] = true
-
-		member := cluster.NewMember(cluster.NamespaceName, p.Name)
-		spec := member.TypedSpec()
-		spec.NodeID = p.NodeID
-		spec.Addresses = []netip.Addr{p.Address}
-		spec.Hostname = p.Name
-		spec.MachineType = machineTypeOf(p.Type)
-		spec.OperatingSystem = "Talos (" + p.Version + ")"
-
-		if p.ControlPlane {
-			spec.ControlPlane = &cluster.ControlPlane{APIServerPort: 6443}
-		}
-
-		n.put(member, "cluster.MemberController")
-
-		affiliate := cluster.NewAffiliate(cluster.NamespaceName, p.NodeID)
-		as := affiliate.TypedSpec()
-		as.NodeID, as.Addresses, as.Hostname, as.Nodename = p.NodeID, spec.Addresses, p.Name, p.Name
-		as.OperatingSystem, as.MachineType, as.ControlPlane = spec.OperatingSystem, spec.MachineType, spec.ControlPlane
-		n.put(affiliate, "cluster.AffiliateMergeController")
-	}
-
-	members, err := n.state.List(ctx, cluster.NewMember(cluster.NamespaceName, "").Metadata())
-	if err != nil {
-		return
-	}
-
-	for _, m := range members {
-		if seen[m.Metadata().ID()] {
-			continue
-		}
-
-		if typed, ok := m.(*cluster.Member); ok {
-			_ = n.state.Remove(ctx, cluster.NewAffiliate(cluster.NamespaceName, typed.TypedSpec().NodeID).Metadata()) //nolint:errcheck // it is gone or never existed
-		}
-
-		if err := n.state.Remove(ctx, m.Metadata()); err != nil {
-			n.cluster.Note(n.Name, "error", err.Error())
-		}
-	}
-}
-
-// PeersChanged brings Members up to date.
-func (n *Node) PeersChanged(peers []Peer) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-
-	if n.state != nil && n.config != nil {
-		n.putPeers(peers)
-	}
-}
-
 func (n *Node) putServices() {
 	for _, id := range n.serviceOrder() {
 		s := n.services[id]
@@ -330,8 +320,8 @@ func (n *Node) putServices() {
 
 		if s.State == ServiceRunning {
 			n.put(res, "v1alpha1.ServiceController")
-		} else if err := n.state.Remove(context.Background(), res.Metadata()); err != nil {
-			n.cluster.Note(n.Name, "error", err.Error())
+		} else {
+			n.remove(res.Metadata())
 		}
 	}
 
@@ -449,6 +439,10 @@ func (n *Node) refresh() {
 			&machineapi.MachineStatusEvent_MachineStatus_UnmetCondition{Name: u.Name, Reason: u.Reason})
 	}
 
+	if n.stage == runtime.MachineStageRunning && len(unmet) == 0 {
+		n.confirmUpgrade()
+	}
+
 	n.unmet = unmet
 	n.events.publishStatus(event)
 
@@ -532,9 +526,10 @@ func (n *Node) KubernetesStatus(status NodeStatus) {
 }
 
 func (n *Node) putNodeStatus(status NodeStatus) {
-	res := k8s.NewNodeStatus(k8s.NamespaceName, n.hostname)
+	name := nodenameOf(n.hostname)
+	res := k8s.NewNodeStatus(k8s.NamespaceName, name)
 	spec := res.TypedSpec()
-	spec.Nodename, spec.NodeReady, spec.Unschedulable = n.hostname, status.Ready, status.Unschedulable
+	spec.Nodename, spec.NodeReady, spec.Unschedulable = name, status.Ready, status.Unschedulable
 	spec.Labels, spec.Annotations = status.Labels, status.Annotations
 	n.put(res, "k8s.NodeStatusController")
 
@@ -543,7 +538,7 @@ func (n *Node) putNodeStatus(status NodeStatus) {
 	}
 
 	for _, pod := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-		res := k8s.NewStaticPodStatus(k8s.NamespaceName, "kube-system/"+pod+"-"+n.hostname)
+		res := k8s.NewStaticPodStatus(k8s.NamespaceName, "kube-system/"+pod+"-"+name)
 		res.TypedSpec().PodStatus = map[string]any{
 			"phase": "Running", "conditions": []any{map[string]any{"type": "Ready", "status": conditionStatus(status.Ready)}},
 		}

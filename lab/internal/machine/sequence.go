@@ -63,16 +63,52 @@ func (n *Node) publishSequence(actor, sequence string, action machineapi.Sequenc
 
 // phase announces a phase with its only task.
 func (n *Node) phase(actor, phase, task string, do func()) {
+	_ = n.tryPhase(actor, phase, task, func() error { //nolint:errcheck // it never fails
+		if do != nil {
+			do()
+		}
+
+		return nil
+	})
+}
+
+// tryPhase is phase for a task that can fail.
+func (n *Node) tryPhase(actor, phase, task string, do func() error) error {
 	events := n.Events()
 	events.Publish(actor, &machineapi.PhaseEvent{Phase: phase, Action: machineapi.PhaseEvent_START})
 	events.Publish(actor, &machineapi.TaskEvent{Task: task, Action: machineapi.TaskEvent_START})
 
-	if do != nil {
-		do()
-	}
+	err := do()
 
 	events.Publish(actor, &machineapi.TaskEvent{Task: task, Action: machineapi.TaskEvent_STOP})
 	events.Publish(actor, &machineapi.PhaseEvent{Phase: phase, Action: machineapi.PhaseEvent_STOP})
+
+	return err
+}
+
+// The phases of the sequences in which volumes are torn down, without the drain before it.
+const (
+	rebootTeardownPhase   = 7
+	shutdownTeardownPhase = 8
+	upgradeTeardownPhase  = 7
+)
+
+// drains is the number of phases that the drain adds to a sequence.
+func (n *Node) drains() int {
+	if _, fails := n.Faults.Get(faults.CordonFails); fails || n.Registered() {
+		return 1
+	}
+
+	return 0
+}
+
+// drainFailed and teardownFailed name the phases in which a sequence can fail.
+func drainFailed(phase int, err error) failure {
+	return failure{phase: phase, name: "drain", task: "cordonAndDrainNode", err: err}
+}
+
+func teardownFailed(phase int, err error) failure {
+	return failure{phase: phase, name: "volumeFinalize", task: "teardownLifecycle", err: err}
 }
 
 // RebootMode is the mode of a reboot.
@@ -102,11 +138,15 @@ func (n *Node) Reboot(actor string, mode RebootMode) {
 		n.setStage(runtime.MachineStageRebooting)
 
 		if mode != RebootForce {
-			n.stopAll(actor)
+			if err := n.stopAll(actor); err != nil {
+				n.failSequence(generation, actor, "reboot", teardownFailed(rebootTeardownPhase, err), false)
+
+				return
+			}
 		}
 
 		if n.pause(generation, n.Times.Shutdown) {
-			n.restart("reboot")
+			n.restart("reboot", mode != RebootDefault || n.Running().SecureBoot)
 		}
 	}()
 }
@@ -126,11 +166,23 @@ func (n *Node) Shutdown(actor string, force bool) {
 		n.publishSequence(actor, "shutdown", machineapi.SequenceEvent_START)
 		n.setStage(runtime.MachineStageShuttingDown)
 
+		drains := 0
+
 		if !force {
-			n.cordonAndDrain(actor)
+			if err := n.cordonAndDrain(actor); err != nil {
+				n.failSequence(generation, actor, "shutdown", drainFailed(2, err), true)
+
+				return
+			}
+
+			drains = n.drains()
 		}
 
-		n.stopAll(actor)
+		if err := n.stopAll(actor); err != nil {
+			n.failSequence(generation, actor, "shutdown", teardownFailed(shutdownTeardownPhase+drains, err), true)
+
+			return
+		}
 
 		if n.pause(generation, n.Times.Shutdown) {
 			n.PowerOff("shutdown")
@@ -138,19 +190,22 @@ func (n *Node) Shutdown(actor string, force bool) {
 	}()
 }
 
-// stopAll stops pods and services in the order of the recordings.
-func (n *Node) stopAll(actor string) {
+// stopAll stops pods and services in the order of the recordings. It fails if the volumes cannot be torn down; the API
+// answers until then.
+func (n *Node) stopAll(actor string) error {
 	n.phase(actor, "cleanup", "stopAllPods", func() { n.stopService("kubelet") })
 	n.phase(actor, "dbus", "stopDBus", nil)
-	n.phase(actor, "stopEverything", "stopAllServices", func() {
-		if n.Etcd != nil {
-			n.stopService("etcd")
-			n.Etcd.Stop()
-			n.note("etcd-down", "stopped")
-		}
 
+	if err := n.teardown(actor); err != nil {
+		return err
+	}
+
+	n.phase(actor, "stopEverything", "stopAllServices", func() {
+		n.stopEtcd()
 		n.stopService("apid")
 	})
+
+	return nil
 }
 
 func (n *Node) stopService(id string) {
@@ -171,29 +226,9 @@ func (n *Node) stopService(id string) {
 	n.mu.Unlock()
 
 	if id == "kubelet" {
+		n.cluster.KubeletStopped(n)
 		n.kubelet.Stop(n)
 	}
-}
-
-func (n *Node) cordonAndDrain(actor string) {
-	if !n.Registered() {
-		return
-	}
-
-	n.phase(actor, "drain", "cordonAndDrainNode", func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-		defer cancel()
-
-		if _, err := n.kubelet.Cordon(ctx, n); err != nil {
-			n.logf("machined", "failed to cordon node: %s", err)
-
-			return
-		}
-
-		if err := n.kubelet.Drain(ctx, n); err != nil {
-			n.logf("machined", "failed to drain node: %s", err)
-		}
-	})
 }
 
 // down disconnects the node from the network at the end of a boot.
@@ -203,10 +238,13 @@ func (n *Node) down(reason string, inOrder bool) {
 	n.mu.Lock()
 	n.up = false
 	n.generation++
+	close(n.ended)
+	n.ended = make(chan struct{})
 	n.sequence = ""
 	n.state = nil
 	n.k8sReady = false
 	n.kubeStatus = nil
+	n.vipSeen = n.vipHeld
 	n.events.Close()
 
 	for _, l := range n.logs {
@@ -234,24 +272,37 @@ func (n *Node) down(reason string, inOrder bool) {
 	n.cluster.Changed(n)
 }
 
-// restart goes down and comes up again after the boot time.
-func (n *Node) restart(reason string) {
+// restart goes down and comes up again after the boot time: through kexec, or through the firmware for a cold boot.
+func (n *Node) restart(reason string, cold bool) {
 	n.down(reason, true)
+	n.comeUp(cold)
+}
 
+// comeUp boots a node that is down.
+func (n *Node) comeUp(cold bool) {
 	n.mu.Lock()
 	n.history.Reboots = append(n.history.Reboots, time.Now())
 	n.mu.Unlock()
 
-	if _, never := n.Faults.Take(faults.NeverReturn); never {
-		n.mu.Lock()
-		n.powered = false
-		n.mu.Unlock()
-		n.note("lost", "never returns")
+	_, never := n.Faults.Take(faults.NeverReturn)
+	_, fails := n.Faults.Get(faults.ColdBootFails)
 
-		return
+	switch {
+	case never:
+		n.lost("never returns")
+	case cold && fails:
+		n.lost("the cold boot fails")
+	default:
+		n.bootLater()
 	}
+}
 
-	n.bootLater()
+// lost leaves a node dark.
+func (n *Node) lost(reason string) {
+	n.mu.Lock()
+	n.powered = false
+	n.mu.Unlock()
+	n.note("lost", reason)
 }
 
 // PowerOff switches the node off immediately.
@@ -274,10 +325,19 @@ func (n *Node) PowerOn() {
 	n.powered = true
 	n.mu.Unlock()
 
-	if !was {
-		n.note("power-on", "")
-		n.bootLater()
+	if was {
+		return
 	}
+
+	n.note("power-on", "")
+
+	if _, fails := n.Faults.Get(faults.ColdBootFails); fails {
+		n.lost("the cold boot fails")
+
+		return
+	}
+
+	n.bootLater()
 }
 
 func (n *Node) bootLater() {
@@ -309,7 +369,13 @@ func (n *Node) Boot() {
 
 // boot is one boot: slot, boot ID, staged upgrade, listener, services.
 func (n *Node) boot(generation int, first bool) {
-	n.chooseSlot()
+	if !n.chooseSlot() {
+		n.lost("no slot boots")
+
+		return
+	}
+
+	fromPlatform := n.platformConfig()
 
 	n.mu.Lock()
 	n.config = n.persisted
@@ -318,6 +384,7 @@ func (n *Node) boot(generation int, first bool) {
 	n.history.Boots = append(n.history.Boots, n.bootTime)
 	n.events = NewEvents()
 	n.stage = runtime.MachineStageBooting
+	n.confirmed = false
 	n.sequence = "boot"
 	n.services = map[string]*Service{}
 	n.stopped = map[string]bool{}
@@ -362,7 +429,32 @@ func (n *Node) boot(generation int, first bool) {
 		return
 	}
 
+	if fromPlatform && !n.Installed() {
+		go n.firstInstall(generation, n.Config())
+
+		return
+	}
+
 	n.bootServices(generation, maintenance, first)
+}
+
+// platformConfig gets a configuration from the platform if there is none on the disk, and reports whether it got one.
+func (n *Node) platformConfig() bool {
+	_, armed := n.Faults.Get(faults.PlatformConfig)
+
+	n.mu.Lock()
+	got := n.persisted == nil && n.first != nil && (n.platform || armed)
+
+	if got {
+		n.persisted = n.first
+	}
+	n.mu.Unlock()
+
+	if got {
+		n.note("config", "from the platform")
+	}
+
+	return got
 }
 
 func (n *Node) bootServices(generation int, maintenance, first bool) {
@@ -381,7 +473,7 @@ func (n *Node) bootServices(generation int, maintenance, first bool) {
 	}
 
 	n.mu.Lock()
-	n.up = true
+	n.up, n.upTime = true, time.Now()
 	n.mu.Unlock()
 	n.note("up", n.Version())
 	n.cluster.Changed(n)

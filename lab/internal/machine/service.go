@@ -146,6 +146,10 @@ func (n *Node) serviceEvent(s *Service, message string, now time.Time) {
 		},
 	})
 	n.refresh()
+
+	if s.ID == "kubelet" || s.ID == "etcd" {
+		n.cluster.ServicesChanged(n)
+	}
 }
 
 func serviceAction(state string) machineapi.ServiceStateEvent_Action {

@@ -82,9 +82,16 @@ func (s *Service) ApplyConfiguration(ctx context.Context, req *machine.ApplyConf
 		}}}, nil
 	}
 
-	if maintenance {
+	switch {
+	case maintenance && !next.CompleteForBoot():
+		s.node.Note("config", "incomplete, the node stays in maintenance mode")
+	case maintenance:
 		s.node.Configure(next)
-	} else if details, err = s.apply(mode, details, req, next); err != nil {
+	default:
+		details, err = s.apply(mode, details, req, next)
+	}
+
+	if err != nil {
 		return nil, err
 	}
 
@@ -95,6 +102,12 @@ func (s *Service) ApplyConfiguration(ctx context.Context, req *machine.ApplyConf
 
 // loadConfig decodes and validates as Talos does, with machinery's own code.
 func (s *Service) loadConfig(ctx context.Context, data []byte, maintenance bool) (config.Provider, []string, error) {
+	if !s.node.AtLeast(13) {
+		if err := registeredIn112(data); err != nil {
+			return nil, nil, status.Error(codes.InvalidArgument, err.Error())
+		}
+	}
+
 	next, err := configloader.NewFromBytes(data)
 	if err != nil && s.node.AtLeast(14) {
 		next, err = loadNewer(data)
@@ -108,7 +121,7 @@ func (s *Service) loadConfig(ctx context.Context, data []byte, maintenance bool)
 		return nil, nil, status.Error(codes.InvalidArgument, "the applied machine configuration doesn't contain v1alpha1 config, did you mean to patch the machine config instead?")
 	}
 
-	mode := metal{installed: s.node.Installed()}
+	mode := metal{installed: s.node.Installed() || s.node.AtLeast(14) && !hasInstall(next)}
 
 	warnings, err := next.Validate(mode)
 	if err != nil {
@@ -126,6 +139,13 @@ func (s *Service) loadConfig(ctx context.Context, data []byte, maintenance bool)
 	}
 
 	return next, slices.Concat(warnings, more), nil
+}
+
+// hasInstall reports whether a configuration has the section machine.install, which Talos 1.14 does not require.
+func hasInstall(cfg config.Provider) bool {
+	raw := cfg.RawV1Alpha1()
+
+	return raw != nil && raw.MachineConfig != nil && raw.MachineConfig.MachineInstall != nil
 }
 
 // applyMode returns the effective mode and Talos's message for it. From 1.14 on no change needs a reboot.
@@ -296,6 +316,15 @@ func (s *Service) Reset(_ context.Context, req *machine.ResetRequest) (*machine.
 	for _, spec := range req.GetSystemPartitionsToWipe() {
 		if req.Mode == machine.ResetRequest_USER_DISKS {
 			return nil, errors.New("reset failed: invalid input, wipe mode USER_DISKS doesn't support SystemPartitionsToWipe parameter")
+		}
+
+		if s.node.InEphemeral(spec.Label) {
+			ephemeral := slices.ContainsFunc(req.GetSystemPartitionsToWipe(), func(s *machine.ResetPartitionSpec) bool { return s.Wipe && s.Label == "EPHEMERAL" })
+			if !ephemeral {
+				return nil, fmt.Errorf("failed to reset: volume %q resides on volume %q, and therefore %q cannot be wiped without wiping %q", spec.Label, "EPHEMERAL", spec.Label, "EPHEMERAL")
+			}
+
+			continue
 		}
 
 		if !s.node.HasVolume(spec.Label) {

@@ -67,14 +67,13 @@ func (s *Service) HealthCheck(req *cluster.HealthCheckRequest, srv grpc.ServerSt
 
 // chosen returns the nodes to check: the request's, or all in discovery.
 func (s *Service) chosen(info *cluster.ClusterInfo) []node.Peer {
-	peers := s.node.Peers()
 	wanted := append(slices.Clone(info.GetControlPlaneNodes()), info.GetWorkerNodes()...)
 
 	if len(wanted) == 0 {
-		return peers
+		return s.node.Peers()
 	}
 
-	return slices.DeleteFunc(peers, func(p node.Peer) bool { return !slices.Contains(wanted, p.Address.String()) })
+	return slices.DeleteFunc(s.node.EveryPeer(), func(p node.Peer) bool { return !slices.Contains(wanted, p.Address.String()) })
 }
 
 func await(ctx context.Context, c condition, peers []node.Peer, say func(string, ...any) error) error {

@@ -179,7 +179,7 @@ const outputChunk = 512
 
 // Upgrade implements machine.LifecycleService: it installs and does not activate.
 func (s *lifecycleService) Upgrade(req *machine.LifecycleServiceUpgradeRequest, srv grpc.ServerStreamingServer[machine.LifecycleServiceUpgradeResponse]) error {
-	return s.install(srv.Context(), req.GetContainerd(), req.GetSource().GetImageName(), "upgrade", s.node.Installed(),
+	return s.install(req.GetContainerd(), req.GetSource().GetImageName(), "upgrade", s.node.Installed(),
 		func(p *machine.LifecycleServiceInstallProgress) error {
 			return srv.Send(&machine.LifecycleServiceUpgradeResponse{Progress: p})
 		})
@@ -195,14 +195,15 @@ func (s *lifecycleService) Install(req *machine.LifecycleServiceInstallRequest, 
 		return status.Error(codes.InvalidArgument, "destination disk is required")
 	}
 
-	return s.install(srv.Context(), req.GetContainerd(), req.GetSource().GetImageName(), "installation", true,
+	return s.install(req.GetContainerd(), req.GetSource().GetImageName(), "installation", true,
 		func(p *machine.LifecycleServiceInstallProgress) error {
 			return srv.Send(&machine.LifecycleServiceInstallResponse{Progress: p})
 		})
 }
 
+// install runs the installer to its end, with the lock, even if the client disconnects; machined's log has the outcome.
 func (s *lifecycleService) install(
-	ctx context.Context, instance *common.ContainerdInstance, image, what string, installed bool,
+	instance *common.ContainerdInstance, image, what string, installed bool,
 	send func(*machine.LifecycleServiceInstallProgress) error,
 ) error {
 	select {
@@ -248,13 +249,21 @@ func (s *lifecycleService) install(
 		return send(&machine.LifecycleServiceInstallProgress{Response: &machine.LifecycleServiceInstallProgress_Message{Message: text}})
 	}}
 
-	code, err := s.node.Install(ctx, image, m, true, out.say)
+	s.node.Logf("machined", "starting %s: installer_image=%s, disk=%s", what, image, s.node.SystemDiskPath())
+
+	code, err := s.node.Install(image, m, true, out.say)
 	if err != nil {
 		return status.Errorf(codes.Internal, "%s failed: failed to start task: %v", what, err)
 	}
 
 	if err := out.flush(); err != nil {
-		return err
+		s.node.Logf("machined", "error streaming output: failed to send message: %v", err)
+	}
+
+	if code == 0 {
+		s.node.Logf("machined", "%s completed successfully: exit_code=%d", what, code)
+	} else {
+		s.node.Logf("machined", "%s failed: exit_code=%d", what, code)
 	}
 
 	return send(&machine.LifecycleServiceInstallProgress{Response: &machine.LifecycleServiceInstallProgress_ExitCode{ExitCode: int32(code)}})

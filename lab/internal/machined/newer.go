@@ -2,8 +2,6 @@ package machined
 
 import (
 	"bytes"
-	"errors"
-	"io"
 	"slices"
 
 	"github.com/siderolabs/talos/pkg/machinery/config"
@@ -35,32 +33,36 @@ func (n *newer) with(text []byte, err error) ([]byte, error) {
 	return slices.Concat(bytes.TrimRight(text, "\n"), []byte("\n"), n.rest), err
 }
 
-// loadNewer reads a configuration of which the lab's machinery knows only a part.
+// loadNewer reads a configuration of which the lab's machinery knows only a part: kinds and fields that are new in Talos
+// 1.14. Everything else must be right.
 func loadNewer(text []byte) (config.Provider, error) {
 	var known, rest bytes.Buffer
 
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-
-	for {
-		var doc yaml.Node
-		if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return nil, err
-		}
-
-		one, err := yaml.Marshal(&doc)
+	err := documents(text, func(doc *yaml.Node, id document, _ int) error {
+		one, err := yaml.Marshal(doc)
 		if err != nil {
-			return nil, err
+			return err
 		}
 
 		into := &known
-		if _, err := configloader.NewFromBytes(one); err != nil {
+
+		if newIn114(id.Kind) {
+			into = &rest
+		} else if _, err := configloader.NewFromBytes(one); err != nil {
+			if !extendedIn114(id.Kind) {
+				return err
+			}
+
 			into = &rest
 		}
 
 		into.WriteString("---\n")
 		into.Write(one)
+
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 
 	cfg, err := configloader.NewFromBytes(known.Bytes())
