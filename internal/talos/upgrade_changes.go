@@ -8,6 +8,7 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"google.golang.org/grpc"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
@@ -109,4 +110,9 @@ func (b *lineBuffer) send(line string) {
 	if line = strings.TrimRight(line, "\r"); line != "" && b.emit != nil {
 		b.emit(line)
 	}
+}
+
+// InstallInProgress reports whether a node refused an install because another one runs there.
+func InstallInProgress(err error) bool {
+	return conn.KindOf(err) == errs.KindPrecondition && strings.Contains(err.Error(), "already in progress")
 }

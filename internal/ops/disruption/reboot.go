@@ -23,10 +23,14 @@ const (
 )
 
 // GateBusy refuses a node that is doing something that ends with another boot (TM145): Talos accepts a second request
-// and forgets it.
-func (r *Run) GateBusy(status talos.MachineStatus) gate.Verdict {
-	if probe.Busy(status) {
+// and forgets it. A reboot does not wait for an installer that runs, and would tear what it writes.
+func (r *Run) GateBusy(status talos.MachineStatus, installs bool) gate.Verdict {
+	switch {
+	case probe.Busy(status):
 		return gate.New(gate.InstallRunning, gate.Refuse, r.Target.Address, "the node is busy: %s", status).WithRemedy("wait until it is running again")
+	case installs:
+		return gate.New(gate.InstallRunning, gate.Refuse, r.Target.Address, "an installer runs on the node").
+			WithRemedy("wait until it has ended: `talosmate get servicepids -n " + r.Target.Address + "` no longer lists it")
 	}
 
 	return gate.New(gate.InstallRunning, gate.Pass, r.Target.Address, "the node is not busy: %s", status)

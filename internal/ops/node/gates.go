@@ -52,8 +52,13 @@ func (r *run) gates(ctx context.Context) error {
 
 func (r *run) gateBusy(ctx context.Context) (gate.Verdict, error) {
 	status, err := r.Node.Change.MachineStatus(ctx)
+	if err != nil {
+		return gate.Verdict{}, err
+	}
 
-	return r.GateBusy(status), err
+	installs, err := r.Node.Change.InstallerRuns(ctx)
+
+	return r.GateBusy(status, installs), err
 }
 
 // recheck checks again what may have changed since the gates: quorum, and whether another machine was faster.

@@ -95,6 +95,8 @@ func (m *machine) MachineStatus(context.Context) (talos.MachineStatus, error) {
 }
 
 func (m *machine) System(context.Context) (talos.System, error)   { return talos.System{}, nil }
+func (m *machine) InstallerRuns(context.Context) (bool, error) { return false, nil }
+
 func (m *machine) KubernetesName(context.Context) (string, error) { return "n1", nil }
 func (m *machine) Reboot(context.Context, string) error           { return m.act("reboot") }
 func (m *machine) Rollback(context.Context) error                 { return m.act("rollback") }

@@ -33,6 +33,8 @@ type API interface {
 
 	PullImage(ctx context.Context, namespace, ref string, progress func(talos.PullProgress)) (string, error)
 	Install(ctx context.Context, image string, line func(string)) (int, error)
+	InstallerRuns(ctx context.Context) (bool, error)
+	InstallerEnded(ctx context.Context, after time.Time) (code int, found bool, err error)
 	UpgradeLegacy(ctx context.Context, image, rebootMode string) error
 	Reboot(ctx context.Context, mode string) error
 	Shutdown(ctx context.Context, force bool) error

@@ -1,11 +1,16 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/talosmate/talosmate/internal/ops/probe"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/runbook"
+	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
@@ -90,12 +95,28 @@ func (r *run) runInstaller(ctx context.Context) error {
 		return err
 	}}.Once(ctx)
 
+	if sent.Answer == runbook.Lost && ctx.Err() == nil {
+		r.Rec.AnswerLost = true
+		r.Stage("install", "the answer was lost (%v): waiting for the end of the installer, which goes on without it", sent.Err)
+
+		exit, found, err := r.awaitInstaller(ctx, m.Time)
+		if found {
+			code, sent = exit, runbook.Sent{Answer: runbook.Accepted}
+		} else {
+			sent.Err = errors.Join(sent.Err, err)
+		}
+	}
+
 	switch {
 	case sent.Answer == runbook.Lost:
-		// Whether the installer finished cannot be read back: Talos's API does not show it.
-		r.Rec.Hint = "whether the install finished is not known: do not install again by hand before the node has rebooted, or its way back is lost; the same command again reboots it first and finds out"
+		r.Rec.Hint = "whether the install finished is not known: do not install again by hand before the node has rebooted, or its way back is lost; the same command again finds out"
 
 		return r.Fail(runbook.Unknown, "the connection was lost during the install: %w", sent.Err)
+	case talos.InstallInProgress(sent.Err):
+		r.installed = installNone
+		r.Rec.Hint = "somebody else's installer runs: when it has ended, the same command again finds out what it left"
+
+		return r.Fail(runbook.Refused, "%w", sent.Err)
 	case sent.Err != nil || code != 0:
 		return r.installFailed(ctx, code, sent.Err)
 	}
@@ -108,6 +129,33 @@ func (r *run) runInstaller(ctx context.Context) error {
 	}
 
 	return nil
+}
+
+// installWithin is how long an installer is waited for where the user did not say.
+const installWithin = 30 * time.Minute
+
+// clockSlack is how far the node's clock may be from ours: TM138 refuses more.
+const clockSlack = 10 * time.Second
+
+// awaitInstaller waits until no installer runs on the node, and returns the exit code of the last one that ended since a
+// moment. found is false where the node does not tell.
+func (r *run) awaitInstaller(ctx context.Context, since time.Time) (code int, found bool, err error) {
+	err = poll.Until(ctx, "the installer on "+r.Target.Name()+" to end", probe.VerifyPoll, cmp.Or(r.o.InstallTimeout, installWithin), func(ctx context.Context) (bool, string, error) {
+		ctx, cancel := context.WithTimeout(ctx, probe.Limit)
+		defer cancel()
+
+		runs, err := r.Node.Change.InstallerRuns(ctx)
+		if err != nil {
+			return false, err.Error(), nil //nolint:nilerr // an observation that fails is repeated until the deadline
+		}
+
+		return !runs, "it still runs", nil
+	})
+	if err == nil {
+		code, found, err = r.Node.Change.InstallerEnded(ctx, since.Add(-clockSlack))
+	}
+
+	return code, found, err
 }
 
 // installFailed removes the marker, so that another try is possible: a failed installer wrote nothing that boots.

@@ -120,7 +120,7 @@ func (r *run) leftovers() string {
 	case r.installed == installDone:
 		return "the new version is installed and waits for its reboot; run the same command again to finish"
 	case r.installed == installBegun:
-		return "whether the install finished is not known; run the same command again: it finds out by a reboot"
+		return "the installer goes on without us; run the same command again: it waits for its end"
 	default:
 		return "the node runs what it ran before"
 	}

@@ -60,7 +60,16 @@ func TestStatuses(t *testing.T) {
 		{"marker failed", func(b *bed, _ *Options) { b.kube.Fail["annotate"] = refusal }, runbook.InstallFailed, errs.Failed, []string{"pull"}, false},
 		{"install refused", func(b *bed, _ *Options) { b.node.Fail["install"] = refusal }, runbook.InstallFailed, errs.Failed, []string{"pull", "install"}, false},
 		{"installer exit code", func(b *bed, _ *Options) { b.node.ExitCode = 1 }, runbook.InstallFailed, errs.Failed, []string{"pull", "install"}, false},
-		{"install lost", func(b *bed, _ *Options) { b.node.LoseReply["install"] = fake.ErrDown }, runbook.Unknown, errs.Unknown, []string{"pull", "install"}, true},
+		{"install lost", func(b *bed, _ *Options) { b.node.LoseReply["install"] = fake.ErrDown }, runbook.OK, errs.OK, []string{"pull", "install", "reboot"}, false},
+		{"install lost, it fails", func(b *bed, _ *Options) {
+			b.node.LoseReply["install"], b.node.ExitCode = fake.ErrDown, 3
+		}, runbook.InstallFailed, errs.Failed, []string{"pull", "install"}, false},
+		{"install lost, the log does not tell", func(b *bed, _ *Options) {
+			b.node.LoseReply["install"], b.node.Mute = fake.ErrDown, true
+		}, runbook.Unknown, errs.Unknown, []string{"pull", "install"}, true},
+		{"another install runs", func(b *bed, _ *Options) {
+			b.node.Fail["install"] = &errs.Error{Exit: errs.Failed, Kind: errs.KindPrecondition, Err: errors.New("another installation/upgrade is already in progress")}
+		}, runbook.Refused, errs.Refused, []string{"pull", "install"}, true},
 		{"quorum gone", func(b *bed, _ *Options) {
 			b.controlPlane().node.During["install"] = func() { b.view.Members[1].Healthy = false }
 		}, runbook.InstalledNoReboot, errs.Failed, []string{"pull", "install"}, true},
@@ -318,8 +327,8 @@ func TestInterrupt(t *testing.T) {
 		{"cordon", func(b *bed, f func()) { b.kube.During["cordon"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
 		{"drain", func(b *bed, f func()) { b.kube.During["drain"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
 		{"marker", func(b *bed, f func()) { b.kube.During["annotate"] = f }, []string{"pull"}, []string{"pull", "install", "reboot"}},
-		// Whether the installer finished only a boot tells: the second run reboots before it installs again.
-		{"install", func(b *bed, f func()) { b.node.During["install"] = f }, []string{"pull", "install"}, []string{"reboot", "pull", "install", "reboot"}},
+		// The installer goes on: the second run waits for its end.
+		{"install", func(b *bed, f func()) { b.node.During["install"] = f }, []string{"pull", "install"}, []string{"reboot"}},
 		{"reboot", func(b *bed, f func()) { b.node.During["reboot"] = f }, []string{"pull", "install", "reboot"}, nil},
 	}
 
@@ -384,6 +393,18 @@ func TestResume(t *testing.T) {
 		{"complete, install only", func(b *bed, o *Options) { b.marker(markerInstalled, "v1.13.9"); o.InstallOnly = true }, runbook.Installed, nil},
 		{"incomplete, had finished", func(b *bed, _ *Options) { b.marker(markerInstalling, "v1.13.9"); b.node.Installed = "v1.13.9" }, runbook.OK, []string{"reboot"}},
 		{"incomplete, had not", func(b *bed, _ *Options) { b.marker(markerInstalling, "v1.13.9") }, runbook.OK, []string{"reboot", "pull", "install", "reboot"}},
+		{"incomplete, the installer still runs", func(b *bed, _ *Options) {
+			b.marker(markerInstalling, "v1.13.9")
+			b.node.Installing, b.node.InstallerEnd = time.Now().Add(40*time.Second), new(int)
+			b.node.Installed = "v1.13.9"
+		}, runbook.OK, []string{"reboot"}},
+		{"incomplete, the installer failed", func(b *bed, _ *Options) {
+			one := 1
+
+			b.marker(markerInstalling, "v1.13.9")
+			b.node.Installing, b.node.InstallerEnd = time.Now().Add(40*time.Second), &one
+		}, runbook.OK, []string{"pull", "install", "reboot"}},
+		{"somebody else's installer runs", func(b *bed, _ *Options) { b.node.Installing = time.Now().Add(time.Minute) }, runbook.Refused, nil},
 		{"incomplete, install only", func(b *bed, o *Options) { b.marker(markerInstalling, "v1.13.9"); o.InstallOnly = true }, runbook.Refused, nil},
 		{"stale", func(b *bed, _ *Options) { b.marker(markerInstalled, "v1.13.9"); b.node.Boots = 7 }, runbook.OK, []string{"pull", "install", "reboot"}},
 		{"reboot only", func(b *bed, o *Options) {
@@ -418,6 +439,10 @@ func TestResume(t *testing.T) {
 					t.Errorf("sent %v, want %v", b.node.Calls, tt.calls)
 				}
 
+				if b.node.Torn {
+					t.Error("the node was rebooted under a running installer")
+				}
+
 				b.released(t)
 
 				if res.Status == runbook.OK || res.Status == runbook.AlreadyCurrent {
@@ -446,7 +471,7 @@ func TestNotesWithoutKubernetes(t *testing.T) {
 		b.node.Calls = nil
 
 		res, err := b.run(t.Context(), options())
-		if err != nil || res.Status != runbook.OK || !slices.Equal(b.node.Calls, []string{"reboot", "pull", "install", "reboot"}) || notes["10.0.0.11"] != "" {
+		if err != nil || res.Status != runbook.OK || !slices.Equal(b.node.Calls, []string{"reboot"}) || notes["10.0.0.11"] != "" {
 			t.Errorf("status %q (%v), sent %v, note %q", res.Status, err, b.node.Calls, notes["10.0.0.11"])
 		}
 	})

@@ -14,14 +14,15 @@ import (
 
 // facts are what the preflight knows of a node.
 type facts struct {
-	version talos.Version
-	boot    talos.Boot
-	status  talos.MachineStatus
-	system  talos.System
-	image   registry.Installer
-	k8sName string
-	marker  *Marker // What an earlier run noted in the current boot.
-	left    bool    // Whether an earlier run left any note at all.
+	version  talos.Version
+	boot     talos.Boot
+	status   talos.MachineStatus
+	system   talos.System
+	image    registry.Installer
+	k8sName  string
+	installs bool    // Whether an installer runs.
+	marker   *Marker // What an earlier run noted in the current boot.
+	left     bool    // Whether an earlier run left any note at all.
 }
 
 // target is the version that the image's tag names, empty when it names none.
@@ -61,16 +62,30 @@ func (r *run) observe(ctx context.Context) (f facts, err error) {
 	}
 
 	if err == nil {
+		f.installs, err = n.InstallerRuns(ctx)
+	}
+
+	if err == nil {
 		f.k8sName, err = n.KubernetesName(ctx)
 	}
 
 	return f, err
 }
 
+// gateBusy lets an installer pass that an earlier run began: its end is waited for.
+func (r *run) gateBusy() gate.Verdict {
+	v := r.GateBusy(r.f.status, r.f.installs)
+	if r.f.installs && r.f.marker != nil && r.f.marker.Phase == markerInstalling && !probe.Busy(r.f.status) {
+		v.Verdict, v.Message, v.Remedy = gate.Warn, "the installer that an earlier run began still runs: its end is waited for", ""
+	}
+
+	return v
+}
+
 // preflight checks every gate that needs no Kubernetes.
 func (r *run) preflight(ctx context.Context) ([]gate.Verdict, error) {
 	verdicts := []gate.Verdict{
-		r.gatePath(), r.f.gateKubernetesRange(r.Target.Address), r.f.gateSystem(r.Target.Address), r.f.gatePlatform(r.Target.Address), r.gateInstallOnly(), r.GateBusy(r.f.status),
+		r.gatePath(), r.f.gateKubernetesRange(r.Target.Address), r.f.gateSystem(r.Target.Address), r.f.gatePlatform(r.Target.Address), r.gateInstallOnly(), r.gateBusy(),
 		r.Node.GateEndpoints(), probe.GateDiscovery(r.Node.Members, nil, r.Target.Address), GateClient(r.Node.Expires, r.Now(), 1, r.Target.Address),
 	}
 

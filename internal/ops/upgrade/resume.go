@@ -78,15 +78,38 @@ func (r *run) isUnderway(ctx context.Context, patience time.Duration) bool {
 	return nodes[at].Annotations[MarkerAnnotation] != "" || nodes[at].CordonedFor(r.o.Reason)
 }
 
-// settleInstall handles an install whose end was not observed: only a boot shows whether it finished, and a second
-// install before that could overwrite what runs. When the target comes up the run ends here.
+// settleInstall handles an install whose end was not observed. An installer that still runs is waited for: a reboot would
+// tear what it writes. machined's log has its exit code. Where it has none only a boot shows whether it finished, and a
+// second install before that could overwrite what runs. When the target comes up the run ends here.
 func (r *run) settleInstall(ctx context.Context) error {
 	if r.f.marker == nil || r.f.marker.Phase != markerInstalling {
 		return nil
 	}
 
-	r.Stage("install", "an install of %s began at %s and its end was not observed: rebooting to find out which version comes up",
+	r.Stage("install", "an install of %s began at %s and its end was not observed: waiting until no installer runs on the node",
 		r.f.marker.Target, r.f.marker.Time.UTC().Format(time.RFC3339))
+
+	code, found, err := r.awaitInstaller(ctx, r.f.marker.Time)
+
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return r.Fail(runbook.Unknown, "the installer's end cannot be observed: %w", err)
+	case found && code == 0:
+		r.f.marker.Phase = markerInstalled
+		r.Stage("install", "the installer ended well")
+
+		return r.mark(ctx, r.f.marker.String())
+	case found:
+		r.Stage("install", "the installer ended with exit code %d: installing again", code)
+
+		r.f.marker = nil
+
+		return r.mark(ctx, "")
+	}
+
+	r.Stage("install", "the node's log does not say how it ended: rebooting to find out which version comes up")
 
 	for _, step := range []func(context.Context) error{r.Clear, r.awaitQuorum, r.askReboot, r.awaitBoot} {
 		if err := step(ctx); err != nil {

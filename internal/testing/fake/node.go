@@ -60,6 +60,12 @@ type Machine struct {
 	BootInto  func(installed string) string // What the next boot comes up with.
 	Never     bool                          // It does not come back.
 	ExitCode  int                           // Of the installer.
+
+	Installing   time.Time // Until when an installer without a client runs.
+	InstallerEnd *int      // The exit code in the log of the last installer; nil for none.
+	Mute         bool      // The log does not tell how installers end.
+	Torn         bool      // A reboot came while an installer ran.
+
 	AfterBoot func(*Machine)
 	Kube      *Kubernetes
 	Forfeit   func()
@@ -237,7 +243,7 @@ func (m *Machine) PullImage(ctx context.Context, _, ref string, _ func(talos.Pul
 	return ref + "@sha256:1111", m.middle(ctx, "pull", 100*time.Millisecond)
 }
 
-// Install implements probe.API.
+// Install implements probe.API. The installer goes on when its client vanishes, as in Talos.
 func (m *Machine) Install(ctx context.Context, image string, line func(string)) (int, error) {
 	if err := m.enter(ctx, "install", true); err != nil {
 		return 0, err
@@ -245,19 +251,51 @@ func (m *Machine) Install(ctx context.Context, image string, line func(string)) 
 
 	line("running Talos installer")
 
+	m.Mu.Lock()
+	boots := m.Boots
+	m.Installing, m.InstallerEnd = time.Now().Add(InstallTook), nil
+	m.Mu.Unlock()
+
+	end := sync.OnceFunc(func() {
+		m.Mu.Lock()
+		defer m.Mu.Unlock()
+
+		if m.Boots != boots {
+			return // torn by a reboot
+		}
+
+		code := m.ExitCode
+		m.Installing, m.InstallerEnd = time.Time{}, &code
+
+		if code == 0 {
+			m.Doubled = m.Doubled || m.Installed != ""
+			m.Installed = imageref.Split(image).Tag
+		}
+	})
+	time.AfterFunc(InstallTook, end)
+
 	if err := m.middle(ctx, "install", InstallTook); err != nil {
 		return 0, err
 	}
 
-	m.Mu.Lock()
-	defer m.Mu.Unlock()
-
-	if m.ExitCode == 0 {
-		m.Doubled = m.Doubled || m.Installed != ""
-		m.Installed = imageref.Split(image).Tag
-	}
+	end()
 
 	return m.ExitCode, nil
+}
+
+// InstallerRuns implements probe.API.
+func (m *Machine) InstallerRuns(ctx context.Context) (bool, error) {
+	return read(ctx, m, "installer", func() bool { return time.Now().Before(m.Installing) })
+}
+
+// InstallerEnded implements probe.API.
+func (m *Machine) InstallerEnded(ctx context.Context, _ time.Time) (code int, found bool, err error) {
+	end, err := read(ctx, m, "installer", func() *int { return m.InstallerEnd })
+	if end == nil || m.Mute {
+		return 0, false, err
+	}
+
+	return *end, true, err
 }
 
 // UpgradeLegacy implements probe.API.
@@ -288,6 +326,8 @@ func (m *Machine) Reboot(ctx context.Context, _ string) error {
 // GoDown reboots the node into what is installed.
 func (m *Machine) GoDown() {
 	m.Mu.Lock()
+	m.Torn = m.Torn || time.Now().Before(m.Installing)
+	m.Installing = time.Time{}
 	defer m.Mu.Unlock()
 
 	m.Boots++
