@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Auto selects the first engine that works.
@@ -96,12 +97,7 @@ func Guess(choice string, env func(string) (string, bool)) *Engine {
 }
 
 func joinLine(all []error) error {
-	parts := make([]string, len(all))
-	for i, err := range all {
-		parts[i] = err.Error()
-	}
-
-	return errors.New(strings.Join(parts, "; "))
+	return errors.New(lists.Join(all, "; ", error.Error))
 }
 
 // lookPath is exec.LookPath over an environment that tests can replace.

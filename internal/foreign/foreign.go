@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 const (
@@ -237,12 +239,9 @@ func plain(err error) error {
 	case err == nil || errors.Is(err, io.EOF):
 		return err
 	case errors.As(err, &several):
-		out := make([]error, len(several.Errors))
-		for i, e := range several.Errors {
-			out[i] = fmt.Errorf("line %d: %w", e.Line, plain(e.Err))
-		}
-
-		return errors.Join(out...)
+		return errors.Join(lists.Map(several.Errors, func(e *yaml.LoadError) error {
+			return fmt.Errorf("line %d: %w", e.Line, plain(e.Err))
+		})...)
 	case errors.As(err, &mismatch):
 		return fmt.Errorf("byte %d: field %s is not of type %s", mismatch.Offset, mismatch.Field, mismatch.Type)
 	case errors.As(err, &number):

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Code names a gate.
@@ -112,13 +113,7 @@ func All() []Info {
 
 // Find returns the gate with a code, in any case.
 func Find(code string) (Info, bool) {
-	for _, g := range All() {
-		if strings.EqualFold(string(g.Code), code) {
-			return g, true
-		}
-	}
-
-	return Info{}, false
+	return lists.Find(All(), func(g Info) bool { return strings.EqualFold(string(g.Code), code) })
 }
 
 // Outcome is the verdict of a gate.

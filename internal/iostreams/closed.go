@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"syscall"
+
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // ErrClosed is the error of a write to a stream that nobody reads any more, as with `| head -1` or a closed terminal.
@@ -53,10 +55,5 @@ func WithoutClosed(err error) error {
 		return nil
 	}
 
-	var rest []error
-	for _, e := range joined.Unwrap() {
-		rest = append(rest, WithoutClosed(e))
-	}
-
-	return errors.Join(rest...)
+	return errors.Join(lists.Map(joined.Unwrap(), WithoutClosed)...)
 }

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Access lists the sources of credentials, in the order of the fields.
@@ -248,13 +249,8 @@ func (c *Client) PodImages(ctx context.Context, node string) ([]string, error) {
 			continue
 		}
 
-		for j := range spec.InitContainers {
-			out = append(out, spec.InitContainers[j].Image)
-		}
-
-		for j := range spec.Containers {
-			out = append(out, spec.Containers[j].Image)
-		}
+		containers := slices.Concat(spec.InitContainers, spec.Containers)
+		out = append(out, lists.Map(containers, func(c corev1.Container) string { return c.Image })...)
 	}
 
 	return out, nil

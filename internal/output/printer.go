@@ -12,6 +12,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/redact"
 )
 
@@ -246,12 +247,7 @@ func sortRows[T any](rows []T, field string) error {
 		return less(keys[order[a]], keys[order[b]])
 	})
 
-	sorted := make([]T, len(rows))
-	for i, o := range order {
-		sorted[i] = rows[o]
-	}
-
-	copy(rows, sorted)
+	copy(rows, lists.Map(order, func(o int) T { return rows[o] }))
 
 	return nil
 }

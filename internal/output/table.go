@@ -3,13 +3,13 @@ package output
 import (
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
 
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Column is one column of a table over rows of type T.
@@ -23,21 +23,9 @@ type Column[T any] struct {
 func WriteTable[T any](w io.Writer, cols []Column[T], rows []T, wide, headers bool) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 
-	shown := make([]Column[T], 0, len(cols))
-
-	for _, c := range cols {
-		if wide || !c.Wide {
-			shown = append(shown, c)
-		}
-	}
-
+	shown := lists.Filter(cols, func(c Column[T]) bool { return wide || !c.Wide })
 	line := func(cell func(Column[T]) string) {
-		cells := make([]string, len(shown))
-		for i, c := range shown {
-			cells[i] = cell(c)
-		}
-
-		fmt.Fprintln(tw, strings.Join(cells, "\t"))
+		fmt.Fprintln(tw, lists.Join(shown, "\t", cell))
 	}
 
 	if headers {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -130,12 +131,7 @@ func (s *plainSink) Emit(e Event) {
 func (s *plainSink) Close() {}
 
 func describe(e Event) string {
-	parts := []string{}
-	for _, p := range []string{e.Node, e.Stage, e.Message} {
-		if p != "" {
-			parts = append(parts, p)
-		}
-	}
+	parts := slices.DeleteFunc([]string{e.Node, e.Stage, e.Message}, func(p string) bool { return p == "" })
 
 	return iostreams.Line(strings.Join(parts, ": "))
 }

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -112,15 +113,9 @@ func (i Installer) SecureBoot() bool { return strings.HasSuffix(i.Flavour, "-sec
 
 // Repository is the reference without tag and digest.
 func (i Installer) Repository() string {
-	parts := []string{i.Registry}
+	rest := slices.DeleteFunc([]string{i.Path, i.Flavour, i.Schematic}, func(p string) bool { return p == "" })
 
-	for _, p := range []string{i.Path, i.Flavour, i.Schematic} {
-		if p != "" {
-			parts = append(parts, p)
-		}
-	}
-
-	return strings.Join(parts, "/")
+	return strings.Join(append([]string{i.Registry}, rest...), "/")
 }
 
 // String composes the reference again.

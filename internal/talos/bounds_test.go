@@ -102,8 +102,8 @@ func endlessNode(t *testing.T, quiet bool) *Node {
 	})
 }
 
-// lists are the calls that keep what a node streams, each with how many rows it kept.
-func lists() map[string]func(context.Context, *Node) (int, error) {
+// listCalls are the calls that keep what a node streams, each with how many rows it kept.
+func listCalls() map[string]func(context.Context, *Node) (int, error) {
 	return map[string]func(context.Context, *Node) (int, error){
 		"files": func(ctx context.Context, n *Node) (int, error) {
 			l, err := n.ListFiles(ctx, ListRequest{Path: "/"})
@@ -131,7 +131,7 @@ func lists() map[string]func(context.Context, *Node) (int, error) {
 func TestAnEndlessListIsCut(t *testing.T) {
 	t.Parallel()
 
-	for name, list := range lists() {
+	for name, list := range listCalls() {
 		for bound, want := range map[string]int{"more than 50 rows": 50, "more than 1 MiB": 1 << 20 / 300} {
 			t.Run(name+": "+bound, func(t *testing.T) {
 				t.Parallel()
@@ -158,7 +158,7 @@ func TestAnEndlessListIsCut(t *testing.T) {
 func TestAListThatStopsKeepsItsBeginning(t *testing.T) {
 	t.Parallel()
 
-	for name, list := range lists() {
+	for name, list := range listCalls() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 

@@ -10,6 +10,8 @@ import (
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // EtcdID is an etcd member ID. It has 64 bits, more than a JSON number can hold, so documents have it as text: in hex,
@@ -75,14 +77,13 @@ func (n *Node) EtcdMembers(ctx context.Context, local bool) ([]EtcdMember, error
 		return nil, err
 	}
 
-	out := make([]EtcdMember, 0, len(m.GetMembers()))
-	for _, e := range m.GetMembers() {
-		out = append(out, EtcdMember{
+	out := lists.Map(m.GetMembers(), func(e *machine.EtcdMember) EtcdMember {
+		return EtcdMember{
 			ID: EtcdID(e.GetId()).Hex(), IDDecimal: EtcdID(e.GetId()).Decimal(), MemberName: e.GetHostname(),
 			PeerURLs: append([]string{}, e.GetPeerUrls()...), ClientURLs: append([]string{}, e.GetClientUrls()...),
 			Learner: e.GetIsLearner(),
-		})
-	}
+		}
+	})
 
 	slices.SortFunc(out, func(a, b EtcdMember) int { return strings.Compare(a.ID, b.ID) })
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"strings"
+
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Extension is a system extension of the running system.
@@ -64,16 +66,9 @@ func (n *Node) NodeExtensions(ctx context.Context) ([]NodeExtension, error) {
 		return nil, err
 	}
 
-	schematic := ""
-	if i := slices.IndexFunc(list, func(e Extension) bool { return e.Name == SchematicExtension }); i >= 0 {
-		schematic = list[i].Version
-	}
+	schematic, _ := lists.Find(list, func(e Extension) bool { return e.Name == SchematicExtension })
 
-	out := make([]NodeExtension, len(list))
-	for i, e := range list {
-		out[i] = NodeExtension{Extension: e, Schematic: schematic}
-	}
-
+	out := lists.Map(list, func(e Extension) NodeExtension { return NodeExtension{Extension: e, Schematic: schematic.Version} })
 	slices.SortFunc(out, func(a, b NodeExtension) int { return strings.Compare(a.Name, b.Name) })
 
 	return out, nil

@@ -6,6 +6,8 @@ import (
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // CPU is the processors of a node and how busy they are.
@@ -89,12 +91,7 @@ func (n *Node) CPUTimes(ctx context.Context) (CPUTimes, error) {
 		return CPUTimes{}, err
 	}
 
-	out := CPUTimes{Total: cpuTimeOf(m.GetCpuTotal())}
-	for _, c := range m.GetCpu() {
-		out.Each = append(out.Each, cpuTimeOf(c))
-	}
-
-	return out, nil
+	return CPUTimes{Total: cpuTimeOf(m.GetCpuTotal()), Each: lists.Map(m.GetCpu(), cpuTimeOf)}, nil
 }
 
 func cpuTimeOf(s *machine.CPUStat) cpuTime {

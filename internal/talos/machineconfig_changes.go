@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/redact"
 )
 
@@ -61,19 +62,10 @@ func (n *Node) ApplyConfig(ctx context.Context, text []byte, mode string, tryTim
 	details, _, _ = strings.Cut(details, "\ndiff:")
 
 	return Applied{
-		Mode:    strings.ReplaceAll(strings.ToLower(m.GetMode().String()), "_", "-"),
-		Details: strings.TrimSpace(strings.TrimPrefix(details, "Dry run summary:")), Warnings: hidden(m.GetWarnings()),
+		Mode:     strings.ReplaceAll(strings.ToLower(m.GetMode().String()), "_", "-"),
+		Details:  strings.TrimSpace(strings.TrimPrefix(details, "Dry run summary:")),
+		Warnings: lists.Map(m.GetWarnings(), func(w string) string { return redact.Message(w) }), // they quote the configuration
 	}, nil
-}
-
-// hidden hides secrets of a configuration that the node's warnings quote.
-func hidden(warnings []string) []string {
-	out := make([]string, len(warnings))
-	for i, w := range warnings {
-		out[i] = redact.Message(w)
-	}
-
-	return out
 }
 
 // applyThenReboot replaces the mode reboot on Talos 1.14 and newer, which refuses that mode: it stages the

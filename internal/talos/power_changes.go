@@ -6,6 +6,7 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Shutdown asks the node to power off. Unless forced, the node first cordons and drains itself, if it is a Kubernetes
@@ -54,9 +55,9 @@ func (n *Node) Reset(ctx context.Context, r Reset) error {
 	req := &machine.ResetRequest{Graceful: r.Graceful, Reboot: r.Reboot, Mode: modes[r.Mode], UserDisksToWipe: r.UserDisks}
 
 	if !r.WholeDisk {
-		for _, label := range r.SystemLabels {
-			req.SystemPartitionsToWipe = append(req.SystemPartitionsToWipe, &machine.ResetPartitionSpec{Label: label, Wipe: true})
-		}
+		req.SystemPartitionsToWipe = lists.Map(r.SystemLabels, func(label string) *machine.ResetPartitionSpec {
+			return &machine.ResetPartitionSpec{Label: label, Wipe: true}
+		})
 	}
 
 	_, err := n.machine().Reset(ctx, req)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
@@ -169,13 +170,8 @@ func (n *Node) ResourceKinds(ctx context.Context) ([]ResourceKind, error) {
 
 // FindKind resolves a type's name, alias or short name, as `talosctl get` does.
 func FindKind(kinds []ResourceKind, name string) (ResourceKind, error) {
-	var found []ResourceKind
-
-	for _, k := range kinds {
-		if strings.EqualFold(k.Type, name) || slices.ContainsFunc(k.Aliases, func(a string) bool { return strings.EqualFold(a, name) }) {
-			found = append(found, k)
-		}
-	}
+	same := func(s string) bool { return strings.EqualFold(s, name) }
+	found := lists.Filter(kinds, func(k ResourceKind) bool { return same(k.Type) || slices.ContainsFunc(k.Aliases, same) })
 
 	switch len(found) {
 	case 1:
@@ -184,12 +180,8 @@ func FindKind(kinds []ResourceKind, name string) (ResourceKind, error) {
 		return ResourceKind{}, errs.Usagef("no resource type is called %q", name).
 			WithHint("run `talosmate get rd` for the types that the node has")
 	default:
-		names := make([]string, len(found))
-		for i, k := range found {
-			names[i] = k.Type
-		}
-
-		return ResourceKind{}, errs.Usagef("resource type %q is ambiguous: %s", name, strings.Join(names, ", "))
+		return ResourceKind{}, errs.Usagef("resource type %q is ambiguous: %s", name,
+			lists.Join(found, ", ", func(k ResourceKind) string { return k.Type }))
 	}
 }
 

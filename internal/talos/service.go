@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // The values of a service's health.
@@ -48,10 +49,7 @@ func (n *Node) Services(ctx context.Context) ([]Service, error) {
 		return nil, err
 	}
 
-	out := make([]Service, 0, len(m.GetServices()))
-	for _, s := range m.GetServices() {
-		out = append(out, serviceOf(s))
-	}
+	out := lists.Map(m.GetServices(), serviceOf)
 
 	slices.SortFunc(out, func(a, b Service) int { return strings.Compare(a.ID, b.ID) })
 
@@ -65,21 +63,15 @@ func (n *Node) Service(ctx context.Context, id string) (Service, error) {
 		return Service{}, err
 	}
 
-	known := make([]string, len(services))
-
-	for i, s := range services {
-		if s.ID == id {
-			return s, nil
-		}
-
-		known[i] = s.ID
+	if s, found := lists.Find(services, func(s Service) bool { return s.ID == id }); found {
+		return s, nil
 	}
 
 	err = n.Fail("find service "+id, errors.New("the node has no service of that name"))
 
 	var typed *errs.Error
 	if errors.As(err, &typed) {
-		typed.Kind, typed.Hint = errs.KindNotFound, "its services are "+strings.Join(known, ", ")
+		typed.Kind, typed.Hint = errs.KindNotFound, "its services are "+lists.Join(services, ", ", func(s Service) string { return s.ID })
 	}
 
 	return Service{}, err
@@ -88,7 +80,10 @@ func (n *Node) Service(ctx context.Context, id string) (Service, error) {
 func serviceOf(s *machine.ServiceInfo) Service {
 	out := Service{
 		ID: s.GetId(), State: strings.ToLower(s.GetState()), Health: HealthUnknown,
-		LastMessage: s.GetHealth().GetLastMessage(), Events: []ServiceEvent{},
+		LastMessage: s.GetHealth().GetLastMessage(),
+		Events: lists.Map(s.GetEvents().GetEvents(), func(e *machine.ServiceEvent) ServiceEvent {
+			return ServiceEvent{Time: stamp(e.GetTs()), State: strings.ToLower(e.GetState()), Message: e.GetMsg()}
+		}),
 	}
 
 	if h := s.GetHealth(); h != nil && !h.GetUnknown() {
@@ -100,12 +95,6 @@ func serviceOf(s *machine.ServiceInfo) Service {
 
 	if at := stamp(s.GetHealth().GetLastChange()); !at.IsZero() {
 		out.LastChange = &at
-	}
-
-	for _, e := range s.GetEvents().GetEvents() {
-		out.Events = append(out.Events, ServiceEvent{
-			Time: stamp(e.GetTs()), State: strings.ToLower(e.GetState()), Message: e.GetMsg(),
-		})
 	}
 
 	return out

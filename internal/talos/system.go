@@ -6,6 +6,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/imageref"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
@@ -72,13 +73,9 @@ func (n *Node) runningKubelet(ctx context.Context) string {
 		return "" // an error means that the version is not known
 	}
 
-	for _, c := range containers {
-		if c.ID == "kubelet" || c.Name == "kubelet" {
-			return imageref.Split(c.Image).Tag
-		}
-	}
+	kubelet, _ := lists.Find(containers, func(c Container) bool { return c.ID == "kubelet" || c.Name == "kubelet" })
 
-	return ""
+	return imageref.Split(kubelet.Image).Tag
 }
 
 // schematicResource reads the schematic's resource of Talos 1.14 and newer; older nodes do not have the type.

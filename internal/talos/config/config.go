@@ -8,9 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 
 	clientconfig "github.com/siderolabs/talos/pkg/machinery/client/config"
@@ -236,14 +237,7 @@ func projectConfig(dir string) string {
 
 // ContextNames lists the contexts in alphabetical order.
 func (c *Config) ContextNames() []string {
-	names := make([]string, 0, len(c.Contexts))
-	for name := range c.Contexts {
-		names = append(names, name)
-	}
-
-	sort.Strings(names)
-
-	return names
+	return slices.Sorted(maps.Keys(c.Contexts))
 }
 
 // Pick returns the named context, or the current one when name is empty.

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -92,15 +93,7 @@ func (c *Context) HasAnyRole(roles []string) bool {
 		return true
 	}
 
-	for _, have := range c.Roles {
-		for _, want := range roles {
-			if have == want {
-				return true
-			}
-		}
-	}
-
-	return false
+	return slices.ContainsFunc(c.Roles, func(have string) bool { return slices.Contains(roles, have) })
 }
 
 // Trusts reports whether the context's authority is the one of a machine configuration, given as PEM in base64.

@@ -23,6 +23,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos/config"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -236,11 +237,7 @@ func (p *Pool) dial(endpoints []string) (*grpc.ClientConn, error) {
 		return nil, errs.Usagef("the context has no endpoints").WithHint("name one with --endpoints, or run `talosmate config endpoint ADDRESS`")
 	}
 
-	hosts := make([]string, len(endpoints))
-	for i, e := range endpoints {
-		hosts[i] = strings.TrimPrefix(e, "https://")
-	}
-
+	hosts := lists.Map(endpoints, func(e string) string { return strings.TrimPrefix(e, "https://") })
 	hosts = resolver.EnsureEndpointsHavePorts(hosts, constants.ApidPort)
 
 	target := "dns:///" + hosts[0]
