@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
@@ -233,13 +234,7 @@ func (v View) otherMember(not string) (talos.Target, error) {
 
 // MemberByID finds a member.
 func (v View) MemberByID(id string) (Member, bool) {
-	for _, m := range v.Members {
-		if m.ID == id {
-			return m, true
-		}
-	}
-
-	return Member{}, false
+	return lists.Find(v.Members, func(m Member) bool { return m.ID == id })
 }
 
 // MemberRef names a member in a document.

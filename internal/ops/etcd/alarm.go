@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -85,13 +85,12 @@ func (v View) PlanDisarm(usages []Usage) Disarmed {
 }
 
 func spaceFreed(m Member, usages []Usage) gate.Verdict {
-	i := slices.IndexFunc(usages, func(u Usage) bool { return u.Member.ID == m.ID })
-	if i < 0 {
+	u, known := lists.Find(usages, func(u Usage) bool { return u.Member.ID == m.ID })
+	if !known {
 		return gate.New(gate.SpaceNotFreed, gate.Refuse, m.Node, "%s does not answer, so its free space is unknown", m.label()).
 			WithRemedy("bring the member back, or remove it")
 	}
 
-	u := usages[i]
 	full := float64(u.Status.DBSizeBytes) / float64(u.QuotaBytes)
 	found := fmt.Sprintf("the database of %s fills %.0f%% of its quota (%d of %d bytes), %.0f%% of it free pages",
 		m.label(), 100*full, u.Status.DBSizeBytes, u.QuotaBytes, 100*u.Status.Fragmentation)
@@ -149,10 +148,7 @@ func (e Env) Disarm(ctx context.Context, plan Disarmed, node talos.Target) (Disa
 }
 
 func describeAlarms(all []talos.EtcdAlarm) string {
-	parts := make([]string, len(all))
-	for i, a := range all {
-		parts[i] = a.Alarm + " on " + talos.Target{Address: a.Node, Hostname: a.Hostname}.Name()
-	}
-
-	return strings.Join(parts, ", ")
+	return lists.Join(all, ", ", func(a talos.EtcdAlarm) string {
+		return a.Alarm + " on " + talos.Target{Address: a.Node, Hostname: a.Hostname}.Name()
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -27,12 +28,7 @@ type Source struct {
 
 // Sources gives access to nodes through the endpoints.
 func Sources(c *talos.Cluster, targets []talos.Target) []Source {
-	out := make([]Source, len(targets))
-	for i, t := range targets {
-		out[i] = Source{Target: t, Reader: c.Node(t)}
-	}
-
-	return out
+	return lists.Map(targets, func(t talos.Target) Source { return Source{Target: t, Reader: c.Node(t)} })
 }
 
 // Answer is the answer of one node.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // CheckJoin checks whether a voter may be added. The change is an entry in the log, so the present quorum must hold.
@@ -25,15 +26,7 @@ func (v View) CheckJoinWithout(id, node string) []gate.Verdict {
 		return v.CheckMembers(Leave)
 	}
 
-	var rest []Member
-
-	for _, m := range v.Members {
-		if m.ID != id {
-			rest = append(rest, m)
-		}
-	}
-
-	return checkJoin(rest, node)
+	return checkJoin(lists.Filter(v.Members, func(m Member) bool { return m.ID != id }), node)
 }
 
 func checkJoin(members []Member, node string) []gate.Verdict {

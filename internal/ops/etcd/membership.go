@@ -2,11 +2,13 @@ package etcd
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/conn"
@@ -31,21 +33,9 @@ type MembershipChange struct {
 // matter) or decimal. No match or more than one is a usage error with the candidates. If the member list could not be
 // read, it is a refusal, as for every operation on it.
 func (v View) FindMember(name string) (Member, error) {
-	var found []Member
-
-	for _, m := range v.Members {
-		if v.names(m, name) {
-			found = append(found, m)
-		}
-	}
-
+	found := lists.Filter(v.Members, func(m Member) bool { return v.names(m, name) })
 	candidates := func(list []Member) string {
-		all := make([]string, len(list))
-		for i, m := range list {
-			all[i] = m.label() + " (" + m.ID + ")"
-		}
-
-		return strings.Join(all, ", ")
+		return lists.Join(list, ", ", func(m Member) string { return m.label() + " (" + m.ID + ")" })
 	}
 
 	switch {
@@ -205,10 +195,8 @@ func (v View) PlanForfeit(m Member) (MembershipChange, error) {
 		return out, nil
 	}
 
-	for _, other := range v.Members {
-		if other.ID != m.ID && other.Healthy && !other.Learner {
-			return out, nil
-		}
+	if slices.ContainsFunc(v.Members, func(o Member) bool { return o.ID != m.ID && o.Healthy && !o.Learner }) {
+		return out, nil
 	}
 
 	return failed(out), errs.New(errs.Failed, "there is no other healthy voting member to lead").

@@ -3,11 +3,13 @@
 package etcd
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -35,13 +37,7 @@ type Member struct {
 func (m Member) target() talos.Target { return talos.Target{Address: m.Node, Hostname: m.Name} }
 
 func (m Member) label() string {
-	for _, s := range []string{m.Name, m.Node} {
-		if s != "" {
-			return s
-		}
-	}
-
-	return m.ID
+	return cmp.Or(m.Name, m.Node, m.ID)
 }
 
 // Quorum is how many of n voters must agree: n/2+1.
@@ -126,14 +122,7 @@ func (s situation) node() string {
 	return ""
 }
 
-func (s situation) labels() string {
-	all := make([]string, len(s.targets))
-	for i, m := range s.targets {
-		all[i] = m.label()
-	}
-
-	return strings.Join(all, ", ")
-}
+func (s situation) labels() string { return lists.Join(s.targets, ", ", Member.label) }
 
 // quorum returns the one verdict on quorum.
 func (s situation) quorum(act Act) gate.Verdict {
@@ -188,19 +177,12 @@ func (s situation) restart() gate.Verdict {
 }
 
 func (s situation) mendFirst() string {
-	var ill []string
-
-	for _, m := range s.members {
-		if !m.Healthy && !m.Learner && !s.isTarget(m) {
-			ill = append(ill, m.label())
-		}
-	}
-
-	if len(ill) == 0 {
+	unhealthy := lists.Filter(s.members, func(m Member) bool { return !m.Healthy && !m.Learner && !s.isTarget(m) })
+	if len(unhealthy) == 0 {
 		return "change fewer members at once"
 	}
 
-	return "bring back " + strings.Join(ill, ", ") + " first"
+	return "bring back " + lists.Join(unhealthy, ", ", Member.label) + " first"
 }
 
 func (s situation) isTarget(m Member) bool {
@@ -246,18 +228,11 @@ func (s situation) others(act Act) gate.Verdict {
 }
 
 func (s situation) healthyTargets() gate.Verdict {
-	var well []string
-
-	for _, m := range s.targets {
-		if m.Healthy {
-			well = append(well, m.label())
-		}
-	}
-
-	if len(well) == 0 {
+	healthy := lists.Filter(s.targets, func(m Member) bool { return m.Healthy })
+	if len(healthy) == 0 {
 		return gate.New(gate.HealthyMember, gate.Pass, s.node(), "%s is unhealthy", s.labels())
 	}
 
-	return gate.New(gate.HealthyMember, gate.Refuse, s.node(), "%s is healthy", strings.Join(well, ", ")).
-		WithRemedy("a member that is alive can leave: `talosmate etcd leave -n %s`", well[0])
+	return gate.New(gate.HealthyMember, gate.Refuse, s.node(), "%s is healthy", lists.Join(healthy, ", ", Member.label)).
+		WithRemedy("a member that is alive can leave: `talosmate etcd leave -n %s`", healthy[0].label())
 }

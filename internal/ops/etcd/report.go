@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -31,7 +32,8 @@ func (v View) ListedMembers() []ListedMember {
 	rows := map[string]*ListedMember{}
 
 	// The cluster's list comes first, so that its values are used where another list differs.
-	for _, m := range append(slices.Clone(v.memberList()), v.everyList()...) {
+	every := lists.Map(v.Answers, func(a Answer) []talos.EtcdMember { return a.Members })
+	for _, m := range slices.Concat(v.memberList(), slices.Concat(every...)) {
 		if rows[m.ID] != nil {
 			continue
 		}
@@ -75,15 +77,6 @@ func (v View) ListedMembers() []ListedMember {
 	return out
 }
 
-func (v View) everyList() []talos.EtcdMember {
-	var out []talos.EtcdMember
-	for _, a := range v.Answers {
-		out = append(out, a.Members...)
-	}
-
-	return out
-}
-
 // Consistent is nil when all member lists that were read are the same; otherwise the error names the differences.
 func (v View) Consistent() error {
 	var all []error
@@ -119,10 +112,7 @@ func (v View) StatusRows() []talos.EtcdStatus {
 			}
 		}
 
-		for _, m := range a.Members {
-			row.Members = append(row.Members, m.ID)
-		}
-
+		row.Members = append(row.Members, lists.Map(a.Members, func(m talos.EtcdMember) string { return m.ID })...)
 		rows = append(rows, row)
 	}
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -50,17 +51,12 @@ func (d Difference) Error() string {
 }
 
 func newView(answers []Answer) View {
-	v := View{Answers: answers, Members: []Member{}}
-	v.Leader = leader(answers)
+	v := View{Answers: answers, Leader: leader(answers)}
 
 	list := v.memberList()
-	v.Known = list != nil
-
-	for _, m := range list {
-		v.Members = append(v.Members, v.member(m))
-	}
-
-	if !v.Known {
+	if v.Known = list != nil; v.Known {
+		v.Members = lists.Map(list, v.member)
+	} else {
 		v.Members = v.answering()
 	}
 
@@ -235,13 +231,9 @@ func (v View) answering() []Member {
 
 // Status is the state of the member with this ID, nil when its node sent none.
 func (v View) Status(id string) *talos.EtcdStatus {
-	for _, a := range v.Answers {
-		if a.Status != nil && a.Status.ID == id {
-			return a.Status
-		}
-	}
+	a, _ := lists.Find(v.Answers, func(a Answer) bool { return a.Status != nil && a.Status.ID == id })
 
-	return nil
+	return a.Status
 }
 
 // Lag is how many raft entries the member is behind the most advanced commit of any member.
@@ -263,15 +255,11 @@ func (v View) MemberOn(t talos.Target) (Member, bool) {
 		}
 	}
 
-	for _, m := range v.Members {
-		switch {
-		case running != "" && m.ID == running,
-			running == "" && t.Is(m.target()):
-			return m, true
-		}
+	if running != "" {
+		return v.MemberByID(running)
 	}
 
-	return Member{}, false
+	return lists.Find(v.Members, func(m Member) bool { return t.Is(m.target()) })
 }
 
 // NodeMember is MemberOn with the reason when there is none.
