@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/imager"
 	"github.com/talosmate/talosmate/internal/registry"
 )
@@ -117,15 +118,9 @@ func Platforms(version string) []string {
 		return nil
 	}
 
-	var out []string
+	images := lists.Filter(imager.Profiles(v), func(p imager.Profile) bool { return p.Kind == imager.KindImage && p.Name == p.Platform })
 
-	for _, p := range imager.Profiles(v) {
-		if p.Kind == imager.KindImage && p.Name == p.Platform {
-			out = append(out, p.Name)
-		}
-	}
-
-	return out
+	return lists.Map(images, func(p imager.Profile) string { return p.Name })
 }
 
 // ValidID reports whether a string has the form of a schematic's ID.

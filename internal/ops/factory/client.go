@@ -17,6 +17,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/imager"
 )
 
@@ -156,12 +157,7 @@ func (c *Client) Versions(ctx context.Context) ([]Version, error) {
 
 	slices.SortFunc(list, func(a, b parsed) int { return b.order.Compare(a.order) })
 
-	out := make([]Version, len(list))
-	for i, p := range list {
-		out[i] = p.Version
-	}
-
-	return out, nil
+	return lists.Map(list, func(p parsed) Version { return p.Version }), nil
 }
 
 // Extension is an official extension that a factory offers for a Talos version.

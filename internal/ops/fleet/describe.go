@@ -1,6 +1,10 @@
 package fleet
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/talosmate/talosmate/internal/lists"
+)
 
 // Description describes a cluster on one page.
 type Description struct {
@@ -44,11 +48,7 @@ func DescribeNode(f Fleet, n Node, cert Certificate) NodeDescription {
 		}
 	}
 
-	for _, finding := range f.Health.Checks {
-		if finding.Node == n.Node {
-			out.Checks = append(out.Checks, finding)
-		}
-	}
+	out.Checks = append(out.Checks, lists.Filter(f.Health.Checks, func(finding Finding) bool { return finding.Node == n.Node })...)
 
 	return out
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/imageref"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/health"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -288,10 +289,8 @@ func lookEtcd(ctx context.Context, c Cluster) (Etcd, error) {
 
 	out.Known = view.Known
 
-	for _, entry := range errs.Entries(errors.Join(view.Err(true), view.Healthy(true))) {
-		out.Problems = append(out.Problems, entry.Message)
-	}
-
+	problems := errs.Entries(errors.Join(view.Err(true), view.Healthy(true)))
+	out.Problems = append(out.Problems, lists.Map(problems, func(e errs.Entry) string { return e.Message })...)
 	slices.Sort(out.Problems)
 	out.Healthy = view.Known && len(view.Members) > 0 && len(out.Problems) == 0
 

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -130,13 +132,10 @@ func etcdAlarms(_ context.Context, s *survey) []Finding {
 		return []Finding{unknown("the alarms cannot be read", view.Err(false))}
 	}
 
-	var active []string
-	for _, a := range view.Alarms() {
-		active = append(active, a.Alarm+" on "+a.ID)
-	}
+	if active := view.Alarms(); len(active) > 0 {
+		text := lists.Join(active, ", ", func(a talos.EtcdAlarm) string { return a.Alarm + " on " + a.ID })
 
-	if len(active) > 0 {
-		return []Finding{fail(strings.Join(active, ", "), "talosmate etcd alarm list")}
+		return []Finding{fail(text, "talosmate etcd alarm list")}
 	}
 
 	return []Finding{ok("none")}

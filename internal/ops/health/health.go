@@ -11,6 +11,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -110,12 +111,7 @@ type Options struct {
 
 // IDs lists every check's ID with its title, in order.
 func IDs() []Finding {
-	out := []Finding{}
-	for _, c := range checks() {
-		out = append(out, Finding{ID: c.id, Title: c.title, Level: c.level})
-	}
-
-	return out
+	return lists.Map(checks(), func(c check) Finding { return Finding{ID: c.id, Title: c.title, Level: c.level} })
 }
 
 // check is one check. ask returns findings without ID, title and level, which are added.
@@ -128,14 +124,7 @@ type check struct {
 func Check(ctx context.Context, c Cluster, o Options) Result {
 	s := newSurvey(ctx, c)
 
-	var chosen []check
-
-	for _, ch := range checks() {
-		if o.wants(ch) {
-			chosen = append(chosen, ch)
-		}
-	}
-
+	chosen := lists.Filter(checks(), o.wants)
 	found := make([][]Finding, len(chosen))
 
 	var wg errs.Group
@@ -209,12 +198,7 @@ func (o Options) Validate() error {
 
 	for _, id := range slices.Concat(o.Skip, o.Only) {
 		if !slices.ContainsFunc(known, func(f Finding) bool { return f.ID == id }) {
-			names := make([]string, len(known))
-			for i, f := range known {
-				names[i] = f.ID
-			}
-
-			return fmt.Errorf("unknown check %q, want one of %s", id, strings.Join(names, ", "))
+			return fmt.Errorf("unknown check %q, want one of %s", id, lists.Join(known, ", ", func(f Finding) string { return f.ID }))
 		}
 	}
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -47,17 +48,15 @@ func staticPods(_ context.Context, s *survey) []Finding {
 			return unknown("the static pods' state cannot be read", err)
 		}
 
-		var missing []string
-
-		for _, w := range wanted {
-			if !slices.ContainsFunc(statuses, func(r talos.Resource) bool { return staticPodReady(r, w.Metadata.ID) }) {
-				missing = append(missing, w.Metadata.ID)
-			}
-		}
+		missing := lists.Filter(wanted, func(w talos.Resource) bool {
+			return !slices.ContainsFunc(statuses, func(r talos.Resource) bool { return staticPodReady(r, w.Metadata.ID) })
+		})
 
 		switch {
 		case len(missing) > 0:
-			return fail("not ready: "+strings.Join(missing, ", "), "talosmate logs --kubernetes shows the cause")
+			names := lists.Join(missing, ", ", func(r talos.Resource) string { return r.Metadata.ID })
+
+			return fail("not ready: "+names, "talosmate logs --kubernetes shows the cause")
 		case len(wanted) == 0:
 			return Finding{Status: Skip, Message: "the node has no static pods"}
 		default:
@@ -166,16 +165,11 @@ func schedulable(ctx context.Context, s *survey) []Finding {
 			return []Finding{unknown("the Kubernetes API does not answer", err)}
 		}
 
-		var cordoned []string
-
-		for _, n := range nodes {
-			if n.Unschedulable {
-				cordoned = append(cordoned, n.Name)
-			}
-		}
-
+		cordoned := lists.Filter(nodes, func(n kube.Node) bool { return n.Unschedulable })
 		if len(cordoned) > 0 {
-			return []Finding{fail("cordoned: "+strings.Join(cordoned, ", "), "talosmate node uncordon -n "+cordoned[0])}
+			names := lists.Join(cordoned, ", ", func(n kube.Node) string { return n.Name })
+
+			return []Finding{fail("cordoned: "+names, "talosmate node uncordon -n "+cordoned[0].Name)}
 		}
 
 		return []Finding{ok(fmt.Sprintf("%d nodes are schedulable", len(nodes)))}
@@ -191,16 +185,13 @@ func workloads(ctx context.Context, s *survey) []Finding {
 			return []Finding{unknown("the workloads cannot be read", err)}
 		}
 
-		var missing []string
-
-		for _, w := range list {
-			if w.Ready < w.Desired {
-				missing = append(missing, fmt.Sprintf("%s %s has %d of %d ready", w.Kind, w.Name, w.Ready, w.Desired))
-			}
-		}
-
+		missing := lists.Filter(list, func(w kube.Workload) bool { return w.Ready < w.Desired })
 		if len(missing) > 0 {
-			return []Finding{fail(strings.Join(missing, "; "), "kubectl -n kube-system get pods")}
+			text := lists.Join(missing, "; ", func(w kube.Workload) string {
+				return fmt.Sprintf("%s %s has %d of %d ready", w.Kind, w.Name, w.Ready, w.Desired)
+			})
+
+			return []Finding{fail(text, "kubectl -n kube-system get pods")}
 		}
 
 		return []Finding{ok(fmt.Sprintf("%d workloads", len(list)))}

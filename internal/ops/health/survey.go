@@ -3,9 +3,11 @@ package health
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -97,15 +99,9 @@ func (s *survey) controlPlanes() []talos.Target {
 		return nil
 	}
 
-	var out []talos.Target
+	controlPlanes := lists.Filter(members, func(m talos.Member) bool { return m.Type == target.ControlPlane })
 
-	for _, m := range members {
-		if m.Type == target.ControlPlane {
-			out = append(out, m.Target())
-		}
-	}
-
-	return out
+	return lists.Map(controlPlanes, talos.Member.Target)
 }
 
 // withoutKubernetes reports whether all nodes answered that they are not Kubernetes members. A node that did not answer
@@ -163,15 +159,7 @@ func (s *survey) perNode(ask func(context.Context, *nodeFacts) Finding, only fun
 
 	wg.Wait()
 
-	kept := out[:0]
-
-	for _, f := range out {
-		if f.Status != "" {
-			kept = append(kept, f)
-		}
-	}
-
-	return kept
+	return slices.DeleteFunc(out, func(f Finding) bool { return f.Status == "" })
 }
 
 func ok(message string) Finding { return Finding{Status: OK, Message: message} }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/imageref"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -112,11 +113,7 @@ func (p Plan) Bytes() int64 {
 func neededDigests(inv Inventory) (needed, doubtful map[string]bool) {
 	ix := newIndex(inv.Images)
 	needed, doubtful = map[string]bool{}, map[string]bool{}
-	refs := slices.Clone(inv.Needed)
-
-	for _, c := range inv.Containers {
-		refs = append(refs, c.Image)
-	}
+	refs := slices.Concat(inv.Needed, lists.Map(inv.Containers, func(c talos.Container) string { return c.Image }))
 
 	for _, ref := range refs {
 		if digest, ok := ix.find(ref); ok {

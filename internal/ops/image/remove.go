@@ -9,6 +9,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/imageref"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/conn"
@@ -172,11 +173,7 @@ func (r *RemoveResult) find(images []talos.Image, req RemoveRequest, node string
 	// use.
 	slices.SortStableFunc(exact, func(a, b string) int { return rank(talos.ImageKind(b, digest)) - rank(talos.ImageKind(a, digest)) })
 
-	for _, name := range all {
-		if !slices.Contains(exact, name) {
-			r.RemainingRefs = append(r.RemainingRefs, name)
-		}
-	}
+	r.RemainingRefs = append(r.RemainingRefs, lists.Filter(all, func(name string) bool { return !slices.Contains(exact, name) })...)
 
 	return exact, nil
 }
@@ -195,11 +192,7 @@ func (r *RemoveResult) compare(left []talos.Image, names []string) (stayed []str
 		}
 	}
 
-	for _, name := range names {
-		if !slices.Contains(stayed, name) {
-			r.RemovedNames = append(r.RemovedNames, name)
-		}
-	}
+	r.RemovedNames = append(r.RemovedNames, lists.Filter(names, func(name string) bool { return !slices.Contains(stayed, name) })...)
 
 	return stayed
 }

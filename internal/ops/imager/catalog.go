@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/imageref"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/registry"
 )
 
@@ -200,19 +201,12 @@ func matches(e Extension, base, repository string) bool {
 }
 
 func suggest(catalog []Extension, name string) string {
-	var near []string
-
-	for _, e := range catalog {
-		if strings.Contains(e.Name, name) || strings.Contains(name, e.Name) {
-			near = append(near, e.Name)
-		}
-	}
-
+	near := lists.Filter(catalog, func(e Extension) bool { return strings.Contains(e.Name, name) || strings.Contains(name, e.Name) })
 	if len(near) == 0 {
 		return "run `talosmate imager extensions` for the list"
 	}
 
-	return "did you mean " + strings.Join(near, " or ") + "?"
+	return "did you mean " + lists.Join(near, " or ", func(e Extension) string { return e.Name }) + "?"
 }
 
 // compatible checks the compatibility that a foreign extension declares (manifest.yaml,

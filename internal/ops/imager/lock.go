@@ -19,6 +19,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/imageref"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Lock pins everything that goes into a build, so that the same build file makes the same bytes. It is the lock file
@@ -271,20 +272,10 @@ func (l Lock) compare(now Lock) []Change {
 		return m
 	}
 
-	var order []string
+	subjects := lists.Map(slices.Concat(l.Images, now.Images), subject)
+	roles := lists.Map(slices.Concat(l.Files, now.Files), func(f LockedFile) string { return f.Role })
 
-	for _, in := range append(slices.Clone(l.Images), now.Images...) {
-		order = append(order, subject(in))
-	}
-
-	out = append(out, differences(order, images(l), images(now))...)
-	order = nil
-
-	for _, f := range append(slices.Clone(l.Files), now.Files...) {
-		order = append(order, f.Role)
-	}
-
-	return append(out, differences(order, files(l), files(now))...)
+	return slices.Concat(out, differences(subjects, images(l), images(now)), differences(roles, files(l), files(now)))
 }
 
 func subject(in Input) string {

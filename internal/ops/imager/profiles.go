@@ -11,6 +11,7 @@ import (
 	"github.com/blang/semver/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Kind is what a profile produces.
@@ -107,12 +108,8 @@ func FindProfile(v semver.Version, name string) (Profile, error) {
 		return p, nil
 	}
 
-	names := []string{}
-	for _, p := range Profiles(v) {
-		names = append(names, p.Name)
-	}
-
-	return Profile{}, errs.Usagef("unknown imager profile %q", name).WithHint("profiles of v%s: %s", v, strings.Join(names, ", "))
+	return Profile{}, errs.Usagef("unknown imager profile %q", name).WithHint("profiles of v%s: %s", v,
+		lists.Join(Profiles(v), ", ", func(p Profile) string { return p.Name }))
 }
 
 // ParseVersion reads a Talos version, with or without its leading v.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/ops/validate"
@@ -211,9 +212,7 @@ func Judge(text []byte, version talos.Version) (warnings []string, err error) {
 	}
 
 	verdict := validate.Config(text, kind, false)
-	for _, w := range verdict.Warnings {
-		warnings = append(warnings, problem(w))
-	}
+	warnings = append(warnings, lists.Map(verdict.Warnings, problem)...)
 
 	if verdict.Valid {
 		return warnings, nil
@@ -224,12 +223,7 @@ func Judge(text []byte, version talos.Version) (warnings []string, err error) {
 			release.Known(), version.Tag, problem(verdict.Errors[0]))), nil
 	}
 
-	lines := make([]string, len(verdict.Errors))
-	for i, p := range verdict.Errors {
-		lines[i] = problem(p)
-	}
-
-	return warnings, errs.Usagef("the machine configuration is not valid: %s", strings.Join(lines, "; ")).
+	return warnings, errs.Usagef("the machine configuration is not valid: %s", lists.Join(verdict.Errors, "; ", problem)).
 		WithHint("nothing was sent; `talosmate validate` says the same without a node")
 }
 

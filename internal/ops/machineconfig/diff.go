@@ -8,6 +8,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/redact"
 )
 
@@ -142,12 +143,8 @@ func (f *flattener) list(n *yaml.Node, path, label string) {
 	plain := func(c *yaml.Node) bool { return c.Kind == yaml.ScalarNode && f.secrets[c] == "" }
 
 	if !slices.ContainsFunc(n.Content, func(c *yaml.Node) bool { return !plain(c) }) {
-		l := leaf{path: path, label: label, items: []string{}}
-		for _, c := range n.Content {
-			l.items = append(l.items, c.Value)
-		}
-
-		f.leaves = append(f.leaves, l)
+		values := lists.Map(n.Content, func(c *yaml.Node) string { return c.Value })
+		f.leaves = append(f.leaves, leaf{path: path, label: label, items: values})
 
 		return
 	}

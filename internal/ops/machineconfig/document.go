@@ -6,11 +6,13 @@ package machineconfig
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/redact"
 )
 
@@ -102,15 +104,9 @@ func (c Config) Each(key string, path ...string) []string {
 		return nil
 	}
 
-	var out []string
+	values := lists.Map(n.Content, func(element *yaml.Node) string { return scalar(element, key) })
 
-	for _, element := range n.Content {
-		if value := scalar(element, key); value != "" {
-			out = append(out, value)
-		}
-	}
-
-	return out
+	return slices.DeleteFunc(values, func(v string) bool { return v == "" })
 }
 
 // Hostname is the name that the configuration gives the node, empty when it leaves it to the network.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // deletion is what a strategic merge patch says under $patch for what shall go.
@@ -174,11 +175,7 @@ func merge(into, from *yaml.Node, path string) error {
 // clone copies a node, since one patch is merged into the configurations of several machines.
 func clone(n *yaml.Node) *yaml.Node {
 	out := *n
-	out.Content = make([]*yaml.Node, len(n.Content))
-
-	for i, c := range n.Content {
-		out.Content[i] = clone(c)
-	}
+	out.Content = lists.Map(n.Content, clone)
 
 	return &out
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/runbook"
@@ -155,15 +156,9 @@ func (a *apply) inFlight() []talos.Target {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 
-	var out []talos.Target
+	begun := lists.Filter(a.plan.Nodes, func(n NodePlan) bool { return a.state[n.Node] == stateRunning || a.state[n.Node] == stateFailed })
 
-	for _, n := range a.plan.Nodes {
-		if a.state[n.Node] == stateRunning || a.state[n.Node] == stateFailed {
-			out = append(out, talos.Target{Address: n.Node, Hostname: n.Hostname})
-		}
-	}
-
-	return out
+	return lists.Map(begun, func(n NodePlan) talos.Target { return talos.Target{Address: n.Node, Hostname: n.Hostname} })
 }
 
 func (a *apply) input(next NodePlan, problems []string) GateInput {

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/blang/semver/v4"
@@ -123,18 +124,11 @@ func latestPatches(releases []string) []string {
 		}
 	}
 
-	out := make([]string, 0, len(latest))
-	for _, r := range latest {
-		out = append(out, r)
-	}
-
-	slices.SortFunc(out, func(a, b string) int {
+	return slices.SortedFunc(maps.Values(latest), func(a, b string) int {
 		if newer(a, b) {
 			return -1
 		}
 
 		return 1
 	})
-
-	return out
 }

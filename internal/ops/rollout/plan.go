@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/clusterlock"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
@@ -173,9 +174,7 @@ func (c *Cluster) targets(r Request) ([]talos.Target, error) {
 	var out []talos.Target
 
 	if len(r.Nodes) == 0 {
-		for _, m := range c.Members {
-			out = append(out, m.Target())
-		}
+		out = lists.Map(c.Members, talos.Member.Target)
 	}
 
 	for _, name := range r.Nodes {
@@ -192,10 +191,7 @@ func (c *Cluster) targets(r Request) ([]talos.Target, error) {
 
 // named gives the addresses and the version wanted.
 func named(targets []talos.Target, r Request) ([]string, string, error) {
-	nodes := []string{}
-	for _, t := range targets {
-		nodes = append(nodes, t.Address)
-	}
+	nodes := lists.Map(targets, func(t talos.Target) string { return t.Address })
 
 	switch {
 	case (r.To == "") == (r.Image == ""):

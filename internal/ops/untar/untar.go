@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Skipped is an entry that was omitted.
@@ -237,14 +238,7 @@ func (u *unpacker) makeLinks() error {
 		}
 	}
 
-	out := []symlink{}
-
-	for _, l := range u.made {
-		if !u.stays(l.name) {
-			out = append(out, l)
-		}
-	}
-
+	out := lists.Filter(u.made, func(l symlink) bool { return !u.stays(l.name) })
 	for _, l := range out {
 		u.skip(l.name, "a link to "+filepath.ToSlash(l.target)+", which leads outside of what is copied")
 

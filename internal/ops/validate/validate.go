@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/redact"
 )
 
@@ -61,15 +62,8 @@ func Config(text []byte, kind string, strict bool) Result {
 	}
 
 	warnings, err := cfg.Validate(mode(kind), options...)
-	for _, w := range warnings {
-		out.Warnings = append(out.Warnings, where.problem(w))
-	}
-
-	for _, message := range split(err) {
-		out.Errors = append(out.Errors, where.problem(message))
-	}
-
-	out.Warnings, out.Errors = where.hidden(out.Warnings), where.hidden(out.Errors)
+	out.Warnings = where.hidden(append(out.Warnings, lists.Map(warnings, where.problem)...))
+	out.Errors = where.hidden(append(out.Errors, lists.Map(split(err), where.problem)...))
 	out.Valid = len(out.Errors) == 0
 
 	return out
@@ -112,12 +106,7 @@ func splitText(text string) []string {
 }
 
 func splitAll(all []error) []string {
-	var out []string
-	for _, e := range all {
-		out = append(out, split(e)...)
-	}
-
-	return out
+	return slices.Concat(lists.Map(all, split)...)
 }
 
 // source knows the lines of a configuration's fields.
@@ -234,12 +223,7 @@ func (s *source) loadErrors(err error) []Problem {
 
 	_, tree, found := strings.Cut(err.Error(), unknown)
 	if !found {
-		var out []Problem
-		for _, message := range split(err) {
-			out = append(out, s.problem(message))
-		}
-
-		return out
+		return lists.Map(split(err), s.problem)
 	}
 
 	keys, readErr := foreign.Document([]byte(tree))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/condition"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/conn"
@@ -82,12 +83,8 @@ func Parse(text string) (Condition, error) {
 	case Resource:
 		return c.parseResource(value)
 	default:
-		forms := make([]string, 0, len(Forms()))
-		for _, f := range Forms() {
-			forms = append(forms, f[0])
-		}
-
-		return c, errs.Usagef("unknown condition %q", text).WithHint("want one of %s", strings.Join(forms, ", "))
+		return c, errs.Usagef("unknown condition %q", text).
+			WithHint("want one of %s", lists.Join(Forms(), ", ", func(f [2]string) string { return f[0] }))
 	}
 
 	if value == "" {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/health"
 	"github.com/talosmate/talosmate/internal/ops/probe"
@@ -49,13 +50,9 @@ type Cluster struct {
 func For(ctx context.Context, w Cluster, conditions []Condition, every, deadline time.Duration) (Result, error) {
 	res := Result{Seen: []Seen{}}
 	began := w.Now()
-	texts := make([]string, len(conditions))
+	what := lists.Join(conditions, " and ", func(c Condition) string { return c.Text })
 
-	for i, c := range conditions {
-		texts[i] = c.Text
-	}
-
-	err := poll.Until(ctx, strings.Join(texts, " and "), every, deadline, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, what, every, deadline, func(ctx context.Context) (bool, string, error) {
 		res.Attempts++
 
 		seen, err := w.check(ctx, conditions)
@@ -162,14 +159,8 @@ func (w Cluster) checkHealth(ctx context.Context, c Condition) Seen {
 	seen := Seen{Condition: c.Text, Met: res.Healthy, Saw: "healthy"}
 
 	if !res.Healthy {
-		var ids []string
-
-		for _, f := range res.Findings {
-			if f.Status == health.Fail || f.Status == health.Unknown {
-				ids = append(ids, strings.TrimSpace(f.ID+" "+f.Hostname))
-			}
-		}
-
+		bad := lists.Filter(res.Findings, func(f health.Finding) bool { return f.Status == health.Fail || f.Status == health.Unknown })
+		ids := lists.Map(bad, func(f health.Finding) string { return strings.TrimSpace(f.ID + " " + f.Hostname) })
 		seen.Saw = "unhealthy: " + strings.Join(slices.Compact(ids), ", ")
 	}
 

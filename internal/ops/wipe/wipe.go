@@ -11,6 +11,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -106,12 +107,8 @@ func Plan(ctx context.Context, n Node, node talos.Target, req Request) ([]Device
 func planOne(name string, devices []talos.BlockDevice, disks []talos.Disk, volumes []talos.Volume, found []talos.DiscoveredVolume) (Device, error) {
 	at := slices.IndexFunc(devices, func(d talos.BlockDevice) bool { return d.Name == name })
 	if at < 0 {
-		known := make([]string, len(devices))
-		for i, d := range devices {
-			known[i] = d.Name
-		}
-
-		return Device{}, errs.Usagef("the node has no block device %q", name).WithHint("its devices are %s", strings.Join(known, ", "))
+		return Device{}, errs.Usagef("the node has no block device %q", name).
+			WithHint("its devices are %s", lists.Join(devices, ", ", func(d talos.BlockDevice) string { return d.Name }))
 	}
 
 	dev := devices[at]
