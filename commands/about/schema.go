@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/docs"
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // NewCmdSchema makes `talosmate schema`.
@@ -86,13 +87,7 @@ func completeSchema(root *cmdutil.Cmd, words []string) []string {
 		cmd = found
 	}
 
-	var out []string
+	holding := lists.Filter(cmd.Commands(), func(child *cmdutil.Cmd) bool { return len(Catalogue(child)) > 0 })
 
-	for _, child := range cmd.Commands() {
-		if len(Catalogue(child)) > 0 {
-			out = append(out, cmdutil.Described(child.Name(), child.Short))
-		}
-	}
-
-	return out
+	return lists.Map(holding, func(child *cmdutil.Cmd) string { return cmdutil.Described(child.Name(), child.Short) })
 }

@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/fleet"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -81,20 +81,13 @@ func assertionError(a fleet.Assertion) error {
 	case a.Error != "":
 		return errs.New(errs.Negative, "%s", a.Error).WithKind(errs.KindNegative)
 	case len(a.BrokenBy) > 0:
-		e.Err = fmt.Errorf("not true of %s: %s", strings.Join(names(a.BrokenBy), ", "), a.Expression)
+		e.Err = fmt.Errorf("not true of %s: %s", names(a.BrokenBy), a.Expression)
 	}
 
 	return e
 }
 
-func names(refs []talos.NodeRef) []string {
-	out := make([]string, len(refs))
-	for i, r := range refs {
-		out[i] = r.NodeName()
-	}
-
-	return out
-}
+func names(refs []talos.NodeRef) string { return lists.Join(refs, ", ", talos.NodeRef.NodeName) }
 
 func showAssert(w io.Writer, r AssertResult) error {
 	return output.WriteTable(w, []output.Column[fleet.Assertion]{
@@ -105,7 +98,7 @@ func showAssert(w io.Writer, r AssertResult) error {
 				return a.Error
 			}
 
-			return strings.Join(names(a.BrokenBy), ", ")
+			return names(a.BrokenBy)
 		}},
 	}, r.Assertions, false, true)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/fleet"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -140,12 +141,7 @@ func kubeWord(k fleet.KubeNode) string {
 }
 
 func extensionsOf(n fleet.Node) string {
-	all := make([]string, len(n.Extensions))
-	for i, e := range n.Extensions {
-		all[i] = e.Name
-	}
-
-	return strings.Join(all, ",")
+	return lists.Join(n.Extensions, ",", func(e fleet.Extension) string { return e.Name })
 }
 
 func driftOf(n fleet.Node) string {

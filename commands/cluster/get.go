@@ -10,6 +10,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/redact"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -189,11 +190,7 @@ func completeGet(ctx context.Context, c *cmdutil.Call, args []string) []string {
 		}
 
 		if len(args) == 0 {
-			names := make([]string, len(kinds))
-			for i, k := range kinds {
-				names[i] = strings.ToLower(firstLabel(k.Type))
-			}
-
+			names := lists.Map(kinds, func(k talos.ResourceKind) string { return strings.ToLower(firstLabel(k.Type)) })
 			slices.Sort(names)
 
 			return names, nil
@@ -205,13 +202,8 @@ func completeGet(ctx context.Context, c *cmdutil.Call, args []string) []string {
 		}
 
 		list, err := n.Resources(ctx, kind.DefaultNamespace, kind.Type)
-		ids := make([]string, len(list))
 
-		for i, r := range list {
-			ids[i] = r.Metadata.ID
-		}
-
-		return ids, err
+		return lists.Map(list, func(r talos.Resource) string { return r.Metadata.ID }), err
 	})(ctx, c, nil)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/health"
 	"github.com/talosmate/talosmate/internal/output"
@@ -53,23 +54,11 @@ func NewCmdHealth(f *cmdutil.Factory) *cmdutil.Cmd {
 }
 
 func checkList() string {
-	ids := health.IDs()
-	names := make([]string, len(ids))
-
-	for i, f := range ids {
-		names[i] = f.ID
-	}
-
-	return strings.Join(names, ", ") + "."
+	return lists.Join(health.IDs(), ", ", func(f health.Finding) string { return f.ID }) + "."
 }
 
 func completeChecks(context.Context, *cmdutil.Call, []string) []string {
-	var out []string
-	for _, f := range health.IDs() {
-		out = append(out, cmdutil.Described(f.ID, f.Title))
-	}
-
-	return out
+	return lists.Map(health.IDs(), func(f health.Finding) string { return cmdutil.Described(f.ID, f.Title) })
 }
 
 func (o healthOptions) run(c *cmdutil.Call, now func() time.Time) error {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -64,12 +65,7 @@ type probed struct {
 }
 
 func probeMembers(c *cmdutil.Call, cluster *talos.Cluster, rows []talos.Member) ([]talos.Member, error) {
-	targets := make([]talos.Target, len(rows))
-	for i, m := range rows {
-		targets[i] = m.Target()
-	}
-
-	outcomes := talos.Each(c.Context(), cluster, targets, func(ctx context.Context, n *talos.Node) (probed, error) {
+	outcomes := talos.Each(c.Context(), cluster, lists.Map(rows, talos.Member.Target), func(ctx context.Context, n *talos.Node) (probed, error) {
 		start := time.Now()
 
 		v, err := n.Version(ctx)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/config"
@@ -72,16 +73,10 @@ func runCheck(f *cmdutil.Factory, c *cmdutil.Call) error {
 		names = []string{name}
 	}
 
-	var (
-		rows []Check
-		wg   errs.Group
-	)
-
 	k := &checker{call: c, config: cfg, now: f.Now()}
+	rows := slices.Concat(lists.Map(names, k.context)...)
 
-	for _, name := range names {
-		rows = append(rows, k.context(name)...)
-	}
+	var wg errs.Group
 
 	for i := range rows {
 		if rows[i].Status == "" {
@@ -152,13 +147,12 @@ func (k *checker) context(name string) []Check {
 		return []Check{base}
 	}
 
-	rows := make([]Check, len(endpoints))
-	for i, e := range endpoints {
-		rows[i] = base
-		rows[i].Endpoint = e
-	}
+	return lists.Map(endpoints, func(e string) Check {
+		row := base
+		row.Endpoint = e
 
-	return rows
+		return row
+	})
 }
 
 func (k *checker) dial(ctx context.Context, r *Check) {

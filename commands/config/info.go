@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos/config"
 )
@@ -72,13 +73,10 @@ func newCmdInfo(f *cmdutil.Factory) *cmdutil.Cmd {
 }
 
 func inspect(cfg *config.Config, current string, now time.Time) Info {
-	info := Info{CurrentContext: current, ConfigPath: cfg.Path, Source: string(cfg.Origin), Contexts: []Context{}}
-
-	for _, name := range cfg.ContextNames() {
-		info.Contexts = append(info.Contexts, inspectContext(cfg, name, current, now))
+	return Info{
+		CurrentContext: current, ConfigPath: cfg.Path, Source: string(cfg.Origin),
+		Contexts: lists.Map(cfg.ContextNames(), func(name string) Context { return inspectContext(cfg, name, current, now) }),
 	}
-
-	return info
 }
 
 func inspectContext(cfg *config.Config, name, current string, now time.Time) Context {

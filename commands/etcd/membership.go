@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -139,11 +140,7 @@ func waitFlag(fs *cmdutil.Flags, to *time.Duration) {
 
 // subject is what has to be typed to confirm.
 func subject(r etcd.MembershipChange) string {
-	if r.Member.MemberName != "" {
-		return r.Member.MemberName
-	}
-
-	return r.Member.ID
+	return cmp.Or(r.Member.MemberName, r.Member.ID)
 }
 
 func memberNames(ctx context.Context, n *talos.Node) ([]string, error) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -54,15 +55,7 @@ func statusColumns() []output.Column[talos.EtcdStatus] {
 
 // complaints leaves out what the alarm column says already: every member repeats the alarms of all.
 func complaints(s talos.EtcdStatus) string {
-	var out []string
-
-	for _, e := range s.Errors {
-		if !strings.Contains(e, "alarm:") {
-			out = append(out, e)
-		}
-	}
-
-	return strings.Join(out, "; ")
+	return strings.Join(lists.Filter(s.Errors, func(e string) bool { return !strings.Contains(e, "alarm:") }), "; ")
 }
 
 func role(s talos.EtcdStatus) string {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/image"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/runbook"
@@ -34,12 +35,7 @@ func newCmdRemove(f *cmdutil.Factory) *cmdutil.Cmd {
 			return cmdutil.CompleteFrom(func(ctx context.Context, n *talos.Node) ([]string, error) {
 				images, err := n.Images(ctx, namespace)
 
-				out := make([]string, len(images))
-				for i, img := range images {
-					out[i] = img.Name
-				}
-
-				return out, err
+				return lists.Map(images, func(i talos.Image) string { return i.Name }), err
 			})(ctx, c, args)
 		},
 	}, "ImageRemoveList", cmdutil.NodeChange[image.RemoveResult]{

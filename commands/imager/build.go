@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/container"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/imager"
 )
 
@@ -128,10 +129,5 @@ func completeProfile(_ context.Context, c *cmdutil.Call, _ []string) []string {
 		return nil
 	}
 
-	var out []string
-	for _, p := range imager.Profiles(v) {
-		out = append(out, cmdutil.Described(p.Name, string(p.Kind)))
-	}
-
-	return out
+	return lists.Map(imager.Profiles(v), func(p imager.Profile) string { return cmdutil.Described(p.Name, string(p.Kind)) })
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/imager"
 	"github.com/talosmate/talosmate/internal/registry"
 )
@@ -80,10 +81,5 @@ func offer[T any](
 		return nil
 	}
 
-	out := make([]string, len(list))
-	for i, item := range list {
-		out[i] = say(item)
-	}
-
-	return out
+	return lists.Map(list, say)
 }

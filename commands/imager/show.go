@@ -6,17 +6,13 @@ import (
 	"io"
 	"strings"
 
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/imager"
 	"github.com/talosmate/talosmate/internal/output"
 )
 
 func productNames(r imager.Result) string {
-	names := make([]string, len(r.Files))
-	for i, f := range r.Files {
-		names[i] = f.Path
-	}
-
-	return strings.Join(names, "\n")
+	return lists.Join(r.Files, "\n", func(f imager.Product) string { return f.Path })
 }
 
 func showBuild(w io.Writer, r imager.Result) error {

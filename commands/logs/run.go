@@ -10,6 +10,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/logs"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -253,11 +254,7 @@ func (o *options) resolve(ctx context.Context, n *talos.Node, name string) (stri
 
 		return candidates[0].ID, nil
 	default:
-		names := make([]string, len(candidates))
-		for i, c := range candidates {
-			names[i] = c.Name
-		}
-
+		names := lists.Map(candidates, func(c talos.Container) string { return c.Name })
 		slices.Sort(names)
 
 		return "", errs.Usagef("%s has several containers: %s", name, strings.Join(names, ", ")).WithHint("choose one with --container")
@@ -276,13 +273,7 @@ func (o *options) finish(err error) error {
 func containerIDs(ctx context.Context, n *talos.Node) ([]string, error) {
 	all, err := n.Containers(ctx, talos.NamespaceCRI)
 
-	var out []string
+	all = slices.DeleteFunc(all, func(c talos.Container) bool { return c.Sandbox })
 
-	for _, c := range all {
-		if !c.Sandbox {
-			out = append(out, cmdutil.Described(c.ID, c.Image))
-		}
-	}
-
-	return out, err
+	return lists.Map(all, func(c talos.Container) string { return cmdutil.Described(c.ID, c.Image) }), err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/capture"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/runbook"
@@ -66,12 +67,7 @@ func newCmdCapture(f *cmdutil.Factory) *cmdutil.Cmd {
 func linkNames(ctx context.Context, n *talos.Node) ([]string, error) {
 	links, err := n.Resources(ctx, "network", "LinkStatuses.net.talos.dev")
 
-	names := make([]string, len(links))
-	for i, l := range links {
-		names[i] = l.Metadata.ID
-	}
-
-	return names, err
+	return lists.Map(links, func(l talos.Resource) string { return l.Metadata.ID }), err
 }
 
 func (o *captureOptions) run(c *cmdutil.Call) error {

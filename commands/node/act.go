@@ -2,11 +2,12 @@ package node
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/output"
@@ -157,15 +158,9 @@ func actColumns() []output.Column[node.Result] {
 
 // noteworthy are the gates that did not simply pass.
 func noteworthy(r node.Result) string {
-	var out []string
+	notable := lists.Filter(r.Gates, gate.Verdict.Notable)
 
-	for _, v := range r.Gates {
-		if v.Notable() {
-			out = append(out, string(v.Gate)+" "+string(v.Verdict))
-		}
-	}
-
-	return strings.Join(out, ", ")
+	return lists.Join(notable, ", ", func(v gate.Verdict) string { return string(v.Gate) + " " + string(v.Verdict) })
 }
 
 func newCmdReboot(f *cmdutil.Factory) *cmdutil.Cmd {

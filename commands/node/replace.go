@@ -8,6 +8,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/join"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -98,12 +99,7 @@ func (o *joinOptions) replace(c *cmdutil.Call, with string, drain time.Duration)
 func etcdMembers(ctx context.Context, n *talos.Node) ([]string, error) {
 	list, err := n.EtcdMembers(ctx, false)
 
-	out := make([]string, len(list))
-	for i, m := range list {
-		out[i] = cmdutil.Described(m.MemberName, m.ID)
-	}
-
-	return out, err
+	return lists.Map(list, func(m talos.EtcdMember) string { return cmdutil.Described(m.MemberName, m.ID) }), err
 }
 
 func showReplaced(w io.Writer, r join.Replacement) error {

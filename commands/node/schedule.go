@@ -3,11 +3,12 @@ package node
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/drain"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -67,12 +68,7 @@ func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, examp
 			{Header: "CORDONED", Value: func(r drain.Change) string { return output.YesNo(r.Unschedulable) }},
 			{Header: "PODS MOVED", Value: func(r drain.Change) string { return fmt.Sprint(r.DrainedPods) }},
 			{Header: "HELD BY", Value: func(r drain.Change) string {
-				var held []string
-				for _, b := range r.Blockers {
-					held = append(held, b.Budget)
-				}
-
-				return strings.Join(held, ", ")
+				return lists.Join(r.Blockers, ", ", func(b kube.Blocker) string { return b.Budget })
 			}},
 			{Header: "TOOK", Wide: true, Value: func(r drain.Change) string { return output.Seconds(r.ElapsedSeconds) }},
 		},

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/wipe"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -43,12 +44,7 @@ func newCmdWipe(f *cmdutil.Factory) *cmdutil.Cmd {
 func deviceNames(ctx context.Context, n *talos.Node) ([]string, error) {
 	devices, err := n.BlockDevices(ctx)
 
-	out := make([]string, len(devices))
-	for i, d := range devices {
-		out[i] = d.Name
-	}
-
-	return out, err
+	return lists.Map(devices, func(d talos.BlockDevice) string { return d.Name }), err
 }
 
 func runWipe(c *cmdutil.Call, req wipe.Request) error {

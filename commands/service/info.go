@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -33,12 +34,7 @@ func newCmdInfo(f *cmdutil.Factory) *cmdutil.Cmd {
 func ids(ctx context.Context, n *talos.Node) ([]string, error) {
 	services, err := n.Services(ctx)
 
-	out := make([]string, len(services))
-	for i, s := range services {
-		out[i] = s.ID
-	}
-
-	return out, err
+	return lists.Map(services, func(s talos.Service) string { return s.ID }), err
 }
 
 // describe shows each service as a block: its facts, then its events, the oldest first.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/factory"
 	"github.com/talosmate/talosmate/internal/ops/health"
@@ -105,15 +106,9 @@ func releases(ctx context.Context) ([]string, error) {
 	}
 
 	versions, err := client.Versions(ctx)
-	out := make([]string, 0, len(versions))
+	stable := lists.Filter(versions, func(v factory.Version) bool { return !v.Prerelease })
 
-	for _, v := range versions {
-		if !v.Prerelease {
-			out = append(out, v.Version)
-		}
-	}
-
-	return out, err
+	return lists.Map(stable, func(v factory.Version) string { return v.Version }), err
 }
 
 // healthOf asks the health checks about the members that are not in flight. What an upgrade itself brings

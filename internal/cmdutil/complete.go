@@ -11,6 +11,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/startup"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -73,15 +74,9 @@ func (c *Call) CompleteParts() { c.shell |= cobra.ShellCompDirectiveNoSpace }
 
 // CompleteGates offers the codes of the gates that can be passed.
 func CompleteGates(context.Context, *Call, []string) []string {
-	var out []string
+	passable := lists.Filter(gate.All(), func(g gate.Info) bool { return g.Overridable })
 
-	for _, g := range gate.All() {
-		if g.Overridable {
-			out = append(out, Described(string(g.Code), g.Title))
-		}
-	}
-
-	return out
+	return lists.Map(passable, func(g gate.Info) string { return Described(string(g.Code), g.Title) })
 }
 
 // offered omits the names that cannot be typed: a shell shows candidates as they are, one a line.
