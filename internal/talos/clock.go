@@ -34,9 +34,9 @@ func (n *Node) Clock(ctx context.Context, server string) (Clock, error) {
 		resp, err = n.clock().TimeCheck(ctx, &timeapi.TimeRequest{Server: server})
 	}
 
-	m, err := first(n, "compare the time", resp.GetMessages(), err)
+	m, err := first(resp, err)
 	if err != nil {
-		return Clock{}, err
+		return Clock{}, n.Fail("compare the time", err)
 	}
 
 	out := Clock{Server: m.GetServer(), Local: stamp(m.GetLocaltime()), Remote: stamp(m.GetRemotetime())}

@@ -79,11 +79,9 @@ type ClientCredentials struct{ CA, Crt, Key string }
 func (n *Node) GenerateClientConfig(ctx context.Context, roles []string, ttl time.Duration) (ClientCredentials, error) {
 	const op = "make a client certificate"
 
-	resp, err := n.machine().GenerateClientConfiguration(ctx, &machine.GenerateClientConfigurationRequest{Roles: roles, CrtTtl: durationpb.New(ttl)})
-
-	m, err := first(n, op, resp.GetMessages(), err)
+	m, err := first(n.machine().GenerateClientConfiguration(ctx, &machine.GenerateClientConfigurationRequest{Roles: roles, CrtTtl: durationpb.New(ttl)}))
 	if err != nil {
-		return ClientCredentials{}, err
+		return ClientCredentials{}, n.Fail(op, err)
 	}
 
 	if len(m.GetCa()) == 0 || len(m.GetCrt()) == 0 || len(m.GetKey()) == 0 {

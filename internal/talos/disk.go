@@ -217,11 +217,9 @@ type Mount struct {
 
 // Mounts lists mounted file systems. Roles: reader, operator, admin.
 func (n *Node) Mounts(ctx context.Context) ([]Mount, error) {
-	resp, err := n.machine().Mounts(ctx, &emptypb.Empty{})
-
-	m, err := first(n, "list mounts", resp.GetMessages(), err)
+	m, err := first(n.machine().Mounts(ctx, &emptypb.Empty{}))
 	if err != nil {
-		return nil, err
+		return nil, n.Fail("list mounts", err)
 	}
 
 	out := make([]Mount, 0, len(m.GetStats()))

@@ -70,11 +70,9 @@ func (m EtcdMember) Address() string {
 // EtcdMembers lists the members. local asks the node's own member; otherwise any control plane's member may answer.
 // Roles: reader, operator, admin, etcd:backup.
 func (n *Node) EtcdMembers(ctx context.Context, local bool) ([]EtcdMember, error) {
-	resp, err := n.machine().EtcdMemberList(ctx, &machine.EtcdMemberListRequest{QueryLocal: local})
-
-	m, err := first(n, "list etcd members", resp.GetMessages(), err)
+	m, err := first(n.machine().EtcdMemberList(ctx, &machine.EtcdMemberListRequest{QueryLocal: local}))
 	if err != nil {
-		return nil, err
+		return nil, n.Fail("list etcd members", err)
 	}
 
 	out := lists.Map(m.GetMembers(), func(e *machine.EtcdMember) EtcdMember {
@@ -115,11 +113,9 @@ type EtcdStatus struct {
 
 // EtcdStatus asks the node's own member. Roles: reader, operator, admin, etcd:backup.
 func (n *Node) EtcdStatus(ctx context.Context) (EtcdStatus, error) {
-	resp, err := n.machine().EtcdStatus(ctx, &emptypb.Empty{})
-
-	m, err := first(n, "read the etcd status", resp.GetMessages(), err)
+	m, err := first(n.machine().EtcdStatus(ctx, &emptypb.Empty{}))
 	if err != nil {
-		return EtcdStatus{}, err
+		return EtcdStatus{}, n.Fail("read the etcd status", err)
 	}
 
 	s := m.GetMemberStatus()
@@ -151,11 +147,9 @@ type EtcdAlarm struct {
 // EtcdAlarms lists the active alarms that the node's member knows. Roles: reader, operator, admin,
 // etcd:backup.
 func (n *Node) EtcdAlarms(ctx context.Context) ([]EtcdAlarm, error) {
-	resp, err := n.machine().EtcdAlarmList(ctx, &emptypb.Empty{})
-
-	m, err := first(n, "list etcd alarms", resp.GetMessages(), err)
+	m, err := first(n.machine().EtcdAlarmList(ctx, &emptypb.Empty{}))
 	if err != nil {
-		return nil, err
+		return nil, n.Fail("list etcd alarms", err)
 	}
 
 	out := []EtcdAlarm{}

@@ -69,39 +69,31 @@ func (n *Node) EtcdLeave(ctx context.Context) error {
 // EtcdForfeitLeadership passes leadership to another member and returns that member's name, empty when the node is not
 // the leader. Role: admin.
 func (n *Node) EtcdForfeitLeadership(ctx context.Context) (string, error) {
-	resp, err := n.machine().EtcdForfeitLeadership(ctx, &machine.EtcdForfeitLeadershipRequest{})
+	m, err := first(n.machine().EtcdForfeitLeadership(ctx, &machine.EtcdForfeitLeadershipRequest{}))
 
-	m, err := first(n, "forfeit the etcd leadership", resp.GetMessages(), err)
-
-	return m.GetMember(), err
+	return m.GetMember(), n.Fail("forfeit the etcd leadership", err)
 }
 
 // EtcdDowngradeValidate asks whether the cluster can be downgraded to a version (MAJOR.MINOR) and returns the cluster's
 // present one. Role: admin.
 func (n *Node) EtcdDowngradeValidate(ctx context.Context, version string) (string, error) {
-	resp, err := n.machine().EtcdDowngradeValidate(ctx, &machine.EtcdDowngradeValidateRequest{Version: version})
+	m, err := first(n.machine().EtcdDowngradeValidate(ctx, &machine.EtcdDowngradeValidateRequest{Version: version}))
 
-	m, err := first(n, "validate the etcd downgrade to "+version, resp.GetMessages(), err)
-
-	return m.GetClusterDowngrade().GetClusterVersion(), err
+	return m.GetClusterDowngrade().GetClusterVersion(), n.Fail("validate the etcd downgrade to "+version, err)
 }
 
 // EtcdDowngradeEnable allows the cluster to downgrade to a version (MAJOR.MINOR). Role: admin.
 func (n *Node) EtcdDowngradeEnable(ctx context.Context, version string) (string, error) {
-	resp, err := n.machine().EtcdDowngradeEnable(ctx, &machine.EtcdDowngradeEnableRequest{Version: version})
+	m, err := first(n.machine().EtcdDowngradeEnable(ctx, &machine.EtcdDowngradeEnableRequest{Version: version}))
 
-	m, err := first(n, "enable the etcd downgrade to "+version, resp.GetMessages(), err)
-
-	return m.GetClusterDowngrade().GetClusterVersion(), err
+	return m.GetClusterDowngrade().GetClusterVersion(), n.Fail("enable the etcd downgrade to "+version, err)
 }
 
 // EtcdDowngradeCancel cancels an enabled downgrade. Role: admin.
 func (n *Node) EtcdDowngradeCancel(ctx context.Context) (string, error) {
-	resp, err := n.machine().EtcdDowngradeCancel(ctx, &emptypb.Empty{})
+	m, err := first(n.machine().EtcdDowngradeCancel(ctx, &emptypb.Empty{}))
 
-	m, err := first(n, "cancel the etcd downgrade", resp.GetMessages(), err)
-
-	return m.GetClusterDowngrade().GetClusterVersion(), err
+	return m.GetClusterDowngrade().GetClusterVersion(), n.Fail("cancel the etcd downgrade", err)
 }
 
 // EtcdDefaultQuota is etcd's default limit of the database size (etcd, server/storage/quota.go, DefaultQuotaBytes).

@@ -198,11 +198,9 @@ func (n *Node) Containers(ctx context.Context, namespace string) ([]Container, e
 	req := &machine.ContainersRequest{}
 	req.Namespace, req.Driver = instance(namespace)
 
-	resp, err := n.machine().Containers(ctx, req)
-
-	m, err := first(n, "list containers", resp.GetMessages(), err)
+	m, err := first(n.machine().Containers(ctx, req))
 	if err != nil {
-		return nil, err
+		return nil, n.Fail("list containers", err)
 	}
 
 	out := make([]Container, 0, len(m.GetContainers()))

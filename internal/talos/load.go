@@ -56,11 +56,9 @@ type cpuTime struct{ user, system, ioWait, steal, idle float64 }
 
 // CPU reads what processors the node has. Roles: reader, operator, admin.
 func (n *Node) CPU(ctx context.Context) (CPU, error) {
-	resp, err := n.machine().CPUInfo(ctx, &emptypb.Empty{})
-
-	m, err := first(n, "read the processors", resp.GetMessages(), err)
+	m, err := first(n.machine().CPUInfo(ctx, &emptypb.Empty{}))
 	if err != nil {
-		return CPU{}, err
+		return CPU{}, n.Fail("read the processors", err)
 	}
 
 	out := CPU{Processors: []Processor{}, Flags: []string{}}
@@ -84,11 +82,9 @@ func (n *Node) CPU(ctx context.Context) (CPU, error) {
 
 // CPUTimes reads the counters. Roles: reader, operator, admin.
 func (n *Node) CPUTimes(ctx context.Context) (CPUTimes, error) {
-	resp, err := n.machine().SystemStat(ctx, &emptypb.Empty{})
-
-	m, err := first(n, "read the CPU times", resp.GetMessages(), err)
+	m, err := first(n.machine().SystemStat(ctx, &emptypb.Empty{}))
 	if err != nil {
-		return CPUTimes{}, err
+		return CPUTimes{}, n.Fail("read the CPU times", err)
 	}
 
 	return CPUTimes{Total: cpuTimeOf(m.GetCpuTotal()), Each: lists.Map(m.GetCpu(), cpuTimeOf)}, nil
@@ -149,11 +145,9 @@ type LoadAverage struct {
 
 // LoadAverage reads the node's load averages. Roles: reader, operator, admin.
 func (n *Node) LoadAverage(ctx context.Context) (LoadAverage, error) {
-	resp, err := n.machine().LoadAvg(ctx, &emptypb.Empty{})
-
-	m, err := first(n, "read the load", resp.GetMessages(), err)
+	m, err := first(n.machine().LoadAvg(ctx, &emptypb.Empty{}))
 	if err != nil {
-		return LoadAverage{}, err
+		return LoadAverage{}, n.Fail("read the load", err)
 	}
 
 	return LoadAverage{Load1: m.GetLoad1(), Load5: m.GetLoad5(), Load15: m.GetLoad15()}, nil
@@ -186,11 +180,9 @@ type Memory struct {
 
 // Memory reads the node's memory (/proc/meminfo, whose kB are 1024 bytes). Roles: reader, operator, admin.
 func (n *Node) Memory(ctx context.Context) (Memory, error) {
-	resp, err := n.machine().Memory(ctx, &emptypb.Empty{})
-
-	m, err := first(n, "read the memory", resp.GetMessages(), err)
+	m, err := first(n.machine().Memory(ctx, &emptypb.Empty{}))
 	if err != nil {
-		return Memory{}, err
+		return Memory{}, n.Fail("read the memory", err)
 	}
 
 	const kB = 1024

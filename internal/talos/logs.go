@@ -41,11 +41,9 @@ func (n *Node) Logs(ctx context.Context, r LogRequest, fn func([]byte) error) er
 
 // LogIDs lists the services that have a log, sorted. Roles: reader, operator, admin.
 func (n *Node) LogIDs(ctx context.Context) ([]string, error) {
-	resp, err := n.machine().LogsContainers(ctx, &emptypb.Empty{})
-
-	m, err := first(n, "list the logs", resp.GetMessages(), err)
+	m, err := first(n.machine().LogsContainers(ctx, &emptypb.Empty{}))
 	if err != nil {
-		return nil, err
+		return nil, n.Fail("list the logs", err)
 	}
 
 	ids := slices.Clone(m.GetIds())

@@ -44,17 +44,16 @@ func (n *Node) ApplyConfig(ctx context.Context, text []byte, mode string, tryTim
 		ApplyTry: machine.ApplyConfigurationRequest_TRY,
 	}
 
-	resp, err := n.machine().ApplyConfiguration(ctx, &machine.ApplyConfigurationRequest{
+	m, err := first(n.machine().ApplyConfiguration(ctx, &machine.ApplyConfigurationRequest{
 		Data: text, Mode: modes[mode], DryRun: dryRun, TryModeTimeout: durationpb.New(tryTimeout),
-	})
+	}))
 
 	if mode == ApplyReboot && !dryRun && status.Code(err) == codes.Unimplemented {
 		return n.applyThenReboot(ctx, text)
 	}
 
-	m, err := first(n, "apply the machine configuration", resp.GetMessages(), err)
 	if err != nil {
-		return Applied{}, err
+		return Applied{}, n.Fail("apply the machine configuration", err)
 	}
 
 	// The diff shows secrets in its context lines, so it is cut here.

@@ -83,11 +83,9 @@ func (n *Node) Sockets(ctx context.Context, f SocketFilter) ([]Socket, error) {
 		}
 	}
 
-	resp, err := n.machine().Netstat(ctx, f.request())
-
-	m, err := first(n, "list sockets", resp.GetMessages(), err)
+	m, err := first(n.machine().Netstat(ctx, f.request()))
 	if err != nil {
-		return nil, err
+		return nil, n.Fail("list sockets", err)
 	}
 
 	out := make([]Socket, 0, len(m.GetConnectrecord()))

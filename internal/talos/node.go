@@ -41,16 +41,18 @@ func (n *Node) storage() storage.StorageServiceClient { return storage.NewStorag
 
 func (n *Node) clock() timeapi.TimeServiceClient { return timeapi.NewTimeServiceClient(n.Conn) }
 
-// first returns the answer of the one node that was asked; apid wraps answers in a list of messages.
-func first[M any](n *Node, op string, messages []M, err error) (M, error) {
-	var zero M
-
-	if err != nil {
-		return zero, n.Fail(op, err)
+// first returns the answer of the one node that was asked; apid wraps answers in a list of messages. It is given what a
+// call returned.
+func first[M any, R interface{ GetMessages() []M }](resp R, err error) (M, error) {
+	messages := resp.GetMessages()
+	if err == nil && len(messages) == 0 {
+		err = errors.New("the node sent an empty answer")
 	}
 
-	if len(messages) == 0 {
-		return zero, n.Fail(op, errors.New("the node sent an empty answer"))
+	if err != nil {
+		var zero M
+
+		return zero, err
 	}
 
 	return messages[0], nil
@@ -91,11 +93,9 @@ type Version struct {
 
 // Version asks for the node's version. Roles: any but etcd:backup.
 func (n *Node) Version(ctx context.Context) (Version, error) {
-	resp, err := n.machine().Version(ctx, &emptypb.Empty{})
-
-	m, err := first(n, "read the version", resp.GetMessages(), err)
+	m, err := first(n.machine().Version(ctx, &emptypb.Empty{}))
 	if err != nil {
-		return Version{}, err
+		return Version{}, n.Fail("read the version", err)
 	}
 
 	v := m.GetVersion()
@@ -143,11 +143,9 @@ func (n *Node) bootForReaders(ctx context.Context, cause error) (Boot, error) {
 		return Boot{ID: status.Created.UTC().Format(time.RFC3339Nano), Proof: "machine_status"}, nil
 	}
 
-	resp, err := n.machine().SystemStat(ctx, &emptypb.Empty{})
-
-	m, err := first(n, "read the boot time", resp.GetMessages(), err)
+	m, err := first(n.machine().SystemStat(ctx, &emptypb.Empty{}))
 	if err != nil {
-		return Boot{}, errors.Join(cause, err)
+		return Boot{}, errors.Join(cause, n.Fail("read the boot time", err))
 	}
 
 	return Boot{ID: time.Unix(int64(m.GetBootTime()), 0).UTC().Format(time.RFC3339), Proof: "boot_time"}, nil

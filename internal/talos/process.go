@@ -34,11 +34,9 @@ const (
 
 // Processes lists the node's processes in the given order. Roles: reader, operator, admin.
 func (n *Node) Processes(ctx context.Context, order string) ([]Process, error) {
-	resp, err := n.machine().Processes(ctx, &emptypb.Empty{})
-
-	m, err := first(n, "list processes", resp.GetMessages(), err)
+	m, err := first(n.machine().Processes(ctx, &emptypb.Empty{}))
 	if err != nil {
-		return nil, err
+		return nil, n.Fail("list processes", err)
 	}
 
 	out := make([]Process, 0, len(m.GetProcesses()))

@@ -42,11 +42,9 @@ type ServiceEvent struct {
 
 // Services lists the node's services by ID. Roles: reader, operator, admin.
 func (n *Node) Services(ctx context.Context) ([]Service, error) {
-	resp, err := n.machine().ServiceList(ctx, &emptypb.Empty{})
-
-	m, err := first(n, "list services", resp.GetMessages(), err)
+	m, err := first(n.machine().ServiceList(ctx, &emptypb.Empty{}))
 	if err != nil {
-		return nil, err
+		return nil, n.Fail("list services", err)
 	}
 
 	out := lists.Map(m.GetServices(), serviceOf)

@@ -21,19 +21,16 @@ func (n *Node) ControlService(ctx context.Context, act, id string) (string, erro
 
 	switch act {
 	case ServiceStart:
-		resp, err := n.machine().ServiceStart(ctx, &machine.ServiceStartRequest{Id: id})
-		m, err := first(n, op, resp.GetMessages(), err)
+		m, err := first(n.machine().ServiceStart(ctx, &machine.ServiceStartRequest{Id: id}))
 
-		return m.GetResp(), err
+		return m.GetResp(), n.Fail(op, err)
 	case ServiceStop:
-		resp, err := n.machine().ServiceStop(ctx, &machine.ServiceStopRequest{Id: id})
-		m, err := first(n, op, resp.GetMessages(), err)
+		m, err := first(n.machine().ServiceStop(ctx, &machine.ServiceStopRequest{Id: id}))
 
-		return m.GetResp(), err
+		return m.GetResp(), n.Fail(op, err)
 	default:
-		resp, err := n.machine().ServiceRestart(ctx, &machine.ServiceRestartRequest{Id: id})
-		m, err := first(n, op, resp.GetMessages(), err)
+		m, err := first(n.machine().ServiceRestart(ctx, &machine.ServiceRestartRequest{Id: id}))
 
-		return m.GetResp(), err
+		return m.GetResp(), n.Fail(op, err)
 	}
 }

@@ -39,11 +39,9 @@ func (n *Node) ContainerStats(ctx context.Context, namespace string) ([]Containe
 	req := &machine.StatsRequest{}
 	req.Namespace, req.Driver = instance(namespace)
 
-	resp, err := n.machine().Stats(ctx, req)
-
-	m, err := first(n, "read container stats", resp.GetMessages(), err)
+	m, err := first(n.machine().Stats(ctx, req))
 	if err != nil {
-		return nil, err
+		return nil, n.Fail("read container stats", err)
 	}
 
 	out := make([]ContainerStat, 0, len(m.GetStats()))
