@@ -115,6 +115,16 @@ func AsUsage(err error) error {
 	return &Error{Exit: Usage, Err: err}
 }
 
+// Typed returns the typed error in err; an untyped one becomes a typed one of the node, keeping its exit code.
+func Typed(err error, node, hostname string) *Error {
+	var typed *Error
+	if errors.As(err, &typed) {
+		return typed
+	}
+
+	return &Error{Exit: ExitCode(err), Node: node, Hostname: hostname, Err: err}
+}
+
 // Nodes is the failure of one or more nodes out of several.
 type Nodes struct {
 	Errors    []*Error // One per failed node.

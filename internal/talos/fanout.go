@@ -108,7 +108,7 @@ func Collect[T any](outcomes []Outcome[T], question bool) ([]Outcome[T], error) 
 			continue
 		}
 
-		failed.Errors = append(failed.Errors, asNodeError(o.Target, o.Err))
+		failed.Errors = append(failed.Errors, errs.Typed(o.Err, o.Target.Address, o.Target.Hostname))
 	}
 
 	if len(failed.Errors) == 0 {
@@ -118,13 +118,4 @@ func Collect[T any](outcomes []Outcome[T], question bool) ([]Outcome[T], error) 
 	failed.Succeeded = len(good)
 
 	return good, failed
-}
-
-func asNodeError(t Target, err error) *errs.Error {
-	var typed *errs.Error
-	if errors.As(err, &typed) {
-		return typed
-	}
-
-	return &errs.Error{Exit: errs.ExitCode(err), Node: t.Address, Hostname: t.Hostname, Err: err}
 }

@@ -53,5 +53,5 @@ func Failed[T any](outcomes []Outcome[T]) error {
 func AsNodeError(t Target, err error) *errs.Error {
 	nameNode(t, err)
 
-	return asNodeError(t, err)
+	return errs.Typed(err, t.Address, t.Hostname)
 }

@@ -170,11 +170,7 @@ func (e Env) stopped(rows []Defragmented, done int, cause error) error {
 		return cause
 	}
 
-	var typed *errs.Error
-	if !errors.As(cause, &typed) {
-		typed = &errs.Error{Exit: errs.ExitCode(cause), Err: cause}
-	}
-
+	typed := errs.Typed(cause, "", "")
 	if typed.Exit == errs.Interrupted {
 		return cause
 	}

@@ -315,12 +315,7 @@ func (v View) Err(question bool, parts ...Part) error {
 			continue
 		}
 
-		var typed *errs.Error
-		if !errors.As(err, &typed) {
-			typed = &errs.Error{Exit: errs.ExitCode(err), Node: a.Target.Address, Hostname: a.Target.Hostname, Err: err}
-		}
-
-		failed.Errors = append(failed.Errors, typed)
+		failed.Errors = append(failed.Errors, errs.Typed(err, a.Target.Address, a.Target.Hostname))
 	}
 
 	if len(failed.Errors) == 0 {

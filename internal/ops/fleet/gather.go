@@ -92,7 +92,7 @@ func Gather(ctx context.Context, c Cluster) (Fleet, error) {
 
 	for _, err := range []error{etcdErr, kubeErr} {
 		if err != nil {
-			failed.Errors = append(failed.Errors, onNode(talos.Target{}, err))
+			failed.Errors = append(failed.Errors, errs.Typed(err, "", ""))
 		}
 	}
 
@@ -120,7 +120,7 @@ func (f *Fleet) take(outcomes []talos.Outcome[Answer]) *errs.Nodes {
 		}
 
 		for _, err := range all {
-			failed.Errors = append(failed.Errors, onNode(o.Target, err))
+			failed.Errors = append(failed.Errors, errs.Typed(err, o.Target.Address, o.Target.Hostname))
 		}
 
 		if n.Reachable {
@@ -129,15 +129,6 @@ func (f *Fleet) take(outcomes []talos.Outcome[Answer]) *errs.Nodes {
 	}
 
 	return failed
-}
-
-func onNode(t talos.Target, err error) *errs.Error {
-	var typed *errs.Error
-	if errors.As(err, &typed) {
-		return typed
-	}
-
-	return &errs.Error{Exit: errs.ExitCode(err), Node: t.Address, Hostname: t.Hostname, Err: err}
 }
 
 // Ask reads one node. A node that does not report its version is not asked further.

@@ -117,12 +117,7 @@ func (a *apply) typed(err error) error {
 	nodes := &errs.Nodes{Succeeded: a.res.Upgraded}
 
 	for _, e := range a.fails {
-		var typed *errs.Error
-		if !errors.As(e, &typed) {
-			typed = &errs.Error{Exit: errs.ExitCode(e), Err: e}
-		}
-
-		nodes.Errors = append(nodes.Errors, typed)
+		nodes.Errors = append(nodes.Errors, errs.Typed(e, "", ""))
 	}
 
 	return nodes

@@ -98,16 +98,9 @@ func nodeErrors(ctx context.Context, targets []talos.Target, failed []error) err
 	all := &errs.Nodes{}
 
 	for i, err := range failed {
-		if err == nil {
-			continue
+		if err != nil {
+			all.Errors = append(all.Errors, errs.Typed(err, targets[i].Address, targets[i].Hostname))
 		}
-
-		var typed *errs.Error
-		if !errors.As(err, &typed) {
-			typed = &errs.Error{Exit: errs.ExitCode(err), Node: targets[i].Address, Hostname: targets[i].Hostname, Err: err}
-		}
-
-		all.Errors = append(all.Errors, typed)
 	}
 
 	if len(all.Errors) == 0 {
