@@ -15,7 +15,7 @@ func (n *Node) GateEndpoints() gate.Verdict {
 
 	for _, e := range endpoints {
 		switch {
-		case slices.Contains(vips, target.Host(e)):
+		case n.ControlPlane && slices.Contains(vips, target.Host(e)):
 			moving++
 		case !t.Has(e):
 			others++
