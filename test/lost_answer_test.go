@@ -49,7 +49,7 @@ func lostAnswers() map[string][]lostAnswer {
 			{method: "LifecycleService/Upgrade", node: "worker-1", args: "upgrade node -n worker-1 --image ghcr.io/siderolabs/installer:v1.13.9 --override TM133 --install-timeout 4s", codes: open},
 			{method: "Reboot", node: "worker-2", args: "upgrade apply -n worker-2 --to v1.13.9 --check-images=false --reboot-timeout 10s", codes: done},
 			{method: "Rollback", node: "worker-2", args: "node rollback -n worker-2 --reboot-timeout 8s", codes: done},
-			{method: "Shutdown", node: "worker-1", args: "node shutdown -n worker-1 --force --reboot-timeout 60s", codes: seen},
+			{method: "Shutdown", node: "worker-1", args: "node shutdown -n worker-1 --force --silence 5s --reboot-timeout 60s", codes: seen},
 			{method: "Reset", node: "worker-2", args: "node reset -n worker-2 --yes --reboot --reboot-timeout 8s", codes: done},
 		},
 		"etcd": {
@@ -71,7 +71,7 @@ func lostAnswers() map[string][]lostAnswer {
 			{method: "ApplyConfiguration", node: "new-2", args: "machineconfig apply --insecure -n NEW_2 -f new-2.yaml --reboot-timeout 15s", codes: done, setup: func(f *fleet) {
 				f.write("new-2.yaml", strings.ReplaceAll(f.output("machineconfig", "get", "-n", "worker-1", "--show-secrets"), "worker-1", "new-2"))
 			}},
-			{method: "Reset", node: "worker-1", args: "node remove -n worker-1 --yes --reboot-timeout 60s", codes: seen},
+			{method: "Reset", node: "worker-1", args: "node remove -n worker-1 --yes --silence 5s --reboot-timeout 60s", codes: seen},
 		},
 		"bootstrap": {
 			{method: "Bootstrap", node: "cp-1", args: "bootstrap -n cp-1 --yes --wait-timeout 20s", codes: done},

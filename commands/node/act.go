@@ -27,6 +27,7 @@ const (
 	rebootTimeout = 15 * time.Minute
 	readyTimeout  = 10 * time.Minute
 	drainTimeout  = 5 * time.Minute
+	silence       = 2 * time.Minute
 )
 
 func newCmdAct(f *cmdutil.Factory, d cmdutil.Command, a *act) *cmdutil.Cmd {
@@ -38,6 +39,11 @@ func newCmdAct(f *cmdutil.Factory, d cmdutil.Command, a *act) *cmdutil.Cmd {
 
 		fs.Positive(&a.o.RebootTimeout, "reboot-timeout", rebootTimeout, "how long the node may take to boot, or to power off")
 		fs.Renamed("boot-timeout", "reboot-timeout")
+
+		if a.o.Action != node.Reboot && a.o.Action != node.Rollback {
+			fs.Positive(&a.o.Silence, "silence", silence, "how long the node must not answer until it counts as powered off: longer than its boot")
+		}
+
 		fs.Positive(&a.o.ReadyTimeout, "ready-timeout", readyTimeout, "how long the node may take to be healthy after the boot")
 		own(fs)
 	}

@@ -116,6 +116,20 @@ func (n *Node) Events(ctx context.Context, r EventsRequest, fn func(Event) error
 	return err
 }
 
+// SequenceErrors follows the node's events until the connection ends, and calls fn with the text of each sequence that
+// fails. Talos reverts the boot loader then and reboots the node, or powers it off where it was to shut down (Talos,
+// internal/app/machined/main.go). opened is called once the stream is open. Roles: reader, operator, admin.
+func (n *Node) SequenceErrors(ctx context.Context, opened func(), fn func(text string)) error {
+	return n.Events(ctx, EventsRequest{Follow: true, Opened: func(string) { opened() }}, func(e Event) error {
+		failure, _ := e.Payload["error"].(map[string]any)
+		if text, _ := failure["message"].(string); e.Event == "SequenceEvent" && text != "" {
+			fn(text)
+		}
+
+		return nil
+	})
+}
+
 func (n *Node) event(e *machine.Event) Event {
 	out := Event{ID: e.GetId(), ActorID: e.GetActorId(), Payload: map[string]any{}}
 	out.SetNode(n.Target)

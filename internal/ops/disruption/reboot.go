@@ -1,11 +1,14 @@
 package disruption
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/probe"
@@ -83,6 +86,7 @@ func (r *Run) AwaitQuorum(ctx context.Context, check func(etcd.View) []gate.Verd
 // Ask sends the one request that takes the node down, once. An answer that was lost is not an error: the waits that
 // follow read the state back, within shown.
 func (r *Run) Ask(ctx context.Context, limit, shown time.Duration, send func(context.Context) error) error {
+	r.follow(ctx)
 	r.Asked, r.Prober = r.Now(), r.Node.Prober()
 
 	sent := runbook.Request{Limit: limit, Begin: r.BeforeChange, Send: send}.Once(ctx)
@@ -126,20 +130,101 @@ func (r *Run) AwaitBoot(ctx context.Context) (probe.Return, error) {
 	return back, nil
 }
 
-// AwaitOff waits until the node has been silent for so long that it must be off.
+// usualSilence is longer than most machines need from the end of one boot to the API of the next.
+const usualSilence = 2 * time.Minute
+
+// AwaitOff waits until the node has been silent for so long that it must be off. One that boots again is a failure: Talos
+// reboots a node whose shutdown or reset fails, with all its data.
 func (r *Run) AwaitOff(ctx context.Context) error {
-	const quiet = 2 * time.Second
+	quiet := cmp.Or(r.Options.Silence, usualSilence)
+	r.Stage("wait", "waiting until the node is off: until it has not answered for %s, for at most %s", quiet, r.Options.RebootTimeout)
 
-	r.Stage("wait", "waiting until the node is off, for at most %s", r.Options.RebootTimeout)
+	up, err := r.Prober.AwaitGone(ctx, r.Before, r.Asked, quiet, r.Options.RebootTimeout)
 
-	up, err := r.Prober.AwaitGone(ctx, r.Asked, quiet, r.Options.RebootTimeout)
-	if err != nil {
+	switch {
+	case errors.Is(err, probe.ErrBooted):
+		return r.BootedAgain(err)
+	case errors.Is(err, poll.ErrDeadline) && ctx.Err() == nil && !r.Prober.Still(ctx, r.Before) && !r.Prober.Unclear():
+		r.Rec.Hint = "whether it is off is not known: look at its console, or give --silence a time that is longer than its boot"
+
+		return r.Fail(runbook.Unknown, "the node has stopped answering: %w", err)
+	case err != nil:
 		return r.NotReturned(ctx, err)
 	}
 
 	r.Stage("wait", "the node answered last %.1f s after the request", up.Seconds())
 
 	return nil
+}
+
+// BootedAgain is the failure of a node that was to be off, or wiped, and boots as what it was.
+func (r *Run) BootedAgain(err error) error {
+	text := "Talos reboots a node whose sequence fails"
+	if failure := r.SequenceError(); failure != "" {
+		text = failure
+	}
+
+	r.Rec.Hint = "nothing was wiped or powered off, and the node runs with its data: `talosmate logs machined` says more"
+
+	return r.Fail(runbook.VerifyFailed, "%w: %s", err, text)
+}
+
+// follow watches the node's events for a sequence that fails, from before the request on. Events are hints: whatever they
+// say or do not say, the state is observed.
+func (r *Run) follow(ctx context.Context) {
+	if r.events != nil {
+		return
+	}
+
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	first, opened, done := make(chan string, 1), make(chan struct{}), make(chan struct{})
+	open := sync.OnceFunc(func() { close(opened) })
+
+	go func() {
+		defer close(done)
+		defer open()
+
+		_ = errs.Safely(func() error {
+			return r.Node.Change.SequenceErrors(ctx, open, func(text string) {
+				select {
+				case first <- text:
+				default: // the first says why
+				}
+			})
+		})
+	}()
+
+	select {
+	case <-opened:
+	case <-time.After(probe.Limit):
+	}
+
+	r.events = sync.OnceValue(func() string {
+		cancel()
+		<-done
+
+		select {
+		case text := <-first:
+			return text
+		default:
+			return ""
+		}
+	})
+}
+
+// SequenceError ends the event stream, and records and returns what it said of a sequence that failed.
+func (r *Run) SequenceError() string {
+	if r.events == nil {
+		return ""
+	}
+
+	text := r.events()
+	if text != "" && r.Obs.SequenceError == "" {
+		r.Obs.SequenceError = text
+		r.Stage("wait", "the node said: %s", text)
+	}
+
+	return text
 }
 
 // Since is the time since the request.

@@ -20,6 +20,7 @@ type Options struct {
 	Drain         bool          // Cordon and drain before, uncordon after.
 	DrainTimeout  time.Duration // For all evictions together.
 	Wait          bool          // Prove what became of the node.
+	Silence       time.Duration // How long a node must not answer until it counts as off.
 	RebootTimeout time.Duration // From the request to a new boot, or to the node being off.
 	ReadyTimeout  time.Duration // From the new boot to everything being healthy.
 	Overrides     gate.Overrides
@@ -41,6 +42,7 @@ type Observed struct {
 	Uncordoned      bool    `json:"uncordoned"`               // Whether this run's cordon was lifted.
 	DrainedPods     int     `json:"drained_pods"`             // How many pods left.
 	DowntimeSeconds float64 `json:"downtime_seconds"`         // From the last answer of the old boot to the first of the new one.
+	SequenceError   string  `json:"sequence_error,omitempty"` // Why Talos's own sequence failed, in the node's words: it reverted the boot loader and rebooted, or powered off where it was to shut down.
 	UncordonError   string  `json:"uncordon_error,omitempty"` // Why the cordon could not be lifted.
 }
 
@@ -64,6 +66,8 @@ type Run struct {
 
 	Asked time.Time // When the request was sent.
 
+	events func() string // Ends the event stream, and returns the first error of a sequence in it.
+
 	keep func() // Removes the uncordon from the undo stack.
 	kept bool   // The cordon stays.
 }
@@ -80,6 +84,8 @@ func New(n *probe.Node, verb string, o Options, obs *Observed, rec *runbook.Reco
 
 // Finish undoes what has to be undone, and settles the record.
 func (r *Run) Finish(ctx context.Context, err error) error {
+	r.SequenceError()
+
 	if undoErr := r.Undo.Run(ctx, runbook.UndoWithin); undoErr != nil {
 		r.Obs.UncordonError = undoErr.Error()
 		err = errors.Join(err, undoErr)

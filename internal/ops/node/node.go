@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -212,8 +213,12 @@ func (r *run) awaitMaintenance(ctx context.Context) error {
 
 	err := poll.Until(ctx, r.Target.Name()+" in maintenance mode", probe.VerifyPoll, r.o.RebootTimeout, func(ctx context.Context) (bool, string, error) {
 		status, err := r.Node.InMaintenance(ctx)
-		if err != nil {
-			return false, err.Error(), r.Prober.Observe(ctx) // it is down, or not in maintenance mode yet
+		if err != nil { // it is down, not in maintenance mode yet, or came back configured
+			if back := r.cameBack(ctx); back != nil {
+				return false, "", back
+			}
+
+			return false, err.Error(), r.Prober.Observe(ctx)
 		}
 
 		return status.Stage == "maintenance", status.String(), nil
@@ -222,14 +227,42 @@ func (r *run) awaitMaintenance(ctx context.Context) error {
 		r.stayCordoned()
 	}
 
-	if err != nil {
+	switch {
+	case errors.Is(err, probe.ErrBooted):
+		return r.BootedAgain(err)
+	case errors.Is(err, errRejoined):
+		r.res.Rejoined, r.Obs.Rebooted = true, true
+		r.Rec.Hint = "its platform gave the node a configuration (user data, or talos.config): it has joined again with nothing of before; power it off, or take the configuration away, to keep it out"
+		r.Stage("wait", "the node came back with a configuration of its platform, as another machine: it has rejoined")
+
+		return nil
+	case err != nil:
 		return r.NotReturned(ctx, err)
 	}
 
 	r.res.Maintenance, r.Obs.Rebooted = true, true
 	r.Obs.DowntimeSeconds = runbook.Seconds(r.Since())
 	r.Stage("wait", "maintenance mode after %.1f s", r.Obs.DowntimeSeconds)
+
 	return nil
+}
+
+// errRejoined ends the wait for a node that was wiped and came back configured: it has a new identity.
+var errRejoined = errors.New("the node came back configured")
+
+// cameBack looks for a new boot outside maintenance mode. With the identity of before nothing was wiped; with another one
+// the platform configured the node anew (Talos, internal/app/machined/pkg/controllers/config/acquire.go).
+func (r *run) cameBack(ctx context.Context) error {
+	boot, err := r.Prober.Boot(ctx, r.Before.Proof)
+
+	switch {
+	case conn.KindOf(err) == errs.KindAnotherMachine:
+		return errRejoined
+	case err == nil && boot.ID != r.Before.ID:
+		return probe.ErrBooted
+	default:
+		return nil
+	}
 }
 
 // awaitReset waits for a node that was reset and keeps its configuration. Without its data a control plane waits for a
@@ -354,7 +387,7 @@ func (r *run) takeOut(ctx context.Context, view etcd.View, m etcd.Member, by pro
 
 // deleteKubernetesNode ends the membership in Kubernetes of a node that was removed.
 func (r *run) deleteKubernetesNode(ctx context.Context) error {
-	if !r.o.DeleteKubernetesNode || r.Kube == nil || r.K8sName == "" {
+	if !r.o.DeleteKubernetesNode || r.Kube == nil || r.K8sName == "" || r.res.Rejoined {
 		return nil
 	}
 

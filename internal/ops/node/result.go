@@ -35,6 +35,7 @@ type Result struct {
 	DetectionLagSeconds float64                `json:"detection_lag_seconds"`   // How late at most the new boot was noticed.
 	PoweredOff          bool                   `json:"powered_off"`             // Whether the node was observed to be off.
 	Maintenance         bool                   `json:"maintenance"`             // Whether the node was observed in maintenance mode afterwards.
+	Rejoined            bool                   `json:"rejoined,omitempty"`      // Whether the node came back with a configuration of its platform.
 	K8sNodeName         string                 `json:"k8s_node_name,omitempty"` // The Kubernetes node, where the node is a member.
 	K8sNodeDeleted      bool                   `json:"k8s_node_deleted"`        // Whether the Kubernetes node was deleted.
 	Wipes               []string               `json:"wipes,omitempty"`         // What a reset erases: partitions, disks, or the whole system disk.

@@ -40,6 +40,8 @@ type machine struct {
 	stays   bool // It never comes back.
 	offNow  bool // The request is one after which it stays away.
 	version string
+	returns bool   // It boots although it was to stay away.
+	says    string // The error of a sequence, on the event stream.
 }
 
 func (m *machine) away() bool {
@@ -47,7 +49,7 @@ func (m *machine) away() bool {
 		return true
 	}
 
-	return !m.asked.IsZero() && (m.stays || m.offNow || time.Since(m.asked) < 2*time.Second)
+	return !m.asked.IsZero() && (m.stays || m.offNow && !m.returns || time.Since(m.asked) < 2*time.Second)
 }
 
 func (m *machine) rebooted() bool { return !m.asked.IsZero() && !m.away() }
@@ -94,7 +96,20 @@ func (m *machine) MachineStatus(context.Context) (talos.MachineStatus, error) {
 	return talos.MachineStatus{Stage: "running", Ready: true}, nil
 }
 
-func (m *machine) System(context.Context) (talos.System, error)   { return talos.System{}, nil }
+func (m *machine) System(context.Context) (talos.System, error) { return talos.System{}, nil }
+
+func (m *machine) SequenceErrors(ctx context.Context, opened func(), fn func(string)) error {
+	opened()
+
+	if m.says != "" {
+		fn(m.says)
+	}
+
+	<-ctx.Done()
+
+	return ctx.Err()
+}
+
 func (m *machine) InstallerRuns(context.Context) (bool, error) { return false, nil }
 
 func (m *machine) KubernetesName(context.Context) (string, error) { return "n1", nil }
@@ -189,7 +204,7 @@ func world(name string, m *machine, k *cluster) *probe.Node {
 
 func options(a node.Action) node.Options {
 	return node.Options{
-		Options: disruption.Options{Drain: true, DrainTimeout: time.Minute, Wait: true, RebootTimeout: time.Minute, ReadyTimeout: time.Minute},
+		Options: disruption.Options{Drain: true, DrainTimeout: time.Minute, Wait: true, RebootTimeout: time.Minute, ReadyTimeout: time.Minute, Silence: 2 * time.Second},
 		Action:  a, Mode: talos.RebootDefault,
 		Reset: talos.Reset{Graceful: true, SystemLabels: []string{"STATE", "EPHEMERAL"}},
 	}
@@ -510,6 +525,47 @@ func TestRemove(t *testing.T) {
 
 				if left != c.left || len(m.sent) != c.sent || k.cordoned != c.cordoned || k.deleted != c.deleted {
 					t.Errorf("left %t, sent %v, cordoned %t, deleted %t", left, m.sent, k.cordoned, k.deleted)
+				}
+			})
+		})
+	}
+}
+
+// TestSilenceProvesNothing has nodes whose sequence fails in Talos: they come back with all their data.
+func TestSilenceProvesNothing(t *testing.T) {
+	t.Parallel()
+
+	const failure = "sequence failed: error running phase 3 in reset sequence: etcdserver: unhealthy cluster"
+
+	for _, c := range []struct {
+		name    string
+		act     node.Action
+		m       machine
+		silence time.Duration
+		want    runbook.Status
+		code    errs.Code
+		off     bool
+		says    string
+	}{
+		{"off", node.Shutdown, machine{}, 10 * time.Second, runbook.OK, errs.OK, true, ""},
+		{"off after a sequence that failed", node.Shutdown, machine{says: failure}, 10 * time.Second, runbook.OK, errs.OK, true, failure},
+		{"a shutdown that reboots", node.Shutdown, machine{returns: true}, 10 * time.Second, runbook.VerifyFailed, errs.Lost, false, ""},
+		{"a reset that reboots", node.Reset, machine{returns: true, says: failure}, 10 * time.Second, runbook.VerifyFailed, errs.Lost, false, failure},
+		{"silent for less than a boot", node.Shutdown, machine{}, 10 * time.Minute, runbook.Unknown, errs.Unknown, false, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m, k, o := c.m, cluster{}, options(c.act)
+				o.Silence, o.DeleteKubernetesNode = c.silence, c.act == node.Reset
+
+				res, err := node.Run(t.Context(), world("n1", &m, &k), o, progress.Discard{})
+				if res.Status != c.want || errs.ExitCode(err) != c.code || res.PoweredOff != c.off || res.SequenceError != c.says {
+					t.Errorf("%s, exit %d, off %t, %q: %v", res.Status, errs.ExitCode(err), res.PoweredOff, res.SequenceError, err)
+				}
+
+				if k.deleted {
+					t.Error("the Kubernetes node of a living node was deleted")
 				}
 			})
 		})

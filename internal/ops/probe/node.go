@@ -19,6 +19,7 @@ type API interface {
 	MachineStatus(ctx context.Context) (talos.MachineStatus, error)
 	System(ctx context.Context) (talos.System, error)
 	KubernetesName(ctx context.Context) (string, error)
+	SequenceErrors(ctx context.Context, opened func(), fn func(text string)) error
 	TimeStatus(ctx context.Context) (status talos.TimeStatus, known bool, err error)
 	Clock(ctx context.Context, server string) (talos.Clock, error)
 	Mounts(ctx context.Context) ([]talos.Mount, error)

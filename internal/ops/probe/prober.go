@@ -85,9 +85,13 @@ func silence(err error) string {
 	return "the node does not answer"
 }
 
-// AwaitGone waits until the node has answered by neither way for a while: it is off. One probe that fails proves
-// nothing. It returns how long after asked it answered last.
-func (p Prober) AwaitGone(ctx context.Context, asked time.Time, quiet, deadline time.Duration) (time.Duration, error) {
+// ErrBooted is what a wait for a node to be off ends with when the node runs another boot.
+var ErrBooted = errors.New("the node booted again")
+
+// AwaitGone waits until the node has answered by neither way for so long that it must be off: longer than it needs to boot,
+// since Talos reboots a node whose shutdown or reset fails. A new boot, or another machine at its address, ends it with
+// ErrBooted. It returns how long after asked the node answered last.
+func (p Prober) AwaitGone(ctx context.Context, before talos.Boot, asked time.Time, quiet, deadline time.Duration) (time.Duration, error) {
 	lastUp := asked
 
 	err := poll.Until(ctx, p.Name+" to be off", Poll, deadline, func(ctx context.Context) (bool, string, error) {
@@ -98,13 +102,18 @@ func (p Prober) AwaitGone(ctx context.Context, asked time.Time, quiet, deadline 
 			return false, "", notBegun
 		}
 
-		if err == nil {
+		switch {
+		case err == nil && now.Proof == before.Proof && now.ID != before.ID:
+			return false, "", ErrBooted
+		case conn.KindOf(err) == errs.KindAnotherMachine:
+			return false, "", fmt.Errorf("%w: %w", ErrBooted, err)
+		case err == nil:
 			lastUp = p.Now()
 
 			return false, "the node still answers", nil
 		}
 
-		return began.Sub(lastUp) >= p.request.quiet(quiet), "the node stopped answering a moment ago", nil
+		return began.Sub(lastUp) >= p.request.quiet(quiet), fmt.Sprintf("the node stopped answering %.0f s ago", began.Sub(lastUp).Seconds()), nil
 	})
 
 	return lastUp.Sub(asked), err

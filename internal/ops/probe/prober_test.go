@@ -176,7 +176,7 @@ func TestAwaitGone(t *testing.T) {
 			return talos.Boot{ID: "a"}, nil
 		}}
 
-		up, err := prober(n, n).AwaitGone(t.Context(), time.Now(), 3*time.Second, time.Minute)
+		up, err := prober(n, n).AwaitGone(t.Context(), talos.Boot{ID: "a"}, time.Now(), 3*time.Second, time.Minute)
 		if err != nil || up < 4*time.Second || up > 6*time.Second {
 			t.Errorf("got %s, %v", up, err)
 		}

@@ -58,7 +58,7 @@ func TestDoubt(t *testing.T) {
 		{"behind an outage", hiccup(0, 10*time.Second), running, probe.ErrNotBegun, probe.ErrNotBegun, probe.ErrNotBegun, 40 * time.Second, 41 * time.Second},
 		{"with an outage", hiccup(20*time.Second, 25*time.Second), running, probe.ErrNotBegun, probe.ErrNotBegun, probe.ErrNotBegun, 55 * time.Second, 56 * time.Second},
 		{"it reboots", reboots(time.Second, 50*time.Second, errAway), running, nil, nil, nil, 50 * time.Second, 51 * time.Second},
-		{"it reboots in no time", reboots(time.Second, time.Second, nil), running, nil, poll.ErrDeadline, nil, time.Second, 2 * time.Second},
+		{"it reboots in no time", reboots(time.Second, time.Second, nil), running, nil, probe.ErrBooted, nil, time.Second, 2 * time.Second},
 		{
 			"it takes long to go", reboots(90*time.Second, 100*time.Second, errAway), stage("rebooting", time.Second, 90*time.Second), nil, nil, nil,
 			100 * time.Second, 101 * time.Second,
@@ -93,7 +93,7 @@ func TestDoubt(t *testing.T) {
 				return err
 			})
 			wait("gone", c.gone, func(t *testing.T, w probe.Prober) error {
-				_, err := w.AwaitGone(t.Context(), time.Now(), 2*time.Second, 5*time.Minute)
+				_, err := w.AwaitGone(t.Context(), before, time.Now(), 2*time.Second, 5*time.Minute)
 
 				return err
 			})

@@ -256,10 +256,10 @@ func TestReplan(t *testing.T) {
 		"another digest": {func(f *fakeFleet) {
 			f.Image = func(context.Context, string) (string, error) { return "sha256:other", nil }
 		}, "@sha256:other"},
-		"older":            {func(f *fakeFleet) { f.nodes["cp-2"].Running.Tag = "v1.13.7" }, "cp-2 runs v1.13.7"},
-		"other schematic":  {func(f *fakeFleet) { f.nodes["cp-3"].Sys.Schematic = "other" }, "cp-3 has the schematic"},
-		"other registry":   {func(f *fakeFleet) { f.nodes["cp-3"].Config.InstallImage = "r.example.org/own/installer:v1" }, "cp-3 gets the image r.example.org"},
-		"secure boot":      {func(f *fakeFleet) { f.nodes["cp-3"].Sys.SecureBoot = true }, "cp-3 has secure boot true"},
+		"older":           {func(f *fakeFleet) { f.nodes["cp-2"].Running.Tag = "v1.13.7" }, "cp-2 runs v1.13.7"},
+		"other schematic": {func(f *fakeFleet) { f.nodes["cp-3"].Sys.Schematic = "other" }, "cp-3 has the schematic"},
+		"other registry":  {func(f *fakeFleet) { f.nodes["cp-3"].Config.InstallImage = "r.example.org/own/installer:v1" }, "cp-3 gets the image r.example.org"},
+		"secure boot":     {func(f *fakeFleet) { f.nodes["cp-3"].Sys.SecureBoot = true }, "cp-3 has secure boot true"},
 		"a node is gone": {func(f *fakeFleet) {
 			f.Members = f.Members[:4]
 			delete(f.kube.Members, "worker-2")

@@ -570,7 +570,7 @@ func TestGates(t *testing.T) {
 		}},
 		{gate.BudgetNeverMet, "budget", func(b *bed, _ *Options) { b.kube.Budgets = []kube.Blocker{{Budget: "a/b", Pod: "a/c", Never: true}} }},
 		{gate.EndpointIsTarget, "virtual IP", func(b *bed, _ *Options) {
-			b.world.Endpoints, b.world.VirtualIPs = []string{"10.0.0.100"}, []string{"10.0.0.100"}
+			b.controlPlane().world.Endpoints, b.world.VirtualIPs = []string{"10.0.0.100"}, []string{"10.0.0.100"}
 		}},
 		{gate.InstallRunning, "busy", func(b *bed, _ *Options) { b.node.Stage.Stage = "upgrading" }},
 		{gate.DiskSpace, "no space", func(b *bed, _ *Options) { b.node.MountList[0].AvailableBytes = 1 << 20 }},

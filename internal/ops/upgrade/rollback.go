@@ -37,6 +37,8 @@ func RollBack(ctx context.Context, n *probe.Node, o Options, failed Result, sink
 }
 
 func (r *run) goBack(ctx context.Context) (err error) {
+	defer r.SequenceError()
+
 	if r.Before, err = r.Prober.Boot(ctx, r.Obs.BootProof); err != nil {
 		return fmt.Errorf("cannot roll back %s: %w", r.Target.Name(), err)
 	}

@@ -68,7 +68,7 @@ func (r *run) compareVersion(ctx context.Context) error {
 	case release.Same(version.Tag, r.f.target()):
 		return nil
 	case release.Same(version.Tag, r.f.version.Tag):
-		r.Rec.Hint = "the new version did not boot and the node fell back; see its console and `talosmate dmesg`"
+		r.Rec.Hint = r.whyBack()
 		// The pending install is used up: the boot loader has gone back.
 		if err := r.mark(ctx, ""); err != nil {
 			r.Stage("verify", "%v", err)
@@ -80,6 +80,19 @@ func (r *run) compareVersion(ctx context.Context) error {
 	}
 }
 
+// whyBack says why a node came back on what it ran before: the new system did not boot, or the old one could not shut down
+// and Talos reverted the boot loader before the new one ever ran (Talos, internal/app/machined/revert.go). The node's own
+// word tells them apart, where it was heard.
+func (r *run) whyBack() string {
+	const shutdown = "find what held the shutdown (a mount of NFS or iSCSI that is stuck, a volume), then run the same command again"
+
+	if text := r.SequenceError(); text != "" {
+		return "the new system never ran: the old one failed to shut down (" + text + ") and Talos reverted the boot loader; " + shutdown
+	}
+
+	return "either the new system did not boot and the node fell back: see its console and `talosmate dmesg`; or the old one failed to shut down and Talos reverted the boot loader: see `talosmate logs machined`, " + shutdown
+}
+
 func (r *run) compareSystem() error {
 	before, image := r.f.system, r.f.image
 
@@ -89,7 +102,7 @@ func (r *run) compareSystem() error {
 	}
 
 	if image.Factory() && r.res.SchematicAfter != want && r.res.SchematicAfter == before.Schematic && r.Obs.Rebooted {
-		r.Rec.Hint = "the new system did not boot and the node fell back; see its console and `talosmate dmesg`"
+		r.Rec.Hint = r.whyBack()
 
 		return r.Fail(runbook.RolledBack, "the node came back with its previous schematic %q", r.res.SchematicAfter)
 	}

@@ -274,13 +274,29 @@ func (m *Machine) Install(ctx context.Context, image string, line func(string)) 
 	})
 	time.AfterFunc(InstallTook, end)
 
-	if err := m.middle(ctx, "install", InstallTook); err != nil {
+	err := m.middle(ctx, "install", InstallTook)
+
+	m.Mu.Lock()
+	over := !time.Now().Before(m.Installing)
+	m.Mu.Unlock()
+
+	if over {
+		end()
+	}
+
+	if err != nil {
 		return 0, err
 	}
 
-	end()
-
 	return m.ExitCode, nil
+}
+
+// SequenceErrors implements probe.API: the stream ends with its reader.
+func (m *Machine) SequenceErrors(ctx context.Context, opened func(), _ func(string)) error {
+	opened()
+	<-ctx.Done()
+
+	return ctx.Err()
 }
 
 // InstallerRuns implements probe.API.
