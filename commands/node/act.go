@@ -41,7 +41,7 @@ func newCmdAct(f *cmdutil.Factory, d cmdutil.Command, a *act) *cmdutil.Cmd {
 		fs.Renamed("boot-timeout", "reboot-timeout")
 
 		if a.o.Action != node.Reboot && a.o.Action != node.Rollback {
-			fs.Positive(&a.o.Silence, "silence", silence, "how long the node must not answer until it counts as powered off: longer than its boot")
+			silenceFlag(fs, &a.o)
 		}
 
 		fs.Positive(&a.o.ReadyTimeout, "ready-timeout", readyTimeout, "how long the node may take to be healthy after the boot")
@@ -49,6 +49,10 @@ func newCmdAct(f *cmdutil.Factory, d cmdutil.Command, a *act) *cmdutil.Cmd {
 	}
 
 	return cmdutil.New(f, d, cmdutil.ListOf[node.Result]("NodeActionList"), a.run)
+}
+
+func silenceFlag(fs *cmdutil.Flags, o *node.Options) {
+	fs.Positive(&o.Silence, "silence", silence, "how long the node must not answer until it counts as powered off: longer than its boot")
 }
 
 func drainFlags(fs *cmdutil.Flags, o *node.Options) {

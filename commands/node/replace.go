@@ -4,21 +4,21 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/join"
+	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
 func newCmdReplace(f *cmdutil.Factory) *cmdutil.Cmd {
 	var (
-		o     = &joinOptions{}
-		with  string
-		drain time.Duration
+		o       = &joinOptions{}
+		with    string
+		removal = removal()
 	)
 
 	return cmdutil.New(f, cmdutil.Command{
@@ -37,13 +37,14 @@ func newCmdReplace(f *cmdutil.Factory) *cmdutil.Cmd {
 			o.flags(fs)
 			o.Wait = true
 			fs.StringVar(&with, "with", "", "the `ADDRESS` of the new machine, which is in maintenance mode")
-			fs.Positive(&drain, "drain-timeout", drainTimeout, "how long all evictions of an old one that answers may take")
+			fs.Positive(&removal.DrainTimeout, "drain-timeout", drainTimeout, "how long all evictions of an old one that answers may take")
+			silenceFlag(fs, &removal)
 		},
 		Complete: cmdutil.CompleteFrom(etcdMembers),
-	}, cmdutil.ResultOf[join.Replacement]("NodeReplaceResult"), func(c *cmdutil.Call) error { return o.replace(c, with, drain) })
+	}, cmdutil.ResultOf[join.Replacement]("NodeReplaceResult"), func(c *cmdutil.Call) error { return o.replace(c, with, removal) })
 }
 
-func (o *joinOptions) replace(c *cmdutil.Call, with string, drain time.Duration) error {
+func (o *joinOptions) replace(c *cmdutil.Call, with string, removal node.Options) error {
 	if with == "" {
 		return errs.Usagef("--with is missing").WithHint("name the address of the new machine")
 	}
@@ -72,8 +73,8 @@ func (o *joinOptions) replace(c *cmdutil.Call, with string, drain time.Duration)
 		return err
 	}
 
-	old.Removal = removal()
-	old.Removal.RebootTimeout, old.Removal.ReadyTimeout, old.Removal.DrainTimeout = o.RebootTimeout, o.ReadyTimeout, drain
+	old.Removal = removal
+	old.Removal.RebootTimeout, old.Removal.ReadyTimeout = o.RebootTimeout, o.ReadyTimeout
 	o.DryRun, o.Overrides, o.BeforeChange = c.DryRun, c.Overrides, c.BeginChange
 
 	exchange, err := join.Plan(c.Context(), machine, old, text, o.Options)

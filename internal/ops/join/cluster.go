@@ -10,7 +10,6 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
-	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -27,19 +26,9 @@ func New(ctx context.Context, c *talos.Cluster, t talos.Target, fingerprint stri
 
 	return Candidate{
 		Node: n, Sink: sink,
-		Alive:     func(ctx context.Context, t talos.Target) bool { return alive(ctx, c, t) },
+		Alive:     func(ctx context.Context, t talos.Target) bool { return probe.Alive(ctx, c, t) },
 		Reference: func(ctx context.Context) ([]byte, error) { return reference(ctx, c, members, t) },
 	}, nil
-}
-
-// alive reports whether a node's Talos API answers, by either way; a refusal is an answer.
-func alive(ctx context.Context, c *talos.Cluster, t talos.Target) bool {
-	ctx, cancel := context.WithTimeout(ctx, probe.Limit)
-	defer cancel()
-
-	_, err := c.Node(t).Version(ctx)
-
-	return err == nil || (conn.KindOf(err) != "" && !conn.Transient(err))
 }
 
 // reference reads the machine configuration of a control plane that answers.

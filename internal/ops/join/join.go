@@ -172,7 +172,7 @@ func (j *join) verdicts(ctx context.Context, quorum func(v etcd.View, node strin
 		return nil, errs.New(errs.Failed, "cannot read the cluster's machine configuration: %s", err.Error())
 	}
 
-	verdicts := []gate.Verdict{gateCluster(j.config, have, j.Target.Address)}
+	verdicts := []gate.Verdict{machineconfig.GateCluster(j.config, have, j.Target.Address)}
 
 	if j.res.MachineType == target.ControlPlane {
 		view, err := j.m.Etcd(ctx)

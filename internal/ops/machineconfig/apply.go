@@ -70,6 +70,7 @@ type application struct {
 	res  Applied
 	text []byte
 	want Config
+	have Config // What the node runs with; empty in maintenance mode.
 
 	before   talos.Boot
 	sent     bool
@@ -246,6 +247,8 @@ func (a *application) compare(ctx context.Context) error {
 		return errs.New(errs.Failed, "cannot read the machine configuration of %s: %s", a.Target.Name(), err.Error())
 	}
 
+	a.have = have
+
 	if !a.want.Full() {
 		return nil
 	}
@@ -323,6 +326,20 @@ func (a *application) preview(ctx context.Context) error {
 	return nil
 }
 
+// checkName refuses a new hostname that another node has, and warns of what Kubernetes makes of any other.
+func (a *application) checkName(ctx context.Context) error {
+	name := a.want.Hostname()
+	if name == "" || name == a.have.Hostname() {
+		return nil
+	}
+
+	if a.have.Hostname() != "" {
+		a.res.Warnings = append(a.res.Warnings, fmt.Sprintf("the node's name changes from %s to %s: Kubernetes sees a new node, and the old one stays until it is deleted", a.have.Hostname(), name))
+	}
+
+	return CheckName(ctx, name, a.Target, a.n.Members, a.n.Alive)
+}
+
 func (a *application) gates(ctx context.Context) error {
 	var verdicts []gate.Verdict
 
@@ -333,6 +350,14 @@ func (a *application) gates(ctx context.Context) error {
 
 	if !a.o.Maintenance {
 		verdicts = append(verdicts, probe.GateDiscovery(a.n.Members, nil, a.Target.Address))
+	}
+
+	if !a.o.Maintenance && a.want.Full() {
+		verdicts = append(verdicts, gateSame(a.want, a.have, a.Target.Address))
+
+		if err := a.checkName(ctx); err != nil {
+			return err
+		}
 	}
 
 	if a.res.AppliedMode == talos.ApplyReboot && a.n.ControlPlane {

@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -66,10 +67,11 @@ type Membership func(ctx context.Context, v etcd.View, m etcd.Member, begin func
 type Node struct {
 	Target talos.Target
 
-	Read   API                 // Through the endpoints.
-	Change API                 // The same, but never through the node itself if that can be avoided.
-	Fresh  func() (API, Close) // The node itself over a new connection.
-	Bare   func() (API, Close) // The node in maintenance mode, over a new connection without a client certificate.
+	Read   API                                      // Through the endpoints.
+	Change API                                      // The same, but never through the node itself if that can be avoided.
+	Fresh  func() (API, Close)                      // The node itself over a new connection.
+	Alive  func(context.Context, talos.Target) bool // Whether another node answers.
+	Bare   func() (API, Close)                      // The node in maintenance mode, over a new connection without a client certificate.
 
 	Etcd  func(context.Context) (etcd.View, error) // etcd on all control planes.
 	Leave Membership                               // The node's member leaves while it is healthy; otherwise the others remove it.
@@ -140,6 +142,7 @@ func Nodes(ctx context.Context, c *talos.Cluster, members []talos.Member, k Conn
 		return &Node{
 			Target: t, Read: c.Node(t), Change: c.ChangingNode(t), Etcd: access.Look, Kube: k, Expel: expel,
 			Fresh: func() (API, Close) { return c.Fresh(t) },
+			Alive: func(ctx context.Context, t talos.Target) bool { return Alive(ctx, c, t) },
 			Bare:  func() (API, Close) { return c.Bare(t, c.Options.Fingerprint) },
 			Leave: func(ctx context.Context, v etcd.View, m etcd.Member, begin func(), sink progress.Sink) (etcd.MembershipChange, error) {
 				if m.Healthy {
@@ -152,6 +155,16 @@ func Nodes(ctx context.Context, c *talos.Cluster, members []talos.Member, k Conn
 			Expires: expires, Now: time.Now,
 		}
 	}
+}
+
+// Alive reports whether a node's Talos API answers, by either way; a refusal is an answer.
+func Alive(ctx context.Context, c *talos.Cluster, t talos.Target) bool {
+	ctx, cancel := context.WithTimeout(ctx, Limit)
+	defer cancel()
+
+	_, err := c.Node(t).Version(ctx)
+
+	return err == nil || (conn.KindOf(err) != "" && !conn.Transient(err))
 }
 
 // virtualIPs asks a control plane, which alone knows them. One that does not answer is reported by the etcd gates.
