@@ -42,7 +42,7 @@ func TestJoin(t *testing.T) {
 
 	f.cordoned("new-1", false)
 
-	if out, err := f.talosmate("node", "remove", "-n", "new-1", "--yes").CombinedOutput(); err != nil {
+	if out, err := f.talosmate("node", "remove", "-n", "new-1", "--silence", "5s", "--yes").CombinedOutput(); err != nil {
 		t.Fatalf("remove: %v\n%s", err, out)
 	}
 
@@ -78,7 +78,7 @@ func (f *fleet) removeDead(name string) {
 
 		var doc struct{ Items []node.Result }
 
-		got, said := f.follow(f.talosmate(append([]string{"node", "remove", "-n", name, "--yes", "-o", "json", "--progress", "plain"}, args...)...), &doc, nil)
+		got, said := f.follow(f.talosmate(append([]string{"node", "remove", "-n", name, "--silence", "5s", "--yes", "-o", "json", "--progress", "plain"}, args...)...), &doc, nil)
 		if got != code || !strings.Contains(said, says) {
 			f.t.Errorf("remove %v: exit code %d, want %d and %q: %s", args, got, code, says, said)
 		}

@@ -443,7 +443,7 @@ func (f *fleet) scheduleShutdown() {
 	f.ctl("wait", "worker-1")
 	f.schedule("uncordon", "-n", "worker-1")
 
-	got := f.act("shutdown", "--drain", "-n", "worker-2")
+	got := f.act("shutdown", "--drain", "--silence", "5s", "-n", "worker-2")
 	if got.code != 0 || got.Items[0].Status != runbook.OK || !got.Items[0].PoweredOff || got.Items[0].DrainedPods < 1 || got.Items[0].Uncordoned {
 		f.t.Errorf("exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
 	}

@@ -33,7 +33,7 @@ func (r *Run) GateBusy(status talos.MachineStatus, installs bool) gate.Verdict {
 		return gate.New(gate.InstallRunning, gate.Refuse, r.Target.Address, "the node is busy: %s", status).WithRemedy("wait until it is running again")
 	case installs:
 		return gate.New(gate.InstallRunning, gate.Refuse, r.Target.Address, "an installer runs on the node").
-			WithRemedy("wait until it has ended: `talosmate get servicepids -n " + r.Target.Address + "` no longer lists it")
+			WithRemedy("wait until it has ended: `talosmate get servicepids -n %s` no longer lists it", r.Target.Address)
 	}
 
 	return gate.New(gate.InstallRunning, gate.Pass, r.Target.Address, "the node is not busy: %s", status)
