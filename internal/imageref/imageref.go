@@ -14,7 +14,7 @@ type Ref struct {
 	Digest     string // Empty where the reference has none.
 }
 
-// Split takes a reference apart. One that is no valid reference, and a bare digest, is all repository.
+// Split takes a reference apart. One that is not a valid reference, and a bare digest, is all repository.
 func Split(reference string) Ref {
 	tagged, digest, _ := strings.Cut(reference, "@")
 

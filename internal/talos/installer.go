@@ -11,7 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
-// InstallerRuns reports whether an installation is under way. It goes on in Talos when its client has vanished, and holds
+// InstallerRuns reports whether an installation is under way. It continues in Talos when its client has vanished, and holds
 // the lifecycle lock; a reboot does not wait for it (Talos, internal/app/lifecycle/container.go). Nodes before 1.13, which
 // have no such installations, do not have one. Roles: reader, operator, admin.
 func (n *Node) InstallerRuns(ctx context.Context) (bool, error) {

@@ -251,7 +251,7 @@ func (r *run) awaitMaintenance(ctx context.Context) error {
 var errRejoined = errors.New("the node came back configured")
 
 // cameBack looks for a new boot outside maintenance mode. With the identity of before nothing was wiped; with another one
-// the platform configured the node anew (Talos, internal/app/machined/pkg/controllers/config/acquire.go).
+// the platform configured the node again (Talos, internal/app/machined/pkg/controllers/config/acquire.go).
 func (r *run) cameBack(ctx context.Context) error {
 	boot, err := r.Prober.Boot(ctx, r.Before.Proof)
 

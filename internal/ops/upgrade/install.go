@@ -97,7 +97,7 @@ func (r *run) runInstaller(ctx context.Context) error {
 
 	if sent.Answer == runbook.Lost && ctx.Err() == nil {
 		r.Rec.AnswerLost = true
-		r.Stage("install", "the answer was lost (%v): waiting for the end of the installer, which goes on without it", sent.Err)
+		r.Stage("install", "the answer was lost (%v): waiting for the end of the installer, which continues without it", sent.Err)
 
 		exit, found, err := r.awaitInstaller(ctx, m.Time)
 		if found {

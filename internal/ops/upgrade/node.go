@@ -120,7 +120,7 @@ func (r *run) leftovers() string {
 	case r.installed == installDone:
 		return "the new version is installed and waits for its reboot; run the same command again to finish"
 	case r.installed == installBegun:
-		return "the installer goes on without us; run the same command again: it waits for its end"
+		return "the installer continues on the node; run the same command again: it waits for its end"
 	default:
 		return "the node runs what it ran before"
 	}

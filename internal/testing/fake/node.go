@@ -243,7 +243,7 @@ func (m *Machine) PullImage(ctx context.Context, _, ref string, _ func(talos.Pul
 	return ref + "@sha256:1111", m.middle(ctx, "pull", 100*time.Millisecond)
 }
 
-// Install implements probe.API. The installer goes on when its client vanishes, as in Talos.
+// Install implements probe.API. The installer continues when its client vanishes, as in Talos.
 func (m *Machine) Install(ctx context.Context, image string, line func(string)) (int, error) {
 	if err := m.enter(ctx, "install", true); err != nil {
 		return 0, err

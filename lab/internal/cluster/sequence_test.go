@@ -183,7 +183,7 @@ func TestUpgradeIsConfirmedByAReadyBoot(t *testing.T) {
 	n := b.node("worker-1")
 	before := n.BootID()
 
-	if _, err := c.MachineClient.Upgrade(b.ctx, &machineapi.UpgradeRequest{Image: nextInstaller}); err != nil {
+	if _, err := c.MachineClient.Upgrade(b.ctx, &machineapi.UpgradeRequest{Image: nextInstaller}); err != nil { //nolint:staticcheck // nodes before 1.13 have no other
 		t.Fatal(err)
 	}
 
