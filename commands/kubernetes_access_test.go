@@ -26,7 +26,7 @@ func kubernetesUsers(dir string) map[string][][]string {
 	return map[string][][]string{
 		"cluster/health.go": {{"health"}},
 		"cluster/fleet.go":  {{"describe"}, {"describe", "node", worker}, {"state", "save", out + ".state"}},
-		"image/prune.go":    {{"image", "prune", "-n", worker, "--dry-run"}},
+		"image/pods.go":     {{"image", "prune", "-n", worker, "--dry-run"}, {"image", "list", "-n", worker, "--unused"}},
 		"kubeconfig/kubeconfig.go": {
 			{"kubeconfig", "-"},
 			{"kubeconfig", "-", "--context-name", "x"},
@@ -81,7 +81,7 @@ func TestKubeconfigOfANodeRunsNothing(t *testing.T) {
 			t.Run(strings.Join(args[:min(len(args), 3)], " "), func(t *testing.T) {
 				t.Parallel()
 
-				server := replay.Start(t, "talos-v1.13.8", map[string]string{"ImageService.List": "cri"})
+				server := replay.Start(t, "talos-v1.13.8", map[string]string{"ImageService.List": "cri", "MachineService.Containers": "cri"})
 				h := hostile.Start(t, server.Talosconfig(t, "os:admin"), server.Authority(t))
 				h.Kubeconfig(t, []byte(kubeconfig))
 

@@ -92,12 +92,12 @@ func NewNodeList[T any, P Row[T]](f *Factory, d Command, schema string, l NodeLi
 
 		rows, err := round()
 
-		return l.print(c, rows, err)
+		return l.Print(c, rows, err)
 	})
 }
 
-// print writes the rows as the format says.
-func (l NodeList[T]) print(c *Call, rows []T, err error) error {
+// Print writes the rows as the format says.
+func (l NodeList[T]) Print(c *Call, rows []T, err error) error {
 	forPeople := !c.Printer.Structured() && c.Printer.Format != output.Name
 
 	if l.Human == nil || !forPeople || len(rows) == 0 {

@@ -95,7 +95,7 @@ func drawRound[T any](c *Call, l NodeList[T], rows []T, err error) error {
 		c.Warn("%s", e.Message)
 	}
 
-	if werr := l.print(c, rows, nil); werr != nil {
+	if werr := l.Print(c, rows, nil); werr != nil {
 		return werr
 	}
 

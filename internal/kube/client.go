@@ -234,7 +234,8 @@ func nodeOf(raw *corev1.Node) Node {
 	return n
 }
 
-// PodImages lists the images of all pods bound to a node, whatever their phase.
+// PodImages lists the images of all pods bound to a node, whatever their phase: those of containers, init containers and
+// ephemeral containers, and those that volumes mount.
 func (c *Client) PodImages(ctx context.Context, node string) ([]string, error) {
 	pods, err := c.API.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
 	if err != nil {
@@ -251,6 +252,13 @@ func (c *Client) PodImages(ctx context.Context, node string) ([]string, error) {
 
 		containers := slices.Concat(spec.InitContainers, spec.Containers)
 		out = append(out, lists.Map(containers, func(c corev1.Container) string { return c.Image })...)
+		out = append(out, lists.Map(spec.EphemeralContainers, func(c corev1.EphemeralContainer) string { return c.Image })...)
+
+		for _, v := range spec.Volumes {
+			if v.Image != nil && v.Image.Reference != "" {
+				out = append(out, v.Image.Reference)
+			}
+		}
 	}
 
 	return out, nil

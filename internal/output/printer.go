@@ -204,6 +204,15 @@ func ndjsonList[T any](w io.Writer, doc List[T]) error {
 	return s.Summary(Summary{Items: len(doc.Items), Errors: len(doc.Errors)})
 }
 
+// Sort sorts rows as the user asked, for text that is not written by PrintList.
+func Sort[T any](p *Printer, rows []T) error {
+	if p.SortBy == "" {
+		return nil
+	}
+
+	return sortRows(rows, p.SortBy)
+}
+
 func sortRows[T any](rows []T, field string) error {
 	descending := strings.HasPrefix(field, "-")
 	field = strings.TrimPrefix(field, "-")

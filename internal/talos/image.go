@@ -30,17 +30,18 @@ const (
 type Image struct {
 	NodeRef
 
-	Namespace string            `json:"namespace"`            // cri or system.
-	Name      string            `json:"name"`                 // The name as containerd has it.
-	Digest    string            `json:"digest"`               // The manifest's digest, the image's identity.
-	SizeBytes int64             `json:"size_bytes"`           // The compressed size of the image's content, as containerd counts it.
-	Created   *time.Time        `json:"created,omitempty"`    // When the name was made on this node.
-	Labels    map[string]string `json:"labels"`               // containerd's labels.
-	Kind      string            `json:"kind"`                 // tag, digest or id.
-	InUse     bool              `json:"in_use"`               // Whether a container uses the image under any of its names.
-	Pinned    bool              `json:"pinned"`               // Whether the runtime must keep it.
-	Names     []string          `json:"names,omitempty"`      // With --group: every name of the image.
-	UsedBy    []string          `json:"containers,omitempty"` // Which containers use it.
+	Namespace  string            `json:"namespace"`            // cri or system.
+	Name       string            `json:"name"`                 // The name as containerd has it.
+	Digest     string            `json:"digest"`               // The manifest's digest, the image's identity.
+	SizeBytes  int64             `json:"size_bytes"`           // The compressed size of the image's content, as containerd counts it.
+	Created    *time.Time        `json:"created,omitempty"`    // When the name was made on this node.
+	Labels     map[string]string `json:"labels"`               // containerd's labels.
+	Kind       string            `json:"kind"`                 // tag, digest or id.
+	InUse      bool              `json:"in_use"`               // Whether a container, the kubelet or etcd uses the image under any of its names.
+	UseUnknown bool              `json:"use_unknown"`          // Whether it is not known if something uses the image; in_use is then false.
+	Pinned     bool              `json:"pinned"`               // Whether the runtime must keep it.
+	Names      []string          `json:"names,omitempty"`      // With --group: every name of the image.
+	UsedBy     []string          `json:"containers,omitempty"` // Which containers use it, or kubelet or etcd.
 }
 
 // pinnedLabel marks images that the CRI must not collect (containerd, pkg/cri/labels).
@@ -215,8 +216,75 @@ func (n *Node) Containers(ctx context.Context, namespace string) ([]Container, e
 	return out, nil
 }
 
-// StaticPodImages lists the images of the node's static pods, running or not. Roles: reader, operator,
-// admin.
+// SystemImages are the images of the kubelet and of etcd. Both run in the system namespace of the CRI's containerd, whose
+// containers no call lists; Talos's own garbage collection reads the same two resources (Talos,
+// internal/app/machined/pkg/controllers/cri/image_gc.go).
+type SystemImages struct {
+	Kubelet string       // Empty when it is in Unread.
+	Etcd    string       // Empty when it is in Unread, and on workers.
+	Unread  []UnreadSpec // The services whose image is not known; never nil.
+}
+
+// UnreadSpec is a service whose image is not known.
+type UnreadSpec struct {
+	Service string `json:"service"` // kubelet or etcd.
+	Reason  string `json:"reason"`  // Why its image is not known.
+}
+
+// Services that run in the system namespace and are no containers of any list.
+const (
+	serviceKubelet = "kubelet"
+	serviceEtcd    = "etcd"
+)
+
+// SystemImages reads which images the kubelet and etcd run from. A spec that the certificate may not read is reported in
+// the result. Roles: admin for the kubelet's, which is sensitive; reader, operator, admin for etcd's.
+func (n *Node) SystemImages(ctx context.Context) (SystemImages, error) {
+	out := SystemImages{Unread: []UnreadSpec{}}
+
+	for _, s := range []struct {
+		service, namespace, typ string
+		optional                bool // Whether a node without the spec does not run the service.
+		image                   *string
+	}{
+		{serviceKubelet, "k8s", "KubeletSpecs.kubernetes.talos.dev", false, &out.Kubelet},
+		{serviceEtcd, "etcd", "EtcdSpecs.etcd.talos.dev", true, &out.Etcd},
+	} {
+		reason := ""
+
+		r, err := n.Resource(ctx, s.namespace, s.typ, s.service)
+
+		switch kind := conn.KindOf(err); {
+		case err == nil:
+			spec, err := Decode[struct {
+				Image string `json:"image"`
+			}](r)
+			if err != nil {
+				return out, n.Fail("read the image of "+s.service, err)
+			}
+
+			if *s.image = spec.Image; spec.Image == "" {
+				reason = "the spec has no image"
+			}
+		case kind == errs.KindPermissionDenied:
+			reason = "the role os:admin is needed"
+		case kind == errs.KindNotFound && s.optional:
+		case kind == errs.KindNotFound:
+			reason = "the node has no such spec"
+		default:
+			return out, err
+		}
+
+		if reason != "" {
+			out.Unread = append(out.Unread, UnreadSpec{Service: s.service, Reason: reason})
+		}
+	}
+
+	return out, nil
+}
+
+// StaticPodImages lists the images of the node's static pods, running or not, with those that volumes mount. Roles:
+// reader, operator, admin.
 func (n *Node) StaticPodImages(ctx context.Context) ([]string, error) {
 	pods, err := n.Resources(ctx, "k8s", "StaticPods.kubernetes.talos.dev")
 	if err != nil {
@@ -234,6 +302,11 @@ func (n *Node) StaticPodImages(ctx context.Context) ([]string, error) {
 			Spec struct {
 				Containers     []container `json:"containers"`
 				InitContainers []container `json:"initContainers"`
+				Volumes        []struct {
+					Image struct {
+						Reference string `json:"reference"`
+					} `json:"image"`
+				} `json:"volumes"`
 			} `json:"spec"`
 		}](r)
 		if err != nil {
@@ -242,6 +315,12 @@ func (n *Node) StaticPodImages(ctx context.Context) ([]string, error) {
 
 		for _, c := range append(pod.Spec.Containers, pod.Spec.InitContainers...) {
 			out = append(out, c.Image)
+		}
+
+		for _, v := range pod.Spec.Volumes {
+			if v.Image.Reference != "" {
+				out = append(out, v.Image.Reference)
+			}
 		}
 	}
 

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/imageref"
-	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -23,11 +22,10 @@ type Policy struct {
 
 // Inventory is the input of a prune.
 type Inventory struct {
-	Images     []talos.Image
-	Containers []talos.Container
-	Version    string   // The running Talos version.
-	Needed     []string // More references that must be kept: of pods bound to the node and of static pods.
-	Now        time.Time
+	Images  []talos.Image
+	Usage   Usage  // What uses them: containers, pods bound to the node, static pods, the kubelet and etcd.
+	Version string // The running Talos version.
+	Now     time.Time
 }
 
 // Candidate is an image that may be removed, with all its names.
@@ -42,9 +40,9 @@ type Candidate struct {
 // Plan is what a prune would remove, and why the other images are kept.
 type Plan struct {
 	TotalImages int         // Images, not names.
-	InUse       int         // Images that containers or pods use.
+	InUse       int         // Images that containers, pods, the kubelet or etcd use.
 	Candidates  []Candidate // What may be removed, by name.
-	Kept        []Kept      // What is kept although no container uses it.
+	Kept        []Kept      // What is kept although nothing is known to use it.
 }
 
 // Kept is an unused image that is kept.
@@ -56,21 +54,21 @@ type Kept struct {
 
 // Make decides what may be removed. It is pure.
 func Make(inv Inventory, p Policy) Plan {
-	groups := Group(MarkUse(inv.Images, inv.Containers))
-	needed, doubtful := neededDigests(inv)
+	groups := Group(inv.Usage.Mark(inv.Images))
+	_, doubtful := inv.Usage.resolve(inv.Images)
 	plan := Plan{TotalImages: len(groups), Candidates: []Candidate{}, Kept: []Kept{}}
 
 	var loose []talos.Image
 
 	for _, g := range groups {
-		if g.InUse || needed[g.Digest] {
+		if g.InUse {
 			plan.InUse++
 
 			continue
 		}
 
 		reason := protect(g, inv, p)
-		if reason == "" && doubtful[imageref.Repository(g.Name)] {
+		if reason == "" && slices.ContainsFunc(g.Names, func(n string) bool { return doubtful[imageref.Repository(n)] }) {
 			reason = "this repository is in use under a name that is not in the list"
 		}
 
@@ -108,27 +106,8 @@ func (p Plan) Bytes() int64 {
 	return sum
 }
 
-// neededDigests resolves the references of containers and pods. If a reference matches no name, its whole repository is
-// kept.
-func neededDigests(inv Inventory) (needed, doubtful map[string]bool) {
-	ix := newIndex(inv.Images)
-	needed, doubtful = map[string]bool{}, map[string]bool{}
-	refs := slices.Concat(inv.Needed, lists.Map(inv.Containers, func(c talos.Container) string { return c.Image }))
-
-	for _, ref := range refs {
-		if digest, ok := ix.find(ref); ok {
-			needed[digest] = true
-		} else if repo := imageref.Repository(ref); repo != "" {
-			doubtful[repo] = true
-		}
-	}
-
-	return needed, doubtful
-}
-
-// protect explains why an unused image must be kept. Talos itself keeps kubelet and etcd; the running system's
-// installer is needed for a rollback after an upgrade (Talos,
-// internal/app/machined/pkg/controllers/runtime/cri_image_gc.go).
+// protect explains why an image that nothing is known to use must be kept. Where the image of the kubelet or of etcd is
+// not known, no image that may be it is removed. The running system's installer is needed to install it again.
 func protect(g talos.Image, inv Inventory, p Policy) string {
 	if g.Pinned {
 		return "pinned"
@@ -140,8 +119,6 @@ func protect(g talos.Image, inv Inventory, p Policy) string {
 		switch {
 		case repo == "pause":
 			return "the pause image"
-		case repo == "kubelet", repo == "etcd":
-			return "Talos's own " + repo
 		case isInstaller(n) && imageref.Split(n).Tag == inv.Version:
 			return "the running system's installer"
 		case isInstaller(n) && !tagged(g.Names):
@@ -155,11 +132,20 @@ func protect(g talos.Image, inv Inventory, p Policy) string {
 		}
 	}
 
+	if s, may := inv.Usage.unread(g.Names); may {
+		return mayBe(s)
+	}
+
 	if g.Created != nil && inv.Now.Sub(*g.Created) < p.OlderThan {
 		return fmt.Sprintf("younger than %s", p.OlderThan)
 	}
 
 	return ""
+}
+
+// mayBe is the reason that keeps an image while that of a service is not known.
+func mayBe(s talos.UnreadSpec) string {
+	return fmt.Sprintf("may be the image of %s, whose spec cannot be read: %s", s.Service, s.Reason)
 }
 
 // isInstaller recognises Talos's own installers and those of an Image Factory, whose repository ends in a schematic:

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
@@ -19,7 +21,7 @@ import (
 type Node interface {
 	Version(ctx context.Context) (talos.Version, error)
 	Images(ctx context.Context, namespace string) ([]talos.Image, error)
-	Containers(ctx context.Context, namespace string) ([]talos.Container, error)
+	Reader
 	StaticPodImages(ctx context.Context) ([]string, error)
 	RemoveImage(ctx context.Context, namespace, name string) error
 	Mounts(ctx context.Context) ([]talos.Mount, error)
@@ -36,21 +38,29 @@ type Removal struct {
 type Result struct {
 	talos.NodeRef
 
-	DryRun                   bool           `json:"dry_run"`                     // Whether it was a preview.
-	Status                   runbook.Status `json:"status"`                      // ok or partial.
-	Namespace                string         `json:"namespace"`                   // cri or system.
-	PodsChecked              bool           `json:"pods_checked"`                // Whether the pods bound to the node were read from Kubernetes.
-	TotalImages              int            `json:"total_images"`                // Images, not names.
-	InUseImages              int            `json:"in_use_images"`               // Images that containers or pods use.
-	CandidateCount           int            `json:"candidate_count"`             // Images that may be removed.
-	CandidateBytes           int64          `json:"candidate_bytes"`             // Their size, each image once.
-	Candidates               []Candidate    `json:"candidates"`                  // What may be removed; never null.
-	Kept                     []Kept         `json:"kept"`                        // What is kept although unused; never null.
-	Removed                  []Removal      `json:"removed"`                     // What was removed; never null.
-	Failed                   []Removal      `json:"failed"`                      // What could not be removed; never null.
-	DiskAvailableBeforeBytes uint64         `json:"disk_available_before_bytes"` // Free space under /var before.
-	DiskAvailableAfterBytes  uint64         `json:"disk_available_after_bytes"`  // Free space afterwards; the same in a preview.
-	FreedBytes               int64          `json:"freed_bytes"`                 // The difference.
+	DryRun                   bool               `json:"dry_run"`                     // Whether it was a preview.
+	Status                   runbook.Status     `json:"status"`                      // ok, partial or refused.
+	Namespace                string             `json:"namespace"`                   // cri or system.
+	PodsChecked              bool               `json:"pods_checked"`                // Whether the pods bound to the node were read from Kubernetes.
+	PodsError                string             `json:"pods_error,omitempty"`        // Why they could not be read; empty also for a node without Kubernetes, and for the system namespace.
+	UnreadSpecs              []talos.UnreadSpec `json:"unread_specs"`                // The services whose image is not known, so that images that may be theirs are kept; never null.
+	Gates                    []gate.Verdict     `json:"gates"`                       // The verdicts about this node; never null.
+	TotalImages              int                `json:"total_images"`                // Images, not names.
+	InUseImages              int                `json:"in_use_images"`               // Images that containers, pods, the kubelet or etcd use.
+	CandidateCount           int                `json:"candidate_count"`             // Images that may be removed.
+	CandidateBytes           int64              `json:"candidate_bytes"`             // Their size, each image once.
+	Candidates               []Candidate        `json:"candidates"`                  // What may be removed; never null.
+	Kept                     []Kept             `json:"kept"`                        // What is kept although unused; never null.
+	Removed                  []Removal          `json:"removed"`                     // What was removed; never null.
+	Failed                   []Removal          `json:"failed"`                      // What could not be removed; never null.
+	DiskAvailableBeforeBytes uint64             `json:"disk_available_before_bytes"` // Free space under /var before.
+	DiskAvailableAfterBytes  uint64             `json:"disk_available_after_bytes"`  // Free space afterwards; the same in a preview.
+	FreedBytes               int64              `json:"freed_bytes"`                 // The difference.
+}
+
+// KeptFor is how many images are kept because they may be the image of a service.
+func (r Result) KeptFor(s talos.UnreadSpec) int {
+	return len(lists.Filter(r.Kept, func(k Kept) bool { return k.Reason == mayBe(s) }))
 }
 
 // Request is one node's prune.
@@ -58,6 +68,9 @@ type Request struct {
 	Policy      Policy
 	Needed      []string // References that pods bound to the node use.
 	PodsChecked bool
+	PodsError   string // Why the pods bound to the node could not be read; empty if they were, or need not be.
+	WithoutPods bool   // Remove images even so.
+	Overrides   gate.Overrides
 	Apply       bool
 	Limit       time.Duration // The time limit for removing one name.
 	Now         time.Time
@@ -84,13 +97,14 @@ func Prune(ctx context.Context, n Node, req Request, tell progress.Sink, node st
 	}
 
 	res := Result{
-		DryRun: !req.Apply, Status: runbook.OK, Namespace: req.Policy.Namespace, PodsChecked: req.PodsChecked, TotalImages: plan.TotalImages,
+		DryRun: !req.Apply, Status: runbook.OK, Namespace: req.Policy.Namespace, PodsChecked: req.PodsChecked, PodsError: req.PodsError,
+		UnreadSpecs: append([]talos.UnreadSpec{}, inv.Usage.Unread...), Gates: []gate.Verdict{}, TotalImages: plan.TotalImages,
 		InUseImages: plan.InUse, CandidateCount: len(plan.Candidates), CandidateBytes: plan.Bytes(), Candidates: plan.Candidates,
 		Kept: plan.Kept, Removed: []Removal{}, Failed: []Removal{}, DiskAvailableBeforeBytes: before, DiskAvailableAfterBytes: before,
 	}
 
-	if !req.Apply || len(plan.Candidates) == 0 {
-		return res, nil
+	if err = res.judge(req, node); err != nil || !req.Apply || len(plan.Candidates) == 0 {
+		return res, err
 	}
 
 	lost := remove(ctx, n, plan, &res, req.Limit, tell, node)
@@ -110,6 +124,29 @@ func Prune(ctx context.Context, n Node, req Request, tell progress.Sink, node st
 	return res, nil
 }
 
+// judge refuses to remove images while the pods that may need them are not known.
+func (r *Result) judge(req Request, node string) error {
+	if req.PodsError == "" {
+		return nil
+	}
+
+	outcome := gate.Refuse
+	if req.WithoutPods || !req.Apply {
+		outcome = gate.Warn
+	}
+
+	r.Gates = append(r.Gates, gate.New(gate.KubernetesAway, outcome, "", // the caller knows the address
+		"Kubernetes could not be asked for the pods of %s, whose images may look unused: %s", node, req.PodsError).
+		WithRemedy("make the Kubernetes API reachable, or prune without its pods: --without-pods"))
+
+	err := gate.Apply(r.Gates, req.Overrides)
+	if err != nil {
+		r.Status = runbook.Refused
+	}
+
+	return err
+}
+
 func survey(ctx context.Context, n Node, req Request) (Inventory, error) {
 	v, err := n.Version(ctx)
 	if err != nil {
@@ -121,9 +158,18 @@ func survey(ctx context.Context, n Node, req Request) (Inventory, error) {
 		return Inventory{}, err
 	}
 
-	containers, err := n.Containers(ctx, req.Policy.Namespace)
+	usage, err := ReadUsage(ctx, n, req.Policy.Namespace)
 	if err != nil {
 		return Inventory{}, err
+	}
+
+	if req.Policy.Namespace != talos.NamespaceSystem {
+		system, err := n.SystemImages(ctx)
+		if err != nil {
+			return Inventory{}, err
+		}
+
+		usage.addSystem(system)
 	}
 
 	static, err := n.StaticPodImages(ctx)
@@ -131,7 +177,10 @@ func survey(ctx context.Context, n Node, req Request) (Inventory, error) {
 		return Inventory{}, err
 	}
 
-	return Inventory{Images: images, Containers: containers, Version: v.Tag, Needed: append(static, req.Needed...), Now: req.Now}, nil
+	usage.AddReferences(static...)
+	usage.AddReferences(req.Needed...)
+
+	return Inventory{Images: images, Usage: usage, Version: v.Tag, Now: req.Now}, nil
 }
 
 // remove removes every name of each candidate: the content is freed with the last one. A name that does not exist any

@@ -48,14 +48,15 @@ func TestUseIsFoundUnderEveryNameForm(t *testing.T) {
 		"registry.example/app:v1@sha256:" + hex("d"),
 	} {
 		inv := inventory(names("registry.example/app", "v1", hex("d"), hex("c"), day))
-		inv.Containers = []talos.Container{{ID: "x", Image: ref}}
+		inv.Usage.Uses = []image.Use{{Reference: ref, By: "x"}}
 
 		if plan := image.Make(inv, image.Policy{}); len(plan.Candidates) != 0 || plan.InUse != 1 {
 			t.Errorf("in use as %s: candidates %v, in use %d", ref, candidates(plan), plan.InUse)
 		}
 
 		// A pod that Kubernetes has bound counts like a container.
-		inv.Containers, inv.Needed = nil, []string{ref}
+		inv.Usage = image.Usage{}
+		inv.Usage.AddReferences(ref)
 
 		if plan := image.Make(inv, image.Policy{}); len(plan.Candidates) != 0 {
 			t.Errorf("needed as %s: candidates %v", ref, candidates(plan))
@@ -67,7 +68,7 @@ func TestShortNamesAreTheirLongOnes(t *testing.T) {
 	t.Parallel()
 
 	inv := inventory(names("docker.io/library/nginx", "latest", hex("1"), hex("2"), day))
-	inv.Containers = []talos.Container{{ID: "x", Image: "nginx"}}
+	inv.Usage.AddReferences("nginx")
 
 	if plan := image.Make(inv, image.Policy{}); len(plan.Candidates) != 0 {
 		t.Errorf("candidates %v", candidates(plan))
@@ -79,7 +80,7 @@ func TestPrefixesAreToldApart(t *testing.T) {
 
 	inv := inventory(names("registry.example/app", "v1", hex("1"), hex("2"), day), names("registry.example/app-extra", "v1", hex("3"), hex("4"), day),
 		names("registry.example/app", "v10", hex("5"), hex("6"), day))
-	inv.Containers = []talos.Container{{ID: "x", Image: "registry.example/app-extra:v1"}, {ID: "y", Image: "registry.example/app:v10"}}
+	inv.Usage.AddReferences("registry.example/app-extra:v1", "registry.example/app:v10")
 
 	if got := candidates(image.Make(inv, image.Policy{})); !slices.Equal(got, []string{"registry.example/app:v1"}) {
 		t.Errorf("candidates %v", got)
@@ -101,8 +102,6 @@ func TestWhatStays(t *testing.T) {
 	}{
 		"pinned":                          {pinned, image.Policy{}, false},
 		"pause":                           {names("registry.k8s.io/pause", "3.10", hex("1"), hex("2"), day), image.Policy{}, false},
-		"kubelet":                         {names("ghcr.io/siderolabs/kubelet", "v1.35.4", hex("1"), hex("2"), day), image.Policy{}, false},
-		"etcd":                            {names("registry.k8s.io/etcd", "3.6.12", hex("1"), hex("2"), day), image.Policy{}, false},
 		"the running installer":           {names("ghcr.io/siderolabs/installer", "v1.13.8", hex("1"), hex("2"), day), image.Policy{}, false},
 		"a factory installer of it":       {names("factory.talos.dev/metal-installer-secureboot/"+hex("e"), "v1.13.8", hex("1"), hex("2"), day), image.Policy{}, false},
 		"an old factory installer":        {names("factory.talos.dev/metal-installer/"+hex("e"), "v1.12.0", hex("1"), hex("2"), day), image.Policy{}, true},
@@ -142,7 +141,7 @@ func TestAReferenceUnderNoKnownNameKeepsItsRepository(t *testing.T) {
 	t.Parallel()
 
 	inv := inventory(names("registry.example/app", "v1", hex("1"), hex("2"), day), names("registry.example/other", "v1", hex("3"), hex("4"), day))
-	inv.Containers = []talos.Container{{ID: "x", Image: "registry.example/app:v9"}}
+	inv.Usage.AddReferences("registry.example/app:v9")
 
 	if got := candidates(image.Make(inv, image.Policy{})); !slices.Equal(got, []string{"registry.example/other:v1"}) {
 		t.Errorf("candidates %v", got)

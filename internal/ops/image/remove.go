@@ -26,7 +26,7 @@ type RemoveResult struct {
 	SizeBytes     int64          `json:"size_bytes"`            // The size of the image's content, which is removed with its last name.
 	RemovedNames  []string       `json:"removed_names"`         // The names that were or would be removed; never null.
 	RemainingRefs []string       `json:"remaining_refs"`        // The names that still hold the content; never null.
-	UsedBy        []string       `json:"used_by"`               // Containers that use the image; never null.
+	UsedBy        []string       `json:"used_by"`               // Containers that use the image, or kubelet or etcd; never null.
 	AnswerLost    bool           `json:"answer_lost,omitempty"` // Whether an answer was lost and the list read back.
 
 	names []string // What is to be removed, once the first request was sent.
@@ -82,12 +82,12 @@ func (r *RemoveResult) remove(ctx context.Context, n Node, req RemoveRequest, no
 		return err
 	}
 
-	containers, err := n.Containers(ctx, req.Namespace)
+	usage, err := ReadUsage(ctx, n, req.Namespace)
 	if err != nil {
 		return err
 	}
 
-	names, err := r.find(MarkUse(images, containers), req, node)
+	names, err := r.find(usage.Mark(images), req, node)
 	if err != nil {
 		return err
 	}

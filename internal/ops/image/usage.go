@@ -2,11 +2,13 @@
 package image
 
 import (
+	"context"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/imageref"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -56,26 +58,127 @@ func (ix index) find(ref string) (digest string, ok bool) {
 	return digest, ok
 }
 
-// MarkUse marks the images that containers use, under whatever name the container has.
-func MarkUse(images []talos.Image, containers []talos.Container) []talos.Image {
-	ix := newIndex(images)
-	users := map[string][]string{}
+// Use is one use of an image.
+type Use struct {
+	Reference string // The image under any of its names.
+	By        string // What uses it: a container's ID, kubelet or etcd. Empty for pods, whose use has no name here.
+}
 
-	for _, c := range containers {
-		if digest, ok := ix.find(c.Image); ok {
-			users[digest] = append(users[digest], c.ID)
+// Usage is what is known about the use of a node's images in one namespace.
+type Usage struct {
+	Namespace string
+	Uses      []Use
+	Unread    []talos.UnreadSpec // The services whose image is not known.
+}
+
+// Reader has the calls that read the use of images.
+type Reader interface {
+	Containers(ctx context.Context, namespace string) ([]talos.Container, error)
+	SystemImages(ctx context.Context) (talos.SystemImages, error)
+}
+
+// ReadUsage reads what the node itself knows: its containers and, in the system namespace, the images of the kubelet and
+// etcd.
+func ReadUsage(ctx context.Context, n Reader, namespace string) (Usage, error) {
+	containers, err := n.Containers(ctx, namespace)
+	if err != nil {
+		return Usage{}, err
+	}
+
+	u := Usage{Namespace: namespace, Uses: lists.Map(containers, func(c talos.Container) Use { return Use{Reference: c.Image, By: c.ID} })}
+
+	if namespace != talos.NamespaceSystem {
+		return u, nil
+	}
+
+	system, err := n.SystemImages(ctx)
+	if err != nil {
+		return Usage{}, err
+	}
+
+	u.addSystem(system)
+
+	return u, nil
+}
+
+func (u *Usage) addSystem(s talos.SystemImages) {
+	u.Unread = s.Unread
+
+	for _, use := range []Use{{Reference: s.Kubelet, By: "kubelet"}, {Reference: s.Etcd, By: "etcd"}} {
+		if use.Reference != "" {
+			u.Uses = append(u.Uses, use)
+		}
+	}
+}
+
+// AddReferences adds images that pods need.
+func (u *Usage) AddReferences(references ...string) {
+	u.Uses = append(u.Uses, lists.Map(references, func(ref string) Use { return Use{Reference: ref} })...)
+}
+
+// resolve finds the images that are in use, by digest, with what uses them. doubtful are the repositories of references
+// that match no name: any image of theirs may be the one.
+func (u *Usage) resolve(images []talos.Image) (users map[string][]string, doubtful map[string]bool) {
+	ix := newIndex(images)
+	users, doubtful = map[string][]string{}, map[string]bool{}
+
+	for _, use := range u.Uses {
+		digest, ok := ix.find(use.Reference)
+		if !ok {
+			if repo := imageref.Repository(use.Reference); repo != "" {
+				doubtful[repo] = true
+			}
+
+			continue
+		}
+
+		if users[digest] == nil {
+			users[digest] = []string{}
+		}
+
+		if use.By != "" {
+			users[digest] = append(users[digest], use.By)
+		}
+	}
+
+	return users, doubtful
+}
+
+// unread returns the first service whose image is not known and may be this one. In the system namespace this is every
+// image, because a mirror may give the kubelet and etcd any name. In the namespace of Kubernetes, which they do not run
+// from, it is an image of that name.
+func (u *Usage) unread(names []string) (talos.UnreadSpec, bool) {
+	return lists.Find(u.Unread, func(s talos.UnreadSpec) bool {
+		return u.Namespace == talos.NamespaceSystem ||
+			slices.ContainsFunc(names, func(n string) bool { return path.Base(imageref.Repository(n)) == s.Service })
+	})
+}
+
+// Mark marks the images that are in use, under whatever name they are used, and those whose use is not known.
+func (u *Usage) Mark(images []talos.Image) []talos.Image {
+	users, doubtful := u.resolve(images)
+	unknown := map[string]bool{}
+
+	for _, img := range images {
+		if _, may := u.unread([]string{img.Name}); may || doubtful[imageref.Repository(img.Name)] {
+			unknown[img.Digest] = true
 		}
 	}
 
 	out := slices.Clone(images)
 
 	for i := range out {
-		by := users[out[i].Digest]
+		by, used := users[out[i].Digest]
 		slices.Sort(by)
-		out[i].UsedBy, out[i].InUse = slices.Compact(by), len(by) > 0
+		out[i].UsedBy, out[i].InUse, out[i].UseUnknown = slices.Compact(by), used, !used && unknown[out[i].Digest]
 	}
 
 	return out
+}
+
+// Unused returns the images of which it is known that nothing uses them.
+func Unused(images []talos.Image) []talos.Image {
+	return lists.Filter(images, func(i talos.Image) bool { return !i.InUse && !i.UseUnknown })
 }
 
 // Group merges the names of each image into one row, named by its tag where it has one.
@@ -95,6 +198,7 @@ func Group(images []talos.Image) []talos.Image {
 		g.Names = append(g.Names, img.Name)
 		g.Pinned = g.Pinned || img.Pinned
 		g.InUse = g.InUse || img.InUse
+		g.UseUnknown = g.UseUnknown || img.UseUnknown
 
 		if rank(img.Kind) < rank(g.Kind) || (img.Kind == g.Kind && img.Name < g.Name) {
 			g.Name, g.Kind = img.Name, img.Kind
