@@ -46,7 +46,7 @@ func lostAnswers() map[string][]lostAnswer {
 			{method: "ApplyConfiguration:1", node: "worker-2", args: "machineconfig edit -n worker-2 --reboot-timeout 3s", codes: done},
 			{method: "Reboot", node: "worker-1", args: "node reboot -n worker-1 --reboot-timeout 8s", codes: done},
 			{method: "ImageService/Pull", node: "worker-1", args: "upgrade node -n worker-1 --image ghcr.io/siderolabs/installer:v1.13.9 --override TM133 --pull-timeout 3s", codes: []errs.Code{errs.Failed, errs.Unknown}},
-			{method: "LifecycleService/Upgrade", node: "worker-1", args: "upgrade node -n worker-1 --image ghcr.io/siderolabs/installer:v1.13.9 --override TM133 --install-timeout 4s", codes: open},
+			{method: "LifecycleService/Upgrade", node: "worker-1", args: "upgrade node -n worker-1 --image ghcr.io/siderolabs/installer:v1.13.9 --override TM133 --install-timeout 4s", codes: done},
 			{method: "Reboot", node: "worker-2", args: "upgrade apply -n worker-2 --to v1.13.9 --check-images=false --reboot-timeout 10s", codes: done},
 			{method: "Rollback", node: "worker-2", args: "node rollback -n worker-2 --reboot-timeout 8s", codes: done},
 			{method: "Shutdown", node: "worker-1", args: "node shutdown -n worker-1 --force --silence 5s --reboot-timeout 60s", codes: seen},

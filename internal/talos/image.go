@@ -231,7 +231,7 @@ type UnreadSpec struct {
 	Reason  string `json:"reason"`  // Why its image is not known.
 }
 
-// Services that run in the system namespace and are no containers of any list.
+// Services that run in the system namespace and are not containers of any list.
 const (
 	serviceKubelet = "kubelet"
 	serviceEtcd    = "etcd"
