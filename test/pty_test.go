@@ -180,8 +180,8 @@ func TestConfirmation(t *testing.T) {
 	}{
 		{"bootstrap", "cp-1", []string{"-n", "cp-1"}, nil, empty, 0},
 		{"node wipe", "worker-1", []string{"sdb", "-n", "worker-1"}, nil, running, 0},
-		{"node reset", "worker-2", []string{"-n", "worker-2"}, nil, running, 0},
-		{"node remove", "worker-1", []string{"-n", "worker-1"}, nil, running, 0},
+		{"node reset", "worker-2", []string{"-n", "worker-2", "--silence", "5s"}, nil, running, 0},
+		{"node remove", "worker-1", []string{"-n", "worker-1", "--silence", "5s"}, nil, running, 0},
 		{"node replace", "cp-3", []string{"cp-3", "--with", spare, "-f", config}, []string{"ctl", "power", "cp-3", "off"}, running, 3},
 		{"etcd remove-member", "new-1", []string{"new-1"}, []string{"ctl", "power", "new-1", "off"}, running, 0},
 		{"etcd leave", "cp-2", []string{"-n", "cp-2"}, nil, running, 0},

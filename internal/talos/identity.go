@@ -121,14 +121,11 @@ func (n *Node) KubeletAddresses(ctx context.Context) ([]string, error) {
 }
 
 // confirm asks the machine at the other end of a connection whether it is the target, before a change. One that has no
-// identity, or may not tell it, is taken at its word.
+// identity, or may not tell it, is taken at its word. The question has the time of any other read.
 func confirm(ctx context.Context, c *conn.Conn) error {
 	if c.ID == "" {
 		return nil
 	}
-
-	ctx, cancel := context.WithTimeout(ctx, whoLimit)
-	defer cancel()
 
 	id, err := (&Node{c}).Identity(ctx)
 	if err != nil || id == "" || id == c.ID {

@@ -275,7 +275,9 @@ func (l Lock) compare(now Lock) []Change {
 	subjects := lists.Map(slices.Concat(l.Images, now.Images), subject)
 	roles := lists.Map(slices.Concat(l.Files, now.Files), func(f LockedFile) string { return f.Role })
 
-	return slices.Concat(out, differences(subjects, images(l), images(now)), differences(roles, files(l), files(now)))
+	out = append(out, differences(subjects, images(l), images(now))...) // never nil: that would be no check
+
+	return append(out, differences(roles, files(l), files(now))...)
 }
 
 func subject(in Input) string {

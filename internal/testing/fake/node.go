@@ -251,9 +251,11 @@ func (m *Machine) Install(ctx context.Context, image string, line func(string)) 
 
 	line("running Talos installer")
 
+	until := time.Now().Add(InstallTook)
+
 	m.Mu.Lock()
 	boots := m.Boots
-	m.Installing, m.InstallerEnd = time.Now().Add(InstallTook), nil
+	m.Installing, m.InstallerEnd = time.Now().Add(InstallTook+time.Millisecond), nil // its end comes first
 	m.Mu.Unlock()
 
 	end := sync.OnceFunc(func() {
@@ -276,11 +278,7 @@ func (m *Machine) Install(ctx context.Context, image string, line func(string)) 
 
 	err := m.middle(ctx, "install", InstallTook)
 
-	m.Mu.Lock()
-	over := !time.Now().Before(m.Installing)
-	m.Mu.Unlock()
-
-	if over {
+	if !time.Now().Before(until) {
 		end()
 	}
 
