@@ -46,10 +46,13 @@ func (c *Cluster) discover(ctx context.Context) ([]Member, error) {
 	ctx, cancel := c.withTimeout(ctx)
 	defer cancel()
 
+	asked, stop := context.WithCancel(ctx)
+	defer stop()
+
 	voters := make(chan []EtcdMember, 1)
 
 	go func() {
-		list, _ := c.Endpoint().EtcdMembers(ctx, false) // discovery's list stands alone then
+		list, _ := c.Endpoint().EtcdMembers(asked, false) // discovery's list stands alone then
 
 		voters <- list
 	}()
@@ -58,15 +61,17 @@ func (c *Cluster) discover(ctx context.Context) ([]Member, error) {
 
 	list, err := c.Endpoint().Members(ctx)
 	if err != nil {
+		stop()
+		<-voters
+
 		return nil, err
 	}
 
-	var etcd []EtcdMember
+	// The question ends before this function does, answered or not.
+	patience := time.AfterFunc(max(etcdGrace, 2*time.Since(start)), stop)
+	defer patience.Stop()
 
-	select {
-	case etcd = <-voters:
-	case <-time.After(max(etcdGrace, 2*time.Since(start))):
-	}
+	etcd := <-voters
 
 	c.settle(ctx, list, etcd)
 
