@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -82,11 +83,17 @@ func (c *Cluster) surely(ctx context.Context, targets []Target) []Target {
 			go func() {
 				var a answer
 
-				n := c.Node(Target{Address: address})
-				if id, err := n.Identity(ctx); err == nil && id == t.ID {
-					a.from = address
-					a.kubelet, _ = n.KubeletAddresses(ctx)
-				}
+				_ = errs.Safely(func() error { // no answer is no evidence
+					n := c.Node(Target{Address: address})
+
+					id, err := n.Identity(ctx)
+					if err == nil && id == t.ID {
+						a.from = address
+						a.kubelet, err = n.KubeletAddresses(ctx)
+					}
+
+					return err
+				})
 
 				first <- a
 			}()

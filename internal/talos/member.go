@@ -52,7 +52,13 @@ func (c *Cluster) discover(ctx context.Context) ([]Member, error) {
 	voters := make(chan []EtcdMember, 1)
 
 	go func() {
-		list, _ := c.Endpoint().EtcdMembers(asked, false) // discovery's list stands alone then
+		var list []EtcdMember
+
+		_ = errs.Safely(func() (err error) { // discovery's list stands alone then
+			list, err = c.Endpoint().EtcdMembers(asked, false)
+
+			return err
+		})
 
 		voters <- list
 	}()
