@@ -83,7 +83,7 @@ func (c *Cluster) surely(ctx context.Context, targets []Target) []Target {
 			go func() {
 				var a answer
 
-				_ = errs.Safely(func() error { // no answer is no evidence
+				_ = errs.Safely(func() error { // a failure is not evidence
 					n := c.Node(Target{Address: address})
 
 					id, err := n.Identity(ctx)
