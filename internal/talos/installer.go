@@ -36,9 +36,18 @@ func installerEnd() *regexp.Regexp {
 // InstallerEnded reads the exit code of the last installation that ended after a moment, by the node's clock, from
 // machined's log. found is false when the log tells of none. Roles: reader, operator, admin.
 func (n *Node) InstallerEnded(ctx context.Context, after time.Time) (code int, found bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, conn.MaxTime)
+	defer cancel()
+
 	var text []byte
 
-	err = n.Logs(ctx, LogRequest{ID: "machined", Tail: installerTail, Idle: n.Pool.Options.Timeout}, func(chunk []byte) error {
+	meter := &conn.Meter{Rows: n.Pool.Options.MaxRows, Bytes: n.Pool.Options.MaxBytes}
+
+	err = n.Logs(ctx, LogRequest{ID: "machined", Tail: installerTail, Idle: n.Pool.Idle()}, func(chunk []byte) error {
+		if err := meter.Take(len(chunk)); err != nil {
+			return n.Exceeds("read the log of machined", err)
+		}
+
 		text = append(text, chunk...)
 
 		return nil

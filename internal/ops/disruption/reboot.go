@@ -176,7 +176,7 @@ func (r *Run) follow(ctx context.Context) {
 		return
 	}
 
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	first, opened, done := make(chan string, 1), make(chan struct{}), make(chan struct{})
 	open := sync.OnceFunc(func() { close(opened) })
 
@@ -185,7 +185,7 @@ func (r *Run) follow(ctx context.Context) {
 		defer open()
 
 		_ = errs.Safely(func() error {
-			return r.Node.Change.SequenceErrors(ctx, open, func(text string) {
+			return r.Node.Change.SequenceErrors(streamCtx, open, func(text string) {
 				select {
 				case first <- text:
 				default: // the first says why
@@ -197,6 +197,7 @@ func (r *Run) follow(ctx context.Context) {
 	select {
 	case <-opened:
 	case <-time.After(probe.Limit):
+	case <-ctx.Done():
 	}
 
 	r.events = sync.OnceValue(func() string {

@@ -14,7 +14,10 @@ import (
 // GateCluster holds a configuration against that of a node that runs (TM153). A machine that is given
 // another cluster's configuration belongs to that one: nobody here can talk to it any more.
 func GateCluster(want, have Config, address string) gate.Verdict {
-	differ := clusterDiffers(want, have)
+	return gateCluster(clusterDiffers(want, have), address)
+}
+
+func gateCluster(differ []string, address string) gate.Verdict {
 	if len(differ) == 0 {
 		return gate.New(gate.ForeignConfig, gate.Pass, address, "the configuration has the cluster's own secrets and authorities")
 	}
@@ -26,14 +29,14 @@ func GateCluster(want, have Config, address string) gate.Verdict {
 
 // gateSame is GateCluster for a node that is in the cluster: new tokens alone do not make it another one's.
 func gateSame(want, have Config, address string) gate.Verdict {
-	v := GateCluster(want, have, address)
+	differ := clusterDiffers(want, have)
+	other := slices.ContainsFunc(differ, func(path string) bool { return !strings.HasSuffix(path, ".token") })
 
-	tokens := !slices.ContainsFunc(clusterDiffers(want, have), func(path string) bool { return !strings.HasSuffix(path, ".token") })
-	if v.Notable() && tokens {
+	if len(differ) > 0 && !other {
 		return gate.New(gate.ForeignConfig, gate.Warn, address, "the configuration changes the tokens with which machines join: all nodes need the same")
 	}
 
-	return v
+	return gateCluster(differ, address)
 }
 
 // clusterDiffers names what identifies a cluster and differs.
