@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/health"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/ops/rollout"
+	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/runbook"
@@ -66,24 +67,36 @@ func newFleet(c *cmdutil.Call, command string) (*rollout.Cluster, kube.Holder, e
 	f.Snapshot = snapshotOf(c, cluster, f)
 	f.Releases = releases
 
-	if check, err := c.Cmd.Flags().GetBool("check-images"); err == nil && check {
-		client, err := registry.New(registry.Options{Env: c.IO.Env, Timeout: registryTimeout})
-		if err != nil {
-			return nil, holder, err
-		}
+	if f.Image, err = digests(c); err != nil {
+		return nil, holder, err
+	}
 
-		f.Image = func(ctx context.Context, ref string) (string, error) {
-			ctx, cancel := context.WithTimeout(ctx, registryTimeout)
-			defer cancel()
-
-			image, err := client.Resolve(ctx, ref)
-
-			return image.Digest, err
-		}
+	if f.Image != nil {
 		f.Extensions = extensionsOf
 	}
 
 	return f, holder, nil
+}
+
+// digests asks registries for images' digests; nil where --check-images says no.
+func digests(c *cmdutil.Call) (upgrade.Digest, error) {
+	if check, err := c.Cmd.Flags().GetBool("check-images"); err != nil || !check {
+		return nil, nil //nolint:nilnil,nilerr // a command without the flag asks no registry
+	}
+
+	client, err := registry.New(registry.Options{Env: c.IO.Env, Timeout: registryTimeout})
+	if err != nil {
+		return nil, err
+	}
+
+	return func(ctx context.Context, ref string) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, registryTimeout)
+		defer cancel()
+
+		image, err := client.Resolve(ctx, ref)
+
+		return image.Digest, err
+	}, nil
 }
 
 // extensionsOf asks the factory whose registry the image is in.

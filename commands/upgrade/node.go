@@ -38,6 +38,7 @@ func newCmdNode(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.Positive(&o.PullTimeout, "pull-timeout", 15*time.Minute, "how long a node's pull of the image may take")
 			fs.Positive(&o.InstallTimeout, "install-timeout", 30*time.Minute, "how long a node's install may take")
 			fs.Positive(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions together may take")
+			fs.Bool("check-images", true, "ask the registry whether the image exists, before a node is found to run it")
 			fs.RebootMode(&o.RebootMode)
 			fs.Positive(&o.RebootTimeout, "reboot-timeout", 15*time.Minute, "how long the node may take to boot")
 			fs.Positive(&o.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the node may take to be healthy after the boot")
@@ -75,6 +76,11 @@ func runNode(c *cmdutil.Call, o upgrade.Options) error {
 	n := probe.Nodes(c.Context(), cluster, members, c.ConnectKubernetes)(targets.Nodes[0])
 	n.Notes, n.Locks = notes(c), notes(c)
 	o.Overrides, o.DryRun, o.BeforeChange, o.Lock = c.Overrides, c.DryRun, c.BeginChange, locker(c, connect, holder)
+
+	if o.Digest, err = digests(c); err != nil {
+		return err
+	}
+
 	o.Reason = holder.Reason(upgrade.Purpose(), "to "+o.Image)
 
 	res, err := upgrade.Run(c.Context(), n, o, c.Progress())

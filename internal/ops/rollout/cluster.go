@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/probe"
+	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -29,7 +30,7 @@ type Cluster struct {
 	Kube probe.Connect
 
 	// Image asks the registry for an image's digest; nil when registries are not to be asked.
-	Image func(ctx context.Context, ref string) (digest string, err error)
+	Image upgrade.Digest
 	// Extensions asks the image's factory for the official extensions in the image's schematic; nil when factories are not to
 	// be asked.
 	Extensions func(ctx context.Context, image registry.Installer) ([]string, error)

@@ -3,7 +3,6 @@ package rollout
 import (
 	"cmp"
 	"context"
-	"errors"
 	"sync"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -205,10 +204,17 @@ func (p *planner) stops(ctx context.Context, from string) []string {
 
 // inspect runs the node's own preflight for the first hop.
 func (p *planner) inspect(ctx context.Context, node *probe.Node, n *NodePlan) error {
-	preview, err := upgrade.Look(ctx, node, upgrade.Options{
+	o := upgrade.Options{
 		Options: disruption.Options{Drain: !p.request.SkipDrain, Overrides: p.overrides},
 		Image:   n.Hops[0].Image, InstallOnly: p.request.InstallOnly, RebootOnly: p.request.RebootOnly,
-	})
+	}
+
+	// An image that follows from the version is not asked about where the version runs.
+	if p.request.Image != "" && p.cluster.Image != nil {
+		o.Digest = p.digest
+	}
+
+	preview, err := upgrade.Look(ctx, node, o)
 	n.Gates = append(n.Gates, preview.Found()...)
 	n.K8sNodeName = preview.KubernetesName()
 
@@ -226,6 +232,7 @@ func (p *planner) inspect(ctx context.Context, node *probe.Node, n *NodePlan) er
 
 	n.Action, n.Reason = preview.Action(ctx, n.To)
 	if n.Action == upgrade.ActSkip || n.Action == upgrade.ActRelease {
+		n.Gates = append(n.Gates, preview.Same(ctx)...)
 		n.Image, n.Hops = n.Hops[0].Image, []Hop{}
 
 		return nil
@@ -251,8 +258,7 @@ func (p *planner) inspect(ctx context.Context, node *probe.Node, n *NodePlan) er
 	return err
 }
 
-// gateImages asks the registries, once an image. One that does not answer us may answer the node, which has
-// credentials, mirrors and a network of its own.
+// gateImages asks the registries, once an image.
 func (p *planner) gateImages(ctx context.Context, n *NodePlan) []gate.Verdict {
 	if p.cluster.Image == nil {
 		return nil
@@ -265,20 +271,13 @@ func (p *planner) gateImages(ctx context.Context, n *NodePlan) []gate.Verdict {
 
 		var err error
 
-		h.Digest, err = p.digests.get(h.Image, func() (string, error) { return p.cluster.Image(ctx, h.Image) })
-
-		switch {
-		case err == nil:
-			out = append(out, gate.New(gate.ImageMissing, gate.Pass, n.Node, "%s exists", h.Image))
-		case errors.Is(err, registry.ErrNotFound):
-			out = append(out, gate.New(gate.ImageMissing, gate.Refuse, n.Node, "%s does not exist", h.Image).
-				WithRemedy("is the version published? name another image with --image"))
-		case errors.Is(err, registry.ErrUnauthorised):
-			out = append(out, gate.New(gate.ImageMissing, gate.Warn, n.Node, "the registry of %s does not let us look; the node may have credentials of its own", h.Image))
-		default:
-			out = append(out, gate.New(gate.ImageMissing, gate.Warn, n.Node, "the registry of %s cannot be reached from here; the node's own pull will tell", h.Image))
-		}
+		h.Digest, err = p.digest(ctx, h.Image)
+		out = append(out, upgrade.GateImage(n.Node, h.Image, err))
 	}
 
 	return out
+}
+
+func (p *planner) digest(ctx context.Context, image string) (string, error) {
+	return p.digests.get(image, func() (string, error) { return p.cluster.Image(ctx, image) })
 }

@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"context"
+	"errors"
 
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
@@ -39,12 +40,12 @@ func (r *run) note(f facts) {
 
 // discover finds the node in Kubernetes: this tool's cordon and its marker from an earlier run.
 func (r *run) discover(ctx context.Context) error {
-	r.f.readMarker(r.localNote())
+	r.f.readMarker(r.localNote(MarkerAnnotation))
 
 	if r.K8sName == "" {
 		r.Stage("preflight", "the node is not a Kubernetes member: cordon, drain and uncordon are skipped")
 
-		return nil
+		return r.identify(ctx, r.localNote(ImageAnnotation))
 	}
 
 	patience := disruption.ConnectFor
@@ -60,7 +61,7 @@ func (r *run) discover(ctx context.Context) error {
 	if err != nil {
 		r.Kube = nil
 
-		return r.withoutKubernetes(err)
+		return errors.Join(r.withoutKubernetes(err), r.identify(ctx, r.localNote(ImageAnnotation)))
 	}
 
 	r.res.K8sCredentials = source
@@ -70,7 +71,7 @@ func (r *run) discover(ctx context.Context) error {
 		r.f.system.Kubelet = node.KubeletVersion
 	}
 
-	return nil
+	return r.identify(ctx, node.Annotations[ImageAnnotation])
 }
 
 // withoutKubernetes decides what to do with a member whose Kubernetes API cannot be reached.
@@ -104,6 +105,10 @@ func (f *facts) readMarker(text string) {
 func (r *run) skipCurrent(ctx context.Context) error {
 	if !r.f.current() || r.f.marker != nil {
 		return nil
+	}
+
+	if err := r.Check(r.gateSame(ctx)...); err != nil {
+		return err
 	}
 
 	r.Stage("preflight", "the node already runs %s", r.res.TargetTag)

@@ -209,12 +209,12 @@ func (r *run) gatePending() gate.Verdict {
 			WithRemedy("install first: --install-only")
 	case m == nil:
 		return gate.New(gate.InstallPending, gate.Pass, node, "no install waits for its reboot")
-	case m.Phase == markerInstalled && m.Target == f.target():
+	case m.installed(f.image):
 		return gate.New(gate.InstallPending, gate.Pass, node, "%s was installed at %s and waits for its reboot", m.Target, m.Time.UTC().Format(time.RFC3339))
 	case m.Phase == markerInstalled:
 		return gate.New(gate.InstallPending, gate.Refuse, node,
 			"%s was installed at %s and waits for its reboot: another install would overwrite the running system's slot, and with it the way back",
-			m.Target, m.Time.UTC().Format(time.RFC3339)).WithRemedy("reboot the node first")
+			m.Image, m.Time.UTC().Format(time.RFC3339)).WithRemedy("reboot the node first")
 	case r.o.InstallOnly:
 		return gate.New(gate.InstallPending, gate.Refuse, node,
 			"an install of %s began at %s and its end was not seen: another one could overwrite the running system's slot", m.Target, m.Time.UTC().Format(time.RFC3339)).

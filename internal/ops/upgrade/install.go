@@ -19,35 +19,49 @@ const maxInstallerLines = 1000
 
 // mark notes on the node how far the install is; an empty text removes the note.
 func (r *run) mark(ctx context.Context, text string) error {
+	return r.annotate(ctx, MarkerAnnotation, text)
+}
+
+// annotate keeps a text on the Kubernetes node, or on this machine where there is none; an empty text removes it.
+func (r *run) annotate(ctx context.Context, key, text string) error {
 	if r.Kube == nil {
-		return r.setLocalNote(text)
+		return r.setLocalNote(key, text)
 	}
 
 	err := r.Retry(ctx, "annotate", func(ctx context.Context) error {
-		return r.Kube.Annotate(ctx, r.K8sName, MarkerAnnotation, text)
+		return r.Kube.Annotate(ctx, r.K8sName, key, text)
 	})
 
 	if text == "" {
-		err = errors.Join(err, r.setLocalNote(""))
+		err = errors.Join(err, r.setLocalNote(key, ""))
 	}
 
 	return err
 }
 
-func (r *run) localNote() string {
+func (r *run) localNote(key string) string {
 	if r.Node.Notes == nil {
 		return ""
 	}
 
-	return r.Node.Notes.Get(r.Target.Address)
+	return r.Node.Notes.Get(r.noteName(key))
 }
 
-func (r *run) setLocalNote(text string) error {
+func (r *run) setLocalNote(key, text string) error {
 	if r.Node.Notes == nil {
 		return nil
 	}
 
-	return r.Node.Notes.Set(r.Target.Address, text)
+	return r.Node.Notes.Set(r.noteName(key), text)
+}
+
+// noteName is the name of the note that stands for an annotation.
+func (r *run) noteName(key string) string {
+	if key == ImageAnnotation {
+		return r.Target.Address + "-image"
+	}
+
+	return r.Target.Address
 }
 
 // install installs the new version, unless an earlier run did or the node's API installs and reboots in one request.
@@ -74,7 +88,7 @@ func (r *run) install(ctx context.Context) error {
 // runInstaller runs the installer on the node. The marker keeps a second install from overwriting what it wrote.
 func (r *run) runInstaller(ctx context.Context) error {
 	m := Marker{Image: r.res.PulledImage, Target: r.f.target(), BootID: r.Before.ID, Phase: markerInstalling, Time: r.Now().UTC()}
-	if err := r.mark(ctx, m.String()); err != nil {
+	if err := errors.Join(r.record(ctx, ""), r.mark(ctx, m.String())); err != nil {
 		return r.Fail(runbook.InstallFailed, "cannot note the install on the node: %w", err)
 	}
 

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/imageref"
+	"github.com/talosmate/talosmate/internal/registry"
 )
 
 // MarkerAnnotation is where a Kubernetes node carries what an upgrade has done to it. Nothing in Talos's API
@@ -51,6 +53,13 @@ func ParseMarker(text string) (m Marker, ok bool) {
 	}
 
 	return m, true
+}
+
+// installed reports whether the image was installed and waits for its reboot.
+func (m Marker) installed(image registry.Installer) bool {
+	repository := imageref.Repository(imageref.Split(m.Image).Repository)
+
+	return m.Phase == markerInstalled && m.Target == Target(image) && repository == imageref.Repository(image.Repository())
 }
 
 // Installed reports whether the install finished and waits for its reboot.

@@ -29,6 +29,7 @@ type Options struct {
 	RebootMode     string        // default, powercycle or force.
 	PullTimeout    time.Duration // For the pull of the image.
 	InstallTimeout time.Duration // From the request to install to its end.
+	Digest         Digest        // Asks the image's registry before "there is nothing to do"; nil for not at all.
 
 	Lock     clusterlock.Locker // Takes the cluster's lock before the first change.
 	LockHeld bool               // The caller already holds the lock.
@@ -238,7 +239,7 @@ func (r *run) askReboot(ctx context.Context) error {
 
 func (r *run) askLegacy(ctx context.Context) error {
 	m := Marker{Image: r.o.Image, Target: r.f.target(), BootID: r.Before.ID, Phase: markerRequested, Time: r.Now().UTC()}
-	if err := r.mark(ctx, m.String()); err != nil {
+	if err := errors.Join(r.record(ctx, ""), r.mark(ctx, m.String())); err != nil {
 		return r.Fail(runbook.InstallFailed, "cannot note the upgrade on the node: %w", err)
 	}
 

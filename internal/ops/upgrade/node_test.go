@@ -17,6 +17,7 @@ import (
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/clusterlock"
 	"github.com/talosmate/talosmate/internal/ops/probe"
+	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/testing/fake"
@@ -658,6 +659,107 @@ func TestEndpointsBackOff(t *testing.T) {
 		res, err := b.run(t.Context(), options())
 		if err != nil || !slices.Equal(b.node.Calls, []string{"reboot", "pull", "install", "reboot"}) {
 			t.Errorf("an install that was broken off: %q, %v: %v", res.Status, b.node.Calls, err)
+		}
+	})
+}
+
+// TestSameVersionOtherImage: a node that runs the wanted version is current only if the image holds what runs. Other images
+// are installed or refused, and what was installed from a registry that tells nothing is known in the next run.
+func TestSameVersionOtherImage(t *testing.T) {
+	t.Parallel()
+
+	const private = "registry.example.com/talos/installer:v1.13.9"
+
+	other := strings.Replace(fake.NewImage, fake.Schematic, strings.Repeat("b", 64), 1)
+	bare := func(b *bed) { b.node.Sys.Schematic, b.node.Sys.Extensions = "", nil }
+
+	for name, tt := range map[string]struct {
+		image   string
+		arrange func(*bed)
+		digest  error // What the registry says; not asked when nil.
+
+		status runbook.Status
+		gate   string
+		again  bool // The run is repeated, and then there is nothing to do.
+	}{
+		"the same":                     {image: fake.NewImage, status: runbook.AlreadyCurrent},
+		"the same, of a mirror":        {image: strings.Replace(fake.NewImage, "factory.talos.dev", "mirror.example.com/factory", 1), status: runbook.AlreadyCurrent},
+		"another schematic":            {image: other, status: runbook.Refused, gate: "TM133"},
+		"a stock image":                {image: "ghcr.io/siderolabs/installer:v1.13.9", status: runbook.Refused, gate: "TM133"},
+		"a stock image, as it runs":    {image: "ghcr.io/siderolabs/installer:v1.13.9", arrange: bare, status: runbook.AlreadyCurrent},
+		"another platform":             {image: strings.Replace(fake.NewImage, "metal", "aws", 1), status: runbook.Refused, gate: "TM134"},
+		"does not exist":               {image: fake.NewImage, digest: registry.ErrNotFound, status: runbook.Refused, gate: "TM132"},
+		"the registry does not answer": {image: fake.NewImage, digest: registry.ErrUnreachable, status: runbook.AlreadyCurrent, gate: "TM132"},
+		"another registry":             {image: private, arrange: bare, status: runbook.OK, again: true},
+		"another registry, extensions": {image: private, status: runbook.OK, gate: "TM133", again: true},
+		"the registry of the node":     {image: private, arrange: func(b *bed) { b.node.Config.InstallImage = "registry.example.com/talos/installer:v1.12.0" }, status: runbook.AlreadyCurrent},
+		"the registry of the node, by digest": {
+			image: private + "@sha256:" + strings.Repeat("a", 64), status: runbook.OK, again: true,
+			arrange: func(b *bed) { b.node.Config.InstallImage = "registry.example.com/talos/installer:v1.12.0" },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b, o := newBed("v1.13.9"), options()
+				o.Image = tt.image
+
+				if tt.arrange != nil {
+					tt.arrange(b)
+				}
+
+				if tt.digest != nil {
+					o.Digest = func(context.Context, string) (string, error) { return "", tt.digest }
+				}
+
+				res, err := b.run(t.Context(), o)
+				if res.Status != tt.status {
+					t.Fatalf("status %s, want %s: %v", res.Status, tt.status, err)
+				}
+
+				if tt.gate != "" && !slices.ContainsFunc(res.Gates, func(v gate.Verdict) bool { return string(v.Gate) == tt.gate && v.Notable() }) {
+					t.Errorf("%s is not among %v", tt.gate, res.Gates)
+				}
+
+				looksWhole(t, res, err)
+				b.unmarked(t)
+
+				if !tt.again {
+					return
+				}
+
+				calls := len(b.node.Calls)
+				if res, err = b.run(t.Context(), o); res.Status != runbook.AlreadyCurrent || len(b.node.Calls) != calls {
+					t.Errorf("again: status %s, sent %v: %v", res.Status, b.node.Calls[calls:], err)
+				}
+
+				// Another image takes the note away.
+				o.Image, b.node.Sys.Schematic = fake.NewImage, strings.Repeat("c", 64)
+				o.Overrides = gate.Overrides{string(gate.ExtensionsLost)}
+				b.node.AfterBoot = func(m *fake.Machine) { m.Sys.Schematic = fake.Schematic }
+
+				if res, err = b.run(t.Context(), o); res.Status != runbook.OK || b.k8s().Annotations[ImageAnnotation] != "" {
+					t.Errorf("to a factory image: status %s, noted %q: %v", res.Status, b.k8s().Annotations[ImageAnnotation], err)
+				}
+			})
+		})
+	}
+}
+
+// TestAnotherImageWaits: an image that waits for its reboot is not another one of the same version.
+func TestAnotherImageWaits(t *testing.T) {
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		b, o := newBed("v1.13.8"), options()
+		b.marker(markerInstalled, "v1.13.9")
+
+		o.Image = strings.Replace(fake.NewImage, fake.Schematic, strings.Repeat("b", 64), 1)
+		o.Overrides = gate.Overrides{string(gate.ExtensionsLost)}
+
+		res, err := b.run(t.Context(), o)
+		if res.Status != runbook.Refused || !strings.Contains(res.Error, "waits for its reboot") || len(b.node.Calls) > 0 {
+			t.Errorf("status %s, sent %v: %v", res.Status, b.node.Calls, err)
 		}
 	})
 }

@@ -14,15 +14,17 @@ import (
 
 // facts are what the preflight knows of a node.
 type facts struct {
-	version  talos.Version
-	boot     talos.Boot
-	status   talos.MachineStatus
-	system   talos.System
-	image    registry.Installer
-	k8sName  string
-	installs bool    // Whether an installer runs.
-	marker   *Marker // What an earlier run noted in the current boot.
-	left     bool    // Whether an earlier run left any note at all.
+	version   talos.Version
+	boot      talos.Boot
+	status    talos.MachineStatus
+	system    talos.System
+	image     registry.Installer
+	recorded  string             // The image that a verified upgrade of this tool installed, where it noted one.
+	installed registry.Installer // The image in the configuration, read where the wanted one does not tell what it holds.
+	k8sName   string
+	installs  bool    // Whether an installer runs.
+	marker    *Marker // What an earlier run noted in the current boot.
+	left      bool    // Whether an earlier run left any note at all.
 }
 
 // target is the version that the image's tag names, empty when it names none.
@@ -32,13 +34,6 @@ func (f facts) target() string {
 	}
 
 	return ""
-}
-
-// current reports whether the node already runs the target.
-func (f facts) current() bool {
-	same := f.target() != "" && release.Same(f.version.Tag, f.target())
-
-	return same && (f.image.Schematic == "" || f.image.Schematic == f.system.Schematic)
 }
 
 // observe reads the facts of the node.

@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // What an upgrade would do to a node.
@@ -55,6 +56,9 @@ func (p Preview) Gates(ctx context.Context) ([]gate.Verdict, error) {
 	return p.r.Rec.Gates, nil
 }
 
+// Same checks the gates of an image that the node already runs.
+func (p Preview) Same(ctx context.Context) []gate.Verdict { return p.r.gateSame(ctx) }
+
 // Later checks the gates that another image would have to pass, once the node runs the version before.
 func (p Preview) Later(image string) []gate.Verdict {
 	f, node := p.r.f, p.r.Target.Address
@@ -89,10 +93,12 @@ func (p Preview) Action(ctx context.Context, to string) (action, why string) {
 		}
 
 		return ActSkip, "it already runs " + f.version.Tag
-	case m != nil && m.Phase == markerInstalled && m.Target == f.target():
+	case m != nil && m.installed(f.image):
 		return ActReboot, m.Target + " is installed and waits for its reboot"
 	case m != nil && m.Phase == markerInstalling:
 		return ActSettle, "an install of " + m.Target + " began and its end was not observed"
+	case release.Same(f.version.Tag, to):
+		return ActUpgrade, "it runs " + f.version.Tag + " " + f.differs()
 	default:
 		return ActUpgrade, "it runs " + f.version.Tag + ", " + to + " is wanted"
 	}

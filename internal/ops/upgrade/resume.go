@@ -44,7 +44,7 @@ const underwayTimeout = 20 * time.Second
 // isUnderway looks for the node's marker without the node's help. Kubernetes is asked for as long as patience
 // lasts while it does not answer.
 func (r *run) isUnderway(ctx context.Context, patience time.Duration) bool {
-	if r.localNote() != "" {
+	if r.localNote(MarkerAnnotation) != "" {
 		return true
 	}
 
@@ -151,6 +151,7 @@ func (r *run) settleInstall(ctx context.Context) error {
 
 	f, err := r.observe(ctx)
 	if err == nil {
+		f.recorded, f.installed = r.f.recorded, r.f.installed
 		r.f, r.Before = f, f.boot
 	}
 

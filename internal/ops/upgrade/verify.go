@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -49,7 +50,7 @@ func (r *run) verify(ctx context.Context) error {
 		return err
 	}
 
-	if err := r.mark(ctx, ""); err != nil {
+	if err := errors.Join(r.recordVerified(ctx), r.mark(ctx, "")); err != nil {
 		r.Stage("verify", "%v", err)
 	}
 
@@ -96,18 +97,15 @@ func (r *run) whyBack() string {
 func (r *run) compareSystem() error {
 	before, image := r.f.system, r.f.image
 
-	want := before.Schematic
-	if image.Schematic != "" {
-		want = image.Schematic
-	}
+	want, told := image.Schematic, !r.f.opaque() // a stock image has none
 
-	if image.Factory() && r.res.SchematicAfter != want && r.res.SchematicAfter == before.Schematic && r.Obs.Rebooted {
+	if told && r.res.SchematicAfter != want && r.res.SchematicAfter == before.Schematic && r.Obs.Rebooted {
 		r.Rec.Hint = r.whyBack()
 
 		return r.Fail(runbook.RolledBack, "the node came back with its previous schematic %q", r.res.SchematicAfter)
 	}
 
-	if image.Factory() && r.res.SchematicAfter != want {
+	if told && r.res.SchematicAfter != want {
 		r.Rec.Hint = "the node lost its schematic; roll it back with `talosmate node rollback`, or install the right image"
 
 		return r.Fail(runbook.VerifyFailed, "the schematic is %q instead of %q", r.res.SchematicAfter, want)
