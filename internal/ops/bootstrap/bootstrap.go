@@ -270,8 +270,11 @@ func await(ctx context.Context, n Node, res *Result, o Options, sent runbook.Sen
 
 	before, shown := res.seen, sent.Heard()
 	look := func(ctx context.Context) (bool, string, error) {
+		health := ""
+
 		if service, err := n.Service(ctx, "etcd"); err == nil {
 			res.see(service)
+			health = service.Health
 			shown = shown || service.State == "running" || res.seen.After(before)
 
 			// A failure from before the request does not count.
@@ -287,7 +290,11 @@ func await(ctx context.Context, n Node, res *Result, o Options, sent runbook.Sen
 
 		res.MemberID, res.LeaderID = status.ID, status.LeaderID
 
-		return status.LeaderID != "" && status.LeaderID != talos.EtcdID(0).Hex(), "the member has no leader", nil
+		if status.LeaderID == "" || status.LeaderID == talos.EtcdID(0).Hex() {
+			return false, "the member has no leader", nil
+		}
+
+		return health == "healthy", fmt.Sprintf("etcd is %s and not healthy yet: %s", res.ServiceState, res.ServiceMessage), nil
 	}
 
 	if !shown {

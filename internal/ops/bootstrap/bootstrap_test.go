@@ -49,13 +49,22 @@ func (f *fake) Service(context.Context, string) (talos.Service, error) {
 		return service("preparing", "Running pre state", time.Unix(0, 0)), nil
 	case f.fails:
 		return service("failed", "no space", f.asked), nil
+	case f.up():
+		out := service("running", "Health check successful", f.asked)
+		out.Health = "healthy"
+
+		return out, nil
 	default:
 		return service("running", "Started task etcd", f.asked), nil
 	}
 }
 
+func (f *fake) up() bool {
+	return !f.asked.IsZero() && !f.silent && time.Since(f.asked) >= 3*time.Second
+}
+
 func (f *fake) EtcdStatus(context.Context) (talos.EtcdStatus, error) {
-	if f.asked.IsZero() || f.silent || time.Since(f.asked) < 3*time.Second {
+	if !f.up() {
 		return talos.EtcdStatus{}, errAway
 	}
 
@@ -143,6 +152,10 @@ func TestRun(t *testing.T) {
 				res, err := run(t.Context(), &f, o, c.snap)
 				if res.Status != c.want || errs.ExitCode(err) != c.code {
 					t.Errorf("status %s, exit %d, want %s, %d: %v", res.Status, errs.ExitCode(err), c.want, c.code, err)
+				}
+
+				if seen := res.ServiceState + ": " + res.ServiceMessage; res.Status == runbook.OK && seen != "running: Health check successful" {
+					t.Errorf("ok with etcd %s", seen)
 				}
 
 				if took := time.Since(began); c.took > 0 && took > c.took {
