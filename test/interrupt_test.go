@@ -237,6 +237,7 @@ func document(ts *testscript.TestScript, neg bool, args []string) {
 	}
 
 	judge(ts, args[0], ts.ReadFile("stdout"))
+	fits(ts)
 }
 
 // ctl EXPR ARGS... checks a jq expression, which must be true, on the output of `talosmate-lab ctl ARGS`.

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 // binaries are built once, by TestMain, from the source beside this test.
@@ -93,6 +94,13 @@ func (b binaries) setup(env *testscript.Env) error {
 	env.Setenv("TALOSMATE_LAB_DIR", filepath.Join(env.WorkDir, "lab"))
 	env.Setenv("NO_COLOR", "1")
 	env.Setenv("BIN", b.dir)
+
+	schemas, err := filepath.Abs("../docs/schemas")
+	if err != nil {
+		return err
+	}
+
+	env.Setenv("SCHEMAS", schemas)
 
 	return os.MkdirAll(filepath.Join(env.WorkDir, "home"), 0o700)
 }
@@ -174,6 +182,30 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+
+	fits(ts)
+}
+
+// fits checks that a document on the last program's stdout is what its schema says.
+func fits(ts *testscript.TestScript) {
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(ts.ReadFile("stdout")))
+	if err != nil {
+		return // not JSON, or ndjson
+	}
+
+	m, _ := doc.(map[string]any)
+
+	name, ok := m["schema"].(string)
+	if !ok || m["generated_at"] == nil {
+		return // the result of a query
+	}
+
+	compiler := jsonschema.NewCompiler()
+	compiler.AssertFormat()
+
+	schema, err := compiler.Compile(filepath.Join(ts.Getenv("SCHEMAS"), strings.TrimPrefix(name, "talosmate/v1/")+".json"))
+	ts.Check(err)
+	ts.Check(schema.Validate(doc))
 }
 
 // same TEXT compares the last program's stdout, without the last line end, with TEXT.

@@ -83,6 +83,7 @@ func schemas(f *cmdutil.Factory, _ *cobra.Command) error {
 		s.Title = output.SchemaPrefix + name
 		s.ID = jsonschema.ID("https://github.com/talosmate/talosmate/docs/schemas/" + name + ".json")
 
+		nullable(s, reflect.TypeOf(document))
 		tidy(s, name)
 
 		body, err := json.MarshalIndent(s, "", "  ")
@@ -117,6 +118,51 @@ func tidy(s *jsonschema.Schema, name string) {
 	if result, ok := s.Properties.Get("result"); ok {
 		nullable := &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "null"}, result}}
 		s.Properties.Set("result", nullable)
+	}
+}
+
+// nullable lets the pointers be null that are written when they are nil.
+func nullable(s *jsonschema.Schema, t reflect.Type) {
+	switch t.Kind() {
+	case reflect.Pointer:
+		nullable(s, t.Elem())
+	case reflect.Slice, reflect.Array:
+		if s.Items != nil {
+			nullable(s.Items, t.Elem())
+		}
+	case reflect.Map:
+		if s.AdditionalProperties != nil {
+			nullable(s.AdditionalProperties, t.Elem())
+		}
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if s.Properties != nil { // a time is written as a string
+				nullableField(s, t.Field(i))
+			}
+		}
+	default:
+	}
+}
+
+func nullableField(s *jsonschema.Schema, f reflect.StructField) {
+	name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+	if f.Anonymous && name == "" {
+		nullable(s, f.Type)
+
+		return
+	}
+
+	field, ok := s.Properties.Get(name)
+	if !ok {
+		return
+	}
+
+	nullable(field, f.Type)
+
+	if f.Type.Kind() == reflect.Pointer && !strings.Contains(options, "omit") {
+		of := *field
+		of.Description = ""
+		s.Properties.Set(name, &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "null"}, &of}, Description: field.Description})
 	}
 }
 

@@ -3,6 +3,7 @@ package talos
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -27,6 +28,24 @@ func (n *Node) Identity(ctx context.Context) (string, error) {
 func (n *Node) MachineType(ctx context.Context) (string, error) {
 	return resourceSpec[string](ctx, n, "config", "MachineTypes.config.talos.dev", "machine-type")
 }
+
+// SystemUUID reads the identity of the hardware in lower case, also of a machine in maintenance mode. It is empty where the
+// firmware gives none, or the same to many machines. Roles: reader, operator, admin.
+func (n *Node) SystemUUID(ctx context.Context) (string, error) {
+	spec, err := resourceSpec[struct {
+		UUID string `json:"uuid"`
+	}](ctx, n, "hardware", "SystemInformations.hardware.talos.dev", "systeminformation")
+	uuid := strings.ToLower(spec.UUID)
+
+	if uuid == "" || strings.Trim(uuid, "0f-") == "" || uuid == sharedUUID {
+		return "", err
+	}
+
+	return uuid, err
+}
+
+// sharedUUID is what firmware that was never set up reports on many boards.
+const sharedUUID = "03000200-0400-0500-0006-000700080009"
 
 // targetAt is the node at an address, which need not be one that a node announces: there are NAT and load balancers. The
 // node there is asked who it is: a control plane that is not recognised would pass every gate that guards etcd, and an

@@ -18,7 +18,11 @@ import (
 func (c *Cluster) Members(ctx context.Context) ([]Member, error) {
 	c.mu.Lock()
 	if c.members == nil {
-		c.members = sync.OnceValues(func() ([]Member, error) { return c.discover(ctx) })
+		c.members = sync.OnceValues(func() (list []Member, err error) {
+			list, c.virtual, err = c.discover(ctx)
+
+			return list, err
+		})
 	}
 
 	ask := c.members
@@ -34,6 +38,13 @@ func (c *Cluster) Members(ctx context.Context) ([]Member, error) {
 	return slices.Clone(members), err
 }
 
+// Relist reads the members again, for a wait that looks for a change among them. Roles: reader, operator, admin.
+func (c *Cluster) Relist(ctx context.Context) ([]Member, error) {
+	list, _, err := c.discover(ctx)
+
+	return list, err
+}
+
 // ErrNoMembers is the error of a command that wants all nodes where none is listed.
 func ErrNoMembers() error {
 	return errs.New(errs.Failed, "neither discovery nor etcd lists a node of the cluster").WithHint("name the nodes with -n")
@@ -42,7 +53,8 @@ func ErrNoMembers() error {
 // etcdGrace is the least that etcd may take for its answer after discovery's: without a leader it gives none.
 const etcdGrace = 300 * time.Millisecond
 
-func (c *Cluster) discover(ctx context.Context) ([]Member, error) {
+// discover lists the members, and the virtual IPs where a member has several addresses.
+func (c *Cluster) discover(ctx context.Context) (list []Member, virtual []string, err error) {
 	ctx, cancel := c.withTimeout(ctx)
 	defer cancel()
 
@@ -65,12 +77,12 @@ func (c *Cluster) discover(ctx context.Context) ([]Member, error) {
 
 	start := time.Now()
 
-	list, err := c.Endpoint().Members(ctx)
+	list, err = c.Endpoint().Members(ctx)
 	if err != nil {
 		stop()
 		<-voters
 
-		return nil, err
+		return nil, nil, err
 	}
 
 	// The question ends before this function does, answered or not.
@@ -79,15 +91,15 @@ func (c *Cluster) discover(ctx context.Context) ([]Member, error) {
 
 	etcd := <-voters
 
-	c.settle(ctx, list, etcd)
+	virtual = c.settle(ctx, list, etcd)
 
-	return withVoters(list, etcd), nil
+	return withVoters(list, etcd), virtual, nil
 }
 
-// settle replaces the first address of each member that has several by its own.
-func (c *Cluster) settle(ctx context.Context, list []Member, etcd []EtcdMember) {
+// settle replaces the first address of each member that has several by its own. It returns the virtual IPs.
+func (c *Cluster) settle(ctx context.Context, list []Member, etcd []EtcdMember) []string {
 	if !slices.ContainsFunc(list, func(m Member) bool { return len(m.Addresses) > 1 }) {
-		return
+		return nil
 	}
 
 	vips, err := c.Endpoint().VirtualIPs(ctx)
@@ -117,9 +129,9 @@ func (c *Cluster) settle(ctx context.Context, list []Member, etcd []EtcdMember) 
 		list[i].Node, list[i].Sure = e.Own(m.Addresses)
 	}
 
-	c.virtual = vips
-
 	slices.SortFunc(list, byAddress)
+
+	return vips
 }
 
 func byAddress(a, b Member) int { return target.CompareAddresses(a.Node, b.Node) }

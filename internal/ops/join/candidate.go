@@ -21,7 +21,9 @@ type Candidate struct {
 
 	// Reference is the machine configuration of a control plane that runs: what makes a configuration this cluster's.
 	Reference func(context.Context) ([]byte, error)
-	Alive     func(context.Context, talos.Target) bool // Whether a node's Talos API answers.
+	Alive     func(context.Context, talos.Target) bool      // Whether a node's Talos API answers.
+	Relist    func(context.Context) ([]talos.Member, error) // The cluster's members now.
+	At        func(talos.Target) *probe.Node                // The machine where it has another address.
 	Sink      progress.Sink
 }
 
@@ -51,6 +53,7 @@ type Result struct {
 
 	Status      runbook.Status `json:"status"`                  // planned, ok, requested, refused, failed, not_joined, unknown or interrupted.
 	DryRun      bool           `json:"dry_run"`                 // Whether nothing was to be done.
+	MovedFrom   string         `json:"moved_from,omitempty"`    // The address in maintenance mode, where the machine's configuration gave it another one.
 	MachineType string         `json:"machine_type"`            // controlplane or worker, by the configuration.
 	ServerTag   string         `json:"server_tag"`              // The Talos version in maintenance mode.
 	RunningTag  string         `json:"running_tag"`             // The Talos version once it had joined.

@@ -20,12 +20,17 @@ func New(ctx context.Context, c *talos.Cluster, t talos.Target, fingerprint stri
 		return Candidate{}, err
 	}
 
-	n := probe.Nodes(ctx, c, members, k)(t)
-	n.Change = n.Read // the machine is not an endpoint
-	n.Bare = func() (probe.API, probe.Close) { return c.Bare(t, fingerprint) }
+	nodes := probe.Nodes(ctx, c, members, k)
+	at := func(t talos.Target) *probe.Node {
+		n := nodes(t)
+		n.Change = n.Read // the machine is not an endpoint
+		n.Bare = func() (probe.API, probe.Close) { return c.Bare(t, fingerprint) }
+
+		return n
+	}
 
 	return Candidate{
-		Node: n, Sink: sink,
+		Node: at(t), Sink: sink, At: at, Relist: c.Relist,
 		Alive:     func(ctx context.Context, t talos.Target) bool { return probe.Alive(ctx, c, t) },
 		Reference: func(ctx context.Context) ([]byte, error) { return reference(ctx, c, members, t) },
 	}, nil

@@ -31,6 +31,7 @@ type join struct {
 	heard bool // The configuration's request was answered, or observed to have arrived.
 
 	instead string // The hostname of the node that is replaced.
+	uuid    string // The machine's hardware; empty where it does not tell.
 }
 
 // Add adds one machine to the cluster. The result holds everything that was observed, also on error; the error has the
@@ -129,6 +130,10 @@ func (j *join) preflight(ctx context.Context) error {
 	if status.Stage != "maintenance" {
 		return errs.Usagef("%s is not in maintenance mode: %s", j.Target.Name(), status).
 			WithHint("a node that is already configured takes `talosmate machineconfig apply`")
+	}
+
+	if j.uuid, err = bare.SystemUUID(ctx); conn.Transient(err) {
+		return err
 	}
 
 	return j.ask(ctx, bare)
@@ -355,10 +360,14 @@ func (j *join) awaitConfigured(ctx context.Context, lost error) error {
 
 	err := poll.Until(ctx, j.Target.Name()+" to answer with the cluster's certificate", probe.VerifyPoll, j.o.RebootTimeout,
 		func(ctx context.Context) (bool, string, error) {
-			return j.m.Prober().Ask(ctx, func(ctx context.Context, n probe.API) (string, bool, error) {
+			done, saw, err := j.m.Prober().Ask(ctx, func(ctx context.Context, n probe.API) (string, bool, error) {
 				status, err := n.MachineStatus(ctx)
 				if err != nil || status.Stage == "maintenance" {
 					return status.String(), false, err
+				}
+
+				if uuid, err := n.SystemUUID(ctx); err != nil || !j.sameHardware(uuid) {
+					return "another machine has the address " + j.Target.Address, false, err
 				}
 
 				version, err := n.Version(ctx)
@@ -366,6 +375,11 @@ func (j *join) awaitConfigured(ctx context.Context, lost error) error {
 
 				return "", err == nil, err
 			})
+			if !done && err == nil {
+				j.follow(ctx)
+			}
+
+			return done, saw, err
 		})
 
 	switch {

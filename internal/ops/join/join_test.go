@@ -69,7 +69,8 @@ type machine struct {
 	stays  bool  // It never comes back.
 	sick   bool  // It comes back and does not settle.
 
-	kubelet bool // It is to be a Kubernetes node.
+	kubelet bool   // It is to be a Kubernetes node.
+	uuid    string // Its hardware.
 }
 
 func (m *machine) bare() bool { return m.given.IsZero() }
@@ -95,6 +96,8 @@ func (b bare) MachineStatus(context.Context) (talos.MachineStatus, error) {
 
 	return talos.MachineStatus{Stage: "maintenance"}, nil
 }
+
+func (b bare) SystemUUID(context.Context) (string, error) { return b.uuid, nil }
 
 func (b bare) ApplyConfig(_ context.Context, _ []byte, mode string, _ time.Duration, dryRun bool) (talos.Applied, error) {
 	if mode != talos.ApplyAuto {
@@ -122,6 +125,8 @@ type joined struct {
 func (j joined) Version(context.Context) (talos.Version, error) {
 	return talos.Version{Tag: "v1.13.9"}, j.err()
 }
+
+func (j joined) SystemUUID(context.Context) (string, error) { return j.uuid, j.err() }
 
 func (j joined) Boot(context.Context) (talos.Boot, error) { return talos.Boot{ID: "b"}, j.err() }
 
@@ -183,6 +188,7 @@ func candidate(c *cluster, reference string) join.Candidate {
 			Kube:  func(context.Context) (probe.Kube, string, error) { return nil, "", errAway },
 		},
 		Alive:     func(context.Context, talos.Target) bool { return false },
+		Relist:    func(context.Context) ([]talos.Member, error) { return nil, nil },
 		Reference: func(context.Context) ([]byte, error) { return []byte(reference), nil },
 		Sink:      progress.Discard{},
 	}

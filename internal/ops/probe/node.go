@@ -19,6 +19,7 @@ type API interface {
 	Boot(ctx context.Context) (talos.Boot, error)
 	MachineStatus(ctx context.Context) (talos.MachineStatus, error)
 	System(ctx context.Context) (talos.System, error)
+	SystemUUID(ctx context.Context) (string, error)
 	KubernetesName(ctx context.Context) (string, error)
 	SequenceErrors(ctx context.Context, opened func(), fn func(text string)) error
 	TimeStatus(ctx context.Context) (status talos.TimeStatus, known bool, err error)

@@ -35,8 +35,8 @@ const socketBuffer = 1 << 20
 
 // Config configures an apid.
 type Config struct {
-	// Listen is the address and port to listen on, e.g. 127.5.0.2:50000.
-	Listen string
+	// Listen returns the address and port to listen on from the next start, e.g. 127.5.0.2:50000.
+	Listen func() string
 	// Also are further addresses and ports to listen on.
 	Also []string
 	// Addresses returns the node's own addresses and names.
@@ -108,7 +108,7 @@ func (s *Server) Up(maintenance bool) error {
 
 	listeners := make([]net.Listener, 0, 1+len(s.cfg.Also))
 
-	for _, address := range slices.Concat([]string{s.cfg.Listen}, s.cfg.Also) {
+	for _, address := range slices.Concat([]string{s.cfg.Listen()}, s.cfg.Also) {
 		ln, err := listen(address, gone)
 		if err != nil {
 			for _, ln := range listeners {

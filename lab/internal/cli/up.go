@@ -86,6 +86,7 @@ func newUp(s *streams, dir *string) *cobra.Command {
 	f.StringVar(&o.partitions, "partitions", "", "volumes with partitions of their own, on nodes with Talos 1.14 or later: ETCD,CRI,KUBELET,LOG")
 	f.BoolVar(&o.opts.PlatformConfig, "platform-config", false, "the platform's user data has the configuration: after a wipe of STATE a node boots with its first one")
 	f.StringVar(&o.opts.Discovery, "discovery", "", "off (disabled in the configuration: no members), or alone (the service is unreachable: each node lists only itself)")
+	f.BoolVar(&o.opts.DHCP, "dhcp", false, "a node in maintenance mode has another address until it has its configuration")
 	f.BoolVar(&o.opts.LoadBalancer, "load-balancer", false, "one more address in front of the machine API of all control planes")
 	f.StringVar(&o.opts.Endpoints, "endpoints", o.opts.Endpoints, "endpoints in the talosconfig: nodes (the control planes), load-balancer or vip")
 	f.BoolVar(&o.detach, "detach", false, "run in the background and return once the cluster is ready")

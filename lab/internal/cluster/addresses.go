@@ -15,6 +15,7 @@ import (
 const (
 	vipHost          = 1
 	loadBalancerHost = 254
+	leaseHost        = 250 // minus the node's number
 )
 
 // chooseVIP reads --vip.
@@ -118,9 +119,19 @@ func (c *Cluster) numberedExtra(each int) (map[string][]machine.Extra, error) {
 	return out, nil
 }
 
+// addressNow returns the node's own address. With --dhcp a node in maintenance mode has another one, until its
+// configuration gives it this one.
+func (c *Cluster) addressNow(m *Member) netip.Addr {
+	if c.Options.DHCP && m.Maintenance() {
+		return c.subnet.host(leaseHost - m.Number)
+	}
+
+	return m.Address
+}
+
 // addressesOf lists the names and addresses by which a node can be reached now.
 func (c *Cluster) addressesOf(m *Member) []string {
-	out := []string{m.Address.String(), m.Name, "127.0.0.1", "localhost"}
+	out := []string{c.addressNow(m).String(), m.Name, "127.0.0.1", "localhost"}
 
 	for _, e := range m.Extra() {
 		out = append(out, e.Address.String())

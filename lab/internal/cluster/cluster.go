@@ -219,7 +219,7 @@ func (c *Cluster) addMember(i int) error {
 	}
 
 	added.API = apid.New(apid.Config{
-		Listen:    netip.AddrPortFrom(address, constants.ApidPort).String(),
+		Listen:    func() string { return netip.AddrPortFrom(c.addressNow(added), constants.ApidPort).String() },
 		Also:      alsoListens(c.extra[name]),
 		Addresses: func() []string { return c.addressesOf(added) },
 		Forwards:  node.IsControlPlane,
@@ -230,7 +230,7 @@ func (c *Cluster) addMember(i int) error {
 					return nil, err
 				}
 
-				return bare.NodeCertificates(name, net.IP(address.AsSlice()))
+				return bare.NodeCertificates(name, net.IP(c.addressNow(added).AsSlice()))
 			}
 
 			// a node that was configured for another cluster uses that cluster's CA

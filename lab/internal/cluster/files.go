@@ -67,7 +67,7 @@ func (c *Cluster) Describe(control string, pids ...int) Description {
 			kind = "unknown"
 		}
 
-		node := NodeDescription{Name: m.Name, Address: m.Address.String(), Type: kind, Version: c.version(m.Name), Maintenance: m.Maintenance()}
+		node := NodeDescription{Name: m.Name, Address: c.addressNow(m).String(), Type: kind, Version: c.version(m.Name), Maintenance: m.Maintenance()}
 		for _, e := range m.Extra() {
 			node.Addresses = append(node.Addresses, e.Address.String())
 		}

@@ -49,6 +49,7 @@ type Options struct {
 	PlatformConfig bool          // the platform gives each node its first configuration at any time
 	Discovery      string        // off or alone; empty for a discovery that shows every node
 	LoadBalancer   bool          // an address in front of all control planes
+	DHCP           bool          // a node in maintenance mode has another address than with its configuration
 	Endpoints      string        // what the talosconfig names: nodes, load-balancer or vip
 }
 
