@@ -110,10 +110,15 @@ func (o *bootstrapOptions) look(c *cmdutil.Call, cluster *talos.Cluster, node ta
 	}
 
 	peers := make([]bootstrap.Peer, len(controlPlanes))
-	for i, answer := range talos.Each(c.Context(), cluster, controlPlanes, func(ctx context.Context, n *talos.Node) (talos.Service, error) {
-		return n.Service(ctx, "etcd")
+	for i, answer := range talos.Each(c.Context(), cluster, controlPlanes, func(ctx context.Context, n *talos.Node) (p bootstrap.Peer, err error) {
+		if p.Service, err = n.Service(ctx, "etcd"); err == nil {
+			p.Separate, err = n.Separate(ctx)
+		}
+
+		return p, err
 	}) {
-		peers[i] = bootstrap.Peer{Target: answer.Target, Service: answer.Value, Err: answer.Err}
+		peers[i] = answer.Value
+		peers[i].Target, peers[i].Err = answer.Target, answer.Err
 	}
 
 	return peers, context.Cause(c.Context())

@@ -30,7 +30,7 @@ func newCmdRemove(f *cmdutil.Factory) *cmdutil.Cmd {
 		Use: "remove", Short: "Take nodes out of the cluster for good",
 		Long: "Take nodes out of the cluster for good, one at a time and control planes last: the Kubernetes node is\n" +
 			"cordoned and drained, the etcd member of a control plane leaves behind the quorum gates, the partitions\n" +
-			"STATE and EPHEMERAL are wiped, and the Kubernetes node is deleted once the machine is off (with --reboot:\n" +
+			"STATE and EPHEMERAL (with ETCD, CRI, KUBELET and LOG) are wiped, and the Kubernetes node is deleted once the machine is off (with --reboot:\n" +
 			"in maintenance mode, ready for `node add`). A second run continues where the first was interrupted.\n\n" +
 			"With --dead a node that is gone for good, and cannot be asked any more, is taken out without it: its etcd\n" +
 			"member is removed and its Kubernetes node deleted; it is neither drained nor wiped. That it is dead is not\n" +
@@ -60,8 +60,8 @@ func newCmdRemove(f *cmdutil.Factory) *cmdutil.Cmd {
 func removal() node.Options {
 	return node.Options{
 		Options: disruption.Options{Drain: true, DrainTimeout: drainTimeout, Wait: true},
-		Action:  node.Remove, DeleteKubernetesNode: true,
-		Reset: talos.Reset{Mode: talos.WipeAll, SystemLabels: []string{"STATE", "EPHEMERAL"}},
+		Action:  node.Remove, DeleteKubernetesNode: true, AllData: true,
+		Reset: talos.Reset{Mode: talos.WipeAll, SystemLabels: []string{talos.State, talos.Ephemeral}},
 	}
 }
 

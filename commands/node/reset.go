@@ -18,8 +18,9 @@ func newCmdReset(f *cmdutil.Factory) *cmdutil.Cmd {
 	return newCmdAct(f, cmdutil.Command{
 		Use: "reset", Short: "Wipe nodes",
 		Long: "Wipe nodes, one at a time and control planes last. By default the partitions STATE (the machine\n" +
-			"configuration) and EPHEMERAL (images, etcd's data, everything under /var) are wiped, after the node has\n" +
-			"cordoned and drained itself and left etcd; --graceful=false skips that, for nodes that cannot.\n" +
+			"configuration) and EPHEMERAL (images, etcd's data, everything under /var) are wiped, and with EPHEMERAL the\n" +
+			"partitions ETCD, CRI, KUBELET and LOG that Talos 1.14 can have, after the node has cordoned and drained itself\n" +
+			"and left etcd; --graceful=false skips that, for nodes that cannot. --system-labels names exactly what is wiped.\n" +
 			"The node powers off; with --reboot it comes back, in maintenance mode once STATE is wiped.\n\n" +
 			"--wipe-all wipes the whole system disk, Talos included (gate TM151).",
 		Example: "  talosmate node reset -n worker-1 --reboot --delete-kubernetes-node\n" +
@@ -30,12 +31,18 @@ func newCmdReset(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.BoolVar(&r.Graceful, "graceful", true, "cordon, drain and leave etcd first")
 			fs.BoolVar(&r.Reboot, "reboot", false, "reboot afterwards instead of powering off")
 			fs.Choice(&r.Mode, "wipe-mode", talos.WipeAll, "what to wipe", talos.WipeAll, talos.WipeSystemDisk, talos.WipeUserDisks)
-			fs.StringSliceVar(&r.SystemLabels, "system-labels", []string{"STATE", "EPHEMERAL"}, "partitions of the system disk to wipe")
+			fs.StringSliceVar(&r.SystemLabels, "system-labels", []string{talos.State, talos.Ephemeral}, "partitions of the system disk to wipe")
+			fs.Words("system-labels", talos.State, talos.Ephemeral, talos.Etcd, "CRI", "KUBELET", "LOG", "META")
 			fs.BoolVar(&r.WholeDisk, "wipe-all", false, "wipe the whole system disk")
 			fs.StringSliceVar(&r.UserDisks, "user-disks", nil, "further disks to wipe, /dev/sdb")
 			fs.BoolVar(&a.o.DeleteKubernetesNode, "delete-kubernetes-node", false, "delete the Kubernetes node afterwards")
 		},
-		Check: func(c *cmdutil.Call) error { return checkReset(&a.o.Reset, c.Cmd.Flags().Changed("system-labels")) },
+		Check: func(c *cmdutil.Call) error {
+			given := c.Cmd.Flags().Changed("system-labels")
+			a.o.AllData = !given
+
+			return checkReset(&a.o.Reset, given)
+		},
 	}, a)
 }
 

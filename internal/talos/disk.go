@@ -147,6 +147,32 @@ func (n *Node) Volumes(ctx context.Context) ([]Volume, error) {
 	}.List(ctx, n)
 }
 
+// Partitions of the system disk, and what may be on one.
+const (
+	State     = "STATE"     // The machine configuration and the node's identity.
+	Ephemeral = "EPHEMERAL" // Everything under /var that has no partition of its own.
+	Etcd      = "ETCD"      // etcd's data, from Talos 1.14 on, where the configuration gives it a partition.
+)
+
+// Separate lists the parts of EPHEMERAL that have a partition of their own, which Talos 1.14 offers (Talos,
+// pkg/machinery/config/types/block/volume_config.go). A wipe of EPHEMERAL leaves them. Roles: reader, operator, admin.
+func (n *Node) Separate(ctx context.Context) ([]string, error) {
+	volumes, err := n.Volumes(ctx)
+
+	var out []string
+
+	for _, v := range volumes {
+		switch v.ID {
+		case Etcd, "CRI", "KUBELET", "LOG":
+			if v.Type == "partition" && v.Location != "" {
+				out = append(out, v.ID)
+			}
+		}
+	}
+
+	return out, err
+}
+
 // DiscoveredVolume is a block device or partition with its detected content.
 type DiscoveredVolume struct {
 	NodeRef

@@ -3,6 +3,7 @@ package talos
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/imageref"
@@ -16,6 +17,15 @@ type System struct {
 	Extensions []Extension // The system extensions, without the virtual ones.
 	SecureBoot bool        // Whether it booted with secure boot.
 	Kubelet    string      // The Kubernetes version of the kubelet, empty when there is none.
+}
+
+// KernelArguments reads what the kernel was started with; empty where the node does not tell. Roles: reader, operator, admin.
+func (n *Node) KernelArguments(ctx context.Context) ([]string, error) {
+	spec, err := resourceSpec[struct {
+		Cmdline string `json:"cmdline"`
+	}](ctx, n, "runtime", "KernelCmdlines.runtime.talos.dev", "cmdline")
+
+	return strings.Fields(spec.Cmdline), err
 }
 
 // System reads the description of the running system. Roles: reader, operator, admin.

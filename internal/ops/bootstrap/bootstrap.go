@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,9 +80,10 @@ func Verify(ctx context.Context, path string, skipHashCheck bool) (*etcd.Snapsho
 // Peer is a control plane with the state of its etcd service. The service is a better source than etcd itself, which
 // does not answer while it has no quorum or does not run.
 type Peer struct {
-	Target  talos.Target
-	Service talos.Service
-	Err     error
+	Target   talos.Target
+	Service  talos.Service
+	Separate []string // The parts of EPHEMERAL on partitions of their own.
+	Err      error
 }
 
 // Plan reports whether the node may be bootstrapped: no node has an etcd member yet. peers are all known control
@@ -95,6 +97,8 @@ func Plan(t talos.Target, peers []Peer, snap *etcd.Snapshot, o Options) (Result,
 	}
 
 	var running, doubtful []string
+
+	partition := talos.Ephemeral // Which holds etcd's data.
 
 	for _, p := range peers {
 		own := p.Target.Is(t)
@@ -112,6 +116,10 @@ func Plan(t talos.Target, peers []Peer, snap *etcd.Snapshot, o Options) (Result,
 			doubtful = append(doubtful, p.Target.Name()+" cannot be asked")
 		case runs(p.Service):
 			running = append(running, p.Target.Name())
+
+			if slices.Contains(p.Separate, talos.Etcd) {
+				partition = talos.Etcd
+			}
 		case p.Service.State == "failed" && !own:
 			doubtful = append(doubtful, "etcd on "+p.Target.Name()+" failed")
 		}
@@ -121,7 +129,7 @@ func Plan(t talos.Target, peers []Peer, snap *etcd.Snapshot, o Options) (Result,
 		res.Status = runbook.Refused
 		e := errs.New(errs.Refused, "cannot bootstrap %s: etcd already has a member on %s", t.Name(), strings.Join(running, ", "))
 		e = e.WithKind(errs.KindAlreadyExists).OnNode(t.Address).
-			WithHint("to recover a cluster that lost its quorum, wipe each control plane first: talosmate node reset --graceful=false --system-labels EPHEMERAL --reboot")
+			WithHint("to recover a cluster that lost its quorum, wipe each control plane first: talosmate node reset --graceful=false --system-labels %s --reboot", partition)
 
 		return res, e
 	}

@@ -44,6 +44,8 @@ func (r *run) gates(ctx context.Context) error {
 	}
 
 	if r.o.DryRun {
+		r.plan()
+
 		return r.Planned()
 	}
 
@@ -120,12 +122,20 @@ func checkWipe(view etcd.View, t talos.Target) []gate.Verdict {
 		WithRemedy("take a snapshot and add another control plane node first"))
 }
 
-// wipesEtcd reports whether a reset erases the member's data: it is on EPHEMERAL. A graceful reset of a control plane
-// leaves etcd whatever it wipes (Talos, internal/app/machined/pkg/runtime/v1alpha1/v1alpha1_sequencer.go).
-func (r *run) wipesEtcd() bool { return r.o.Reset.Graceful || r.wipesPartition("EPHEMERAL") }
+// wipesEtcd reports whether a reset erases the member's data: it is on EPHEMERAL, or has a partition of its own. A
+// graceful reset of a control plane leaves etcd whatever it wipes (Talos,
+// internal/app/machined/pkg/runtime/v1alpha1/v1alpha1_sequencer.go).
+func (r *run) wipesEtcd() bool {
+	on := talos.Ephemeral
+	if slices.Contains(r.separate, talos.Etcd) {
+		on = talos.Etcd
+	}
+
+	return r.o.Reset.Graceful || r.wipesPartition(on)
+}
 
 // losesConfig reports whether a reset erases the machine configuration.
-func (r *run) losesConfig() bool { return r.wipesPartition("STATE") }
+func (r *run) losesConfig() bool { return r.wipesPartition(talos.State) }
 
 func (r *run) wipesPartition(label string) bool {
 	return r.o.Reset.Mode != talos.WipeUserDisks && (r.o.Reset.WholeDisk || slices.Contains(r.o.Reset.SystemLabels, label))

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -28,6 +29,7 @@ type Options struct {
 	Force  bool        // Of a shutdown: without the node's own cordon and drain.
 	Reset  talos.Reset // Of a reset.
 
+	AllData              bool // With EPHEMERAL its parts on partitions of their own are wiped too; of a reset or removal.
 	DeleteKubernetesNode bool // Delete the Kubernetes node afterwards; of a reset.
 	Dead                 bool // The node is dead: it is removed from the cluster without it; of a removal.
 }
@@ -45,7 +47,8 @@ type run struct {
 	res  *Result
 	left bool // The node's member has left etcd, or is leaving: the node is on its way out.
 
-	system talos.System // Before a rollback.
+	system   talos.System // Before a rollback.
+	separate []string     // The parts of EPHEMERAL on partitions of their own; before a wipe.
 	dead   dead         // Of a removal of a dead node.
 }
 
@@ -126,11 +129,52 @@ func (r *run) observe(ctx context.Context) error {
 		r.system, err = r.Node.Change.System(ctx)
 	}
 
+	if err == nil && r.o.resets() {
+		err = r.observeWipe(ctx, version.Platform)
+	}
+
 	if r.o.Action == Remove && conn.Transient(err) {
 		r.Rec.Hint = "a node that is permanently dead is removed from the cluster without it: --dead"
 	}
 
 	return err
+}
+
+// observeWipe reads what decides what a wipe means: partitions, and whether the node would get a configuration again.
+func (r *run) observeWipe(ctx context.Context, platform string) error {
+	var err error
+	if r.separate, err = r.Node.Change.Separate(ctx); err != nil {
+		return err
+	}
+
+	if r.o.AllData && r.wipesPartition(talos.Ephemeral) {
+		r.o.Reset.SystemLabels = slices.Concat(r.o.Reset.SystemLabels, r.separate)
+		r.res.Wipes = wipes(r.o)
+	}
+
+	if stays := slices.DeleteFunc(slices.Clone(r.separate), r.wipesPartition); r.wipesPartition(talos.Ephemeral) && len(stays) > 0 {
+		r.Stage("preflight", "the partitions %s keep their data: they are not part of EPHEMERAL on this node", strings.Join(stays, ", "))
+	}
+
+	if !r.losesConfig() {
+		return nil
+	}
+
+	arguments, err := r.Node.Change.KernelArguments(ctx)
+	if err != nil && conn.Transient(err) {
+		return err
+	}
+
+	from := "the platform " + platform + " may have user data"
+	if i := slices.IndexFunc(arguments, func(a string) bool { return strings.HasPrefix(a, "talos.config=") }); i >= 0 {
+		from = "the kernel argument talos.config"
+	} else if platform == "" || platform == "metal" || platform == "container" {
+		return nil
+	}
+
+	r.Stage("preflight", "warning: the node may get a configuration again and rejoin when it boots (%s)", from)
+
+	return nil
 }
 
 // request sends the one request. One that is accepted and not waited for ends the run.

@@ -39,6 +39,7 @@ type Result struct {
 	K8sNodeName         string                 `json:"k8s_node_name,omitempty"` // The Kubernetes node, where the node is a member.
 	K8sNodeDeleted      bool                   `json:"k8s_node_deleted"`        // Whether the Kubernetes node was deleted.
 	Wipes               []string               `json:"wipes,omitempty"`         // What a reset erases: partitions, disks, or the whole system disk.
+	Plan                []string               `json:"plan,omitempty"`          // What a dry run would do, in order.
 	Etcd                *etcd.MembershipChange `json:"etcd,omitempty"`          // What became of its etcd member; of remove, for a control plane that had one.
 
 	runbook.Record

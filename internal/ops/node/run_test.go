@@ -42,6 +42,8 @@ type machine struct {
 	version string
 	returns bool   // It boots although it was to stay away.
 	says    string // The error of a sequence, on the event stream.
+
+	separate, arguments, wiped []string
 }
 
 func (m *machine) away() bool {
@@ -96,6 +98,10 @@ func (m *machine) MachineStatus(context.Context) (talos.MachineStatus, error) {
 	return talos.MachineStatus{Stage: "running", Ready: true}, nil
 }
 
+func (m *machine) Separate(context.Context) ([]string, error) { return m.separate, nil }
+
+func (m *machine) KernelArguments(context.Context) ([]string, error) { return m.arguments, nil }
+
 func (m *machine) System(context.Context) (talos.System, error) { return talos.System{}, nil }
 
 func (m *machine) SequenceErrors(ctx context.Context, opened func(), fn func(string)) error {
@@ -117,7 +123,11 @@ func (m *machine) Reboot(context.Context, string) error           { return m.act
 func (m *machine) Rollback(context.Context) error                 { return m.act("rollback") }
 func (m *machine) Shutdown(context.Context, bool) error           { m.offNow = true; return m.act("shutdown") }
 
-func (m *machine) Reset(context.Context, talos.Reset) error { m.offNow = true; return m.act("reset") }
+func (m *machine) Reset(_ context.Context, r talos.Reset) error {
+	m.offNow, m.wiped = true, r.SystemLabels
+
+	return m.act("reset")
+}
 
 // cluster is Kubernetes: whether the node is cordoned, and what a drain ends with.
 type cluster struct {

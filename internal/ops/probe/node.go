@@ -25,6 +25,8 @@ type API interface {
 	TimeStatus(ctx context.Context) (status talos.TimeStatus, known bool, err error)
 	Clock(ctx context.Context, server string) (talos.Clock, error)
 	Mounts(ctx context.Context) ([]talos.Mount, error)
+	Separate(ctx context.Context) ([]string, error)
+	KernelArguments(ctx context.Context) ([]string, error)
 	Services(ctx context.Context) ([]talos.Service, error)
 	ResourceKinds(ctx context.Context) ([]talos.ResourceKind, error)
 	Resource(ctx context.Context, namespace, typ, id string) (talos.Resource, error)

@@ -96,7 +96,7 @@ func (t *FileTree) dynamic() {
 		return "Linux version 6.18.9-talos (@buildkitsandbox) (gcc (GCC) 15.2.0, GNU ld (GNU Binutils) 2.45) #1 SMP Thu Nov 19 12:00:00 UTC 2026\n"
 	})
 	add("/proc/cmdline", 0o444, func() string {
-		return "talos.platform=" + n.PlatformName() + " console=tty0 init_on_alloc=1 slab_nomerge pti=on consoleblank=0 nvme_core.io_timeout=4294967295 printk.devkmsg=on selinux=1 module.sig_enforce=1\n"
+		return n.kernelCmdline() + "\n"
 	})
 	add("/etc/os-release", 0o644, func() string {
 		v := n.Version()

@@ -137,6 +137,10 @@ func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 	platform.TypedSpec().Platform = n.platformName()
 	n.put(platform, "network.PlatformConfigApplyController")
 
+	cmdline := runtime.NewKernelCmdline()
+	cmdline.TypedSpec().Cmdline = n.cmdline()
+	n.put(cmdline, "runtime.KernelCmdlineController")
+
 	n.putExtensions(slot)
 	n.putHardware()
 	n.putTime()
@@ -177,6 +181,25 @@ func (n *Node) platformName() string {
 	}
 
 	return "metal"
+}
+
+// kernelCmdline is what the kernel was started with.
+func (n *Node) kernelCmdline() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.cmdline()
+}
+
+// cmdline needs n.mu held.
+func (n *Node) cmdline() string {
+	out := "talos.platform=" + n.platformName() + " console=tty0 init_on_alloc=1 slab_nomerge pti=on consoleblank=0 nvme_core.io_timeout=4294967295 printk.devkmsg=on selinux=1 module.sig_enforce=1"
+
+	if n.platform && n.platformName() == "metal" {
+		out += " talos.config=https://config.example.com/metal.yaml"
+	}
+
+	return out
 }
 
 // PlatformName is the platform that Talos was built for.
