@@ -49,6 +49,7 @@ const (
 	NotFullConfig     Code = "TM152"
 	ForeignConfig     Code = "TM153"
 	DiscoveryPartial  Code = "TM154"
+	Downgrade         Code = "TM159"
 	SpaceNotFreed     Code = "TM160"
 )
 
@@ -98,6 +99,7 @@ func All() []Info {
 		{NotFullConfig, "not a full machine configuration"},
 		{ForeignConfig, "the configuration is another cluster's"},
 		{DiscoveryPartial, "discovery does not list every node of the cluster"},
+		{Downgrade, "the version is lower than the one that runs"},
 		{SpaceNotFreed, "the space was not freed"},
 	}
 

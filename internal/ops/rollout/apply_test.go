@@ -539,6 +539,29 @@ func TestPlanRefuses(t *testing.T) {
 	}
 }
 
+// TestPlanDowngrade: a lower version is called a downgrade, and is refused unless that is overridden.
+func TestPlanDowngrade(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleetOf(t, "v1.13.9", 1)
+
+		p, err := f.plan(Request{To: "v1.13.8"})
+		if errs.ExitCode(err) != errs.Refused || p.Work != len(p.Nodes) || strings.Count(err.Error(), string(gate.Downgrade)) != len(p.Nodes) {
+			t.Errorf("%d of %d nodes: %v", p.Work, len(p.Nodes), err)
+		}
+
+		for _, n := range p.Nodes {
+			if n.Action != upgrade.ActDowngrade || !strings.Contains(n.Reason, "lower") {
+				t.Errorf("%s: %s because %s", n.Node, n.Action, n.Reason)
+			}
+		}
+
+		if p, err = f.plan(Request{To: "v1.13.8"}, string(gate.Downgrade)); err != nil || p.Refused {
+			t.Errorf("overridden: %v", err)
+		}
+	})
+}
+
 // TestHops goes over a version in between: the whole cluster first to that, then on.
 func TestHops(t *testing.T) {
 	t.Parallel()

@@ -111,7 +111,15 @@ func (n NodePlan) onTheWay(version string) bool {
 // leadsTo reports whether what is to be done now is the plan, or the rest of it.
 func (n NodePlan) leadsTo(now NodePlan) bool {
 	stages := []string{upgrade.ActUpgrade, upgrade.ActSettle, upgrade.ActReboot, upgrade.ActRelease, upgrade.ActSkip}
-	planned, current := slices.Index(stages, n.Action), slices.Index(stages, now.Action)
+	stage := func(action string) int {
+		if upgrade.Installs(action) {
+			return 0
+		}
+
+		return slices.Index(stages, action)
+	}
+
+	planned, current := stage(n.Action), stage(now.Action)
 
 	if n.Action == upgrade.ActSettle {
 		planned = 0 // its install may have to be done after all

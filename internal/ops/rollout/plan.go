@@ -53,7 +53,7 @@ type NodePlan struct {
 	Order             int            `json:"order"`               // Its place, from 1; 0 when it is skipped.
 	Role              string         `json:"role"`                // controlplane or worker.
 	EtcdLeader        bool           `json:"etcd_leader"`         // Whether its etcd member leads now: it is upgraded last of the control planes.
-	Action            string         `json:"action"`              // upgrade, reboot, settle, release or skip.
+	Action            string         `json:"action"`              // upgrade, downgrade, reboot, settle, release or skip.
 	Reason            string         `json:"reason"`              // Why that.
 	From              string         `json:"from"`                // The version that runs.
 	To                string         `json:"to"`                  // The version wanted.

@@ -136,7 +136,7 @@ func (p *planner) node(ctx context.Context, t talos.Target) (NodePlan, error) {
 	n.From, n.API, n.Platform, n.SecureBoot, n.Schematic = version.Tag, version.API, version.Platform, system.SecureBoot, system.Schematic
 
 	if err = p.way(ctx, node, &n, system); err != nil {
-		n.Action, n.Reason = upgrade.ActUpgrade, err.Error()
+		n.Action, n.Reason = upgrade.Install(n.From, p.to), err.Error()
 		n.Gates = append(n.Gates, gate.New(gate.VersionPath, gate.Refuse, t.Address, "%v", err).
 			WithRemedy("name the releases to go by with --via, or the image with --image"))
 
@@ -223,7 +223,7 @@ func (p *planner) inspect(ctx context.Context, node *probe.Node, n *NodePlan) er
 
 	switch {
 	case err != nil && preview.KubernetesAway():
-		n.Action, n.Reason = upgrade.ActUpgrade, "the Kubernetes API cannot be reached"
+		n.Action, n.Reason = upgrade.Install(n.From, p.to), "the Kubernetes API cannot be reached"
 
 		return nil // its gate is in the plan
 	case err != nil:
@@ -249,7 +249,7 @@ func (p *planner) inspect(ctx context.Context, node *probe.Node, n *NodePlan) er
 		n.Gates = append(n.Gates, preview.Later(hop.Image)...)
 	}
 
-	if n.Action == upgrade.ActUpgrade {
+	if upgrade.Installs(n.Action) {
 		n.Gates = append(n.Gates, p.gateImages(ctx, n)...)
 	}
 

@@ -35,7 +35,7 @@ func (a *apply) prePull(ctx context.Context) error {
 	)
 
 	for _, n := range a.plan.Nodes {
-		if n.Action == upgrade.ActUpgrade && len(n.Hops) > 0 && !a.o.Node.RebootOnly {
+		if upgrade.Installs(n.Action) && len(n.Hops) > 0 && !a.o.Node.RebootOnly {
 			targets = append(targets, talos.Target{Address: n.Node, Hostname: n.Hostname})
 			refs = append(refs, n.Hops[0].Image)
 		}

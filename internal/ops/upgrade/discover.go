@@ -34,6 +34,7 @@ func (r *run) look(ctx context.Context) error {
 func (r *run) note(f facts) {
 	r.f, r.Before, r.K8sName = f, f.boot, f.k8sName
 	r.Obs.ServerTag, r.Obs.RunningTag, r.Obs.BootIDBefore, r.Obs.BootProof = f.version.Tag, f.version.Tag, f.boot.ID, f.boot.Proof
+	r.res.Downgrade = f.lower()
 	r.res.API, r.res.TargetTag, r.res.SchematicBefore = f.version.API, f.target(), f.system.Schematic
 	r.res.ExtensionsBefore = ExtensionNames(f.system.Extensions)
 }

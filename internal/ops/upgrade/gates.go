@@ -38,6 +38,21 @@ func (r *run) gatePath() gate.Verdict {
 	}
 }
 
+// gateDowngrade guards the way back to an older release, which does not know what a newer one has written: Talos converts
+// nothing back, and supports one minor release at most.
+func (f facts) gateDowngrade(node string) gate.Verdict {
+	if !f.lower() {
+		return gate.New(gate.Downgrade, gate.Pass, node, "it is not a downgrade")
+	}
+
+	return gate.New(gate.Downgrade, gate.Refuse, node,
+		"%s is lower than %s, which runs: nothing converts META and volumes back, and Talos supports a downgrade by one minor release at most", f.target(), f.version.Tag).
+		WithRemedy("`talosmate node rollback -n %s` boots the previous version where it is still installed", node)
+}
+
+// lower reports whether the target is lower than the version that runs.
+func (f facts) lower() bool { return release.Lower(f.target(), f.version.Tag) }
+
 func (f facts) gateKubernetesRange(node string) gate.Verdict {
 	if f.system.Kubelet == "" || f.target() == "" {
 		return gate.New(gate.KubernetesRange, gate.Skip, node, "the Kubernetes version of the node is not known")

@@ -52,6 +52,16 @@ func TestStatuses(t *testing.T) {
 		{"installed", func(_ *bed, o *Options) { o.InstallOnly = true }, runbook.Installed, errs.OK, []string{"pull", "install"}, true},
 		{"already current", func(b *bed, _ *Options) { b.node.Running.Tag = "v1.13.9" }, runbook.AlreadyCurrent, errs.OK, nil, false},
 		{"no wait", func(_ *bed, o *Options) { o.Wait = false }, runbook.RebootedNoWait, errs.OK, []string{"pull", "install", "reboot"}, true},
+		{
+			"downgrade", func(b *bed, o *Options) {
+				b.node.Running.Tag, o.Image = "v1.13.9", fake.OldImage
+			}, runbook.Refused, errs.Refused, nil, false,
+		},
+		{
+			"downgrade, on purpose", func(b *bed, o *Options) {
+				b.node.Running.Tag, o.Image, o.Overrides = "v1.13.9", fake.OldImage, gate.Overrides{string(gate.Downgrade)}
+			}, runbook.OK, errs.OK, []string{"pull", "install", "reboot"}, false,
+		},
 		{"refused", func(b *bed, _ *Options) { b.node.Config.DroppedKernelArgs = []string{"console=ttyS0"} }, runbook.Refused, errs.Refused, nil, false},
 		{"unreachable", func(b *bed, _ *Options) { b.node.Fail["version"] = fake.ErrDown }, runbook.PreflightFailed, errs.Unreachable, nil, false},
 		{"no kubernetes", func(b *bed, _ *Options) { b.kube.Gone = fake.ErrDown }, runbook.DiscoveryFailed, errs.Refused, nil, false},

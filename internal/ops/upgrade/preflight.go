@@ -80,7 +80,7 @@ func (r *run) gateBusy() gate.Verdict {
 // preflight checks every gate that needs no Kubernetes.
 func (r *run) preflight(ctx context.Context) ([]gate.Verdict, error) {
 	verdicts := []gate.Verdict{
-		r.gatePath(), r.f.gateKubernetesRange(r.Target.Address), r.f.gateSystem(r.Target.Address), r.f.gatePlatform(r.Target.Address), r.gateInstallOnly(), r.gateBusy(),
+		r.gatePath(), r.f.gateDowngrade(r.Target.Address), r.f.gateKubernetesRange(r.Target.Address), r.f.gateSystem(r.Target.Address), r.f.gatePlatform(r.Target.Address), r.gateInstallOnly(), r.gateBusy(),
 		r.Node.GateEndpoints(), probe.GateDiscovery(r.Node.Members, nil, r.Target.Address), GateClient(r.Node.Expires, r.Now(), 1, r.Target.Address),
 	}
 

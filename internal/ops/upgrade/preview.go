@@ -15,11 +15,12 @@ import (
 
 // What an upgrade would do to a node.
 const (
-	ActUpgrade = "upgrade" // Everything.
-	ActReboot  = "reboot"  // An earlier run installed it: only the reboot is left.
-	ActSettle  = "settle"  // The end of an install was not observed: reboot, find out, and install if needed.
-	ActRelease = "release" // It runs the target, and something of an earlier run is left on it.
-	ActSkip    = "skip"    // There is nothing to do.
+	ActUpgrade   = "upgrade"   // Everything.
+	ActDowngrade = "downgrade" // The same, to a lower version.
+	ActReboot    = "reboot"    // An earlier run installed it: only the reboot is left.
+	ActSettle    = "settle"    // The end of an install was not observed: reboot, find out, and install if needed.
+	ActRelease   = "release"   // It runs the target, and something of an earlier run is left on it.
+	ActSkip      = "skip"      // There is nothing to do.
 )
 
 // Preview is what an upgrade would find on a node and do to it. Nothing is changed.
@@ -97,12 +98,26 @@ func (p Preview) Action(ctx context.Context, to string) (action, why string) {
 		return ActReboot, m.Target + " is installed and waits for its reboot"
 	case m != nil && m.Phase == markerInstalling:
 		return ActSettle, "an install of " + m.Target + " began and its end was not observed"
+	case f.lower():
+		return ActDowngrade, "it runs " + f.version.Tag + ", the lower " + to + " is wanted"
 	case release.Same(f.version.Tag, to):
 		return ActUpgrade, "it runs " + f.version.Tag + " " + f.differs()
 	default:
 		return ActUpgrade, "it runs " + f.version.Tag + ", " + to + " is wanted"
 	}
 }
+
+// Install is the action that installs a version where another one runs.
+func Install(running, wanted string) string {
+	if release.Lower(wanted, running) {
+		return ActDowngrade
+	}
+
+	return ActUpgrade
+}
+
+// Installs reports whether an action installs an image.
+func Installs(action string) bool { return action == ActUpgrade || action == ActDowngrade }
 
 // Target is the version that an image's tag names, empty when it names none.
 func Target(image registry.Installer) string { return facts{image: image}.target() }

@@ -15,6 +15,7 @@ type Result struct {
 	API         string         `json:"api"`          // The upgrade API: lifecycle or legacy.
 	Image       string         `json:"image"`        // The installer image as asked for.
 	TargetTag   string         `json:"target_tag"`   // The version wanted.
+	Downgrade   bool           `json:"downgrade"`    // Whether that is lower than the version that ran.
 	PulledImage string         `json:"pulled_image"` // The digest-pinned name that the node pulled.
 
 	disruption.Observed

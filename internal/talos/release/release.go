@@ -18,7 +18,7 @@ type Path struct {
 }
 
 // UpgradePath reports whether Talos supports the step, by machinery's compatibility tables. For targets that are not in
-// the tables, the rule of the last three releases applies: from at most two minor versions before.
+// the tables, the rule of the last three releases applies: from at most two minor versions before, or one after.
 func UpgradePath(from, to string) (Path, error) {
 	target, err := compatibility.ParseTalosVersion(&machine.VersionInfo{Tag: to})
 	if err != nil {
@@ -39,8 +39,8 @@ func UpgradePath(from, to string) (Path, error) {
 	}
 
 	f, t := minor(from), minor(to)
-	p := Path{Fallback: true, Supported: f+2 >= t && f <= t+2}
-	p.Reason = fmt.Sprintf("%s is not in the compatibility tables of this program; by the rule of earlier releases, it takes upgrades from 1.%d", to, max(t, 2)-2)
+	p := Path{Fallback: true, Supported: f+2 >= t && f <= t+1}
+	p.Reason = fmt.Sprintf("%s is not in the compatibility tables of this program; by the rule of earlier releases, it takes upgrades from 1.%d and downgrades from 1.%d", to, max(t, 2)-2, t+1)
 
 	return p, nil
 }
@@ -110,6 +110,14 @@ func Same(a, b string) bool {
 	y, yerr := semver.ParseTolerant(b)
 
 	return xerr == nil && yerr == nil && x.EQ(y)
+}
+
+// Lower reports whether a version is lower than another. Versions that do not parse are not.
+func Lower(a, b string) bool {
+	x, xerr := semver.ParseTolerant(a)
+	y, yerr := semver.ParseTolerant(b)
+
+	return xerr == nil && yerr == nil && x.LT(y)
 }
 
 // The upgrade APIs.

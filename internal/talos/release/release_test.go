@@ -20,6 +20,9 @@ func TestUpgradePath(t *testing.T) {
 		{"v1.12.0", "v1.14.0", true, true},
 		{"v1.11.0", "v1.14.0", false, true},
 		{"v1.13.9", "v1.12.9", true, false},
+		{"v1.14.0", "v1.12.9", false, false},
+		{"v1.15.0", "v1.14.0", true, true},
+		{"v1.16.0", "v1.14.0", false, true},
 	} {
 		p, err := release.UpgradePath(c.from, c.to)
 		if err != nil || p.Supported != c.supported || p.Fallback != c.fallback {

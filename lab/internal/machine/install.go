@@ -9,6 +9,7 @@ import (
 	"time"
 
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/compatibility"
 	"github.com/siderolabs/talos/pkg/machinery/meta"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 
@@ -41,6 +42,7 @@ func (n *Node) Install(image string, m images.Manifest, lifecycle bool, say func
 	target := 1 - n.defaultSlot
 	overruns := target == n.runningSlot && !n.slots[n.runningSlot].Empty()
 	ended := n.ended
+	host := n.slots[n.runningSlot].Version
 	n.installing = true
 	n.putInstaller()
 	n.mu.Unlock()
@@ -54,7 +56,17 @@ func (n *Node) Install(image string, m images.Manifest, lifecycle bool, say func
 	}()
 
 	n.note("install-start", image)
-	say(installerOutput(m, slotName(target)))
+	say(fmt.Sprintf("2026/11/22 18:00:00 running Talos installer %s\n2026/11/22 18:00:00 running pre-flight checks\n2026/11/22 18:00:00 host Talos version: %s\n",
+		m.Installer.Version, host))
+
+	if err := preflight(host, m.Installer.Version); err != nil {
+		say("Error: pre-flight checks failed: " + err.Error() + "\n")
+		n.recordInstall(InstallRecord{Time: time.Now(), Image: image, Version: m.Installer.Version, Slot: slotName(target), ExitCode: 1, Lifecycle: lifecycle})
+
+		return 1, nil
+	}
+
+	say(installerOutput(slotName(target)))
 
 	timer := time.NewTimer(n.Times.Install)
 	defer timer.Stop()
@@ -150,13 +162,42 @@ func (n *Node) recordInstall(r InstallRecord) {
 	n.note("install", fmt.Sprintf("%s slot=%s exit=%d", r.Image, r.Slot, r.ExitCode))
 }
 
-func installerOutput(m images.Manifest, slot string) string {
+// preflight is the installer's check of the host's version (Talos, cmd/installer/pkg/install/preflight.go). Targets that
+// machinery's tables do not have follow their rule: from two minor releases before to one after.
+func preflight(host, target string) error {
+	from, err := compatibility.ParseTalosVersion(&machineapi.VersionInfo{Tag: host})
+	if err != nil {
+		return fmt.Errorf("error parsing host Talos version: %w", err)
+	}
+
+	to, err := compatibility.ParseTalosVersion(&machineapi.VersionInfo{Tag: target})
+	if err != nil {
+		return fmt.Errorf("error parsing installer Talos version: %w", err)
+	}
+
+	var hostMinor, targetMinor int
+	if _, err = fmt.Sscanf(host, "v1.%d.", &hostMinor); err != nil {
+		return err
+	}
+
+	if _, err = fmt.Sscanf(target, "v1.%d.", &targetMinor); err != nil || targetMinor <= 13 {
+		return to.UpgradeableFrom(from)
+	}
+
+	switch {
+	case hostMinor+2 < targetMinor:
+		return fmt.Errorf("host version %s is too old to upgrade to Talos %s", host, target)
+	case hostMinor >= targetMinor+2:
+		return fmt.Errorf("host version %s is too new to downgrade to Talos %s", host, target)
+	}
+
+	return nil
+}
+
+func installerOutput(slot string) string {
 	var b strings.Builder
 
-	fmt.Fprintf(&b, "2026/11/22 18:00:00 running Talos installer %s\n", m.Installer.Version)
-	fmt.Fprintf(&b, "2026/11/22 18:00:00 performing pre-flight checks\n")
-	fmt.Fprintf(&b, "2026/11/22 18:00:00 host Talos version is compatible\n")
-	fmt.Fprintf(&b, "2026/11/22 18:00:00 host Kubernetes version is compatible\n")
+	fmt.Fprintf(&b, "2026/11/22 18:00:00 all pre-flight checks successful\n")
 	fmt.Fprintf(&b, "2026/11/22 18:00:01 copying /usr/install/amd64/vmlinuz to /boot/%s/vmlinuz\n", slot)
 	fmt.Fprintf(&b, "2026/11/22 18:00:01 copying /usr/install/amd64/initramfs.xz to /boot/%s/initramfs.xz\n", slot)
 	fmt.Fprintf(&b, "2026/11/22 18:00:01 writing /boot/grub/grub.cfg to disk\n")
