@@ -60,6 +60,10 @@ type ConfigFacts struct {
 	// DroppedKernelArgs are the kernel arguments that LifecycleService does not pass on to an installer: those of
 	// machine.install.extraKernelArgs unless machine.install.grubUseUKICmdline is set.
 	DroppedKernelArgs []string
+	// NoInstall is set where the configuration has a machine section, and neither machine.install nor an
+	// UnattendedInstallConfig document. An installer of Talos 1.14 or newer then has GRUB boot arguments of its own in
+	// place of the image's (Talos, cmd/installer/cmd/installer/install.go).
+	NoInstall bool
 	// Authorities are the certificate authorities that issue the node's certificates.
 	Authorities []Authority
 }
@@ -107,13 +111,9 @@ type documentFacts struct {
 	IssuingCA struct {
 		Cert string `yaml:"cert"` // PEM.
 	} `yaml:"issuingCA"`
-	Machine struct {
-		CA      pki `yaml:"ca"`
-		Install struct {
-			Image             string   `yaml:"image"`
-			ExtraKernelArgs   []string `yaml:"extraKernelArgs"`
-			GrubUseUKICmdline bool     `yaml:"grubUseUKICmdline"`
-		} `yaml:"install"`
+	Machine *struct {
+		CA      pki           `yaml:"ca"`
+		Install *installFacts `yaml:"install"`
 	} `yaml:"machine"`
 	Cluster struct {
 		CA           pki `yaml:"ca"`
@@ -124,6 +124,15 @@ type documentFacts struct {
 	} `yaml:"cluster"`
 }
 
+// unattendedInstall is the document that replaces machine.install in Talos 1.14.
+const unattendedInstall = "UnattendedInstallConfig"
+
+type installFacts struct {
+	Image             string   `yaml:"image"`
+	ExtraKernelArgs   []string `yaml:"extraKernelArgs"`
+	GrubUseUKICmdline bool     `yaml:"grubUseUKICmdline"`
+}
+
 func configFacts(text string) (ConfigFacts, error) {
 	var out ConfigFacts
 
@@ -132,17 +141,32 @@ func configFacts(text string) (ConfigFacts, error) {
 		return out, err
 	}
 
+	machine, installs := false, false
+
 	for _, one := range documents {
 		var doc documentFacts
 		if err = foreign.Decode(one, &doc); err != nil {
 			return out, err
 		}
 
-		install := doc.Machine.Install
+		var (
+			install   installFacts
+			machineCA []byte
+		)
+
+		if doc.Machine != nil {
+			machine, machineCA = true, doc.Machine.CA.pem()
+
+			if doc.Machine.Install != nil {
+				install, installs = *doc.Machine.Install, true
+			}
+		}
+
+		installs = installs || doc.Kind == unattendedInstall
 
 		if install.Image != "" {
 			out.InstallImage = install.Image
-		} else if doc.Kind == "UnattendedInstallConfig" {
+		} else if doc.Kind == unattendedInstall {
 			out.InstallImage = doc.Installer.Image
 		}
 
@@ -154,7 +178,7 @@ func configFacts(text string) (ConfigFacts, error) {
 			name string
 			pem  []byte
 		}{
-			{"machine.ca", doc.Machine.CA.pem()},
+			{"machine.ca", machineCA},
 			{"cluster.ca", doc.Cluster.CA.pem()},
 			{"cluster.aggregatorCA", doc.Cluster.AggregatorCA.pem()},
 			{"cluster.etcd.ca", doc.Cluster.Etcd.CA.pem()},
@@ -165,6 +189,8 @@ func configFacts(text string) (ConfigFacts, error) {
 			}
 		}
 	}
+
+	out.NoInstall = machine && !installs
 
 	return out, nil
 }

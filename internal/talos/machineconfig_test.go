@@ -28,27 +28,29 @@ func TestConfigFacts(t *testing.T) {
 		image       string
 		args        []string
 		authorities []string
+		noInstall   bool
 	}{
 		"control plane": {
 			fmt.Sprintf("machine:\n  ca: {crt: %s, key: secret}\n  install: {image: a/b:v1, extraKernelArgs: [x=1, y]}\n"+
 				"cluster:\n  ca: {crt: %[1]s}\n  aggregatorCA: {crt: %[1]s}\n  etcd: {ca: {crt: %[1]s}}\n---\nkind: HostnameConfig\n", crt),
 			"a/b:v1",
 			[]string{"x=1", "y"},
-			[]string{"machine.ca", "cluster.ca", "cluster.aggregatorCA", "cluster.etcd.ca"},
+			[]string{"machine.ca", "cluster.ca", "cluster.aggregatorCA", "cluster.etcd.ca"}, false,
 		},
 		"worker, its document last": {
 			fmt.Sprintf("kind: HostnameConfig\n---\nmachine:\n  ca: {crt: %s, key: \"\"}\n  install: {image: c}\ncluster:\n  ca: {crt: bm90aGluZw==}\n", crt),
 			"c", nil,
-			[]string{"machine.ca"},
+			[]string{"machine.ca"}, false,
 		},
-		"arguments come with the image": {"machine: {install: {extraKernelArgs: [x], grubUseUKICmdline: true}}", "", nil, nil},
+		"arguments come with the image": {"machine: {install: {extraKernelArgs: [x], grubUseUKICmdline: true}}", "", nil, nil, false},
 		"documents of 1.14": {
 			"machine: {type: controlplane}\n---\nkind: UnattendedInstallConfig\ninstaller: {image: d/e:v1}\n---\nkind: KubeAPIServerCAConfig\nissuingCA:\n  cert: |\n    " +
 				strings.ReplaceAll(strings.TrimSpace(string(ca.CrtPEM)), "\n", "\n    ") + "\n",
 			"d/e:v1", nil,
-			[]string{"KubeAPIServerCAConfig.issuingCA"},
+			[]string{"KubeAPIServerCAConfig.issuingCA"}, false,
 		},
-		"nothing": {"kind: HostnameConfig\n", "", nil, nil},
+		"no install section": {"machine: {type: worker}\n---\nkind: HostnameConfig\n", "", nil, nil, true},
+		"nothing":            {"kind: HostnameConfig\n", "", nil, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -66,6 +68,10 @@ func TestConfigFacts(t *testing.T) {
 				if !a.NotAfter.Equal(ends) {
 					t.Errorf("%s expires at %s", a.Name, a.NotAfter)
 				}
+			}
+
+			if got.NoInstall != tt.noInstall {
+				t.Errorf("no install section: %t", got.NoInstall)
 			}
 
 			if !slices.Equal(names, tt.authorities) {

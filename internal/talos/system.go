@@ -16,6 +16,7 @@ type System struct {
 	Schematic  string      // The Image Factory schematic, empty when it was not made by a factory.
 	Extensions []Extension // The system extensions, without the virtual ones.
 	SecureBoot bool        // Whether it booted with secure boot.
+	BootedUKI  bool        // Whether systemd-boot booted a UKI, and with it the image's own kernel arguments; GRUB boots none.
 	Kubelet    string      // The Kubernetes version of the kubelet, empty when there is none.
 }
 
@@ -54,13 +55,14 @@ func (n *Node) System(ctx context.Context) (System, error) {
 	}
 
 	state, err := resourceSpec[struct {
-		SecureBoot bool `json:"secureBoot"`
+		SecureBoot    bool `json:"secureBoot"`
+		BootedWithUKI bool `json:"bootedWithUKI"`
 	}](ctx, n, "runtime", "SecurityStates.talos.dev", "securitystate")
 	if err != nil {
 		return System{}, err
 	}
 
-	out.SecureBoot = state.SecureBoot
+	out.SecureBoot, out.BootedUKI = state.SecureBoot, state.BootedWithUKI
 
 	kubelet, err := resourceSpec[struct {
 		Image string `json:"image"`

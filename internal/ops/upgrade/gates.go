@@ -165,13 +165,21 @@ func (r *run) gateConfig(ctx context.Context) ([]gate.Verdict, error) {
 		return nil, err
 	}
 
-	return []gate.Verdict{r.gateKernelArgs(config.DroppedKernelArgs), r.gateAuthorities(config.Authorities)}, nil
+	return []gate.Verdict{r.gateKernelArgs(config), r.gateAuthorities(config.Authorities)}, nil
 }
 
-func (r *run) gateKernelArgs(dropped []string) gate.Verdict {
-	f, node := r.f, r.Target.Address
+// gateKernelArgs guards the kernel arguments that GRUB boots. systemd-boot boots those of the image, whatever the
+// configuration says.
+func (r *run) gateKernelArgs(config talos.ConfigFacts) gate.Verdict {
+	f, node, dropped := r.f, r.Target.Address, config.DroppedKernelArgs
 
 	switch {
+	case f.system.BootedUKI:
+		return gate.New(gate.KernelArgsDropped, gate.Pass, node, "systemd-boot boots the image's own kernel arguments")
+	case config.NoInstall && release.GRUBBuilds(f.target()):
+		return gate.New(gate.KernelArgsDropped, gate.Refuse, node,
+			"the node boots with GRUB and has no machine.install section: an installer of %s would drop the image's own kernel arguments", f.target()).
+			WithRemedy("set machine.install.grubUseUKICmdline, or add an UnattendedInstallConfig document")
 	case f.version.API == release.APILegacy:
 		return gate.New(gate.KernelArgsDropped, gate.Skip, node, "the legacy API passes kernel arguments on")
 	case len(dropped) > 0:

@@ -569,6 +569,9 @@ func TestGates(t *testing.T) {
 		{gate.PlatformMismatch, "another platform", func(_ *bed, o *Options) { o.Image = strings.Replace(fake.NewImage, "metal-", "aws-", 1) }},
 		{gate.PlatformMismatch, "secure boot", func(b *bed, _ *Options) { b.node.Sys.SecureBoot = true }},
 		{gate.KernelArgsDropped, "kernel arguments", func(b *bed, _ *Options) { b.node.Config.DroppedKernelArgs = []string{"a=b"} }},
+		{gate.KernelArgsDropped, "no install section towards 1.14", func(b *bed, o *Options) {
+			b.node.Config.NoInstall, o.Image = true, strings.Replace(fake.NewImage, "v1.13.9", "v1.14.0", 1)
+		}},
 		{gate.ClockOff, "not in sync", func(b *bed, _ *Options) { b.node.Time.Synced = false }},
 		{gate.ClockOff, "ahead", func(b *bed, _ *Options) { b.node.ClockOff = -11 }},
 		{gate.ClockOff, "behind", func(b *bed, _ *Options) { b.node.ClockOff = 11 }},

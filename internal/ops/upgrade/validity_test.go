@@ -30,7 +30,11 @@ func TestValidityPasses(t *testing.T) {
 		"one expires in a month":     {func(b *bed) { b.node.Config.Authorities[0].NotAfter = time.Now().Add(authorityWanted - time.Hour) }, "TM139 warn"},
 		"no certificate":             {func(*bed) {}, "TM139 skip"},
 		"a certificate for a while":  {func(b *bed) { b.world.Expires = time.Now().Add(11 * time.Minute) }, "TM139 pass"},
-		"no right to look":           {func(b *bed) { b.node.Fail["config"] = denied }, "TM135 skip"},
+		"systemd-boot": {func(b *bed) {
+			b.node.Sys.BootedUKI, b.node.Config.DroppedKernelArgs, b.node.Config.NoInstall = true, []string{"a=b"}, true
+		}, "TM135 pass"},
+		"no install section, to 1.13": {func(b *bed) { b.node.Config.NoInstall = true }, "TM135 pass"},
+		"no right to look":            {func(b *bed) { b.node.Fail["config"] = denied }, "TM135 skip"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -120,6 +120,14 @@ func Lower(a, b string) bool {
 	return xerr == nil && yerr == nil && x.LT(y)
 }
 
+// GRUBBuilds reports whether an installer of a version has GRUB boot arguments of its own where the configuration has no
+// install section: from 1.14 on, where the section may be missing.
+func GRUBBuilds(tag string) bool {
+	v, err := semver.ParseTolerant(tag)
+
+	return err == nil && (v.Major > 1 || v.Major == 1 && v.Minor >= 14)
+}
+
 // The upgrade APIs.
 const (
 	APILifecycle = "lifecycle" // ImageService.Pull, LifecycleService.Upgrade, Reboot: from 1.13.
