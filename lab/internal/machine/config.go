@@ -150,6 +150,7 @@ func (n *Node) setConfig(next config.Provider) {
 	if n.state != nil {
 		n.putConfig()
 		n.putHostname()
+		n.putStaticPods()
 	}
 
 	n.refresh()

@@ -57,7 +57,8 @@ func replaced(typ resource.Type) bool {
 	switch typ {
 	case cluster.MemberType, cluster.AffiliateType, servicesres.ServiceType, k8s.NodeStatusType, k8s.NodenameType,
 		runtime.MachineStatusType, runtime.VersionType, runtime.ExtensionStatusType, etcdres.MemberType,
-		k8s.KubeletSpecType, runtime.PlatformMetadataType, runtime.SecurityStateType, cluster.IdentityType, configres.MachineTypeType:
+		k8s.KubeletSpecType, runtime.PlatformMetadataType, runtime.SecurityStateType, cluster.IdentityType, configres.MachineTypeType,
+		k8s.StaticPodStatusType:
 		return true
 	default:
 		return false
@@ -259,6 +260,8 @@ func (n *Node) putJoined(peers []Peer) {
 
 	n.putKubeletSpec()
 
+	n.putStaticPods()
+
 	if n.kubeStatus != nil {
 		n.putNodeStatus(*n.kubeStatus)
 	}
@@ -350,6 +353,10 @@ func (n *Node) putServices() {
 
 	if n.Etcd != nil {
 		n.putEtcdMember()
+	}
+
+	if n.config != nil {
+		n.putStaticPodStatuses()
 	}
 }
 
@@ -555,18 +562,7 @@ func (n *Node) putNodeStatus(status NodeStatus) {
 	spec.Nodename, spec.NodeReady, spec.Unschedulable = name, status.Ready, status.Unschedulable
 	spec.Labels, spec.Annotations = status.Labels, status.Annotations
 	n.put(res, "k8s.NodeStatusController")
-
-	if n.nodeType != ControlPlane {
-		return
-	}
-
-	for _, pod := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-		res := k8s.NewStaticPodStatus(k8s.NamespaceName, "kube-system/"+pod+"-"+name)
-		res.TypedSpec().PodStatus = map[string]any{
-			"phase": "Running", "conditions": []any{map[string]any{"type": "Ready", "status": conditionStatus(status.Ready)}},
-		}
-		n.put(res, "k8s.KubeletStaticPodController")
-	}
+	n.putStaticPodStatuses()
 }
 
 func conditionStatus(holds bool) string {
