@@ -1,10 +1,8 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -35,7 +33,9 @@ func NewCmdHealth(f *cmdutil.Factory) *cmdutil.Cmd {
 		Use: "health", Short: "Check whether the cluster is healthy",
 		Long: "Check whether the cluster is healthy: its own checks, side by side, each with a stable ID. The exit code is\n" +
 			"0 when nothing failed, 3 when something did or has no answer. Works without a CNI, on one node, with\n" +
-			"a dead node and with a reader's certificate; what that may not ask is skipped with the reason.\n\n" +
+			"a dead node and with a reader's certificate; what that may not ask is skipped with the reason, and a\n" +
+			"certificate that may ask nothing is exit code 6. --timeout bounds all checks together; a table shows what\n" +
+			"is known while others are still to come.\n\n" +
 			"--server streams the health check that a control plane itself runs instead.\n\nChecks: " + checkList(),
 		Example: "  talosmate health --scope etcd\n" +
 			"  talosmate health --wait --wait-timeout 10m -o json --query '.result.checks[] | select(.status == \"fail\") | .id'",
@@ -75,30 +75,33 @@ func (o healthOptions) run(c *cmdutil.Call, now func() time.Time) error {
 		return err
 	}
 
-	res, err := o.ask(c, world)
-	if err != nil {
-		return err
+	table := newHealthTable(c.Printer)
+	if o.checks.Tell = o.changes(c, nil); !o.wait && table.shown() {
+		stop := table.follow()
+		defer stop()
+
+		o.checks.Tell = table.add
 	}
 
-	return answer(c, res)
+	res := health.Check(c.Context(), world(), o.checks)
+
+	if o.wait && !res.Healthy && !res.Blind() {
+		if res, err = o.await(c, world, res); err != nil {
+			return err
+		}
+	}
+
+	return answer(c, res, table)
 }
 
-// ask checks once, or with --wait until the cluster is healthy, with the changes on stderr.
-func (o healthOptions) ask(c *cmdutil.Call, world func() health.Cluster) (health.Result, error) {
-	res := health.Check(c.Context(), world(), o.checks)
-	if !o.wait || res.Healthy {
-		return res, nil
-	}
-
-	tell(c, nil, res)
-
+// await checks again until the cluster is healthy, with the changes on stderr.
+func (o healthOptions) await(c *cmdutil.Call, world func() health.Cluster, res health.Result) (health.Result, error) {
 	attempts := 1
 
 	err := poll.Until(c.Context(), "the cluster to be healthy", 2*time.Second, o.waitTimeout, func(ctx context.Context) (bool, string, error) {
-		next := health.Check(ctx, world(), o.checks)
+		o.checks.Tell = o.changes(c, res.Findings)
+		res = health.Check(ctx, world(), o.checks)
 		attempts++
-		tell(c, res.Findings, next)
-		res = next
 		res.Attempts = attempts
 
 		return res.Healthy, fmt.Sprintf("%d checks failed", res.Summary.Fail+res.Summary.Unknown), nil
@@ -110,26 +113,46 @@ func (o healthOptions) ask(c *cmdutil.Call, world func() health.Cluster) (health
 	return res, nil
 }
 
-// tell writes the findings that are not what they were.
-func tell(c *cmdutil.Call, before []health.Finding, now health.Result) {
+// changes writes the findings that are not what they were; nothing without --wait.
+func (o healthOptions) changes(c *cmdutil.Call, before []health.Finding) func(health.Finding) {
+	if !o.wait {
+		return nil
+	}
+
 	was := map[string]string{}
 	for _, f := range before {
 		was[f.ID+f.Node] = f.Status
 	}
 
-	for _, f := range now.Findings {
+	return func(f health.Finding) {
 		if before == nil && (f.Status == health.OK || f.Status == health.Skip) || was[f.ID+f.Node] == f.Status {
-			continue
+			return
 		}
 
 		fmt.Fprintf(c.IO.Err, "%s %s: %s\n", f.Status, output.Line(strings.TrimSpace(f.ID+" "+f.Hostname)), output.Line(f.Message))
 	}
 }
 
-func answer(c *cmdutil.Call, res health.Result) error {
+func answer(c *cmdutil.Call, res health.Result, table *healthTable) error {
 	var err error
-	if !res.Healthy {
-		err = errs.New(errs.Negative, "the cluster is not healthy: %d checks failed, %d have no answer", res.Summary.Fail, res.Summary.Unknown).
+
+	switch {
+	case res.Blind():
+		cluster, clusterErr := c.Cluster()
+		if clusterErr != nil {
+			return clusterErr
+		}
+
+		why := res.Findings[slices.IndexFunc(res.Findings, func(f health.Finding) bool { return f.ID == res.NotAuthorized[0] })].Message
+
+		err = errs.New(errs.Unreachable, "cannot check the health of the cluster: %s (the certificate has %s)", why, cluster.Context.RoleList()).
+			WithKind(errs.KindPermissionDenied).
+			WithHint("use a certificate with one of %s; os:etcd:backup can check etcd, and Kubernetes needs os:admin", strings.Join(cmdutil.Readers(), ", "))
+		if !c.Printer.Structured() {
+			return err
+		}
+	case !res.Healthy:
+		err = errs.New(errs.Negative, "the cluster is not healthy: %s failed, %d without an answer", count(res.Summary.Fail, "check"), res.Summary.Unknown).
 			WithKind(errs.KindNegative)
 	}
 
@@ -138,7 +161,15 @@ func answer(c *cmdutil.Call, res health.Result) error {
 		word = "unhealthy"
 	}
 
-	return cmdutil.PrintResult(c, res, err, word, showHealth)
+	return cmdutil.PrintResult(c, res, err, word, table.finish)
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // healthWorld makes a view of the cluster that is read afresh on every call.
@@ -155,9 +186,13 @@ func healthWorld(c *cmdutil.Call, now func() time.Time) (func() health.Cluster, 
 
 	return func() health.Cluster {
 		return health.Cluster{
-			Members: func(ctx context.Context) ([]talos.Member, error) { return cluster.Endpoint().Members(ctx) },
-			Only:    only,
-			Node:    func(t talos.Target) health.Node { return cluster.Node(t) },
+			Members:    cluster.Relist,
+			Affiliates: func(ctx context.Context) ([]talos.Member, error) { return cluster.Endpoint().Affiliates(ctx) },
+			EtcdMembers: func(ctx context.Context) ([]talos.EtcdMember, error) {
+				return cluster.Endpoint().EtcdMembers(ctx, false)
+			},
+			Only: only,
+			Node: func(t talos.Target) health.Node { return cluster.Node(t) },
 			Etcd: func(ctx context.Context, targets []talos.Target) etcd.View {
 				return etcd.Gather(ctx, etcd.Sources(cluster, targets), cluster.Options.Timeout)
 			},
@@ -219,40 +254,5 @@ func (o healthOptions) runServer(c *cmdutil.Call) error {
 		return err
 	}
 
-	return answer(c, res)
-}
-
-func showHealth(w io.Writer, r health.Result) error {
-	cols := []output.Column[health.Finding]{
-		{Header: "STATUS", Value: func(f health.Finding) string { return f.Status }},
-		{Header: "CHECK", Value: func(f health.Finding) string { return f.ID }},
-		{Header: "NODE", Value: func(f health.Finding) string { return cmp.Or(f.Hostname, f.Node) }},
-		{Header: "MESSAGE", Value: func(f health.Finding) string {
-			if f.LastError != "" && f.Status != health.OK {
-				return f.Message + ": " + f.LastError
-			}
-
-			return f.Message
-		}},
-	}
-
-	if err := output.WriteTable(w, cols, r.Findings, false, true); err != nil {
-		return err
-	}
-
-	for _, f := range r.Findings {
-		if f.Hint != "" && f.Status != health.OK {
-			fmt.Fprintf(w, "\nhint (%s): %s", f.ID, output.Line(f.Hint))
-		}
-	}
-
-	word := "healthy"
-	if !r.Healthy {
-		word = "NOT healthy"
-	}
-
-	_, err := fmt.Fprintf(w, "\n%s: %d ok, %d failed, %d warnings, %d skipped, %d unknown\n",
-		word, r.Summary.OK, r.Summary.Fail, r.Summary.Warn, r.Summary.Skip, r.Summary.Unknown)
-
-	return err
+	return answer(c, res, newHealthTable(c.Printer))
 }

@@ -18,8 +18,9 @@ func TestHealth(t *testing.T) {
 		{Name: "health.only", Args: []string{"health", "--only", "talos-services", "-n", "n1,n2,n4"}},
 		{Name: "health.1.13.9", Version: "talos-v1.13.9", Args: []string{"health", "--only", "talos-stage,kubelet", "-n", "n1,n4"}, Code: 3},
 		{
-			Name: "health.reader.kubernetes", Roles: []string{"os:reader"}, Code: 0,
-			Args: []string{"health", "--only", "kubernetes-api,kubernetes-nodes", "--query", ".result.checks[] | .id + \" \" + .status"},
+			Name: "health.reader.kubernetes", Roles: []string{"os:reader"}, Code: 6,
+			Stderr: []string{"not authorized to fetch a kubeconfig"},
+			Args:   []string{"health", "--only", "kubernetes-api,kubernetes-nodes", "--query", ".result.checks[] | .id + \" \" + .status"},
 		},
 		{Name: "health.unknown-check", Args: []string{"health", "--only", "nosuch"}, Code: 2, Stderr: []string{"unknown check"}},
 		{Name: "health.unknown-scope", Args: []string{"health", "--scope", "all"}, Code: 2, Stderr: []string{"unknown --scope"}},

@@ -80,7 +80,7 @@ func LookFor(ctx context.Context, c *talos.Cluster, timeout time.Duration) (View
 			return View{}, err
 		}
 
-		targets.Nodes = targetsOf(list)
+		targets.Nodes = Targets(list)
 	}
 
 	v := Gather(ctx, Sources(c, targets.Nodes), timeout)
@@ -146,7 +146,8 @@ func (v View) electing() bool {
 	return without > 0 && answer >= Quorum(voters)
 }
 
-func targetsOf(list []talos.EtcdMember) []talos.Target {
+// Targets are the nodes of etcd's members.
+func Targets(list []talos.EtcdMember) []talos.Target {
 	out := []talos.Target{}
 
 	for _, m := range list {
@@ -160,7 +161,7 @@ func targetsOf(list []talos.EtcdMember) []talos.Target {
 
 // unasked are the nodes of members that no source covers.
 func (v View) unasked() []talos.Target {
-	return slices.DeleteFunc(targetsOf(v.memberList()), func(t talos.Target) bool {
+	return slices.DeleteFunc(Targets(v.memberList()), func(t talos.Target) bool {
 		return slices.ContainsFunc(v.Answers, func(a Answer) bool {
 			// Discovery still lists a node that was replaced by one of the same name. It does not answer, and covers no
 			// member.

@@ -8,200 +8,275 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // checks is the list of all checks; IDs are an interface and never renamed.
 func checks() []check {
 	return []check{
-		{"talos-discovery", "discovery has the members", LevelTalos, discovery},
-		{"talos-api", "every member's API answers", LevelTalos, api},
-		{"talos-stage", "every node is running with all conditions met", LevelTalos, stage},
-		{"talos-services", "no service is unhealthy", LevelTalos, services},
-		{"talos-diagnostics", "no node reports diagnostics", LevelTalos, diagnostics},
-		{"talos-time", "every clock is in sync", LevelTalos, clock},
-		{"talos-disk", "no node runs out of disk space", LevelTalos, disk},
-		{"talos-versions", "all nodes run the same version", LevelTalos, versions},
-		{"talos-certificate", "the client certificate is valid for some time", LevelTalos, certificate},
-		{"etcd-members", "every control plane is a voting etcd member", LevelEtcd, etcdMembers},
-		{"etcd-health", "every etcd member is healthy", LevelEtcd, etcdHealth},
-		{"etcd-quorum", "etcd would survive the loss of a member", LevelEtcd, etcdQuorum},
-		{"etcd-consistency", "all nodes list the same etcd members", LevelEtcd, etcdConsistency},
-		{"etcd-alarms", "etcd has no alarm", LevelEtcd, etcdAlarms},
-		{"kubelet", "every kubelet is healthy", LevelKubernetes, kubelet},
-		{"static-pods", "the control plane's static pods are ready", LevelKubernetes, staticPods},
-		{"kubernetes-api", "the Kubernetes API answers", LevelKubernetes, kubernetesAPI},
-		{"kubernetes-nodes", "every member is a Ready Kubernetes node", LevelKubernetes, kubernetesNodes},
-		{"kubernetes-schedulable", "no node is cordoned", LevelKubernetes, schedulable},
-		{"kubernetes-workloads", "kube-system's own workloads are ready", LevelKubernetes, workloads},
+		{id: "talos-discovery", title: "discovery has the members", level: LevelTalos, cluster: discovery},
+		{id: "talos-api", title: "every member's API answers", level: LevelTalos, node: api},
+		{id: "talos-stage", title: "every node is running with all conditions met", level: LevelTalos, node: stage},
+		{id: "talos-services", title: "no service is unhealthy", level: LevelTalos, node: services},
+		{id: "talos-diagnostics", title: "no node reports diagnostics", level: LevelTalos, node: diagnostics},
+		{id: "talos-time", title: "every clock is in sync", level: LevelTalos, node: clock},
+		{id: "talos-disk", title: "no node runs out of disk space", level: LevelTalos, node: disk},
+		{id: "talos-versions", title: "all nodes run the same version", level: LevelTalos, cluster: once(versions)},
+		{id: "talos-certificate", title: "the client certificate is valid for some time", level: LevelTalos, cluster: once(certificate)},
+		{id: "etcd-members", title: "every control plane is a voting etcd member", level: LevelEtcd, cluster: once(etcdMembers)},
+		{id: "etcd-health", title: "every etcd member is healthy", level: LevelEtcd, cluster: once(etcdHealth)},
+		{id: "etcd-quorum", title: "etcd would survive the loss of a member", level: LevelEtcd, cluster: once(etcdQuorum)},
+		{id: "etcd-consistency", title: "all nodes list the same etcd members", level: LevelEtcd, cluster: once(etcdConsistency)},
+		{id: "etcd-alarms", title: "etcd has no alarm", level: LevelEtcd, cluster: once(etcdAlarms)},
+		{id: "kubelet", title: "every kubelet is healthy", level: LevelKubernetes, node: kubelet},
+		{id: "static-pods", title: "the control plane's static pods are ready", level: LevelKubernetes, node: staticPods, only: isControlPlane},
+		{id: "kubernetes-api", title: "the Kubernetes API answers", level: LevelKubernetes, cluster: once(kubernetesAPI)},
+		{id: "kubernetes-nodes", title: "every member is a Ready Kubernetes node", level: LevelKubernetes, cluster: kubernetesNodes, node: kubernetesNode, silent: true},
+		{id: "kubernetes-schedulable", title: "no node is cordoned", level: LevelKubernetes, cluster: once(schedulable)},
+		{id: "kubernetes-workloads", title: "kube-system's own workloads are ready", level: LevelKubernetes, cluster: once(workloads)},
 	}
 }
 
-func discovery(_ context.Context, s *survey) []Finding {
+// once makes a check of findings that are all known at the same time.
+func once(ask func(context.Context, *survey) []Finding) func(context.Context, *survey, func(Finding)) {
+	return func(ctx context.Context, s *survey, found func(Finding)) {
+		for _, f := range ask(ctx, s) {
+			found(f)
+		}
+	}
+}
+
+func isControlPlane(m talos.Member) bool { return m.Type == target.ControlPlane }
+
+// discovery compares what discovery lists with the machines that it knows, with etcd's members and with Kubernetes's nodes.
+func discovery(_ context.Context, s *survey, found func(Finding)) {
 	members, err := s.members()
 	if err != nil {
-		return []Finding{unknown("the members cannot be read", err)}
+		found(noMembers(err))
+
+		return
 	}
 
-	controlPlanes := len(s.controlPlanes())
-	if controlPlanes == 0 {
-		return []Finding{fail("discovery has no control plane", "check that cluster discovery is enabled")}
+	listed := lists.Filter(members, func(m talos.Member) bool { return m.Source != target.FromEtcd })
+	controlPlanes := lists.Filter(listed, isControlPlane)
+
+	switch {
+	case len(listed) == 0 && len(members) > 0:
+		found(Finding{Status: Warn, Message: "discovery is disabled: the nodes are those that etcd lists, without workers", Hint: "name other nodes with -n"})
+
+		return
+	case len(controlPlanes) == 0:
+		found(fail("discovery has no control plane", "check that cluster discovery is enabled"))
+	default:
+		found(ok(fmt.Sprintf("%d members, %d of them control planes", len(listed), len(controlPlanes))))
 	}
 
-	return []Finding{ok(fmt.Sprintf("%d members, %d of them control planes", len(members), controlPlanes))}
-}
+	for _, n := range s.all() {
+		if n.unlisted && !s.isGone(n) {
+			found(of(n.member, s.unlistedFinding(n)))
+		}
+	}
 
-func api(_ context.Context, s *survey) []Finding {
-	nodes := s.nodes()
-	out := make([]Finding, 0, len(nodes))
+	for _, m := range probe.Undiscovered(members, nil) {
+		found(of(m.Member, fail("discovery does not list "+m.String(), undiscoveredHint)))
+	}
 
-	// Other checks need the versions too; the first one reads them.
-	answers := s.perNode(func(_ context.Context, n *nodeFacts) Finding {
-		v, _ := n.version() // perNode has verified that it answers
+	nodes, known := s.knownKubeNodes()
+	if !known || s.cluster.Only != nil {
+		return
+	}
 
-		return ok("Talos " + v.Tag)
-	}, nil)
+	all := make([]talos.Member, 0, len(members))
 
-	for _, f := range answers {
-		if f.Status == Unknown && f.Node != "" {
-			f.Status, f.Hint = Fail, "check that the node is powered on and that the endpoint reaches it"
+	for _, n := range s.all() {
+		m := n.member
+		m.Source = target.FromDiscovery // what only etcd lists was reported above
+
+		if _, err := n.version(); err == nil {
+			m.KubernetesName, _ = n.name()
 		}
 
-		out = append(out, f)
+		all = append(all, m)
 	}
 
-	return out
+	for _, m := range probe.Undiscovered(all, nodes) {
+		found(of(m.Member, fail("discovery does not list "+m.String(), undiscoveredHint)))
+	}
 }
 
-func stage(_ context.Context, s *survey) []Finding {
-	return s.perNode(func(ctx context.Context, n *nodeFacts) Finding {
-		status, err := n.node.MachineStatus(ctx)
+const undiscoveredHint = "discovery is disabled or cut off on that node, or a node that is gone is still listed there"
 
-		switch {
-		case err != nil:
-			return unknown("the machine status cannot be read", err)
-		case !status.Settled():
-			return fail(status.String(), "")
-		default:
-			return ok(status.String())
+// of puts a finding on a node.
+func of(m talos.Member, f Finding) Finding {
+	f.Node, f.Hostname = m.Node, m.Hostname
+
+	return f
+}
+
+// unlistedFinding says why discovery does not list a machine that it knows.
+func (s *survey) unlistedFinding(n *nodeFacts) Finding {
+	twin := s.twin(n)
+	if twin == nil {
+		return fail("discovery knows this machine and does not list it", "talosmate get affiliates")
+	}
+
+	if s.isGone(twin) {
+		return Finding{
+			Status: Warn, Message: "discovery lists the machine that it replaced, at " + twin.member.Node,
+			Hint: "discovery forgets a node 30 minutes after it last announced itself; until then name this one by its address",
 		}
-	}, nil)
+	}
+
+	return fail("two machines have the hostname "+n.member.Hostname+", and discovery lists the one at "+twin.member.Node+" only",
+		"give each machine a hostname of its own: talosmate machineconfig patch -n "+n.member.Node)
 }
 
-func services(_ context.Context, s *survey) []Finding {
-	return s.perNode(func(ctx context.Context, n *nodeFacts) Finding {
-		list, err := n.node.Services(ctx)
+// api reports the nodes that answer; askNode reports the others.
+func api(_ context.Context, _ *survey, n *nodeFacts) Finding {
+	v, _ := n.version()
+
+	return ok("Talos " + v.Tag)
+}
+
+func stage(ctx context.Context, _ *survey, n *nodeFacts) Finding {
+	status, err := n.node.MachineStatus(ctx)
+
+	switch {
+	case err != nil:
+		return unread("the machine status", err)
+	case !status.Settled():
+		return fail(status.String(), "")
+	default:
+		return ok(status.String())
+	}
+}
+
+func services(_ context.Context, _ *survey, n *nodeFacts) Finding {
+	list, err := n.services()
+	if err != nil {
+		return unread("the services", err)
+	}
+
+	var ill []string
+
+	for _, svc := range list {
+		// The kubelet has a check of its own, on its own level.
+		if svc.ID != "kubelet" && (svc.Health == talos.Unhealthy || svc.State == "failed") {
+			ill = append(ill, svc.ID+" ("+svc.State+")")
+		}
+	}
+
+	if len(ill) > 0 {
+		return fail("unhealthy: "+strings.Join(ill, ", "), "talosmate service info "+strings.Fields(ill[0])[0]+" -n "+n.member.Node)
+	}
+
+	return ok(fmt.Sprintf("%d services", len(list)))
+}
+
+func diagnostics(ctx context.Context, _ *survey, n *nodeFacts) Finding {
+	list, err := n.node.Resources(ctx, "runtime", "Diagnostics.runtime.talos.dev")
+	if err != nil {
+		return unread("the diagnostics", err)
+	}
+
+	var told []string
+
+	for _, r := range list {
+		spec, err := talos.Decode[struct {
+			Message string `json:"message"`
+		}](r)
 		if err != nil {
-			return unknown("the services cannot be listed", err)
+			return unread("the diagnostics", err)
 		}
 
-		var ill []string
+		told = append(told, r.Metadata.ID+": "+spec.Message)
+	}
 
-		for _, svc := range list {
-			// The kubelet has a check of its own, on its own level.
-			if svc.ID != "kubelet" && (svc.Health == talos.Unhealthy || svc.State == "failed") {
-				ill = append(ill, svc.ID+" ("+svc.State+")")
-			}
-		}
+	if len(told) > 0 {
+		return fail(strings.Join(told, "; "), "see https://talos.dev/diagnostic/"+list[0].Metadata.ID)
+	}
 
-		if len(ill) > 0 {
-			return fail("unhealthy: "+strings.Join(ill, ", "), "talosmate service info "+strings.Fields(ill[0])[0]+" -n "+n.member.Node)
-		}
-
-		return ok(fmt.Sprintf("%d services", len(list)))
-	}, nil)
+	return ok("none")
 }
 
-func diagnostics(_ context.Context, s *survey) []Finding {
-	return s.perNode(func(ctx context.Context, n *nodeFacts) Finding {
-		list, err := n.node.Resources(ctx, "runtime", "Diagnostics.runtime.talos.dev")
-		if err != nil {
-			return unknown("the diagnostics cannot be read", err)
-		}
+func clock(ctx context.Context, _ *survey, n *nodeFacts) Finding {
+	v, err := probe.GateClock(ctx, n.node, n.member.Target())
+	if err != nil {
+		return unread("the clock", err)
+	}
 
-		var told []string
+	f := Finding{Message: v.Message, Hint: v.Remedy}
 
-		for _, r := range list {
-			spec, err := talos.Decode[struct {
-				Message string `json:"message"`
-			}](r)
-			if err != nil {
-				return unknown("the diagnostics cannot be read", err)
-			}
+	switch v.Verdict {
+	case gate.Pass:
+		f.Status = OK
+	case gate.Skip:
+		f.Status = Skip
+	case gate.Warn:
+		f.Status = Warn
+	default:
+		f.Status = Fail
+	}
 
-			told = append(told, r.Metadata.ID+": "+spec.Message)
-		}
-
-		if len(told) > 0 {
-			return fail(strings.Join(told, "; "), "see https://talos.dev/diagnostic/"+list[0].Metadata.ID)
-		}
-
-		return ok("none")
-	}, nil)
+	return f
 }
 
-func clock(_ context.Context, s *survey) []Finding {
-	return s.perNode(func(ctx context.Context, n *nodeFacts) Finding {
-		status, known, err := n.node.TimeStatus(ctx)
-
-		switch {
-		case err != nil:
-			return unknown("the time status cannot be read", err)
-		case status.SyncDisabled:
-			return Finding{Status: Skip, Message: "time synchronisation is switched off"}
-		case known && !status.Synced:
-			return fail("the clock is not in sync", "talosmate system time -n "+n.member.Node)
-		default:
-			return ok("in sync")
-		}
-	}, nil)
-}
-
-func disk(_ context.Context, s *survey) []Finding {
+func disk(ctx context.Context, _ *survey, n *nodeFacts) Finding {
 	const (
 		warnAt = 0.85
 		failAt = 0.95
 	)
 
-	return s.perNode(func(ctx context.Context, n *nodeFacts) Finding {
-		mounts, err := n.node.Mounts(ctx)
-		if err != nil {
-			return unknown("the mounts cannot be listed", err)
-		}
+	mounts, err := n.node.Mounts(ctx)
+	if err != nil {
+		return unread("the mounts", err)
+	}
 
-		at := slices.IndexFunc(mounts, func(m talos.Mount) bool { return m.MountedOn == "/var" && m.SizeBytes > 0 })
-		if at < 0 {
-			return Finding{Status: Skip, Message: "there is no mount for /var"}
-		}
+	at := slices.IndexFunc(mounts, func(m talos.Mount) bool { return m.MountedOn == "/var" && m.SizeBytes > 0 })
+	if at < 0 {
+		return Finding{Status: Skip, Message: "there is no mount for /var"}
+	}
 
-		m := mounts[at]
-		f := ok(fmt.Sprintf("%s of %s free under /var", humanize.IBytes(m.AvailableBytes), humanize.IBytes(m.SizeBytes)))
+	m := mounts[at]
+	f := ok(fmt.Sprintf("%s of %s free under /var", humanize.IBytes(m.AvailableBytes), humanize.IBytes(m.SizeBytes)))
 
-		switch hint := "talosmate image prune -n " + n.member.Node; {
-		case m.UsedRatio >= failAt:
-			f.Status, f.Hint = Fail, hint
-		case m.UsedRatio >= warnAt:
-			f.Status, f.Hint = Warn, hint
-		}
+	switch hint := "talosmate image prune -n " + n.member.Node; {
+	case m.UsedRatio >= failAt:
+		f.Status, f.Hint = Fail, hint
+	case m.UsedRatio >= warnAt:
+		f.Status, f.Hint = Warn, hint
+	}
 
-		return f
-	}, nil)
+	return f
 }
 
 func versions(_ context.Context, s *survey) []Finding {
 	seen := map[string][]string{}
+	silent := 0
 
 	for _, n := range s.nodes() {
 		if v, err := n.version(); err == nil {
-			seen[v.Tag] = append(seen[v.Tag], n.member.Hostname)
+			seen[v.Tag] = append(seen[v.Tag], n.member.NodeName())
+		} else {
+			silent++
 		}
 	}
 
-	switch len(seen) {
-	case 0:
-		return []Finding{unknown("no node reports its version", nil)}
-	case 1:
+	switch _, err := s.members(); {
+	case err != nil:
+		return []Finding{s.once("talos-discovery", "talos-versions", noMembers(err))}
+	case len(seen) == 0:
+		return []Finding{s.once("talos-api", "talos-versions", unknown("no node reports its version", nil))}
+	case len(seen) == 1:
 		for tag := range seen {
+			if silent > 0 {
+				return []Finding{ok("all that answer run " + tag)}
+			}
+
 			return []Finding{ok("all run " + tag)}
 		}
 	}

@@ -8,78 +8,121 @@ import (
 
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/lists"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/talos"
-	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
-func kubelet(_ context.Context, s *survey) []Finding {
-	return s.perNode(func(ctx context.Context, n *nodeFacts) Finding {
-		list, err := n.node.Services(ctx)
-		if err != nil {
-			return unknown("the services cannot be listed", err)
-		}
+func kubelet(_ context.Context, _ *survey, n *nodeFacts) Finding {
+	list, err := n.services()
+	if err != nil {
+		return unread("the services", err)
+	}
 
-		at := slices.IndexFunc(list, func(svc talos.Service) bool { return svc.ID == "kubelet" })
-
-		switch {
-		case at < 0:
-			return fail("there is no kubelet", "")
-		case list[at].Health != talos.Healthy:
-			return fail(fmt.Sprintf("the kubelet is %s and %s", list[at].State, list[at].Health), "talosmate logs kubelet -n "+n.member.Node)
-		default:
-			return ok(list[at].State)
-		}
-	}, nil)
-}
-
-func staticPods(_ context.Context, s *survey) []Finding {
-	return s.perNode(func(ctx context.Context, n *nodeFacts) Finding {
+	at := slices.IndexFunc(list, func(svc talos.Service) bool { return svc.ID == "kubelet" })
+	if at < 0 {
 		if name, err := n.name(); err == nil && name == "" {
-			return Finding{Status: Skip, Message: "the node is not a Kubernetes member"}
+			return skip("the node runs no kubelet and is not a Kubernetes member")
 		}
 
-		wanted, err := n.node.Resources(ctx, "k8s", "StaticPods.kubernetes.talos.dev")
-		if err != nil {
-			return unknown("the static pods cannot be read", err)
-		}
+		return fail("there is no kubelet", "")
+	}
 
-		statuses, err := n.node.Resources(ctx, "k8s", "StaticPodStatuses.kubernetes.talos.dev")
-		if err != nil {
-			return unknown("the static pods' state cannot be read", err)
-		}
+	if list[at].Health != talos.Healthy {
+		return fail(fmt.Sprintf("the kubelet is %s and %s", list[at].State, list[at].Health), "talosmate logs kubelet -n "+n.member.Node)
+	}
 
-		missing := lists.Filter(wanted, func(w talos.Resource) bool {
-			return !slices.ContainsFunc(statuses, func(r talos.Resource) bool { return staticPodReady(r, w.Metadata.ID) })
-		})
-
-		switch {
-		case len(missing) > 0:
-			names := lists.Join(missing, ", ", func(r talos.Resource) string { return r.Metadata.ID })
-
-			return fail("not ready: "+names, "talosmate logs --kubernetes shows the cause")
-		case len(wanted) == 0:
-			return Finding{Status: Skip, Message: "the node has no static pods"}
-		default:
-			return ok(fmt.Sprintf("%d static pods", len(wanted)))
-		}
-	}, func(m talos.Member) bool { return m.Type == target.ControlPlane })
+	return ok(list[at].State)
 }
 
-// staticPodReady matches a status (kube-system/kube-apiserver-cp-1) with a static pod (kube-apiserver).
-func staticPodReady(r talos.Resource, id string) bool {
-	_, name, _ := strings.Cut(r.Metadata.ID, "/")
-	if !strings.HasPrefix(name, id) {
-		return false
+// staticPods checks the pods of the control plane and those of machine.pods. On workers Talos does not see them.
+func staticPods(ctx context.Context, _ *survey, n *nodeFacts) Finding {
+	wanted, err := n.node.Resources(ctx, "k8s", "StaticPods.kubernetes.talos.dev")
+	if err != nil {
+		return unread("the static pods", err)
+	}
+
+	statuses, err := n.node.Resources(ctx, "k8s", "StaticPodStatuses.kubernetes.talos.dev")
+	if err != nil {
+		return unread("the state of the static pods", err)
+	}
+
+	nodename, err := n.nodename(ctx)
+	if err != nil {
+		return unread("the Kubernetes node name", err)
+	}
+
+	var missing []string
+
+	for _, w := range wanted {
+		id, err := staticPodStatusID(w, nodename)
+		if err != nil {
+			return unread("the static pods", err)
+		}
+
+		if !slices.ContainsFunc(statuses, func(r talos.Resource) bool { return r.Metadata.ID == id && staticPodFine(r) }) {
+			missing = append(missing, w.Metadata.ID)
+		}
+	}
+
+	switch {
+	case len(missing) > 0:
+		return fail("not ready: "+strings.Join(missing, ", "), "talosmate logs --kubernetes shows the cause")
+	case len(wanted) == 0:
+		return skip("the node has no static pods")
+	default:
+		return ok(fmt.Sprintf("%d static pods", len(wanted)))
+	}
+}
+
+// nodename reads the node name that the kubelet uses, whether it registers with Kubernetes or not.
+func (n *nodeFacts) nodename(ctx context.Context) (string, error) {
+	list, err := n.node.Resources(ctx, "k8s", "Nodenames.kubernetes.talos.dev")
+	if err != nil || len(list) == 0 {
+		return strings.ToLower(n.member.Hostname), err
 	}
 
 	spec, err := talos.Decode[struct {
-		PodStatus struct {
-			Conditions []struct{ Type, Status string } `json:"conditions"`
-		} `json:"podStatus"`
+		Nodename string `json:"nodename"`
+	}](list[0])
+
+	return spec.Nodename, err
+}
+
+// staticPodStatusID is the ID of the status of a static pod: NAMESPACE/NAME-NODE.
+func staticPodStatusID(pod talos.Resource, nodename string) (string, error) {
+	spec, err := talos.Decode[struct {
+		Metadata struct {
+			Name      string `json:"name"`
+			Namespace string `json:"namespace"`
+		} `json:"metadata"`
+	}](pod)
+
+	namespace := spec.Metadata.Namespace
+	if namespace == "" {
+		namespace = "default"
+	}
+
+	return namespace + "/" + spec.Metadata.Name + "-" + nodename, err
+}
+
+// staticPodFine reports whether a pod is ready, or has done its work.
+func staticPodFine(r talos.Resource) bool {
+	type podStatus struct {
+		Phase      string                          `json:"phase"`
 		Conditions []struct{ Type, Status string } `json:"conditions"`
+	}
+
+	spec, err := talos.Decode[struct {
+		podStatus
+
+		PodStatus podStatus `json:"podStatus"`
 	}](r)
 	if err != nil {
 		return false
+	}
+
+	if spec.Phase == "Succeeded" || spec.PodStatus.Phase == "Succeeded" {
+		return true
 	}
 
 	for _, c := range append(spec.Conditions, spec.PodStatus.Conditions...) {
@@ -91,80 +134,91 @@ func staticPodReady(r talos.Resource, id string) bool {
 	return false
 }
 
-// withKubernetes calls the API and reports uniformly why it cannot be called.
-func withKubernetes(ctx context.Context, s *survey, ask func(Kubernetes) []Finding) []Finding {
+// withKubernetes passes on the nodes of Kubernetes, or explains once why they are not known.
+func withKubernetes(s *survey, id string, ask func([]kube.Node) []Finding) []Finding {
+	const reporter = "kubernetes-api"
+
 	if s.withoutKubernetes() {
-		return []Finding{{Status: Skip, Message: "no node is a Kubernetes member"}}
+		return []Finding{skip("no node that answers is a Kubernetes member")}
 	}
 
-	k, denied, err := s.kube()
+	_, refused, err := s.kube()
 
 	switch {
-	case denied:
-		f := Finding{Status: Skip, Message: "needs an admin certificate or --kubeconfig"}
+	case refused:
+		f := notAuthorized("fetch a kubeconfig: needs an admin certificate, or --kubeconfig")
 		if err != nil {
 			f.LastError = err.Error()
 		}
 
 		return []Finding{f}
 	case err != nil:
-		return []Finding{unknown("the Kubernetes API cannot be asked", err)}
-	case ctx.Err() != nil:
-		return []Finding{unknown("interrupted", ctx.Err())}
-	default:
-		return ask(k)
+		return []Finding{s.once(reporter, id, unknown("the Kubernetes API cannot be asked", err))}
 	}
+
+	nodes, err := s.kubeNodes()
+	if err != nil {
+		return []Finding{s.once(reporter, id, unknown("the Kubernetes API does not answer", err))}
+	}
+
+	return ask(nodes)
 }
 
-func kubernetesAPI(ctx context.Context, s *survey) []Finding {
-	return withKubernetes(ctx, s, func(k Kubernetes) []Finding {
-		nodes, err := k.Nodes(ctx)
-		if err != nil {
-			return []Finding{unknown("the Kubernetes API does not answer", err)}
-		}
-
+func kubernetesAPI(_ context.Context, s *survey) []Finding {
+	return withKubernetes(s, "kubernetes-api", func(nodes []kube.Node) []Finding {
 		return []Finding{ok(fmt.Sprintf("answers, has %d nodes", len(nodes)))}
 	})
 }
 
-func kubernetesNodes(ctx context.Context, s *survey) []Finding {
-	return withKubernetes(ctx, s, func(k Kubernetes) []Finding {
-		nodes, err := k.Nodes(ctx)
-		if err != nil {
-			return []Finding{unknown("the Kubernetes API does not answer", err)}
-		}
-
-		return s.perNode(func(_ context.Context, n *nodeFacts) Finding {
-			name, err := n.name()
-			if err != nil {
-				return unknown("the Kubernetes node name cannot be read", err)
-			}
-
-			if name == "" {
-				return Finding{Status: Skip, Message: "the node is not a Kubernetes member"}
-			}
-
-			at := slices.IndexFunc(nodes, func(k kube.Node) bool { return k.Name == name })
-
-			switch {
-			case at < 0:
-				return fail("Kubernetes has no node "+name, "")
-			case !nodes[at].Ready:
-				return fail("not Ready: "+nodes[at].ReadyMessage, "kubectl describe node "+name)
-			default:
-				return ok("Ready, kubelet " + nodes[at].KubeletVersion)
-			}
-		}, nil)
-	})
+// kubernetesNodes reports why the nodes are not known; kubernetesNode reports each of them.
+func kubernetesNodes(_ context.Context, s *survey, found func(Finding)) {
+	for _, f := range withKubernetes(s, "kubernetes-nodes", func([]kube.Node) []Finding { return nil }) {
+		found(f)
+	}
 }
 
-func schedulable(ctx context.Context, s *survey) []Finding {
-	return withKubernetes(ctx, s, func(k Kubernetes) []Finding {
-		nodes, err := k.Nodes(ctx)
-		if err != nil {
-			return []Finding{unknown("the Kubernetes API does not answer", err)}
-		}
+// kubernetesNode checks what Kubernetes knows about a node, also if the node itself does not answer.
+func kubernetesNode(_ context.Context, s *survey, n *nodeFacts) Finding {
+	if s.withoutKubernetes() {
+		return Finding{}
+	}
 
+	nodes, err := s.kubeNodes()
+	if err != nil {
+		return Finding{} // reported by kubernetesNodes
+	}
+
+	at := slices.IndexFunc(nodes, func(k kube.Node) bool { return slices.ContainsFunc(k.Addresses, n.member.Target().Has) })
+	name := n.member.NodeName()
+
+	if at < 0 {
+		own, err := n.name()
+
+		switch {
+		case err == nil && own == "":
+			return skip("the node is not a Kubernetes member")
+		case err == nil:
+			name = own
+			at = slices.IndexFunc(nodes, func(k kube.Node) bool { return k.Name == own })
+		case s.isGone(n):
+			return skip("no answer from the node")
+		default:
+			at = slices.IndexFunc(nodes, func(k kube.Node) bool { return probe.IsNode(n.member, k) })
+		}
+	}
+
+	switch {
+	case at < 0:
+		return fail("Kubernetes has no node "+name, "")
+	case !nodes[at].Ready:
+		return fail("not Ready: "+nodes[at].ReadyMessage, "kubectl describe node "+nodes[at].Name)
+	default:
+		return ok("Ready, kubelet " + nodes[at].KubeletVersion)
+	}
+}
+
+func schedulable(_ context.Context, s *survey) []Finding {
+	return withKubernetes(s, "kubernetes-schedulable", func(nodes []kube.Node) []Finding {
 		cordoned := lists.Filter(nodes, func(n kube.Node) bool { return n.Unschedulable })
 		if len(cordoned) > 0 {
 			names := lists.Join(cordoned, ", ", func(n kube.Node) string { return n.Name })
@@ -179,7 +233,9 @@ func schedulable(ctx context.Context, s *survey) []Finding {
 // workloads checks what every Kubernetes needs in addition to its control plane. A cluster without kube-proxy or with
 // another DNS simply has no such workload.
 func workloads(ctx context.Context, s *survey) []Finding {
-	return withKubernetes(ctx, s, func(k Kubernetes) []Finding {
+	return withKubernetes(s, "kubernetes-workloads", func([]kube.Node) []Finding {
+		k, _, _ := s.kube()
+
 		list, err := k.Workloads(ctx)
 		if err != nil {
 			return []Finding{unknown("the workloads cannot be read", err)}

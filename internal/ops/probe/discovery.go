@@ -6,6 +6,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -14,36 +15,54 @@ import (
 // nodes are those of a cluster that was not asked (TM154). Where discovery lists nobody it is off, and no list is needed
 // for a node that was named: etcd and the node itself tell the same.
 func GateDiscovery(members []talos.Member, nodes []kube.Node, node string) gate.Verdict {
-	var missing []string
-
-	discovered := 0
-
-	for _, m := range members {
-		if m.Source == target.FromEtcd {
-			missing = append(missing, m.NodeName()+" (an etcd member)")
-		} else {
-			discovered++
-		}
-	}
-
-	for _, n := range nodes {
-		if !slices.ContainsFunc(members, func(m talos.Member) bool { return isNode(m, n) }) {
-			missing = append(missing, n.Name+" (a Kubernetes node)")
-		}
-	}
+	missing := lists.Join(Undiscovered(members, nodes), ", ", Missing.String)
+	discovered := len(lists.Filter(members, func(m talos.Member) bool { return m.Source != target.FromEtcd }))
 
 	switch {
-	case len(missing) == 0:
+	case missing == "":
 		return gate.New(gate.DiscoveryPartial, gate.Pass, node, "discovery lists %d nodes, and nobody lists another", discovered)
 	case discovered == 0 && node != "":
-		return gate.New(gate.DiscoveryPartial, gate.Warn, node, "discovery lists no node; etcd or Kubernetes list %s", strings.Join(missing, ", "))
+		return gate.New(gate.DiscoveryPartial, gate.Warn, node, "discovery lists no node; etcd or Kubernetes list %s", missing)
 	default:
-		return gate.New(gate.DiscoveryPartial, gate.Refuse, node, "discovery does not list %s", strings.Join(missing, ", ")).
+		return gate.New(gate.DiscoveryPartial, gate.Refuse, node, "discovery does not list %s", missing).
 			WithRemedy("discovery is disabled or cut off on those nodes, two machines have one hostname, or a node that is gone is still an etcd member or a Kubernetes node: compare `talosmate members`, `talosmate etcd members` and `kubectl get nodes`")
 	}
 }
 
-// isNode reports whether a member is a node of Kubernetes: by an address, else by its name there, else by its hostname.
-func isNode(m talos.Member, n kube.Node) bool {
+// Missing is a node that discovery does not list.
+type Missing struct {
+	talos.Member
+
+	What string // What it is: an etcd member or a Kubernetes node.
+}
+
+// String names the node and where it is listed.
+func (m Missing) String() string { return m.NodeName() + " (" + m.What + ")" }
+
+// Undiscovered lists the members that only etcd has, and the nodes of Kubernetes that are not members.
+func Undiscovered(members []talos.Member, nodes []kube.Node) []Missing {
+	var out []Missing
+
+	for _, m := range members {
+		if m.Source == target.FromEtcd {
+			out = append(out, Missing{m, "an etcd member"})
+		}
+	}
+
+	for _, n := range nodes {
+		if slices.ContainsFunc(members, func(m talos.Member) bool { return IsNode(m, n) }) {
+			continue
+		}
+
+		m := Missing{What: "a Kubernetes node"}
+		m.Node, m.Hostname, m.Addresses = strings.Join(n.Addresses[:min(1, len(n.Addresses))], ""), n.Name, n.Addresses
+		out = append(out, m)
+	}
+
+	return out
+}
+
+// IsNode reports whether a member is a node of Kubernetes: by an address, else by its name there, else by its hostname.
+func IsNode(m talos.Member, n kube.Node) bool {
 	return slices.ContainsFunc(n.Addresses, m.Target().Has) || n.Name == m.KubernetesName || strings.EqualFold(n.Name, m.Hostname)
 }

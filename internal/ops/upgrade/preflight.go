@@ -89,7 +89,7 @@ func (r *run) preflight(ctx context.Context) ([]gate.Verdict, error) {
 		return nil, err
 	}
 
-	clock, err := r.gateClock(ctx)
+	clock, err := probe.GateClock(ctx, r.Node.Read, r.Target)
 	if err != nil {
 		return nil, err
 	}

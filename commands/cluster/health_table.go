@@ -1,0 +1,158 @@
+package cluster
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/lists"
+	"github.com/talosmate/talosmate/internal/ops/health"
+	"github.com/talosmate/talosmate/internal/output"
+)
+
+// tableDelay is how long findings are collected before those that are known are shown. A cluster in which everything
+// answers is one sorted table.
+const tableDelay = time.Second
+
+// healthTable shows findings while others are still missing.
+type healthTable struct {
+	printer *output.Printer
+
+	mu      sync.Mutex
+	pending []health.Finding
+	shownID map[string]bool // What was shown already, by check and node.
+	widths  [3]int          // Of the first columns, once something was shown.
+	err     error
+}
+
+func newHealthTable(p *output.Printer) *healthTable {
+	return &healthTable{printer: p, shownID: map[string]bool{}}
+}
+
+// shown reports whether the output is a table: a document is written as a whole.
+func (t *healthTable) shown() bool {
+	return !t.printer.Structured() && t.printer.Format != output.Name
+}
+
+// add takes a finding.
+func (t *healthTable) add(f health.Finding) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	t.pending = append(t.pending, f)
+}
+
+// follow writes what was added at intervals, until stop is called.
+func (t *healthTable) follow() (stop func()) {
+	ticker, done := time.NewTicker(tableDelay), make(chan struct{})
+
+	go func() {
+		for {
+			select {
+			case <-ticker.C:
+				t.flush()
+			case <-done:
+				return
+			}
+		}
+	}()
+
+	return func() {
+		ticker.Stop()
+		close(done)
+	}
+}
+
+func (t *healthTable) flush() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	if len(t.pending) == 0 || t.err != nil {
+		return
+	}
+
+	if t.widths[0] == 0 {
+		t.widths = [3]int{len(health.Unknown), 0, 0}
+		for _, c := range health.IDs() {
+			t.widths[1] = max(t.widths[1], len(c.ID))
+		}
+	}
+
+	text := t.printer.Text()
+	t.err = cmp.Or(t.write(text, t.pending), text.Flush())
+	t.pending = nil
+}
+
+// write writes rows as part of the table.
+func (t *healthTable) write(w io.Writer, rows []health.Finding) error {
+	first := len(t.shownID) == 0
+
+	health.Sort(rows)
+
+	for _, f := range rows {
+		t.shownID[f.ID+f.Node] = true
+
+		if t.widths[0] > 0 {
+			t.widths[2] = max(t.widths[2], len(nodeOf(f)))
+		}
+	}
+
+	padded := func(column int, text string) string {
+		return text + strings.Repeat(" ", max(0, t.widths[column]-len(text)))
+	}
+
+	return output.WriteTable(w, []output.Column[health.Finding]{
+		{Header: "STATUS", Value: func(f health.Finding) string { return padded(0, f.Status) }},
+		{Header: "CHECK", Value: func(f health.Finding) string { return padded(1, f.ID) }},
+		{Header: "NODE", Value: func(f health.Finding) string { return padded(2, nodeOf(f)) }},
+		{Header: "MESSAGE", Value: func(f health.Finding) string {
+			if f.LastError != "" && f.Status != health.OK && f.Status != health.Skip {
+				return f.Message + ": " + f.LastError
+			}
+
+			return f.Message
+		}},
+	}, rows, false, first)
+}
+
+// nodeOf is the name of a finding's node, a dash for the cluster.
+func nodeOf(f health.Finding) string { return iostreams.Line(cmp.Or(f.Hostname, f.Node, "-")) }
+
+// finish writes the rows that were not shown, each hint once, and the verdict.
+func (t *healthTable) finish(w io.Writer, r health.Result) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	t.pending = nil
+	rest := lists.Filter(r.Findings, func(f health.Finding) bool { return !t.shownID[f.ID+f.Node] })
+	if err := cmp.Or(t.err, t.write(w, rest)); err != nil {
+		return err
+	}
+
+	var hints []string
+
+	for _, f := range r.Findings {
+		if hint := fmt.Sprintf("\nhint (%s): %s", f.ID, output.Line(f.Hint)); f.Hint != "" && f.Status != health.OK && !slices.Contains(hints, hint) {
+			hints = append(hints, hint)
+		}
+	}
+
+	word := "healthy"
+
+	switch {
+	case !r.Healthy:
+		word = "NOT healthy"
+	case len(r.NotAuthorized) > 0:
+		word = "healthy, as far as this certificate is authorized to look"
+	}
+
+	_, err := fmt.Fprintf(w, "%s\n%s: %d ok, %d failed, %s, %d skipped, %d unknown\n",
+		strings.Join(hints, ""), word, r.Summary.OK, r.Summary.Fail, count(r.Summary.Warn, "warning"), r.Summary.Skip, r.Summary.Unknown)
+
+	return err
+}
