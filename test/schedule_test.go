@@ -178,6 +178,7 @@ func TestSchedule(t *testing.T) {
 		{"interrupt", (*fleet).scheduleInterrupt},
 		{"reboot", (*fleet).scheduleReboot},
 		{"no Kubernetes API", (*fleet).scheduleUnreachable},
+		{"node that is dead", (*fleet).scheduleDead},
 		{"shutdown", (*fleet).scheduleShutdown},
 		{"reset", (*fleet).scheduleReset},
 	} {
@@ -407,6 +408,26 @@ func (f *fleet) scheduleReboot() {
 
 	f.cordoned("worker-1", true)
 	f.schedule("uncordon", "-n", "worker-1")
+}
+
+// scheduleDead: Kubernetes knows a node that does not answer any more, by its name and by its address.
+func (f *fleet) scheduleDead() {
+	address := f.machine("worker-2").Address
+	f.ctl("power", "worker-2", "off")
+
+	if got := f.schedule("cordon", "-n", "worker-2"); got.code != 0 || got.Items[0].Status != runbook.Cordoned {
+		f.t.Errorf("by name: exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
+	}
+
+	f.cordoned("worker-2", true)
+
+	if got := f.schedule("uncordon", "-n", address); got.code != 0 || got.Items[0].Status != runbook.Uncordoned {
+		f.t.Errorf("by address: exit code %d, %+v\n%s", got.code, got.Items[0], got.stderr)
+	}
+
+	f.cordoned("worker-2", false)
+	f.ctl("power", "worker-2", "on")
+	f.ctl("wait", "worker-2")
 }
 
 // scheduleUnreachable: without the Kubernetes API nothing in Kubernetes is changed, and no node goes down undrained.

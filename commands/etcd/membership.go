@@ -8,11 +8,13 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 const (
@@ -110,6 +112,10 @@ func newCmdOwnMember(
 			node = targets.Nodes[0]
 
 			m, err := v.NodeMember(node)
+			if err == nil && !m.Healthy {
+				err = answers(c, node)
+			}
+
 			if err != nil {
 				return etcd.MembershipChange{}, err
 			}
@@ -122,6 +128,20 @@ func newCmdOwnMember(
 
 		return nil
 	})
+}
+
+// answers asks a node whose member is not healthy for its version: only the node itself can carry out the request.
+func answers(c *cmdutil.Call, node talos.Target) error {
+	cluster, err := c.Cluster()
+	if err != nil {
+		return err
+	}
+
+	if _, err = cluster.Node(node).Version(c.Context()); conn.Transient(err) {
+		err = errs.New(errs.ExitCode(err), "%w", err).WithHint("the others can remove the member of a dead node: talosmate etcd remove-member %s", node.Name())
+	}
+
+	return err
 }
 
 func membershipChange(deadline time.Duration) change[etcd.MembershipChange] {

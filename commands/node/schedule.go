@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,7 +13,23 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/drain"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
+
+// nameOfSilent finds the Kubernetes node of a machine that does not answer.
+func nameOfSilent(ctx context.Context, k *kube.Client, t talos.Target, silent error) (string, error) {
+	nodes, err := k.Nodes(ctx)
+	if err != nil {
+		return "", err
+	}
+
+	n, found := kube.Find(nodes, append([]string{t.Address}, t.Addresses...), t.Hostname)
+	if !found {
+		return "", silent
+	}
+
+	return n.Name, nil
+}
 
 const scheduleLong = "Nodes are named as everywhere else, by address, Talos hostname or Kubernetes name. Kubernetes is reached\n" +
 	"with --kubeconfig, else with the admin kubeconfig from the Talos API (os:admin), else with your own current one."
@@ -54,6 +71,14 @@ func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, examp
 				flags(fs, &o.Timeout)
 			}
 		},
+		Check: func(c *cmdutil.Call) error {
+			cluster, err := c.Cluster()
+			if err == nil {
+				cluster.Elsewhere = inKubernetes(c)
+			}
+
+			return err
+		},
 	}, "NodeScheduleList", cmdutil.NodeChange[drain.Change]{
 		Before: func(c *cmdutil.Call) error {
 			members, err := c.Members()
@@ -75,17 +100,25 @@ func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, examp
 		Name: func(r drain.Change) string { return r.K8sNodeName },
 	}, func(ctx context.Context, c *cmdutil.Call, n *talos.Node) (drain.Change, error) {
 		name, err := n.KubernetesName(ctx)
-		if err != nil {
+		if err != nil && !conn.Transient(err) {
 			return drain.Change{}, err
 		}
 
-		if name == "" {
+		silent := err
+
+		if name == "" && silent == nil {
 			return drain.Change{}, errs.New(errs.Failed, "cannot %s %s: the node is not a Kubernetes member", use, n.Name())
 		}
 
 		k, err := c.Kubernetes(c.Context())
 		if err != nil {
-			return drain.Change{}, drain.Unreachable(n.Address, err)
+			return drain.Change{}, drain.Unreachable(n.Address, errors.Join(silent, err))
+		}
+
+		if silent != nil {
+			if name, err = nameOfSilent(ctx, k, n.Target, silent); err != nil {
+				return drain.Change{}, err
+			}
 		}
 
 		own := o
