@@ -31,14 +31,14 @@ func NewCmdGet(f *cmdutil.Factory) *cmdutil.Cmd {
 		Use: "get TYPE [ID]", Short: "Get Talos resources of any type",
 		Long: "Get Talos resources by type: the full name, an alias or the short name, as the node itself defines\n" +
 			"them. Specs pass through exactly as Talos names their fields, also for types of newer releases.\n" +
-			"`talosmate get rd` lists the types. The specs of types that Talos calls sensitive (machine configurations,\n" +
-			"certificates, keys), and secrets in other specs, are hidden unless --show-secrets is given;\n" +
-			"`talosmate machineconfig get` shows a configuration with its secrets redacted.",
+			"`talosmate get rd` lists the types. Without -n all members are asked. The specs of types that Talos calls\n" +
+			"sensitive (machine configurations, certificates, keys), and secrets in other specs, are hidden unless\n" +
+			"--show-secrets is given; `talosmate machineconfig get` shows a configuration with its secrets redacted.",
 		Example: "  talosmate get members\n" +
 			"  talosmate get machinestatus machine -n worker-1 -o json --query '.items[0].spec.stage'\n" +
 			"  talosmate get services -n cp-1 --watch",
 		ArgsHint: "`talosmate get rd` lists the types",
-		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultEndpoint, Insecure: true},
+		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers, Insecure: true},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVar(&o.namespace, "namespace", "", "the resources' namespace (default: the type's own)")
 			fs.StringSliceVar(&o.selectors, "selector", nil, "label selector: key, key! or key=value; all must match")
@@ -52,12 +52,21 @@ func NewCmdGet(f *cmdutil.Factory) *cmdutil.Cmd {
 			o.id = c.Args[1]
 		}
 
+		if slices.Contains(definitions(), strings.ToLower(o.typ)) {
+			c.Spec.Default = target.DefaultEndpoint // every node has the same
+		}
+
 		if o.watch {
 			return o.runWatch(c)
 		}
 
 		return o.run(c)
 	})
+}
+
+// definitions are the names of the type that lists the types.
+func definitions() []string {
+	return []string{"rd", "rds", "resourcedefinition", "resourcedefinitions", "resourcedefinitions.meta", "resourcedefinitions.meta.cosi", "resourcedefinitions.meta.cosi.dev"}
 }
 
 func (o getOptions) run(c *cmdutil.Call) error {

@@ -47,7 +47,7 @@ func newCmdCp(f *cmdutil.Factory) *cmdutil.Cmd {
 			"read, which makes the exit code 4. DEST - writes the node's tar.gz to stdout.",
 		Example: "  talosmate fs cp /var/log/audit -n cp-1 ./audit\n" +
 			"  talosmate fs cp /etc/kubernetes -n cp-1 - | tar tz",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: target.DefaultEndpoint},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.BoolVar(&o.overwrite, "overwrite", false, "replace what is at the destination")
 		},

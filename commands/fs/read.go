@@ -40,7 +40,7 @@ func newCmdRead(f *cmdutil.Factory) *cmdutil.Cmd {
 			"once; a document holds at most 16 MiB a file unless --max-bytes says otherwise, and reports whether it was cut.",
 		Example: "  talosmate fs read /etc/os-release -n cp-1\n" +
 			"  talosmate fs read /proc/cmdline -A -o json --query '.items[] | [.hostname, .content]'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: target.DefaultEndpoint},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.Int64Var(&o.max, "max-bytes", 0, "read at most this many bytes, 0 for all")
 			fs.NotNegative("max-bytes")

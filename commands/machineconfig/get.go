@@ -44,7 +44,7 @@ func newCmdGet(f *cmdutil.Factory) *cmdutil.Cmd {
 			"other secrets are redacted unless --show-secrets is given, which gives the node's bytes unchanged.",
 		Example: "  talosmate machineconfig get -n cp-1\n" +
 			"  talosmate mc get -A -o json --query '.items[] | [.hostname, .documents[0].content.machine.install.image]'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: target.DefaultEndpoint},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.BoolVar(&o.showSecrets, "show-secrets", false, "show secrets")
 		},
