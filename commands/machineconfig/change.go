@@ -33,6 +33,35 @@ func (o *changeOptions) flags(fs *cmdutil.Flags) {
 	fs.BoolVar(&o.ShowSecrets, "show-secrets", false, "show secrets in the difference")
 }
 
+// What a patch or an edit starts from while a configuration is staged.
+const (
+	replaceStaged = "replace"
+	keepStaged    = "keep"
+)
+
+// partOptions are those of patch and edit, which start from what the node has.
+type partOptions struct {
+	changeOptions
+
+	onStaged string
+}
+
+func (o *partOptions) flags(fs *cmdutil.Flags) {
+	o.changeOptions.flags(fs)
+	fs.Choice(&o.onStaged, "on-staged", replaceStaged, "what to do with a configuration that is staged: replace it, or keep it and start from it", replaceStaged, keepStaged)
+}
+
+// base reads the configuration that the change starts from.
+func (o *partOptions) base(ctx context.Context, n *talos.Node) ([]byte, error) {
+	if o.KeepsStaged = o.onStaged == keepStaged; o.KeepsStaged {
+		if text, known, err := n.PersistedConfig(ctx); known || err != nil {
+			return text, err
+		}
+	}
+
+	return n.MachineConfig(ctx)
+}
+
 const modesLong = "Modes: auto reboots if the change needs it, no-reboot refuses a change that does, reboot reboots in any\n" +
 	"case, staged waits for the next reboot, try reverts automatically after --try-timeout. From Talos 1.14 on no change\n" +
 	"needs a reboot. A control plane that would\n" +

@@ -20,7 +20,7 @@ import (
 )
 
 func newCmdEdit(f *cmdutil.Factory) *cmdutil.Cmd {
-	var o changeOptions
+	var o partOptions
 
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "edit", Short: "Edit a node's machine configuration",
@@ -36,7 +36,7 @@ func newCmdEdit(f *cmdutil.Factory) *cmdutil.Cmd {
 		var d draft
 
 		err := o.change(c, func(ctx context.Context, n *talos.Node) ([]byte, error) {
-			text, err := n.MachineConfig(ctx)
+			text, err := o.base(ctx, n)
 			if err != nil {
 				return nil, err
 			}

@@ -13,7 +13,7 @@ import (
 
 func newCmdPatch(f *cmdutil.Factory) *cmdutil.Cmd {
 	var (
-		o     changeOptions
+		o     partOptions
 		texts []string
 	)
 
@@ -36,7 +36,7 @@ func newCmdPatch(f *cmdutil.Factory) *cmdutil.Cmd {
 		}
 
 		return o.change(c, func(ctx context.Context, n *talos.Node) ([]byte, error) {
-			text, err := n.MachineConfig(ctx)
+			text, err := o.base(ctx, n)
 			if err != nil {
 				return nil, err
 			}

@@ -35,6 +35,7 @@ type ApplyOptions struct {
 	DryRun        bool
 	Overrides     gate.Overrides
 	BeforeChange  func() // Called once, before the request that changes something.
+	KeepsStaged   bool   // The configuration was made from what is staged on the node.
 	Maintenance   bool   // The node is in maintenance mode: it has no configuration yet.
 	// Joined is nil without the credentials of the cluster that the configuration is of.
 	Joined Joined
@@ -254,33 +255,46 @@ func (a *application) compare(ctx context.Context) error {
 	}
 
 	a.res.Changes = Diff(have, a.want, a.o.ShowSecrets)
-	if len(a.res.Changes) > 0 || a.o.Mode == talos.ApplyReboot {
-		return nil
+
+	next, known, err := a.persistent(ctx, a.n.Change)
+	if err != nil || !known {
+		return err
 	}
 
 	// What is active may be on trial, and then reverts automatically; applying it again keeps it.
-	kept, err := a.persisted(ctx, a.n.Change)
-	if kept {
+	kept := len(Diff(next, a.want, false)) == 0
+
+	switch {
+	case kept && len(a.res.Changes) == 0 && a.o.Mode != talos.ApplyReboot:
 		a.Status, a.res.Details = runbook.Unchanged, "the node already has this configuration"
+	case !kept && !a.o.KeepsStaged && a.o.Mode != talos.ApplyTry && len(Diff(next, have, false)) > 0:
+		a.res.Warnings = append(a.res.Warnings, "the node has another configuration for its next boot (one is staged, or the active one is on trial), and this one replaces it: "+
+			"`--on-staged keep` of patch and edit starts from the staged one")
 	}
 
-	return err
+	return nil
 }
 
 // persisted reports whether the node's next boot will find the wanted configuration; false where the node does
 // not tell.
 func (a *application) persisted(ctx context.Context, n probe.API) (bool, error) {
+	next, known, err := a.persistent(ctx, n)
+
+	return known && len(Diff(next, a.want, false)) == 0, err
+}
+
+// persistent reads the configuration of the node's next boot.
+func (a *application) persistent(ctx context.Context, n probe.API) (next Config, known bool, err error) {
 	text, known, err := n.PersistedConfig(ctx)
 	if err != nil || !known {
-		return false, err
+		return next, false, err
 	}
 
-	have, err := Parse(text)
-	if err != nil {
-		return false, errs.New(errs.Failed, "cannot read the machine configuration of %s: %s", a.Target.Name(), err.Error())
+	if next, err = Parse(text); err != nil {
+		return next, false, errs.New(errs.Failed, "cannot read the machine configuration of %s: %s", a.Target.Name(), err.Error())
 	}
 
-	return len(Diff(have, a.want, false)) == 0, nil
+	return next, true, nil
 }
 
 // preview asks the node whether a reboot is needed. It asks by a dry run in mode try, whatever the mode: in

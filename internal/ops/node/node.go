@@ -49,7 +49,7 @@ type run struct {
 
 	system   talos.System // Before a rollback.
 	separate []string     // The parts of EPHEMERAL on partitions of their own; before a wipe.
-	dead   dead         // Of a removal of a dead node.
+	dead     dead         // Of a removal of a dead node.
 }
 
 // Run carries out an operation on one node. The result holds everything that was observed, also on error; the error
