@@ -51,6 +51,7 @@ const (
 	DiscoveryPartial  Code = "TM154"
 	Downgrade         Code = "TM159"
 	SpaceNotFreed     Code = "TM160"
+	UnmetBefore       Code = "TM161"
 )
 
 // Info describes a gate for `talosmate help gates`.
@@ -101,6 +102,7 @@ func All() []Info {
 		{DiscoveryPartial, "discovery does not list every node of the cluster"},
 		{Downgrade, "the version is lower than the one that runs"},
 		{SpaceNotFreed, "the space was not freed"},
+		{UnmetBefore, "the node already has unmet conditions"},
 	}
 
 	fixed := []Code{LastVoter, RoleMissing, ReadOnly, NotConfirmed}

@@ -212,3 +212,33 @@ func TestCPULoadBetweenTwoReadings(t *testing.T) {
 		t.Errorf("nothing counted is shown as %+v", c.Load)
 	}
 }
+
+// TestSettledBut: what was unmet before does not keep a node from being settled, what is new does.
+func TestSettledBut(t *testing.T) {
+	t.Parallel()
+
+	known := []string{"services ext-a", "network connectivity", "nodeReady"}
+
+	for name, tt := range map[string]struct {
+		stage string
+		unmet []UnmetCondition
+		want  bool
+	}{
+		"nothing":              {"running", nil, true},
+		"the same":             {"running", []UnmetCondition{{Name: "services", Reason: "ext-a not healthy"}}, true},
+		"the same, worse":      {"running", []UnmetCondition{{Name: "services", Reason: "ext-a not running"}}, true},
+		"another service":      {"running", []UnmetCondition{{Name: "services", Reason: "ext-a not healthy, kubelet not running"}}, false},
+		"network and the node": {"running", []UnmetCondition{{Name: "network", Reason: "waiting on: connectivity"}, {Name: "nodeReady", Reason: "node is not ready"}}, true},
+		"more of the network":  {"running", []UnmetCondition{{Name: "network", Reason: "waiting on: address, connectivity"}}, false},
+		"booting":              {"booting", []UnmetCondition{{Name: "services", Reason: "ext-a not healthy"}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			s := MachineStatus{Stage: tt.stage, Ready: len(tt.unmet) == 0, Unmet: tt.unmet}
+			if s.SettledBut(known) != tt.want {
+				t.Errorf("%s: settled %t", s, !tt.want)
+			}
+		})
+	}
+}

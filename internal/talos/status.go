@@ -2,6 +2,8 @@ package talos
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/cluster"
@@ -42,6 +44,35 @@ type UnmetCondition struct {
 // Settled reports whether the node is running without unmet conditions. Neither is enough alone: a node was seen
 // running and not ready until its Kubernetes node was back, and booting and ready.
 func (s MachineStatus) Settled() bool { return s.Stage == "running" && s.Ready && len(s.Unmet) == 0 }
+
+// Problems names what is unmet: NAME, or NAME SUBJECT for each service, static pod or part of the network that the reason
+// lists (Talos, internal/app/machined/pkg/controllers/runtime/machine_status.go).
+func (s MachineStatus) Problems() []string {
+	out := []string{}
+
+	for _, u := range s.Unmet {
+		switch u.Name {
+		case "services", "staticPods", "network":
+			for _, part := range strings.Split(strings.TrimPrefix(u.Reason, "waiting on: "), ", ") {
+				subject, _, _ := strings.Cut(part, " ")
+				out = append(out, u.Name+" "+subject)
+			}
+		default:
+			out = append(out, u.Name)
+		}
+	}
+
+	return out
+}
+
+// SettledBut reports whether the node is running, and everything unmet is among the known problems.
+func (s MachineStatus) SettledBut(known []string) bool {
+	if len(s.Unmet) == 0 {
+		return s.Settled()
+	}
+
+	return s.Stage == "running" && !slices.ContainsFunc(s.Problems(), func(p string) bool { return !slices.Contains(known, p) })
+}
 
 // String formats the status on one line.
 func (s MachineStatus) String() string {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -254,9 +255,9 @@ func (r *Run) NotReturned(ctx context.Context, err error) error {
 	return r.Fail(runbook.DidNotReturn, "%w", err)
 }
 
-// AwaitSettled waits until Talos runs with nothing unmet.
+// AwaitSettled waits until Talos runs with nothing unmet that was met before.
 func (r *Run) AwaitSettled(ctx context.Context) error {
-	if err := r.Prober.AwaitSettled(ctx, r.Options.ReadyTimeout); err != nil {
+	if err := r.Prober.AwaitSettled(ctx, r.Options.ReadyTimeout, r.Known...); err != nil {
 		return r.Unverified(ctx, err)
 	}
 
@@ -280,6 +281,9 @@ func (r *Run) Version(ctx context.Context, also func(context.Context, probe.API)
 	return version, nil
 }
 
+// WasNotReady reports whether the Kubernetes node was not Ready before.
+func (r *Run) WasNotReady() bool { return slices.Contains(r.Known, "nodeReady") }
+
 // AwaitEtcd waits until a control plane's member votes and knows a leader.
 func (r *Run) AwaitEtcd(ctx context.Context) error {
 	if !r.Node.ControlPlane {
@@ -293,9 +297,15 @@ func (r *Run) AwaitEtcd(ctx context.Context) error {
 	return nil
 }
 
-// AwaitKubernetes waits until the Kubernetes node is Ready in its new boot.
+// AwaitKubernetes waits until the Kubernetes node is Ready in its new boot, unless it was not before.
 func (r *Run) AwaitKubernetes(ctx context.Context) error {
 	if r.Kube == nil {
+		return nil
+	}
+
+	if r.WasNotReady() {
+		r.Stage("kubernetes", "the Kubernetes node was not Ready before: it is not waited for")
+
 		return nil
 	}
 

@@ -61,6 +61,8 @@ type Run struct {
 	K8sName string     // The Kubernetes node; empty when the node is not a member.
 	Retries int        // How many requests to Kubernetes were repeated.
 
+	Known []string // The problems of the node before (talos.MachineStatus.Problems): they are not waited for afterwards.
+
 	Sent     bool // The request that takes the node down was sent.
 	Answered bool // It was accepted.
 

@@ -26,13 +26,14 @@ func (p Prober) Await(ctx context.Context, what string, deadline time.Duration, 
 	})
 }
 
-// AwaitSettled waits until the machine runs with nothing unmet (talos.MachineStatus.Settled).
-func (p Prober) AwaitSettled(ctx context.Context, deadline time.Duration) error {
+// AwaitSettled waits until the machine runs with nothing unmet but problems that are known from before
+// (talos.MachineStatus.SettledBut).
+func (p Prober) AwaitSettled(ctx context.Context, deadline time.Duration, known ...string) error {
 	return poll.Until(ctx, p.Name+" to be settled", VerifyPoll, deadline, func(ctx context.Context) (bool, string, error) {
 		return p.Ask(ctx, func(ctx context.Context, n API) (string, bool, error) {
 			status, err := n.MachineStatus(ctx)
 
-			return status.String(), err == nil && status.Settled(), err
+			return status.String(), err == nil && status.SettledBut(known), err
 		})
 	})
 }

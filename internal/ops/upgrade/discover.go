@@ -3,6 +3,7 @@ package upgrade
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
@@ -93,7 +94,7 @@ func (r *run) withoutKubernetes(err error) error {
 // readMarker takes a marker that was written in the boot that runs; one of another boot is spent.
 func (f *facts) readMarker(text string) {
 	if m, ok := ParseMarker(text); ok {
-		f.left = true
+		f.left, f.unmet = true, m.Unmet
 
 		if m.BootID == f.boot.ID && m.Phase != markerRequested {
 			f.marker = &m
@@ -125,7 +126,7 @@ func (r *run) skipCurrent(ctx context.Context) error {
 		}
 	}
 
-	r.res.K8sReady = node.Ready
+	r.res.K8sReady, r.Known, r.res.UnmetBefore = node.Ready, r.f.unmet, r.f.unmet
 
 	ours := node.CordonedFor(r.o.Reason)
 	if r.o.DryRun || (!ours && !r.f.left) {
@@ -157,8 +158,23 @@ func (r *run) skipCurrent(ctx context.Context) error {
 	return nil
 }
 
+// baseline takes over what is unmet before a disruption: what an earlier run noted, and what is unmet now.
+func (r *run) baseline() {
+	r.Known = slices.Clone(r.f.unmet)
+
+	if r.f.status.Stage == "running" {
+		r.Known = append(r.Known, r.f.status.Problems()...)
+	}
+
+	slices.Sort(r.Known)
+	r.Known = slices.Compact(r.Known)
+	r.res.UnmetBefore = r.Known
+}
+
 // gates checks all gates. All verdicts are in the result. A dry run ends here.
 func (r *run) gates(ctx context.Context) error {
+	r.baseline()
+
 	verdicts, err := r.preflight(ctx)
 	if err != nil {
 		return err

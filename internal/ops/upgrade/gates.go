@@ -53,6 +53,17 @@ func (f facts) gateDowngrade(node string) gate.Verdict {
 // lower reports whether the target is lower than the version that runs.
 func (f facts) lower() bool { return release.Lower(f.target(), f.version.Tag) }
 
+// gateUnmet warns of what is already unmet: it is the baseline of the verification. Talos itself keeps the way back to the
+// previous version until a boot in which nothing is unmet (internal/app/machined/pkg/controllers/runtime/drop_upgrade_fallback.go).
+func (f facts) gateUnmet(node string) gate.Verdict {
+	if f.status.Stage != "running" || len(f.status.Unmet) == 0 {
+		return gate.New(gate.UnmetBefore, gate.Pass, node, "nothing is unmet")
+	}
+
+	return gate.New(gate.UnmetBefore, gate.Warn, node,
+		"the node is not ready before the upgrade (%s): this is not waited for afterwards, and until it is ready Talos may boot the previous version again", f.status)
+}
+
 func (f facts) gateKubernetesRange(node string) gate.Verdict {
 	if f.system.Kubelet == "" || f.target() == "" {
 		return gate.New(gate.KubernetesRange, gate.Skip, node, "the Kubernetes version of the node is not known")

@@ -87,7 +87,7 @@ func (r *run) install(ctx context.Context) error {
 
 // runInstaller runs the installer on the node. The marker keeps a second install from overwriting what it wrote.
 func (r *run) runInstaller(ctx context.Context) error {
-	m := Marker{Image: r.res.PulledImage, Target: r.f.target(), BootID: r.Before.ID, Phase: markerInstalling, Time: r.Now().UTC()}
+	m := Marker{Image: r.res.PulledImage, Target: r.f.target(), BootID: r.Before.ID, Phase: markerInstalling, Time: r.Now().UTC(), Unmet: r.Known}
 	if err := errors.Join(r.record(ctx, ""), r.mark(ctx, m.String())); err != nil {
 		return r.Fail(runbook.InstallFailed, "cannot note the install on the node: %w", err)
 	}

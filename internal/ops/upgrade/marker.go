@@ -35,6 +35,7 @@ type Marker struct {
 	BootID string    `json:"boot_id"` // The boot in which the install ran.
 	Phase  string    `json:"phase"`
 	Time   time.Time `json:"time"`
+	Unmet  []string  `json:"unmet,omitempty"` // What was unmet before.
 }
 
 func (m Marker) String() string {

@@ -238,7 +238,7 @@ func (r *run) askReboot(ctx context.Context) error {
 }
 
 func (r *run) askLegacy(ctx context.Context) error {
-	m := Marker{Image: r.o.Image, Target: r.f.target(), BootID: r.Before.ID, Phase: markerRequested, Time: r.Now().UTC()}
+	m := Marker{Image: r.o.Image, Target: r.f.target(), BootID: r.Before.ID, Phase: markerRequested, Time: r.Now().UTC(), Unmet: r.Known}
 	if err := errors.Join(r.record(ctx, ""), r.mark(ctx, m.String())); err != nil {
 		return r.Fail(runbook.InstallFailed, "cannot note the upgrade on the node: %w", err)
 	}

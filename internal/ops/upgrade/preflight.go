@@ -22,9 +22,10 @@ type facts struct {
 	recorded  string             // The image that a verified upgrade of this tool installed, where it noted one.
 	installed registry.Installer // The image in the configuration, read where the wanted one does not tell what it holds.
 	k8sName   string
-	installs  bool    // Whether an installer runs.
-	marker    *Marker // What an earlier run noted in the current boot.
-	left      bool    // Whether an earlier run left any note at all.
+	installs  bool     // Whether an installer runs.
+	marker    *Marker  // What an earlier run noted in the current boot.
+	unmet     []string // What was unmet before, by that note.
+	left      bool     // Whether an earlier run left any note at all.
 }
 
 // target is the version that the image's tag names, empty when it names none.
@@ -80,7 +81,7 @@ func (r *run) gateBusy() gate.Verdict {
 // preflight checks every gate that needs no Kubernetes.
 func (r *run) preflight(ctx context.Context) ([]gate.Verdict, error) {
 	verdicts := []gate.Verdict{
-		r.gatePath(), r.f.gateDowngrade(r.Target.Address), r.f.gateKubernetesRange(r.Target.Address), r.f.gateSystem(r.Target.Address), r.f.gatePlatform(r.Target.Address), r.gateInstallOnly(), r.gateBusy(),
+		r.gatePath(), r.f.gateDowngrade(r.Target.Address), r.f.gateKubernetesRange(r.Target.Address), r.f.gateSystem(r.Target.Address), r.f.gatePlatform(r.Target.Address), r.gateInstallOnly(), r.gateBusy(), r.f.gateUnmet(r.Target.Address),
 		r.Node.GateEndpoints(), probe.GateDiscovery(r.Node.Members, nil, r.Target.Address), GateClient(r.Node.Expires, r.Now(), 1, r.Target.Address),
 	}
 

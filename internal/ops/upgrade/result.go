@@ -20,6 +20,8 @@ type Result struct {
 
 	disruption.Observed
 
+	UnmetBefore []string `json:"unmet_before,omitempty"` // What was unmet before: NAME, or NAME SUBJECT for each service or static pod. It is not waited for afterwards.
+
 	K8sReady         bool      `json:"k8s_ready"`                 // Whether the Kubernetes node is Ready again.
 	K8sNodeName      string    `json:"k8s_node_name"`             // The Kubernetes node, empty when the node is not a member.
 	K8sCredentials   string    `json:"k8s_credentials,omitempty"` // Which Kubernetes credentials were used.

@@ -44,7 +44,10 @@ const underwayTimeout = 20 * time.Second
 // isUnderway looks for the node's marker without the node's help. Kubernetes is asked for as long as patience
 // lasts while it does not answer.
 func (r *run) isUnderway(ctx context.Context, patience time.Duration) bool {
-	if r.localNote(MarkerAnnotation) != "" {
+	if note := r.localNote(MarkerAnnotation); note != "" {
+		r.f.readMarker(note)
+		r.Known = r.f.unmet
+
 		return true
 	}
 
@@ -74,6 +77,9 @@ func (r *run) isUnderway(ctx context.Context, patience time.Duration) bool {
 	if at < 0 {
 		return false
 	}
+
+	r.f.readMarker(nodes[at].Annotations[MarkerAnnotation])
+	r.Known = r.f.unmet
 
 	return nodes[at].Annotations[MarkerAnnotation] != "" || nodes[at].CordonedFor(r.o.Reason)
 }

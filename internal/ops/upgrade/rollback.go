@@ -19,6 +19,7 @@ func (r *Result) CanRollBack() bool {
 func RollBack(ctx context.Context, n *probe.Node, o Options, failed Result, sink progress.Sink) Result {
 	r := newRun(n, o, sink)
 	*r.res = failed
+	r.Known = failed.UnmetBefore
 	r.K8sName, r.Status = failed.K8sNodeName, failed.Status
 	r.res.Rollback = &Rollback{RunningTag: failed.RunningTag}
 

@@ -140,7 +140,7 @@ func (r *run) awaitKubernetes(ctx context.Context) error {
 		return err
 	}
 
-	r.res.K8sReady = r.Kube != nil
+	r.res.K8sReady = r.Kube != nil && !r.WasNotReady()
 
 	return nil
 }

@@ -43,6 +43,7 @@ const (
 	ColdBootFails           = "cold-boot-fails"           // a boot through the firmware does not come up; kexec does
 	Bootloader              = "bootloader"                // grub or systemd-boot: the boot loader that the next boot shows
 	PlatformConfig          = "platform-config"           // without a configuration on its disk the node boots with its first one
+	ServiceFails            = "service-fails"             // ID: the service is unhealthy in every boot from the next one on
 	Discovery               = "discovery"                 // off, alone or missing:NAME[,NAME]: what discovery shows to this node
 )
 
@@ -165,6 +166,10 @@ func Parse(spec string) (*Fault, error) {
 	case Bootloader:
 		if value != GRUB && value != SystemdBoot {
 			err = errors.New("must be grub or systemd-boot")
+		}
+	case ServiceFails:
+		if value == "" {
+			err = errors.New("needs the service")
 		}
 	case Discovery:
 		err = parseDiscovery(f, value)

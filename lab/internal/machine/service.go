@@ -8,6 +8,8 @@ import (
 
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/talosmate/talosmate/lab/internal/faults"
 )
 
 // The states of a service, as Talos names them.
@@ -179,6 +181,10 @@ func (n *Node) startService(id string) {
 	n.moveService(id, ServicePreparing, "Running pre state")
 	n.moveService(id, ServicePreparing, "Creating service runner")
 	n.moveService(id, ServiceRunning, startedMessage(id))
+
+	if f, fails := n.Faults.Get(faults.ServiceFails); fails && f.Value == id {
+		n.failing[id] = "health check failed"
+	}
 
 	if _, failing := n.failing[id]; failing {
 		n.judgeService(id, false, n.failing[id])
