@@ -52,6 +52,7 @@ const (
 	Downgrade         Code = "TM159"
 	SpaceNotFreed     Code = "TM160"
 	UnmetBefore       Code = "TM161"
+	ServerRefuses     Code = "TM162"
 )
 
 // Info describes a gate for `talosmate help gates`.
@@ -103,9 +104,10 @@ func All() []Info {
 		{Downgrade, "the version is lower than the one that runs"},
 		{SpaceNotFreed, "the space was not freed"},
 		{UnmetBefore, "the node already has unmet conditions"},
+		{ServerRefuses, "Talos itself refuses the request"},
 	}
 
-	fixed := []Code{LastVoter, RoleMissing, ReadOnly, NotConfirmed}
+	fixed := []Code{LastVoter, ServerRefuses, RoleMissing, ReadOnly, NotConfirmed}
 	out := make([]Info, len(titles))
 
 	for i, t := range titles {

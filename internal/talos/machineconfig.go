@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
@@ -64,6 +66,9 @@ type ConfigFacts struct {
 	// UnattendedInstallConfig document. An installer of Talos 1.14 or newer then has GRUB boot arguments of its own in
 	// place of the image's (Talos, cmd/installer/cmd/installer/install.go).
 	NoInstall bool
+	// Mirrors are the registries that the node pulls through a mirror, "*" for all: the keys of machine.registries.mirrors,
+	// and the names of RegistryMirrorConfig documents.
+	Mirrors []string
 	// Authorities are the certificate authorities that issue the node's certificates.
 	Authorities []Authority
 }
@@ -105,6 +110,7 @@ func (p pki) pem() []byte {
 // its fields from Talos 1.14 on.
 type documentFacts struct {
 	Kind      string `yaml:"kind"`
+	Name      string `yaml:"name"`
 	Installer struct {
 		Image string `yaml:"image"`
 	} `yaml:"installer"`
@@ -112,8 +118,11 @@ type documentFacts struct {
 		Cert string `yaml:"cert"` // PEM.
 	} `yaml:"issuingCA"`
 	Machine *struct {
-		CA      pki           `yaml:"ca"`
-		Install *installFacts `yaml:"install"`
+		CA         pki           `yaml:"ca"`
+		Install    *installFacts `yaml:"install"`
+		Registries struct {
+			Mirrors map[string]any `yaml:"mirrors"`
+		} `yaml:"registries"`
 	} `yaml:"machine"`
 	Cluster struct {
 		CA           pki `yaml:"ca"`
@@ -156,6 +165,7 @@ func configFacts(text string) (ConfigFacts, error) {
 
 		if doc.Machine != nil {
 			machine, machineCA = true, doc.Machine.CA.pem()
+			out.Mirrors = slices.AppendSeq(out.Mirrors, maps.Keys(doc.Machine.Registries.Mirrors))
 
 			if doc.Machine.Install != nil {
 				install, installs = *doc.Machine.Install, true
@@ -163,6 +173,10 @@ func configFacts(text string) (ConfigFacts, error) {
 		}
 
 		installs = installs || doc.Kind == unattendedInstall
+
+		if doc.Kind == "RegistryMirrorConfig" {
+			out.Mirrors = append(out.Mirrors, doc.Name)
+		}
 
 		if install.Image != "" {
 			out.InstallImage = install.Image
@@ -189,6 +203,8 @@ func configFacts(text string) (ConfigFacts, error) {
 			}
 		}
 	}
+
+	slices.Sort(out.Mirrors)
 
 	out.NoInstall = machine && !installs
 

@@ -50,7 +50,10 @@ func TestConfigFacts(t *testing.T) {
 			[]string{"KubeAPIServerCAConfig.issuingCA"}, false,
 		},
 		"no install section": {"machine: {type: worker}\n---\nkind: HostnameConfig\n", "", nil, nil, true},
-		"nothing":            {"kind: HostnameConfig\n", "", nil, nil, false},
+		"mirrors": {
+			"machine: {install: {}, registries: {mirrors: {ghcr.io: {endpoints: [https://a]}}}}\n---\nkind: RegistryMirrorConfig\nname: '*'\n", "", nil, nil, false,
+		},
+		"nothing": {"kind: HostnameConfig\n", "", nil, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -68,6 +71,10 @@ func TestConfigFacts(t *testing.T) {
 				if !a.NotAfter.Equal(ends) {
 					t.Errorf("%s expires at %s", a.Name, a.NotAfter)
 				}
+			}
+
+			if name == "mirrors" && !slices.Equal(got.Mirrors, []string{"*", "ghcr.io"}) {
+				t.Errorf("mirrors %v", got.Mirrors)
 			}
 
 			if got.NoInstall != tt.noInstall {

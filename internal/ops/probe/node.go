@@ -25,6 +25,7 @@ type API interface {
 	TimeStatus(ctx context.Context) (status talos.TimeStatus, known bool, err error)
 	Clock(ctx context.Context, server string) (talos.Clock, error)
 	Mounts(ctx context.Context) ([]talos.Mount, error)
+	Memory(ctx context.Context) (talos.Memory, error)
 	Separate(ctx context.Context) ([]string, error)
 	KernelArguments(ctx context.Context) ([]string, error)
 	Services(ctx context.Context) ([]talos.Service, error)

@@ -135,7 +135,12 @@ func (p *planner) node(ctx context.Context, t talos.Target) (NodePlan, error) {
 
 	n.From, n.API, n.Platform, n.SecureBoot, n.Schematic = version.Tag, version.API, version.Platform, system.SecureBoot, system.Schematic
 
-	if err = p.way(ctx, node, &n, system); err != nil {
+	config, err := node.Read.ConfigFacts(ctx)
+	if err != nil {
+		config = talos.ConfigFacts{} // only the image's registry is not known then; the gates hold what the image is against the node
+	}
+
+	if err = p.way(ctx, &n, system, config); err != nil {
 		n.Action, n.Reason = upgrade.Install(n.From, p.to), err.Error()
 		n.Gates = append(n.Gates, gate.New(gate.VersionPath, gate.Refuse, t.Address, "%v", err).
 			WithRemedy("name the releases to go by with --via, or the image with --image"))
@@ -143,16 +148,11 @@ func (p *planner) node(ctx context.Context, t talos.Target) (NodePlan, error) {
 		return n, nil
 	}
 
-	return n, p.inspect(ctx, node, &n)
+	return n, p.inspect(ctx, node, &n, config.Mirrors)
 }
 
 // way finds the hops and their images.
-func (p *planner) way(ctx context.Context, node *probe.Node, n *NodePlan, system talos.System) error {
-	config, err := node.Read.ConfigFacts(ctx)
-	if err != nil {
-		config = talos.ConfigFacts{} // only the image's registry is not known then; the gates hold what the image is against the node
-	}
-
+func (p *planner) way(ctx context.Context, n *NodePlan, system talos.System, config talos.ConfigFacts) (err error) {
 	steps := []string{p.to}
 
 	if p.to == "" {
@@ -203,7 +203,7 @@ func (p *planner) stops(ctx context.Context, from string) []string {
 }
 
 // inspect runs the node's own preflight for the first hop.
-func (p *planner) inspect(ctx context.Context, node *probe.Node, n *NodePlan) error {
+func (p *planner) inspect(ctx context.Context, node *probe.Node, n *NodePlan, mirrors []string) error {
 	o := upgrade.Options{
 		Options: disruption.Options{Drain: !p.request.SkipDrain, Overrides: p.overrides},
 		Image:   n.Hops[0].Image, InstallOnly: p.request.InstallOnly, RebootOnly: p.request.RebootOnly,
@@ -250,7 +250,7 @@ func (p *planner) inspect(ctx context.Context, node *probe.Node, n *NodePlan) er
 	}
 
 	if upgrade.Installs(n.Action) {
-		n.Gates = append(n.Gates, p.gateImages(ctx, n)...)
+		n.Gates = append(n.Gates, p.gateImages(ctx, n, mirrors)...)
 	}
 
 	n.Blockers, err = preview.Blockers(ctx)
@@ -259,7 +259,7 @@ func (p *planner) inspect(ctx context.Context, node *probe.Node, n *NodePlan) er
 }
 
 // gateImages asks the registries, once an image.
-func (p *planner) gateImages(ctx context.Context, n *NodePlan) []gate.Verdict {
+func (p *planner) gateImages(ctx context.Context, n *NodePlan, mirrors []string) []gate.Verdict {
 	if p.cluster.Image == nil {
 		return nil
 	}
@@ -272,7 +272,7 @@ func (p *planner) gateImages(ctx context.Context, n *NodePlan) []gate.Verdict {
 		var err error
 
 		h.Digest, err = p.digest(ctx, h.Image)
-		out = append(out, upgrade.GateImage(n.Node, h.Image, err))
+		out = append(out, upgrade.GateImage(n.Node, h.Image, err, mirrors))
 	}
 
 	return out

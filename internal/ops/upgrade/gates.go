@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/redact"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -201,11 +204,62 @@ func (r *run) gateKernelArgs(config talos.ConfigFacts) gate.Verdict {
 	}
 }
 
+// gateServer says what no override passes: the legacy upgrade refuses two members, and unhealthy ones, on the server (Talos
+// v1.12, internal/pkg/etcd/etcd.go).
+func (r *run) gateServer(view etcd.View) gate.Verdict {
+	node := r.Target.Address
+	at := slices.IndexFunc(view.Members, func(m etcd.Member) bool { return !m.Healthy })
+
+	switch {
+	case r.f.version.API != release.APILegacy:
+		return gate.New(gate.ServerRefuses, gate.Pass, node, "the lifecycle API does not check etcd")
+	case len(view.Members) == 2:
+		return gate.New(gate.ServerRefuses, gate.Refuse, node, "Talos %s refuses an upgrade of one of two etcd members, whatever is overridden", r.f.version.Tag).
+			WithRemedy("add a third control plane node first, or remove a member")
+	case at >= 0:
+		return gate.New(gate.ServerRefuses, gate.Refuse, node, "Talos %s refuses an upgrade while an etcd member is unhealthy (%s), whatever is overridden",
+			r.f.version.Tag, cmp.Or(view.Members[at].Name, view.Members[at].ID)).WithRemedy("bring the member back first")
+	default:
+		return gate.New(gate.ServerRefuses, gate.Pass, node, "etcd is as Talos %s wants it", r.f.version.Tag)
+	}
+}
+
+// gateMemory guards the legacy upgrade, which unpacks the image into memory (Talos v1.12, internal/pkg/install/pull.go).
+func (r *run) gateMemory(ctx context.Context) (gate.Verdict, error) {
+	node := r.Target.Address
+
+	memory, err := r.Node.Read.Memory(ctx)
+	if err != nil {
+		return gate.Verdict{}, err
+	}
+
+	switch free := memory.AvailableBytes; {
+	case free < spaceNeeded:
+		return gate.New(gate.DiskSpace, gate.Refuse, node, "%d MiB of memory are available, and Talos %s unpacks the installer image into memory: it needs %d",
+			free>>20, r.f.version.Tag, spaceNeeded>>20).WithRemedy("stop or move workloads of the node first"), nil
+	case free < 2*spaceNeeded:
+		return gate.New(gate.DiskSpace, gate.Warn, node, "only %d MiB of memory are available, and Talos %s unpacks the installer image into memory", free>>20, r.f.version.Tag), nil
+	default:
+		return gate.New(gate.DiskSpace, gate.Pass, node, "more than %d MiB of memory are available", 2*spaceNeeded>>20), nil
+	}
+}
+
 // An installer image is about half a GiB unpacked.
 const (
 	spaceNeeded = 512 << 20
 	spaceWanted = 2 << 30
 )
+
+// imageMount is the mount that images are unpacked on: from Talos 1.14 on /var/lib/containerd may be a volume of its own.
+func imageMount(mounts []talos.Mount) (talos.Mount, bool) {
+	for _, on := range []string{"/var/lib/containerd", "/var"} {
+		if m, found := lists.Find(mounts, func(m talos.Mount) bool { return m.MountedOn == on && m.SizeBytes > 0 }); found {
+			return m, true
+		}
+	}
+
+	return talos.Mount{}, false
+}
 
 func (r *run) gateSpace(ctx context.Context) (gate.Verdict, error) {
 	node := r.Target.Address
@@ -215,21 +269,21 @@ func (r *run) gateSpace(ctx context.Context) (gate.Verdict, error) {
 		return gate.Verdict{}, err
 	}
 
-	at := slices.IndexFunc(mounts, func(m talos.Mount) bool { return m.MountedOn == "/var" && m.SizeBytes > 0 })
-	if at < 0 {
+	mount, found := imageMount(mounts)
+	if !found {
 		return gate.New(gate.DiskSpace, gate.Skip, node, "there is no mount for /var to look at"), nil
 	}
 
-	free := mounts[at].AvailableBytes
+	free, on := mount.AvailableBytes, mount.MountedOn
 
 	switch {
 	case free < spaceNeeded:
-		return gate.New(gate.DiskSpace, gate.Refuse, node, "%d MiB are free under /var, the installer image needs %d", free>>20, spaceNeeded>>20).
+		return gate.New(gate.DiskSpace, gate.Refuse, node, "%d MiB are free under %s, the installer image needs %d", free>>20, on, spaceNeeded>>20).
 			WithRemedy("talosmate image prune -n %s --apply", r.Target.Name()), nil
 	case free < spaceWanted:
-		return gate.New(gate.DiskSpace, gate.Warn, node, "only %d MiB are free under /var", free>>20), nil
+		return gate.New(gate.DiskSpace, gate.Warn, node, "only %d MiB are free under %s", free>>20, on), nil
 	default:
-		return gate.New(gate.DiskSpace, gate.Pass, node, "more than %d MiB are free under /var", spaceWanted>>20), nil
+		return gate.New(gate.DiskSpace, gate.Pass, node, "more than %d MiB are free under %s", spaceWanted>>20, on), nil
 	}
 }
 

@@ -3,6 +3,7 @@ package upgrade
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
@@ -112,19 +113,24 @@ func (r *run) gateSame(ctx context.Context) []gate.Verdict {
 	out := []gate.Verdict{r.f.gateSystem(node), r.f.gatePlatform(node)}
 
 	if r.o.Digest != nil {
+		config, _ := r.Node.Read.ConfigFacts(ctx) // without it no mirror is known
 		_, err := r.o.Digest(ctx, r.o.Image)
-		out = append(out, GateImage(node, r.o.Image, err))
+		out = append(out, GateImage(node, r.o.Image, err, config.Mirrors))
 	}
 
 	return out
 }
 
 // GateImage judges the answer of an image's registry. One that does not answer us may answer the node, which has
-// credentials, mirrors and a network of its own.
-func GateImage(node, image string, err error) gate.Verdict {
+// credentials, mirrors and a network of its own; mirrors are the registries that it pulls through one.
+func GateImage(node, image string, err error, mirrors []string) gate.Verdict {
+	parsed, _ := registry.ParseInstaller(image) // it was checked when it was composed or asked for
+
 	switch {
 	case err == nil:
 		return gate.New(gate.ImageMissing, gate.Pass, node, "%s exists", image)
+	case errors.Is(err, registry.ErrNotFound) && (slices.Contains(mirrors, parsed.Registry) || slices.Contains(mirrors, "*")):
+		return gate.New(gate.ImageMissing, gate.Warn, node, "%s does not have %s; the node pulls through a mirror, and its own pull will tell", parsed.Registry, image)
 	case errors.Is(err, registry.ErrNotFound):
 		return gate.New(gate.ImageMissing, gate.Refuse, node, "%s does not exist", image).
 			WithRemedy("is the version published? name another image with --image")

@@ -588,6 +588,12 @@ func TestGates(t *testing.T) {
 		}},
 		{gate.InstallRunning, "busy", func(b *bed, _ *Options) { b.node.Stage.Stage = "upgrading" }},
 		{gate.DiskSpace, "no space", func(b *bed, _ *Options) { b.node.MountList[0].AvailableBytes = 1 << 20 }},
+		{gate.DiskSpace, "no space for images", func(b *bed, _ *Options) {
+			b.node.MountList = append(b.node.MountList, talos.Mount{MountedOn: "/var/lib/containerd", SizeBytes: 1 << 30, AvailableBytes: 1 << 20})
+		}},
+		{gate.DiskSpace, "no memory, legacy", func(b *bed, _ *Options) {
+			b.node.Running.Tag, b.node.Running.API, b.node.Free = "v1.12.9", "legacy", 1<<20
+		}},
 		{gate.EtcdQuorum, "quorum", func(b *bed, _ *Options) {
 			b.controlPlane().view.Members[1].Healthy, b.view.Members[2].Healthy = false, false
 		}},
@@ -756,6 +762,45 @@ func TestSameVersionOtherImage(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestServerRefuses: two members, and unhealthy ones, are refused by the legacy API's server whatever is overridden.
+func TestServerRefuses(t *testing.T) {
+	t.Parallel()
+
+	for name, arrange := range map[string]func(*bed){
+		"two members": func(b *bed) { b.view.Members = b.view.Members[:2] },
+		"unhealthy":   func(b *bed) { b.view.Members[2].Healthy = false },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b, o := newBed("v1.12.9").controlPlane(), options()
+				arrange(b)
+
+				o.Overrides = gate.Overrides{string(gate.TwoMembers), string(gate.EtcdUnhealthy), string(gate.EtcdQuorum)}
+
+				res, err := b.run(t.Context(), o)
+				if res.Status != runbook.Refused || !strings.Contains(res.Error, string(gate.ServerRefuses)) || len(b.node.Calls) > 0 {
+					t.Errorf("status %s, sent %v: %v", res.Status, b.node.Calls, err)
+				}
+			})
+		})
+	}
+}
+
+// TestGateImage: a registry that does not have the image decides only where the node pulls from it.
+func TestGateImage(t *testing.T) {
+	t.Parallel()
+
+	for _, tt := range []struct {
+		mirrors []string
+		want    gate.Outcome
+	}{{nil, gate.Refuse}, {[]string{"docker.io"}, gate.Refuse}, {[]string{"factory.talos.dev"}, gate.Warn}, {[]string{"*"}, gate.Warn}} {
+		if v := GateImage("n", fake.NewImage, registry.ErrNotFound, tt.mirrors); v.Verdict != tt.want {
+			t.Errorf("%v: %s", tt.mirrors, v.Verdict)
+		}
 	}
 }
 

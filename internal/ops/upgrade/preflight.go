@@ -102,13 +102,22 @@ func (r *run) preflight(ctx context.Context) ([]gate.Verdict, error) {
 
 	verdicts = append(append(verdicts, config...), clock, space)
 
+	if r.f.version.API == release.APILegacy {
+		memory, err := r.gateMemory(ctx)
+		if err != nil {
+			return nil, err
+		}
+
+		verdicts = append(verdicts, memory)
+	}
+
 	if r.Node.ControlPlane {
 		view, err := r.Node.Etcd(ctx)
 		if err != nil {
 			return nil, err
 		}
 
-		verdicts = append(verdicts, view.Check(etcd.Restart, r.Target)...)
+		verdicts = append(append(verdicts, view.Check(etcd.Restart, r.Target)...), r.gateServer(view))
 	}
 
 	return verdicts, nil

@@ -47,6 +47,7 @@ type Machine struct {
 	Boots     int
 	Name      string
 	MountList []talos.Mount
+	Free      uint64 // Bytes of memory.
 	Config    talos.ConfigFacts
 	Time      talos.TimeStatus
 	ClockOff  float64 // Seconds.
@@ -82,6 +83,7 @@ func NewMachine(version string) *Machine {
 		},
 		Config: talos.ConfigFacts{InstallImage: OldImage, Authorities: []talos.Authority{{Name: "machine.ca", NotAfter: time.Now().AddDate(10, 0, 0)}}},
 		Time:   talos.TimeStatus{Synced: true},
+		Free:   8 << 30,
 		Boots:  1, Name: "worker-1", MountList: []talos.Mount{{MountedOn: "/var", SizeBytes: 100 << 30, AvailableBytes: 50 << 30}},
 		Fail: map[string]error{}, LoseReply: map[string]error{}, During: map[string]func(){},
 	}
@@ -227,6 +229,11 @@ func (m *Machine) KubernetesName(ctx context.Context) (string, error) {
 // Mounts implements probe.API.
 func (m *Machine) Mounts(ctx context.Context) ([]talos.Mount, error) {
 	return read(ctx, m, "mounts", func() []talos.Mount { return m.MountList })
+}
+
+// Memory implements probe.API.
+func (m *Machine) Memory(ctx context.Context) (talos.Memory, error) {
+	return read(ctx, m, "memory", func() talos.Memory { return talos.Memory{AvailableBytes: m.Free} })
 }
 
 // EtcdStatus is empty.
