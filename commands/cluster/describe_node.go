@@ -7,6 +7,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/fleet"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -33,14 +34,40 @@ func newCmdDescribeNode(f *cmdutil.Factory) *cmdutil.Cmd {
 		}
 
 		seen, err := gatherFleet(c, f.Now)
-		if len(seen.Nodes) != 1 || !seen.Nodes[0].Reachable {
+		if len(seen.Nodes) != 1 {
 			return err
 		}
 
-		d := fleet.DescribeNode(seen, seen.Nodes[0], certificate(c))
+		d := fleet.DescribeNode(seen, seen.Nodes[0], memberOf(c, seen.Nodes[0]), certificate(c))
 
 		return cmdutil.PrintResult(c, d, err, d.Node.NodeName(), showNode)
 	})
+}
+
+// memberOf is what discovery or etcd lists about a node, nil for nothing.
+func memberOf(c *cmdutil.Call, n fleet.Node) *talos.Member {
+	cluster, err := c.Cluster()
+	if err != nil {
+		return nil
+	}
+
+	members, _ := cluster.Members(c.Context()) // what is not listed is not described
+
+	m, found := lists.Find(members, func(m talos.Member) bool { return m.Target().Has(n.Node) })
+	if !found {
+		return nil
+	}
+
+	return &m
+}
+
+// listedLine is what is known of a node that does not answer.
+func listedLine(d fleet.NodeDescription) string {
+	if d.Member == nil {
+		return "not listed by discovery, nor by etcd"
+	}
+
+	return strings.TrimSpace(d.Member.OperatingSystem + " at " + strings.Join(d.Member.Addresses, ", ") + ", listed by " + d.Member.Source)
 }
 
 func showNode(w io.Writer, d fleet.NodeDescription) error {
@@ -58,6 +85,11 @@ func showNode(w io.Writer, d fleet.NodeDescription) error {
 		{"Install image", n.InstallImage},
 		{"Kubelet", n.Kubelet},
 		{"Kubernetes", strings.TrimSpace(n.Kubernetes.Name + " " + kubeWord(n.Kubernetes))},
+	}
+
+	if !n.Reachable { // what nobody looked at is not shown as empty
+		lines = append(lines[:3:3], [2]string{"Stage", stageOf(n)}, [2]string{"Last known", listedLine(d)},
+			[2]string{"Kubernetes", strings.TrimSpace(n.Kubernetes.Name + " " + kubeWord(n.Kubernetes))})
 	}
 
 	if n.ImageDrift {

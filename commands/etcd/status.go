@@ -34,20 +34,31 @@ func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 func statusColumns() []output.Column[talos.EtcdStatus] {
 	type row = talos.EtcdStatus
 
+	// What a member did not report is not zero.
+	reported := func(value func(row) string) func(row) string {
+		return func(s row) string {
+			if s.Error != "" {
+				return ""
+			}
+
+			return value(s)
+		}
+	}
+
 	return []output.Column[row]{
 		{Header: "NODE", Value: row.NodeName},
 		{Header: "ADDRESS", Wide: true, Value: func(s row) string { return s.Node }},
 		{Header: "ID", Value: func(s row) string { return s.ID }},
 		{Header: "VERSION", Value: func(s row) string { return s.Version }},
 		{Header: "STORAGE", Wide: true, Value: func(s row) string { return s.StorageVersion }},
-		{Header: "DB SIZE", Value: func(s row) string { return output.Bytes(s.DBSizeBytes) }},
-		{Header: "IN USE", Value: func(s row) string { return output.Bytes(s.DBInUseBytes) }},
-		{Header: "FREE", Value: func(s row) string { return output.Percent(s.Fragmentation) }},
+		{Header: "DB SIZE", Value: reported(func(s row) string { return output.Bytes(s.DBSizeBytes) })},
+		{Header: "IN USE", Value: reported(func(s row) string { return output.Bytes(s.DBInUseBytes) })},
+		{Header: "FREE", Value: reported(func(s row) string { return output.Percent(s.Fragmentation) })},
 		{Header: "ROLE", Value: role},
-		{Header: "TERM", Value: func(s row) string { return fmt.Sprint(s.RaftTerm) }},
-		{Header: "INDEX", Value: func(s row) string { return fmt.Sprint(s.RaftIndex) }},
-		{Header: "APPLIED", Wide: true, Value: func(s row) string { return fmt.Sprint(s.RaftAppliedIndex) }},
-		{Header: "LAG", Value: func(s row) string { return fmt.Sprint(s.RaftLag) }},
+		{Header: "TERM", Value: reported(func(s row) string { return fmt.Sprint(s.RaftTerm) })},
+		{Header: "INDEX", Value: reported(func(s row) string { return fmt.Sprint(s.RaftIndex) })},
+		{Header: "APPLIED", Wide: true, Value: reported(func(s row) string { return fmt.Sprint(s.RaftAppliedIndex) })},
+		{Header: "LAG", Value: reported(func(s row) string { return fmt.Sprint(s.RaftLag) })},
 		{Header: "ALARMS", Value: func(s row) string { return strings.Join(s.Alarms, ",") }},
 		{Header: "ERRORS", Value: complaints},
 	}
@@ -60,6 +71,8 @@ func complaints(s talos.EtcdStatus) string {
 
 func role(s talos.EtcdStatus) string {
 	switch {
+	case s.Error != "":
+		return "no answer"
 	case s.Learner:
 		return "learner"
 	case s.Leader:

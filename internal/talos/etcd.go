@@ -104,11 +104,12 @@ type EtcdStatus struct {
 	RaftTerm         uint64   `json:"raft_term"`       // The raft term.
 	RaftIndex        uint64   `json:"raft_index"`      // The last raft index that the member has.
 	RaftAppliedIndex uint64   `json:"raft_applied"`    // The last raft index that it has applied.
-	RaftLag          uint64   `json:"raft_lag"`        // How far it is behind the most advanced member that answered.
+	RaftLag          uint64   `json:"raft_lag"`        // How far it is behind the most advanced member that answered, asked again if it looked behind.
 	Learner          bool     `json:"learner"`         // Whether it is a learner.
 	Errors           []string `json:"member_errors"`   // The errors that the member reports; never null.
 	Alarms           []string `json:"alarms"`          // Its active alarms: nospace, corrupt; never null.
 	Members          []string `json:"members"`         // The member IDs in its own member list, empty when that could not be read; never null.
+	Error            string   `json:"error,omitempty"` // Why the member gave no status; what is known of it then is its ID and its alarms.
 }
 
 // EtcdStatus asks the node's own member. Roles: reader, operator, admin, etcd:backup.

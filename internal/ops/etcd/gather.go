@@ -184,16 +184,51 @@ func Gather(ctx context.Context, sources []Source, timeout time.Duration) View {
 
 	wg.Wait()
 
-	return newView(answers)
+	v := newView(answers)
+	v.catchUp(ctx, sources, timeout)
+
+	return v
+}
+
+// catchUp asks the members that look behind once more. The first answers are not from one moment: on a busy cluster each
+// member is behind one that was asked later. What a member has applied by now of the furthest entry of that time is not lag.
+func (v *View) catchUp(ctx context.Context, sources []Source, timeout time.Duration) {
+	var wg errs.Group
+
+	for i, a := range v.Answers {
+		if a.Status == nil || v.Lag(*a.Status) == 0 {
+			continue
+		}
+
+		wg.Go(func() {
+			_ = errs.Safely(func() error { // the first answer stays
+				ctx, cancel := limited(ctx, timeout)
+				defer cancel()
+
+				again, err := sources[i].Reader.EtcdStatus(ctx)
+				if err == nil && again.ID == a.Status.ID {
+					v.Answers[i].Status.RaftIndex, v.Answers[i].Status.RaftAppliedIndex = again.RaftIndex, again.RaftAppliedIndex
+				}
+
+				return err
+			})
+		})
+	}
+
+	wg.Wait()
+}
+
+func limited(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout <= 0 {
+		return context.WithCancel(ctx)
+	}
+
+	return context.WithTimeout(ctx, timeout)
 }
 
 func ask(ctx context.Context, s Source, timeout time.Duration) Answer {
-	if timeout > 0 {
-		var cancel context.CancelFunc
-
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
-	}
+	ctx, cancel := limited(ctx, timeout)
+	defer cancel()
 
 	out := Answer{Target: s.Target}
 

@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -91,20 +92,35 @@ func (v View) Consistent() error {
 	return errors.Join(all...)
 }
 
-// StatusRows returns the state of every member that answered, with lag and alarms, which need the answers of all
-// members.
+// StatusRows returns the state of every member, with lag and alarms, which need the answers of all members. A control
+// plane that gave no status has a row with the reason.
 func (v View) StatusRows() []talos.EtcdStatus {
 	alarms := v.Alarms()
 	rows := []talos.EtcdStatus{}
 
 	for _, a := range v.Answers {
-		if a.Status == nil {
-			continue
+		err := a.Err(PartStatus)
+		if a.Status == nil && (err == nil || conn.KindOf(err) == errs.KindUnimplemented) {
+			continue // a worker
 		}
 
-		row := *a.Status
+		row := talos.EtcdStatus{Errors: []string{}, Alarms: []string{}, Members: []string{}}
+
+		if a.Status != nil {
+			row = *a.Status
+			row.RaftLag = v.Lag(row)
+		} else {
+			row.Error = err.Error()
+
+			if m, ok := v.MemberOn(a.Target); ok {
+				row.ID, row.Learner = m.ID, m.Learner
+				if id, ok := talos.ParseEtcdID("0x" + m.ID); ok {
+					row.IDDecimal = id.Decimal()
+				}
+			}
+		}
+
 		row.SetNode(a.Target)
-		row.RaftLag = v.Lag(row)
 
 		for _, alarm := range alarms {
 			if alarm.ID == row.ID {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,6 +102,50 @@ func TestGather(t *testing.T) {
 
 	if len(v.Alarms()) != 1 {
 		t.Errorf("alarms %v", v.Alarms())
+	}
+}
+
+// busyNode commits entries between any two questions, as a busy cluster does.
+type busyNode struct {
+	*node
+
+	index *atomic.Uint64
+}
+
+func (n busyNode) EtcdStatus(context.Context) (talos.EtcdStatus, error) {
+	s := n.status
+	s.RaftIndex = n.index.Add(10)
+	s.RaftAppliedIndex = s.RaftIndex
+
+	return s, nil
+}
+
+func TestLagOfABusyCluster(t *testing.T) {
+	t.Parallel()
+
+	sources, nodes := three()
+	index := new(atomic.Uint64)
+
+	for i := range sources {
+		sources[i].Reader = busyNode{nodes[i], index}
+	}
+
+	for _, row := range etcd.Gather(t.Context(), sources, time.Second).StatusRows() {
+		if row.RaftLag != 0 {
+			t.Errorf("%s: lag %d", row.Hostname, row.RaftLag)
+		}
+	}
+}
+
+func TestStatusRowsOfADeadNode(t *testing.T) {
+	t.Parallel()
+
+	sources, nodes := three()
+	nodes[2].hang = true
+
+	rows := etcd.Gather(t.Context(), sources, 10*time.Millisecond).StatusRows()
+	if len(rows) != 3 || rows[2].Hostname != "cp-3" || rows[2].Error == "" || rows[2].ID != id(3) || rows[2].RaftLag != 0 {
+		t.Errorf("%+v", rows)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/talosmate/talosmate/internal/lists"
+	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // Description describes a cluster on one page.
@@ -32,15 +33,16 @@ func Describe(f Fleet, cert Certificate) Description {
 
 // NodeDescription describes a node on one page.
 type NodeDescription struct {
-	Node        Node        `json:"node"`           // The node.
-	Etcd        *EtcdMember `json:"etcd,omitempty"` // Its etcd member, where it has one.
-	Checks      []Finding   `json:"checks"`         // The health findings about it that are not ok; never null.
-	Certificate Certificate `json:"certificate"`    // The client certificate in use.
+	Node        Node          `json:"node"`             // The node; of one that does not answer what others know.
+	Member      *talos.Member `json:"member,omitempty"` // What discovery or etcd lists about it.
+	Etcd        *EtcdMember   `json:"etcd,omitempty"`   // Its etcd member, where it has one.
+	Checks      []Finding     `json:"checks"`           // The health findings about it that are not ok; never null.
+	Certificate Certificate   `json:"certificate"`      // The client certificate in use.
 }
 
 // DescribeNode selects a node from a fleet.
-func DescribeNode(f Fleet, n Node, cert Certificate) NodeDescription {
-	out := NodeDescription{Node: n, Checks: []Finding{}, Certificate: cert}
+func DescribeNode(f Fleet, n Node, member *talos.Member, cert Certificate) NodeDescription {
+	out := NodeDescription{Node: n, Member: member, Checks: []Finding{}, Certificate: cert}
 
 	for i, m := range f.Etcd.Members {
 		if m.Node == n.Node || (n.Hostname != "" && m.Name == n.Hostname) {

@@ -82,7 +82,7 @@ func Gather(ctx context.Context, c Cluster) (Fleet, error) {
 	failed := f.take(outcomes)
 
 	for i := range f.Nodes {
-		f.Nodes[i].join(kubeNodes)
+		f.Nodes[i].join(kubeNodes, outcomes[i].Target)
 	}
 
 	// Without a Kubernetes member, no Kubernetes API is expected.
@@ -260,11 +260,15 @@ func (n Node) filled() Node {
 	return n
 }
 
-func (n *Node) join(list []kube.Node) {
-	for _, k := range list {
-		if k.Name == n.Kubernetes.Name && k.Name != "" {
-			n.Kubernetes = KubeNode{Name: k.Name, Known: true, Ready: k.Ready, Schedulable: !k.Unschedulable, Kubelet: k.KubeletVersion}
-		}
+// join adds what Kubernetes knows. A node that does not answer is found by its addresses, else by its hostname.
+func (n *Node) join(list []kube.Node, t talos.Target) {
+	k, found := lists.Find(list, func(k kube.Node) bool { return k.Name == n.Kubernetes.Name && k.Name != "" })
+	if !n.Reachable {
+		k, found = kube.Find(list, append([]string{t.Address}, t.Addresses...), t.Hostname)
+	}
+
+	if found {
+		n.Kubernetes = KubeNode{Name: k.Name, Known: true, Ready: k.Ready, Schedulable: !k.Unschedulable, Kubelet: k.KubeletVersion}
 	}
 }
 
