@@ -17,6 +17,7 @@ func TestValidate(t *testing.T) {
 		"unknown.json": {[]string{"-f", "testdata/unknown.yaml", "-o", "json"}, 3},
 		"unknown":      {[]string{"-f", "testdata/unknown.yaml"}, 3},
 		"invalid.json": {[]string{"-f", "testdata/invalid.yaml", "-o", "json"}, 3},
+		"subnets.json": {[]string{"-f", "testdata/subnets.yaml", "-o", "json"}, 3},
 		"syntax.json":  {[]string{"-f", "testdata/syntax.yaml", "-o", "json"}, 3},
 		"missing":      {[]string{"-f", "testdata/none.yaml"}, 2},
 		"no-file":      {nil, 2},

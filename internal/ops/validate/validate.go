@@ -4,11 +4,14 @@ package validate
 
 import (
 	"errors"
+	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/siderolabs/talos/pkg/machinery/config"
 	"github.com/siderolabs/talos/pkg/machinery/config/configloader"
 	"github.com/siderolabs/talos/pkg/machinery/config/validation"
 	"go.yaml.in/yaml/v4"
@@ -63,8 +66,31 @@ func Config(text []byte, kind string, strict bool) Result {
 
 	warnings, err := cfg.Validate(mode(kind), options...)
 	out.Warnings = where.hidden(append(out.Warnings, lists.Map(warnings, where.problem)...))
-	out.Errors = where.hidden(append(out.Errors, lists.Map(split(err), where.problem)...))
+	out.Errors = where.hidden(append(out.Errors, lists.Map(append(split(err), subnets(cfg)...), where.problem)...))
 	out.Valid = len(out.Errors) == 0
+
+	return out
+}
+
+// subnets finds what is not a subnet among the cluster's ranges, which Talos reads on every node and validates on none: the
+// controllers that filter the node's addresses stop (Talos, internal/app/machined/pkg/controllers/k8s/address_filter.go).
+func subnets(cfg config.Provider) []string {
+	if cfg.Cluster() == nil {
+		return nil
+	}
+
+	var out []string
+
+	check := func(field string, ranges []string) {
+		for _, r := range ranges {
+			if _, err := netip.ParsePrefix(strings.TrimSpace(r)); err != nil {
+				out = append(out, fmt.Sprintf("cluster.network.%s: %q is not a subnet", field, r))
+			}
+		}
+	}
+
+	check("podSubnets", cfg.Cluster().Network().PodCIDRs())
+	check("serviceSubnets", cfg.Cluster().Network().ServiceCIDRs())
 
 	return out
 }
