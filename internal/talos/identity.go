@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -52,9 +53,11 @@ const sharedUUID = "03000200-0400-0500-0006-000700080009"
 // address that moves belongs to another node a moment later.
 func (c *Cluster) targetAt(ctx context.Context, members []Member, address string) Target {
 	out := Target{Address: address, Sure: true}
-	at := slices.IndexFunc(members, func(m Member) bool { return m.Target().Has(address) })
+	has := func(m Member) bool { return m.Target().Has(address) }
+	at := slices.IndexFunc(members, has)
 
-	if at < 0 || members[at].Node != address {
+	// A node that was wiped and joined again is listed twice for a while, with the identity of before too.
+	if at < 0 || members[at].Node != address || len(lists.Filter(members, has)) > 1 {
 		ctx, cancel := context.WithTimeout(ctx, whoLimit)
 		defer cancel()
 
