@@ -15,11 +15,23 @@ run() {
 }
 [ -t 1 ] || step() { printf '\n# %s\n' "$*"; }
 
-step 'A cluster: three control planes with real etcd members, two workers, real mutual TLS'
-printf '$ talosmate-lab up --detach\n'
-talosmate-lab up --detach --dir "$dir" >"$dir/up.json"
+step 'A cluster: three control planes with real etcd members and a virtual IP, two workers, real mutual TLS'
+printf '$ talosmate-lab up --detach --vip auto\n'
+talosmate-lab up --detach --vip auto --dir "$dir" >"$dir/up.json"
 export TALOSCONFIG=$dir/talosconfig
 run talosmate version
+
+step 'A static pod of its own on each control plane (machine.pods)'
+cat >"$dir/pods.yaml" <<'EOF'
+machine:
+  pods:
+    - apiVersion: v1
+      kind: Pod
+      metadata: {name: proxy, namespace: kube-system}
+      spec: {containers: [{name: proxy, image: docker.io/library/haproxy:3.2}]}
+EOF
+printf '$ talosmate machineconfig patch --controlplanes -p @pods.yaml --mode no-reboot\n'
+talosmate machineconfig patch --controlplanes -p @"$dir/pods.yaml" --mode no-reboot
 
 step 'Is it healthy? Every check has its own result'
 run talosmate health

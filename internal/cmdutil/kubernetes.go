@@ -3,6 +3,7 @@ package cmdutil
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
@@ -75,8 +76,13 @@ func (c *Call) connectKubernetes(ctx context.Context) (*kube.Client, error) {
 func AdminKubeconfig(ctx context.Context, cluster *talos.Cluster, targets []talos.Target) (kube.Admin, talos.Target, error) {
 	failed := &errs.Nodes{}
 
-	for _, t := range targets {
-		one, cancel := context.WithTimeout(ctx, cluster.Idle())
+	for i, t := range targets {
+		limit := cluster.Idle()
+		if deadline, has := ctx.Deadline(); has { // one that hangs leaves time for the others
+			limit = min(limit, time.Until(deadline)/time.Duration(len(targets)-i))
+		}
+
+		one, cancel := context.WithTimeout(ctx, limit)
 		raw, err := cluster.Node(t).Kubeconfig(one)
 
 		cancel()

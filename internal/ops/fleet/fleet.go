@@ -29,7 +29,7 @@ type Node struct {
 	Arch         string      `json:"arch"`          // amd64 or arm64.
 	Platform     string      `json:"platform"`      // metal, aws, container, …
 	Stage        string      `json:"stage"`         // running, booting, maintenance, …
-	Ready        bool        `json:"ready"`         // Whether the node reports itself as ready.
+	Ready        bool        `json:"ready"`         // Whether the node reports itself as ready; false and not looked at when reachable is false.
 	Unmet        []Unmet     `json:"unmet"`         // The conditions that are not met; never null.
 	Boot         talos.Boot  `json:"boot"`          // Its current boot, and how that was identified.
 	Services     []Service   `json:"services"`      // Its services by ID; never null.
