@@ -92,8 +92,8 @@ func showNode(w io.Writer, r upgrade.Result) error {
 	fmt.Fprintf(w, "%s: %s\n", output.Line(cmp.Or(r.Hostname, r.Node)), r.Status)
 
 	rows := [][2]string{
-		{"version", r.ServerTag + " -> " + r.RunningTag},
-		{"image", r.PulledImage},
+		{"version", r.Way()},
+		{"image", cmp.Or(r.PulledImage, r.Image)},
 		{"boot", r.BootIDBefore + " -> " + r.BootIDAfter},
 		{"kubernetes", kubernetesLine(r)},
 		{"downtime", output.Seconds(r.DowntimeSeconds)},

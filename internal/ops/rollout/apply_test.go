@@ -562,6 +562,22 @@ func TestPlanDowngrade(t *testing.T) {
 	})
 }
 
+// TestAlreadyCurrentIsNotUpgraded: a node that only lacked the end of an earlier run's verification is not counted as
+// upgraded.
+func TestAlreadyCurrentIsNotUpgraded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleetOf(t, "v1.13.9", 1)
+		mark := upgrade.Marker{Image: fake.NewImage, Target: "v1.13.9", BootID: "earlier", Phase: "installed"}
+		f.kube.Members["worker-1"].Annotations[upgrade.MarkerAnnotation] = mark.String()
+
+		res, err := f.apply(t.Context(), Request{To: "v1.13.9"}, nil)
+		if err != nil || res.Upgraded != 0 || len(res.Skipped) != 4 || len(res.Nodes) != 1 {
+			t.Errorf("%s, %d upgraded, skipped %v: %v", res.Status, res.Upgraded, res.Skipped, err)
+		}
+	})
+}
+
 // TestHops goes over a version in between: the whole cluster first to that, then on.
 func TestHops(t *testing.T) {
 	t.Parallel()

@@ -19,16 +19,16 @@ func (a *apply) finish(ctx context.Context, err error) (ApplyResult, error) {
 	now := a.cluster.Now()
 	a.res.FinishedAt, a.res.ElapsedSeconds = now.UTC(), runbook.Seconds(now.Sub(a.began))
 
-	ended := map[string]bool{}
+	changed := map[string]bool{}
 	for _, r := range a.res.Nodes {
-		ended[r.Node] = true
+		changed[r.Node] = changed[r.Node] || r.Status != runbook.AlreadyCurrent
 	}
 
 	for _, n := range a.plan.Nodes {
 		name := talos.Target{Address: n.Node, Hostname: n.Hostname}.Name()
 
 		switch state := a.state[n.Node]; {
-		case n.Action == upgrade.ActSkip:
+		case n.Action == upgrade.ActSkip, state == stateDone && !changed[n.Node]:
 			a.res.Skipped = append(a.res.Skipped, name)
 		case state == stateDone:
 			a.res.Upgraded++

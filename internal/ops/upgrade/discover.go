@@ -18,6 +18,10 @@ func (r *run) look(ctx context.Context) error {
 	r.Stage("preflight", "observing the node")
 
 	f, err := r.observe(ctx)
+	if ctx.Err() == nil && err != nil && conn.Transient(err) && !r.o.DryRun {
+		r.Stage("preflight", "the node does not answer: asking Kubernetes whether an earlier run left it on its way")
+	}
+
 	if ctx.Err() == nil && (err != nil && conn.Transient(err) || err == nil && probe.Busy(f.status)) {
 		f, err = r.observeReturning(ctx, f, err)
 	}
@@ -196,6 +200,8 @@ func (r *run) gates(ctx context.Context) error {
 	}
 
 	if r.o.DryRun {
+		r.Stage("preflight", "%s would be upgraded from %s to %s with %s", r.Target.Name(), r.f.version.Tag, r.f.target(), r.o.Image)
+
 		return r.Planned()
 	}
 

@@ -175,7 +175,7 @@ func (r *run) awaitInstaller(ctx context.Context, since time.Time) (code int, fo
 // installFailed removes the marker, so that another try is possible: a failed installer wrote nothing that boots.
 func (r *run) installFailed(ctx context.Context, code int, err error) error {
 	if err == nil {
-		err = fmt.Errorf("the installer ended with exit code %d", code)
+		err = fmt.Errorf("the installer ended with exit code %d, and %s is not installed", code, r.f.target())
 	}
 
 	r.installed = installNone

@@ -804,6 +804,34 @@ func TestGateImage(t *testing.T) {
 	}
 }
 
+// TestWay: a result names the version that was wanted where another one runs.
+func TestWay(t *testing.T) {
+	t.Parallel()
+
+	for name, tt := range map[string]struct {
+		arrange func(*bed, *Options)
+		want    string
+	}{
+		"done":           {nil, "v1.13.8 -> v1.13.9"},
+		"install failed": {func(b *bed, _ *Options) { b.node.ExitCode = 1 }, "v1.13.8 -> v1.13.8 (wanted: v1.13.9)"},
+		"dry run":        {func(_ *bed, o *Options) { o.DryRun = true }, "v1.13.8 -> v1.13.9 (dry run)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b, o := newBed("v1.13.8"), options()
+				if tt.arrange != nil {
+					tt.arrange(b, &o)
+				}
+
+				if res, err := b.run(t.Context(), o); res.Way() != tt.want {
+					t.Errorf("%q, want %q: %v", res.Way(), tt.want, err)
+				}
+			})
+		})
+	}
+}
+
 // TestAnotherImageWaits: an image that waits for its reboot is not another one of the same version.
 func TestAnotherImageWaits(t *testing.T) {
 	t.Parallel()

