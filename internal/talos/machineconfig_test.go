@@ -35,19 +35,22 @@ func TestConfigFacts(t *testing.T) {
 				"cluster:\n  ca: {crt: %[1]s}\n  aggregatorCA: {crt: %[1]s}\n  etcd: {ca: {crt: %[1]s}}\n---\nkind: HostnameConfig\n", crt),
 			"a/b:v1",
 			[]string{"x=1", "y"},
-			[]string{"machine.ca", "cluster.ca", "cluster.aggregatorCA", "cluster.etcd.ca"}, false,
+			[]string{"machine.ca", "cluster.ca", "cluster.aggregatorCA", "cluster.etcd.ca"},
+			false,
 		},
 		"worker, its document last": {
 			fmt.Sprintf("kind: HostnameConfig\n---\nmachine:\n  ca: {crt: %s, key: \"\"}\n  install: {image: c}\ncluster:\n  ca: {crt: bm90aGluZw==}\n", crt),
 			"c", nil,
-			[]string{"machine.ca"}, false,
+			[]string{"machine.ca"},
+			false,
 		},
 		"arguments come with the image": {"machine: {install: {extraKernelArgs: [x], grubUseUKICmdline: true}}", "", nil, nil, false},
 		"documents of 1.14": {
 			"machine: {type: controlplane}\n---\nkind: UnattendedInstallConfig\ninstaller: {image: d/e:v1}\n---\nkind: KubeAPIServerCAConfig\nissuingCA:\n  cert: |\n    " +
 				strings.ReplaceAll(strings.TrimSpace(string(ca.CrtPEM)), "\n", "\n    ") + "\n",
 			"d/e:v1", nil,
-			[]string{"KubeAPIServerCAConfig.issuingCA"}, false,
+			[]string{"KubeAPIServerCAConfig.issuingCA"},
+			false,
 		},
 		"no install section": {"machine: {type: worker}\n---\nkind: HostnameConfig\n", "", nil, nil, true},
 		"mirrors": {
