@@ -48,8 +48,10 @@ const (
 	FullWipe          Code = "TM151"
 	NotFullConfig     Code = "TM152"
 	ForeignConfig     Code = "TM153"
-	DiscoveryPartial  Code = "TM154"
-	Downgrade         Code = "TM159"
+	Downgrade         Code = "TM154"
+	AnotherMachine    Code = "TM156"
+	DiscoveryPartial  Code = "TM157"
+	NameTaken         Code = "TM158"
 	SpaceNotFreed     Code = "TM160"
 	UnmetBefore       Code = "TM161"
 	ServerRefuses     Code = "TM162"
@@ -100,14 +102,16 @@ func All() []Info {
 		{FullWipe, "the whole system disk would be wiped"},
 		{NotFullConfig, "not a full machine configuration"},
 		{ForeignConfig, "the configuration is another cluster's"},
-		{DiscoveryPartial, "discovery does not list every node of the cluster"},
 		{Downgrade, "the version is lower than the one that runs"},
+		{AnotherMachine, "another machine answers than the one that is meant"},
+		{DiscoveryPartial, "discovery does not list every node of the cluster"},
+		{NameTaken, "another node has the hostname"},
 		{SpaceNotFreed, "the space was not freed"},
 		{UnmetBefore, "the node already has unmet conditions"},
 		{ServerRefuses, "Talos itself refuses the request"},
 	}
 
-	fixed := []Code{LastVoter, ServerRefuses, RoleMissing, ReadOnly, NotConfirmed}
+	fixed := []Code{LastVoter, AnotherMachine, NameTaken, ServerRefuses, RoleMissing, ReadOnly, NotConfirmed}
 	out := make([]Info, len(titles))
 
 	for i, t := range titles {

@@ -118,7 +118,7 @@ func (j *join) preflight(ctx context.Context) error {
 		return err
 	}
 
-	if err = j.checkName(ctx); err != nil {
+	if err = j.Check(j.gateName(ctx)...); err != nil {
 		return err
 	}
 
@@ -187,10 +187,7 @@ func (j *join) verdicts(ctx context.Context, quorum func(v etcd.View, node strin
 
 		j.count("before", view)
 
-		if err = j.gateName(view); err != nil {
-			return nil, err
-		}
-
+		verdicts = append(verdicts, j.gateMember(view)...)
 		verdicts = append(verdicts, quorum(view, j.Target.Address)...)
 	}
 

@@ -340,8 +340,8 @@ func (a *application) preview(ctx context.Context) error {
 	return nil
 }
 
-// checkName refuses a new hostname that another node has, and warns of what Kubernetes makes of any other.
-func (a *application) checkName(ctx context.Context) error {
+// gateName refuses a new hostname that another node has, and warns of what Kubernetes makes of any other.
+func (a *application) gateName(ctx context.Context) []gate.Verdict {
 	name := a.want.Hostname()
 	if name == "" || name == a.have.Hostname() {
 		return nil
@@ -351,7 +351,7 @@ func (a *application) checkName(ctx context.Context) error {
 		a.res.Warnings = append(a.res.Warnings, fmt.Sprintf("the node's name changes from %s to %s: Kubernetes sees a new node, and the old one stays until it is deleted", a.have.Hostname(), name))
 	}
 
-	return CheckName(ctx, name, a.Target, a.n.Members, a.n.Alive)
+	return []gate.Verdict{GateName(ctx, name, a.Target, a.n.Members, a.n.Alive)}
 }
 
 func (a *application) gates(ctx context.Context) error {
@@ -367,11 +367,7 @@ func (a *application) gates(ctx context.Context) error {
 	}
 
 	if !a.o.Maintenance && a.want.Full() {
-		verdicts = append(verdicts, gateSame(a.want, a.have, a.Target.Address))
-
-		if err := a.checkName(ctx); err != nil {
-			return err
-		}
+		verdicts = append(append(verdicts, gateSame(a.want, a.have, a.Target.Address)), a.gateName(ctx)...)
 	}
 
 	if a.res.AppliedMode == talos.ApplyReboot && a.n.ControlPlane {

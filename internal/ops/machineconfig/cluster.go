@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -63,22 +62,22 @@ func clusterDiffers(want, have Config) []string {
 	return differ
 }
 
-// CheckName refuses a hostname that another node has: Talos takes an etcd member of its own name for its own earlier self
-// and removes it (Talos, internal/app/machined/pkg/system/services/etcd.go), Kubernetes takes both for one node, and
+// GateName refuses a hostname that another node has (TM158): Talos takes an etcd member of its own name for its own
+// earlier self and removes it (Talos, internal/app/machined/pkg/system/services/etcd.go), Kubernetes takes both for one node, and
 // discovery loses one of them. Discovery remembers nodes that are gone for a while; those do not count.
-func CheckName(ctx context.Context, name string, t talos.Target, members []talos.Member, alive func(context.Context, talos.Target) bool) error {
+func GateName(ctx context.Context, name string, t talos.Target, members []talos.Member, alive func(context.Context, talos.Target) bool) gate.Verdict {
 	for _, m := range members {
 		if !strings.EqualFold(m.Hostname, name) || m.Target().Has(t.Address) || (t.ID != "" && m.NodeID == t.ID) {
 			continue
 		}
 
 		if alive(ctx, m.Target()) {
-			return errs.Usagef("the configuration names the machine %s, and the cluster has a node of that name at %s", name, m.Node).
-				WithHint("give it another hostname; to exchange that node: talosmate node replace, or node remove first")
+			return gate.New(gate.NameTaken, gate.Refuse, t.Address, "the configuration names the machine %s, and the cluster has a node of that name at %s", name, m.Node).
+				WithRemedy("give it another hostname; to exchange that node: talosmate node replace, or node remove first")
 		}
 	}
 
-	return nil
+	return gate.New(gate.NameTaken, gate.Pass, t.Address, "no other node is called %s", name)
 }
 
 func isAre(n int) string {

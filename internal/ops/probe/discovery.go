@@ -12,7 +12,7 @@ import (
 )
 
 // GateDiscovery checks that discovery lists every control plane that etcd has, and every node that Kubernetes has; nil
-// nodes are those of a cluster that was not asked (TM154). Where discovery lists nobody it is off, and no list is needed
+// nodes are those of a cluster that was not asked (TM157). Where discovery lists nobody it is off, and no list is needed
 // for a node that was named: etcd and the node itself tell the same.
 func GateDiscovery(members []talos.Member, nodes []kube.Node, node string) gate.Verdict {
 	missing := lists.Join(Undiscovered(members, nodes), ", ", Missing.String)

@@ -106,10 +106,16 @@ func (c *Conn) confirm(ctx context.Context) error {
 
 // Another is the error of an answer that came from another machine than the target: its address has moved.
 func (c *Conn) Another(id string) error {
-	return errs.New(errs.Refused, "another machine answers at %s: its identity is %s, and that of %s is %s", c.Address, id, c.Name(), c.ID).
+	err := errs.New(errs.Refused, "another machine answers at %s: its identity is %s, and that of %s is %s", c.Address, id, c.Name(), c.ID).
 		OnNode(c.Address).WithKind(errs.KindAnotherMachine).
 		WithHint("the address has moved: it may be a virtual IP; `talosmate members` lists the nodes' own addresses")
+	err.Gate = gateAnotherMachine
+
+	return err
 }
+
+// gateAnotherMachine is the gate's code, which package gate registers.
+const gateAnotherMachine = "TM156"
 
 // Invoke implements grpc.ClientConnInterface.
 func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
