@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/iostreams"
-	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/health"
 	"github.com/talosmate/talosmate/internal/output"
 )
@@ -24,14 +23,13 @@ type healthTable struct {
 	printer *output.Printer
 
 	mu      sync.Mutex
-	pending []health.Finding
-	shownID map[string]bool // What was shown already, by check and node.
-	widths  [3]int          // Of the first columns, once something was shown.
+	pending []health.Finding // What was not shown yet.
+	widths  [3]int           // Of the first columns, once something was shown.
 	err     error
 }
 
 func newHealthTable(p *output.Printer) *healthTable {
-	return &healthTable{printer: p, shownID: map[string]bool{}}
+	return &healthTable{printer: p}
 }
 
 // shown reports whether the output is a table: a document is written as a whole.
@@ -76,28 +74,28 @@ func (t *healthTable) flush() {
 		return
 	}
 
-	if t.widths[0] == 0 {
-		t.widths = [3]int{len(health.Unknown), 0, 0}
+	first := !t.begun()
+	if first {
+		t.widths = [3]int{len(health.Unknown), 0, len("NODE")}
 		for _, c := range health.IDs() {
 			t.widths[1] = max(t.widths[1], len(c.ID))
 		}
 	}
 
 	text := t.printer.Text()
-	t.err = cmp.Or(t.write(text, t.pending), text.Flush())
+	t.err = cmp.Or(t.write(text, t.pending, first), text.Flush())
 	t.pending = nil
 }
 
-// write writes rows as part of the table.
-func (t *healthTable) write(w io.Writer, rows []health.Finding) error {
-	first := len(t.shownID) == 0
+// begun reports whether something was shown.
+func (t *healthTable) begun() bool { return t.widths[0] > 0 }
 
+// write writes rows as part of the table.
+func (t *healthTable) write(w io.Writer, rows []health.Finding, first bool) error {
 	health.Sort(rows)
 
 	for _, f := range rows {
-		t.shownID[f.ID+f.Node] = true
-
-		if t.widths[0] > 0 {
+		if t.begun() {
 			t.widths[2] = max(t.widths[2], len(nodeOf(f)))
 		}
 	}
@@ -128,9 +126,13 @@ func (t *healthTable) finish(w io.Writer, r health.Result) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 
+	rest := t.pending
+	if !t.begun() {
+		rest = r.Findings
+	}
+
 	t.pending = nil
-	rest := lists.Filter(r.Findings, func(f health.Finding) bool { return !t.shownID[f.ID+f.Node] })
-	if err := cmp.Or(t.err, t.write(w, rest)); err != nil {
+	if err := cmp.Or(t.err, t.write(w, rest, !t.begun())); err != nil {
 		return err
 	}
 

@@ -68,21 +68,21 @@ func TestAddFollowsTheMachine(t *testing.T) {
 				}
 
 				m := &machine{uuid: c.uuid, stays: true, kubelet: c.kubernetes != ""}
-				moved := &machine{uuid: c.found, kubelet: m.kubelet}
 				done := func() error { return nil }
+				moved := func() *machine { return &machine{uuid: c.found, kubelet: m.kubelet, given: m.given} }
 
 				candidate := candidate(&cluster{m: m}, text)
 				candidate.Members = c.known
 				candidate.At = func(t talos.Target) *probe.Node {
+					there := joined{machine: moved()}
+
 					return &probe.Node{
-						Target: t, Now: time.Now, Change: joined{machine: moved}, Etcd: candidate.Etcd,
-						Fresh: func() (probe.API, probe.Close) { return joined{machine: moved}, done },
+						Target: t, Now: time.Now, Change: there, Etcd: candidate.Etcd,
+						Fresh: func() (probe.API, probe.Close) { return there, done },
 					}
 				}
 				candidate.Relist = func(context.Context) ([]talos.Member, error) {
-					moved.given = m.given
-
-					if !moved.up() {
+					if !moved().up() {
 						return nil, nil
 					}
 
