@@ -7,6 +7,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/lists"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -25,6 +26,13 @@ func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 		if err != nil {
 			return err
 		}
+
+		cluster, err := c.Cluster()
+		if err != nil {
+			return err
+		}
+
+		v.CatchUp(c.Context(), func(t talos.Target) etcd.Reader { return cluster.Node(t) }, cluster.Options.Timeout)
 
 		return cmdutil.PrintList(c, v.StatusRows(), errors.Join(v.Err(true), v.Healthy(whole)), statusColumns(),
 			func(s talos.EtcdStatus) string { return s.ID })

@@ -100,7 +100,7 @@ func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, examp
 		Name: func(r drain.Change) string { return r.K8sNodeName },
 	}, func(ctx context.Context, c *cmdutil.Call, n *talos.Node) (drain.Change, error) {
 		name, err := n.KubernetesName(ctx)
-		if err != nil && !conn.Transient(err) {
+		if err != nil && (ctx.Err() != nil || !conn.Transient(err)) {
 			return drain.Change{}, err
 		}
 

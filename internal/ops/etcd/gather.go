@@ -184,15 +184,13 @@ func Gather(ctx context.Context, sources []Source, timeout time.Duration) View {
 
 	wg.Wait()
 
-	v := newView(answers)
-	v.catchUp(ctx, sources, timeout)
-
-	return v
+	return newView(answers)
 }
 
-// catchUp asks the members that look behind once more. The first answers are not from one moment: on a busy cluster each
-// member is behind one that was asked later. What a member has applied by now of the furthest entry of that time is not lag.
-func (v *View) catchUp(ctx context.Context, sources []Source, timeout time.Duration) {
+// CatchUp asks the members that look behind once more, for those who are shown the lag. The first answers are not from one
+// moment: on a busy cluster each member is behind one that was asked later. What a member has applied by now of the furthest
+// entry of that time is not lag.
+func (v *View) CatchUp(ctx context.Context, reader func(talos.Target) Reader, timeout time.Duration) {
 	var wg errs.Group
 
 	for i, a := range v.Answers {
@@ -205,7 +203,7 @@ func (v *View) catchUp(ctx context.Context, sources []Source, timeout time.Durat
 				ctx, cancel := limited(ctx, timeout)
 				defer cancel()
 
-				again, err := sources[i].Reader.EtcdStatus(ctx)
+				again, err := reader(a.Target).EtcdStatus(ctx)
 				if err == nil && again.ID == a.Status.ID {
 					v.Answers[i].Status.RaftIndex, v.Answers[i].Status.RaftAppliedIndex = again.RaftIndex, again.RaftAppliedIndex
 				}

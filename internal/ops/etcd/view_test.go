@@ -130,7 +130,12 @@ func TestLagOfABusyCluster(t *testing.T) {
 		sources[i].Reader = busyNode{nodes[i], index}
 	}
 
-	for _, row := range etcd.Gather(t.Context(), sources, time.Second).StatusRows() {
+	v := etcd.Gather(t.Context(), sources, time.Second)
+	v.CatchUp(t.Context(), func(asked talos.Target) etcd.Reader {
+		return sources[slices.IndexFunc(sources, func(s etcd.Source) bool { return s.Target.Is(asked) })].Reader
+	}, time.Second)
+
+	for _, row := range v.StatusRows() {
 		if row.RaftLag != 0 {
 			t.Errorf("%s: lag %d", row.Hostname, row.RaftLag)
 		}
