@@ -7,7 +7,6 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/fleet"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -53,12 +52,7 @@ func memberOf(c *cmdutil.Call, n fleet.Node) *talos.Member {
 
 	members, _ := cluster.Members(c.Context()) // what is not listed is not described
 
-	m, found := lists.Find(members, func(m talos.Member) bool { return m.Target().Has(n.Node) })
-	if !found {
-		return nil
-	}
-
-	return &m
+	return target.ByAddress(members, n.Node)
 }
 
 // listedLine is what is known of a node that does not answer.

@@ -30,8 +30,9 @@ func newCmdRemove(f *cmdutil.Factory) *cmdutil.Cmd {
 		Use: "remove", Short: "Take nodes out of the cluster for good",
 		Long: "Take nodes out of the cluster for good, one at a time and control planes last: the Kubernetes node is\n" +
 			"cordoned and drained, the etcd member of a control plane leaves behind the quorum gates, the partitions\n" +
-			"STATE and EPHEMERAL (with ETCD, CRI, KUBELET and LOG) are wiped, and the Kubernetes node is deleted once the machine is off (with --reboot:\n" +
-			"in maintenance mode, ready for `node add`). A second run continues where the first was interrupted.\n\n" +
+			"STATE and EPHEMERAL (with ETCD, CRI, KUBELET and LOG) are wiped, and the Kubernetes node is deleted once the\n" +
+			"machine is off (with --reboot: in maintenance mode, ready for `node add`). A second run continues where the first\n" +
+			"was interrupted.\n\n" +
 			"With --dead a node that is gone for good, and cannot be asked any more, is taken out without it: its etcd\n" +
 			"member is removed and its Kubernetes node deleted; it is neither drained nor wiped. That it is dead is not\n" +
 			"believed at once (TM149): Kubernetes must have given its kubelet up, its Talos API be silent for a while,\n" +
