@@ -159,7 +159,7 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 	}
 
 	if !c.DryRun {
-		fleet.AwaitUnderway = o.apply.Node.RebootTimeout
+		fleet.AwaitUnderway, fleet.Progress = o.apply.Node.RebootTimeout, c.Progress()
 	}
 
 	plan, err := makeOrCheck(c, fleet, o.request, planned)
@@ -190,7 +190,7 @@ func makeOrCheck(c *cmdutil.Call, f *rollout.Cluster, r rollout.Request, planned
 		return rollout.Replan(c.Context(), f, *planned, c.Overrides)
 	}
 
-	return rollout.MakePlan(c.Context(), f, r, c.Overrides)
+	return rollout.MakeWholePlan(c.Context(), f, r, c.Overrides)
 }
 
 // readPlan reads what `upgrade plan -o json` or yaml wrote.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
@@ -26,7 +27,8 @@ func newCmdPlan(f *cmdutil.Factory) *cmdutil.Cmd {
 			"schematic, platform and registry kept, what every gate says, and which disruption budgets hold pods now.\n" +
 			"Nothing is changed. The same cluster gives the same document but for times.\n\n" +
 			"Write it to a file and give that to `upgrade apply`, which refuses when the cluster is not as planned any\n" +
-			"more. A gate that refuses is exit code 5, with the whole plan printed all the same.",
+			"more. A gate that refuses is exit code 5, with the whole plan printed all the same. A node that does not answer\n" +
+			"is in the plan with its error (exit code 4), and `upgrade apply` leaves it out.",
 		Example: "  talosmate upgrade plan --to v1.13.9\n" +
 			"  talosmate upgrade plan --to v1.13.9 --max-parallel 25% --canary worker-1 -o json > plan.json",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
@@ -123,7 +125,7 @@ func showPlan(w io.Writer, p rollout.Plan) error {
 		}},
 		{Header: "ACTION", Value: func(n rollout.NodePlan) string { return n.Action }},
 		{Header: "WAY", Value: way},
-		{Header: "IMAGE", Value: func(n rollout.NodePlan) string { return output.Cell(n.Image) }},
+		{Header: "IMAGE", Value: image},
 	}
 
 	if err := output.WriteTable(w, cols, p.Nodes, false, true); err != nil {
@@ -138,6 +140,10 @@ func showPlan(w io.Writer, p rollout.Plan) error {
 		for _, b := range n.Blockers {
 			fmt.Fprintf(w, "%s: budget %s holds %s: %s\n", output.Line(nodeName(n)), output.Line(b.Budget), output.Line(b.Pod), output.Line(b.Message))
 		}
+	}
+
+	if slices.ContainsFunc(p.Nodes, func(n rollout.NodePlan) bool { return n.ImageUnreadable }) {
+		fmt.Fprintln(w, "images are not readable: they follow from the machine configuration, which takes a certificate of role os:admin, as `upgrade apply` does")
 	}
 
 	_, err := fmt.Fprintf(w, "\nplan %.12s\n", p.Hash)
@@ -161,6 +167,18 @@ func showExtensions(w io.Writer, p rollout.Plan) {
 
 func nodeName(n rollout.NodePlan) string {
 	return cmp.Or(n.Hostname, n.Node)
+}
+
+// image is the node's image, or why there is none.
+func image(n rollout.NodePlan) string {
+	switch {
+	case n.Error != "":
+		return n.Error
+	case n.ImageUnreadable:
+		return "not readable"
+	default:
+		return n.Image
+	}
 }
 
 func way(n rollout.NodePlan) string {

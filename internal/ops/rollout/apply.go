@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -105,7 +106,7 @@ func (a *apply) tell(node, stage, format string, args ...any) {
 	a.sink.Emit(progress.Event{Time: a.cluster.Now(), Node: node, Stage: stage, Message: message})
 }
 
-// steps is the
+// steps is the run: the lock, what must be known first, and then hop after hop.
 func (a *apply) steps(ctx context.Context) error {
 	switch {
 	case a.plan.Refused:
@@ -116,6 +117,11 @@ func (a *apply) steps(ctx context.Context) error {
 		a.res.Status = runbook.Planned
 
 		return nil
+	case len(a.plan.unreadable()) > 0:
+		a.res.Status = runbook.Refused
+
+		return errs.New(errs.Refused, "cannot upgrade %s: this certificate may not read the machine configuration, which names the image",
+			strings.Join(a.plan.unreadable(), ", ")).WithHint("use a certificate of role os:admin")
 	case len(a.plan.Nodes) == 0:
 		a.res.Status = runbook.Failed
 

@@ -66,7 +66,7 @@ func newFleetOf(t *testing.T, version string, workers int) *fakeFleet {
 	}
 
 	f.kube = fake.NewKubernetes(names...)
-	f.Cluster = &Cluster{Name: "prod", Now: time.Now, Etcd: func(context.Context) (etcd.View, error) { return f.view(), nil }}
+	f.Cluster = &Cluster{Name: "prod", Now: time.Now, Progress: progress.Discard{}, Etcd: func(context.Context) (etcd.View, error) { return f.view(), nil }}
 
 	for i, name := range names {
 		m := fake.NewMachine(version)
@@ -514,7 +514,7 @@ func TestPlanRefuses(t *testing.T) {
 		"unknown node":    {Request{To: "v1.13.9", Nodes: []string{"nobody"}}, nil, errs.Usage},
 		"canary not in":   {Request{To: "v1.13.9", Nodes: []string{"cp-1"}, Canary: "cp-2"}, nil, errs.Usage},
 		"too far":         {Request{To: "v1.13.9"}, func(f *fakeFleet) { f.nodes["cp-1"].Running = talos.Version{Tag: "v1.8.0", API: "legacy"} }, errs.Refused},
-		"node unanswered": {Request{To: "v1.13.9"}, func(f *fakeFleet) { f.nodes["cp-1"].Fail["version"] = fake.ErrDown }, errs.Unreachable},
+		"no node answers": {Request{To: "v1.13.9", Nodes: []string{"cp-1"}}, func(f *fakeFleet) { f.nodes["cp-1"].Fail["version"] = fake.ErrDown }, errs.Unreachable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
+	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -45,6 +46,7 @@ type Cluster struct {
 
 	// AwaitUnderway is how long a plan waits for a node that an earlier run left rebooting; zero for not at all.
 	AwaitUnderway time.Duration
+	Progress      progress.Sink // Shows what that waits for.
 
 	Now func() time.Time
 }
@@ -61,7 +63,7 @@ func New(ctx context.Context, cluster *talos.Cluster, name string, k probe.Conne
 	}
 
 	return &Cluster{
-		Name: name, Members: members, Expires: cluster.Context.NotAfter, Kube: k, Now: time.Now, Etcd: etcd.Through(cluster).Look,
+		Name: name, Members: members, Expires: cluster.Context.NotAfter, Kube: k, Now: time.Now, Progress: progress.Discard{}, Etcd: etcd.Through(cluster).Look,
 		Node: probe.Nodes(ctx, cluster, members, k),
 	}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/release"
@@ -31,6 +32,11 @@ func (p *Plan) Differences(now Plan) []string {
 
 	if !reflect.DeepEqual(planned, current) {
 		out = append(out, "the options differ")
+	}
+
+	if nameless := p.unreadable(); len(nameless) > 0 {
+		out = append(out, fmt.Sprintf("the plan does not name the image of %s: the certificate that it was made with may not read the machine configuration",
+			strings.Join(nameless, ", ")))
 	}
 
 	seen := map[string]NodePlan{}
@@ -62,6 +68,14 @@ func (p *Plan) Differences(now Plan) []string {
 	return out
 }
 
+// unreadable names the nodes whose images the plan does not know.
+func (p *Plan) unreadable() []string {
+	names := lists.Map(lists.Filter(p.Nodes, func(n NodePlan) bool { return n.ImageUnreadable }), NodePlan.name)
+	slices.Sort(names)
+
+	return names
+}
+
 func sameNodes(a, b []string) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
@@ -77,6 +91,10 @@ func (n NodePlan) difference(now NodePlan) string {
 		return fmt.Sprintf("%s is %q now, it was %q", n.Node, now.Hostname, n.Hostname)
 	case now.Role != n.Role:
 		return fmt.Sprintf("%s is a %s now, it was a %s", n.name(), now.Role, n.Role)
+	case n.Action == ActUnknown && now.Action != ActUnknown:
+		return n.name() + " answers now, and the plan leaves it out because it did not"
+	case n.Action == ActUnknown:
+		return ""
 	case !n.onTheWay(now.From):
 		return fmt.Sprintf("%s runs %s now, it ran %s", n.name(), now.From, n.From)
 	case release.Same(now.From, n.From) && now.API != n.API:
@@ -91,6 +109,8 @@ func (n NodePlan) difference(now NodePlan) string {
 		return fmt.Sprintf("%s is the Kubernetes node %q now, it was %q", n.name(), now.K8sNodeName, n.K8sNodeName)
 	case now.To != n.To:
 		return fmt.Sprintf("%s is to run %s now, it was to run %s", n.name(), now.To, n.To)
+	case n.ImageUnreadable:
+		return "" // said once, of all such nodes
 	case now.Image != n.Image:
 		return fmt.Sprintf("%s gets the image %s now, planned is %s", n.name(), now.Image, n.Image)
 	case !n.leadsTo(now):

@@ -58,6 +58,16 @@ func (a *apply) finish(ctx context.Context, err error) (ApplyResult, error) {
 	}
 
 	err = a.typed(err)
+
+	// The end names the nodes that were not planned.
+	if unplanned := a.plan.unplanned(); unplanned != nil && a.res.Status != runbook.Refused {
+		err = errors.Join(err, unplanned)
+
+		if a.res.Status == runbook.OK || a.res.Status == runbook.AlreadyCurrent {
+			a.res.Status, a.res.Hint = runbook.Partial, "nodes that could not be asked were left out: bring them back, and make a new plan"
+		}
+	}
+
 	if err != nil {
 		a.res.Error = err.Error()
 	}

@@ -42,9 +42,12 @@ type Hop struct {
 	From   string `json:"from"`             // The version before.
 	To     string `json:"to"`               // And after.
 	API    string `json:"api"`              // The upgrade API: lifecycle or legacy.
-	Image  string `json:"image"`            // The installer.
+	Image  string `json:"image"`            // The installer; empty when it is not known.
 	Digest string `json:"digest,omitempty"` // Its digest, where the registry was asked and answered.
 }
+
+// ActUnknown stands for a node that could not be asked: nothing is planned for it.
+const ActUnknown = "unknown"
 
 // NodePlan is what will be done to one node.
 type NodePlan struct {
@@ -53,12 +56,13 @@ type NodePlan struct {
 	Order             int            `json:"order"`               // Its place, from 1; 0 when it is skipped.
 	Role              string         `json:"role"`                // controlplane or worker.
 	EtcdLeader        bool           `json:"etcd_leader"`         // Whether its etcd member leads now: it is upgraded last of the control planes.
-	Action            string         `json:"action"`              // upgrade, downgrade, reboot, settle, release or skip.
+	Action            string         `json:"action"`              // upgrade, downgrade, reboot, settle, release, skip, or unknown for a node that could not be asked.
 	Reason            string         `json:"reason"`              // Why that.
 	From              string         `json:"from"`                // The version that runs.
 	To                string         `json:"to"`                  // The version wanted.
 	API               string         `json:"api"`                 // Its upgrade API now: lifecycle or legacy.
-	Image             string         `json:"image"`               // The installer of the last hop.
+	Image             string         `json:"image"`               // The installer of the last hop; empty when it is not known.
+	ImageUnreadable   bool           `json:"image_unreadable"`    // Whether the images are not known: the certificate may not read the machine configuration, which names the node's registry.
 	Hops              []Hop          `json:"hops"`                // The way there; never null.
 	Platform          string         `json:"platform"`            // The Talos platform.
 	SecureBoot        bool           `json:"secure_boot"`         // Whether it boots with secure boot.
@@ -71,6 +75,9 @@ type NodePlan struct {
 	K8sNodeName       string         `json:"k8s_node_name"`       // The Kubernetes node, empty when it is not a member.
 	Gates             []gate.Verdict `json:"gates"`               // What the gates said of it; never null.
 	Blockers          []kube.Blocker `json:"disruption_blockers"` // The disruption budgets that hold its pods now; never null.
+	Error             string         `json:"error,omitempty"`     // Why nothing is planned for it: it could not be asked.
+
+	failure *errs.Error // The same, typed.
 }
 
 // Plan is what an upgrade of the cluster would do.
@@ -86,9 +93,9 @@ type Plan struct {
 	Gates   []gate.Verdict `json:"gates"`   // What the gates said of the cluster; never null.
 }
 
-// MakePlan looks at everything and changes nothing. A gate that refuses is in the plan and in the error; the
-// plan is whole all the same. A node that cannot be looked at is an error, and then the plan has no nodes. One that is
-// about to be run (c.AwaitUnderway) is refused without nodes when somebody else holds the lock.
+// MakePlan looks at everything and changes nothing. A gate that refuses is in the plan and in the error; the plan is
+// whole all the same. Nodes that cannot be asked are in the plan as such and in the error; if none can, the plan has no
+// nodes. One that is about to be run (c.AwaitUnderway) is refused without nodes when somebody else holds the lock.
 func MakePlan(ctx context.Context, c *Cluster, r Request, overrides gate.Overrides) (Plan, error) {
 	p := Plan{Cluster: c.Name, Request: r, To: r.To, Nodes: []NodePlan{}, Gates: []gate.Verdict{}}
 	targets, err := c.targets(r)
@@ -130,10 +137,16 @@ func MakePlan(ctx context.Context, c *Cluster, r Request, overrides gate.Overrid
 
 	nodes, err := planner.nodes(ctx, targets)
 	if err != nil {
-		return p, err // without its nodes: half a plan must never pass for a whole one
+		return p, err
 	}
 
 	p.Nodes = nodes
+
+	if unplanned := p.unplanned(); unplanned != nil && unplanned.Succeeded == 0 {
+		p.Nodes = []NodePlan{}
+
+		return p, unplanned
+	}
 
 	for i := range p.Nodes {
 		p.Nodes[i].EtcdLeader = leader != "" && p.Nodes[i].Node == leader
@@ -152,8 +165,66 @@ func MakePlan(ctx context.Context, c *Cluster, r Request, overrides gate.Overrid
 	p.Gates = append(p.Gates, c.gateHeld(ctx, p.Nodes), upgrade.GateClient(c.Expires, c.Now(), p.turns(), ""))
 	p.Hash = p.hash()
 
-	return p, p.settle(overrides)
+	return p, p.withUnplanned(p.settle(overrides))
 }
+
+// unplanned is the error of the nodes that could not be asked, nil for none.
+func (p *Plan) unplanned() *errs.Nodes {
+	out := &errs.Nodes{}
+
+	for _, n := range p.Nodes {
+		if n.failure != nil {
+			out.Errors = append(out.Errors, n.failure)
+		} else {
+			out.Succeeded++
+		}
+	}
+
+	if len(out.Errors) == 0 {
+		return nil
+	}
+
+	return out
+}
+
+// withUnplanned joins an error with that of the nodes that could not be asked.
+func (p *Plan) withUnplanned(err error) error {
+	if unplanned := p.unplanned(); unplanned != nil {
+		return errors.Join(err, unplanned)
+	}
+
+	return err
+}
+
+// MakeWholePlan is MakePlan for a run without a plan that somebody reviewed: a node that cannot be asked is an error, and
+// then the plan has no nodes.
+func MakeWholePlan(ctx context.Context, c *Cluster, r Request, overrides gate.Overrides) (Plan, error) {
+	p, err := MakePlan(ctx, c, r, overrides)
+
+	return p.whole(err, func(NodePlan) bool { return false })
+}
+
+// whole turns a plan that leaves out nodes into an error, unless they are known to be left out.
+func (p *Plan) whole(err error, known func(NodePlan) bool) (Plan, error) {
+	out := &errs.Nodes{}
+
+	for _, n := range p.Nodes {
+		if n.failure != nil && !known(n) {
+			failure := *n.failure
+			out.Errors = append(out.Errors, failure.WithHint(
+				"bring the node back, name the nodes to upgrade with -n, or apply a plan file that says the node is left out"))
+		}
+	}
+
+	if len(out.Errors) == 0 {
+		return *p, err
+	}
+
+	return Plan{Cluster: p.Cluster, Request: p.Request, To: p.To, Nodes: []NodePlan{}, Gates: []gate.Verdict{}}, out
+}
+
+// works reports whether there is something to do on the node.
+func (n NodePlan) works() bool { return n.Action != upgrade.ActSkip && n.Action != ActUnknown }
 
 // settle applies the overrides and reports whether the plan may be run.
 func (p *Plan) settle(overrides gate.Overrides) error {
@@ -261,6 +332,8 @@ func (p *Plan) order(c *Cluster, canary string) error {
 
 	rank := func(n NodePlan) int {
 		switch {
+		case n.Action == ActUnknown:
+			return 5
 		case n.Action == upgrade.ActSkip:
 			return 4
 		case n.Node == first:
@@ -279,7 +352,7 @@ func (p *Plan) order(c *Cluster, canary string) error {
 	})
 
 	for i := range p.Nodes {
-		if p.Nodes[i].Action != upgrade.ActSkip {
+		if p.Nodes[i].works() {
 			p.Work++
 			p.Nodes[i].Order = p.Work
 		}
@@ -295,7 +368,7 @@ func (p *Plan) hash() string {
 	core.Hash, core.Refused, core.Gates, core.Nodes = "", false, nil, slices.Clone(p.Nodes)
 
 	for i := range core.Nodes {
-		core.Nodes[i].Gates, core.Nodes[i].Blockers = nil, nil
+		core.Nodes[i].Gates, core.Nodes[i].Blockers, core.Nodes[i].Error = nil, nil, ""
 	}
 
 	raw, err := json.Marshal(struct {

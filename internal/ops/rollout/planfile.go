@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -156,7 +157,7 @@ func (p *Plan) valid() error {
 // Replan plans again what a plan file asks for, and refuses when that is not what the file says.
 func Replan(ctx context.Context, c *Cluster, planned Plan, overrides gate.Overrides) (Plan, error) {
 	if gone := planned.gone(c); len(gone) > 0 {
-		now := Plan{Cluster: c.Name, Request: planned.Request, To: planned.To, Nodes: []NodePlan{}, Gates: []gate.Verdict{planDiffers(gone)}}
+		now := Plan{Cluster: c.Name, Request: planned.Request, To: planned.To, Nodes: []NodePlan{}, Gates: []gate.Verdict{planned.differs(gone)}}
 		if err := now.settle(overrides); err != nil {
 			return now, err
 		}
@@ -178,22 +179,33 @@ func Replan(ctx context.Context, c *Cluster, planned Plan, overrides gate.Overri
 	}
 
 	now, err := MakePlan(ctx, c, r, overrides)
+
+	// A node that the plan has work for must not be left out, whatever is overridden.
+	now, err = now.whole(err, func(n NodePlan) bool {
+		return slices.ContainsFunc(planned.Nodes, func(p NodePlan) bool { return p.Node == n.Node && p.Action == ActUnknown })
+	})
 	if len(now.Nodes) == 0 {
 		return now, err
 	}
 
-	now.Gates = append(now.Gates, planDiffers(planned.Differences(now)))
+	now.Gates = append(now.Gates, planned.differs(planned.Differences(now)))
 
 	return now, now.settle(overrides)
 }
 
-func planDiffers(different []string) gate.Verdict {
+// differs is the verdict on differences from the plan.
+func (p *Plan) differs(different []string) gate.Verdict {
+	remedy := "make a new plan"
+	if len(p.unreadable()) > 0 {
+		remedy = "make a new plan with a certificate of role os:admin"
+	}
+
 	if len(different) == 0 {
 		return gate.New(gate.PlanDiffers, gate.Pass, "", "the cluster is as planned")
 	}
 
 	return gate.New(gate.PlanDiffers, gate.Refuse, "", "the cluster is not as planned: %s", strings.Join(different, "; ")).
-		WithRemedy("make a new plan")
+		WithRemedy("%s", remedy)
 }
 
 // gone lists what makes it useless to plan again: another cluster, or nodes that are not members any more.

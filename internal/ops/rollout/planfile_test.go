@@ -297,6 +297,113 @@ func TestReplan(t *testing.T) {
 	}
 }
 
+// TestPlanUnreached: a plan is made for the nodes that answer, says so, and is applied to those only if it was reviewed.
+func TestPlanUnreached(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := planFleet(t)
+		request := Request{To: "v1.13.9", AllNodes: true}
+
+		whole, err := f.plan(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		f.nodes["worker-1"].DownUntil = time.Now().Add(24 * time.Hour)
+
+		p, err := f.plan(request)
+		if errs.ExitCode(err) != errs.Partial || len(errs.Entries(err)) != 1 || len(p.Nodes) != 5 || p.Work != 4 || p.Hash == whole.Hash {
+			t.Fatalf("exit code %d, %d nodes, work %d: %v", errs.ExitCode(err), len(p.Nodes), p.Work, err)
+		}
+
+		if last := p.Nodes[4]; last.Hostname != "worker-1" || last.Action != ActUnknown || last.Error == "" || last.Order != 0 || last.Role != "worker" {
+			t.Errorf("%+v", last)
+		}
+
+		if again, _ := f.plan(request); again.Hash != p.Hash {
+			t.Error("the same cluster has another hash")
+		}
+
+		if now, err := MakeWholePlan(t.Context(), f.Cluster, request, nil); errs.ExitCode(err) != errs.Unreachable || len(now.Nodes) > 0 {
+			t.Errorf("without a plan: exit code %d, %d nodes: %v", errs.ExitCode(err), len(now.Nodes), err)
+		}
+
+		if now, err := Replan(t.Context(), f.Cluster, whole, gate.Overrides{"TM147"}); errs.ExitCode(err) != errs.Unreachable || len(now.Nodes) > 0 {
+			t.Errorf("a plan with work for it: exit code %d: %v", errs.ExitCode(err), err)
+		}
+
+		sent, err := f.applyFile(planFile(t, p))
+		if errs.ExitCode(err) != errs.Partial || f.nodes["worker-2"].Running.Tag != "v1.13.9" || f.nodes["worker-1"].Running.Tag != "v1.13.8" {
+			t.Errorf("exit code %d, sent %v: %v", errs.ExitCode(err), sent, err)
+		}
+
+		f.nodes["worker-1"].DownUntil = time.Time{}
+
+		if _, err = Replan(t.Context(), f.Cluster, p, nil); errs.ExitCode(err) != errs.Refused || !strings.Contains(err.Error(), "worker-1 answers now") {
+			t.Errorf("it answers again: %v", err)
+		}
+	})
+}
+
+// TestPlanUnreadable: an image that cannot be known is not invented.
+func TestPlanUnreadable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := planFleet(t)
+		request := Request{To: "v1.13.9", AllNodes: true}
+
+		whole, err := f.plan(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		denied := func() (Plan, error) {
+			for _, m := range f.nodes {
+				m.Fail["config"] = &errs.Error{Exit: errs.Unreachable, Kind: errs.KindPermissionDenied, Err: errors.New("not authorized")}
+			}
+
+			return f.plan(request)
+		}
+
+		p, err := denied()
+		if err != nil || p.Hash == whole.Hash || p.Work != 5 {
+			t.Fatalf("work %d: %v", p.Work, err)
+		}
+
+		for _, n := range p.Nodes {
+			if !n.ImageUnreadable || n.Image != "" || n.Hops[0].Image != "" || n.Hops[0].Digest != "" || n.SchematicTo != "" || n.Action != upgrade.ActUpgrade {
+				t.Errorf("%+v", n)
+			}
+
+			for _, g := range n.Gates {
+				if (g.Gate == gate.ExtensionsLost || g.Gate == gate.PlatformMismatch) && g.Verdict != gate.Skip {
+					t.Errorf("%+v", g)
+				}
+			}
+		}
+
+		if _, err = Apply(t.Context(), f.Cluster, p, ApplyOptions{Node: options()}, progress.Discard{}); errs.ExitCode(err) != errs.Refused {
+			t.Errorf("applied by the same certificate: %v", err)
+		}
+
+		_, err = Replan(t.Context(), f.Cluster, p, nil)
+		if errs.ExitCode(err) != errs.Refused || strings.Count(err.Error(), "does not name the image of cp-1, cp-2, ") != 1 || strings.Contains(err.Error(), "planned is") {
+			t.Errorf("applied by an admin: %v", err)
+		}
+
+		if sent, _ := f.applyFile(planFile(t, p)); len(sent) > 0 {
+			t.Errorf("sent %v", sent)
+		}
+
+		// One whose configuration is not answered is not planned at all.
+		f.nodes["cp-2"].Fail["config"] = fake.ErrDown
+
+		if p, err = f.plan(request); errs.ExitCode(err) != errs.Partial || p.Work != 4 {
+			t.Errorf("work %d: %v", p.Work, err)
+		}
+	})
+}
+
 func TestReadPlan(t *testing.T) {
 	t.Parallel()
 

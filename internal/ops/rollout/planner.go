@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/release"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -61,19 +62,52 @@ func (m *memo[V]) get(key string, ask func() (V, error)) (V, error) {
 	return a.value, a.err
 }
 
+// nodes plans all nodes. One that cannot be asked has its error in its plan.
 func (p *planner) nodes(ctx context.Context, targets []talos.Target) ([]NodePlan, error) {
 	out := make([]NodePlan, len(targets))
-	failed := make([]error, len(targets))
 
 	if p.cluster.AwaitUnderway > 0 {
-		sideBySide(targets, func(_ int, t talos.Target) { upgrade.AwaitUnderway(ctx, p.cluster.Node(t), p.cluster.AwaitUnderway) })
+		sideBySide(targets, func(_ int, t talos.Target) {
+			upgrade.AwaitUnderway(ctx, p.cluster.Node(t), p.cluster.AwaitUnderway, p.cluster.Progress)
+		})
 	}
 
 	sideBySide(targets, func(i int, t talos.Target) {
-		failed[i] = errs.Safely(func() (err error) { out[i], err = p.node(ctx, t); return err })
+		err := errs.Safely(func() (err error) { out[i], err = p.node(ctx, t); return err })
+		if err != nil {
+			out[i] = p.unplanned(t, err)
+		}
 	})
 
-	return out, nodeErrors(ctx, targets, failed)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+
+	return out, nil
+}
+
+// empty is the plan of a node of which nothing is known yet.
+func (p *planner) empty(t talos.Target) NodePlan {
+	n := NodePlan{
+		Role: "worker", To: p.to, Hops: []Hop{}, ExtensionsKept: []string{}, ExtensionsLost: []string{}, ExtensionsAdded: []string{}, ExtensionsUnknown: []string{},
+		Gates: []gate.Verdict{}, Blockers: []kube.Blocker{},
+	}
+	n.SetNode(t)
+
+	if p.cluster.isControlPlane(t) {
+		n.Role = target.ControlPlane
+	}
+
+	return n
+}
+
+// unplanned is the plan of a node that could not be asked.
+func (p *planner) unplanned(t talos.Target, err error) NodePlan {
+	n := p.empty(t)
+	n.failure = errs.Typed(err, t.Address, t.Hostname)
+	n.Action, n.Reason, n.Error = ActUnknown, "it could not be asked", n.failure.Error()
+
+	return n
 }
 
 func sideBySide(targets []talos.Target, do func(int, talos.Target)) {
@@ -111,17 +145,7 @@ func nodeErrors(ctx context.Context, targets []talos.Target, failed []error) err
 
 // node plans one node.
 func (p *planner) node(ctx context.Context, t talos.Target) (NodePlan, error) {
-	node := p.cluster.Node(t)
-
-	n := NodePlan{
-		Role: "worker", To: p.to, Hops: []Hop{}, ExtensionsKept: []string{}, ExtensionsLost: []string{}, ExtensionsAdded: []string{}, ExtensionsUnknown: []string{},
-		Gates: []gate.Verdict{}, Blockers: []kube.Blocker{},
-	}
-	n.SetNode(t)
-
-	if node.ControlPlane {
-		n.Role = target.ControlPlane
-	}
+	node, n := p.cluster.Node(t), p.empty(t)
 
 	version, err := node.Read.Version(ctx)
 	if err != nil {
@@ -135,10 +159,15 @@ func (p *planner) node(ctx context.Context, t talos.Target) (NodePlan, error) {
 
 	n.From, n.API, n.Platform, n.SecureBoot, n.Schematic = version.Tag, version.API, version.Platform, system.SecureBoot, system.Schematic
 
+	// Without the configuration the registry that the node's image comes from is not known.
 	config, err := node.Read.ConfigFacts(ctx)
-	if err != nil {
-		config = talos.ConfigFacts{} // only the image's registry is not known then; the gates hold what the image is against the node
+	denied := conn.KindOf(err) == errs.KindPermissionDenied
+
+	if err != nil && !denied {
+		return n, err
 	}
+
+	n.ImageUnreadable = denied && p.request.Image == ""
 
 	if err = p.way(ctx, &n, system, config); err != nil {
 		n.Action, n.Reason = upgrade.Install(n.From, p.to), err.Error()
@@ -168,9 +197,11 @@ func (p *planner) way(ctx context.Context, n *NodePlan, system talos.System, con
 	for _, to := range steps {
 		var ref string
 
-		if p.request.Image != "" && to == steps[len(steps)-1] {
+		switch {
+		case n.ImageUnreadable:
+		case p.request.Image != "" && to == steps[len(steps)-1]:
 			ref = p.request.Image
-		} else {
+		default:
 			image, err := imageFor(cmp.Or(p.request.Image, config.InstallImage), system, n.Platform, to)
 			if err != nil {
 				return err
@@ -206,7 +237,7 @@ func (p *planner) stops(ctx context.Context, from string) []string {
 func (p *planner) inspect(ctx context.Context, node *probe.Node, n *NodePlan, mirrors []string) error {
 	o := upgrade.Options{
 		Options: disruption.Options{Drain: !p.request.SkipDrain, Overrides: p.overrides},
-		Image:   n.Hops[0].Image, InstallOnly: p.request.InstallOnly, RebootOnly: p.request.RebootOnly,
+		Image:   n.Hops[0].Image, Version: n.Hops[0].To, InstallOnly: p.request.InstallOnly, RebootOnly: p.request.RebootOnly,
 	}
 
 	// An image that follows from the version is not asked about where the version runs.
@@ -218,7 +249,7 @@ func (p *planner) inspect(ctx context.Context, node *probe.Node, n *NodePlan, mi
 	n.Gates = append(n.Gates, preview.Found()...)
 	n.K8sNodeName = preview.KubernetesName()
 
-	last, _ := registry.ParseInstaller(n.Hops[len(n.Hops)-1].Image) // it was checked when it was composed
+	last, _ := registry.ParseInstaller(n.Hops[len(n.Hops)-1].Image) // it was checked when it was composed; one that is not known is empty
 	p.compareExtensions(ctx, n, preview.System(), last)
 
 	switch {
@@ -246,7 +277,7 @@ func (p *planner) inspect(ctx context.Context, node *probe.Node, n *NodePlan, mi
 	n.Gates = append(n.Gates, verdicts...)
 
 	for _, hop := range n.Hops[1:] {
-		n.Gates = append(n.Gates, preview.Later(hop.Image)...)
+		n.Gates = append(n.Gates, preview.Later(hop.Image, hop.To)...)
 	}
 
 	if upgrade.Installs(n.Action) {
@@ -260,7 +291,7 @@ func (p *planner) inspect(ctx context.Context, node *probe.Node, n *NodePlan, mi
 
 // gateImages asks the registries, once an image.
 func (p *planner) gateImages(ctx context.Context, n *NodePlan, mirrors []string) []gate.Verdict {
-	if p.cluster.Image == nil {
+	if p.cluster.Image == nil || n.ImageUnreadable {
 		return nil
 	}
 

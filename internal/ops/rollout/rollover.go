@@ -30,7 +30,7 @@ func (a *apply) everyHop(ctx context.Context) error {
 
 		err := a.pass(ctx, func(n NodePlan) (Hop, bool) {
 			switch {
-			case n.Action == upgrade.ActSkip:
+			case !n.works():
 				return Hop{}, false
 			case len(n.Hops) == 0: // something is left to be released
 				return Hop{Image: n.Image}, hop == most-1

@@ -1,9 +1,6 @@
 package rollout
 
-import (
-	"github.com/talosmate/talosmate/internal/ops/upgrade"
-	"github.com/talosmate/talosmate/internal/talos/target"
-)
+import "github.com/talosmate/talosmate/internal/talos/target"
 
 // turns is how many turns the plan takes, one after another: those of the control planes, and those of the workers, of which
 // some go together.
@@ -14,7 +11,7 @@ func (p *Plan) turns() int {
 		hops := max(1, len(n.Hops))
 
 		switch {
-		case n.Action == upgrade.ActSkip:
+		case !n.works():
 		case n.Role == target.ControlPlane:
 			controlPlanes += hops
 		default:

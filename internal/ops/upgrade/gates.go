@@ -91,6 +91,8 @@ func (f facts) gateSystem(node string) gate.Verdict {
 	custom := len(had) > 0 || (schematic != "" && schematic != registry.EmptySchematic)
 
 	switch {
+	case f.unnamed:
+		return f.skipUnnamed(gate.ExtensionsLost, node)
 	case !custom:
 		return gate.New(gate.ExtensionsLost, gate.Pass, node, "the node has no extensions to lose")
 	case f.image.Schematic == schematic && schematic != "":
@@ -104,6 +106,11 @@ func (f facts) gateSystem(node string) gate.Verdict {
 	default:
 		return gate.New(gate.ExtensionsLost, gate.Warn, node, "what %s holds is not known; the node has %s", f.image, describeSystem(had, schematic))
 	}
+}
+
+// skipUnnamed is the verdict on an image that is not known.
+func (f facts) skipUnnamed(code gate.Code, node string) gate.Verdict {
+	return gate.New(code, gate.Skip, node, "the image is not known: this certificate may not read the machine configuration")
 }
 
 // IsStock reports whether an image is one of those published by Sidero Labs, without extensions.
@@ -138,6 +145,10 @@ func ExtensionNames(all []talos.Extension) []string {
 }
 
 func (f facts) gatePlatform(node string) gate.Verdict {
+	if f.unnamed {
+		return f.skipUnnamed(gate.PlatformMismatch, node)
+	}
+
 	if !f.image.Factory() {
 		return gate.New(gate.PlatformMismatch, gate.Skip, node, "the image does not tell its platform")
 	}
@@ -297,7 +308,7 @@ func (r *run) gatePending() gate.Verdict {
 			WithRemedy("install first: --install-only")
 	case m == nil:
 		return gate.New(gate.InstallPending, gate.Pass, node, "no install waits for its reboot")
-	case m.installed(f.image):
+	case f.isInstalled(m):
 		return gate.New(gate.InstallPending, gate.Pass, node, "%s was installed at %s and waits for its reboot", m.Target, m.Time.UTC().Format(time.RFC3339))
 	case m.Phase == markerInstalled:
 		return gate.New(gate.InstallPending, gate.Refuse, node,

@@ -29,6 +29,8 @@ func (f facts) current() bool {
 // tool installed it, or if the node is configured to be installed from its repository.
 func (f facts) holds() bool {
 	switch {
+	case f.unnamed:
+		return true // each node keeps what it has where only a version is wanted
 	case f.image.Factory():
 		return f.image.Schematic == f.system.Schematic
 	case IsStock(f.image):

@@ -24,6 +24,7 @@ type Options struct {
 	disruption.Options
 
 	Image          string        // The installer image.
+	Version        string        // The version wanted, for a preview with an image that is not known.
 	InstallOnly    bool          // Neither drain nor reboot: the new version becomes active with the next reboot.
 	RebootOnly     bool          // Only activate what was installed before.
 	RebootMode     string        // default, powercycle or force.

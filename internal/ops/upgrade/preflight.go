@@ -19,6 +19,7 @@ type facts struct {
 	status    talos.MachineStatus
 	system    talos.System
 	image     registry.Installer
+	unnamed   bool               // Of the image only the version is known.
 	recorded  string             // The image that a verified upgrade of this tool installed, where it noted one.
 	installed registry.Installer // The image in the configuration, read where the wanted one does not tell what it holds.
 	k8sName   string
@@ -26,6 +27,28 @@ type facts struct {
 	marker    *Marker  // What an earlier run noted in the current boot.
 	unmet     []string // What was unmet before, by that note.
 	left      bool     // Whether an earlier run left any note at all.
+}
+
+// wants sets the image, or only its version where the image is not known.
+func (f facts) wants(image, version string) (_ facts, err error) {
+	if f.unnamed = image == "" && version != ""; f.unnamed {
+		f.image = registry.Installer{Version: version}
+
+		return f, nil
+	}
+
+	f.image, err = registry.ParseInstaller(image)
+
+	return f, err
+}
+
+// isInstalled reports whether an earlier run installed the wanted image.
+func (f facts) isInstalled(m *Marker) bool {
+	if f.unnamed {
+		return m.Installed() && m.Target == f.target()
+	}
+
+	return m.installed(f.image)
 }
 
 // target is the version that the image's tag names, empty when it names none.
@@ -39,7 +62,7 @@ func (f facts) target() string {
 
 // observe reads the facts of the node.
 func (r *run) observe(ctx context.Context) (f facts, err error) {
-	if f.image, err = registry.ParseInstaller(r.o.Image); err != nil {
+	if f, err = f.wants(r.o.Image, r.o.Version); err != nil {
 		return f, err
 	}
 

@@ -61,9 +61,9 @@ func (p Preview) Gates(ctx context.Context) ([]gate.Verdict, error) {
 func (p Preview) Same(ctx context.Context) []gate.Verdict { return p.r.gateSame(ctx) }
 
 // Later checks the gates that another image would have to pass, once the node runs the version before.
-func (p Preview) Later(image string) []gate.Verdict {
-	f, node := p.r.f, p.r.Target.Address
-	f.image, _ = registry.ParseInstaller(image) // it was checked when it was composed
+func (p Preview) Later(image, version string) []gate.Verdict {
+	node := p.r.Target.Address
+	f, _ := p.r.f.wants(image, version) // it was checked when it was composed
 
 	return []gate.Verdict{f.gateKubernetesRange(node), f.gateSystem(node), f.gatePlatform(node)}
 }
@@ -94,7 +94,7 @@ func (p Preview) Action(ctx context.Context, to string) (action, why string) {
 		}
 
 		return ActSkip, "it already runs " + f.version.Tag
-	case m != nil && m.installed(f.image):
+	case m != nil && f.isInstalled(m):
 		return ActReboot, m.Target + " is installed and waits for its reboot"
 	case m != nil && m.Phase == markerInstalling:
 		return ActSettle, "an install of " + m.Target + " began and its end was not observed"

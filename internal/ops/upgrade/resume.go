@@ -196,19 +196,34 @@ func (r *run) settled(ctx context.Context) error {
 	return r.awaitKubernetes(ctx)
 }
 
+// speakAfter is how long a node may take to answer before it is said that it has not.
+const speakAfter = 2 * time.Second
+
 // AwaitUnderway waits for a node that an earlier run left on its way to a new boot. What it is then is for the gates of
 // the next run to say.
-func AwaitUnderway(ctx context.Context, n *probe.Node, deadline time.Duration) {
-	r := newRun(n, Options{Options: disruption.Options{Reason: purpose, ReadyTimeout: deadline}}, progress.Discard{})
+func AwaitUnderway(ctx context.Context, n *probe.Node, deadline time.Duration, sink progress.Sink) {
+	r := newRun(n, Options{Options: disruption.Options{Reason: purpose, ReadyTimeout: deadline}}, sink)
 	patience := underwayTimeout
+	late := time.AfterFunc(speakAfter, func() { r.Tell("preflight", "the node has not answered yet") })
+	status, err := n.Read.MachineStatus(ctx)
 
-	// A healthy node may still have its etcd member on the way; then Kubernetes is asked only once.
-	if status, err := n.Read.MachineStatus(ctx); err == nil && status.Settled() {
-		patience = disruption.RetryEvery
+	late.Stop()
+
+	switch {
+	case err == nil && status.Settled():
+		patience = disruption.RetryEvery // its etcd member may still be on the way
+	case err != nil:
+		r.Tell("preflight", "the node does not answer: asking Kubernetes whether an earlier run left it on its way")
+	default:
+		r.Tell("preflight", "the node is not ready: asking Kubernetes whether an earlier run left it on its way")
 	}
 
 	if !r.isUnderway(ctx, patience) {
 		return
+	}
+
+	if patience == underwayTimeout {
+		r.Stage("wait", "an earlier run left the node on its way: waiting for at most %s", deadline)
 	}
 
 	if _, err := r.Version(ctx, nil); err != nil {
