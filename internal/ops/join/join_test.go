@@ -15,7 +15,6 @@ import (
 	machinetype "github.com/siderolabs/talos/pkg/machinery/config/machine"
 
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/join"
 	"github.com/talosmate/talosmate/internal/ops/node"
@@ -23,6 +22,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/testing/fake"
 )
 
 var (
@@ -59,109 +59,30 @@ func configs(t *testing.T) (controlPlane, worker, foreign string) {
 	return one(machinetype.TypeControlPlane, input), worker, id.ReplaceAllString(worker, "    id: c29tZWJvZHkgZWxzZQ==")
 }
 
-// machine is one that installs for five seconds once it has its configuration.
-type machine struct {
-	sent   int
-	given  time.Time
-	answer error // Of the request.
-	ignore bool  // The request does not arrive.
-	judge  error // Of the dry run.
-	stays  bool  // It never comes back.
-	sick   bool  // It comes back and does not settle.
+const takes = 5 * time.Second // an installation with its boot
 
-	kubelet bool   // It is to be a Kubernetes node.
-	uuid    string // Its hardware.
+// machine is one in maintenance mode.
+func machine() *fake.Machine {
+	m := fake.NewMachine("v1.13.9")
+	m.Bare, m.BootTakes, m.Name = true, takes, ""
+
+	return m
 }
 
-func (m *machine) bare() bool { return m.given.IsZero() }
-func (m *machine) up() bool   { return !m.bare() && !m.stays && time.Since(m.given) > 5*time.Second }
+// script sets up a machine.
+type script func(*fake.Machine)
 
-type bare struct {
-	probe.API
-	*machine
-}
-
-func (b bare) Version(context.Context) (talos.Version, error) {
-	if !b.bare() {
-		return talos.Version{}, errAway
-	}
-
-	return talos.Version{Tag: "v1.13.9"}, nil
-}
-
-func (b bare) MachineStatus(context.Context) (talos.MachineStatus, error) {
-	if !b.bare() {
-		return talos.MachineStatus{}, errAway
-	}
-
-	return talos.MachineStatus{Stage: "maintenance"}, nil
-}
-
-func (b bare) SystemUUID(context.Context) (string, error) { return b.uuid, nil }
-
-func (b bare) ApplyConfig(_ context.Context, _ []byte, mode string, _ time.Duration, dryRun bool) (talos.Applied, error) {
-	if mode != talos.ApplyAuto {
-		return talos.Applied{}, fmt.Errorf("mode %s", mode)
-	}
-
-	if dryRun {
-		return talos.Applied{}, b.judge
-	}
-
-	b.sent++
-
-	if !b.ignore {
-		b.given = time.Now()
-	}
-
-	return talos.Applied{}, b.answer
-}
-
-type joined struct {
-	probe.API
-	*machine
-}
-
-func (j joined) Version(context.Context) (talos.Version, error) {
-	return talos.Version{Tag: "v1.13.9"}, j.err()
-}
-
-func (j joined) SystemUUID(context.Context) (string, error) { return j.uuid, j.err() }
-
-func (j joined) Boot(context.Context) (talos.Boot, error) { return talos.Boot{ID: "b"}, j.err() }
-
-func (j joined) KubernetesName(context.Context) (string, error) {
-	if j.kubelet {
-		return "new", j.err()
-	}
-
-	return "", j.err()
-}
-
-// empty is a Kubernetes without nodes.
-type empty struct{ probe.Kube }
-
-func (empty) Node(context.Context, string) (kube.Node, bool, error) { return kube.Node{}, false, nil }
-func (empty) Nodes(context.Context) ([]kube.Node, error)            { return nil, nil }
-func (empty) DeleteNode(context.Context, string) error              { return nil }
-
-func (j joined) MachineStatus(context.Context) (talos.MachineStatus, error) {
-	return talos.MachineStatus{Stage: "running", Ready: !j.sick}, j.err()
-}
-
-func (j joined) err() error {
-	if !j.up() {
-		return errAway
-	}
-
-	return nil
-}
+func stays(m *fake.Machine)        { m.Never = true }
+func sick(m *fake.Machine)         { m.Stage.Ready = false }
+func losesAnswer(m *fake.Machine)  { m.LoseReply["apply"] = errAway }
+func losesRequest(m *fake.Machine) { m.Fail["apply"] = errAway }
+func rejects(m *fake.Machine)      { m.Fail["dry run"] = errNo }
 
 // cluster is etcd: two healthy members, a third, and the machine once it is up, first as a learner.
 type cluster struct {
 	third   etcd.Member
 	removed bool
-	m       *machine
+	m       *fake.Machine
 }
 
 func (c *cluster) look(context.Context) (etcd.View, error) {
@@ -170,8 +91,8 @@ func (c *cluster) look(context.Context) (etcd.View, error) {
 		v.Members = append(v.Members, c.third)
 	}
 
-	if c.m.up() {
-		v.Members = append(v.Members, etcd.Member{ID: "9", Name: "new", Node: "9.9.9.9", Healthy: true, Learner: time.Since(c.m.given) < 8*time.Second})
+	if c.m.Up() {
+		v.Members = append(v.Members, etcd.Member{ID: "9", Name: "new", Node: "9.9.9.9", Healthy: true, Learner: time.Since(c.m.DownUntil) < 3*time.Second})
 	}
 
 	return v, nil
@@ -182,9 +103,9 @@ func candidate(c *cluster, reference string) join.Candidate {
 
 	return join.Candidate{
 		Node: &probe.Node{
-			Target: talos.Target{Address: "9.9.9.9"}, Now: time.Now, Change: joined{machine: c.m}, Etcd: c.look,
-			Bare:  func() (probe.API, probe.Close) { return bare{machine: c.m}, done },
-			Fresh: func() (probe.API, probe.Close) { return joined{machine: c.m}, done },
+			Target: talos.Target{Address: "9.9.9.9"}, Now: time.Now, Change: c.m, Etcd: c.look,
+			Bare:  func() (probe.API, probe.Close) { return fake.Maintenance{Machine: c.m}, done },
+			Fresh: func() (probe.API, probe.Close) { return c.m, done },
 			Kube:  func(context.Context) (probe.Kube, string, error) { return nil, "", errAway },
 		},
 		Alive:     func(context.Context, talos.Target) bool { return false },
@@ -204,14 +125,14 @@ func TestAdd(t *testing.T) {
 	controlPlane, worker, foreign := configs(t)
 
 	for _, c := range []struct {
-		name  string
-		text  string
-		m     machine
-		third etcd.Member
-		o     func(*join.Options)
-		want  runbook.Status
-		code  errs.Code
-		sent  int
+		name   string
+		text   string
+		script script
+		third  etcd.Member
+		o      func(*join.Options)
+		want   runbook.Status
+		code   errs.Code
+		sent   int
 	}{
 		{name: "worker", text: worker, want: runbook.OK, sent: 1},
 		{name: "control plane", text: controlPlane, third: etcd.Member{ID: "3", Healthy: true}, want: runbook.OK, sent: 1},
@@ -220,36 +141,40 @@ func TestAdd(t *testing.T) {
 		{name: "another cluster's", text: foreign, want: runbook.Refused, code: errs.Refused},
 		{name: "a fragment", text: "apiVersion: v1alpha1\nkind: HostnameConfig\nhostname: x\n", want: runbook.Refused, code: errs.Refused},
 		{name: "not valid", text: strings.ReplaceAll(worker, "type: worker", "type: controlplane"), want: runbook.Failed, code: errs.Usage},
-		{name: "the machine does not take it", text: worker, m: machine{judge: errNo}, want: runbook.Failed, code: errs.Usage},
+		{name: "the machine does not take it", text: worker, script: rejects, want: runbook.Failed, code: errs.Usage},
 		{name: "a dead member", text: controlPlane, third: etcd.Member{ID: "3"}, want: runbook.Refused, code: errs.Refused},
 		{
 			name: "a dead member, overridden", text: controlPlane, third: etcd.Member{ID: "3"},
 			o: func(o *join.Options) { o.Overrides = []string{"TM121"} }, want: runbook.OK, sent: 1,
 		},
-		{name: "the answer is lost and it arrived", text: worker, m: machine{answer: errAway}, want: runbook.OK, sent: 1},
-		{name: "the answer is lost and it did not arrive", text: worker, m: machine{answer: errAway, ignore: true}, want: runbook.Unknown, code: errs.Unknown, sent: 1},
-		{name: "the answer is lost and the machine too", text: worker, m: machine{answer: errAway, stays: true}, want: runbook.Unknown, code: errs.Unknown, sent: 1},
-		{name: "it does not come back", text: worker, m: machine{stays: true}, want: runbook.NotJoined, code: errs.Lost, sent: 1},
-		{name: "it is not well", text: worker, m: machine{sick: true}, want: runbook.NotJoined, code: errs.Lost, sent: 1},
-		{name: "it refuses", text: worker, m: machine{answer: errNo, ignore: true}, want: runbook.Failed, code: errs.Failed, sent: 1},
+		{name: "the answer is lost and it arrived", text: worker, script: losesAnswer, want: runbook.OK, sent: 1},
+		{name: "the answer is lost and it did not arrive", text: worker, script: losesRequest, want: runbook.Unknown, code: errs.Unknown, sent: 1},
+		{name: "the answer is lost and the machine too", text: worker, script: func(m *fake.Machine) { losesAnswer(m); stays(m) }, want: runbook.Unknown, code: errs.Unknown, sent: 1},
+		{name: "it does not come back", text: worker, script: stays, want: runbook.NotJoined, code: errs.Lost, sent: 1},
+		{name: "it is not well", text: worker, script: sick, want: runbook.NotJoined, code: errs.Lost, sent: 1},
+		{name: "it refuses", text: worker, script: func(m *fake.Machine) { m.Fail["apply"] = errNo }, want: runbook.Failed, code: errs.Failed, sent: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				m := c.m
+				m := machine()
+				if c.script != nil {
+					c.script(m)
+				}
+
 				o := options()
 
 				if c.o != nil {
 					c.o(&o)
 				}
 
-				res, err := join.Add(t.Context(), candidate(&cluster{third: c.third, m: &m}, controlPlane), []byte(c.text), o)
+				res, err := join.Add(t.Context(), candidate(&cluster{third: c.third, m: m}, controlPlane), []byte(c.text), o)
 				if res.Status != c.want || errs.ExitCode(err) != c.code {
 					t.Errorf("status %s, exit %d, want %s, %d: %v", res.Status, errs.ExitCode(err), c.want, c.code, err)
 				}
 
-				if m.sent != c.sent {
-					t.Errorf("%d requests, want %d", m.sent, c.sent)
+				if m.Count("apply") != c.sent {
+					t.Errorf("%d requests, want %d", m.Count("apply"), c.sent)
 				}
 			})
 		})
@@ -263,9 +188,7 @@ func TestAddCounts(t *testing.T) {
 	controlPlane, _, _ := configs(t)
 
 	synctest.Test(t, func(t *testing.T) {
-		var m machine
-
-		res, err := join.Add(t.Context(), candidate(&cluster{third: etcd.Member{ID: "3", Healthy: true}, m: &m}, controlPlane), []byte(controlPlane), options())
+		res, err := join.Add(t.Context(), candidate(&cluster{third: etcd.Member{ID: "3", Healthy: true}, m: machine()}, controlPlane), []byte(controlPlane), options())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -292,24 +215,28 @@ func TestInterrupted(t *testing.T) {
 	controlPlane, _, _ := configs(t)
 
 	for _, c := range []struct {
-		name  string
-		after time.Duration
-		m     machine
-		sent  int
-		hint  string
+		name   string
+		after  time.Duration
+		script script
+		sent   int
+		hint   string
 	}{
-		{"before", 0, machine{}, 0, "left as it was"},
-		{"while it installs", 2 * time.Second, machine{}, 1, "continues to join"},
-		{"while it is a learner", 6 * time.Second, machine{}, 1, "continues to join"},
-		{"while it is not well", 30 * time.Second, machine{sick: true}, 1, "continues to join"},
-		{"while a lost answer is read back", 2 * time.Second, machine{answer: errAway, ignore: true}, 1, "was sent and not answered"},
-		{"while Kubernetes does not know it", 30 * time.Second, machine{kubelet: true}, 1, "continues to join"},
+		{"before", 0, nil, 0, "left as it was"},
+		{"while it installs", 2 * time.Second, nil, 1, "continues to join"},
+		{"while it is a learner", 6 * time.Second, nil, 1, "continues to join"},
+		{"while it is not well", 30 * time.Second, sick, 1, "continues to join"},
+		{"while a lost answer is read back", 2 * time.Second, losesRequest, 1, "was sent and not answered"},
+		{"while Kubernetes does not know it", 30 * time.Second, func(m *fake.Machine) { m.Name = "new" }, 1, "continues to join"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
-				m := c.m
+				m := machine()
+				if c.script != nil {
+					c.script(m)
+				}
+
 				stop := func() { cancel(errs.New(errs.Interrupted, "interrupted")) }
 
 				if c.after == 0 {
@@ -318,10 +245,10 @@ func TestInterrupted(t *testing.T) {
 					time.AfterFunc(c.after, stop)
 				}
 
-				text, w := controlPlane, candidate(&cluster{m: &m}, controlPlane)
-				if m.kubelet {
+				text, w := controlPlane, candidate(&cluster{m: m}, controlPlane)
+				if m.Name != "" {
 					text = strings.ReplaceAll(text, "        skipNodeRegistration: true\n", "")
-					w.Kube = func(context.Context) (probe.Kube, string, error) { return empty{}, "test", nil }
+					w.Kube = func(context.Context) (probe.Kube, string, error) { return fake.NewKubernetes(), "test", nil }
 				}
 
 				res, err := join.Add(ctx, w, []byte(text), options())
@@ -329,8 +256,8 @@ func TestInterrupted(t *testing.T) {
 					t.Errorf("status %s, exit %d, hint %q: %v", res.Status, errs.ExitCode(err), res.Hint, err)
 				}
 
-				if m.sent != c.sent {
-					t.Errorf("%d requests, want %d", m.sent, c.sent)
+				if m.Count("apply") != c.sent {
+					t.Errorf("%d requests, want %d", m.Count("apply"), c.sent)
 				}
 			})
 		})
@@ -346,7 +273,7 @@ func TestReplace(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		text    string
-		m       machine
+		script  script
 		third   etcd.Member
 		answers bool  // The old one's Talos API.
 		removal error // Of the member.
@@ -370,10 +297,10 @@ func TestReplace(t *testing.T) {
 			pass: []string{"TM122"}, want: runbook.OK, removed: true, sent: 1,
 		},
 		{name: "by a worker", text: worker, third: dead, want: runbook.Failed, code: errs.Usage},
-		{name: "the new one does not take it", text: controlPlane, third: dead, m: machine{judge: errNo}, want: runbook.Failed, code: errs.Usage},
+		{name: "the new one does not take it", text: controlPlane, third: dead, script: rejects, want: runbook.Failed, code: errs.Usage},
 		{name: "the removal fails", text: controlPlane, third: dead, removal: errNo, want: runbook.Failed, code: errs.Failed},
 		{
-			name: "the new one does not come", text: controlPlane, third: dead, m: machine{stays: true},
+			name: "the new one does not come", text: controlPlane, third: dead, script: stays,
 			want: runbook.NotReplaced, code: errs.Lost, removed: true, sent: 1, hint: "cp-3 is out of etcd",
 		},
 		{
@@ -391,8 +318,11 @@ func TestReplace(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
 
-				m := c.m
-				k := &cluster{third: c.third, m: &m}
+				m := machine()
+				if c.script != nil {
+					c.script(m)
+				}
+				k := &cluster{third: c.third, m: m}
 				w := candidate(k, controlPlane)
 				w.Alive = func(context.Context, talos.Target) bool { return c.answers }
 
@@ -445,8 +375,8 @@ func TestReplace(t *testing.T) {
 					t.Errorf("status %s, exit %d, want %s, %d, hint %q: %v", res.Status, errs.ExitCode(err), c.want, c.code, res.Hint, err)
 				}
 
-				if k.removed != c.removed || m.sent != c.sent {
-					t.Errorf("removed %t, %d requests, want %t, %d", k.removed, m.sent, c.removed, c.sent)
+				if k.removed != c.removed || m.Count("apply") != c.sent {
+					t.Errorf("removed %t, %d requests, want %t, %d", k.removed, m.Count("apply"), c.removed, c.sent)
 				}
 
 				if c.voters != nil && !slices.Equal(steps(res.Voters), c.voters) {

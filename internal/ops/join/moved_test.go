@@ -8,27 +8,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/join"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
+	"github.com/talosmate/talosmate/internal/testing/fake"
 )
-
-// listing is a Kubernetes that has a node at an address.
-type listing struct {
-	empty
-	name, address string
-}
-
-func (l listing) Nodes(context.Context) ([]kube.Node, error) {
-	return []kube.Node{{Name: l.name, Ready: true, Addresses: []string{l.address}}}, nil
-}
-
-func (l listing) Node(context.Context, string) (kube.Node, bool, error) {
-	return kube.Node{Name: l.name, Ready: true, Addresses: []string{l.address}}, true, nil
-}
 
 // TestAddFollowsTheMachine gives a machine another address with its configuration: 9.9.9.9 is silent from then on, and
 // the members have newcomers, of which one at most is the machine.
@@ -67,14 +53,28 @@ func TestAddFollowsTheMachine(t *testing.T) {
 					text = strings.ReplaceAll(text, "        skipNodeRegistration: true\n", "")
 				}
 
-				m := &machine{uuid: c.uuid, stays: true, kubelet: c.kubernetes != ""}
+				m := machine()
+				m.UUID, m.Never = c.uuid, true
+
+				if c.kubernetes != "" {
+					m.Name = "new"
+				}
+
 				done := func() error { return nil }
-				moved := func() *machine { return &machine{uuid: c.found, kubelet: m.kubelet, given: m.given} }
+				moved := func() *fake.Machine {
+					m.Mu.Lock()
+					defer m.Mu.Unlock()
+
+					there := machine()
+					there.UUID, there.Name, there.Bare, there.DownUntil = c.found, m.Name, m.Bare, m.DownUntil
+
+					return there
+				}
 
 				candidate := candidate(&cluster{m: m}, text)
 				candidate.Members = c.known
 				candidate.At = func(t talos.Target) *probe.Node {
-					there := joined{machine: moved()}
+					there := moved()
 
 					return &probe.Node{
 						Target: t, Now: time.Now, Change: there, Etcd: candidate.Etcd,
@@ -82,7 +82,7 @@ func TestAddFollowsTheMachine(t *testing.T) {
 					}
 				}
 				candidate.Relist = func(context.Context) ([]talos.Member, error) {
-					if !moved().up() {
+					if !moved().Up() {
 						return nil, nil
 					}
 
@@ -91,7 +91,10 @@ func TestAddFollowsTheMachine(t *testing.T) {
 
 				if c.kubernetes != "" {
 					candidate.Kube = func(context.Context) (probe.Kube, string, error) {
-						return listing{name: c.kubernetes, address: "8.8.8.8"}, "", nil
+						k := fake.NewKubernetes(c.kubernetes)
+						k.Members[c.kubernetes].Addresses = []string{"8.8.8.8"}
+
+						return k, "", nil
 					}
 				}
 
@@ -100,8 +103,8 @@ func TestAddFollowsTheMachine(t *testing.T) {
 
 				res, err := join.Add(t.Context(), candidate, []byte(text), o)
 
-				if res.Status != c.want || (err == nil) != (c.want == runbook.OK) || m.sent != 1 {
-					t.Fatalf("%s after %d requests: %v", res.Status, m.sent, err)
+				if res.Status != c.want || (err == nil) != (c.want == runbook.OK) || m.Count("apply") != 1 {
+					t.Fatalf("%s after %d requests: %v", res.Status, m.Count("apply"), err)
 				}
 
 				if moved := res.MovedFrom == "9.9.9.9" && res.Node == "8.8.8.8"; moved != (c.want == runbook.OK) {

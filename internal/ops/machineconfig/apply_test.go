@@ -14,76 +14,25 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/testing/fake"
 )
-
-// fakeNode is a node that takes configurations, or loses its answer to them.
-type fakeNode struct {
-	probe.API
-
-	active  []byte
-	boots   int
-	lose    bool          // The answer to the next real request.
-	ignore  bool          // The request does not arrive.
-	outage  time.Duration // How long the network is away from the request on.
-	away    time.Time
-	sent    []string
-	needs   bool // Whether the change needs a reboot.
-	settled bool
-}
 
 var errLost = &errs.Error{Exit: errs.Unreachable, Kind: errs.KindUnreachable, Err: errors.New("connection reset")}
 
-func (m *fakeNode) Boot(context.Context) (talos.Boot, error) {
-	if time.Now().Before(m.away) {
-		return talos.Boot{}, errLost
-	}
+// configured is a node with a configuration.
+func configured() *fake.Machine {
+	m := fake.NewMachine("v1.13.9")
+	m.Text, m.Running.Platform = []byte(configBefore), "aws"
 
-	return talos.Boot{ID: string(rune('a' + m.boots)), Proof: "boot_id"}, nil
+	return m
 }
 
-func (m *fakeNode) MachineStatus(context.Context) (talos.MachineStatus, error) {
-	return talos.MachineStatus{Stage: "running", Ready: m.settled}, nil
-}
+// script sets up a machine.
+type script []func(*fake.Machine)
 
-func (m *fakeNode) Version(context.Context) (talos.Version, error) {
-	return talos.Version{Tag: "v1.13.9", Platform: "aws"}, nil
-}
-
-func (m *fakeNode) MachineConfig(context.Context) ([]byte, error) { return m.active, nil }
-
-func (m *fakeNode) PersistedConfig(context.Context) ([]byte, bool, error) { return m.active, true, nil }
-
-func (m *fakeNode) ApplyConfig(_ context.Context, text []byte, mode string, _ time.Duration, dryRun bool) (talos.Applied, error) {
-	if dryRun {
-		if m.needs {
-			return talos.Applied{}, errors.New("this config change can't be applied in immediate mode\ndiff:\n+secret: x")
-		}
-
-		return talos.Applied{Mode: "try"}, nil
-	}
-
-	m.sent = append(m.sent, mode)
-	m.away = time.Now().Add(m.outage)
-
-	if !m.ignore {
-		m.active = text
-
-		if m.needs {
-			m.boots++
-		}
-	}
-
-	if m.lose {
-		return talos.Applied{}, errLost
-	}
-
-	did := "no-reboot"
-	if m.needs {
-		did = "reboot"
-	}
-
-	return talos.Applied{Mode: did}, nil
-}
+func needsReboot(m *fake.Machine)  { m.NeedsReboot = true }
+func losesAnswer(m *fake.Machine)  { m.LoseReply["apply"] = errLost }
+func losesRequest(m *fake.Machine) { m.Fail["apply"] = errLost }
 
 func site(m probe.API) *probe.Node {
 	fresh := func() (probe.API, probe.Close) { return m, func() error { return nil } }
@@ -107,42 +56,48 @@ func TestApply(t *testing.T) {
 	t.Parallel()
 
 	for _, c := range []struct {
-		name string
-		node fakeNode
-		mode string
-		want runbook.Status
-		code errs.Code
-		sent int
+		name   string
+		script script
+		mode   string
+		want   runbook.Status
+		code   errs.Code
+		sent   int
 	}{
-		{"in force", fakeNode{}, talos.ApplyAuto, runbook.Applied, errs.OK, 1},
-		{"the answer is lost and it was done", fakeNode{lose: true}, talos.ApplyAuto, runbook.Applied, errs.OK, 1},
-		{"the answer is lost and it was not done", fakeNode{lose: true, ignore: true}, talos.ApplyAuto, runbook.Unknown, errs.Unknown, 1},
-		{"it answers and does not do it", fakeNode{ignore: true}, talos.ApplyAuto, runbook.NodeLost, errs.Lost, 1},
-		{"a reboot is needed", fakeNode{needs: true, settled: true}, talos.ApplyAuto, runbook.Rebooted, errs.OK, 1},
-		{"the answer before the reboot is lost", fakeNode{needs: true, settled: true, lose: true}, talos.ApplyAuto, runbook.Rebooted, errs.OK, 1},
-		{"the request before the reboot is lost", fakeNode{needs: true, settled: true, lose: true, ignore: true}, talos.ApplyAuto, runbook.Unknown, errs.Unknown, 1},
+		{"in force", nil, talos.ApplyAuto, runbook.Applied, errs.OK, 1},
+		{"the answer is lost and it was done", script{losesAnswer}, talos.ApplyAuto, runbook.Applied, errs.OK, 1},
+		{"the answer is lost and it was not done", script{losesRequest}, talos.ApplyAuto, runbook.Unknown, errs.Unknown, 1},
+		{"it answers and does not do it", script{func(m *fake.Machine) { m.Ignore = true }}, talos.ApplyAuto, runbook.NodeLost, errs.Lost, 1},
+		{"a reboot is needed", script{needsReboot}, talos.ApplyAuto, runbook.Rebooted, errs.OK, 1},
+		{"the answer before the reboot is lost", script{needsReboot, losesAnswer}, talos.ApplyAuto, runbook.Rebooted, errs.OK, 1},
+		{"the request before the reboot is lost", script{needsReboot, losesRequest}, talos.ApplyAuto, runbook.Unknown, errs.Unknown, 1},
 		{
 			"the request is lost in an outage",
-			fakeNode{needs: true, settled: true, lose: true, ignore: true, outage: 5 * time.Second},
+			script{needsReboot, losesRequest, func(m *fake.Machine) { m.Outage = 5 * time.Second }},
 			talos.ApplyAuto, runbook.Unknown, errs.Unknown, 1,
 		},
-		{"no reboot may be", fakeNode{needs: true}, talos.ApplyNoReboot, runbook.Refused, errs.Refused, 0},
-		{"not well after the reboot", fakeNode{needs: true}, talos.ApplyAuto, runbook.NodeLost, errs.Lost, 1},
-		{"staged and lost is read back", fakeNode{lose: true}, talos.ApplyStaged, runbook.Staged, errs.OK, 1},
+		{"no reboot may be", script{needsReboot}, talos.ApplyNoReboot, runbook.Refused, errs.Refused, 0},
+		{
+			"unhealthy after the reboot",
+			script{needsReboot, func(m *fake.Machine) { m.AfterBoot = func(m *fake.Machine) { m.Stage.Ready = false } }},
+			talos.ApplyAuto, runbook.NodeLost, errs.Lost, 1,
+		},
+		{"staged and lost is read back", script{losesAnswer}, talos.ApplyStaged, runbook.Staged, errs.OK, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				node := c.node
-				node.active = []byte(configBefore)
+				node := configured()
+				for _, set := range c.script {
+					set(node)
+				}
 
-				res, err := machineconfig.Apply(t.Context(), site(&node), []byte(configAfter), options(c.mode), progress.Discard{})
+				res, err := machineconfig.Apply(t.Context(), site(node), []byte(configAfter), options(c.mode), progress.Discard{})
 				if res.Status != c.want || errs.ExitCode(err) != c.code {
 					t.Errorf("status %s, exit %d, want %s, %d: %v", res.Status, errs.ExitCode(err), c.want, c.code, err)
 				}
 
-				if len(node.sent) != c.sent {
-					t.Errorf("sent %d times, want %d", len(node.sent), c.sent)
+				if len(node.Calls) != c.sent {
+					t.Errorf("sent %d times, want %d", len(node.Calls), c.sent)
 				}
 			})
 		})
@@ -166,13 +121,13 @@ func TestApplySendsNothing(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 
-			node := fakeNode{active: []byte(configBefore)}
+			node := configured()
 			o := options(talos.ApplyAuto)
 			o.DryRun = c.dryRun
 
-			res, err := machineconfig.Apply(t.Context(), site(&node), []byte(c.text), o, progress.Discard{})
-			if res.Status != c.want || errs.ExitCode(err) != c.code || len(node.sent) > 0 {
-				t.Errorf("status %s, exit %d, sent %v: %v", res.Status, errs.ExitCode(err), node.sent, err)
+			res, err := machineconfig.Apply(t.Context(), site(node), []byte(c.text), o, progress.Discard{})
+			if res.Status != c.want || errs.ExitCode(err) != c.code || len(node.Calls) > 0 {
+				t.Errorf("status %s, exit %d, sent %v: %v", res.Status, errs.ExitCode(err), node.Calls, err)
 			}
 		})
 	}

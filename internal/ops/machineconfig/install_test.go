@@ -12,30 +12,8 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/testing/fake"
 )
-
-// bareNode is a machine in maintenance mode that loses the answer to its configuration; looks says how it is so long
-// after it was sent.
-type bareNode struct {
-	fakeNode
-
-	looks func(time.Duration) (stage string, err error)
-	asked time.Time
-}
-
-func (b *bareNode) ApplyConfig(ctx context.Context, text []byte, mode string, try time.Duration, dryRun bool) (talos.Applied, error) {
-	if !dryRun {
-		b.asked = time.Now()
-	}
-
-	return b.fakeNode.ApplyConfig(ctx, text, mode, try, dryRun)
-}
-
-func (b *bareNode) MachineStatus(context.Context) (talos.MachineStatus, error) {
-	stage, err := b.looks(time.Since(b.asked))
-
-	return talos.MachineStatus{Stage: stage}, err
-}
 
 // TestInstallReadsBack: a lost answer to a machine's first configuration is read back. One look that failed proves
 // nothing.
@@ -76,15 +54,21 @@ func TestInstallReadsBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				node := &bareNode{fakeNode: fakeNode{lose: true, ignore: true}, looks: tt.looks}
-				s, o := site(node), options(talos.ApplyAuto)
+				began := time.Now()
+				node := configured()
+				node.Bare, node.Fail["apply"] = true, errLost
+				node.StatusAs = func(context.Context) (talos.MachineStatus, error) {
+					stage, err := tt.looks(time.Since(began))
+
+					return talos.MachineStatus{Stage: stage}, err
+				}
+
+				s, o := site(fake.Maintenance{Machine: node}), options(talos.ApplyAuto)
 				o.Maintenance = true
 
-				began := time.Now()
-
 				res, err := machineconfig.Apply(t.Context(), s, []byte(configAfter), o, progress.Discard{})
-				if res.Status != tt.status || errs.ExitCode(err) != tt.code || len(node.sent) != 1 {
-					t.Errorf("status %s, exit code %d, sent %v: %v", res.Status, errs.ExitCode(err), node.sent, err)
+				if res.Status != tt.status || errs.ExitCode(err) != tt.code || len(node.Calls) != 1 {
+					t.Errorf("status %s, exit code %d, sent %v: %v", res.Status, errs.ExitCode(err), node.Calls, err)
 				}
 
 				if took := time.Since(began); tt.code != errs.OK && took > 35*time.Second {

@@ -15,6 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos/target"
+	"github.com/talosmate/talosmate/internal/testing/fake"
 )
 
 // TestRemoveDead takes nodes out of the cluster without them, and only those of which every witness says that
@@ -22,14 +23,14 @@ import (
 func TestRemoveDead(t *testing.T) {
 	t.Parallel()
 
-	gone := machine{stays: true, asked: time.Unix(0, 0)}
-	dead := cluster{silent: true}
-	refused := errors.New("deletion refused")
+	off := func(m *fake.Machine, _ *fake.Kubernetes) { m.Never, m.DownUntil = true, time.Now() }
+	silent := func(_ *fake.Machine, k *fake.Kubernetes) { k.Members["n1"].Ready, k.Members["n1"].Silent = false, true }
+	dead := scripts(off, silent)
+	away := scripts(off, func(_ *fake.Machine, k *fake.Kubernetes) { k.Fail["nodes"] = errAway })
 
 	for _, c := range []struct {
 		name    string
-		m       machine
-		k       cluster
+		script  script
 		kind    string
 		healthy bool // Its etcd member.
 		expel   error
@@ -43,30 +44,31 @@ func TestRemoveDead(t *testing.T) {
 		deleted  bool
 		hint     string
 	}{
-		{name: "a worker", m: gone, k: dead, kind: target.Worker, want: runbook.OK, deleted: true, hint: "was not wiped"},
-		{name: "a control plane", m: gone, k: dead, want: runbook.OK, expelled: true, deleted: true, hint: "was not wiped"},
-		{name: "a second run", m: gone, k: cluster{silent: true, deleted: true}, kind: target.Worker, want: runbook.OK, deleted: true},
-		{name: "a dry run", m: gone, k: dead, o: func(o *node.Options) { o.DryRun = true }, want: runbook.Planned, hint: "was not wiped"},
-		{name: "Kubernetes hears from it", m: gone, kind: target.Worker, want: runbook.Refused, code: errs.Refused, gate: gate.NodeAlive, hint: "within a minute"},
-		{name: "it answers", k: dead, kind: target.Worker, want: runbook.Refused, code: errs.Refused, gate: gate.NodeAlive, hint: "omit --dead"},
+		{name: "a worker", script: dead, kind: target.Worker, want: runbook.OK, deleted: true, hint: "was not wiped"},
+		{name: "a control plane", script: dead, want: runbook.OK, expelled: true, deleted: true, hint: "was not wiped"},
+		{name: "a second run", script: scripts(off, func(_ *fake.Machine, k *fake.Kubernetes) { delete(k.Members, "n1") }), kind: target.Worker, want: runbook.OK, deleted: true},
+		{name: "a dry run", script: dead, o: func(o *node.Options) { o.DryRun = true }, want: runbook.Planned, hint: "was not wiped"},
+		{name: "Kubernetes hears from it", script: off, kind: target.Worker, want: runbook.Refused, code: errs.Refused, gate: gate.NodeAlive, hint: "within a minute"},
+		{name: "it answers", script: silent, kind: target.Worker, want: runbook.Refused, code: errs.Refused, gate: gate.NodeAlive, hint: "omit --dead"},
 		{
-			name: "it answers after a while", m: machine{tried: time.Now(), outage: 10 * time.Second}, k: dead, kind: target.Worker,
-			want: runbook.Refused, code: errs.Refused, gate: gate.NodeAlive,
+			name: "it answers after a while", kind: target.Worker,
+			script: scripts(silent, func(m *fake.Machine, _ *fake.Kubernetes) { m.DownUntil = time.Now().Add(10 * time.Second) }),
+			want:   runbook.Refused, code: errs.Refused, gate: gate.NodeAlive,
 		},
-		{name: "its member is healthy", m: gone, k: dead, healthy: true, want: runbook.Refused, code: errs.Refused, gate: gate.HealthyMember},
-		{name: "Kubernetes is away", m: gone, k: cluster{away: errAway}, want: runbook.Refused, code: errs.Refused, gate: gate.KubernetesAway},
+		{name: "its member is healthy", script: dead, healthy: true, want: runbook.Refused, code: errs.Refused, gate: gate.HealthyMember},
+		{name: "Kubernetes is away", script: away, want: runbook.Refused, code: errs.Refused, gate: gate.KubernetesAway},
 		{
-			name: "Kubernetes is away, overridden", m: gone, k: cluster{away: errAway}, o: func(o *node.Options) { o.Overrides = gate.Overrides{"TM141"} },
+			name: "Kubernetes is away, overridden", script: away, o: func(o *node.Options) { o.Overrides = gate.Overrides{"TM141"} },
 			want: runbook.OK, expelled: true,
 		},
 		{
-			name: "Kubernetes is away, overridden for a worker", m: gone, k: cluster{away: errAway}, kind: target.Worker,
+			name: "Kubernetes is away, overridden for a worker", script: away, kind: target.Worker,
 			o: func(o *node.Options) { o.Overrides = gate.Overrides{"TM141"} }, want: runbook.Failed, code: errs.Refused,
 		},
-		{name: "etcd refuses", m: gone, k: dead, expel: errNo, want: runbook.Failed, code: errs.Failed},
-		{name: "etcd's answer is lost", m: gone, k: dead, expel: &errs.Error{Exit: errs.Unknown, Err: errAway}, want: runbook.Unknown, code: errs.Unknown},
-		{name: "Kubernetes refuses", m: gone, k: cluster{silent: true, stuck: refused}, want: runbook.Failed, code: errs.Failed, expelled: true},
-		{name: "interrupted", m: gone, k: dead, after: 5 * time.Second, want: runbook.Interrupted, code: errs.Interrupted, hint: "left as it was"},
+		{name: "etcd refuses", script: dead, expel: errNo, want: runbook.Failed, code: errs.Failed},
+		{name: "etcd's answer is lost", script: dead, expel: &errs.Error{Exit: errs.Unknown, Err: errAway}, want: runbook.Unknown, code: errs.Unknown},
+		{name: "Kubernetes refuses", script: scripts(dead, func(_ *fake.Machine, k *fake.Kubernetes) { k.Fail["delete"] = errors.New("deletion refused") }), want: runbook.Failed, code: errs.Failed, expelled: true},
+		{name: "interrupted", script: dead, after: 5 * time.Second, want: runbook.Interrupted, code: errs.Interrupted, hint: "left as it was"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -78,12 +80,13 @@ func TestRemoveDead(t *testing.T) {
 					time.AfterFunc(c.after, func() { cancel(errs.New(errs.Interrupted, "interrupted")) })
 				}
 
-				m, k, expelled := c.m, c.k, false
-				if m.outage > 0 {
-					m.tried = time.Now()
+				expelled := false
+
+				w, m, k := newWorld("n1")
+				if c.script != nil {
+					c.script(m, k)
 				}
 
-				w := world("n1", &m, &k)
 				w.Target.Type, w.ControlPlane = c.kind, c.kind == ""
 				w.Etcd = func(context.Context) (etcd.View, error) {
 					return etcd.View{Known: true, Members: []etcd.Member{
@@ -115,8 +118,8 @@ func TestRemoveDead(t *testing.T) {
 					t.Errorf("refused with %v, want %s", err, c.gate)
 				}
 
-				if expelled != c.expelled || k.deleted != c.deleted || len(m.sent) > 0 || k.cordoned {
-					t.Errorf("expelled %t, deleted %t, sent %v, cordoned %t", expelled, k.deleted, m.sent, k.cordoned)
+				if expelled != c.expelled || k.Has("n1") == c.deleted || len(m.Calls) > 0 || k.Cordoned("n1") {
+					t.Errorf("expelled %t, deleted %t, sent %v, cordoned %t", expelled, !k.Has("n1"), m.Calls, k.Cordoned("n1"))
 				}
 			})
 		})

@@ -11,7 +11,6 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
-	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/node"
@@ -27,190 +26,52 @@ var (
 	errNo   = &errs.Error{Exit: errs.Failed, Kind: errs.KindPrecondition, Err: errors.New("no")}
 )
 
-// machine is a node that goes away for two seconds when it is told to.
-type machine struct {
-	probe.API
+// newWorld is a node with its cluster.
+func newWorld(name string) (*probe.Node, *fake.Machine, *fake.Kubernetes) {
+	m, k := fake.NewMachine("v1.13.9"), fake.NewKubernetes(name, "other")
+	m.Name, m.Kube, k.DrainTakes = name, k, 0
+	k.Members[name].Addresses, k.Members["other"].Addresses = []string{name}, []string{"n9"}
 
-	asked   time.Time
-	sent    []string
-	answer  error         // Of the request.
-	ignore  bool          // The request does not arrive.
-	outage  time.Duration // How long the network is away from the request on.
-	tried   time.Time
-	stays   bool // It never comes back.
-	offNow  bool // The request is one after which it stays away.
-	version string
-	returns bool   // It boots although it was to stay away.
-	says    string // The error of a sequence, on the event stream.
-
-	separate, arguments, wiped []string
-}
-
-func (m *machine) away() bool {
-	if !m.tried.IsZero() && time.Since(m.tried) < m.outage {
-		return true
-	}
-
-	return !m.asked.IsZero() && (m.stays || m.offNow && !m.returns || time.Since(m.asked) < 2*time.Second)
-}
-
-func (m *machine) rebooted() bool { return !m.asked.IsZero() && !m.away() }
-
-func (m *machine) act(what string) error {
-	m.sent = append(m.sent, what)
-	m.tried = time.Now()
-
-	if !m.ignore && !errors.Is(m.answer, errNo) {
-		m.asked = time.Now()
-	}
-
-	return m.answer
-}
-
-func (m *machine) Version(context.Context) (talos.Version, error) {
-	if m.away() {
-		return talos.Version{}, errAway
-	}
-
-	if m.rebooted() && m.version != "" {
-		return talos.Version{Tag: m.version}, nil
-	}
-
-	return talos.Version{Tag: "v1.13.9"}, nil
-}
-
-func (m *machine) Boot(context.Context) (talos.Boot, error) {
-	switch {
-	case m.away():
-		return talos.Boot{}, errAway
-	case m.rebooted():
-		return talos.Boot{ID: "b", Proof: "boot_id"}, nil
-	default:
-		return talos.Boot{ID: "a", Proof: "boot_id"}, nil
-	}
-}
-
-func (m *machine) MachineStatus(context.Context) (talos.MachineStatus, error) {
-	if m.away() {
-		return talos.MachineStatus{}, errAway
-	}
-
-	return talos.MachineStatus{Stage: "running", Ready: true}, nil
-}
-
-func (m *machine) Separate(context.Context) ([]string, error) { return m.separate, nil }
-
-func (m *machine) KernelArguments(context.Context) ([]string, error) { return m.arguments, nil }
-
-func (m *machine) System(context.Context) (talos.System, error) { return talos.System{}, nil }
-
-func (m *machine) SequenceErrors(ctx context.Context, opened func(), fn func(string)) error {
-	opened()
-
-	if m.says != "" {
-		fn(m.says)
-	}
-
-	<-ctx.Done()
-
-	return ctx.Err()
-}
-
-func (m *machine) InstallerRuns(context.Context) (bool, error) { return false, nil }
-
-func (m *machine) KubernetesName(context.Context) (string, error) { return "n1", nil }
-func (m *machine) Reboot(context.Context, string) error           { return m.act("reboot") }
-func (m *machine) Rollback(context.Context) error                 { return m.act("rollback") }
-func (m *machine) Shutdown(context.Context, bool) error           { m.offNow = true; return m.act("shutdown") }
-
-func (m *machine) Reset(_ context.Context, r talos.Reset) error {
-	m.offNow, m.wiped = true, r.SystemLabels
-
-	return m.act("reset")
-}
-
-// cluster is Kubernetes: whether the node is cordoned, and what a drain ends with.
-type cluster struct {
-	probe.Kube
-
-	cordoned bool
-	foreign  bool // Somebody else cordoned it.
-	drain    func(context.Context) error
-	deleted  bool
-	silent   bool  // Kubernetes has given the kubelet up.
-	away     error // Its API cannot be reached.
-	stuck    error // The node cannot be deleted.
-}
-
-func (k *cluster) Nodes(context.Context) ([]kube.Node, error) {
-	if k.deleted {
-		return nil, k.away
-	}
-
-	return []kube.Node{{Name: "other", Ready: true, Addresses: []string{"n9"}}, {Name: "n1", Ready: !k.silent, Silent: k.silent, Addresses: []string{"n1"}}}, k.away
-}
-
-func (k *cluster) Node(context.Context, string) (kube.Node, bool, error) {
-	return kube.Node{Name: "n1", Ready: true, BootID: "b"}, true, nil
-}
-
-func (k *cluster) Blockers(context.Context, string) ([]kube.Blocker, error) { return nil, nil }
-
-func (k *cluster) Cordon(context.Context, string, string) (bool, error) {
-	k.cordoned = true
-
-	return !k.foreign, nil
-}
-
-func (k *cluster) Uncordon(ctx context.Context, _ string) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-
-	k.cordoned = k.foreign
-
-	return nil
-}
-
-func (k *cluster) Drain(ctx context.Context, _ string, _ kube.DrainOptions) (int, error) {
-	if k.drain != nil {
-		return 0, k.drain(ctx)
-	}
-
-	return 3, nil
-}
-
-func (k *cluster) DeleteNode(context.Context, string) error {
-	if k.stuck == nil {
-		k.deleted = true
-	}
-
-	return k.stuck
-}
-
-// bare is a machine in maintenance mode.
-type bare struct {
-	probe.API
-
-	status talos.MachineStatus
-	err    error
-}
-
-func (b bare) MachineStatus(context.Context) (talos.MachineStatus, error) { return b.status, b.err }
-
-func world(name string, m *machine, k *cluster) *probe.Node {
 	return &probe.Node{
 		Target: talos.Target{Address: name, Hostname: name}, Change: m, Members: fake.Members("n1", "n2", "n3", "other"), Now: time.Now, Endpoints: []string{"other"},
 		Fresh: func() (probe.API, probe.Close) { return m, func() error { return nil } },
 		Etcd: func(context.Context) (etcd.View, error) {
 			return etcd.View{Known: true, Members: []etcd.Member{
-				{ID: "1", Node: name, Healthy: !m.away()}, {ID: "2", Node: "x", Healthy: true}, {ID: "3", Node: "y", Healthy: true},
+				{ID: "1", Node: name, Healthy: m.Up()}, {ID: "2", Node: "x", Healthy: true}, {ID: "3", Node: "y", Healthy: true},
 			}}, nil
 		},
 		Kube: func(context.Context) (probe.Kube, string, error) { return k, "test", nil },
-		Bare: func() (probe.API, probe.Close) { return bare{err: errAway}, func() error { return nil } },
+		Bare: func() (probe.API, probe.Close) { return fake.Maintenance{Machine: m}, func() error { return nil } },
+	}, m, k
+}
+
+// script sets up a machine and its cluster.
+type script func(*fake.Machine, *fake.Kubernetes)
+
+// scripts plays several.
+func scripts(all ...script) script {
+	return func(m *fake.Machine, k *fake.Kubernetes) {
+		for _, s := range all {
+			s(m, k)
+		}
 	}
 }
+
+func fails(call string, err error) script {
+	return func(m *fake.Machine, _ *fake.Kubernetes) { m.Fail[call] = err }
+}
+
+func loses(call string) script {
+	return func(m *fake.Machine, _ *fake.Kubernetes) { m.LoseReply[call] = errAway }
+}
+
+func ignores(m *fake.Machine, _ *fake.Kubernetes) { m.Ignore = true }
+func stays(m *fake.Machine, _ *fake.Kubernetes)   { m.Never = true }
+
+func foreignCordon(_ *fake.Machine, k *fake.Kubernetes) { k.Members["n1"].Unschedulable = true }
+
+func stuckDrain(_ *fake.Machine, k *fake.Kubernetes) { k.Fail["drain"] = errors.New("a pod stays") }
+func longDrain(_ *fake.Machine, k *fake.Kubernetes)  { k.DrainTakes = time.Hour }
 
 func options(a node.Action) node.Options {
 	return node.Options{
@@ -223,48 +84,51 @@ func options(a node.Action) node.Options {
 func TestRun(t *testing.T) {
 	t.Parallel()
 
-	stuck := func(context.Context) error { return errors.New("a pod stays") }
-
 	for _, c := range []struct {
 		name     string
 		act      node.Action
-		m        machine
-		k        cluster
+		script   script
 		want     runbook.Status
 		code     errs.Code
 		sent     int
 		cordoned bool // Afterwards.
 	}{
 		{name: "reboot", act: node.Reboot, want: runbook.OK, sent: 1},
-		{name: "a foreign cordon stays", act: node.Reboot, k: cluster{foreign: true, cordoned: true}, want: runbook.OK, sent: 1, cordoned: true},
-		{name: "the drain fails", act: node.Reboot, k: cluster{drain: stuck}, want: runbook.DrainFailed, code: errs.Failed},
-		{name: "the node refuses", act: node.Reboot, m: machine{answer: errNo}, want: runbook.Failed, code: errs.Failed, sent: 1},
-		{name: "it does not come back", act: node.Reboot, m: machine{stays: true}, want: runbook.DidNotReturn, code: errs.Lost, sent: 1},
-		{name: "the answer is lost and it was done", act: node.Reboot, m: machine{answer: errAway}, want: runbook.OK, sent: 1},
-		{name: "the answer is lost and it was not done", act: node.Reboot, m: machine{answer: errAway, ignore: true}, want: runbook.Unknown, code: errs.Unknown, sent: 1},
-		{name: "it is ignored", act: node.Reboot, m: machine{ignore: true}, want: runbook.DidNotReturn, code: errs.Lost, sent: 1},
-		{name: "rollback", act: node.Rollback, m: machine{version: "v1.13.8"}, want: runbook.OK, sent: 1},
-		{name: "rollback to the same", act: node.Rollback, want: runbook.VerifyFailed, code: errs.Lost, sent: 1},
+		{name: "a foreign cordon stays", act: node.Reboot, script: foreignCordon, want: runbook.OK, sent: 1, cordoned: true},
+		{name: "the drain fails", act: node.Reboot, script: stuckDrain, want: runbook.DrainFailed, code: errs.Failed},
+		{name: "the node refuses", act: node.Reboot, script: fails("reboot", errNo), want: runbook.Failed, code: errs.Failed, sent: 1},
+		{name: "it does not come back", act: node.Reboot, script: stays, want: runbook.DidNotReturn, code: errs.Lost, sent: 1},
+		{name: "the answer is lost and it was done", act: node.Reboot, script: loses("reboot"), want: runbook.OK, sent: 1},
+		{name: "the answer is lost and it was not done", act: node.Reboot, script: fails("reboot", errAway), want: runbook.Unknown, code: errs.Unknown, sent: 1},
+		{name: "it is ignored", act: node.Reboot, script: ignores, want: runbook.DidNotReturn, code: errs.Lost, sent: 1},
+		{name: "rollback", act: node.Rollback, want: runbook.OK, sent: 1},
+		{
+			name: "rollback to the same", act: node.Rollback, script: func(m *fake.Machine, _ *fake.Kubernetes) { m.Previous = "v1.13.9" },
+			want: runbook.VerifyFailed, code: errs.Lost, sent: 1,
+		},
 		{name: "reset powers off", act: node.Reset, want: runbook.OK, sent: 1, cordoned: true},
 		{name: "a node that is off stays cordoned", act: node.Shutdown, want: runbook.OK, sent: 1, cordoned: true},
-		{name: "the node refuses to go off", act: node.Shutdown, m: machine{answer: errNo}, want: runbook.Failed, code: errs.Failed, sent: 1},
+		{name: "the node refuses to go off", act: node.Shutdown, script: fails("shutdown", errNo), want: runbook.Failed, code: errs.Failed, sent: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				m, k := c.m, c.k
+				n, m, k := newWorld("n1")
+				if c.script != nil {
+					c.script(m, k)
+				}
 
-				res, err := node.Run(t.Context(), world("n1", &m, &k), options(c.act), progress.Discard{})
+				res, err := node.Run(t.Context(), n, options(c.act), progress.Discard{})
 				if res.Status != c.want || errs.ExitCode(err) != c.code {
 					t.Errorf("status %s, exit %d, want %s, %d: %v", res.Status, errs.ExitCode(err), c.want, c.code, err)
 				}
 
-				if len(m.sent) != c.sent {
-					t.Errorf("sent %v, want %d requests", m.sent, c.sent)
+				if len(m.Calls) != c.sent {
+					t.Errorf("sent %v, want %d requests", m.Calls, c.sent)
 				}
 
-				if k.cordoned != c.cordoned {
-					t.Errorf("cordoned afterwards: %t, want %t", k.cordoned, c.cordoned)
+				if k.Cordoned("n1") != c.cordoned {
+					t.Errorf("cordoned afterwards: %t, want %t", k.Cordoned("n1"), c.cordoned)
 				}
 			})
 		})
@@ -279,37 +143,48 @@ func TestRunAnswerLost(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		act      node.Action
-		m        machine
+		not      bool // It was not carried out.
+		stays    bool
+		outage   time.Duration
 		o        func(*node.Options)
 		want     runbook.Status
 		code     errs.Code
 		cordoned bool
 	}{
 		{name: "reboot, done", act: node.Reboot, want: runbook.OK},
-		{name: "reboot, done behind an outage", act: node.Reboot, m: machine{outage: 20 * time.Second}, want: runbook.OK},
-		{name: "reboot, not done", act: node.Reboot, m: machine{ignore: true}, want: runbook.Unknown, code: errs.Unknown},
-		{name: "reboot, not done, outage", act: node.Reboot, m: machine{ignore: true, outage: 5 * time.Second}, want: runbook.Unknown, code: errs.Unknown},
-		{name: "reboot, gone for good", act: node.Reboot, m: machine{stays: true}, want: runbook.DidNotReturn, code: errs.Lost},
-		{name: "rollback, not done", act: node.Rollback, m: machine{ignore: true, outage: 5 * time.Second}, want: runbook.Unknown, code: errs.Unknown},
+		{name: "reboot, done behind an outage", act: node.Reboot, outage: 20 * time.Second, want: runbook.OK},
+		{name: "reboot, not done", act: node.Reboot, not: true, want: runbook.Unknown, code: errs.Unknown},
+		{name: "reboot, not done, outage", act: node.Reboot, not: true, outage: 5 * time.Second, want: runbook.Unknown, code: errs.Unknown},
+		{name: "reboot, gone for good", act: node.Reboot, stays: true, want: runbook.DidNotReturn, code: errs.Lost},
+		{name: "rollback, not done", act: node.Rollback, not: true, outage: 5 * time.Second, want: runbook.Unknown, code: errs.Unknown},
 		{name: "shutdown, done", act: node.Shutdown, want: runbook.OK, cordoned: true},
-		{name: "shutdown, not done", act: node.Shutdown, m: machine{ignore: true}, want: runbook.Unknown, code: errs.Unknown},
-		{name: "shutdown, not done, outage", act: node.Shutdown, m: machine{ignore: true, outage: 5 * time.Second}, want: runbook.Unknown, code: errs.Unknown},
-		{name: "reset, not done, outage", act: node.Reset, m: machine{ignore: true, outage: 5 * time.Second}, want: runbook.Unknown, code: errs.Unknown},
+		{name: "shutdown, not done", act: node.Shutdown, not: true, want: runbook.Unknown, code: errs.Unknown},
+		{name: "shutdown, not done, outage", act: node.Shutdown, not: true, outage: 5 * time.Second, want: runbook.Unknown, code: errs.Unknown},
+		{name: "reset, not done, outage", act: node.Reset, not: true, outage: 5 * time.Second, want: runbook.Unknown, code: errs.Unknown},
 		{
-			name: "reset to maintenance, not done, outage", act: node.Reset, m: machine{ignore: true, outage: 5 * time.Second},
+			name: "reset to maintenance, not done, outage", act: node.Reset, not: true, outage: 5 * time.Second,
 			o: func(o *node.Options) { o.Reset.Reboot = true }, want: runbook.Unknown, code: errs.Unknown,
 		},
 		{name: "not waited for, done", act: node.Reboot, o: func(o *node.Options) { o.Wait = false }, want: runbook.Requested},
 		{
-			name: "not waited for, not done, outage", act: node.Reboot, m: machine{ignore: true, outage: 5 * time.Second},
+			name: "not waited for, not done, outage", act: node.Reboot, not: true, outage: 5 * time.Second,
 			o: func(o *node.Options) { o.Wait = false }, want: runbook.Unknown, code: errs.Unknown,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				m, k, o := c.m, cluster{}, options(c.act)
-				m.answer, o.RebootTimeout, m.version = errAway, 15*time.Minute, "v1.13.8"
+				n, m, k := newWorld("n1")
+				m.Never, m.Outage = c.stays, c.outage
+
+				if c.not {
+					m.Fail[string(c.act)] = errAway
+				} else {
+					m.LoseReply[string(c.act)] = errAway
+				}
+
+				o := options(c.act)
+				o.RebootTimeout = 15 * time.Minute
 
 				if c.o != nil {
 					c.o(&o)
@@ -317,7 +192,7 @@ func TestRunAnswerLost(t *testing.T) {
 
 				started := time.Now()
 
-				res, err := node.Run(t.Context(), world("n1", &m, &k), o, progress.Discard{})
+				res, err := node.Run(t.Context(), n, o, progress.Discard{})
 				if res.Status != c.want || errs.ExitCode(err) != c.code || !res.AnswerLost {
 					t.Errorf("status %s, exit %d, want %s, %d: %v", res.Status, errs.ExitCode(err), c.want, c.code, err)
 				}
@@ -326,8 +201,8 @@ func TestRunAnswerLost(t *testing.T) {
 					t.Errorf("took %s", took)
 				}
 
-				if len(m.sent) != 1 || k.cordoned != c.cordoned {
-					t.Errorf("sent %v, cordoned %t, want %t", m.sent, k.cordoned, c.cordoned)
+				if len(m.Calls) != 1 || k.Cordoned("n1") != c.cordoned {
+					t.Errorf("sent %v, cordoned %t, want %t", m.Calls, k.Cordoned("n1"), c.cordoned)
 				}
 			})
 		})
@@ -338,38 +213,35 @@ func TestRunAnswerLost(t *testing.T) {
 func TestRunInterrupted(t *testing.T) {
 	t.Parallel()
 
-	hang := func(ctx context.Context) error {
-		<-ctx.Done()
-
-		return context.Cause(ctx)
-	}
-
 	for _, c := range []struct {
-		name  string
-		after time.Duration
-		k     cluster
-		m     machine
-		sent  int
+		name   string
+		after  time.Duration
+		script script
+		sent   int
 	}{
-		{"in the drain", time.Second, cluster{drain: hang}, machine{}, 0},
-		{"while it is away", time.Second, cluster{}, machine{}, 1},
-		{"while it stays away", 20 * time.Second, cluster{}, machine{stays: true}, 1},
+		{"in the drain", time.Second, longDrain, 0},
+		{"while it is away", time.Second, nil, 1},
+		{"while it stays away", 20 * time.Second, stays, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
-				m, k := c.m, c.k
+
+				n, m, k := newWorld("n1")
+				if c.script != nil {
+					c.script(m, k)
+				}
 
 				time.AfterFunc(c.after, func() { cancel(errs.New(errs.Interrupted, "interrupted")) })
 
-				res, err := node.Run(ctx, world("n1", &m, &k), options(node.Reboot), progress.Discard{})
+				res, err := node.Run(ctx, n, options(node.Reboot), progress.Discard{})
 				if res.Status != runbook.Interrupted || errs.ExitCode(err) != errs.Interrupted || res.Hint == "" {
 					t.Errorf("status %s, exit %d, hint %q: %v", res.Status, errs.ExitCode(err), res.Hint, err)
 				}
 
-				if len(m.sent) != c.sent || k.cordoned {
-					t.Errorf("sent %v, cordoned %t", m.sent, k.cordoned)
+				if len(m.Calls) != c.sent || k.Cordoned("n1") {
+					t.Errorf("sent %v, cordoned %t", m.Calls, k.Cordoned("n1"))
 				}
 			})
 		})
@@ -379,13 +251,15 @@ func TestRunInterrupted(t *testing.T) {
 func TestSequence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ms := []*machine{{}, {stays: true}, {}}
+		ms := make([]*fake.Machine, 3)
 		worlds := make([]*probe.Node, 3)
 
-		for i, m := range ms {
-			worlds[i] = world([]string{"n1", "n2", "n3"}[i], m, &cluster{})
+		for i, name := range []string{"n1", "n2", "n3"} {
+			worlds[i], ms[i], _ = newWorld(name)
 			worlds[i].ControlPlane = true
 		}
+
+		ms[1].Never = true
 
 		results, err := node.Sequence(t.Context(), worlds, options(node.Reboot), 16, progress.Discard{})
 
@@ -398,8 +272,8 @@ func TestSequence(t *testing.T) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 
-		if errs.ExitCode(err) != errs.Partial || len(ms[2].sent) > 0 {
-			t.Errorf("exit %d, third node: %v", errs.ExitCode(err), ms[2].sent)
+		if errs.ExitCode(err) != errs.Partial || len(ms[2].Calls) > 0 {
+			t.Errorf("exit %d, third node: %v", errs.ExitCode(err), ms[2].Calls)
 		}
 	})
 }
@@ -428,9 +302,7 @@ func TestGates(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var m machine
-
-				w := world("n1", &m, &cluster{})
+				w, m, _ := newWorld("n1")
 				w.ControlPlane = true
 				w.Etcd = func(context.Context) (etcd.View, error) { return c.view, nil }
 
@@ -441,8 +313,8 @@ func TestGates(t *testing.T) {
 				res, err := node.Run(t.Context(), w, o, progress.Discard{})
 
 				var typed *errs.Error
-				if res.Status != c.want || len(m.sent) != c.asked {
-					t.Errorf("status %s, sent %v: %v", res.Status, m.sent, err)
+				if res.Status != c.want || len(m.Calls) != c.asked {
+					t.Errorf("status %s, sent %v: %v", res.Status, m.Calls, err)
 				}
 
 				if c.gate != "" && (!errors.As(err, &typed) || typed.Gate != string(c.gate)) {
@@ -457,12 +329,9 @@ func TestGates(t *testing.T) {
 func TestRemove(t *testing.T) {
 	t.Parallel()
 
-	stuck := func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) } //nolint:nlreturn // short
-
 	for _, c := range []struct {
 		name     string
-		k        cluster
-		m        machine
+		script   script
 		leave    error
 		hang     bool // The leave does not come to an end.
 		none     bool // The node has no member any more.
@@ -479,9 +348,9 @@ func TestRemove(t *testing.T) {
 		{name: "a second run", none: true, want: runbook.OK, sent: 1, cordoned: true, deleted: true},
 		{name: "etcd refuses", leave: errNo, want: runbook.Failed, code: errs.Failed},
 		{name: "the leave cannot be read back", leave: &errs.Error{Exit: errs.Unknown, Err: errAway}, want: runbook.Unknown, code: errs.Unknown},
-		{name: "the node refuses the reset", m: machine{answer: errNo}, want: runbook.Failed, code: errs.Failed, left: true, sent: 1, cordoned: true},
+		{name: "the node refuses the reset", script: fails("reset", errNo), want: runbook.Failed, code: errs.Failed, left: true, sent: 1, cordoned: true},
 		{
-			name: "interrupted in the drain", k: cluster{drain: stuck}, after: time.Second, want: runbook.Interrupted, code: errs.Interrupted,
+			name: "interrupted in the drain", script: longDrain, after: time.Second, want: runbook.Interrupted, code: errs.Interrupted,
 			hint: "left as it was",
 		},
 		{name: "interrupted in the leave", hang: true, after: time.Second, want: runbook.Interrupted, code: errs.Interrupted, hint: "run `talosmate node remove` again"},
@@ -500,10 +369,14 @@ func TestRemove(t *testing.T) {
 					time.AfterFunc(c.after, func() { cancel(errs.New(errs.Interrupted, "interrupted")) })
 				}
 
-				m, k, left := c.m, c.k, false
+				left := false
 
-				w := world("n1", &m, &k)
+				w, m, k := newWorld("n1")
 				w.ControlPlane = true
+
+				if c.script != nil {
+					c.script(m, k)
+				}
 
 				if c.none {
 					w.Etcd = func(context.Context) (etcd.View, error) {
@@ -533,8 +406,9 @@ func TestRemove(t *testing.T) {
 					t.Errorf("status %s, exit %d, want %s, %d, hint %q: %v", res.Status, errs.ExitCode(err), c.want, c.code, res.Hint, err)
 				}
 
-				if left != c.left || len(m.sent) != c.sent || k.cordoned != c.cordoned || k.deleted != c.deleted {
-					t.Errorf("left %t, sent %v, cordoned %t, deleted %t", left, m.sent, k.cordoned, k.deleted)
+				cordoned := slices.Contains(k.Calls, "cordon") && !slices.Contains(k.Calls, "uncordon")
+				if left != c.left || len(m.Calls) != c.sent || cordoned != c.cordoned || k.Has("n1") == c.deleted {
+					t.Errorf("left %t, sent %v, cordoned %t, deleted %t", left, m.Calls, cordoned, !k.Has("n1"))
 				}
 			})
 		})
@@ -550,31 +424,35 @@ func TestSilenceProvesNothing(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		act     node.Action
-		m       machine
+		returns bool   // It boots although it was to stay off.
+		failure string // Of its sequence.
 		silence time.Duration
 		want    runbook.Status
 		code    errs.Code
 		off     bool
 		says    string
 	}{
-		{"off", node.Shutdown, machine{}, 10 * time.Second, runbook.OK, errs.OK, true, ""},
-		{"off after a sequence that failed", node.Shutdown, machine{says: failure}, 10 * time.Second, runbook.OK, errs.OK, true, failure},
-		{"a shutdown that reboots", node.Shutdown, machine{returns: true}, 10 * time.Second, runbook.VerifyFailed, errs.Lost, false, ""},
-		{"a reset that reboots", node.Reset, machine{returns: true, says: failure}, 10 * time.Second, runbook.VerifyFailed, errs.Lost, false, failure},
-		{"silent for less than a boot", node.Shutdown, machine{}, 10 * time.Minute, runbook.Unknown, errs.Unknown, false, ""},
+		{"off", node.Shutdown, false, "", 10 * time.Second, runbook.OK, errs.OK, true, ""},
+		{"off after a sequence that failed", node.Shutdown, false, failure, 10 * time.Second, runbook.OK, errs.OK, true, failure},
+		{"a shutdown that reboots", node.Shutdown, true, "", 10 * time.Second, runbook.VerifyFailed, errs.Lost, false, ""},
+		{"a reset that reboots", node.Reset, true, failure, 10 * time.Second, runbook.VerifyFailed, errs.Lost, false, failure},
+		{"silent for less than a boot", node.Shutdown, false, "", 10 * time.Minute, runbook.Unknown, errs.Unknown, false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				m, k, o := c.m, cluster{}, options(c.act)
+				n, m, k := newWorld("n1")
+				m.PowersOn, m.Sequence = c.returns, c.failure
+
+				o := options(c.act)
 				o.Silence, o.DeleteKubernetesNode = c.silence, c.act == node.Reset
 
-				res, err := node.Run(t.Context(), world("n1", &m, &k), o, progress.Discard{})
+				res, err := node.Run(t.Context(), n, o, progress.Discard{})
 				if res.Status != c.want || errs.ExitCode(err) != c.code || res.PoweredOff != c.off || res.SequenceError != c.says {
 					t.Errorf("%s, exit %d, off %t, %q: %v", res.Status, errs.ExitCode(err), res.PoweredOff, res.SequenceError, err)
 				}
 
-				if k.deleted {
+				if !k.Has("n1") {
 					t.Error("the Kubernetes node of a living node was deleted")
 				}
 			})

@@ -38,8 +38,8 @@ func TestWipes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				m, k := &machine{separate: c.separate}, &cluster{}
-				n := world("n1", m, k)
+				n, m, _ := newWorld("n1")
+				m.Separated = c.separate
 				n.ControlPlane = true
 				n.Etcd = func(context.Context) (etcd.View, error) {
 					return etcd.View{Known: true, Members: []etcd.Member{{ID: "1", Node: "n1", Healthy: true}}}, nil
@@ -56,8 +56,8 @@ func TestWipes(t *testing.T) {
 					t.Errorf("status %s, refused %t, wipes %v: %v", res.Status, refused, res.Wipes, err)
 				}
 
-				if !c.refused && !slices.Equal(m.wiped, strings.Fields(c.wipes)) {
-					t.Errorf("sent %v", m.wiped)
+				if !c.refused && !slices.Equal(m.Wiped, strings.Fields(c.wipes)) {
+					t.Errorf("sent %v", m.Wiped)
 				}
 
 				if said := lists.Join(res.Stages, "\n", func(s runbook.Stage) string { return s.Message }); !strings.Contains(said, c.says) {
@@ -83,13 +83,15 @@ func TestResetWarnsOfAPlatform(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				m, k := &machine{arguments: []string{"talos.platform=metal", c.argument}}, &cluster{}
+				n, m, _ := newWorld("n1")
+				m.Arguments = []string{"talos.platform=metal", c.argument}
+
 				o := options(node.Reset)
 				o.DryRun, o.Reset.SystemLabels = true, c.labels
 
-				res, err := node.Run(t.Context(), world("n1", m, k), o, progress.Discard{})
-				if err != nil || len(m.sent) > 0 || len(res.Plan) == 0 {
-					t.Fatalf("sent %v, plan %v: %v", m.sent, res.Plan, err)
+				res, err := node.Run(t.Context(), n, o, progress.Discard{})
+				if err != nil || len(m.Calls) > 0 || len(res.Plan) == 0 {
+					t.Fatalf("sent %v, plan %v: %v", m.Calls, res.Plan, err)
 				}
 
 				said := lists.Join(res.Stages, "\n", func(s runbook.Stage) string { return s.Message })

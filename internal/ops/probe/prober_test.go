@@ -8,41 +8,28 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/testing/fake"
 )
 
 // node is a node over time: what it answers depends on how long the test has run.
-type node struct {
-	probe.API
+func node(boots func(elapsed time.Duration) (talos.Boot, error)) *fake.Machine {
+	m, start := fake.NewMachine("v1.13.9"), time.Now()
+	m.BootAs = func(ctx context.Context) (talos.Boot, error) {
+		b, err := boots(time.Since(start))
+		if errors.Is(err, errHangs) {
+			<-ctx.Done()
 
-	start time.Time
-	boots func(elapsed time.Duration) (talos.Boot, error)
-	state func(elapsed time.Duration) (talos.MachineStatus, error)
-}
+			return b, context.Cause(ctx)
+		}
 
-func (n *node) Boot(ctx context.Context) (talos.Boot, error) {
-	if n.boots == nil { // it answers whenever it tells its state
-		_, err := n.state(time.Since(n.start))
-
-		return talos.Boot{}, err
+		return b, err
 	}
 
-	b, err := n.boots(time.Since(n.start))
-	if errors.Is(err, errHangs) {
-		<-ctx.Done()
-
-		return b, context.Cause(ctx)
-	}
-
-	return b, err
-}
-
-func (n *node) MachineStatus(context.Context) (talos.MachineStatus, error) {
-	return n.state(time.Since(n.start))
+	return m
 }
 
 var (
@@ -64,7 +51,7 @@ func reboots(downAt, upAt time.Duration, away error) func(time.Duration) (talos.
 	}
 }
 
-func prober(via, direct *node) probe.Prober {
+func prober(via, direct *fake.Machine) probe.Prober {
 	return probe.Prober{
 		Name: "cp-1", Via: via, Now: time.Now,
 		Fresh: func() (probe.API, probe.Close) { return direct, func() error { return nil } },
@@ -90,7 +77,7 @@ func TestAwaitNew(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				now := time.Now()
-				w := prober(&node{start: now, boots: c.via}, &node{start: now, boots: c.direct})
+				w := prober(node(c.via), node(c.direct))
 
 				seen, err := w.AwaitNew(t.Context(), before, now, time.Minute)
 				if err != nil || seen.Boot.ID != "b" {
@@ -117,9 +104,9 @@ func TestAwaitNewEndsBadly(t *testing.T) {
 	t.Run("other proof", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			n := &node{start: time.Now(), boots: func(time.Duration) (talos.Boot, error) {
+			n := node(func(time.Duration) (talos.Boot, error) {
 				return talos.Boot{ID: "2026-01-01T00:00:00Z", Proof: "machine_status"}, nil
-			}}
+			})
 
 			if _, err := prober(n, n).AwaitNew(t.Context(), before, time.Now(), 10*time.Second); !errors.Is(err, poll.ErrDeadline) {
 				t.Errorf("another kind of proof counted as a new boot: %v", err)
@@ -130,7 +117,7 @@ func TestAwaitNewEndsBadly(t *testing.T) {
 	t.Run("deadline", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			n := &node{start: time.Now(), boots: reboots(time.Second, time.Hour, errAway)}
+			n := node(reboots(time.Second, time.Hour, errAway))
 
 			_, err := prober(n, n).AwaitNew(t.Context(), before, time.Now(), 10*time.Second)
 			if !errors.Is(err, poll.ErrDeadline) || !strings.Contains(err.Error(), "the node does not answer") {
@@ -142,7 +129,7 @@ func TestAwaitNewEndsBadly(t *testing.T) {
 	t.Run("interrupt", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			n := &node{start: time.Now(), boots: reboots(time.Second, time.Hour, errAway)}
+			n := node(reboots(time.Second, time.Hour, errAway))
 			ctx, cancel := context.WithCancelCause(t.Context())
 			cause := errors.New("interrupted")
 
@@ -158,7 +145,7 @@ func TestAwaitNewEndsBadly(t *testing.T) {
 func TestStill(t *testing.T) {
 	t.Parallel()
 
-	n := &node{start: time.Now(), boots: reboots(time.Hour, time.Hour, nil)}
+	n := node(reboots(time.Hour, time.Hour, nil))
 	if !prober(n, n).Still(t.Context(), talos.Boot{ID: "a", Proof: "boot_id"}) || prober(n, n).Still(t.Context(), talos.Boot{ID: "z", Proof: "boot_id"}) {
 		t.Error("the boot is not told apart")
 	}
@@ -168,13 +155,13 @@ func TestAwaitGone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		// A hiccup at 1 s is not the end, the silence from 5 s on is.
-		n := &node{start: time.Now(), boots: func(elapsed time.Duration) (talos.Boot, error) {
+		n := node(func(elapsed time.Duration) (talos.Boot, error) {
 			if (elapsed > time.Second && elapsed < 2*time.Second) || elapsed > 5*time.Second {
 				return talos.Boot{}, errAway
 			}
 
 			return talos.Boot{ID: "a"}, nil
-		}}
+		})
 
 		up, err := prober(n, n).AwaitGone(t.Context(), talos.Boot{ID: "a"}, time.Now(), 3*time.Second, time.Minute)
 		if err != nil || up < 4*time.Second || up > 6*time.Second {
@@ -187,8 +174,9 @@ func TestAwaitSettled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		n := &node{start: start, state: func(elapsed time.Duration) (talos.MachineStatus, error) {
-			switch {
+		n := fake.NewMachine("v1.13.9")
+		n.StatusAs = func(context.Context) (talos.MachineStatus, error) {
+			switch elapsed := time.Since(start); {
 			case elapsed < time.Second:
 				return talos.MachineStatus{}, errAway
 			case elapsed < 2*time.Second:
@@ -198,7 +186,12 @@ func TestAwaitSettled(t *testing.T) {
 			default:
 				return talos.MachineStatus{Stage: "running", Ready: true}, nil
 			}
-		}}
+		}
+		n.BootAs = func(ctx context.Context) (talos.Boot, error) { // it answers when it shows its state
+			_, err := n.StatusAs(ctx)
+
+			return talos.Boot{}, err
+		}
 
 		if err := prober(n, n).AwaitSettled(t.Context(), time.Minute); err != nil || time.Since(start) < 3*time.Second {
 			t.Errorf("settled after %s, %v", time.Since(start), err)
@@ -225,27 +218,16 @@ func TestAwaitEtcd(t *testing.T) {
 	})
 }
 
-type kubeNodes struct {
-	probe.Kube
-
-	node func() kube.Node
-}
-
-func (k kubeNodes) Node(context.Context, string) (kube.Node, bool, error) { return k.node(), true, nil }
-
 func TestAwaitKubernetes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		k := kubeNodes{node: func() kube.Node {
-			if time.Since(start) < 2*time.Second {
-				return kube.Node{Ready: true, BootID: "a"} // the Ready of before
-			}
+		k, m := fake.NewKubernetes("cp-1"), fake.NewMachine("v1.13.9")
+		m.Name, m.Kube = "cp-1", k // Ready until it is down, and again a second after its boot
 
-			return kube.Node{Ready: time.Since(start) > 3*time.Second, BootID: "b"}
-		}}
+		time.AfterFunc(time.Second, m.GoDown)
 
-		err := probe.AwaitKubernetes(t.Context(), k, "cp-1", talos.Boot{ID: "a", Proof: "boot_id"}, time.Minute)
+		err := probe.AwaitKubernetes(t.Context(), k, "cp-1", talos.Boot{ID: "boot-1", Proof: "boot_id"}, time.Minute)
 		if err != nil || time.Since(start) < 3*time.Second {
 			t.Errorf("Ready after %s, %v", time.Since(start), err)
 		}

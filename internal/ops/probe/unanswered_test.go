@@ -1,6 +1,7 @@
 package probe_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -73,7 +74,8 @@ func TestDoubt(t *testing.T) {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
-						n := &node{start: time.Now(), boots: c.boots, state: c.state}
+						n, start := node(c.boots), time.Now()
+						n.StatusAs = func(context.Context) (talos.MachineStatus, error) { return c.state(time.Since(start)) }
 
 						if err := wait(t, prober(n, n).Unanswered(before, runbook.ShownWithin)); !errors.Is(err, want) {
 							t.Errorf("got %v, want %v", err, want)

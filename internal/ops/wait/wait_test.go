@@ -12,53 +12,21 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/ops/wait"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/testing/fake"
 )
 
 // viaLag is how much later a node answers through its endpoints: its own answer is enough.
 const viaLag = 10 * time.Second
 
-// node comes up two seconds after the test began.
-type node struct {
-	probe.API
+// node is one that comes up after a time, or refuses all.
+func node(after time.Duration, deny error) *fake.Machine {
+	m := fake.NewMachine("v1.13.9")
+	m.Boots, m.DownUntil, m.Refuse = 2, time.Now().Add(after), deny
+	m.ServiceList = []talos.Service{{ID: "kubelet", State: "running", Health: talos.Healthy}}
+	m.Kinds = []talos.ResourceKind{{Type: "AddressStatuses.net.talos.dev", DefaultNamespace: "network", Aliases: []string{"addresses"}}}
+	m.Spec = map[string]any{"linkName": "eth0"}
 
-	start time.Time
-	deny  error
-}
-
-func (n node) up() error {
-	if n.deny != nil {
-		return n.deny
-	}
-
-	if time.Since(n.start) < 2*time.Second {
-		return errors.New("connection refused")
-	}
-
-	return nil
-}
-
-func (n node) Boot(context.Context) (talos.Boot, error) {
-	return talos.Boot{ID: "new", Proof: "boot_id"}, n.up()
-}
-
-func (n node) MachineStatus(context.Context) (talos.MachineStatus, error) {
-	return talos.MachineStatus{Stage: "running", Ready: true}, n.up()
-}
-
-func (n node) Version(context.Context) (talos.Version, error) {
-	return talos.Version{Tag: "v1.13.9"}, n.up()
-}
-
-func (n node) Services(context.Context) ([]talos.Service, error) {
-	return []talos.Service{{ID: "kubelet", State: "running", Health: talos.Healthy}}, n.up()
-}
-
-func (n node) ResourceKinds(context.Context) ([]talos.ResourceKind, error) {
-	return []talos.ResourceKind{{Type: "AddressStatuses.net.talos.dev", DefaultNamespace: "network", Aliases: []string{"addresses"}}}, n.up()
-}
-
-func (n node) Resource(_ context.Context, _, _, id string) (talos.Resource, error) {
-	return talos.Resource{Metadata: talos.ResourceMetadata{ID: id}, Spec: map[string]any{"linkName": "eth0"}}, n.up()
+	return m
 }
 
 func run(t *testing.T, deny error, deadline time.Duration, texts ...string) (wait.Result, error) {
@@ -73,8 +41,8 @@ func run(t *testing.T, deny error, deadline time.Duration, texts ...string) (wai
 		}
 	}
 
-	n := node{start: time.Now(), deny: deny}
-	via := node{start: n.start.Add(viaLag), deny: deny} // an endpoint backs off from it
+	n := node(2*time.Second, deny)
+	via := node(2*time.Second+viaLag, deny) // an endpoint backs off from it
 	world := wait.Cluster{
 		Now: time.Now,
 		Targets: func(context.Context) ([]talos.Target, error) {

@@ -6,15 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/imageref"
-	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/progress"
@@ -71,6 +68,35 @@ type Machine struct {
 	Kube      *Kubernetes
 	Forfeit   func()
 	Doubled   bool // A second install came before the reboot: it overwrote what ran.
+
+	Refuse    error         // Every call fails with this.
+	Hung      chan struct{} // Calls are answered once it is closed.
+	Ignore    bool          // Changes are accepted and not carried out.
+	Outage    time.Duration // How long the network is down from each change on.
+	BootTakes time.Duration
+	Previous  string // The version that a rollback boots.
+	PowersOn  bool   // It boots although it was to stay off.
+	Sequence  string // The error of a sequence, on the event stream.
+	Wiped     []string
+
+	UUID        string // Of the hardware.
+	Separated   []string
+	Arguments   []string
+	ServiceList []talos.Service
+	Kinds       []talos.ResourceKind
+	Spec        map[string]any // Of every resource.
+
+	Text        []byte // The configuration in force.
+	Staged      []byte // The one for the next boot.
+	NeedsReboot bool   // A configuration takes effect at a boot only.
+	Bare        bool   // It has no configuration: maintenance mode.
+
+	// Scripts for tests about the answers themselves.
+	BootAs   func(context.Context) (talos.Boot, error)
+	StatusAs func(context.Context) (talos.MachineStatus, error)
+
+	off         bool
+	outageUntil time.Time
 }
 
 // NewMachine returns a worker that runs a version.
@@ -85,6 +111,7 @@ func NewMachine(version string) *Machine {
 		Time:   talos.TimeStatus{Synced: true},
 		Free:   8 << 30,
 		Boots:  1, Name: "worker-1", MountList: []talos.Mount{{MountedOn: "/var", SizeBytes: 100 << 30, AvailableBytes: 50 << 30}},
+		BootTakes: BootTook, Previous: "v1.13.8",
 		Fail: map[string]error{}, LoseReply: map[string]error{}, During: map[string]func(){},
 	}
 }
@@ -116,6 +143,18 @@ func dead(ctx context.Context) bool {
 
 // enter records a call and reports whether the node answers.
 func (m *Machine) enter(ctx context.Context, call string, change bool) error {
+	return m.admit(ctx, call, change, false)
+}
+
+// admit is enter for the API of maintenance mode too.
+func (m *Machine) admit(ctx context.Context, call string, change, bare bool) error {
+	if m.Hung != nil {
+		select {
+		case <-m.Hung:
+		case <-ctx.Done():
+		}
+	}
+
 	if ctx.Err() != nil || dead(ctx) {
 		return interrupted(ctx)
 	}
@@ -123,12 +162,16 @@ func (m *Machine) enter(ctx context.Context, call string, change bool) error {
 	m.Mu.Lock()
 	defer m.Mu.Unlock()
 
-	if m.Never && !m.DownUntil.IsZero() || time.Now().Before(m.DownUntil) {
+	switch {
+	case m.Refuse != nil:
+		return m.Refuse
+	case m.down() || m.Bare != bare:
 		return ErrDown
 	}
 
 	if change {
 		m.Calls = append(m.Calls, call)
+		m.outageUntil = time.Now().Add(m.Outage)
 	}
 
 	if err := m.Fail[call]; err != nil {
@@ -138,6 +181,21 @@ func (m *Machine) enter(ctx context.Context, call string, change bool) error {
 	}
 
 	return nil
+}
+
+// down reports whether nothing reaches the node. Mu is held.
+func (m *Machine) down() bool {
+	now := time.Now()
+
+	return m.off && !m.PowersOn || m.Never && !m.DownUntil.IsZero() || now.Before(m.DownUntil) || now.Before(m.outageUntil)
+}
+
+// Up reports whether the node answers with its configuration.
+func (m *Machine) Up() bool {
+	m.Mu.Lock()
+	defer m.Mu.Unlock()
+
+	return !m.Bare && !m.down()
 }
 
 func interrupted(ctx context.Context) error {
@@ -150,8 +208,12 @@ func interrupted(ctx context.Context) error {
 
 // middle runs what a test wants to happen in the middle of a call, and takes its time.
 func (m *Machine) middle(ctx context.Context, call string, took time.Duration) error {
-	if f := m.During[call]; f != nil {
-		delete(m.During, call)
+	m.Mu.Lock()
+	f := m.During[call]
+	delete(m.During, call)
+	m.Mu.Unlock()
+
+	if f != nil {
 		f()
 	}
 
@@ -177,10 +239,13 @@ func (m *Machine) Version(ctx context.Context) (talos.Version, error) {
 }
 
 func read[T any](ctx context.Context, m *Machine, call string, get func() T) (T, error) {
-	var zero T
+	return answer(m, m.enter(ctx, call, false), get)
+}
 
-	if err := m.enter(ctx, call, false); err != nil {
-		return zero, err
+// answer is what get says, unless there is an error.
+func answer[T any](m *Machine, err error, get func() T) (T, error) {
+	if err != nil {
+		return *new(T), err
 	}
 
 	m.Mu.Lock()
@@ -191,11 +256,19 @@ func read[T any](ctx context.Context, m *Machine, call string, get func() T) (T,
 
 // Boot implements probe.API.
 func (m *Machine) Boot(ctx context.Context) (talos.Boot, error) {
+	if m.BootAs != nil {
+		return m.BootAs(ctx)
+	}
+
 	return read(ctx, m, "boot", func() talos.Boot { return talos.Boot{ID: m.BootID(), Proof: "boot_id"} })
 }
 
 // MachineStatus implements probe.API.
 func (m *Machine) MachineStatus(ctx context.Context) (talos.MachineStatus, error) {
+	if m.StatusAs != nil {
+		return m.StatusAs(ctx)
+	}
+
 	return read(ctx, m, "status", func() talos.MachineStatus { return m.Stage })
 }
 
@@ -234,6 +307,43 @@ func (m *Machine) Mounts(ctx context.Context) ([]talos.Mount, error) {
 // Memory implements probe.API.
 func (m *Machine) Memory(ctx context.Context) (talos.Memory, error) {
 	return read(ctx, m, "memory", func() talos.Memory { return talos.Memory{AvailableBytes: m.Free} })
+}
+
+// SystemUUID implements probe.API.
+func (m *Machine) SystemUUID(ctx context.Context) (string, error) {
+	return read(ctx, m, "uuid", func() string { return m.UUID })
+}
+
+// Separate implements probe.API.
+func (m *Machine) Separate(ctx context.Context) ([]string, error) {
+	return read(ctx, m, "volumes", func() []string { return m.Separated })
+}
+
+// KernelArguments implements probe.API.
+func (m *Machine) KernelArguments(ctx context.Context) ([]string, error) {
+	return read(ctx, m, "arguments", func() []string { return m.Arguments })
+}
+
+// Services implements probe.API.
+func (m *Machine) Services(ctx context.Context) ([]talos.Service, error) {
+	return read(ctx, m, "services", func() []talos.Service { return m.ServiceList })
+}
+
+// ResourceKinds implements probe.API.
+func (m *Machine) ResourceKinds(ctx context.Context) ([]talos.ResourceKind, error) {
+	return read(ctx, m, "kinds", func() []talos.ResourceKind { return m.Kinds })
+}
+
+// Resource implements probe.API.
+func (m *Machine) Resource(ctx context.Context, _, _, id string) (talos.Resource, error) {
+	return read(ctx, m, "resource", func() talos.Resource {
+		return talos.Resource{Metadata: talos.ResourceMetadata{ID: id}, Spec: m.Spec}
+	})
+}
+
+// Resources are none.
+func (m *Machine) Resources(ctx context.Context, _, _ string, _ ...string) ([]talos.Resource, error) {
+	return read(ctx, m, "resources", func() []talos.Resource { return nil })
 }
 
 // EtcdStatus is empty.
@@ -297,8 +407,13 @@ func (m *Machine) Install(ctx context.Context, image string, line func(string)) 
 }
 
 // SequenceErrors implements probe.API: the stream ends with its reader.
-func (m *Machine) SequenceErrors(ctx context.Context, opened func(), _ func(string)) error {
+func (m *Machine) SequenceErrors(ctx context.Context, opened func(), fn func(string)) error {
 	opened()
+
+	if m.Sequence != "" {
+		fn(m.Sequence)
+	}
+
 	<-ctx.Done()
 
 	return ctx.Err()
@@ -319,59 +434,14 @@ func (m *Machine) InstallerEnded(ctx context.Context, _ time.Time) (code int, fo
 	return *end, true, err
 }
 
-// UpgradeLegacy implements probe.API.
-func (m *Machine) UpgradeLegacy(ctx context.Context, image, _ string) error {
-	if err := m.enter(ctx, "legacy", true); err != nil {
-		return err
+// Members are members with these names, as discovery lists them.
+func Members(names ...string) []talos.Member {
+	out := make([]talos.Member, len(names))
+	for i, name := range names {
+		out[i] = talos.Member{NodeRef: talos.NodeRef{Hostname: name}, Source: target.FromDiscovery}
 	}
 
-	m.Mu.Lock()
-	m.Installed = imageref.Split(image).Tag
-	m.Mu.Unlock()
-	m.GoDown()
-
-	return m.middle(ctx, "legacy", 0)
-}
-
-// Reboot implements probe.API.
-func (m *Machine) Reboot(ctx context.Context, _ string) error {
-	if err := m.enter(ctx, "reboot", true); err != nil {
-		return err
-	}
-
-	m.GoDown()
-
-	return m.middle(ctx, "reboot", 0)
-}
-
-// GoDown reboots the node into what is installed.
-func (m *Machine) GoDown() {
-	m.Mu.Lock()
-	m.Torn = m.Torn || time.Now().Before(m.Installing)
-	m.Installing = time.Time{}
-	defer m.Mu.Unlock()
-
-	m.Boots++
-	m.DownUntil = time.Now().Add(BootTook)
-	into := m.Installed
-
-	if m.BootInto != nil {
-		into = m.BootInto(m.Installed)
-	}
-
-	if into != "" {
-		m.Running.Tag, m.Running.API = into, release.UpgradeAPI(into)
-	}
-
-	m.Installed = ""
-
-	if m.AfterBoot != nil {
-		m.AfterBoot(m)
-	}
-
-	if m.Kube != nil {
-		m.Kube.rebooted(m.Name, m.BootID(), m.DownUntil)
-	}
+	return out
 }
 
 // Count counts the calls of one kind that were sent.
@@ -388,198 +458,6 @@ func (m *Machine) Count(call string) int {
 	}
 
 	return n
-}
-
-// Kubernetes is a fake Kubernetes API.
-type Kubernetes struct {
-	probe.Kube // What is not simulated panics.
-
-	Mu         sync.Mutex
-	Members    map[string]*KubernetesNode
-	Budgets    []kube.Blocker
-	Fail       map[string]error
-	During     map[string]func()
-	Calls      []string
-	DrainTakes time.Duration
-	Gone       error // Connecting fails.
-}
-
-// KubernetesNode is a node as the fake API serves it.
-type KubernetesNode struct {
-	kube.Node
-
-	ReadyAt time.Time
-}
-
-// NewKubernetes returns a cluster with these nodes, all Ready.
-func NewKubernetes(names ...string) *Kubernetes {
-	c := &Kubernetes{Members: map[string]*KubernetesNode{}, Fail: map[string]error{}, During: map[string]func(){}, DrainTakes: time.Second}
-	for _, n := range names {
-		c.Members[n] = &KubernetesNode{Node: kube.Node{Name: n, Ready: true, BootID: "boot-1", Annotations: map[string]string{}}}
-	}
-
-	return c
-}
-
-func (c *Kubernetes) rebooted(name, bootID string, at time.Time) {
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-
-	if n := c.Members[name]; n != nil {
-		n.BootID, n.ReadyAt = bootID, at.Add(time.Second)
-	}
-}
-
-func (c *Kubernetes) enter(ctx context.Context, act string) error {
-	if f := c.During[act]; f != nil {
-		delete(c.During, act)
-		f()
-	}
-
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-
-	if dead(ctx) {
-		return ErrDown
-	}
-
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-
-	c.Calls = append(c.Calls, act)
-
-	return c.Fail[act]
-}
-
-// Node implements probe.Kube.
-func (c *Kubernetes) Node(ctx context.Context, name string) (kube.Node, bool, error) {
-	if ctx.Err() != nil {
-		return kube.Node{}, false, context.Cause(ctx)
-	}
-
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-
-	n := c.Members[name]
-	if n == nil {
-		return kube.Node{}, false, nil
-	}
-
-	out := n.Node
-	out.Ready = n.Ready && !time.Now().Before(n.ReadyAt)
-	out.Annotations = maps.Clone(n.Annotations)
-
-	return out, true, nil
-}
-
-// Nodes implements probe.Kube.
-func (c *Kubernetes) Nodes(ctx context.Context) ([]kube.Node, error) {
-	var out []kube.Node
-
-	for _, name := range slices.Sorted(maps.Keys(c.Members)) {
-		n, _, err := c.Node(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-
-		out = append(out, n)
-	}
-
-	return out, nil
-}
-
-// Members are members with these names, as discovery lists them.
-func Members(names ...string) []talos.Member {
-	out := make([]talos.Member, len(names))
-	for i, name := range names {
-		out[i] = talos.Member{NodeRef: talos.NodeRef{Hostname: name}, Source: target.FromDiscovery}
-	}
-
-	return out
-}
-
-// Blockers implements probe.Kube.
-func (c *Kubernetes) Blockers(context.Context, string) ([]kube.Blocker, error) { return c.Budgets, nil }
-
-// Cordon implements probe.Kube.
-func (c *Kubernetes) Cordon(ctx context.Context, name, reason string) (bool, error) {
-	if err := c.enter(ctx, "cordon"); err != nil {
-		return false, err
-	}
-
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-
-	n := c.Members[name]
-	if n.Unschedulable {
-		return n.CordonedFor(reason), nil
-	}
-
-	n.Unschedulable, n.Annotations[kube.CordonAnnotation] = true, reason
-
-	return true, nil
-}
-
-// Uncordon implements probe.Kube.
-func (c *Kubernetes) Uncordon(ctx context.Context, name string) error {
-	if err := c.enter(ctx, "uncordon"); err != nil {
-		return err
-	}
-
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-
-	n := c.Members[name]
-	if _, ours := n.Annotations[kube.CordonAnnotation]; ours {
-		n.Unschedulable = false
-		delete(n.Annotations, kube.CordonAnnotation)
-	}
-
-	return nil
-}
-
-// Drain implements probe.Kube.
-func (c *Kubernetes) Drain(ctx context.Context, _ string, _ kube.DrainOptions) (int, error) {
-	if err := c.enter(ctx, "drain"); err != nil {
-		return 0, err
-	}
-
-	return 3, poll.Pause(ctx, c.DrainTakes)
-}
-
-// Annotate implements probe.Kube.
-func (c *Kubernetes) Annotate(ctx context.Context, name, key, value string) error {
-	if err := c.enter(ctx, "annotate"); err != nil {
-		return err
-	}
-
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-
-	if value == "" {
-		delete(c.Members[name].Annotations, key)
-	} else {
-		c.Members[name].Annotations[key] = value
-	}
-
-	return nil
-}
-
-// Rollback implements probe.API.
-func (m *Machine) Rollback(ctx context.Context) error {
-	if err := m.enter(ctx, "rollback", true); err != nil {
-		return err
-	}
-
-	m.Mu.Lock()
-	m.Installed, m.BootInto, m.AfterBoot = "v1.13.8", nil, nil
-	m.Sys = NewMachine("v1.13.8").Sys
-	m.Stage = talos.MachineStatus{Stage: "running", Ready: true}
-	m.Mu.Unlock()
-	m.GoDown()
-
-	return nil
 }
 
 // EtcdForfeitLeadership implements probe.API.
