@@ -5,9 +5,9 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -80,7 +80,7 @@ func inKubernetes(c *cmdutil.Call) func(context.Context, string) (talos.Target, 
 			return talos.Target{}, false, err
 		}
 
-		n, ok := kube.Find(nodes, nil, name)
+		n, ok := probe.FindNode(nodes, talos.Target{Hostname: name}, "")
 		if !ok || len(n.Addresses) == 0 {
 			return talos.Target{}, false, nil
 		}

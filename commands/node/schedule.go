@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/drain"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/conn"
@@ -23,7 +24,7 @@ func nameOfSilent(ctx context.Context, k *kube.Client, t talos.Target, silent er
 		return "", err
 	}
 
-	n, found := kube.Find(nodes, append([]string{t.Address}, t.Addresses...), t.Hostname)
+	n, found := probe.FindNode(nodes, t, "")
 	if !found {
 		return "", silent
 	}

@@ -165,22 +165,6 @@ type Node struct {
 	ControlPlane   bool              // Has the control plane role label.
 }
 
-// Find finds the node of a machine by one of its addresses, else by its name.
-func Find(nodes []Node, addresses []string, hostname string) (Node, bool) {
-	at := slices.IndexFunc(nodes, func(n Node) bool {
-		return slices.ContainsFunc(n.Addresses, func(a string) bool { return slices.Contains(addresses, a) })
-	})
-	if at < 0 {
-		at = slices.IndexFunc(nodes, func(n Node) bool { return hostname != "" && n.Name == hostname })
-	}
-
-	if at < 0 {
-		return Node{}, false
-	}
-
-	return nodes[at], true
-}
-
 // Nodes lists all nodes.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	list, err := c.API.CoreV1().Nodes().List(ctx, metav1.ListOptions{})

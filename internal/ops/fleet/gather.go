@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/health"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 )
@@ -260,14 +261,13 @@ func (n Node) filled() Node {
 	return n
 }
 
-// join adds what Kubernetes knows. A node that does not answer is found by its addresses, else by its hostname.
+// join adds what Kubernetes knows of a node, unless the node itself says that it is not a member.
 func (n *Node) join(list []kube.Node, t talos.Target) {
-	k, found := lists.Find(list, func(k kube.Node) bool { return k.Name == n.Kubernetes.Name && k.Name != "" })
-	if !n.Reachable {
-		k, found = kube.Find(list, append([]string{t.Address}, t.Addresses...), t.Hostname)
+	if n.Reachable && n.Kubernetes.Name == "" {
+		return
 	}
 
-	if found {
+	if k, found := probe.FindNode(list, t, n.Kubernetes.Name); found {
 		n.Kubernetes = KubeNode{Name: k.Name, Known: true, Ready: k.Ready, Schedulable: !k.Unschedulable, Kubelet: k.KubeletVersion}
 	}
 }

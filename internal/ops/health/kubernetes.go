@@ -188,10 +188,11 @@ func kubernetesNode(_ context.Context, s *survey, n *nodeFacts) Finding {
 		return Finding{} // reported by kubernetesNodes
 	}
 
-	at := slices.IndexFunc(nodes, func(k kube.Node) bool { return slices.ContainsFunc(k.Addresses, n.member.Target().Has) })
-	name := n.member.NodeName()
+	addresses, name := n.member.Target(), n.member.NodeName()
+	addresses.Hostname = ""
+	node, found := probe.FindNode(nodes, addresses, "")
 
-	if at < 0 {
+	if !found {
 		own, err := n.name()
 
 		switch {
@@ -199,21 +200,21 @@ func kubernetesNode(_ context.Context, s *survey, n *nodeFacts) Finding {
 			return skip("the node is not a Kubernetes member")
 		case err == nil:
 			name = own
-			at = slices.IndexFunc(nodes, func(k kube.Node) bool { return k.Name == own })
+			node, found = probe.FindNode(nodes, addresses, own)
 		case s.isGone(n):
 			return skip("no answer from the node")
 		default:
-			at = slices.IndexFunc(nodes, func(k kube.Node) bool { return probe.IsNode(n.member, k) })
+			node, found = probe.FindNode(nodes, n.member.Target(), "")
 		}
 	}
 
 	switch {
-	case at < 0:
+	case !found:
 		return fail("Kubernetes has no node "+name, "")
-	case !nodes[at].Ready:
-		return fail("not Ready: "+nodes[at].ReadyMessage, "kubectl describe node "+nodes[at].Name)
+	case !node.Ready:
+		return fail("not Ready: "+node.ReadyMessage, "kubectl describe node "+node.Name)
 	default:
-		return ok("Ready, kubelet " + nodes[at].KubeletVersion)
+		return ok("Ready, kubelet " + node.KubeletVersion)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -71,7 +70,7 @@ func (j *join) newcomers(ctx context.Context) []talos.Target {
 		return nil
 	}
 
-	if n, found := kube.Find(nodes, nil, name); found && len(n.Addresses) > 0 && !slices.Contains(n.Addresses, j.Target.Address) {
+	if n, found := probe.FindNode(nodes, talos.Target{Hostname: name}, ""); found && len(n.Addresses) > 0 && !slices.Contains(n.Addresses, j.Target.Address) {
 		out = append(out, talos.Target{Address: n.Addresses[0], Addresses: n.Addresses, Hostname: name, Type: j.res.MachineType, Sure: true})
 	}
 

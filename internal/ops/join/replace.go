@@ -6,9 +6,9 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
-	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/node"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -129,7 +129,7 @@ func (r *replacement) findKubernetesNode(ctx context.Context) error {
 		return err
 	}
 
-	n, _ := kube.Find(nodes, append([]string{r.old.Target.Address}, r.old.Target.Addresses...), r.old.Target.Hostname)
+	n, _ := probe.FindNode(nodes, r.old.Target, "")
 	r.out.K8sNodeName = n.Name
 
 	return nil

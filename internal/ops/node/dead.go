@@ -131,7 +131,7 @@ func (r *run) deadKubernetes(ctx context.Context) (*kube.Node, gate.Verdict) {
 
 	r.Kube = k
 
-	n, ok := kube.Find(nodes, append([]string{address}, r.Target.Addresses...), r.Target.Hostname)
+	n, ok := probe.FindNode(nodes, r.Target, "")
 	if !ok {
 		return nil, gate.New(gate.KubernetesAway, gate.Pass, address, "Kubernetes knows no such node")
 	}

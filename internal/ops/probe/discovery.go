@@ -55,6 +55,12 @@ func Undiscovered(members []talos.Member, nodes []kube.Node) []Missing {
 		}
 
 		m := Missing{What: "a Kubernetes node"}
+		m.Type = target.Worker
+
+		if n.ControlPlane {
+			m.Type = target.ControlPlane
+		}
+
 		m.Node, m.Hostname, m.Addresses = strings.Join(n.Addresses[:min(1, len(n.Addresses))], ""), n.Name, n.Addresses
 		out = append(out, m)
 	}
@@ -62,7 +68,25 @@ func Undiscovered(members []talos.Member, nodes []kube.Node) []Missing {
 	return out
 }
 
-// IsNode reports whether a member is a node of Kubernetes: by an address, else by its name there, else by its hostname.
+// IsNode reports whether a member is a node of Kubernetes.
 func IsNode(m talos.Member, n kube.Node) bool {
-	return slices.ContainsFunc(n.Addresses, m.Target().Has) || n.Name == m.KubernetesName || strings.EqualFold(n.Name, m.Hostname)
+	_, is := FindNode([]kube.Node{n}, m.Target(), m.KubernetesName)
+
+	return is
+}
+
+// FindNode finds a machine among the nodes of Kubernetes: by its name there where the machine itself gave it, else by an
+// address, else by its hostname.
+func FindNode(nodes []kube.Node, t talos.Target, name string) (kube.Node, bool) {
+	for _, is := range []func(kube.Node) bool{
+		func(n kube.Node) bool { return name != "" && n.Name == name },
+		func(n kube.Node) bool { return slices.ContainsFunc(n.Addresses, t.Has) },
+		func(n kube.Node) bool { return t.Hostname != "" && strings.EqualFold(n.Name, t.Hostname) },
+	} {
+		if n, found := lists.Find(nodes, is); found {
+			return n, true
+		}
+	}
+
+	return kube.Node{}, false
 }

@@ -59,20 +59,10 @@ func ReadStatus(ctx context.Context, c *Cluster, notes probe.Notes, journal []ru
 		return out, kubeErr
 	}
 
-	nodes := map[string]kube.Node{}
+	var nodes []kube.Node
 
 	if kubeErr == nil {
-		var list []kube.Node
-
-		if list, kubeErr = k.Nodes(ctx); kubeErr == nil {
-			for _, n := range list {
-				for _, a := range n.Addresses {
-					nodes[a] = n
-				}
-
-				nodes[n.Name] = n
-			}
-		}
+		nodes, kubeErr = k.Nodes(ctx)
 	}
 
 	if reader, err := clusterlock.Through(ctx, c.Kube); err == nil && kubeErr == nil {
@@ -91,10 +81,7 @@ func ReadStatus(ctx context.Context, c *Cluster, notes probe.Notes, journal []ru
 		targets[i] = m.Target()
 
 		wg.Go(func() {
-			node, known := nodes[m.Node]
-			if !known {
-				node = nodes[m.Hostname]
-			}
+			node, _ := probe.FindNode(nodes, m.Target(), m.KubernetesName)
 
 			failed[i] = errs.Safely(func() (err error) {
 				out.Nodes[i], err = statusOf(ctx, c, m, node, notes)

@@ -2,7 +2,6 @@ package upgrade
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/kube"
@@ -70,18 +69,15 @@ func (r *run) isUnderway(ctx context.Context, patience time.Duration) bool {
 		return false
 	}
 
-	at := slices.IndexFunc(nodes, func(n kube.Node) bool {
-		return n.Name == r.Target.Hostname || slices.Contains(n.Addresses, r.Target.Address)
-	})
-
-	if at < 0 {
+	node, found := probe.FindNode(nodes, r.Target, r.K8sName)
+	if !found {
 		return false
 	}
 
-	r.f.readMarker(nodes[at].Annotations[MarkerAnnotation])
+	r.f.readMarker(node.Annotations[MarkerAnnotation])
 	r.Known = r.f.unmet
 
-	return nodes[at].Annotations[MarkerAnnotation] != "" || nodes[at].CordonedFor(r.o.Reason)
+	return node.Annotations[MarkerAnnotation] != "" || node.CordonedFor(r.o.Reason)
 }
 
 // settleInstall handles an install whose end was not observed. An installer that still runs is waited for: a reboot would
