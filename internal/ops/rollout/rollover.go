@@ -189,6 +189,7 @@ func (a *apply) workers(ctx context.Context, nodes []NodePlan, one func(NodePlan
 		stop bool
 	)
 
+	// A slot is taken before it is decided whether one more starts, which the worker that freed it may have changed.
 	slots := make(chan struct{}, max(1, a.plan.Workers))
 
 	for _, n := range nodes {
