@@ -28,7 +28,8 @@ type Cluster struct {
 
 	mu      sync.Mutex
 	members func() ([]Member, error)
-	virtual []string // Addresses that move between nodes, as far as they were asked for.
+	virtual []string // Addresses that move between nodes; nil when discovery needed them not, or could not read them.
+	vips    func() []string
 }
 
 // NewCluster prepares access to a context: see conn.NewPool.

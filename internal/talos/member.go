@@ -38,6 +38,31 @@ func (c *Cluster) Members(ctx context.Context) ([]Member, error) {
 	return slices.Clone(members), err
 }
 
+// VirtualIPs are the addresses that move between nodes. Discovery has asked for them if a member has several addresses;
+// otherwise a control plane is asked once, within limit. They are empty when none answers, which the gates of etcd report.
+func (c *Cluster) VirtualIPs(ctx context.Context, limit time.Duration) []string {
+	if _, err := c.Members(ctx); err != nil || c.virtual != nil {
+		return c.virtual
+	}
+
+	c.mu.Lock()
+	if c.vips == nil {
+		c.vips = sync.OnceValue(func() []string {
+			ctx, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+
+			vips, _ := c.Endpoint().VirtualIPs(ctx)
+
+			return vips
+		})
+	}
+
+	ask := c.vips
+	c.mu.Unlock()
+
+	return ask()
+}
+
 // Relist reads the members again, for a wait that looks for a change among them. Roles: reader, operator, admin.
 func (c *Cluster) Relist(ctx context.Context) ([]Member, error) {
 	list, _, err := c.discover(ctx)
@@ -103,6 +128,10 @@ func (c *Cluster) settle(ctx context.Context, list []Member, etcd []EtcdMember) 
 	}
 
 	vips, err := c.Endpoint().VirtualIPs(ctx)
+	if err == nil && vips == nil {
+		vips = []string{}
+	}
+
 	announced := map[string]int{}
 
 	for _, m := range list {

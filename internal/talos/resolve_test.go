@@ -4,7 +4,9 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -40,6 +42,7 @@ type machines struct {
 	at      map[string]cosi.StateServer // By the address asked for; "" is the endpoint itself.
 	voters  []*machine.EtcdMember
 	reboots int
+	vips    atomic.Int32 // How often the virtual IPs were asked for.
 }
 
 func (m *machines) of(ctx context.Context) (cosi.StateServer, error) {
@@ -88,6 +91,10 @@ func (r router) Get(ctx context.Context, in *cosi.GetRequest) (*cosi.GetResponse
 }
 
 func (r router) List(in *cosi.ListRequest, out grpc.ServerStreamingServer[cosi.ListResponse]) error {
+	if in.GetType() == network.OperatorSpecType {
+		r.machines.vips.Add(1)
+	}
+
 	s, err := r.machines.of(out.Context())
 	if err != nil {
 		return err
@@ -254,5 +261,28 @@ func TestChangesReachTheTargetOnly(t *testing.T) {
 
 	if err = c.ChangingNode(Target{Address: "10.0.0.12", ID: "id-cp-2"}).Reboot(t.Context(), ""); err != nil || m.reboots != 1 {
 		t.Errorf("%d reboots, %v", m.reboots, err)
+	}
+}
+
+// TestVirtualIPs: discovery asks for them where a member has several addresses; otherwise who needs them does, once.
+func TestVirtualIPs(t *testing.T) {
+	t.Parallel()
+
+	for _, discovery := range []bool{true, false} {
+		m, c := newMachines(t, discovery)
+
+		if members, err := c.Members(t.Context()); err != nil || len(members) == 0 {
+			t.Fatal(members, err)
+		}
+
+		for range 2 {
+			if got := c.VirtualIPs(t.Context(), time.Minute); !slices.Equal(got, []string{vip}) {
+				t.Errorf("discovery %t: got %v", discovery, got)
+			}
+		}
+
+		if asked := m.vips.Load(); asked != 1 {
+			t.Errorf("discovery %t: asked %d times", discovery, asked)
+		}
 	}
 }

@@ -127,7 +127,11 @@ const (
 
 // Nodes returns how to get the nodes of a cluster with these members.
 func Nodes(ctx context.Context, c *talos.Cluster, members []talos.Member, k Connect) func(talos.Target) *Node {
-	vips := virtualIPs(ctx, c, members)
+	var vips []string
+	if len(members) > 0 {
+		vips = c.VirtualIPs(ctx, Limit)
+	}
+
 	access := etcd.Through(c)
 
 	env := func(begin func(), sink progress.Sink) etcd.Env {
@@ -169,22 +173,4 @@ func Alive(ctx context.Context, c *talos.Cluster, t talos.Target) bool {
 	_, err := c.Node(t).Version(ctx)
 
 	return err == nil || (conn.KindOf(err) != "" && !conn.Transient(err))
-}
-
-// virtualIPs asks a control plane, which alone knows them. One that does not answer is reported by the etcd gates.
-func virtualIPs(ctx context.Context, c *talos.Cluster, members []talos.Member) []string {
-	for _, m := range members {
-		if m.Type != target.ControlPlane {
-			continue
-		}
-
-		ctx, cancel := context.WithTimeout(ctx, Limit)
-		defer cancel()
-
-		vips, _ := c.Node(m.Target()).VirtualIPs(ctx)
-
-		return vips
-	}
-
-	return nil
 }
