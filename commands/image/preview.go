@@ -64,7 +64,7 @@ func candidateColumns(now time.Time) []output.Column[candidate] {
 				return ""
 			}
 
-			return age(now.Sub(*c.Created))
+			return output.Age(now.Sub(*c.Created))
 		}},
 		{Header: "DIGEST", Wide: true, Value: func(c candidate) string { return c.Digest }},
 		{Header: "NAMES", Wide: true, Value: func(c candidate) string { return strings.Join(c.Names, ",") }},
@@ -129,22 +129,6 @@ func unasked(rows []image.Result) []string {
 }
 
 func nodeName(r image.Result) string { return cmp.Or(r.Hostname, r.Node) }
-
-// age is a duration in its largest unit, as Kubernetes shows ages.
-func age(d time.Duration) string {
-	const day = 24 * time.Hour
-
-	switch {
-	case d >= 2*day:
-		return fmt.Sprintf("%dd", d/day)
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("%dh", d/time.Hour)
-	case d >= 2*time.Minute:
-		return fmt.Sprintf("%dm", d/time.Minute)
-	default:
-		return fmt.Sprintf("%ds", max(d, 0)/time.Second)
-	}
-}
 
 func count(n int, noun string) string {
 	if n == 1 {

@@ -71,6 +71,22 @@ func Seconds(s float64) string {
 // Percent shows a ratio of 0 to 1.
 func Percent(ratio float64) string { return fmt.Sprintf("%.1f%%", ratio*100) }
 
+// Age writes a duration in its largest unit, as Kubernetes shows ages.
+func Age(d time.Duration) string {
+	const day = 24 * time.Hour
+
+	switch {
+	case d >= 2*day:
+		return fmt.Sprintf("%dd", d/day)
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	case d >= 2*time.Minute:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	default:
+		return fmt.Sprintf("%ds", max(d, 0)/time.Second)
+	}
+}
+
 // Time shows a time stamp in UTC, a dash for none.
 func Time(t time.Time) string {
 	if t.IsZero() {

@@ -54,8 +54,8 @@ type Kept struct {
 
 // Make decides what may be removed. It is pure.
 func Make(inv Inventory, p Policy) Plan {
-	groups := Group(inv.Usage.Mark(inv.Images))
-	_, doubtful := inv.Usage.resolve(inv.Images)
+	marked, doubtful := inv.Usage.mark(inv.Images)
+	groups := Group(marked)
 	plan := Plan{TotalImages: len(groups), Candidates: []Candidate{}, Kept: []Kept{}}
 
 	var loose []talos.Image

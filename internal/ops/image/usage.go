@@ -156,6 +156,13 @@ func (u *Usage) unread(names []string) (talos.UnreadSpec, bool) {
 
 // Mark marks the images that are in use, under whatever name they are used, and those whose use is not known.
 func (u *Usage) Mark(images []talos.Image) []talos.Image {
+	marked, _ := u.mark(images)
+
+	return marked
+}
+
+// mark is Mark, and returns the repositories that are doubtful: see resolve.
+func (u *Usage) mark(images []talos.Image) (marked []talos.Image, doubtful map[string]bool) {
 	users, doubtful := u.resolve(images)
 	unknown := map[string]bool{}
 
@@ -165,15 +172,15 @@ func (u *Usage) Mark(images []talos.Image) []talos.Image {
 		}
 	}
 
-	out := slices.Clone(images)
+	marked = slices.Clone(images)
 
-	for i := range out {
-		by, used := users[out[i].Digest]
+	for i := range marked {
+		by, used := users[marked[i].Digest]
 		slices.Sort(by)
-		out[i].UsedBy, out[i].InUse, out[i].UseUnknown = slices.Compact(by), used, !used && unknown[out[i].Digest]
+		marked[i].UsedBy, marked[i].InUse, marked[i].UseUnknown = slices.Compact(by), used, !used && unknown[marked[i].Digest]
 	}
 
-	return out
+	return marked, doubtful
 }
 
 // Unused returns the images of which it is known that nothing uses them.
