@@ -51,9 +51,16 @@ func (o *partOptions) flags(fs *cmdutil.Flags) {
 	fs.Choice(&o.onStaged, "on-staged", replaceStaged, "what to do with a configuration that is staged: replace it, or keep it and start from it", replaceStaged, keepStaged)
 }
 
+// check settles what the change starts from.
+func (o *partOptions) check(*cmdutil.Call) error {
+	o.KeepsStaged = o.onStaged == keepStaged
+
+	return nil
+}
+
 // base reads the configuration that the change starts from.
 func (o *partOptions) base(ctx context.Context, n *talos.Node) ([]byte, error) {
-	if o.KeepsStaged = o.onStaged == keepStaged; o.KeepsStaged {
+	if o.KeepsStaged {
 		if text, known, err := n.PersistedConfig(ctx); known || err != nil {
 			return text, err
 		}
@@ -62,12 +69,12 @@ func (o *partOptions) base(ctx context.Context, n *talos.Node) ([]byte, error) {
 	return n.MachineConfig(ctx)
 }
 
-const modesLong = "Modes: auto reboots if the change needs it, no-reboot refuses a change that does, reboot reboots in any\n" +
-	"case, staged waits for the next reboot, try reverts automatically after --try-timeout. From Talos 1.14 on no change\n" +
-	"needs a reboot. A control plane that would\n" +
-	"reboot stands behind the quorum gates, and is waited for. Nodes are changed one after another, and the first that fails\n" +
-	"ends the run. The configuration is judged by Talos's own validator first, compared path by path with what the\n" +
-	"node has (secrets redacted), and read back afterwards."
+const modesLong = "Modes: auto reboots if the change needs it, no-reboot refuses a change that does, reboot reboots in any case,\n" +
+	"staged waits for the next reboot, try reverts automatically after --try-timeout. From Talos 1.14 on no change\n" +
+	"needs a reboot. A control plane that would reboot stands behind the quorum gates, and is waited for.\n\n" +
+	"Nodes are changed one after another, and the first that fails ends the run. The configuration is judged by\n" +
+	"Talos's own validator first, compared path by path with what the node has (secrets redacted), and read back\n" +
+	"afterwards."
 
 // source gives the configuration for a node.
 type source func(ctx context.Context, n *talos.Node) ([]byte, error)

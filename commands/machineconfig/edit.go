@@ -31,7 +31,7 @@ func newCmdEdit(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate machineconfig edit -n worker-1\n" +
 			"  EDITOR='code --wait' talosmate mc edit -n cp-1 --mode try --try-timeout 5m",
 		Spec:  cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), OneNode: true},
-		Flags: o.flags,
+		Flags: o.flags, Check: o.check,
 	}, changed(), func(c *cmdutil.Call) error {
 		var d draft
 

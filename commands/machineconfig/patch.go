@@ -29,6 +29,7 @@ func newCmdPatch(f *cmdutil.Factory) *cmdutil.Cmd {
 			o.flags(fs)
 			fs.StringArrayVarP(&texts, "patch", "p", nil, "the patch, or @FILE (repeatable)")
 		},
+		Check: o.check,
 	}, changed(), func(c *cmdutil.Call) error {
 		patches, err := loadPatches(c, texts)
 		if err != nil {
