@@ -56,8 +56,12 @@ generate: ## Write docs/cli, docs/schemas and completions/ from the command tree
 check: ## What CI runs in addition to the tests: generated files, vet, module files, linters
 	bash hack/timed.sh 'generated files' bash hack/check-generated.sh
 	bash hack/timed.sh 'go vet' go vet ./...
-	bash hack/timed.sh 'module files' bash hack/check-modules.sh
+	bash hack/timed.sh 'module files' bash hack/tidy.sh -diff
 	bash hack/timed.sh 'linters' $(MAKE) --no-print-directory lint
+
+.PHONY: tidy
+tidy: ## Tidy go.mod and go.sum, with the versions of the workspace
+	bash hack/tidy.sh
 
 .PHONY: bench
 bench: build ## Measure start-up, memory, streams and the upgrade against its critical path; fails above the limits

@@ -170,7 +170,7 @@ func TestSecretsInUnusualPlacesAreHidden(t *testing.T) {
 	t.Parallel()
 
 	dir := t.TempDir()
-	if got := clitest.Run(t, nil, "gen", "config", "c", "https://10.0.0.1:6443", "--output-dir", dir, "--output-types", "worker"); got.Code != 0 {
+	if got := clitest.Run(t, nil, "gen", "config", "c", "https://10.0.0.1:6443", "--talos-version", "v1.13", "--output-dir", dir, "--output-types", "worker"); got.Code != 0 {
 		t.Fatal(got.Stderr)
 	}
 

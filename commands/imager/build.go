@@ -38,7 +38,7 @@ func newCmdBuild(f *cmdutil.Factory) *cmdutil.Cmd {
 			"With -f the build is read from a file, and with --lock every image is pinned by digest in a file beside\n" +
 			"it, so that the same build gives the same bytes. --check reports what locking again would change (exit 3).",
 		Example: "  talosmate imager build iso --extension qemu-guest-agent --extension iscsi-tools\n" +
-			"  talosmate imager build installer --talos-version v1.13.9 --extension zfs --push registry.lan/talos/installer:v1.13.9-zfs\n" +
+			"  talosmate imager build installer --talos-version v1.14.1 --extension zfs --push registry.lan/talos/installer:v1.14.1-zfs\n" +
 			"  talosmate imager build -f build.yaml --lock build.lock\n" +
 			"  talosmate imager build - < profile.yaml",
 		Spec: cmdutil.Spec{Kind: cmdutil.Change, Local: true},

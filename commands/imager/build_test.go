@@ -78,7 +78,7 @@ func TestBuild(t *testing.T) {
 				bed.AsDocker(t)
 			}
 
-			result, got := ok(t, bed, "iso", "--arch", "arm64", "--extension", "qemu-guest-agent", "--extension", "zfs:2.4.1-v1.13.9",
+			result, got := ok(t, bed, "iso", "--arch", "arm64", "--extension", "qemu-guest-agent", "--extension", "zfs:2.4.1-v1.14.1",
 				"--overlay", "rpi_generic", "--overlay-option", "a=1", "--kernel-arg", "net.ifnames=0", "--meta", "0xa=x")
 
 			if result.Engine != engine || result.Privileged {
@@ -104,7 +104,7 @@ func TestBuild(t *testing.T) {
 				t.Errorf("the imager got\n%v, want\n%v", saw.Args, want)
 			}
 
-			if !strings.HasPrefix(digest["zfs"], bed.Base+"/zfs:2.4.1-v1.13.9@sha256:") {
+			if !strings.HasPrefix(digest["zfs"], bed.Base+"/zfs:2.4.1-v1.14.1@sha256:") {
 				t.Errorf("zfs is %q", digest["zfs"])
 			}
 
@@ -232,7 +232,7 @@ func TestBuildFailures(t *testing.T) {
 
 	bed := imagerstub.Start(t)
 	bed.Push(t, "wrong:1.0-v1.12.0", imagerstub.Image(t, map[string][]byte{"manifest.yaml": imagerstub.Manifest(">= v1.5.0")}))
-	bed.Push(t, "future:1.0", imagerstub.Image(t, map[string][]byte{"manifest.yaml": imagerstub.Manifest(">= v1.14.0")}))
+	bed.Push(t, "future:1.0", imagerstub.Image(t, map[string][]byte{"manifest.yaml": imagerstub.Manifest(">= v1.15.0")}))
 	bed.Push(t, "noextension:1.0", imagerstub.Image(t, map[string][]byte{"x": nil}))
 	bed.Push(t, "third:1.0", imagerstub.Image(t, map[string][]byte{"manifest.yaml": imagerstub.Manifest(">= v1.5.0")}))
 
@@ -243,14 +243,14 @@ func TestBuildFailures(t *testing.T) {
 	}{
 		"no profile":            {nil, errs.Usage, "want a PROFILE"},
 		"unknown profile":       {[]string{"disk-image"}, errs.Usage, `unknown imager profile "disk-image"`},
-		"profile too new":       {[]string{"metal-4k"}, errs.Usage, "it came with v1.14.0"},
+		"profile too new":       {[]string{"metal-4k", "--talos-version", "v1.13.9"}, errs.Usage, "it came with v1.14.0"},
 		"latest":                {[]string{"iso", "--talos-version", "latest"}, errs.Usage, "`latest` is not a version"},
 		"unknown extension":     {[]string{"iso", "--extension", "guest-agent"}, errs.Usage, "did you mean qemu-guest-agent?"},
 		"latest extension":      {[]string{"iso", "--extension", "zfs:latest"}, errs.Usage, "refusing extension zfs:latest"},
-		"other tag":             {[]string{"iso", "--extension", "zfs:2.2.0-v1.9.0"}, errs.Usage, "was released with zfs:2.4.1-v1.13.9@sha256:"},
+		"other tag":             {[]string{"iso", "--extension", "zfs:2.2.0-v1.9.0"}, errs.Usage, "was released with zfs:2.4.1-v1.14.1@sha256:"},
 		"other digest":          {[]string{"iso", "--extension", "zfs@sha256:" + strings.Repeat("0", 64)}, errs.Usage, "refusing extension zfs@"},
 		"foreign, other kernel": {[]string{"iso", "--extension", bed.Base + "/wrong:1.0-v1.12.0"}, errs.Usage, "it was built for Talos v1.12.0"},
-		"foreign, other range":  {[]string{"iso", "--extension", bed.Base + "/future:1.0"}, errs.Usage, "it is for Talos >= v1.14.0"},
+		"foreign, other range":  {[]string{"iso", "--extension", bed.Base + "/future:1.0"}, errs.Usage, "it is for Talos >= v1.15.0"},
 		"foreign, no version":   {[]string{"iso", "--extension", bed.Base + "/third"}, errs.Usage, "it names no version"},
 		"not an extension":      {[]string{"iso", "--extension", bed.Base + "/noextension:1.0"}, errs.Usage, "it has no manifest.yaml"},
 		"twice":                 {[]string{"iso", "--extension", "zfs", "--extension", "siderolabs/zfs"}, errs.Usage, "named twice"},
@@ -270,7 +270,7 @@ func TestBuildFailures(t *testing.T) {
 		"secure boot keys":      {[]string{"secureboot-iso"}, errs.Usage, "needs signing keys"},
 		"secure boot flag":      {[]string{"iso", "--secureboot-keys", "x"}, errs.Usage, "is not a secure boot profile"},
 		"too new a flag": {
-			[]string{"secureboot-iso", "--secureboot-keys", "x", "--secureboot-enroll-keys", "force"}, errs.Usage, "v1.14.0 is the first",
+			[]string{"secureboot-iso", "--talos-version", "v1.13.9", "--secureboot-keys", "x", "--secureboot-enroll-keys", "force"}, errs.Usage, "v1.14.0 is the first",
 		},
 		"timeout": {[]string{"iso", "--kernel-arg", "stub.sleep=60s", "--build-timeout", "1500ms"}, errs.Timeout, "did not finish within 1.5s"},
 	} {
@@ -441,7 +441,7 @@ func TestBuildFromFileAndLock(t *testing.T) {
 	file, lock := filepath.Join(bed.Dir, "build.yaml"), filepath.Join(bed.Dir, "build.lock")
 
 	write := func(body string) {
-		if err := os.WriteFile(file, []byte("version: talosmate/v1\nkind: ImagerBuild\ntalos_version: v1.13.9\narch: amd64\n"+body), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte("version: talosmate/v1\nkind: ImagerBuild\ntalos_version: v1.14.1\narch: amd64\n"+body), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -539,7 +539,7 @@ func TestBuildInstaller(t *testing.T) {
 	t.Parallel()
 
 	bed := imagerstub.Start(t)
-	reference := bed.Host + "/talos/installer:v1.13.9-mine"
+	reference := bed.Host + "/talos/installer:v1.14.1-mine"
 	lock := filepath.Join(bed.Dir, "lock")
 
 	first, got := ok(t, bed, "installer", "--arch", "amd64", "--extension", "zfs", "--push", reference, "--load", "--lock", lock)
@@ -548,7 +548,7 @@ func TestBuildInstaller(t *testing.T) {
 		t.Fatalf("pushed %+v", first.Pushed)
 	}
 
-	if saw := imagerstub.Saw(t, got.Stderr); !strings.HasPrefix(after(saw.Args, "--base-installer-image"), bed.Base+"/installer-base:v1.13.9@sha256:") {
+	if saw := imagerstub.Saw(t, got.Stderr); !strings.HasPrefix(after(saw.Args, "--base-installer-image"), bed.Base+"/installer-base:v1.14.1@sha256:") {
 		t.Errorf("args %v", saw.Args)
 	}
 
@@ -571,7 +571,7 @@ func TestBuildInstaller(t *testing.T) {
 	}
 
 	manifest, err := tarball.LoadManifest(func() (io.ReadCloser, error) { return os.Open(plain.Files[0].Path) })
-	if err != nil || manifest[0].RepoTags[0] != "localhost/installer:v1.13.9" {
+	if err != nil || manifest[0].RepoTags[0] != "localhost/installer:v1.14.1" {
 		t.Errorf("manifest %+v, %v", manifest, err)
 	}
 

@@ -32,11 +32,11 @@ func TestBuildRunsAsTheCaller(t *testing.T) {
 		inside  int  // The user in the container.
 		named   bool // Whether the command line names the user.
 	}{
-		"docker":           {docker, "v1.13.9", caller, true},
+		"docker":           {docker, "v1.14.1", caller, true},
 		"docker, 1.12":     {docker, "v1.12.9", 0, false},
-		"rootless docker":  {rootlessDocker, "v1.13.9", 0, false},
-		"rootless podman":  {imagerstub.StartRootless(t, caller), "v1.13.9", 0, false},
-		"podman with sudo": {imagerstub.Start(t), "v1.13.9", 0, false},
+		"rootless docker":  {rootlessDocker, "v1.14.1", 0, false},
+		"rootless podman":  {imagerstub.StartRootless(t, caller), "v1.14.1", 0, false},
+		"podman with sudo": {imagerstub.Start(t), "v1.14.1", 0, false},
 	} {
 		t.Run(label, func(t *testing.T) {
 			t.Parallel()

@@ -91,7 +91,7 @@ func TestBuildSigners(t *testing.T) {
 		says string
 	}{
 		"one signer needs the other's key": {[]string{"--talos-version", "v1.14.0", "--secureboot-signer-address", kernel}, "needs signing keys"},
-		"too old":                          {[]string{"--secureboot-signer-address", kernel, "--pcr-signer-address", kernel}, "v1.14.0 is the first"},
+		"too old":                          {[]string{"--talos-version", "v1.13.9", "--secureboot-signer-address", kernel, "--pcr-signer-address", kernel}, "v1.14.0 is the first"},
 		"not a socket": {
 			[]string{"--talos-version", "v1.14.0", "--secureboot-signer-address", "unix:///etc/passwd", "--pcr-signer-address", kernel}, "has no listener",
 		},
@@ -109,7 +109,7 @@ const profile = `# kept
 arch: amd64
 platform: metal
 secureboot: false
-version: v1.13.9
+version: v1.14.1
 customization:
   extraKernelArgs: [net.ifnames=0]
   metaContents: [{key: 10, value: x}]
@@ -119,7 +119,7 @@ input:
   kernel: {path: /usr/install/amd64/vmlinuz}
   systemExtensions:
     - tarballPath: TARBALL
-    - imageRef: ghcr.io/siderolabs/zfs:2.4.1-v1.13.9
+    - imageRef: ghcr.io/siderolabs/zfs:2.4.1-v1.14.1
 overlay:
   name: rpi_generic
   image:
@@ -154,7 +154,7 @@ func TestBuildDocument(t *testing.T) {
 	}
 
 	// What was there is there, and nothing but the images changed.
-	want := strings.NewReplacer("ghcr.io/siderolabs/zfs:2.4.1-v1.13.9", digest["zfs"], "image:\n", "image:\n    imageRef: "+digest["rpi_generic"]+"\n").Replace(document)
+	want := strings.NewReplacer("ghcr.io/siderolabs/zfs:2.4.1-v1.14.1", digest["zfs"], "image:\n", "image:\n    imageRef: "+digest["rpi_generic"]+"\n").Replace(document)
 	saw := imagerstub.Saw(t, got.Stderr)
 
 	if !slices.Equal(saw.Args, []string{"-"}) || !sameYAML(t, saw.Document, want) || !strings.HasPrefix(saw.Document, "# kept\n") {
@@ -172,7 +172,7 @@ func TestBuildDocument(t *testing.T) {
 	// A base profile says the rest; the release's base installer is pinned too.
 	got = clitest.RunContext(t, t.Context(), strings.NewReader("baseProfileName: installer\narch: arm64\n"), bed.Env(),
 		"imager", "build", "-", "--registry", bed.Base, "--dry-run")
-	if got.Code != 0 || !strings.Contains(got.Stdout, " -i -v ") || !strings.Contains(got.Stdout, "    imageRef: "+bed.Base+"/installer-base:v1.13.9@sha256:") {
+	if got.Code != 0 || !strings.Contains(got.Stdout, " -i -v ") || !strings.Contains(got.Stdout, "    imageRef: "+bed.Base+"/installer-base:v1.14.1@sha256:") {
 		t.Errorf("exit code %d\n%s\n%s", got.Code, got.Stdout, got.Stderr)
 	}
 
@@ -226,7 +226,7 @@ func TestBuildDocumentRefused(t *testing.T) {
 		"no platform":         {"arch: amd64\noutput: {kind: iso}\n", nil, "neither a platform nor a base profile"},
 		"unknown base":        {"arch: amd64\nbaseProfileName: x\n", nil, `unknown imager profile "x"`},
 		"unknown kind":        {"arch: amd64\nplatform: metal\noutput: {kind: floppy}\n", nil, `unknown output kind "floppy"`},
-		"another version":     {"arch: amd64\nbaseProfileName: iso\nversion: v1.12.0\n", []string{"--talos-version", "v1.13.9"}, "is for Talos v1.12.0, not v1.13.9"},
+		"another version":     {"arch: amd64\nbaseProfileName: iso\nversion: v1.12.0\n", []string{"--talos-version", "v1.14.1"}, "is for Talos v1.12.0, not v1.14.1"},
 		"what to build":       {"arch: amd64\nbaseProfileName: iso\n", []string{"--kernel-arg", "a", "--arch", "arm64"}, "put --arch, --kernel-arg into the profile document"},
 		"a file missing":      {"arch: amd64\nbaseProfileName: iso\ninput: {imageCache: {ociPath: /nonexistent}}\n", nil, "cannot read /nonexistent, which the imager profile names: no such file"},
 		"no keys":             {"arch: amd64\nbaseProfileName: secureboot-iso\n", nil, "needs signing keys"},

@@ -14,7 +14,7 @@ func newCmdExtensions(f *cmdutil.Factory) *cmdutil.Cmd {
 		Use: "extensions", Short: "List the system extensions of a Talos release",
 		Long: "List the system extensions that were released with a Talos version, from the release's own catalogue\n" +
 			"image. The tier says who looks after one: core, extra or contrib.",
-		Example: "  talosmate imager extensions --talos-version v1.13.9\n" +
+		Example: "  talosmate imager extensions --talos-version v1.14.1\n" +
 			"  talosmate imager extensions -o json --query '.items[] | select(.tier == \"core\") | .name'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Local: true},
 		Flags: func(fs *cmdutil.Flags) {

@@ -20,14 +20,14 @@ func TestLists(t *testing.T) {
 		name string
 		args []string
 	}{
-		{"profiles.table", []string{"profiles", "--talos-version", "v1.13.9"}},
+		{"profiles.table", []string{"profiles", "--talos-version", "v1.14.1"}},
 		{"profiles.wide", []string{"profiles", "--talos-version", "v1.14.0", "-o", "wide"}},
 		{"profiles.json", []string{"profiles", "--talos-version", "v1.12.0", "-o", "json"}},
-		{"extensions.table", []string{"extensions", "--talos-version", "v1.13.9", "--registry", base}},
-		{"extensions.json", []string{"extensions", "--talos-version", "v1.13.9", "--registry", base, "-o", "json"}},
-		{"extensions.core", []string{"extensions", "--talos-version", "v1.13.9", "--registry", base, "--query", ".items[] | select(.tier == \"core\") | .name"}},
-		{"overlays.table", []string{"overlays", "--talos-version", "v1.13.9", "--registry", base}},
-		{"overlays.json", []string{"overlays", "--talos-version", "v1.13.9", "--registry", base, "-o", "json"}},
+		{"extensions.table", []string{"extensions", "--talos-version", "v1.14.1", "--registry", base}},
+		{"extensions.json", []string{"extensions", "--talos-version", "v1.14.1", "--registry", base, "-o", "json"}},
+		{"extensions.core", []string{"extensions", "--talos-version", "v1.14.1", "--registry", base, "--query", ".items[] | select(.tier == \"core\") | .name"}},
+		{"overlays.table", []string{"overlays", "--talos-version", "v1.14.1", "--registry", base}},
+		{"overlays.json", []string{"overlays", "--talos-version", "v1.14.1", "--registry", base, "-o", "json"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -85,8 +85,8 @@ func TestCompletion(t *testing.T) {
 		want string
 	}{
 		"profile":   {[]string{"imager", "build", "--talos-version", "v1.14.0", "metal"}, "metal-4k\timage"},
-		"extension": {[]string{"imager", "build", "--registry", base, "--talos-version", "v1.13.9", "--extension", ""}, "zfs\tcontrib"},
-		"overlay":   {[]string{"imager", "build", "--registry", base, "--talos-version", "v1.13.9", "--overlay", ""}, "rpi_generic\t"},
+		"extension": {[]string{"imager", "build", "--registry", base, "--talos-version", "v1.14.1", "--extension", ""}, "zfs\tcontrib"},
+		"overlay":   {[]string{"imager", "build", "--registry", base, "--talos-version", "v1.14.1", "--overlay", ""}, "rpi_generic\t"},
 		"engine":    {[]string{"imager", "build", "--engine", ""}, "podman"},
 		"asset":     {[]string{"factory", "url", ""}, "installer"},
 	} {

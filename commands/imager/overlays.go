@@ -11,7 +11,7 @@ import (
 func newCmdOverlays(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "overlays", Short: "List the board overlays of a Talos release",
-		Example: "  talosmate imager overlays --talos-version v1.13.9\n" +
+		Example: "  talosmate imager overlays --talos-version v1.14.1\n" +
 			"  talosmate imager overlays -o json --query '.items[] | select(.name == \"rpi_generic\") | .image'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Local: true},
 		Flags: func(fs *cmdutil.Flags) {

@@ -19,20 +19,22 @@ import (
 // NewCmd makes the command.
 func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	var (
-		file, mode string
-		strict     bool
+		file, mode, version string
+		strict              bool
 	)
 
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "validate", Short: "Judge a machine configuration without a cluster",
 		Long: "Judge a machine configuration with Talos's own loader and validation, those of Talos " + release.Known() + ". Exit code 3\n" +
-			"says that it is not valid; the document says why, with line numbers.",
+			"says that it is not valid; the document says why, with line numbers. With --talos-version it is judged for a node of\n" +
+			"that release. A file with documents that only a newer Talos knows cannot be judged here: exit code 2.",
 		Example: "  talosmate validate -f controlplane.yaml --mode metal --strict\n" +
 			"  talosmate machineconfig get -n cp-1 --show-secrets | talosmate validate -f - --mode metal -o json",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Offline: true, Question: true},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVarP(&file, "file", "f", "", "the configuration `file`, - for stdin")
 			fs.Choice(&mode, "mode", "metal", "the kind of machine", validate.Modes()...)
+			fs.StringVar(&version, "talos-version", "", "the Talos `version` of the node (default: "+release.Known()+", the newest that this program knows)")
 			fs.BoolVar(&strict, "strict", false, "treat what Talos only warns of as errors")
 		},
 	}, cmdutil.ResultOf[validate.Result]("Validation"), func(c *cmdutil.Call) error {
@@ -45,11 +47,15 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 			return err
 		}
 
+		if version != "" && release.Minor(version) == 0 {
+			return errs.Usagef("bad --talos-version %q: want v1.13 or v1.13.9", version)
+		}
+
 		if err = foreign.Check(text); errors.Is(err, foreign.ErrTooLarge) {
 			return errs.Usagef("cannot read the machine configuration: %w", err)
 		}
 
-		result := validate.Config(text, mode, strict)
+		result := validate.For(text, mode, version, strict)
 		result.File = file
 
 		err = nil
@@ -61,15 +67,14 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	})
 }
 
-// notValid is the verdict. A document that the loader has never heard of may be one of a newer Talos.
+// notValid is the verdict. A document that the loader has never heard of may be one of a newer Talos: then there is none.
 func notValid(r validate.Result) error {
-	err := errs.New(errs.Negative, "%s is not valid for mode %s (errors: %d)", r.File, r.Mode, len(r.Errors))
-
 	if slices.ContainsFunc(r.Errors, func(p validate.Problem) bool { return strings.HasSuffix(p.Message, "not registered") }) {
-		return err.WithHint("this program knows the documents of Talos up to %s; of a newer one, a node itself judges: `talosmate machineconfig apply --dry-run`", release.Known())
+		return errs.Usagef("cannot judge %s: it has documents that this program does not know", r.File).
+			WithHint("this program knows the documents of Talos up to %s; of a newer one, a node itself judges: `talosmate machineconfig apply --dry-run`", release.Known())
 	}
 
-	return err
+	return errs.New(errs.Negative, "%s is not valid for mode %s (errors: %d)", r.File, r.Mode, len(r.Errors))
 }
 
 func show(w io.Writer, r validate.Result) error {

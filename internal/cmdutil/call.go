@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/blang/semver/v4"
-	"github.com/siderolabs/talos/pkg/machinery/gendata"
 	"github.com/spf13/cobra"
 
 	"github.com/talosmate/talosmate/internal/audit"
@@ -23,6 +21,7 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/config"
 	"github.com/talosmate/talosmate/internal/talos/conn"
+	"github.com/talosmate/talosmate/internal/talos/release"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -359,7 +358,7 @@ func (c *Call) Targets() (target.Set, error) {
 	return c.targets, nil
 }
 
-// warnAboutVersions speaks once when a member is more than one minor away from what this program knows.
+// warnAboutVersions speaks once when a member runs a release that this program is not made for.
 func (c *Call) warnAboutVersions() {
 	if c.cluster.Options.Insecure {
 		return
@@ -370,19 +369,9 @@ func (c *Call) warnAboutVersions() {
 		return
 	}
 
-	ours, err := semver.ParseTolerant(gendata.VersionTag)
-	if err != nil {
-		return
-	}
-
 	for _, m := range members {
-		v, err := semver.ParseTolerant(m.TalosVersion)
-		if err != nil {
-			continue
-		}
-
-		if v.Major != ours.Major || max(v.Minor, ours.Minor)-min(v.Minor, ours.Minor) > 1 {
-			c.Warn("%s runs Talos %s; this program is made for %d.%d and its neighbours", m.Hostname, m.TalosVersion, ours.Major, ours.Minor)
+		if !release.Supported(m.TalosVersion) {
+			c.Warn("%s runs Talos %s; this program is made for 1.12 to %s", m.Hostname, m.TalosVersion, release.Known())
 
 			return
 		}

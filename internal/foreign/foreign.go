@@ -240,7 +240,7 @@ func plain(err error) error {
 		return err
 	case errors.As(err, &several):
 		return errors.Join(lists.Map(several.Errors, func(e *yaml.LoadError) error {
-			return fmt.Errorf("line %d: %w", e.Line, plain(e.Err))
+			return fmt.Errorf("line %d: %w", e.Mark.Line, plain(cause(e)))
 		})...)
 	case errors.As(err, &mismatch):
 		return fmt.Errorf("byte %d: field %s is not of type %s", mismatch.Offset, mismatch.Field, mismatch.Type)
@@ -253,6 +253,15 @@ func plain(err error) error {
 	default:
 		return err
 	}
+}
+
+// cause is what the decoder says of a value, without the place, which the caller names.
+func cause(e *yaml.LoadError) error {
+	if err := e.Unwrap(); err != nil {
+		return err
+	}
+
+	return errors.New(e.Message)
 }
 
 // Unquoted removes the quoted values from the text of a YAML error.

@@ -24,6 +24,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/redact"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // The files of a cluster.
@@ -81,7 +82,7 @@ func contractOf(version string) (*config.VersionContract, error) {
 
 	contract, err := config.ParseContractFromVersion(version)
 	if err != nil {
-		return nil, errs.Usagef("bad --talos-version %q: want v1.13 or v1.13.9", version)
+		return nil, errs.Usagef("bad --talos-version %q: want v1.14 or v1.14.1", version)
 	}
 
 	return contract, nil
@@ -164,7 +165,7 @@ func (in Input) options(contract *config.VersionContract) ([]bundle.Option, erro
 		}
 
 		if err == nil {
-			err = loaded.Validate()
+			err = loaded.Validate(contract)
 		}
 
 		if err != nil {
@@ -234,16 +235,16 @@ func checkFile(path string) error {
 	return foreign.Check(text)
 }
 
-// installImage is the release's own installer: that of a full --talos-version, else of the known release. From 1.14 on
-// it comes from the Image Factory; the schematic is the empty one.
+// installImage is the installer of the release that --talos-version names, else of the known release. From 1.14 on it
+// comes from the Image Factory; the schematic is the empty one.
 func (in Input) installImage() string {
 	if in.InstallImage != "" {
 		return in.InstallImage
 	}
 
 	tag := gendata.VersionTag
-	if strings.Count(in.TalosVersion, ".") >= 2 {
-		tag = "v" + strings.TrimPrefix(in.TalosVersion, "v")
+	if in.TalosVersion != "" {
+		tag = release.Latest(in.TalosVersion)
 	}
 
 	if v, err := semver.ParseTolerant(tag); err == nil && (v.Major > 1 || v.Minor >= 14) {

@@ -197,7 +197,7 @@ func (j *join) verdicts(ctx context.Context, quorum func(v etcd.View, node strin
 // gateKubernetes connects where the machine is to be a Kubernetes node. Without Kubernetes the machine's own
 // word on its node is taken.
 func (j *join) gateKubernetes(ctx context.Context) []gate.Verdict {
-	if j.config.At("machine", "kubelet", "skipNodeRegistration") == "true" {
+	if j.config.Value("machine.kubelet.skipNodeRegistration", "KubeNodeConfig", "skipNodeRegistration") == "true" {
 		return nil
 	}
 

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/siderolabs/talos/pkg/machinery/config"
 	"github.com/siderolabs/talos/pkg/machinery/config/generate"
 	machinetype "github.com/siderolabs/talos/pkg/machinery/config/machine"
 
@@ -48,7 +49,7 @@ func configs(t *testing.T) (controlPlane, worker, foreign string) {
 		return strings.ReplaceAll(string(text), "    kubelet:\n", "    kubelet:\n        skipNodeRegistration: true\n")
 	}
 
-	input, err := generate.NewInput("c", "https://10.0.0.1:6443", "1.35.4", generate.WithInstallDisk("/dev/sda"))
+	input, err := generate.NewInput("c", "https://10.0.0.1:6443", "1.35.4", generate.WithInstallDisk("/dev/sda"), generate.WithVersionContract(config.TalosVersion1_13))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,6 +79,47 @@ func FindTalosctl(name string) (string, error) {
 	return path, nil
 }
 
+// versionWait is how long talosctl may take to say its version.
+const versionWait = 10 * time.Second
+
+// judgeTalosctl refuses a talosctl that is of an older minor release than a node: it does not know all of the documents
+// that the node's configuration may have, and would fail in the middle.
+func judgeTalosctl(ctx context.Context, c *rollout.Cluster, path string, sink progress.Sink) error {
+	ctx, cancel := context.WithTimeout(ctx, versionWait)
+	defer cancel()
+
+	cmd := exec.CommandContext(ctx, path, "version", "--client")
+	cmd.WaitDelay = time.Second
+
+	said, err := cmd.Output()
+	found := regexp.MustCompile(`Tag:\s+(v\d+\.\d+\.\d+\S*)`).FindSubmatch(said)
+
+	if found == nil {
+		sink.Emit(progress.Event{Time: c.Now(), Stage: "talosctl", Message: "its version is not known" + because(err)})
+
+		return nil
+	}
+
+	version := string(found[1])
+
+	for _, m := range c.Members {
+		if release.Minor(version) < release.Minor(m.TalosVersion) {
+			return errs.Usagef("talosctl %s is older than Talos %s on %s", version, m.TalosVersion, m.Hostname).
+				WithHint("install talosctl %s, or name it with --talosctl PATH", m.TalosVersion)
+		}
+	}
+
+	return nil
+}
+
+func because(err error) string {
+	if err == nil {
+		return ""
+	}
+
+	return ": " + err.Error()
+}
+
 // Run checks the gates and runs talosctl. The result is valid also on error.
 func Run(ctx context.Context, c *rollout.Cluster, o Options, sink progress.Sink) (Result, error) {
 	began := c.Now()
@@ -110,6 +151,12 @@ func Run(ctx context.Context, c *rollout.Cluster, o Options, sink progress.Sink)
 }
 
 func run(ctx context.Context, c *rollout.Cluster, o Options, version string, sink progress.Sink, res *Result, undo *runbook.Undo) error {
+	if err := judgeTalosctl(ctx, c, o.Talosctl, sink); err != nil {
+		res.Status = runbook.Refused
+
+		return err
+	}
+
 	res.Gates = append(gateRange(c, version), gateImages(ctx, c, version)...)
 	res.Gates = append(res.Gates, upgrade.GateClient(c.Expires, c.Now(), 1, ""))
 	res.Status = runbook.Refused

@@ -56,7 +56,7 @@ func fakeTalosctl(t *testing.T, script string) string {
 	// Another process writes it: a descriptor of ours, open for writing, could be inherited by the child of a test
 	// beside this one, and the script could not be run then.
 	write := exec.CommandContext(t.Context(), "sh", "-c", `cat > "$0" && chmod 700 "$0"`, path)
-	write.Stdin = strings.NewReader("#!/bin/sh\n" + script)
+	write.Stdin = strings.NewReader("#!/bin/sh\ncase $1 in version) printf 'Client:\\n\\tTag:         v1.14.1\\n'; exit;; esac\n" + script)
 
 	if out, err := write.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -190,5 +190,24 @@ func TestFindTalosctl(t *testing.T) {
 func heldBy(name string) clusterlock.Locker {
 	return func(context.Context) (clusterlock.Held, error) {
 		return nil, &kube.HeldError{State: kube.LockState{Held: true, Holder: name, Command: "talosmate upgrade apply", ExpiresAt: time.Now().Add(time.Minute)}}
+	}
+}
+
+// A talosctl of an older minor release than a node would fail in the middle; it is not started.
+func TestTalosctlTooOld(t *testing.T) {
+	fleet := kubernetesFleet()
+	for i := range fleet.Members {
+		fleet.Members[i].TalosVersion = "v1.15.0"
+	}
+
+	talosctl := fakeTalosctl(t, "touch "+t.TempDir()+"/started\n")
+
+	res, err := Run(t.Context(), fleet, Options{To: "1.35.4", Talosctl: talosctl}, progress.Discard{})
+	if errs.ExitCode(err) != errs.Usage || res.Status != runbook.Refused || res.ExitCode != -1 {
+		t.Errorf("status %q, talosctl's exit code %d: %v", res.Status, res.ExitCode, err)
+	}
+
+	if !strings.Contains(res.Error, "talosctl v1.14.1 is older than Talos v1.15.0") {
+		t.Errorf("the error does not say why: %s", res.Error)
 	}
 }

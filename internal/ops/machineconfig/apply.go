@@ -213,7 +213,7 @@ func Judge(text []byte, version talos.Version) (warnings []string, err error) {
 		kind = "cloud"
 	}
 
-	verdict := validate.Config(text, kind, false)
+	verdict := validate.For(text, kind, version.Tag, false)
 	warnings = append(warnings, lists.Map(verdict.Warnings, problem)...)
 
 	if verdict.Valid {

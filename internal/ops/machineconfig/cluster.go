@@ -1,11 +1,17 @@
 package machineconfig
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v4"
+
+	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -38,28 +44,109 @@ func gateSame(want, have Config, address string) gate.Verdict {
 	return gateCluster(differ, address)
 }
 
-// clusterDiffers names what identifies a cluster and differs.
+// clusterDiffers names what identifies a cluster and differs, in either form of a configuration.
 func clusterDiffers(want, have Config) []string {
-	secrets := [][]string{{"cluster", "id"}, {"cluster", "secret"}, {"cluster", "token"}, {"machine", "token"}, {"cluster", "ca", "crt"}}
+	same := []place{
+		{"cluster.id", "DiscoveryIdentityConfig", "clusterID"},
+		{"cluster.secret", "DiscoveryIdentityConfig", "clusterSecret"},
+		{"cluster.token", "", ""},
+		{"machine.token", "", ""},
+	}
+	trust := []trusted{
+		{"cluster.ca", place{"cluster.ca.crt", "KubeAPIServerCAConfig", "issuingCA.cert"}, place{"cluster.acceptedCAs.*.crt", "KubeAPIServerCAConfig", "acceptedCAs.*"}},
+		// while the Talos CA is exchanged, nodes of either are the cluster's
+		{"machine.ca", place{"machine.ca.crt", "", ""}, place{"machine.acceptedCAs.*.crt", "", ""}},
+	}
+
 	if want.Type() == target.ControlPlane {
-		secrets = append(secrets, []string{"cluster", "etcd", "ca", "crt"}, []string{"cluster", "aggregatorCA", "crt"}, []string{"cluster", "serviceAccount", "key"})
+		same = append(same, place{"cluster.etcd.ca.crt", "", ""}, place{"cluster.serviceAccount.key", "KubeServiceAccountConfig", "issuer.privateKey"})
+		trust = append(trust, trusted{
+			"cluster.aggregatorCA", place{"cluster.aggregatorCA.crt", "KubeAggregatorCAConfig", "issuingCA.cert"}, place{"", "KubeAggregatorCAConfig", "acceptedCAs.*"},
+		})
 	}
 
 	var differ []string
 
-	for _, path := range secrets {
-		if want.At(path...) != have.At(path...) {
-			differ = append(differ, strings.TrimSuffix(strings.Join(path, "."), ".crt"))
+	for _, p := range same {
+		if !slices.Equal(want.values(p), have.values(p)) {
+			differ = append(differ, strings.TrimSuffix(p.v1alpha1, ".crt"))
 		}
 	}
 
-	// While the Talos CA is exchanged, nodes of either are the cluster's.
-	trusted := append(have.Each("crt", "machine", "acceptedCAs"), have.At("machine", "ca", "crt"))
-	if !slices.Contains(trusted, want.At("machine", "ca", "crt")) {
-		differ = append(differ, "machine.ca")
+	for _, t := range trust {
+		ours, theirs := append(want.values(t.own), want.values(t.accepted)...), append(have.values(t.own), have.values(t.accepted)...)
+		if len(ours) != 0 && !slices.Contains(theirs, ours[0]) || len(ours) == 0 && len(theirs) != 0 {
+			differ = append(differ, t.name)
+		}
 	}
 
 	return differ
+}
+
+// trusted is an authority: its own certificate, and others that are accepted beside it.
+type trusted struct {
+	name          string
+	own, accepted place
+}
+
+// place is where the two forms of a configuration have the same thing: a dotted path in the v1alpha1 document, and a
+// kind and a path in the kind's document. * is each element of a list; a form that has no place for it has "".
+type place struct{ v1alpha1, kind, path string }
+
+// values are the scalars at a place, of whichever form has them; PEM is the same in base64.
+func (c Config) values(p place) []string {
+	var out []string
+
+	for _, d := range c.Documents {
+		path := p.path
+		if d.Kind == "v1alpha1" {
+			path = p.v1alpha1
+		} else if d.Kind != p.kind {
+			continue
+		}
+
+		if path != "" {
+			out = append(out, scalars(d.node.Content[0], strings.Split(path, "."))...)
+		}
+	}
+
+	return lists.Map(out, plainPEM)
+}
+
+// Value is the first scalar of a configuration at a dotted path of the v1alpha1 document, or at a path of a kind's
+// document, whichever the configuration has.
+func (c Config) Value(v1alpha1, kind, path string) string {
+	if found := c.values(place{v1alpha1, kind, path}); len(found) > 0 {
+		return found[0]
+	}
+
+	return ""
+}
+
+func scalars(n *yaml.Node, path []string) []string {
+	switch {
+	case n == nil:
+		return nil
+	case len(path) == 0:
+		if n.Kind != yaml.ScalarNode || n.Value == "" {
+			return nil
+		}
+
+		return []string{n.Value}
+	case path[0] == "*":
+		return slices.Concat(lists.Map(n.Content, func(c *yaml.Node) []string { return scalars(c, path[1:]) })...)
+	default:
+		return scalars(foreign.Get(n, path[0]), path[1:])
+	}
+}
+
+// plainPEM takes PEM out of base64, as v1alpha1 has it, and its surrounding space away.
+func plainPEM(text string) string {
+	if raw, err := base64.StdEncoding.DecodeString(text); err == nil && bytes.HasPrefix(bytes.TrimSpace(raw), []byte("-----BEGIN ")) {
+		text = string(raw)
+	}
+
+	return strings.TrimSpace(text)
 }
 
 // GateName refuses a hostname that another node has (TM158): Talos takes an etcd member of its own name for its own

@@ -6,13 +6,11 @@ package machineconfig
 import (
 	"bytes"
 	"fmt"
-	"slices"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
-	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/redact"
 )
 
@@ -87,26 +85,6 @@ func (c Config) At(path ...string) string {
 	}
 
 	return scalar(n, path[len(path)-1])
-}
-
-// Each gives the scalar that every element of a list of the main document has under key.
-func (c Config) Each(key string, path ...string) []string {
-	if !c.Full() {
-		return nil
-	}
-
-	n := c.find("v1alpha1").node.Content[0]
-	for _, step := range path {
-		n = foreign.Get(n, step)
-	}
-
-	if n == nil {
-		return nil
-	}
-
-	values := lists.Map(n.Content, func(element *yaml.Node) string { return scalar(element, key) })
-
-	return slices.DeleteFunc(values, func(v string) bool { return v == "" })
 }
 
 // Hostname is the name that the configuration gives the node, empty when it leaves it to the network.

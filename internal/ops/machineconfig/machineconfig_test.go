@@ -255,17 +255,17 @@ version: v1alpha1
 	}
 }
 
-// Documents of a newer Talos than this program's machinery: as a generated configuration of 1.14 has them.
+// Documents of a newer Talos than this program's machinery: a kind, and a field of a kind, that come after 1.14.
 const configNewer = configBefore + `---
 apiVersion: v1alpha1
-kind: KubeletConfig
-image: ghcr.io/siderolabs/kubelet:v1.36.0
+kind: FutureConfig
+image: ghcr.io/siderolabs/future:v1.36.0
 clusterDNS: [10.96.0.10]
 config: {}
 ---
 apiVersion: v1alpha1
 kind: ResolverConfig
-hostDNS:
+later:
     enabled: true
 `
 
@@ -278,14 +278,14 @@ func TestPatchNewer(t *testing.T) {
 		fails       string
 	}{
 		{name: "a known document", patch: "machine: {sysctls: {vm.swappiness: '1'}}", want: `vm.swappiness: "1"`},
-		{name: "an unknown document", patch: "apiVersion: v1alpha1\nkind: KubeletConfig\nimage: other:v1\nconfig: {maxPods: 250}", want: "maxPods: 250", gone: "kubelet:v1.36.0"},
-		{name: "an unknown field", patch: "apiVersion: v1alpha1\nkind: ResolverConfig\nhostDNS: {enabled: false}", want: "enabled: false", gone: "enabled: true"},
-		{name: "a new document", patch: "apiVersion: v1alpha1\nkind: SysctlConfig\nparams: {a: b}", want: "kind: SysctlConfig"},
-		{name: "a document goes", patch: "apiVersion: v1alpha1\nkind: KubeletConfig\n$patch: delete", want: "ResolverConfig", gone: "KubeletConfig"},
-		{name: "a field goes", patch: "apiVersion: v1alpha1\nkind: KubeletConfig\nclusterDNS:\n  $patch: delete", want: "KubeletConfig", gone: "clusterDNS"},
-		{name: "both kinds in one patch", patch: "machine: {sysctls: {x: '1'}}\n---\napiVersion: v1alpha1\nkind: KubeletConfig\nimage: y", want: "image: y", gone: "kubelet:v1.36.0"},
-		{name: "a list", patch: "apiVersion: v1alpha1\nkind: KubeletConfig\nclusterDNS: [1.1.1.1]", fails: "KubeletConfig.clusterDNS"},
-		{name: "what is not there goes", patch: "apiVersion: v1alpha1\nkind: NoSuchConfig\n$patch: delete", want: "KubeletConfig"},
+		{name: "an unknown document", patch: "apiVersion: v1alpha1\nkind: FutureConfig\nimage: other:v1\nconfig: {maxPods: 250}", want: "maxPods: 250", gone: "future:v1.36.0"},
+		{name: "an unknown field", patch: "apiVersion: v1alpha1\nkind: ResolverConfig\nlater: {enabled: false}", want: "enabled: false", gone: "enabled: true"},
+		{name: "a new document", patch: "apiVersion: v1alpha1\nkind: NextConfig\nparams: {a: b}", want: "kind: NextConfig"},
+		{name: "a document goes", patch: "apiVersion: v1alpha1\nkind: FutureConfig\n$patch: delete", want: "ResolverConfig", gone: "FutureConfig"},
+		{name: "a field goes", patch: "apiVersion: v1alpha1\nkind: FutureConfig\nclusterDNS:\n  $patch: delete", want: "FutureConfig", gone: "clusterDNS"},
+		{name: "both kinds in one patch", patch: "machine: {sysctls: {x: '1'}}\n---\napiVersion: v1alpha1\nkind: FutureConfig\nimage: y", want: "image: y", gone: "future:v1.36.0"},
+		{name: "a list", patch: "apiVersion: v1alpha1\nkind: FutureConfig\nclusterDNS: [1.1.1.1]", fails: "FutureConfig.clusterDNS"},
+		{name: "what is not there goes", patch: "apiVersion: v1alpha1\nkind: NoSuchConfig\n$patch: delete", want: "FutureConfig"},
 		{name: "JSON6902", patch: `[{"op": "add", "path": "/machine/sysctls", "value": {}}]`, fails: "JSON6902"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -319,7 +319,7 @@ func TestPatchNewer(t *testing.T) {
 func TestPatchOfAKnownTalosStaysStrict(t *testing.T) {
 	t.Parallel()
 
-	patches, err := machineconfig.LoadPatches([][]byte{[]byte("apiVersion: v1alpha1\nkind: KubeletConfig\nimage: x")})
+	patches, err := machineconfig.LoadPatches([][]byte{[]byte("apiVersion: v1alpha1\nkind: FutureConfig\nimage: x")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,10 +332,34 @@ func TestPatchOfAKnownTalosStaysStrict(t *testing.T) {
 func TestJudgeLeavesANewerTalosToTheNode(t *testing.T) {
 	t.Parallel()
 
-	for tag, code := range map[string]errs.Code{"v1.13.9": errs.Usage, "v1.14.0": errs.OK} {
+	for tag, code := range map[string]errs.Code{"v1.13.9": errs.Usage, "v1.14.1": errs.Usage, "v1.15.0": errs.OK} {
 		warnings, err := machineconfig.Judge([]byte(configNewer), talos.Version{Tag: tag, Platform: "metal"})
 		if errs.ExitCode(err) != code || (err == nil && len(warnings) == 0) {
 			t.Errorf("%s: %v, %v", tag, warnings, err)
+		}
+	}
+}
+
+// What a node's release does not know is an error before anything is sent, also where this program knows it.
+func TestJudgeByTheNodesRelease(t *testing.T) {
+	t.Parallel()
+
+	const vrf = configBefore + "---\napiVersion: v1alpha1\nkind: VRFConfig\nname: vrf0\ntable: \"100\"\n"
+	const trim = configBefore + "---\napiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\ntrim:\n    enabled: true\n"
+
+	for _, c := range []struct{ text, tag, want string }{
+		{vrf, "v1.12.9", "VRFConfig needs Talos 1.13, this is for v1.12.9"},
+		{vrf, "v1.13.9", ""},
+		{trim, "v1.13.9", "trim of VolumeConfig needs Talos 1.14, this is for v1.13.9"},
+		{trim, "v1.14.1", ""},
+	} {
+		_, err := machineconfig.Judge([]byte(c.text), talos.Version{Tag: c.tag, Platform: "metal"})
+
+		switch {
+		case c.want == "" && err != nil && strings.Contains(err.Error(), "needs Talos"):
+			t.Errorf("%s: %v", c.tag, err)
+		case c.want != "" && (errs.ExitCode(err) != errs.Usage || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: error %v, want %q", c.tag, err, c.want)
 		}
 	}
 }

@@ -75,7 +75,8 @@ func Config(text []byte, kind string, strict bool) Result {
 // subnets finds what is not a subnet among the cluster's ranges, which Talos reads on every node and validates on none: the
 // controllers that filter the node's addresses stop (Talos, internal/app/machined/pkg/controllers/k8s/address_filter.go).
 func subnets(cfg config.Provider) []string {
-	if cfg.Cluster() == nil {
+	raw := cfg.RawV1Alpha1()
+	if raw == nil || raw.ClusterConfig == nil || raw.ClusterConfig.ClusterNetwork == nil {
 		return nil
 	}
 
@@ -89,8 +90,8 @@ func subnets(cfg config.Provider) []string {
 		}
 	}
 
-	check("podSubnets", cfg.Cluster().Network().PodCIDRs())
-	check("serviceSubnets", cfg.Cluster().Network().ServiceCIDRs())
+	check("podSubnets", raw.ClusterConfig.ClusterNetwork.PodSubnet)
+	check("serviceSubnets", raw.ClusterConfig.ClusterNetwork.ServiceSubnet)
 
 	return out
 }

@@ -4,10 +4,12 @@ package release
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/blang/semver/v4"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/compatibility"
+	"github.com/siderolabs/talos/pkg/machinery/gendata"
 )
 
 // Path is the result of a check of two versions.
@@ -38,7 +40,7 @@ func UpgradePath(from, to string) (Path, error) {
 		return Path{Supported: true, Reason: fmt.Sprintf("%s can be upgraded to %s", from, to)}, nil
 	}
 
-	f, t := minor(from), minor(to)
+	f, t := Minor(from), Minor(to)
 	p := Path{Fallback: true, Supported: f+2 >= t && f <= t+1}
 	p.Reason = fmt.Sprintf("%s is not in the compatibility tables of this program; by the rule of earlier releases, it takes upgrades from 1.%d and downgrades from 1.%d", to, max(t, 2)-2, t+1)
 
@@ -66,8 +68,8 @@ func KubernetesRange(kubernetes, talosVersion string) (Path, error) {
 	}
 
 	// Talos 1.12 runs 1.30 to 1.35, 1.13 runs 1.31 to 1.36, 1.14 runs 1.32 to 1.37: both ends increase by one.
-	low, high := minor(talosVersion)+18, minor(talosVersion)+23
-	at := minor(kubernetes)
+	low, high := Minor(talosVersion)+18, Minor(talosVersion)+23
+	at := Minor(kubernetes)
 	p := Path{Fallback: true, Supported: at >= low && at <= high}
 	p.Reason = fmt.Sprintf("Talos %s is not in the compatibility tables of this program; by the rule of earlier releases, it runs Kubernetes 1.%d to 1.%d", talosVersion, low, high)
 
@@ -75,7 +77,7 @@ func KubernetesRange(kubernetes, talosVersion string) (Path, error) {
 }
 
 // machineryMinor is the minor release of machinery. It does not know newer ones.
-const machineryMinor = 13
+const machineryMinor = 14
 
 // known reports whether machinery's tables have the target.
 func known(target string) bool {
@@ -95,7 +97,8 @@ func Newer(tag string) bool {
 	return err == nil && (v.Major > 1 || v.Minor > machineryMinor)
 }
 
-func minor(tag string) uint64 {
+// Minor is the minor release of a version; 0 for one that does not parse.
+func Minor(tag string) uint64 {
 	v, err := semver.ParseTolerant(tag)
 	if err != nil {
 		return 0
@@ -120,6 +123,13 @@ func Lower(a, b string) bool {
 	return xerr == nil && yerr == nil && x.LT(y)
 }
 
+// NeedsInstall reports whether a version needs the section machine.install on metal; from 1.14 on it may be missing.
+func NeedsInstall(tag string) bool {
+	v, err := semver.ParseTolerant(tag)
+
+	return err == nil && v.Major == 1 && v.Minor < 14
+}
+
 // GRUBBuilds reports whether an installer of a version has GRUB boot arguments of its own where the configuration has no
 // install section: from 1.14 on, where the section may be missing.
 func GRUBBuilds(tag string) bool {
@@ -133,6 +143,34 @@ const (
 	APILifecycle = "lifecycle" // ImageService.Pull, LifecycleService.Upgrade, Reboot: from 1.13.
 	APILegacy    = "legacy"    // MachineService.Upgrade installs and reboots in one request.
 )
+
+// oldest is the oldest minor release that this program supports.
+const oldest = 12
+
+// Supported reports whether this program is made for a release: from the oldest that it supports to one minor after the
+// newest that it knows. A version that does not parse counts as supported.
+func Supported(tag string) bool {
+	v, err := semver.ParseTolerant(tag)
+
+	return err != nil || v.Major == 1 && v.Minor >= oldest && v.Minor <= machineryMinor+1
+}
+
+// Latest completes a version that names no patch release with the newest that this program knows of, and returns any
+// other version unchanged, with its v. A minor release that it does not know gets its first patch release.
+func Latest(version string) string {
+	version = "v" + strings.TrimPrefix(version, "v")
+	if strings.Count(version, ".") >= 2 {
+		return version
+	}
+
+	for _, known := range []string{gendata.VersionTag, "v1.13.9", "v1.12.9"} {
+		if strings.HasPrefix(known, version+".") {
+			return known
+		}
+	}
+
+	return version + ".0"
+}
 
 // UpgradeAPI returns the upgrade API of a version (Talos 1.13 introduced LifecycleService). A version that does not
 // parse counts as new: the call itself then fails.

@@ -17,12 +17,16 @@ func TestUpgradePath(t *testing.T) {
 		{"v1.12.9", "v1.13.9", true, false},
 		{"v1.11.0", "v1.13.9", true, false},
 		{"v1.10.4", "v1.13.9", false, false},
-		{"v1.12.0", "v1.14.0", true, true},
-		{"v1.11.0", "v1.14.0", false, true},
+		{"v1.12.0", "v1.14.0", true, false},
+		{"v1.11.0", "v1.14.0", false, false},
+		{"v1.13.0", "v1.15.0", true, true},
+		{"v1.12.0", "v1.15.0", false, true},
 		{"v1.13.9", "v1.12.9", true, false},
 		{"v1.14.0", "v1.12.9", false, false},
-		{"v1.15.0", "v1.14.0", true, true},
-		{"v1.16.0", "v1.14.0", false, true},
+		{"v1.15.0", "v1.14.0", true, false},
+		{"v1.16.0", "v1.14.0", false, false},
+		{"v1.16.0", "v1.15.0", true, true},
+		{"v1.17.0", "v1.15.0", false, true},
 	} {
 		p, err := release.UpgradePath(c.from, c.to)
 		if err != nil || p.Supported != c.supported || p.Fallback != c.fallback {
@@ -47,10 +51,34 @@ func TestKubernetesRange(t *testing.T) {
 		{"1.30.0", "v1.13.9", false},
 		{"1.37.0", "v1.14.0", true},
 		{"1.31.0", "v1.14.0", false},
+		{"1.38.0", "v1.15.0", true},
+		{"1.32.0", "v1.15.0", false},
 	} {
 		p, err := release.KubernetesRange(c.kubernetes, c.talos)
 		if err != nil || p.Supported != c.supported {
 			t.Errorf("Kubernetes %s on %s: %+v, %v", c.kubernetes, c.talos, p, err)
+		}
+	}
+}
+
+func TestLatest(t *testing.T) {
+	t.Parallel()
+
+	for version, want := range map[string]string{
+		"v1.14": "v1.14.1", "1.14": "v1.14.1", "v1.13": "v1.13.9", "v1.12": "v1.12.9", "v1.13.2": "v1.13.2", "v1.15": "v1.15.0", "v1.14.0-rc.1": "v1.14.0-rc.1",
+	} {
+		if got := release.Latest(version); got != want {
+			t.Errorf("%s is %s, want %s", version, got, want)
+		}
+	}
+}
+
+func TestSupported(t *testing.T) {
+	t.Parallel()
+
+	for version, want := range map[string]bool{"v1.11.9": false, "v1.12.0": true, "v1.13.9": true, "v1.14.1": true, "v1.15.0": true, "v1.16.0": false} {
+		if release.Supported(version) != want {
+			t.Errorf("%s: want %t", version, want)
 		}
 	}
 }

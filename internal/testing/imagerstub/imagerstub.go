@@ -22,7 +22,7 @@ import (
 )
 
 // Version is the Talos version whose images the registry has.
-const Version = "v1.13.9"
+const Version = "v1.14.1"
 
 // Bed is one engine with one registry.
 type Bed struct {

@@ -187,7 +187,7 @@ func installerArchive(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 
-	tag, err := name.NewTag("ghcr.io/siderolabs/installer-base:1.13.9")
+	tag, err := name.NewTag("ghcr.io/siderolabs/installer-base:1.14.1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -234,7 +234,11 @@ func (c *Cluster) addMember(i int) error {
 			}
 
 			// a node that was configured for another cluster uses that cluster's CA
-			keys := pki.FromConfig(node.Config())
+			keys, err := pki.FromConfig(node.Config())
+			if err != nil {
+				return nil, err
+			}
+
 			if keys == nil {
 				keys = c.PKI
 			}

@@ -58,7 +58,7 @@ func (g *configs) generated(kind, version string) (config.Provider, error) {
 		contract = config.TalosVersion1_12
 	}
 
-	// versions newer than machinery are generated as the newest that it knows
+	// the lab's clusters came here from 1.13: their configurations have the v1alpha1 form
 	if contract.Greater(config.TalosVersion1_13) {
 		contract = config.TalosVersion1_13
 	}

@@ -29,7 +29,8 @@ func (n *Node) adoptType() {
 	}
 
 	n.hostname = hostnameOf(n.config, n.Name)
-	n.kubernetes = n.kubernetesRuns && !n.config.Machine().Kubelet().SkipNodeRegistration()
+	node := n.config.K8sNodeConfig()
+	n.kubernetes = n.kubernetesRuns && (node == nil || !node.SkipNodeRegistration())
 
 	if n.Etcd != nil && n.Etcd.Empty() {
 		n.Etcd.Rename(n.hostname)

@@ -19,7 +19,8 @@ const staticPodOwner = "k8s.StaticPodConfigController"
 func (n *Node) putStaticPods() {
 	var ids []string
 
-	for _, pod := range n.config.Machine().Pods() { //nolint:staticcheck // as Talos
+	for _, static := range n.config.K8sStaticPodConfigs() {
+		pod := static.Pod()
 		namespace, name := podName(pod)
 		res := k8s.NewStaticPod(k8s.NamespaceName, namespace+"-"+name)
 		res.TypedSpec().Pod = pod

@@ -102,17 +102,11 @@ func (s *Service) ApplyConfiguration(ctx context.Context, req *machine.ApplyConf
 
 // loadConfig decodes and validates as Talos does, with machinery's own code.
 func (s *Service) loadConfig(ctx context.Context, data []byte, maintenance bool) (config.Provider, []string, error) {
-	if !s.node.AtLeast(13) {
-		if err := registeredIn112(data); err != nil {
-			return nil, nil, status.Error(codes.InvalidArgument, err.Error())
-		}
+	if err := unknownTo(s.node.AtLeast, data); err != nil {
+		return nil, nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 
 	next, err := configloader.NewFromBytes(data)
-	if err != nil && s.node.AtLeast(14) {
-		next, err = loadNewer(data)
-	}
-
 	if err != nil {
 		return nil, nil, status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -121,7 +115,11 @@ func (s *Service) loadConfig(ctx context.Context, data []byte, maintenance bool)
 		return nil, nil, status.Error(codes.InvalidArgument, "the applied machine configuration doesn't contain v1alpha1 config, did you mean to patch the machine config instead?")
 	}
 
-	mode := metal{installed: s.node.Installed() || s.node.AtLeast(14) && !hasInstall(next)}
+	mode := metal{installed: s.node.Installed()}
+
+	if mode.RequiresInstall() && !s.node.AtLeast(14) && !hasInstall(next) {
+		return nil, nil, status.Errorf(codes.InvalidArgument, "install instructions are required in %q mode", mode)
+	}
 
 	warnings, err := next.Validate(mode)
 	if err != nil {
@@ -383,14 +381,18 @@ func (s *Service) GenerateClientConfiguration(_ context.Context, req *machine.Ge
 
 	roles, _ := role.Parse(req.Roles)
 	current := s.node.Config()
-	bundle := secrets.NewBundleFromConfig(secrets.NewFixedClock(time.Now()), current)
+
+	bundle, err := secrets.NewBundleFromConfig(secrets.NewFixedClock(time.Now()), current)
+	if err != nil {
+		return nil, err
+	}
 
 	cert, err := bundle.GenerateTalosAPIClientCertificateWithTTL(roles, ttl)
 	if err != nil {
 		return nil, err
 	}
 
-	name := current.Cluster().Name()
+	name := current.K8sClusterConfig().ClusterName()
 	if r := roles.Strings(); len(r) == 1 {
 		name = strings.TrimPrefix(r[0], role.Prefix) + "@" + name
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -35,12 +36,26 @@ func newIn114(kind string) bool {
 	}, kind)
 }
 
-// extendedIn114 are the kinds that have more fields in Talos 1.14 than in 1.13.9.
-func extendedIn114(kind string) bool {
-	return slices.Contains([]string{
-		"VolumeConfig", "UserVolumeConfig", "ExistingVolumeConfig", "RawVolumeConfig", "SwapVolumeConfig", "DHCPv4Config",
-		"TimeSyncConfig", "ResolverConfig",
-	}, kind)
+// fieldsIn114 are the fields that Talos 1.14 added to kinds that 1.13.9 knows, by path; * is each element of a list.
+func fieldsIn114(kind string) []string {
+	switch kind {
+	case "VolumeConfig":
+		return []string{"filesystem", "scrub", "trim", "mount.disableAccessTime", "encryption.allowDiscards"}
+	case "UserVolumeConfig":
+		return []string{"scrub", "trim", "filesystem.xfs", "encryption.allowDiscards"}
+	case "ExistingVolumeConfig":
+		return []string{"scrub", "trim"}
+	case "RawVolumeConfig", "SwapVolumeConfig":
+		return []string{"encryption.allowDiscards"}
+	case "DHCPv4Config":
+		return []string{"ignoreRoutes"}
+	case "TimeSyncConfig":
+		return []string{"ntp.useNTS"}
+	case "ResolverConfig":
+		return []string{"hostDNS", "nameservers.*.protocol", "nameservers.*.tlsServerName"}
+	default:
+		return nil
+	}
 }
 
 // document is what identifies a document.
@@ -77,19 +92,48 @@ func documents(text []byte, do func(doc *yaml.Node, id document, line int) error
 	}
 }
 
-// registeredIn112 returns the error of the first document of a kind that Talos 1.12 does not register. Text that is not
-// YAML is left to the loader.
-func registeredIn112(text []byte) error {
+// unknownTo returns what the decoder of a Talos version says about the first document that it does not know: of a kind
+// that it does not register, or with a field that the kind has only later. Text that is not YAML is left to the loader.
+func unknownTo(atLeast func(minor int) bool, text []byte) error {
 	var unknown error
 
-	_ = documents(text, func(_ *yaml.Node, id document, line int) error { //nolint:errcheck // the loader reports it
-		if unknown == nil && newIn113(id.Kind) {
+	_ = documents(text, func(doc *yaml.Node, id document, line int) error { //nolint:errcheck // the loader reports it
+		switch {
+		case unknown != nil:
+		case !atLeast(13) && newIn113(id.Kind), !atLeast(14) && newIn114(id.Kind):
 			unknown = fmt.Errorf("error decoding document %s/%s/%s (line %d): %q %q: not registered",
 				id.APIVersion, id.Kind, id.Name, line, id.Kind, id.APIVersion)
+		case !atLeast(14):
+			for _, path := range fieldsIn114(id.Kind) {
+				if has(doc.Content[0], strings.Split(path, ".")) {
+					unknown = fmt.Errorf("error decoding document %s/%s/%s (line %d): unknown keys found during decoding:\n%s",
+						id.APIVersion, id.Kind, id.Name, line, path)
+				}
+			}
 		}
 
 		return nil
 	})
 
 	return unknown
+}
+
+// has reports whether a document has a field at a path.
+func has(node *yaml.Node, path []string) bool {
+	if len(path) == 0 {
+		return true
+	}
+
+	switch node.Kind {
+	case yaml.SequenceNode:
+		return path[0] == "*" && slices.ContainsFunc(node.Content, func(n *yaml.Node) bool { return has(n, path[1:]) })
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			if node.Content[i].Value == path[0] && has(node.Content[i+1], path[1:]) {
+				return true
+			}
+		}
+	}
+
+	return false
 }

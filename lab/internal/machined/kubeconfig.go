@@ -63,7 +63,12 @@ func (s *Service) generateKubeconfig() ([]byte, error) {
 		return nil, status.Error(codes.FailedPrecondition, "machine configuration is not available")
 	}
 
-	ca, err := talosx509.NewCertificateAuthorityFromCertificateAndKey(cfg.Cluster().IssuingCA())
+	authority, cluster := cfg.K8sAPIServerCAConfig(), cfg.K8sClusterConfig()
+	if authority == nil || authority.IssuingCA() == nil || cluster == nil {
+		return nil, status.Error(codes.FailedPrecondition, "Kubernetes is not configured")
+	}
+
+	ca, err := talosx509.NewCertificateAuthorityFromCertificateAndKey(authority.IssuingCA())
 	if err != nil {
 		return nil, fmt.Errorf("error getting Kubernetes CA: %w", err)
 	}
@@ -82,5 +87,5 @@ func (s *Service) generateKubeconfig() ([]byte, error) {
 		return nil, fmt.Errorf("error generating Kubernetes client certificate: %w", err)
 	}
 
-	return kubeconfig.Admin(cfg.Cluster().Name(), cfg.Cluster().Endpoint().String(), cfg.Cluster().IssuingCA().Crt, pair.CrtPEM, pair.KeyPEM), nil
+	return kubeconfig.Admin(cluster.ClusterName(), cluster.ClusterEndpoint().String(), authority.IssuingCA().Crt, pair.CrtPEM, pair.KeyPEM), nil
 }

@@ -38,16 +38,21 @@ func New() (*PKI, error) {
 
 // FromConfig returns the secrets in a machine configuration; nil when it has no key of the Talos CA, as a worker's does
 // not.
-func FromConfig(cfg config.Provider) *PKI {
+func FromConfig(cfg config.Provider) (*PKI, error) {
 	if cfg == nil || cfg.Machine() == nil || cfg.Cluster() == nil {
-		return nil
+		return nil, nil
 	}
 
 	if ca := cfg.Machine().Security().IssuingCA(); ca == nil || len(ca.Key) == 0 {
-		return nil
+		return nil, nil
 	}
 
-	return &PKI{Bundle: secrets.NewBundleFromConfig(secrets.NewFixedClock(time.Now()), cfg)}
+	bundle, err := secrets.NewBundleFromConfig(secrets.NewFixedClock(time.Now()), cfg)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration's secrets: %w", err)
+	}
+
+	return &PKI{Bundle: bundle}, nil
 }
 
 // Talosconfig makes a client configuration for the roles with the context name "lab". A negative ttl makes an expired
