@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,11 +30,41 @@ type rpcError struct {
 	undelivered bool // No connection could be made: nothing was sent.
 }
 
-func (e *rpcError) Error() string { return e.message }
+func (e *rpcError) Error() string { return unwrapped(e.message) }
 func (e *rpcError) Unwrap() error { return e.cause }
 
 // GRPCStatus keeps status.Code working on a translated error.
 func (e *rpcError) GRPCStatus() *status.Status { return status.New(e.code, e.message) }
+
+// unwrapped cuts what gRPC puts around the cause of a failed connection.
+func unwrapped(message string) string {
+	if before, rest, found := strings.Cut(message, "rpc error: code = "); found {
+		if _, desc, found := strings.Cut(rest, " desc = "); found {
+			return unwrapped(before + desc)
+		}
+	}
+
+	before, quoted, found := strings.Cut(message, `connection error: desc = `)
+	if !found {
+		return message
+	}
+
+	prefix, err := strconv.QuotedPrefix(quoted)
+	if err != nil {
+		return message
+	}
+
+	cause, err := strconv.Unquote(prefix)
+	if err != nil {
+		return message
+	}
+
+	for _, layer := range []string{"transport: ", "Error while dialing: "} {
+		cause = strings.TrimPrefix(cause, layer)
+	}
+
+	return before + cause + quoted[len(prefix):]
+}
 
 // circumstances describe how the call was made, for its translation.
 type circumstances struct {
