@@ -49,6 +49,8 @@ func runVersion(c *cmdutil.Call, b cmdutil.Build) error {
 		rows = nil // the document's items are nodes; the client is not one
 	}
 
+	c.Printer.PerNode = true
+
 	return cmdutil.PrintList(c, append(rows, nodes...), err, versionColumns(short), name)
 }
 

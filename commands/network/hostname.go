@@ -15,6 +15,7 @@ func newCmdHostname(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate network hostname -n 10.0.0.21 --insecure -o json --query '.items[].fqdn'",
 		Spec: spec(),
 	}, "HostnameList", cmdutil.NodeList[talos.Hostname]{
+		PerNode: true,
 		Columns: []output.Column[talos.Hostname]{
 			{Header: "HOSTNAME", Value: func(h talos.Hostname) string { return h.Name }},
 			{Header: "DOMAIN", Value: func(h talos.Hostname) string { return h.Domain }},

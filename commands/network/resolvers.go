@@ -16,6 +16,7 @@ func newCmdResolvers(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate network resolvers -A -o json --query '[.items[].dns_servers[]] | unique'",
 		Spec: spec(),
 	}, "ResolverList", cmdutil.NodeList[talos.Resolvers]{
+		PerNode: true,
 		Columns: []output.Column[talos.Resolvers]{
 			{Header: "DNS SERVERS", Value: func(r talos.Resolvers) string { return strings.Join(r.DNSServers, ",") }},
 			{Header: "SEARCH DOMAINS", Value: func(r talos.Resolvers) string { return strings.Join(r.SearchDomains, ",") }},

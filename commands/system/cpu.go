@@ -23,6 +23,7 @@ func newCmdCPU(f *cmdutil.Factory) *cmdutil.Cmd {
 		Flags: func(fs *cmdutil.Flags) { cmdutil.Interval(fs, &interval, "the mean since the boot") },
 		Check: cmdutil.CheckInterval(&interval),
 	}, "CPUList", cmdutil.NodeList[talos.CPU]{
+		PerNode: true,
 		Columns: []output.Column[talos.CPU]{
 			{Header: "MODEL", Value: func(c talos.CPU) string { return c.Model }},
 			{Header: "CORES", Value: func(c talos.CPU) string { return strconv.Itoa(c.Cores) }},

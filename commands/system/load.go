@@ -19,6 +19,7 @@ func newCmdLoad(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate system load -A --sort-by -load5",
 		Spec: spec(),
 	}, "LoadList", cmdutil.NodeList[talos.LoadAverage]{
+		PerNode: true,
 		Columns: []output.Column[talos.LoadAverage]{
 			{Header: "1 MIN", Value: number(func(l talos.LoadAverage) float64 { return l.Load1 })},
 			{Header: "5 MIN", Value: number(func(l talos.LoadAverage) float64 { return l.Load5 })},

@@ -14,6 +14,7 @@ func newCmdMemory(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate system memory -A --sort-by -used_ratio",
 		Spec: spec(),
 	}, "MemoryList", cmdutil.NodeList[talos.Memory]{
+		PerNode: true,
 		Columns: []output.Column[talos.Memory]{
 			{Header: "TOTAL", Value: func(m talos.Memory) string { return output.Bytes(m.TotalBytes) }},
 			{Header: "USED", Value: func(m talos.Memory) string { return output.Bytes(m.UsedBytes) }},

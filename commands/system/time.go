@@ -23,6 +23,7 @@ func newCmdTime(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.StringVar(&server, "server", "", "time server to ask (default: the node's own)")
 		},
 	}, "ClockList", cmdutil.NodeList[talos.Clock]{
+		PerNode: true,
 		Columns: []output.Column[talos.Clock]{
 			{Header: "SERVER", Value: func(c talos.Clock) string { return c.Server }},
 			{Header: "NODE TIME", Value: func(c talos.Clock) string { return output.Time(c.Local) }},

@@ -62,6 +62,8 @@ type Row[T any] interface {
 type NodeList[T any] struct {
 	Columns []output.Column[T]
 	Name    func(T) string // For -o name.
+	// PerNode says that every node has one row: a table shows one that failed as a row with its error.
+	PerNode bool
 	// Finish receives all rows together: what one node cannot know, such as the lag behind others.
 	Finish func([]T) ([]T, error)
 	// Human writes the rows for people where a table does not say it best.
@@ -99,6 +101,8 @@ func NewNodeList[T any, P Row[T]](f *Factory, d Command, schema string, l NodeLi
 // Print writes the rows as the format says.
 func (l NodeList[T]) Print(c *Call, rows []T, err error) error {
 	forPeople := !c.Printer.Structured() && c.Printer.Format != output.Name
+
+	c.Printer.PerNode = l.PerNode
 
 	if l.Human == nil || !forPeople || len(rows) == 0 {
 		return PrintList(c, rows, err, l.Columns, l.Name)

@@ -28,6 +28,7 @@ type Printer struct {
 	Schema    string // Without the prefix.
 	Single    bool   // The document has one result instead of items.
 	Change    bool   // Every row must be shown: a value that cannot be encoded is removed from its row, and the row stays.
+	PerNode   bool   // The list has one row a node: a table shows a node that failed as a row with its error.
 	Question  bool   // A row that cannot be encoded makes the answer no.
 	Context   string
 	Selection *Selection
@@ -79,7 +80,13 @@ func writeList[T any](p *Printer, rows []T, err error, cols []Column[T], name fu
 
 		return nil
 	default:
-		return WriteTable(p.Out, cols, rows, p.Format == Wide, !p.NoHeaders)
+		if !p.PerNode {
+			return WriteTable(p.Out, cols, rows, p.Format == Wide, !p.NoHeaders)
+		}
+
+		withFailures, all := addFailures(cols, rows, doc.Errors)
+
+		return WriteTable(p.Out, withFailures, all, p.Format == Wide, !p.NoHeaders)
 	}
 }
 

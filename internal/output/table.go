@@ -1,6 +1,7 @@
 package output
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/lists"
 )
@@ -37,6 +39,50 @@ func WriteTable[T any](w io.Writer, cols []Column[T], rows []T, wide, headers bo
 	}
 
 	return tw.Flush()
+}
+
+// tableRow is a row, or a node that failed.
+type tableRow[T any] struct {
+	row    T
+	failed *errs.Entry
+}
+
+// addFailures adds a row for each node that failed, and a column for its error if there are any.
+func addFailures[T any](cols []Column[T], rows []T, failures []errs.Entry) ([]Column[tableRow[T]], []tableRow[T]) {
+	all := lists.Map(rows, func(row T) tableRow[T] { return tableRow[T]{row: row} })
+
+	for i, e := range failures {
+		if e.Node != "" {
+			all = append(all, tableRow[T]{failed: &failures[i]})
+		}
+	}
+
+	out := lists.Map(cols, func(c Column[T]) Column[tableRow[T]] {
+		return Column[tableRow[T]]{Header: c.Header, Wide: c.Wide, Value: func(r tableRow[T]) string {
+			switch {
+			case r.failed == nil:
+				return c.Value(r.row)
+			case c.Header == "NODE":
+				return cmp.Or(r.failed.Hostname, r.failed.Node)
+			case c.Header == "ADDRESS":
+				return r.failed.Node
+			default:
+				return ""
+			}
+		}}
+	})
+
+	if len(all) > len(rows) {
+		out = append(out, Column[tableRow[T]]{Header: "ERROR", Value: func(r tableRow[T]) string {
+			if r.failed == nil {
+				return ""
+			}
+
+			return r.failed.Message
+		}})
+	}
+
+	return out, all
 }
 
 // Cell makes a value fit one table cell: not empty, one line of limited length, no control sequences.
