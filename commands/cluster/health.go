@@ -209,8 +209,8 @@ func healthWorld(c *cmdutil.Call, now func() time.Time) (func() health.Cluster, 
 	}, nil
 }
 
-// chosen says which members the user named, nil for all of them.
-func chosen(c *cmdutil.Call, cluster *talos.Cluster) (func(talos.Member) bool, error) {
+// chosen returns the nodes that the user named, nil for all of them.
+func chosen(c *cmdutil.Call, cluster *talos.Cluster) ([]talos.Target, error) {
 	s := c.Selection()
 	if !s.Explicit() {
 		return nil, nil // nobody was named
@@ -221,7 +221,7 @@ func chosen(c *cmdutil.Call, cluster *talos.Cluster) (func(talos.Member) bool, e
 		return nil, err
 	}
 
-	return func(m talos.Member) bool { return slices.ContainsFunc(targets.Nodes, m.Is) }, nil
+	return targets.Nodes, nil
 }
 
 func (o healthOptions) runServer(c *cmdutil.Call) error {

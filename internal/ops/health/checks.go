@@ -66,7 +66,7 @@ func discovery(_ context.Context, s *survey, found func(Finding)) {
 
 	switch {
 	case len(listed) == 0 && len(members) > 0:
-		found(Finding{Status: Warn, Message: "discovery is disabled: the nodes are those that etcd lists, without workers", Hint: "name other nodes with -n"})
+		found(undiscovered(s))
 
 		return
 	case len(controlPlanes) == 0:
@@ -105,6 +105,22 @@ func discovery(_ context.Context, s *survey, found func(Finding)) {
 
 	for _, m := range probe.Undiscovered(all, nodes) {
 		found(of(m.Member, fail("discovery does not list "+m.String(), undiscoveredHint)))
+	}
+}
+
+// undiscovered is the finding of a cluster whose discovery lists nobody.
+func undiscovered(s *survey) Finding {
+	if s.cluster.Only != nil {
+		return Finding{Status: Warn, Message: "discovery is disabled: only the named nodes were checked"}
+	}
+
+	if _, known := s.knownKubeNodes(); known {
+		return Finding{Status: Warn, Message: "discovery is disabled: the nodes are those that etcd and Kubernetes list"}
+	}
+
+	return Finding{
+		Status: Warn, Message: "discovery is disabled: the nodes are those that etcd lists; workers were not checked",
+		Hint: "name workers with -n, or make Kubernetes reachable: it lists them too",
 	}
 }
 
@@ -258,7 +274,7 @@ func versions(_ context.Context, s *survey) []Finding {
 	seen := map[string][]string{}
 	silent := 0
 
-	for _, n := range s.nodes() {
+	for _, n := range s.chosenOf(s.all()) {
 		if v, err := n.version(); err == nil {
 			seen[v.Tag] = append(seen[v.Tag], n.member.NodeName())
 		} else {

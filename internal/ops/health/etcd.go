@@ -63,7 +63,7 @@ func (s *survey) findEtcdState() etcdState {
 func (s *survey) waitingForEtcd() []*nodeFacts {
 	var out []*nodeFacts
 
-	controlPlanes := lists.Filter(s.all(), func(n *nodeFacts) bool { return n.member.Type == target.ControlPlane })
+	controlPlanes := lists.Filter(s.listed(), func(n *nodeFacts) bool { return n.member.Type == target.ControlPlane })
 	answers := make(chan *nodeFacts, len(controlPlanes))
 
 	for _, n := range controlPlanes {
@@ -83,7 +83,7 @@ func (s *survey) waitingForEtcd() []*nodeFacts {
 		}
 	}
 
-	slices.SortFunc(out, func(a, b *nodeFacts) int { return target.CompareAddresses(a.member.Node, b.member.Node) })
+	slices.SortFunc(out, byAddress)
 
 	return out
 }

@@ -103,9 +103,9 @@ type Cluster struct {
 	Affiliates func(context.Context) ([]talos.Member, error)
 	// EtcdMembers is etcd's own list, for a certificate that may not read discovery; nil for none.
 	EtcdMembers func(context.Context) ([]talos.EtcdMember, error)
-	// Only restricts the checks of single nodes; nil for all. Checks of the cluster as a whole, etcd's quorum above
-	// all, are never restricted.
-	Only func(talos.Member) bool
+	// Only restricts the checks of single nodes to these, whether discovery lists them or not; nil for all. Checks of the
+	// cluster as a whole, etcd's quorum above all, are never restricted.
+	Only []talos.Target
 	Node func(talos.Target) Node
 	Etcd func(context.Context, []talos.Target) etcd.View
 	// Kubernetes gives access to the API; the error explains why there is none. Denied reports that the certificate

@@ -15,63 +15,18 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/health"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
+	"github.com/talosmate/talosmate/internal/testing/fake"
 )
-
-// node is a node that is healthy unless it is down, or hangs.
-type node struct {
-	name       string
-	down       bool
-	hung       chan struct{} // It answers once this is closed.
-	kubernetes string        // Its Kubernetes node name.
-	noKubelet  bool
-}
 
 var errDown = errors.New("no route to host")
 
-func (n node) Version(ctx context.Context) (talos.Version, error) {
-	if n.hung != nil {
-		select {
-		case <-n.hung:
-		case <-ctx.Done():
-			return talos.Version{}, ctx.Err()
-		}
-	}
+// node is a healthy node of that name.
+func node(name string) *fake.Machine {
+	m := fake.NewMachine("v1.13.9")
+	m.Name, m.MountList = name, nil
+	m.ServiceList = []talos.Service{{ID: "kubelet", State: "running", Health: talos.Healthy}}
 
-	if n.down {
-		return talos.Version{}, errDown
-	}
-
-	return talos.Version{Tag: "v1.13.9"}, nil
-}
-
-func (n node) MachineStatus(context.Context) (talos.MachineStatus, error) {
-	return talos.MachineStatus{Stage: "running", Ready: true}, nil
-}
-
-func (n node) Services(context.Context) ([]talos.Service, error) {
-	if n.noKubelet {
-		return nil, nil
-	}
-
-	return []talos.Service{{ID: "kubelet", State: "running", Health: talos.Healthy}}, nil
-}
-
-func (n node) Mounts(context.Context) ([]talos.Mount, error) { return nil, nil }
-
-func (n node) KubernetesName(ctx context.Context) (string, error) {
-	_, err := n.Version(ctx)
-
-	return n.kubernetes, err
-}
-
-func (n node) TimeStatus(context.Context) (talos.TimeStatus, bool, error) {
-	return talos.TimeStatus{Synced: true}, true, nil
-}
-
-func (n node) Clock(context.Context, string) (talos.Clock, error) { return talos.Clock{}, nil }
-
-func (n node) Resources(context.Context, string, string, ...string) ([]talos.Resource, error) {
-	return nil, nil
+	return m
 }
 
 type kubernetes []kube.Node
@@ -83,9 +38,11 @@ func (k kubernetes) Workloads(context.Context) ([]kube.Workload, error) { return
 type bed struct {
 	members    []talos.Member
 	affiliates []talos.Member
-	nodes      map[string]*node // By address.
+	nodes      map[string]*fake.Machine // By address.
 	etcd       []etcd.Member
 	kube       kubernetes
+	kubeErr    error
+	only       []talos.Target
 	timeout    time.Duration
 }
 
@@ -97,7 +54,7 @@ func member(name, address, typ string) talos.Member {
 }
 
 func newBed() *bed {
-	b := &bed{nodes: map[string]*node{}, timeout: time.Minute}
+	b := &bed{nodes: map[string]*fake.Machine{}, timeout: time.Minute}
 
 	for i, name := range []string{"cp-1", "cp-2", "cp-3", "worker-1"} {
 		typ := target.ControlPlane
@@ -111,9 +68,25 @@ func newBed() *bed {
 	return b
 }
 
+// withoutDiscovery leaves the members that etcd lists.
+func (b *bed) withoutDiscovery() {
+	b.members = b.members[:3]
+	for i := range b.members {
+		b.members[i].Source, b.members[i].NodeID = target.FromEtcd, ""
+	}
+}
+
+// hang makes a node answer only once the channel is closed.
+func (b *bed) hang(address string) chan struct{} {
+	hung := make(chan struct{})
+	b.nodes[address].Hung = hung
+
+	return hung
+}
+
 func (b *bed) add(m talos.Member) {
 	b.members = append(b.members, m)
-	b.nodes[m.Node] = &node{name: m.Hostname, kubernetes: m.Hostname}
+	b.nodes[m.Node] = node(m.Hostname)
 	b.kube = append(b.kube, kube.Node{Name: m.Hostname, Ready: true, Addresses: []string{m.Node}, KubeletVersion: "v1.36.0"})
 
 	if m.Type == target.ControlPlane {
@@ -132,7 +105,8 @@ func (b *bed) check(o health.Options) (health.Result, []string) {
 				return etcd.Answer{Target: t}
 			})}
 		},
-		Kubernetes: func(context.Context) (health.Kubernetes, bool, error) { return b.kube, false, nil },
+		Kubernetes: func(context.Context) (health.Kubernetes, bool, error) { return b.kube, false, b.kubeErr },
+		Only:       b.only,
 		Timeout:    b.timeout, Now: time.Now,
 	}, o)
 
@@ -152,27 +126,27 @@ func TestNodesThatAreMissing(t *testing.T) {
 	}{
 		"nothing is missing": {func(*bed) {}, nil},
 		"a dead worker is asked about at Kubernetes": {func(b *bed) {
-			b.nodes["10.0.0.4"].down = true
+			b.nodes["10.0.0.4"].Refuse = errDown
 			b.kube[3].Ready, b.kube[3].ReadyMessage = false, "Kubelet stopped posting node status."
 		}, []string{
 			"fail talos-api worker-1: no answer from the node",
 			"fail kubernetes-nodes worker-1: not Ready: Kubelet stopped posting node status.",
 		}},
 		"a worker was removed": {func(b *bed) {
-			b.nodes["10.0.0.4"].down = true
+			b.nodes["10.0.0.4"].Refuse = errDown
 			b.kube = b.kube[:3]
 		}, []string{
 			"warn talos-api worker-1: no answer; discovery still lists it and Kubernetes does not: it was removed or replaced, or has not joined yet",
 		}},
 		"a control plane was removed": {func(b *bed) {
-			b.nodes["10.0.0.3"].down = true
+			b.nodes["10.0.0.3"].Refuse = errDown
 			b.kube, b.etcd = slices.Delete(b.kube, 2, 3), slices.Delete(b.etcd, 2, 3)
 		}, []string{
 			"warn talos-api cp-3: no answer; discovery still lists it and neither etcd nor Kubernetes does: it was removed or replaced, or has not joined yet",
 			"warn etcd-quorum: 2 of 2 voters are healthy, 2 are needed: the loss of one more stops etcd",
 		}},
 		"a member of etcd that is dead was not removed": {func(b *bed) {
-			b.nodes["10.0.0.3"].down = true
+			b.nodes["10.0.0.3"].Refuse = errDown
 			b.kube = slices.Delete(b.kube, 2, 3)
 		}, []string{
 			"fail talos-api cp-3: no answer from the node",
@@ -186,12 +160,12 @@ func TestNodesThatAreMissing(t *testing.T) {
 		}, []string{"fail talos-discovery cp-3: discovery does not list cp-3 (an etcd member)"}},
 		"two machines have one hostname": {func(b *bed) {
 			b.affiliates = append(slices.Clone(b.members), member("worker-1", "10.0.0.9", target.Worker))
-			b.nodes["10.0.0.9"] = &node{name: "worker-1", kubernetes: "worker-1"}
+			b.nodes["10.0.0.9"] = node("worker-1")
 		}, []string{"fail talos-discovery worker-1: two machines have the hostname worker-1, and discovery lists the one at 10.0.0.4 only"}},
 		"discovery lists the machine that was replaced": {func(b *bed) {
 			b.affiliates = append(slices.Clone(b.members), member("worker-1", "10.0.0.9", target.Worker))
-			b.nodes["10.0.0.9"] = &node{name: "worker-1", kubernetes: "worker-1"}
-			b.nodes["10.0.0.4"].down = true
+			b.nodes["10.0.0.9"] = node("worker-1")
+			b.nodes["10.0.0.4"].Refuse = errDown
 		}, []string{
 			"warn talos-discovery worker-1: discovery lists the machine that it replaced, at 10.0.0.4",
 			"warn talos-api worker-1: no answer; another machine has its hostname, at 10.0.0.9: it was replaced",
@@ -203,17 +177,38 @@ func TestNodesThatAreMissing(t *testing.T) {
 		}, nil},
 		"a cluster without Kubernetes, and a dead worker": {func(b *bed) {
 			for _, n := range b.nodes {
-				n.kubernetes, n.noKubelet = "", true
+				n.Name, n.ServiceList = "", nil
 			}
 
-			b.nodes["10.0.0.4"].down = true
+			b.nodes["10.0.0.4"].Refuse = errDown
 		}, []string{"fail talos-api worker-1: no answer from the node"}},
 		"discovery is disabled": {func(b *bed) {
-			b.members = b.members[:3]
-			for i := range b.members {
-				b.members[i].Source, b.members[i].NodeID = target.FromEtcd, ""
-			}
-		}, []string{"warn talos-discovery: discovery is disabled: the nodes are those that etcd lists, without workers"}},
+			b.withoutDiscovery()
+		}, []string{"warn talos-discovery: discovery is disabled: the nodes are those that etcd and Kubernetes list"}},
+		"discovery is disabled, and a worker is down": {func(b *bed) {
+			b.withoutDiscovery()
+			b.nodes["10.0.0.4"].Refuse = errDown
+		}, []string{
+			"warn talos-discovery: discovery is disabled: the nodes are those that etcd and Kubernetes list",
+			"fail talos-api worker-1: no answer from the node",
+		}},
+		"discovery is disabled, and Kubernetes does not answer": {func(b *bed) {
+			b.withoutDiscovery()
+			b.kubeErr = errDown
+		}, []string{
+			"warn talos-discovery: discovery is disabled: the nodes are those that etcd lists; workers were not checked",
+			"unknown kubernetes-api: the Kubernetes API cannot be asked",
+		}},
+		"discovery is disabled, and a worker that is down was named": {func(b *bed) {
+			b.withoutDiscovery()
+			b.kube, b.kubeErr = nil, errDown
+			b.nodes["10.0.0.4"].Refuse = errDown
+			b.only = []talos.Target{{Address: "10.0.0.4", Hostname: "worker-1"}}
+		}, []string{
+			"warn talos-discovery: discovery is disabled: only the named nodes were checked",
+			"fail talos-api worker-1: no answer from the node",
+			"unknown kubernetes-api: the Kubernetes API cannot be asked",
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -233,7 +228,7 @@ func TestOneCheck(t *testing.T) {
 	t.Parallel()
 
 	b := newBed()
-	b.nodes["10.0.0.4"].down = true
+	b.nodes["10.0.0.4"].Refuse = errDown
 
 	res, got := b.check(health.Options{Scope: health.ScopeFull, Only: []string{"talos-stage"}})
 	if want := []string{"fail talos-stage worker-1: no answer from the node"}; res.Healthy || !slices.Equal(got, want) {
@@ -246,14 +241,14 @@ func TestHungNode(t *testing.T) {
 	t.Parallel()
 
 	b := newBed()
-	b.nodes["10.0.0.1"].hung = make(chan struct{})
+	hung := b.hang("10.0.0.1")
 
 	const enough = 20
 
 	told := 0
 	tell := func(f health.Finding) {
 		if told++; told == enough {
-			close(b.nodes["10.0.0.1"].hung)
+			close(hung)
 		}
 
 		if f.Node == "10.0.0.1" && f.ID == "talos-api" && told < enough {
@@ -265,7 +260,8 @@ func TestHungNode(t *testing.T) {
 		t.Error(got)
 	}
 
-	b.nodes["10.0.0.1"].hung = make(chan struct{})
+	b.hang("10.0.0.1")
+
 	b.timeout = 50 * time.Millisecond
 
 	if _, got := b.check(health.Options{Scope: health.ScopeFull}); !slices.Contains(got, "fail talos-api cp-1: no answer from the node") {

@@ -24,8 +24,8 @@ type survey struct {
 
 	members   func() ([]talos.Member, error) // Discovery's members, and the control planes that only etcd lists.
 	unlisted  func() []talos.Member          // Machines that discovery knows and does not list: another one has their hostname.
-	all       func() []*nodeFacts
-	nodes     func() []*nodeFacts // Those that the user chose.
+	listed    func() []*nodeFacts            // The nodes of these lists.
+	others    func() []*nodeFacts            // Those that only Kubernetes or the user names.
 	etcd      func() etcd.View
 	kube      func() (Kubernetes, bool, error)
 	kubeNodes func() ([]kube.Node, error)
@@ -62,7 +62,7 @@ func newSurvey(ctx context.Context, c Cluster, o Options) *survey {
 		return k.Nodes(ctx)
 	})
 	s.withoutKubernetes = sync.OnceValue(s.findWithoutKubernetes)
-	s.all = sync.OnceValue(func() []*nodeFacts {
+	s.listed = sync.OnceValue(func() []*nodeFacts {
 		members, err := s.members()
 		if err != nil {
 			return nil
@@ -80,15 +80,80 @@ func newSurvey(ctx context.Context, c Cluster, o Options) *survey {
 			out = append(out, n)
 		}
 
-		slices.SortStableFunc(out, func(a, b *nodeFacts) int { return target.CompareAddresses(a.member.Node, b.member.Node) })
+		slices.SortStableFunc(out, byAddress)
 
 		return out
 	})
-	s.nodes = sync.OnceValue(func() []*nodeFacts {
-		return lists.Filter(s.all(), func(n *nodeFacts) bool { return c.Only == nil || c.Only(n.member) })
+	s.others = sync.OnceValue(func() []*nodeFacts {
+		return lists.Map(s.findOthers(), func(m talos.Member) *nodeFacts { return s.newNodeFacts(ctx, m) })
 	})
 
 	return s
+}
+
+func byAddress(a, b *nodeFacts) int { return target.CompareAddresses(a.member.Node, b.member.Node) }
+
+// all returns every node of the cluster that is known, sorted by address.
+func (s *survey) all() []*nodeFacts {
+	out := slices.Concat(s.listed(), s.others())
+	slices.SortStableFunc(out, byAddress)
+
+	return out
+}
+
+// chosenOf returns the nodes that the user chose.
+func (s *survey) chosenOf(nodes []*nodeFacts) []*nodeFacts {
+	return lists.Filter(nodes, func(n *nodeFacts) bool {
+		return s.cluster.Only == nil || slices.ContainsFunc(s.cluster.Only, n.member.Is)
+	})
+}
+
+// undiscovered reports whether discovery lists nobody.
+func (s *survey) undiscovered() bool {
+	members, err := s.members()
+
+	return err == nil && !slices.ContainsFunc(members, func(m talos.Member) bool { return m.Source != target.FromEtcd })
+}
+
+// findOthers returns the nodes that the user named and, without discovery, those of Kubernetes that nobody else lists.
+func (s *survey) findOthers() []talos.Member {
+	var out []talos.Member
+
+	members, err := s.members()
+	if err != nil {
+		return nil
+	}
+
+	known := func(t talos.Target) bool {
+		return slices.ContainsFunc(slices.Concat(members, s.unlisted(), out), func(m talos.Member) bool { return m.Is(t) })
+	}
+
+	for _, t := range s.cluster.Only {
+		if !known(t) {
+			out = append(out, memberAt(t))
+		}
+	}
+
+	if !s.undiscovered() {
+		return out
+	}
+
+	nodes, _ := s.knownKubeNodes() // the check of discovery reports that they are not known
+
+	for _, n := range probe.Undiscovered(slices.Concat(members, out), nodes) {
+		if n.Source == "" && n.Node != "" {
+			out = append(out, n.Member)
+		}
+	}
+
+	return out
+}
+
+func memberAt(t talos.Target) talos.Member {
+	m := talos.Member{Addresses: t.Addresses, Type: t.Type, NodeID: t.ID, Sure: t.Sure}
+	m.Node, m.Hostname = t.Address, t.Hostname
+
+	return m
 }
 
 func (s *survey) newNodeFacts(ctx context.Context, m talos.Member) *nodeFacts {
@@ -179,7 +244,7 @@ func (s *survey) findUnlisted(ctx context.Context) []talos.Member {
 
 // twin is the node that is listed under the hostname of another one, nil for none.
 func (s *survey) twin(n *nodeFacts) *nodeFacts {
-	for _, other := range s.all() {
+	for _, other := range s.listed() {
 		if other != n && n.member.Hostname != "" && strings.EqualFold(other.member.Hostname, n.member.Hostname) {
 			return other
 		}
@@ -191,6 +256,10 @@ func (s *survey) twin(n *nodeFacts) *nodeFacts {
 // findGone reports why a node that does not answer is not part of the cluster: discovery forgets it half an hour after it
 // last announced itself.
 func (s *survey) findGone(n *nodeFacts) string {
+	if n.member.Source == "" {
+		return "" // no list has it that would forget it
+	}
+
 	if twin := s.twin(n); twin != nil {
 		if _, err := twin.version(); err == nil {
 			return "another machine has its hostname, at " + twin.member.Node + ": it was replaced"
@@ -259,7 +328,7 @@ func (s *survey) controlPlanes(ctx context.Context) []talos.Target {
 func (s *survey) findWithoutKubernetes() bool {
 	type answer struct{ came, member bool }
 
-	nodes := s.all()
+	nodes := s.listed()
 	answers := make(chan answer, len(nodes))
 
 	for _, n := range nodes {
@@ -300,7 +369,6 @@ func denied(err error) bool { return conn.KindOf(err) == errs.KindPermissionDeni
 
 // eachNode asks every node in parallel, and passes on each finding as soon as it is known.
 func (s *survey) eachNode(ch check, found func(Finding)) {
-	nodes := s.nodes()
 	if _, err := s.members(); err != nil && ch.cluster != nil {
 		return // it says why
 	} else if err != nil {
@@ -311,19 +379,22 @@ func (s *survey) eachNode(ch check, found func(Finding)) {
 
 	var wg errs.Group
 
-	for _, n := range nodes {
-		if ch.only != nil && !ch.only(n.member) {
-			continue
-		}
-
-		wg.Go(func() {
-			f := s.askNode(ch, n)
-			f.Node, f.Hostname = n.member.Node, n.member.Hostname
-
-			if f.Status != "" {
-				found(f)
+	// The others are not known before Kubernetes has answered, which the listed ones need not wait for.
+	for _, known := range []func() []*nodeFacts{s.listed, s.others} {
+		for _, n := range s.chosenOf(known()) {
+			if ch.only != nil && !ch.only(n.member) {
+				continue
 			}
-		})
+
+			wg.Go(func() {
+				f := s.askNode(ch, n)
+				f.Node, f.Hostname = n.member.Node, n.member.Hostname
+
+				if f.Status != "" {
+					found(f)
+				}
+			})
+		}
 	}
 
 	wg.Wait()
