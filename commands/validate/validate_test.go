@@ -1,6 +1,7 @@
 package validate_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/talosmate/talosmate/internal/testing/clitest"
@@ -23,6 +24,10 @@ func TestValidate(t *testing.T) {
 		"earlier":      {[]string{"-f", "testdata/later.yaml", "--talos-version", "v1.12.9"}, 3},
 		"future":       {[]string{"-f", "testdata/future.yaml"}, 2},
 		"bad-version":  {[]string{"-f", "testdata/later.yaml", "--talos-version", "latest"}, 2},
+		"decode.json":  {[]string{"-f", "testdata/decode.yaml", "-o", "json"}, 3},
+		"blank":        {[]string{"-f", "testdata/blank.yaml"}, 3},
+		"twice":        {[]string{"-f", "testdata/twice.yaml"}, 3},
+		"encrypted":    {[]string{"-f", "testdata/encrypted.yaml"}, 2},
 		"missing":      {[]string{"-f", "testdata/none.yaml"}, 2},
 		"no-file":      {nil, 2},
 		"mode":         {[]string{"-f", "testdata/invalid.yaml", "--mode", "vm"}, 2},
@@ -36,6 +41,10 @@ func TestValidate(t *testing.T) {
 			}
 
 			golden.Assert(t, name, []byte(got.Stdout))
+
+			if name == "encrypted" && !strings.Contains(got.Stderr, "encrypted with SOPS") {
+				t.Errorf("stderr: %s", got.Stderr)
+			}
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 )
 
 // maxInput is the largest file that is read whole.
@@ -33,6 +34,8 @@ func (c *Call) Input(path, what string) ([]byte, error) {
 		return nil, errs.Usagef("cannot read %s: %w", what, err)
 	case len(data) > maxInput:
 		return nil, errs.Usagef("cannot read %s: it is larger than %d MiB", what, maxInput>>20)
+	case foreign.Encrypted(data):
+		return nil, errs.Usagef("cannot read %s: it is encrypted with SOPS", what).WithHint("decrypt it first: sops --decrypt FILE")
 	default:
 		return data, nil
 	}

@@ -269,6 +269,33 @@ func Unquoted(text string) string {
 	return regexp.MustCompile("(cannot (?:construct|unmarshal|decode) !!\\w+) `[^`]*`").ReplaceAllString(text, "$1")
 }
 
+// Encrypted reports whether a YAML text is a file that SOPS encrypted.
+func Encrypted(text []byte) bool {
+	if !bytes.Contains(text, []byte("sops")) {
+		return false
+	}
+
+	documents, _ := Documents(text) // its own reader says what cannot be read
+
+	return slices.ContainsFunc(documents, func(doc *yaml.Node) bool {
+		if len(doc.Content) == 0 {
+			return false
+		}
+
+		mark := Get(doc.Content[0], "sops")
+
+		return Get(mark, "version") != nil || Get(mark, "mac") != nil
+	})
+}
+
+// Clone copies a node with all that it contains. Aliases still name the nodes of the original.
+func Clone(n *yaml.Node) *yaml.Node {
+	out := *n
+	out.Content = lists.Map(n.Content, Clone)
+
+	return &out
+}
+
 // Get returns the value of a key of a mapping, nil when there is none or the node is not a mapping.
 func Get(n *yaml.Node, key string) *yaml.Node {
 	if n == nil || n.Kind != yaml.MappingNode {

@@ -244,52 +244,19 @@ func (s *source) documentLine(message string) int {
 	return 0
 }
 
-// loadErrors are the loader's errors: syntax, or the tree of keys that it does not know.
+// loadErrors are the reasons why the loader rejects the documents: those of each one, or else those of all together.
 func (s *source) loadErrors(err error) []Problem {
-	const unknown = "unknown keys found during decoding:"
+	var out []Problem
 
-	_, tree, found := strings.Cut(err.Error(), unknown)
-	if !found {
+	for _, doc := range s.documents {
+		out = append(out, Unreadable(doc)...)
+	}
+
+	if len(out) == 0 {
 		return lists.Map(split(err), s.problem)
 	}
 
-	keys, readErr := foreign.Document([]byte(tree))
-	if readErr != nil || len(keys.Content) == 0 {
-		return []Problem{{Message: strings.TrimSpace(err.Error())}}
-	}
-
-	var out []Problem
-
-	s.unknownKeys(keys.Content[0], nil, &out)
-	slices.SortStableFunc(out, func(a, b Problem) int { return a.Line - b.Line })
-
 	return out
-}
-
-// unknownKeys names every leaf key of the tree, and every key whose value is in the same place of the file: everything
-// below an unknown key is unknown too.
-func (s *source) unknownKeys(n *yaml.Node, path []string, out *[]Problem) {
-	switch {
-	case n.Kind == yaml.MappingNode && len(n.Content) > 0:
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			s.unknownKeys(n.Content[i+1], append(path[:len(path):len(path)], n.Content[i].Value), out)
-		}
-	case n.Kind == yaml.SequenceNode && len(n.Content) > 0 && n.Content[0].Kind == yaml.MappingNode:
-		for i, c := range n.Content {
-			s.unknownKeys(c, append(path[:len(path):len(path)], strconv.Itoa(i)), out)
-		}
-	default:
-		p := Problem{Message: "unknown key " + strings.Join(path, "."), Path: strings.Join(path, ".")}
-		deepest := 0
-
-		for _, doc := range s.documents {
-			if depth, line := descend(doc, path); depth > deepest {
-				deepest, p.Line = depth, line
-			}
-		}
-
-		*out = append(*out, p)
-	}
 }
 
 // descend follows a path as far as it exists.
