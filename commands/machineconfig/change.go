@@ -102,7 +102,13 @@ func (o *changeOptions) change(c *cmdutil.Call, from source) error {
 			break
 		}
 
-		row, err := o.one(c, cluster, t, from)
+		var row machineconfig.Applied
+
+		err := errs.Safely(func() (err error) {
+			row, err = o.one(c, cluster, t, from)
+
+			return err
+		})
 
 		switch {
 		case row.Node != "":

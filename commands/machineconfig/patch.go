@@ -2,7 +2,6 @@ package machineconfig
 
 import (
 	"context"
-	"strings"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -21,13 +20,13 @@ func newCmdPatch(f *cmdutil.Factory) *cmdutil.Cmd {
 		Use: "patch", Short: "Change a part of nodes' machine configuration",
 		Long: "Fetch each node's configuration, patch it, show the difference and apply it. Patches are strategic merge\n" +
 			"patches (a piece of the configuration; `$patch: delete` removes; several documents in one patch) or\n" +
-			"JSON6902, as text or as @FILE, in the order given. JSON6902 works on configurations of one document only.\n\n" + modesLong,
+			"JSON6902, as text or as FILE or @FILE, in the order given. JSON6902 works on configurations of one document only.\n\n" + modesLong,
 		Example: "  talosmate machineconfig patch -n worker-1 -p '{\"machine\": {\"sysctls\": {\"vm.swappiness\": \"1\"}}}' --dry-run\n" +
 			"  talosmate mc patch --workers -p @sysctls.yaml -p @labels.yaml --mode no-reboot",
 		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins()},
 		Flags: func(fs *cmdutil.Flags) {
 			o.flags(fs)
-			fs.StringArrayVarP(&texts, "patch", "p", nil, "the patch, or @FILE (repeatable)")
+			fs.StringArrayVarP(&texts, "patch", "p", nil, "the patch, or FILE or @FILE (repeatable)")
 		},
 		Check: o.check,
 	}, changed(), func(c *cmdutil.Call) error {
@@ -62,7 +61,7 @@ func loadPatches(c *cmdutil.Call, texts []string) (machineconfig.Patches, error)
 	for i, text := range texts {
 		bodies[i] = []byte(text)
 
-		if file, named := strings.CutPrefix(text, "@"); named {
+		if file, named := machineconfig.PatchFile(text); named {
 			var err error
 			if bodies[i], err = c.Input(file, "the patch"); err != nil {
 				return machineconfig.Patches{}, err

@@ -101,10 +101,31 @@ func Apply(ctx context.Context, n *probe.Node, text []byte, o ApplyOptions, sink
 	rec := runbook.NewRecord()
 	a := &application{n: n, o: o, text: text, res: newApplied(n.Target, o)}
 	a.Verb, a.Target, a.Now, a.Sink, a.Rec = "apply the machine configuration on", n.Target, n.Now, sink, &rec
-	a.Overrides, a.Begin, a.Left, a.Status = o.Overrides, o.BeforeChange, a.leftovers, runbook.Unfinished
+	a.Overrides, a.Left, a.Status = o.Overrides, a.leftovers, runbook.Unfinished
+
+	begun := false
+	a.Begin = func() {
+		begun = true
+
+		if o.BeforeChange != nil {
+			o.BeforeChange()
+		}
+	}
+
 	a.Start()
 
-	err := a.run(ctx)
+	err := errs.Safely(func() error { return a.run(ctx) })
+
+	var panicked *errs.Panic
+
+	switch {
+	case !errors.As(err, &panicked):
+	case begun:
+		err = a.unknown(fmt.Errorf("cannot %s %s: %w", a.Verb, a.Target.Name(), err))
+	default:
+		err = a.Fail(runbook.Failed, "%w", err)
+	}
+
 	if err != nil && ctx.Err() != nil {
 		err = a.Fail(runbook.Interrupted, "%w", context.Cause(ctx))
 	}

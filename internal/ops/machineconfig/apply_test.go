@@ -52,6 +52,51 @@ func options(mode string) machineconfig.ApplyOptions {
 	return machineconfig.ApplyOptions{Mode: mode, TryTimeout: time.Minute, Wait: true, RebootTimeout: time.Minute, ReadyTimeout: time.Minute}
 }
 
+// A panic is the node's own failure; its outcome is unknown once the request may have been sent.
+func TestApplyThatPanics(t *testing.T) {
+	t.Parallel()
+
+	for call, want := range map[string]struct {
+		status runbook.Status
+		code   errs.Code
+	}{
+		"config": {runbook.Failed, errs.Failed},
+		"apply":  {runbook.Unknown, errs.Unknown},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			node := panicking{configured(), call}
+
+			got, err := machineconfig.Apply(t.Context(), site(node), []byte(configAfter), options(talos.ApplyAuto), progress.Discard{})
+			if got.Status != want.status || errs.ExitCode(err) != want.code || got.Node != "10.0.0.1" {
+				t.Errorf("%s: %s of %q, %v", call, got.Status, got.Node, err)
+			}
+		})
+	}
+}
+
+// panicking is a node of which one call panics.
+type panicking struct {
+	*fake.Machine
+
+	call string
+}
+
+func (p panicking) MachineConfig(ctx context.Context) ([]byte, error) {
+	if p.call == "config" {
+		panic("a bug")
+	}
+
+	return p.Machine.MachineConfig(ctx)
+}
+
+func (p panicking) ApplyConfig(ctx context.Context, text []byte, mode string, limit time.Duration, dryRun bool) (talos.Applied, error) {
+	if p.call == "apply" && !dryRun {
+		panic("a bug")
+	}
+
+	return p.Machine.ApplyConfig(ctx, text, mode, limit, dryRun)
+}
+
 func TestApply(t *testing.T) {
 	t.Parallel()
 

@@ -19,6 +19,9 @@ const (
 	Modify = "change"
 )
 
+// orderOf makes the path of the order of a list from that of the list.
+const orderOf = "[]"
+
 // Change is one difference between two configurations.
 type Change struct {
 	Document string `json:"document"`       // The document: v1alpha1, or its kind and name.
@@ -30,12 +33,14 @@ type Change struct {
 }
 
 // Diff lists what leads from one configuration to another, in the order of the documents and their fields.
-// Comments, key order and quoting make no difference. Secrets are compared but shown only when asked for.
+// Comments, key order, quoting, and what Talos adds when it writes a document make no difference. Secrets are compared
+// but shown only when asked for.
 func Diff(from, to Config, showSecrets bool) []Change {
 	out := []Change{}
 
 	for _, d := range from.Documents {
-		out = append(out, diffDocument(d.Key(), flatten(d), flatten(to.find(d.Key())), showSecrets)...)
+		a, b := alike(d, to.find(d.Key()))
+		out = append(out, diffDocument(d.Key(), flatten(a), flatten(b), showSecrets)...)
 	}
 
 	for _, d := range to.Documents {
@@ -45,6 +50,22 @@ func Diff(from, to Config, showSecrets bool) []Change {
 	}
 
 	return out
+}
+
+// alike gives two documents in the same form: Talos's own, if it knows both of them.
+func alike(a, b Document) (Document, Document) {
+	if b.node == nil {
+		return a, b
+	}
+
+	x, known := a.canonical()
+	y, both := b.canonical()
+
+	if !known || !both {
+		return a, b
+	}
+
+	return x, y
 }
 
 func (c Config) find(key string) Document {
@@ -65,6 +86,7 @@ type leaf struct {
 	tag   string
 	shown string   // What stands for the value where secrets are hidden; empty when it is not a secret.
 	items []string // A list of plain values, compared as a set first.
+	order bool     // Items only name the elements of a list, for their order.
 }
 
 func (l leaf) where(showSecrets bool) string {
@@ -151,6 +173,11 @@ func (f *flattener) list(n *yaml.Node, path, label string) {
 
 	by := identity(n.Content)
 
+	if by != "" && len(n.Content) > 1 {
+		order := lists.Map(n.Content, func(c *yaml.Node) string { return f.shown(foreign.Get(c, by)) })
+		f.leaves = append(f.leaves, leaf{path: path + orderOf, label: label, items: order, order: true})
+	}
+
 	for i, c := range n.Content {
 		if by == "" {
 			f.add(c, fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("%s[%d]", label, i))
@@ -226,6 +253,9 @@ func diffDocument(key string, from, to []leaf, showSecrets bool) []Change {
 		b, there := after[a.path]
 
 		switch {
+		case a.order && b.order:
+			out = append(out, diffOrder(key, a, b, showSecrets)...)
+		case a.order: // one of them is another kind of list, whose items differ
 		case !there:
 			change(Remove, a, a, leaf{})
 		case a.equal(b):
@@ -237,12 +267,29 @@ func diffDocument(key string, from, to []leaf, showSecrets bool) []Change {
 	}
 
 	for _, b := range to {
-		if !before[b.path] {
+		if !before[b.path] && !b.order {
 			change(Add, b, leaf{}, b)
 		}
 	}
 
 	return out
+}
+
+// diffOrder compares the order of the elements that two lists have in common.
+func diffOrder(key string, a, b leaf, showSecrets bool) []Change {
+	common := func(of, other leaf) []string {
+		return slices.DeleteFunc(slices.Clone(of.items), func(item string) bool { return !slices.Contains(other.items, item) })
+	}
+
+	was, is := common(a, b), common(b, a)
+	if slices.Equal(was, is) {
+		return nil
+	}
+
+	return []Change{{
+		Document: key, Path: strings.TrimSuffix(a.where(showSecrets), orderOf), Op: Modify,
+		From: "[" + strings.Join(was, ", ") + "]", To: "[" + strings.Join(is, ", ") + "]",
+	}}
 }
 
 // diffItems compares lists of plain values: what came and went, or else the order.

@@ -31,13 +31,28 @@ func (d Document) Key() string {
 	return d.Kind + "/" + d.Name
 }
 
+// body is the document's mapping; nil without one.
+func (d Document) body() *yaml.Node {
+	if d.node == nil {
+		return nil
+	}
+
+	return d.node.Content[0]
+}
+
 // Config is a machine configuration.
 type Config struct {
 	Documents []Document
 }
 
-// Parse reads a configuration. Input that is not a YAML mapping is a usage error.
-func Parse(text []byte) (Config, error) {
+// mainKind stands for the kind of the main document, which has none.
+const mainKind = "v1alpha1"
+
+// Parse reads a configuration. Input that is not a YAML mapping, or has a document twice, is a usage error.
+func Parse(text []byte) (Config, error) { return parse(text, false) }
+
+// parse reads a configuration or a patch. In a patch, a document may follow one that deletes.
+func parse(text []byte, isPatch bool) (Config, error) {
 	var out Config
 
 	documents, err := foreign.Documents(text)
@@ -55,9 +70,14 @@ func Parse(text []byte) (Config, error) {
 			return out, errs.Usagef("cannot parse the machine configuration: line %d is not a mapping", body.Line)
 		}
 
-		d := Document{Kind: "v1alpha1", node: doc}
+		d := Document{Kind: mainKind, node: doc}
 		if kind := scalar(body, "kind"); kind != "" {
 			d.Kind, d.Name = kind, scalar(body, "name")
+		}
+
+		if first := out.find(d.Key()); first.node != nil && (!isPatch || !deletes(first.body())) {
+			return out, errs.Usagef("cannot parse the machine configuration: lines %d and %d are both the document %s", first.body().Line, body.Line, d.Key()).
+				WithHint("merge them: a document may be there once")
 		}
 
 		out.Documents = append(out.Documents, d)
@@ -71,7 +91,7 @@ func Parse(text []byte) (Config, error) {
 }
 
 // Full reports whether the main document is there; without it a file is a fragment.
-func (c Config) Full() bool { return c.find("v1alpha1").node != nil }
+func (c Config) Full() bool { return c.find(mainKind).node != nil }
 
 // At gives the scalar at a path of the main document, empty when there is none.
 func (c Config) At(path ...string) string {
@@ -79,7 +99,7 @@ func (c Config) At(path ...string) string {
 		return ""
 	}
 
-	n := c.find("v1alpha1").node.Content[0]
+	n := c.find(mainKind).node.Content[0]
 	for _, key := range path[:len(path)-1] {
 		n = foreign.Get(n, key)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/redact"
 )
 
@@ -14,14 +15,26 @@ func Hidden(err error, texts ...[]byte) error {
 		return nil
 	}
 
-	var documents []*yaml.Node
+	var documents []Document
 
 	for _, text := range texts {
 		some, _ := foreign.Documents(text) // what cannot be read is what err says
-		documents = append(documents, some...)
+		documents = append(documents, lists.Map(some, func(doc *yaml.Node) Document { return Document{node: doc} })...)
 	}
 
-	text := redact.Message(err.Error(), documents...)
+	return hidden(err, documents...)
+}
+
+func hidden(err error, documents ...Document) error {
+	var nodes []*yaml.Node
+
+	for _, d := range documents {
+		if d.node != nil {
+			nodes = append(nodes, d.node)
+		}
+	}
+
+	text := redact.Message(err.Error(), nodes...)
 	if text == err.Error() {
 		return err
 	}

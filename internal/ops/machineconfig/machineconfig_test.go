@@ -2,6 +2,7 @@ package machineconfig_test
 
 import (
 	"encoding/base64"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -225,10 +226,10 @@ version: v1alpha1
 	want := []string{
 		"v1alpha1 remove machine.certSANs[a] a ",
 		"v1alpha1 add machine.certSANs[c]  c",
-		`v1alpha1 remove machine.nodeLabels."example.com/zone" one `,
-		"v1alpha1 change machine.network.nameservers [1.1.1.1, 8.8.8.8] [8.8.8.8, 1.1.1.1]",
+		"v1alpha1 change machine.network.interfaces [eth0, eth1] [eth1, eth0]",
 		"v1alpha1 change machine.network.interfaces[interface=eth0].mtu 1500 9000",
-		"v1alpha1 add machine.nodeLabels  {}",
+		"v1alpha1 change machine.network.nameservers [1.1.1.1, 8.8.8.8] [8.8.8.8, 1.1.1.1]",
+		`v1alpha1 remove machine.nodeLabels."example.com/zone" one `,
 		"HostnameConfig remove apiVersion v1alpha1 ",
 		"HostnameConfig remove kind HostnameConfig ",
 		"HostnameConfig remove hostname w-1 ",
@@ -255,17 +256,30 @@ version: v1alpha1
 	}
 }
 
-// Documents of a newer Talos than this program's machinery: a kind, and a field of a kind, that come after 1.14.
+// Documents and fields of a newer Talos than this program's machinery.
 const configNewer = configBefore + `---
 apiVersion: v1alpha1
 kind: FutureConfig
-image: ghcr.io/siderolabs/future:v1.36.0
-clusterDNS: [10.96.0.10]
+image: example.com/future:v1
+servers: [10.96.0.10]
 config: {}
 ---
 apiVersion: v1alpha1
+kind: KubeNetworkConfig
+dnsDomain: cluster.local
+podSubnets: [10.244.0.0/16]
+serviceSubnets: [10.96.0.0/12]
+future: true
+---
+apiVersion: v1alpha1
+kind: KubeAPIServerConfig
+certExtraSANs: [one.example.com]
+future: {}
+---
+# a comment that stays
+apiVersion: v1alpha1
 kind: ResolverConfig
-later:
+hostDNS:
     enabled: true
 `
 
@@ -278,14 +292,20 @@ func TestPatchNewer(t *testing.T) {
 		fails       string
 	}{
 		{name: "a known document", patch: "machine: {sysctls: {vm.swappiness: '1'}}", want: `vm.swappiness: "1"`},
-		{name: "an unknown document", patch: "apiVersion: v1alpha1\nkind: FutureConfig\nimage: other:v1\nconfig: {maxPods: 250}", want: "maxPods: 250", gone: "future:v1.36.0"},
-		{name: "an unknown field", patch: "apiVersion: v1alpha1\nkind: ResolverConfig\nlater: {enabled: false}", want: "enabled: false", gone: "enabled: true"},
-		{name: "a new document", patch: "apiVersion: v1alpha1\nkind: NextConfig\nparams: {a: b}", want: "kind: NextConfig"},
-		{name: "a document goes", patch: "apiVersion: v1alpha1\nkind: FutureConfig\n$patch: delete", want: "ResolverConfig", gone: "FutureConfig"},
-		{name: "a field goes", patch: "apiVersion: v1alpha1\nkind: FutureConfig\nclusterDNS:\n  $patch: delete", want: "FutureConfig", gone: "clusterDNS"},
-		{name: "both kinds in one patch", patch: "machine: {sysctls: {x: '1'}}\n---\napiVersion: v1alpha1\nkind: FutureConfig\nimage: y", want: "image: y", gone: "future:v1.36.0"},
-		{name: "a list", patch: "apiVersion: v1alpha1\nkind: FutureConfig\nclusterDNS: [1.1.1.1]", fails: "FutureConfig.clusterDNS"},
-		{name: "what is not there goes", patch: "apiVersion: v1alpha1\nkind: NoSuchConfig\n$patch: delete", want: "FutureConfig"},
+		{name: "other documents keep their text", patch: "machine: {sysctls: {vm.swappiness: '1'}}", want: "# a comment that stays"},
+		{name: "an unknown document", patch: "apiVersion: v1alpha1\nkind: FutureConfig\nimage: other:v1\nconfig: {size: 250}", want: "size: 250", gone: "future:v1"},
+		{name: "an unknown field of a known document", patch: "apiVersion: v1alpha1\nkind: ResolverConfig\nfuture: {a: 1}", want: "hostDNS:\n    enabled: true\nfuture: {a: 1}"},
+		{name: "a known field", patch: "apiVersion: v1alpha1\nkind: ResolverConfig\nhostDNS: {enabled: false}", want: "enabled: false", gone: "enabled: true"},
+		{name: "a new document", patch: "apiVersion: v1alpha1\nkind: OtherFutureConfig\nparams: {a: b}", want: "kind: OtherFutureConfig"},
+		{name: "a document is deleted", patch: "apiVersion: v1alpha1\nkind: FutureConfig\n$patch: delete", want: "ResolverConfig", gone: "FutureConfig"},
+		{name: "a field is deleted", patch: "apiVersion: v1alpha1\nkind: FutureConfig\nservers:\n  $patch: delete", want: "FutureConfig", gone: "10.96.0.10"},
+		{name: "a field of a new document is deleted", patch: "apiVersion: v1alpha1\nkind: OtherFutureConfig\na: b\nservers:\n  $patch: delete", want: "OtherFutureConfig\na: b", gone: "$patch"},
+		{name: "both kinds in one patch", patch: "machine: {sysctls: {x: '1'}}\n---\napiVersion: v1alpha1\nkind: FutureConfig\nimage: y", want: "image: y", gone: "future:v1"},
+		{name: "a list that is not known", patch: "apiVersion: v1alpha1\nkind: FutureConfig\nservers: [1.1.1.1]", fails: "FutureConfig.servers"},
+		{name: "a list that is replaced", patch: "apiVersion: v1alpha1\nkind: KubeNetworkConfig\npodSubnets: [10.9.0.0/16]", want: "podSubnets: [10.9.0.0/16]", gone: "10.244.0.0"},
+		{name: "a list that is appended", patch: "apiVersion: v1alpha1\nkind: KubeAPIServerConfig\ncertExtraSANs: [two.example.com]", want: "certExtraSANs: [one.example.com, two.example.com]"},
+		{name: "what is not there is deleted", patch: "apiVersion: v1alpha1\nkind: NoSuchConfig\n$patch: delete", want: "FutureConfig"},
+		{name: "an unknown key of the main document", patch: "machine:\n  sysctls: {a: b}\n  kublet: {x: y}", fails: "line 3: unknown key machine.kublet.x"},
 		{name: "JSON6902", patch: `[{"op": "add", "path": "/machine/sysctls", "value": {}}]`, fails: "JSON6902"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -326,6 +346,141 @@ func TestPatchOfAKnownTalosStaysStrict(t *testing.T) {
 
 	if _, err = patches.Apply([]byte(configBefore), false); errs.ExitCode(err) != errs.Usage || !strings.Contains(err.Error(), "not registered") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestPatchesThatAreNone(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct{ patch, want string }{
+		"nothing":         {"", "patch 1 is empty"},
+		"a comment":       {"# only a comment\n", "patch 1 is empty"},
+		"separators":      {"---\n---\n", "patch 1 is empty"},
+		"no operations":   {"[]", "patch 1 is empty"},
+		"an empty map":    {"{}", "patch 1 is empty"},
+		"a scalar":        {"text", "line 1 is not a mapping"},
+		"encrypted":       {"machine:\n  token: ENC[AES256_GCM,data:QUJD,type:str]\nsops:\n  version: 3.10.2\n", "encrypted with SOPS"},
+		"the same twice":  {"apiVersion: v1alpha1\nkind: ResolverConfig\n---\napiVersion: v1alpha1\nkind: ResolverConfig\n", "lines 1 and 4 are both the document ResolverConfig"},
+		"the main twice":  {"machine: {type: worker}\n---\ncluster: {}\n", "lines 1 and 3 are both the document v1alpha1"},
+		"only operations": {"- op: add\n---\nmachine: {}\n", "line 1 is not a mapping"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			_, err := machineconfig.LoadPatches([][]byte{[]byte(c.patch)})
+			if errs.ExitCode(err) != errs.Usage || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+// Blank values in lists, which a reader without checks follows as null pointers.
+func TestPatchNamesTheLineOfABlankValue(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct{ patch, want string }{
+		"interfaces": {"machine:\n  network:\n    interfaces:\n      -\n", "line 4"},
+		"routes":     {"machine:\n  network:\n    interfaces:\n      - interface: eth0\n        routes:\n          -\n", "line 6"},
+		"vlans":      {"machine:\n  network:\n    interfaces:\n      - interface: eth0\n        vlans:\n          - null\n", "line 6"},
+		"peers":      {"machine:\n  network:\n    interfaces:\n      - interface: eth0\n        wireguard:\n          peers: [null]\n", "line 6"},
+		"keys":       {"machine:\n  systemDiskEncryption:\n    state:\n      provider: luks2\n      keys:\n        - ~\n", "line 6"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			patches, err := machineconfig.LoadPatches([][]byte{[]byte(c.patch)})
+			if err == nil {
+				_, err = patches.Apply([]byte(configBefore), false)
+			}
+
+			if errs.ExitCode(err) != errs.Usage || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "null") {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestPatchDeletesOnlyWhatIsThere(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct{ patch, want, gone string }{
+		"absent, with a name":    {"apiVersion: v1alpha1\nkind: UserVolumeConfig\nname: data\n$patch: delete\n", "type: worker", "UserVolumeConfig"},
+		"absent, without a name": {"apiVersion: v1alpha1\nkind: ResolverConfig\n$patch: delete\n", "type: worker", "ResolverConfig"},
+		"absent, and a change":   {"machine:\n  nodeLabels:\n    rack: a1\n---\napiVersion: v1alpha1\nkind: UserVolumeConfig\nname: scratch\n$patch: delete\n", "rack: a1", "UserVolumeConfig"},
+		"and makes it anew":      {"apiVersion: v1alpha1\nkind: ResolverConfig\n$patch: delete\n---\napiVersion: v1alpha1\nkind: ResolverConfig\nhostDNS: {enabled: true}\n", "kind: ResolverConfig", "$patch"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			patches, err := machineconfig.LoadPatches([][]byte{[]byte(c.patch)})
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			out, err := patches.Apply([]byte(configBefore), false)
+			if err != nil || !strings.Contains(string(out), c.want) || strings.Contains(string(out), c.gone) {
+				t.Errorf("error %v, want %q and no %q in\n%s", err, c.want, c.gone, out)
+			}
+		})
+	}
+}
+
+// Writing a document adds fields without a value; a patch does not.
+func TestPatchAddsOnlyWhatWasAsked(t *testing.T) {
+	t.Parallel()
+
+	const before = "version: v1alpha1\nmachine:\n    type: worker\ncluster:\n    token: abc.def\n"
+
+	patches, err := machineconfig.LoadPatches([][]byte{[]byte("machine: {sysctls: {a: b}}")})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	out, err := patches.Apply([]byte(before), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if want := "version: v1alpha1\nmachine:\n    type: worker\n    sysctls:\n        a: b\ncluster:\n    token: abc.def\n"; string(out) != want {
+		t.Errorf("got\n%swant\n%s", out, want)
+	}
+}
+
+func TestDiffIgnoresWhatWritingAdds(t *testing.T) {
+	t.Parallel()
+
+	const (
+		have = "version: v1alpha1\nmachine: {type: worker, registries: {}, certSANs: []}\ncluster: {controlPlane: null}\n" +
+			"---\napiVersion: v1alpha1\nkind: WatchdogTimerConfig\ndevice: /dev/watchdog0\ntimeout: 1m0s\n"
+		want = "version: v1alpha1\nmachine: {type: worker}\ncluster: {}\n" +
+			"---\napiVersion: v1alpha1\nkind: WatchdogTimerConfig\ndevice: /dev/watchdog0\ntimeout: 60s\n"
+		order = "---\napiVersion: v1alpha1\nkind: ResolverConfig\nnameservers: [{address: 10.0.0.%d}, {address: 10.0.0.%d}]\n"
+		empty = "---\napiVersion: v1alpha1\nkind: ResolverConfig\nsearchDomains: {domains: []}\n"
+		unset = "---\napiVersion: v1alpha1\nkind: ResolverConfig\nsearchDomains: {}\n"
+	)
+
+	for name, c := range map[string]struct {
+		from, to string
+		changes  int
+	}{
+		"noise":                     {have, want, 0},
+		"the order of a list":       {want + fmt.Sprintf(order, 1, 2), want + fmt.Sprintf(order, 2, 1), 1},
+		"an empty list that counts": {want + unset, want + empty, 1},
+	} {
+		from, err := machineconfig.Parse([]byte(c.from))
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		to, err := machineconfig.Parse([]byte(c.to))
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if got := machineconfig.Diff(from, to, false); len(got) < c.changes || (c.changes == 0 && len(got) > 0) {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 }
 

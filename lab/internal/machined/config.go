@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/resource/protobuf"
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/siderolabs/talos/pkg/machinery/api/common"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
@@ -131,12 +133,49 @@ func (s *Service) loadConfig(ctx context.Context, data []byte, maintenance bool)
 		return nil, nil, err
 	}
 
-	more, err := next.RuntimeValidate(ctx, state.WrapCore(st.Core()), mode)
+	more, err := next.RuntimeValidate(ctx, state.WrapCore(typed{st.Core()}), mode)
 	if err != nil {
 		return nil, nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 
 	return next, slices.Concat(warnings, more), nil
+}
+
+// typed reads the recorded resources as the types that machinery's validation expects.
+type typed struct{ state.CoreState }
+
+// Get implements state.CoreState.
+func (t typed) Get(ctx context.Context, id resource.Pointer, o ...state.GetOption) (resource.Resource, error) {
+	r, err := t.CoreState.Get(ctx, id, o...)
+	if err != nil {
+		return nil, err
+	}
+
+	return decoded(r)
+}
+
+// List implements state.CoreState.
+func (t typed) List(ctx context.Context, kind resource.Kind, o ...state.ListOption) (resource.List, error) {
+	list, err := t.CoreState.List(ctx, kind, o...)
+	if err != nil {
+		return list, err
+	}
+
+	for i, r := range list.Items {
+		if list.Items[i], err = decoded(r); err != nil {
+			return list, err
+		}
+	}
+
+	return list, nil
+}
+
+func decoded(r resource.Resource) (resource.Resource, error) {
+	if raw, ok := r.(*protobuf.Resource); ok {
+		return protobuf.UnmarshalResource(raw)
+	}
+
+	return r, nil
 }
 
 // hasInstall reports whether a configuration has the section machine.install, which Talos 1.14 does not require.
