@@ -1,6 +1,7 @@
 package gen
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -10,7 +11,9 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/generate"
+	"github.com/talosmate/talosmate/internal/ops/validate"
 )
 
 // Config is a set of configurations that was made.
@@ -36,7 +39,8 @@ func newCmdConfig(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "config NAME ENDPOINT", Short: "Make the machine configurations of a cluster",
 		Long: "Make controlplane.yaml, worker.yaml and a talosconfig for the cluster NAME, whose Kubernetes API is at the URL\n" +
-			"ENDPOINT, with Talos's own generator. Files are readable by their owner only and never replaced unasked.",
+			"ENDPOINT, with Talos's own generator. Files are readable by their owner only and never replaced unasked. Patches\n" +
+			"can make configurations that Talos rejects: those are written, and exit code 3 says so.",
 		Example: "  talosmate gen config prod https://10.0.0.1:6443 --with-secrets secrets.yaml --output-dir prod\n" +
 			"  talosmate gen config prod https://10.0.0.1:6443 --talos-version v1.12 --config-patch @cni.yaml --output-types worker --output-dir -",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Offline: true},
@@ -100,11 +104,17 @@ func (o *configOptions) run(c *cmdutil.Call) error {
 		return err
 	}
 
+	var invalid error
+
 	for _, t := range o.types {
+		if invalid == nil && t != generate.Talosconfig {
+			invalid = verdict(paths[t], files[t])
+		}
+
 		if o.dir == "-" {
 			_, err = c.IO.Out.Write(files[t])
 
-			return err
+			return errors.Join(err, invalid)
 		}
 
 		if err = fsutil.WriteBytes(paths[t], 0o600, files[t]); err != nil {
@@ -114,7 +124,7 @@ func (o *configOptions) run(c *cmdutil.Call) error {
 		result.Files = append(result.Files, File{Type: t, Path: paths[t], SizeBytes: len(files[t])})
 	}
 
-	return cmdutil.PrintResult(c, result, nil, o.Cluster, func(w io.Writer, r Config) error {
+	return cmdutil.PrintResult(c, result, invalid, o.Cluster, func(w io.Writer, r Config) error {
 		for _, file := range r.Files {
 			if _, err := fmt.Fprintln(w, file.Path); err != nil {
 				return err
@@ -123,4 +133,16 @@ func (o *configOptions) run(c *cmdutil.Call) error {
 
 		return nil
 	})
+}
+
+// verdict is Talos's verdict about a configuration that was made, as far as it does not depend on the machine.
+func verdict(path string, text []byte) error {
+	result := validate.Config(text, "cloud", false)
+	if result.Valid {
+		return nil
+	}
+
+	return errs.New(errs.Negative, "%s is not valid: %s", path, lists.Join(result.Errors, "; ", func(p validate.Problem) string {
+		return fmt.Sprintf("line %d: %s", p.Line, p.Message)
+	})).WithHint("correct the patches; `talosmate validate` checks a file")
 }

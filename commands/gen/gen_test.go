@@ -60,3 +60,52 @@ func TestGen(t *testing.T) {
 		t.Errorf("lists %q", listed.Stdout)
 	}
 }
+
+func TestGenConfigPatches(t *testing.T) {
+	t.Parallel()
+
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+
+		return path
+	}
+
+	const hostname = "apiVersion: v1alpha1\nkind: HostnameConfig\nhostname: wk-new\n"
+
+	for name, c := range map[string]struct {
+		patch string
+		code  int
+		want  string // On stderr.
+	}{
+		"a file without @":         {write("sans.yaml", "machine: {certSANs: [patched.example.com]}"), 0, ""},
+		"what Talos rejects":       {"@" + write("hostname.yaml", hostname), 3, "'auto' and 'hostname' cannot be set at the same time"},
+		"a comment":                {"@" + write("comment.yaml", "# only a comment\n"), 2, "patch 1 is empty"},
+		"separators":               {"@" + write("separators.yaml", "---\n---\n"), 2, "patch 1 is empty"},
+		"no operations":            {"[]", 2, "patch 1 is empty"},
+		"a blank interface":        {"machine:\n  network:\n    interfaces:\n      -\n", 2, "line 4: null value is not allowed"},
+		"an unknown key":           {"machine: {kublet: {x: y}}", 2, "unknown key machine.kublet.x"},
+		"an unknown document":      {"apiVersion: v1alpha1\nkind: FutureConfig\n", 2, "not registered"},
+		"encrypted":                {"machine: {token: 'ENC[AES256_GCM,data:QUJD,type:str]'}\nsops: {version: 3.10.2}\n", 2, "encrypted with SOPS"},
+		"absent, with a name":      {"apiVersion: v1alpha1\nkind: UserVolumeConfig\nname: data\n$patch: delete\n", 0, ""},
+		"absent, without a name":   {"apiVersion: v1alpha1\nkind: ResolverConfig\n$patch: delete\n", 0, ""},
+		"a missing file without @": {filepath.Join(dir, "missing.yaml"), 2, "no such file"},
+	} {
+		got := clitest.Run(t, nil, "gen", "config", "prod", "https://10.0.0.1:6443", "--output-types", "worker", "--output-dir", "-", "--config-patch", c.patch)
+		if got.Code != c.code || !strings.Contains(got.Stderr, c.want) {
+			t.Errorf("%s: exit %d, want %d and %q: %s", name, got.Code, c.code, c.want, got.Stderr)
+		}
+
+		if c.code != 2 && strings.Contains(got.Stdout, "\n{}\n") {
+			t.Errorf("%s: an empty document in\n%s", name, got.Stdout)
+		}
+	}
+
+	sealed := write("secrets.yaml", "cluster: {id: 'ENC[AES256_GCM,data:QUJD,type:str]'}\nsops: {version: 3.10.2}\n")
+	if got := clitest.Run(t, nil, "gen", "config", "prod", "https://10.0.0.1:6443", "--output-dir", dir, "--with-secrets", sealed); got.Code != 2 || !strings.Contains(got.Stderr, "encrypted with SOPS") {
+		t.Errorf("encrypted secrets: exit %d: %s", got.Code, got.Stderr)
+	}
+}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/redact"
 	"github.com/talosmate/talosmate/internal/talos/release"
 )
@@ -193,13 +194,9 @@ func (in Input) options(contract *config.VersionContract) ([]bundle.Option, erro
 	}{
 		{in.Patches, bundle.WithPatch}, {in.ControlPlanePatches, bundle.WithPatchControlPlane}, {in.WorkerPatches, bundle.WithPatchWorker},
 	} {
-		if err := checkPatches(p.patches); err != nil {
-			return nil, errs.Usagef("cannot read a patch: %w", err)
-		}
-
-		loaded, err := configpatcher.LoadPatches(p.patches)
+		loaded, err := knownPatches(p.patches)
 		if err != nil {
-			return nil, errs.Usagef("cannot read a patch: %s", redact.Message(err.Error()))
+			return nil, err
 		}
 
 		options = append(options, p.option(loaded))
@@ -208,31 +205,40 @@ func (in Input) options(contract *config.VersionContract) ([]bundle.Option, erro
 	return options, nil
 }
 
-// checkPatches checks the bounds of patches (text, or @ and a file name) before Talos's reader reads them.
-func checkPatches(list []string) error {
-	for _, patch := range list {
-		path, isFile := strings.CutPrefix(patch, "@")
+// knownPatches reads patches: text, or the name of a file.
+func knownPatches(list []string) ([]configpatcher.Patch, error) {
+	texts := make([][]byte, len(list))
 
-		err := foreign.Check([]byte(patch))
-		if isFile {
-			err = checkFile(path)
-		}
+	for i, text := range list {
+		texts[i] = []byte(text)
 
-		if errors.Is(err, foreign.ErrTooLarge) {
-			return err
+		if file, named := machineconfig.PatchFile(text); named {
+			var err error
+			if texts[i], err = os.ReadFile(file); err != nil {
+				return nil, errs.Usagef("cannot read patch %d: %w", i+1, err)
+			}
 		}
 	}
 
-	return nil
+	patches, err := machineconfig.LoadPatches(texts)
+	if err != nil {
+		return nil, err
+	}
+
+	return patches.Known()
 }
 
 func checkFile(path string) error {
 	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
 
-	return foreign.Check(text)
+	switch {
+	case err != nil:
+		return err
+	case foreign.Encrypted(text):
+		return errors.New("the file is encrypted with SOPS: decrypt it first")
+	default:
+		return foreign.Check(text)
+	}
 }
 
 // installImage is the installer of the release that --talos-version names, else of the known release. From 1.14 on it
