@@ -19,6 +19,7 @@ type schematicOptions struct {
 	file    string
 	parts   factory.Customization
 	options []string
+	text    []byte // The file's.
 }
 
 func (o *schematicOptions) addFlags(flags *cmdutil.Flags) {
@@ -65,12 +66,12 @@ func (o *schematicOptions) read(c *cmdutil.Call) (schematic.Schematic, error) {
 		return none, errs.Usagef("a schematic comes from a file or from flags, not from both")
 	}
 
-	data, err := c.Input(o.file, "the schematic")
-	if err != nil {
+	var err error
+	if o.text, err = c.Input(o.file, "the schematic"); err != nil {
 		return none, err
 	}
 
-	return factory.Parse(data)
+	return factory.Parse(o.text)
 }
 
 func saveSchematic(path string, s factory.Schematic) error {

@@ -1,7 +1,10 @@
 package factory
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"net/http"
@@ -74,6 +77,71 @@ func (c *Client) Create(ctx context.Context, s schematic.Schematic) (Schematic, 
 	return out, err
 }
 
+// CreateText registers a schematic with fields that this program does not know. Only the factory knows its ID.
+func (c *Client) CreateText(ctx context.Context, s schematic.Schematic, text []byte) (Schematic, error) {
+	const op = "register the schematic"
+
+	out := describe(s)
+	out.YAML = string(text)
+
+	answer, err := c.call(ctx, op, http.MethodPost, "/schematics", text)
+	if err != nil {
+		return out, err
+	}
+
+	var created struct {
+		ID string `json:"id"`
+	}
+
+	if err = foreign.JSON(answer, &created); err != nil || !schematicID(created.ID) {
+		return out, errs.New(errs.Failed, "cannot %s: the answer of %s has no ID of a schematic", op, c.url)
+	}
+
+	out.ID, out.Created, out.Factory = created.ID, true, c.url
+
+	return out, nil
+}
+
+// schematicID reports whether a text is an ID: a SHA-256 in hexadecimal.
+func schematicID(id string) bool {
+	raw, err := hex.DecodeString(id)
+
+	return err == nil && len(raw) == sha256.Size
+}
+
+// call sends a request that the factory's own client cannot: it returns the text of the answer.
+func (c *Client) call(ctx context.Context, op, method, path string, body []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+
+	req, err := http.NewRequestWithContext(ctx, method, c.url+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, c.failure(op, err)
+	}
+
+	if body != nil {
+		req.Header.Set("Content-Type", "application/yaml")
+	}
+
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, c.failure(op, err)
+	}
+
+	defer resp.Body.Close() //nolint:errcheck // it was only read
+
+	text, err := io.ReadAll(io.LimitReader(resp.Body, schematicLimit))
+	if err != nil {
+		return nil, c.failure(op, err)
+	}
+
+	if resp.StatusCode/100 != 2 {
+		return nil, c.failure(op, &client.HTTPError{Code: resp.StatusCode, Message: strings.TrimSpace(string(text))})
+	}
+
+	return text, nil
+}
+
 // schematicLimit bounds a schematic's text; real ones are below a kilobyte.
 const schematicLimit = 1 << 20
 
@@ -82,33 +150,15 @@ const schematicLimit = 1 << 20
 func (c *Client) Schematic(ctx context.Context, id string) (Schematic, error) {
 	const op = "read the schematic"
 
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
+	text, err := c.call(ctx, op, http.MethodGet, "/schematics/"+url.PathEscape(id), nil)
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/schematics/"+url.PathEscape(id), http.NoBody)
-	if err != nil {
-		return Schematic{}, c.failure(op, err)
+	var failure *errs.Error
+	if errors.As(err, &failure) && failure.Kind == errs.KindNotFound {
+		failure.Hint = "a schematic has to be registered first: `talosmate factory schematic create`"
 	}
 
-	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return Schematic{}, c.failure(op, err)
-	}
-
-	defer resp.Body.Close() //nolint:errcheck // it was only read
-
-	text, err := io.ReadAll(io.LimitReader(resp.Body, schematicLimit))
-	if err != nil {
-		return Schematic{}, c.failure(op, err)
-	}
-
-	if resp.StatusCode != http.StatusOK {
-		failure := c.failure(op, &client.HTTPError{Code: resp.StatusCode, Message: strings.TrimSpace(string(text))})
-		if resp.StatusCode == http.StatusNotFound {
-			failure.Hint = "a schematic has to be registered first: `talosmate factory schematic create`"
-		}
-
-		return Schematic{}, failure
+		return Schematic{}, err
 	}
 
 	// A newer factory may have fields that are unknown here: they stay in the text.
@@ -209,7 +259,7 @@ func (c *Client) failure(op string, err error) *errs.Error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		out.Exit, out.Kind, out.Retryable = errs.Interrupted, errs.KindInterrupted, false
-	case errors.As(err, &invalid):
+	case errors.As(err, &invalid), errors.As(err, &answer) && answer.Code == http.StatusBadRequest:
 		out.Exit, out.Kind, out.Retryable = errs.Usage, errs.KindInvalid, false
 		out.Hint = "the factory's answer names what it does not accept"
 	case !errors.As(err, &answer):

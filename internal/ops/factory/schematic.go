@@ -4,12 +4,15 @@ package factory
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/siderolabs/image-factory/pkg/schematic"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
@@ -38,18 +41,51 @@ type Schematic struct {
 	Factory    string   `json:"factory,omitempty"` // That factory's URL.
 }
 
-// Parse reads a schematic file as the factory reads it: unknown keys are errors.
+// ErrUnknownFields marks a schematic with fields that this program does not know. A factory may know them.
+var ErrUnknownFields = errors.New("fields that this program does not know")
+
+// Parse reads a schematic file as the factory reads it: unknown keys are errors (ErrUnknownFields).
 func Parse(data []byte) (schematic.Schematic, error) {
 	if err := foreign.Check(data); err != nil {
 		return schematic.Schematic{}, errs.Usagef("cannot read the schematic: %w", err)
 	}
 
 	s, err := schematic.Unmarshal(data)
+
+	var lenient schematic.Schematic
+	if fields := unknownFields(err); len(fields) > 0 && foreign.YAML(data, &lenient) == nil {
+		return lenient, errs.Usagef("cannot compute the schematic's ID: it has %w: %s", ErrUnknownFields, strings.Join(fields, ", ")).
+			WithHint("the factory may know them, and the ID: talosmate factory schematic create -f FILE")
+	}
+
 	if err != nil {
 		return schematic.Schematic{}, errs.Usagef("cannot read the schematic: %w", err)
 	}
 
 	return *s, nil
+}
+
+// unknownFields names the fields that a decoder does not know, each with its line; nil if anything else is wrong too.
+func unknownFields(err error) []string {
+	var (
+		all   *yaml.LoadErrors
+		names []string
+	)
+
+	if !errors.As(err, &all) {
+		return nil
+	}
+
+	for _, e := range all.Errors {
+		name, rest, found := strings.Cut(strings.TrimPrefix(e.Message, "field "), " not found")
+		if !found || strings.Contains(name, " ") || rest == "" {
+			return nil
+		}
+
+		names = append(names, fmt.Sprintf("%s (line %d)", name, e.Mark.Line))
+	}
+
+	return names
 }
 
 // Make composes a schematic. Extensions are sorted and unique, so that the same set has one ID.

@@ -13,7 +13,7 @@ import (
 )
 
 // Serve starts a factory and returns its URL. It refuses a schematic with an extension "refused", and ignores the
-// content of one with an extension "dropped", as an older factory would.
+// content of one with an extension "dropped", as an older factory would. It knows a field "fromTheFuture".
 func Serve(t *testing.T) string {
 	t.Helper()
 
@@ -28,6 +28,12 @@ func Serve(t *testing.T) string {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)
+		}
+
+		if strings.Contains(string(body), "fromTheFuture") {
+			answer(w, map[string]string{"id": strings.Repeat("f", 64)})
+
+			return
 		}
 
 		s, err := schematic.Unmarshal(body)
