@@ -219,7 +219,7 @@ type place struct {
 	parent string // The key above Key.
 	env    bool   // Among environment variables.
 	hidden bool   // Below a field whose every value is secret.
-	whole  bool   // A list of files or manifests, whose contents are hidden.
+	whole  bool   // In a document of a machine configuration or a list of files or manifests, whose contents are hidden.
 }
 
 type search struct {
@@ -248,13 +248,15 @@ func (s *search) walk(n *yaml.Node, at place) {
 }
 
 func (s *search) mapping(n *yaml.Node, at place) {
-	kubeSecret := scalar(n, "kind") == "Secret"
+	kind := scalar(n, "kind")
+	kubeSecret := kind == "Secret"
+	document := scalar(n, "apiVersion") == "v1alpha1" && strings.HasSuffix(kind, "Config") // of a machine configuration
 
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := resolve(n.Content[i]), resolve(n.Content[i+1])
 		name := key.Value
 		lower := strings.ToLower(name)
-		in := place{key: name, parent: at.key, env: at.env, hidden: at.hidden, whole: at.whole}
+		in := place{key: name, parent: at.key, env: at.env, hidden: at.hidden, whole: at.whole || document}
 
 		if key.Kind != yaml.ScalarNode {
 			s.walk(key, in)
@@ -274,7 +276,7 @@ func (s *search) mapping(n *yaml.Node, at place) {
 		switch {
 		case value.Kind != yaml.ScalarNode:
 			s.walk(value, in)
-		case in.whole && (lower == "content" || lower == "contents"),
+		case in.whole && (lower == "content" || lower == "contents" || lower == "manifest"),
 			lower == "embeddedmachineconfiguration", lower == "userdata":
 			s.hideWhole(value)
 		case at.env && lower == "value":
