@@ -3,6 +3,7 @@ package generate_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,7 +38,7 @@ func secretsFile(t *testing.T, version string) string {
 func TestFilesEqualMachinerys(t *testing.T) {
 	t.Parallel()
 
-	for version, contract := range map[string]*config.VersionContract{"v1.12": config.TalosVersion1_12, "v1.13": config.TalosVersion1_13} {
+	for version, contract := range map[string]*config.VersionContract{"v1.12": config.TalosVersion1_12, "v1.13": config.TalosVersion1_13, "v1.14": config.TalosVersion1_14} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 
@@ -89,6 +90,46 @@ func TestFilesEqualMachinerys(t *testing.T) {
 
 			if len(got[generate.Talosconfig]) == 0 {
 				t.Error("no talosconfig")
+			}
+		})
+	}
+}
+
+// The installer is that of the release that is asked for, and from 1.14 on the install section is a document.
+func TestInstallerOfTheRelease(t *testing.T) {
+	t.Parallel()
+
+	const factory = "factory.talos.dev/metal-installer/376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba:"
+
+	for version, c := range map[string]struct {
+		image    string
+		document bool
+	}{
+		"":             {factory + "v1.14.1", true},
+		"v1.14":        {factory + "v1.14.1", true},
+		"1.14":         {factory + "v1.14.1", true},
+		"v1.14.0-rc.1": {factory + "v1.14.0-rc.1", true},
+		"v1.13":        {"ghcr.io/siderolabs/installer:v1.13.9", false},
+		"v1.12.3":      {"ghcr.io/siderolabs/installer:v1.12.3", false},
+	} {
+		t.Run("version "+version, func(t *testing.T) {
+			t.Parallel()
+
+			files, err := generate.Files(generate.Input{
+				Cluster: "prod", Endpoint: "https://10.0.0.1:6443", Secrets: secretsFile(t, version), TalosVersion: version, KubernetesVersion: "v1.35.4",
+				InstallDisk: "/dev/sda", DNSDomain: "cluster.local", Discovery: true,
+			}, []string{generate.Worker})
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			text := string(files[generate.Worker])
+			if !strings.Contains(text, "image: "+c.image+"\n") {
+				t.Errorf("want the installer %s in\n%s", c.image, text)
+			}
+
+			if strings.Contains(text, "kind: UnattendedInstallConfig") != c.document || strings.Contains(text, "\n    install:\n") == c.document {
+				t.Errorf("want the install section as a document: %t\n%s", c.document, text)
 			}
 		})
 	}
