@@ -76,7 +76,7 @@ func clusterEndpoint(s *source) *unit {
 		doc.ClusterEndpointConfig = meta.URL{URL: c.Endpoint()}
 	}
 
-	if c.ClusterServiceAccount != nil && !(s.controlPlane() && s.wants("KubeServiceAccountConfig")) {
+	if c.ClusterServiceAccount != nil && (!s.controlPlane() || !s.wants("KubeServiceAccountConfig")) {
 		u.block("cluster.controlPlane.endpoint", "the issuer of cluster.serviceAccount comes from the endpoint", "migrate KubeServiceAccountConfig too")
 	}
 

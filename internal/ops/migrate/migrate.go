@@ -58,6 +58,8 @@ type Options struct {
 	To    string   // The release, v1.12, v1.13 or v1.14.
 	Only  []string // The kinds to write; empty for all.
 	Links []string // The physical links of the machine; empty if they are not known.
+
+	Aliases map[string][]string // Other names of the physical links.
 }
 
 // Result is a migrated configuration.
@@ -192,7 +194,7 @@ func (u *unit) validate(path string) *unit {
 		}
 
 		if _, err := v.Validate(mode{}); err != nil {
-			u.block(path, fmt.Sprintf("Talos refuses the document %s: %s", key(d), strings.ReplaceAll(err.Error(), "\n", "; ")), "correct the value first")
+			u.block(path, fmt.Sprintf("Talos refuses the document %s: %s", key(d), redact.Message(strings.ReplaceAll(err.Error(), "\n", "; "), u.s.root)), "correct the value first")
 		}
 	}
 
@@ -248,6 +250,8 @@ func load(text []byte, o Options) (*source, error) {
 
 		s.documents[id], s.order = body, append(s.order, id)
 	}
+
+	s.o.Links = o.links(s)
 
 	return s, nil
 }

@@ -1,0 +1,205 @@
+package machineconfig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
+	"github.com/talosmate/talosmate/internal/ops/migrate"
+	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
+)
+
+// Migration is a machine configuration that was converted, of a file or of a node.
+type Migration struct {
+	talos.NodeRef
+	migrate.Result
+
+	Source  string `json:"source"`            // The file, or the node's name.
+	Written string `json:"written,omitempty"` // The file that the configuration was written to.
+}
+
+type migrateOptions struct {
+	migrate.Options
+
+	file, dir string
+	overwrite bool
+}
+
+func newCmdMigrate(f *cmdutil.Factory) *cmdutil.Cmd {
+	o := &migrateOptions{}
+
+	return cmdutil.New(f, cmdutil.Command{
+		Use: "migrate", Short: "Convert machine configurations to the documents of a newer release",
+		Long: "Convert v1alpha1 configurations to the documents of Talos --to, of a file or of nodes. A subsystem moves as a\n" +
+			"whole, with everything that v1alpha1 implied and the documents do not; what cannot move stays in v1alpha1, with\n" +
+			"the reason. Nothing is sent to nodes: `machineconfig apply` does that, one node first.\n\n" +
+			"Every migration is proved: all accessors with which Talos reads a configuration answer the same for both, or are\n" +
+			"compared as Talos uses them. A migration that cannot be proved is an error, and nothing is written. Interfaces\n" +
+			"move only if the physical links of the machine are known, from the node or from --links: Talos runs DHCP on the\n" +
+			"links that v1alpha1 does not name, and on none once a document names one.\n\n" +
+			"--output-dir writes the configurations, with their secrets, readable by their owner only; - is stdout.",
+		Example: "  talosmate machineconfig migrate --to v1.14 -f controlplane.yaml --links eth0 --output-dir new\n" +
+			"  talosmate machineconfig migrate --to v1.14 -A -o json --query '.items[] | [.source, .fields[] | select(.status == \"impossible\") | .path]'",
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: target.DefaultMembers},
+		Flags: func(fs *cmdutil.Flags) {
+			fs.StringVarP(&o.file, "file", "f", "", "the configuration `file`, - for stdin; without it those of the nodes")
+			fs.Choice(&o.To, "to", "v1.14", "the release whose documents to write", migrate.Releases()...)
+			fs.StringSliceVar(&o.Only, "only", nil, "write only documents of these kinds")
+			fs.StringSliceVar(&o.Links, "links", nil, "with --file: the physical links of the machine")
+			fs.StringVar(&o.dir, "output-dir", "", "the `directory` to write the configurations to, - writes one to stdout")
+			fs.BoolVar(&o.overwrite, "overwrite", false, "replace files that are there")
+			fs.Words("only", migrate.Kinds("v1.14")...)
+		},
+	}, cmdutil.ListOf[Migration]("MachineConfigMigrationList"), o.run)
+}
+
+func (o *migrateOptions) run(c *cmdutil.Call) error {
+	var (
+		rows []Migration
+		err  error
+	)
+
+	switch {
+	case o.file != "":
+		rows, err = o.fromFile(c)
+	case len(o.Links) > 0:
+		return errs.Usagef("--links is for --file: a node knows its links")
+	default:
+		rows, err = cmdutil.FetchRows(c, func(ctx context.Context, n *talos.Node) ([]Migration, error) {
+			result, err := migrate.Node(ctx, n, o.Options)
+			if err != nil {
+				return nil, err
+			}
+
+			return []Migration{{Result: result, Source: n.Name()}}, nil
+		})
+	}
+
+	if err != nil && len(rows) == 0 {
+		return err
+	}
+
+	if o.dir == "-" {
+		if len(rows) != 1 {
+			return errs.Usagef("stdout takes one configuration").WithHint("choose one node, or a directory")
+		}
+
+		_, writeErr := c.Bytes().Write(rows[0].Text)
+
+		return errors.Join(err, writeErr)
+	}
+
+	if o.dir != "" {
+		err = errors.Join(err, o.write(rows))
+	}
+
+	if !c.Printer.Structured() && c.Printer.Format != output.Name {
+		return errors.Join(err, writeMigrations(c.Printer.Text(), rows))
+	}
+
+	return cmdutil.PrintList(c, rows, err, []output.Column[Migration]{}, func(m Migration) string { return m.Source })
+}
+
+func (o *migrateOptions) fromFile(c *cmdutil.Call) ([]Migration, error) {
+	if c.Selection().Explicit() {
+		return nil, errs.Usagef("--file and nodes exclude each other").WithHint("give a file, or choose nodes")
+	}
+
+	text, err := c.Input(o.file, "the machine configuration")
+	if err != nil {
+		return nil, err
+	}
+
+	result, err := migrate.Migrate(text, o.Options)
+	if err != nil {
+		return nil, err
+	}
+
+	return []Migration{{Result: result, Source: o.file}}, nil
+}
+
+func (o *migrateOptions) write(rows []Migration) error {
+	for i, row := range rows {
+		name := filepath.Base(row.Source)
+
+		switch o.file {
+		case "-":
+			name = "machineconfig.yaml"
+		case "":
+			var err error
+			if name, err = fsutil.Element(row.NodeName() + ".yaml"); err != nil {
+				return err
+			}
+		}
+
+		path := filepath.Join(o.dir, name)
+		if _, err := os.Lstat(path); err == nil && !o.overwrite {
+			return errs.Usagef("%s exists", path).WithHint("choose another directory, or replace it with --overwrite")
+		}
+
+		if err := os.MkdirAll(o.dir, 0o700); err != nil {
+			return err
+		}
+
+		if err := fsutil.WriteBytes(path, 0o600, row.Text); err != nil {
+			return err
+		}
+
+		rows[i].Written = path
+	}
+
+	return nil
+}
+
+func writeMigrations(w io.Writer, rows []Migration) error {
+	for _, r := range rows {
+		lines := []string{fmt.Sprintf("%s: to %s, proved by %d values", output.Line(r.Source), r.To, r.Proof.Accessors)}
+		if !r.Changed {
+			lines[0] = fmt.Sprintf("%s: nothing to migrate to %s", output.Line(r.Source), r.To)
+		}
+
+		for _, f := range r.Fields {
+			line := f.Status + " " + f.Path
+			if f.Document != "" {
+				line += " -> " + strings.TrimSpace(f.Document+" "+f.To)
+			}
+
+			if f.Reason != "" {
+				line += ": " + f.Reason
+			}
+
+			if f.Remedy != "" {
+				line += "; " + f.Remedy
+			}
+
+			lines = append(lines, "  "+output.Line(strings.Replace(line, "  ->", " ->", 1)))
+		}
+
+		for _, e := range r.Proof.Exceptions {
+			lines = append(lines, "  differs "+output.Line(e.Path+": "+e.Reason))
+		}
+
+		for _, warning := range r.Warnings {
+			lines = append(lines, "  warning: "+output.Line(warning))
+		}
+
+		if r.Written != "" {
+			lines = append(lines, "  written to "+output.Line(r.Written))
+		}
+
+		if _, err := fmt.Fprintln(w, strings.Join(lines, "\n")); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
