@@ -64,7 +64,7 @@ func Config(text []byte, kind string, strict bool) Result {
 		options = append(options, validation.WithStrict())
 	}
 
-	warnings, err := cfg.Validate(mode(kind), options...)
+	warnings, err := cfg.ValidateAsClient(mode(kind), options...)
 	out.Warnings = where.hidden(append(out.Warnings, lists.Map(warnings, where.problem)...))
 	out.Errors = where.hidden(append(out.Errors, lists.Map(append(split(err), subnets(cfg)...), where.problem)...))
 	out.Valid = len(out.Errors) == 0
