@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,18 +25,15 @@ func (silentNode) MachineStatus(ctx context.Context) (talos.MachineStatus, error
 	return talos.MachineStatus{}, fake.ErrDown
 }
 
-// firstEvent notes when the first event came.
+// firstEvent notes when the first event came, of several goroutines.
 type firstEvent struct {
 	progress.Discard
 
-	at *time.Time
+	once *sync.Once
+	at   *time.Time
 }
 
-func (s firstEvent) Emit(progress.Event) {
-	if s.at.IsZero() {
-		*s.at = time.Now()
-	}
-}
+func (s firstEvent) Emit(progress.Event) { s.once.Do(func() { *s.at = time.Now() }) }
 
 // TestAwaitUnderwaySpeaks: nobody waits longer than three seconds without being told for what.
 func TestAwaitUnderwaySpeaks(t *testing.T) {
@@ -54,7 +52,7 @@ func TestAwaitUnderwaySpeaks(t *testing.T) {
 				arrange(b)
 
 				began, first := time.Now(), time.Time{}
-				AwaitUnderway(t.Context(), b.world, time.Minute, firstEvent{at: &first})
+				AwaitUnderway(t.Context(), b.world, time.Minute, firstEvent{once: &sync.Once{}, at: &first})
 
 				if first.IsZero() || first.Sub(began) > 3*time.Second {
 					t.Errorf("the first event came at %s, want at most 3s after %s", first, began)
