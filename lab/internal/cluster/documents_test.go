@@ -19,8 +19,8 @@ func TestDocumentsByVersion(t *testing.T) {
 		{"worker-1", "kind: EnvironmentConfig\nvariables:\n  A: b\n", `error decoding document v1alpha1/EnvironmentConfig/ (line `},
 		{"worker-1", "kind: WatchdogTimerConfig\ndevice: /dev/watchdog0\n", ""},
 		{"worker-2", "kind: EnvironmentConfig\nvariables:\n  A: b\n", ""},
-		{"worker-2", "kind: SysctlConfig\nsysctls: {}\n", `"SysctlConfig" "v1alpha1": not registered`},
-		{"worker-3", "kind: SysctlConfig\nsysctls: {}\n", ""},
+		{"worker-2", "kind: SysctlConfig\nparams: {a: b}\n", `"SysctlConfig" "v1alpha1": not registered`},
+		{"worker-3", "kind: SysctlConfig\nparams: {a: b}\n", ""},
 		{"worker-3", "kind: NoSuchConfig\n", `"NoSuchConfig" "v1alpha1": not registered`},
 		{"worker-3", "kind: WatchdogTimerConfig\nnosuch: 1\n", "unknown keys found during decoding"},
 	} {

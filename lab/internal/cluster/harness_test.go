@@ -69,12 +69,19 @@ func small(o *testOptions) { o.ControlPlanes, o.Workers, o.Etcd = 1, 1, false }
 func (b *bed) client(suffix string, endpoints ...string) *client.Client {
 	b.t.Helper()
 
+	return b.clientWith(suffix, nil, endpoints...)
+}
+
+// clientWith is client with more options for the connection.
+func (b *bed) clientWith(suffix string, dial []grpc.DialOption, endpoints ...string) *client.Client {
+	b.t.Helper()
+
 	cfg, err := clientconfig.Open(filepath.Join(b.Options.Dir, "talosconfig"+suffix))
 	if err != nil {
 		b.t.Fatal(err)
 	}
 
-	opts := []client.OptionFunc{client.WithConfig(cfg), client.WithGRPCDialOptions(grpc.WithDisableRetry())}
+	opts := []client.OptionFunc{client.WithConfig(cfg), client.WithGRPCDialOptions(append(dial, grpc.WithDisableRetry())...)}
 	if len(endpoints) > 0 {
 		opts = append(opts, client.WithEndpoints(endpoints...))
 	}

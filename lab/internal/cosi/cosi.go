@@ -97,7 +97,7 @@ func fromYAML(item *recordedItem) (resource.Resource, error) {
 	if typed, err := typedFromYAML(wire, &item.Spec); err == nil {
 		if marshaled, err := protobuf.FromResource(typed); err == nil {
 			if m, err := marshaled.Marshal(); err == nil {
-				wire.Spec = m.Spec
+				wire.Spec.ProtoSpec = m.Spec.GetProtoSpec() // the text stays that of the release
 			}
 		}
 	}
