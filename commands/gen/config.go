@@ -142,7 +142,6 @@ func verdict(path string, text []byte) error {
 		return nil
 	}
 
-	return errs.New(errs.Negative, "%s is not valid: %s", path, lists.Join(result.Errors, "; ", func(p validate.Problem) string {
-		return fmt.Sprintf("line %d: %s", p.Line, p.Message)
-	})).WithHint("correct the patches; `talosmate validate` checks a file")
+	return errs.New(errs.Negative, "%s is not valid: %s", path, lists.Join(result.Errors, "; ", validate.Problem.String)).
+		WithHint("correct the patches; `talosmate validate` checks a file")
 }

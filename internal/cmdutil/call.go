@@ -371,7 +371,7 @@ func (c *Call) warnAboutVersions() {
 
 	for _, m := range members {
 		if !release.Supported(m.TalosVersion) {
-			c.Warn("%s runs Talos %s; this program is made for 1.12 to %s", m.Hostname, m.TalosVersion, release.Known())
+			c.Warn("%s runs Talos %s; this program is made for %s", m.Hostname, m.TalosVersion, release.Range())
 
 			return
 		}

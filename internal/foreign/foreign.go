@@ -298,15 +298,68 @@ func Clone(n *yaml.Node) *yaml.Node {
 
 // Get returns the value of a key of a mapping, nil when there is none or the node is not a mapping.
 func Get(n *yaml.Node, key string) *yaml.Node {
+	_, value := Entry(n, key)
+
+	return value
+}
+
+// Entry returns a key of a mapping and its value, nil when there is none or the node is not a mapping.
+func Entry(n *yaml.Node, key string) (name, value *yaml.Node) {
+	if at := position(n, key); at >= 0 {
+		return n.Content[at], n.Content[at+1]
+	}
+
+	return nil, nil
+}
+
+// Delete removes a key of a mapping and its value, and reports whether it was there.
+func Delete(n *yaml.Node, key string) bool {
+	at := position(n, key)
+	if at >= 0 {
+		n.Content = slices.Delete(n.Content, at, at+2)
+	}
+
+	return at >= 0
+}
+
+// position is where a key of a mapping stands, -1 for nowhere.
+func position(n *yaml.Node, key string) int {
 	if n == nil || n.Kind != yaml.MappingNode {
-		return nil
+		return -1
 	}
 
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == key {
-			return n.Content[i+1]
+			return i
 		}
 	}
 
-	return nil
+	return -1
+}
+
+// Walk calls do for every value at a path, with its key, nil for an element of a list. A step * is each element of a list.
+func Walk(n *yaml.Node, path []string, do func(key, value *yaml.Node)) {
+	if n == nil || len(path) == 0 {
+		return
+	}
+
+	step := func(key, value *yaml.Node) {
+		switch {
+		case value == nil:
+		case len(path) == 1:
+			do(key, value)
+		default:
+			Walk(value, path[1:], do)
+		}
+	}
+
+	if path[0] != "*" {
+		step(Entry(n, path[0]))
+
+		return
+	}
+
+	for _, element := range n.Content {
+		step(nil, element)
+	}
 }

@@ -95,7 +95,12 @@ func judgeTalosctl(ctx context.Context, c *rollout.Cluster, path string, sink pr
 	found := regexp.MustCompile(`Tag:\s+(v\d+\.\d+\.\d+\S*)`).FindSubmatch(said)
 
 	if found == nil {
-		sink.Emit(progress.Event{Time: c.Now(), Stage: "talosctl", Message: "its version is not known" + because(err)})
+		message := "its version is not known"
+		if err != nil {
+			message += ": " + err.Error()
+		}
+
+		sink.Emit(progress.Event{Time: c.Now(), Stage: "talosctl", Message: message})
 
 		return nil
 	}
@@ -110,14 +115,6 @@ func judgeTalosctl(ctx context.Context, c *rollout.Cluster, path string, sink pr
 	}
 
 	return nil
-}
-
-func because(err error) string {
-	if err == nil {
-		return ""
-	}
-
-	return ": " + err.Error()
 }
 
 // Run checks the gates and runs talosctl. The result is valid also on error.

@@ -235,7 +235,7 @@ func Judge(text []byte, version talos.Version) (warnings []string, err error) {
 	}
 
 	verdict := validate.For(text, kind, version.Tag, false)
-	warnings = append(warnings, lists.Map(verdict.Warnings, problem)...)
+	warnings = append(warnings, lists.Map(verdict.Warnings, validate.Problem.String)...)
 
 	if verdict.Valid {
 		return warnings, nil
@@ -243,19 +243,11 @@ func Judge(text []byte, version talos.Version) (warnings []string, err error) {
 
 	if release.Newer(version.Tag) {
 		return append(warnings, fmt.Sprintf("this program knows machine configurations up to Talos %s, and leaves the verdict to the node, which runs %s (%s)",
-			release.Known(), version.Tag, problem(verdict.Errors[0]))), nil
+			release.Known(), version.Tag, verdict.Errors[0])), nil
 	}
 
-	return warnings, errs.Usagef("the machine configuration is not valid: %s", lists.Join(verdict.Errors, "; ", problem)).
+	return warnings, errs.Usagef("the machine configuration is not valid: %s", lists.Join(verdict.Errors, "; ", validate.Problem.String)).
 		WithHint("nothing was sent; `talosmate validate` says the same without a node")
-}
-
-func problem(p validate.Problem) string {
-	if p.Line > 0 {
-		return fmt.Sprintf("line %d: %s", p.Line, p.Message)
-	}
-
-	return p.Message
 }
 
 func (a *application) compare(ctx context.Context) error {

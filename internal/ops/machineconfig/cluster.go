@@ -11,7 +11,6 @@ import (
 
 	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/gate"
-	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -99,18 +98,24 @@ func (c Config) values(p place) []string {
 
 	for _, d := range c.Documents {
 		path := p.path
-		if d.Kind == "v1alpha1" {
+		if d.Kind == mainKind {
 			path = p.v1alpha1
 		} else if d.Kind != p.kind {
+			path = ""
+		}
+
+		if path == "" {
 			continue
 		}
 
-		if path != "" {
-			out = append(out, scalars(d.node.Content[0], strings.Split(path, "."))...)
-		}
+		foreign.Walk(d.body(), strings.Split(path, "."), func(_, value *yaml.Node) {
+			if value.Kind == yaml.ScalarNode && value.Value != "" {
+				out = append(out, plainPEM(value.Value))
+			}
+		})
 	}
 
-	return lists.Map(out, plainPEM)
+	return out
 }
 
 // Value is the first scalar of a configuration at a dotted path of the v1alpha1 document, or at a path of a kind's
@@ -121,23 +126,6 @@ func (c Config) Value(v1alpha1, kind, path string) string {
 	}
 
 	return ""
-}
-
-func scalars(n *yaml.Node, path []string) []string {
-	switch {
-	case n == nil:
-		return nil
-	case len(path) == 0:
-		if n.Kind != yaml.ScalarNode || n.Value == "" {
-			return nil
-		}
-
-		return []string{n.Value}
-	case path[0] == "*":
-		return slices.Concat(lists.Map(n.Content, func(c *yaml.Node) []string { return scalars(c, path[1:]) })...)
-	default:
-		return scalars(foreign.Get(n, path[0]), path[1:])
-	}
 }
 
 // plainPEM takes PEM out of base64, as v1alpha1 has it, and its surrounding space away.

@@ -99,7 +99,7 @@ func (c Config) At(path ...string) string {
 		return ""
 	}
 
-	n := c.find(mainKind).node.Content[0]
+	n := c.find(mainKind).body()
 	for _, key := range path[:len(path)-1] {
 		n = foreign.Get(n, key)
 	}

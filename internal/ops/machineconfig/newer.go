@@ -62,7 +62,7 @@ func merge(into, from *yaml.Node, t reflect.Type, path string) error {
 
 		switch {
 		case scalar(value, patchKey) == deletion:
-			drop(into, key.Value)
+			foreign.Delete(into, key.Value)
 		case have == nil:
 			strip(value)
 			into.Content = append(into.Content, key, value)
@@ -139,16 +139,6 @@ func strip(n *yaml.Node) {
 			strip(n.Content[i+1])
 
 			i += 2
-		}
-	}
-}
-
-func drop(n *yaml.Node, key string) {
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == key {
-			n.Content = slices.Delete(n.Content, i, i+2)
-
-			return
 		}
 	}
 }

@@ -138,7 +138,7 @@ func unreadable(d Document) error {
 		return nil
 	}
 
-	return errors.New(lists.Join(problems, "; ", problem))
+	return errors.New(lists.Join(problems, "; ", validate.Problem.String))
 }
 
 // Known returns the patches for Talos's own patcher, which takes them only if it knows all their documents.

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/foreign"
 )
 
 // at follows a path such as machine.network.interfaces[0], nil where it ends.
@@ -69,21 +70,13 @@ func join(path string, step ...string) string {
 }
 
 func step1(n *yaml.Node, step string) (key, value *yaml.Node) {
-	switch {
-	case n == nil:
-	case n.Kind == yaml.MappingNode:
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			if n.Content[i].Value == step {
-				return n.Content[i], n.Content[i+1]
-			}
-		}
-	case n.Kind == yaml.SequenceNode:
+	if n != nil && n.Kind == yaml.SequenceNode {
 		if i, err := strconv.Atoi(step); err == nil && i >= 0 && i < len(n.Content) {
 			return nil, n.Content[i]
 		}
 	}
 
-	return nil, nil
+	return foreign.Entry(n, step)
 }
 
 // remove deletes the entry of a mapping at a path, and parents that it leaves empty.
@@ -95,13 +88,7 @@ func remove(root *yaml.Node, path string) {
 		return
 	}
 
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == last {
-			n.Content = slices.Delete(n.Content, i, i+2)
-
-			break
-		}
-	}
+	foreign.Delete(n, last)
 
 	// The two sections are required.
 	if len(n.Content) == 0 && len(all) > 2 {

@@ -152,7 +152,7 @@ func (f *File) SetList(name, field string, values []string) error {
 	}
 
 	if len(values) == 0 && field != "endpoints" {
-		unset(ctx, field)
+		foreign.Delete(ctx, field)
 
 		return nil
 	}
@@ -203,7 +203,7 @@ func (f *File) Remove(name string) error {
 		return errs.Usagef("%q is the current context", name).WithHint("choose another first: talosmate config use NAME")
 	}
 
-	unset(f.contexts(), name)
+	foreign.Delete(f.contexts(), name)
 
 	if f.Current() == name {
 		set(f.root(), "context", text(""))
@@ -316,16 +316,6 @@ func set(n *yaml.Node, key string, value *yaml.Node) {
 	}
 
 	n.Content = append(n.Content, text(key), value)
-}
-
-func unset(n *yaml.Node, key string) {
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == key {
-			n.Content = slices.Delete(n.Content, i, i+2)
-
-			return
-		}
-	}
 }
 
 func text(s string) *yaml.Node {

@@ -196,7 +196,7 @@ func (r *reader) unknown(tree string) bool {
 	for _, path := range paths {
 		in := r.rest
 		if len(path) > 1 { // a document may need its keys, even empty
-			in, path = value(in, path[0]), path[1:]
+			in, path = foreign.Get(in, path[0]), path[1:]
 		}
 
 		dropped = in != nil && drop(in, path) || dropped
@@ -234,7 +234,7 @@ func leaves(n *yaml.Node, path []string) [][]string {
 
 // drop removes the key at a path, and the mappings that this leaves empty.
 func drop(n *yaml.Node, path []string) bool {
-	next := value(n, path[0])
+	next := foreign.Get(n, path[0])
 	if next == nil {
 		return false
 	}
@@ -249,10 +249,7 @@ func drop(n *yaml.Node, path []string) bool {
 		}
 	}
 
-	at := slices.IndexFunc(n.Content, func(c *yaml.Node) bool { return c.Value == path[0] })
-	n.Content = slices.Delete(n.Content, at, at+2)
-
-	return true
+	return foreign.Delete(n, path[0])
 }
 
 // parallel maps the lines of a document that was written out to the nodes from which it was.

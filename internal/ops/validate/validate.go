@@ -19,6 +19,7 @@ import (
 	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/redact"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // Modes lists the kinds of machine that a configuration can be for.
@@ -47,29 +48,56 @@ func (m mode) String() string        { return string(m) }
 func (m mode) RequiresInstall() bool { return m == "metal" }
 func (m mode) InContainer() bool     { return m == "container" }
 
-// Config validates a configuration for a mode.
-func Config(text []byte, kind string, strict bool) Result {
+// String is the problem with its line, where that is known.
+func (p Problem) String() string {
+	if p.Line > 0 {
+		return fmt.Sprintf("line %d: %s", p.Line, p.Message)
+	}
+
+	return p.Message
+}
+
+// Config validates a configuration for a mode, and for the newest release that this program knows.
+func Config(text []byte, kind string, strict bool) Result { return For(text, kind, "", strict) }
+
+// For is Config for the release that the node runs, v1.12.9: what only later releases know is an error. An empty version
+// is that of this program.
+func For(text []byte, kind, version string, strict bool) Result {
 	out := Result{Mode: kind, Strict: strict, Warnings: []Problem{}, Errors: []Problem{}}
 	where := locate(text)
 
 	cfg, err := configloader.NewFromBytes(text)
 	if err != nil {
 		out.Errors = where.hidden(where.loadErrors(err))
-
-		return out
+	} else {
+		out.Warnings, out.Errors = where.judge(cfg, mode(kind), strict)
 	}
 
+	if version != "" {
+		out.Errors = append(out.Errors, where.tooNew(version)...)
+	}
+
+	if cfg != nil && kind == "metal" && release.NeedsInstall(version) && !hasInstall(cfg) {
+		out.Errors = append(out.Errors, Problem{Message: fmt.Sprintf("machine.install is missing: Talos %s needs it", version), Path: "machine.install"})
+	}
+
+	out.Valid = len(out.Errors) == 0
+
+	return out
+}
+
+// judge asks Talos's own validation.
+func (s *source) judge(cfg config.Provider, m mode, strict bool) (warnings, problems []Problem) {
 	options := []validation.Option{validation.WithLocal()}
 	if strict {
 		options = append(options, validation.WithStrict())
 	}
 
-	warnings, err := cfg.ValidateAsClient(mode(kind), options...)
-	out.Warnings = where.hidden(append(out.Warnings, lists.Map(warnings, where.problem)...))
-	out.Errors = where.hidden(append(out.Errors, lists.Map(append(split(err), subnets(cfg)...), where.problem)...))
-	out.Valid = len(out.Errors) == 0
+	warned, err := cfg.ValidateAsClient(m, options...)
+	warnings = s.hidden(append([]Problem{}, lists.Map(warned, s.problem)...))
+	problems = s.hidden(append([]Problem{}, lists.Map(append(split(err), subnets(cfg)...), s.problem)...))
 
-	return out
+	return warnings, problems
 }
 
 // subnets finds what is not a subnet among the cluster's ranges, which Talos reads on every node and validates on none: the
@@ -236,7 +264,7 @@ func (s *source) valueLine(text string) int {
 // documentLine is the line of the document whose kind a message names.
 func (s *source) documentLine(message string) int {
 	for _, doc := range s.documents {
-		if kind := value(doc, "kind"); kind != nil && strings.Contains(message, kind.Value) {
+		if kind := foreign.Get(doc, "kind"); kind != nil && strings.Contains(message, kind.Value) {
 			return kind.Line
 		}
 	}
@@ -262,45 +290,18 @@ func (s *source) loadErrors(err error) []Problem {
 // descend follows a path as far as it exists.
 func descend(n *yaml.Node, path []string) (depth, line int) {
 	for _, key := range path {
-		next := value(n, key)
+		name, next := foreign.Entry(n, key)
 
 		if i, err := strconv.Atoi(key); err == nil && n.Kind == yaml.SequenceNode && i < len(n.Content) {
-			next = n.Content[i]
+			name, next = n.Content[i], n.Content[i]
 		}
 
 		if next == nil {
 			break
 		}
 
-		depth, line, n = depth+1, keyLine(n, key, next), next
+		depth, line, n = depth+1, name.Line, next // a nested value begins on the line after its key
 	}
 
 	return depth, line
-}
-
-func value(n *yaml.Node, key string) *yaml.Node {
-	if n.Kind != yaml.MappingNode {
-		return nil
-	}
-
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == key {
-			return n.Content[i+1]
-		}
-	}
-
-	return nil
-}
-
-// keyLine is the line of the key, since a nested value begins on the next line.
-func keyLine(n *yaml.Node, key string, otherwise *yaml.Node) int {
-	if n.Kind == yaml.MappingNode {
-		for i := 0; i < len(n.Content); i += 2 {
-			if n.Content[i].Value == key {
-				return n.Content[i].Line
-			}
-		}
-	}
-
-	return otherwise.Line
 }

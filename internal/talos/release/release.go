@@ -147,6 +147,9 @@ const (
 // oldest is the oldest minor release that this program supports.
 const oldest = 12
 
+// Range is what this program is made for, 1.12 to 1.14.
+func Range() string { return fmt.Sprintf("1.%d to %s", oldest, Known()) }
+
 // Supported reports whether this program is made for a release: from the oldest that it supports to one minor after the
 // newest that it knows. A version that does not parse counts as supported.
 func Supported(tag string) bool {
