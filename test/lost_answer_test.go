@@ -35,10 +35,10 @@ func lostAnswers() map[string][]lostAnswer {
 			{method: "ServiceStop", node: "worker-1", args: "service stop ext-iscsid -n worker-1 --wait-timeout 10s", codes: done},
 			{method: "ServiceStart", node: "worker-1", args: "service start ext-iscsid -n worker-1 --wait-timeout 10s", codes: done},
 			{method: "ImageService/Pull", node: "worker-1", args: "image pull docker.io/library/nginx:1.27 -n worker-1 --pull-timeout 3s", codes: done},
-			{method: "ImageService/Remove", node: "worker-1", args: "image remove docker.io/library/nginx:1.27 -n worker-1 --timeout 3s", codes: done},
-			{method: "ImageService/Remove", node: "worker-1", args: "image prune -n worker-1 --apply --timeout 2s --older-than 0s", codes: done},
+			{method: "ImageService/Remove", node: "worker-1", args: "image remove docker.io/library/nginx:1.27 -n worker-1 --timeout 4s", codes: done},
+			{method: "ImageService/Remove", node: "worker-1", args: "image prune -n worker-1 --apply --timeout 4s --older-than 0s", codes: done},
 			{method: "BlockDeviceWipe", node: "worker-1", args: "node wipe sdb -n worker-1 --yes --wait-timeout 3s", codes: seen},
-			{method: "GenerateClientConfiguration", node: "cp-1", args: "config new reader.yaml --roles os:reader -n cp-1 --timeout 2s", codes: open},
+			{method: "GenerateClientConfiguration", node: "cp-1", args: "config new reader.yaml --roles os:reader -n cp-1 --timeout 4s", codes: open},
 			{method: "ApplyConfiguration:1", node: "worker-1", args: "machineconfig patch -n worker-1 -p @sysctl.yaml --reboot-timeout 3s", codes: done},
 			{method: "ApplyConfiguration:1", node: "worker-2", args: "machineconfig apply -n worker-2 -f worker-2.yaml --reboot-timeout 3s", codes: done, setup: func(f *fleet) {
 				f.write("worker-2.yaml", strings.Replace(f.output("machineconfig", "get", "-n", "worker-2", "--show-secrets"), "machine:\n", "machine:\n    sysctls:\n        vm.swappiness: \"1\"\n", 1))
@@ -53,8 +53,8 @@ func lostAnswers() map[string][]lostAnswer {
 			{method: "Reset", node: "worker-2", args: "node reset -n worker-2 --yes --reboot --reboot-timeout 8s", codes: done},
 		},
 		"etcd": {
-			{method: "EtcdDefragment", node: "cp-2", args: "etcd defrag -n cp-2 --member-timeout 2s --wait-timeout 2s --timeout 1s", codes: seen},
-			{method: "EtcdDefragment", node: "cp-2", args: "etcd defrag -n cp-2 --member-timeout 2s --wait-timeout 2s --timeout 1s", codes: open},
+			{method: "EtcdDefragment", node: "cp-2", args: "etcd defrag -n cp-2 --member-timeout 2s --wait-timeout 2s", codes: seen},
+			{method: "EtcdDefragment", node: "cp-2", args: "etcd defrag -n cp-2 --member-timeout 2s --wait-timeout 2s", codes: open},
 			{method: "EtcdAlarmDisarm", node: "*", args: "etcd alarm disarm -n cp-1 --override TM160 --request-timeout 3s --wait-timeout 15s", codes: done, setup: func(f *fleet) {
 				f.ctl("etcd", "alarm", "cp-1", "nospace")
 			}},
@@ -75,7 +75,7 @@ func lostAnswers() map[string][]lostAnswer {
 		},
 		"bootstrap": {
 			{method: "Bootstrap", node: "cp-1", args: "bootstrap -n cp-1 --yes --wait-timeout 20s", codes: done},
-			{method: "EtcdRemoveMemberByID", node: "*", args: "node replace cp-3 --with NEW_1 -f new-1.yaml --yes --reboot-timeout 20s --timeout 2s", codes: done, setup: func(f *fleet) {
+			{method: "EtcdRemoveMemberByID", node: "*", args: "node replace cp-3 --with NEW_1 -f new-1.yaml --yes --reboot-timeout 20s", codes: done, setup: func(f *fleet) {
 				f.output("wait", "--for", "etcd=healthy", "--controlplanes", "--wait-timeout", "60s")
 				f.write("new-1.yaml", strings.ReplaceAll(f.output("machineconfig", "get", "-n", "cp-1", "--show-secrets"), "cp-1", "new-1"))
 				f.ctl("power", "cp-3", "off")

@@ -55,14 +55,16 @@ func (c *Conn) outgoing(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "node", c.node)
 }
 
-// done ends a call: sent reports whether it changes something and was sent.
-func (c *Conn) done(ctx context.Context, method string, err error, start time.Time, sent bool) error {
+// done ends a call: from is who took the request, nil if nobody did, and sent reports whether it changes something and was
+// sent.
+func (c *Conn) done(ctx context.Context, method string, err error, start time.Time, from *peer.Peer, sent bool) error {
 	if err == nil {
 		c.answered.Store(true)
 	}
 
 	how := c.circumstances()
 	how.sent, how.expired = sent, errors.Is(ctx.Err(), context.DeadlineExceeded)
+	how.forwarded = c.node != "" && took(from)
 	err = translate(err, how)
 	c.Pool.traceCall(c.Address, method, err, time.Since(start))
 
@@ -144,7 +146,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	c.heard(&from)
 
 	// The peer is known once a connection has taken the request.
-	return c.done(ctx, method, err, start, from.Addr != nil && !undelivered(err) && isChange(method, args))
+	return c.done(ctx, method, err, start, &from, took(&from) && !undelivered(err) && isChange(method, args))
 }
 
 // limited limits the time of a call whose caller set no deadline, since a node that is down does not answer. A read may
@@ -162,8 +164,11 @@ func (c *Conn) limited(ctx context.Context, method string, request any) (context
 	return context.WithTimeout(ctx, requestLimit)
 }
 
+// took reports whether somebody took a request.
+func took(from *peer.Peer) bool { return from != nil && from.Addr != nil }
+
 func (c *Conn) heard(from *peer.Peer) {
-	if from != nil && from.Addr != nil {
+	if took(from) {
 		host := target.Host(from.Addr.String())
 		c.peer.Store(&host)
 	}
@@ -187,12 +192,14 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	}
 
 	if err != nil {
-		return nil, c.done(ctx, method, err, start, false)
+		return nil, c.done(ctx, method, err, start, nil, false)
 	}
 
 	out := &stream{ClientStream: s, conn: c, method: method}
 	out.end = func(err error) error {
-		return c.done(ctx, method, err, start, out.changing && !undelivered(err))
+		from, _ := peer.FromContext(out.Context())
+
+		return c.done(ctx, method, err, start, from, out.changing && !undelivered(err))
 	}
 	if !desc.ClientStreams {
 		out.again = func(err error, from *peer.Peer) (grpc.ClientStream, error) {
@@ -287,7 +294,7 @@ func (c *Conn) detour(ctx context.Context, err error, from *peer.Peer) *grpc.Cli
 		return nil
 	}
 
-	if answered := from != nil && from.Addr != nil; !answered && !slices.ContainsFunc(c.Pool.Endpoints(), func(e string) bool { return target.Host(e) == c.node }) {
+	if !took(from) && !slices.ContainsFunc(c.Pool.Endpoints(), func(e string) bool { return target.Host(e) == c.node }) {
 		return nil
 	}
 
@@ -297,12 +304,19 @@ func (c *Conn) detour(ctx context.Context, err error, from *peer.Peer) *grpc.Cli
 	return c.Pool.ready(ctx, c.node)
 }
 
-// undelivered reports whether a call ended before any node received it: gRPC's message for a connection that could not
-// be made.
+// undelivered reports whether a call ended before any node received it: gRPC's messages for a connection that could not
+// be made. An endpoint that asked a machine in maintenance mode keeps "authentication handshake failed" as its answer
+// while it backs off, also after the machine has joined.
 func undelivered(err error) bool {
 	message := status.Convert(err).Message()
 
-	return status.Code(err) == codes.Unavailable && strings.Contains(message, "Error while dialing") && !behind(message)
+	return status.Code(err) == codes.Unavailable && !behind(message) &&
+		slices.ContainsFunc(neverConnected(), func(sign string) bool { return strings.Contains(message, sign) })
+}
+
+// neverConnected are the texts of gRPC's client for the steps of making a connection (newHTTP2Client).
+func neverConnected() []string {
+	return []string{"Error while dialing", "authentication handshake failed", "error reading server preface"}
 }
 
 // behind reports whether an error is about a connection that the node itself tried to make while it carried out a

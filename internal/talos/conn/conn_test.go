@@ -54,20 +54,25 @@ func TestDetour(t *testing.T) {
 
 	const refused = `connection error: desc = "transport: Error while dialing: dial tcp 10.0.0.1:50000: connect: connection refused"`
 
+	// The error of an endpoint that asked a machine with another cluster's certificate, or with that of maintenance mode.
+	const foreign = `connection error: desc = "transport: authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority"`
+
 	for name, c := range map[string]struct {
 		endpoint, node error
 		asked          int32 // How often the node is.
 		want           string
 		endpoints      []string // The context's, all of them down.
 	}{
-		"the endpoint delivers":            {asked: 0},
-		"the endpoint cannot dial":         {endpoint: status.Error(codes.Unavailable, refused), asked: 1},
-		"the node refuses":                 {endpoint: status.Error(codes.Unavailable, refused), node: status.Error(codes.PermissionDenied, "no"), asked: 1, want: "no"},
-		"nor can we":                       {endpoint: status.Error(codes.Unavailable, refused), node: status.Error(codes.Unavailable, "Error while dialing us"), asked: 1, want: "dial tcp 10.0.0.1:50000: connect: connection refused"},
-		"no endpoint, the node is one":     {endpoints: []string{"10.0.0.2", "10.0.0.1"}, asked: 1},
-		"no endpoint, the node is none":    {endpoints: []string{"10.0.0.2"}, want: "connection refused"},
-		"the node cannot reach its etcd":   {endpoint: status.Error(codes.Unavailable, etcdGone), want: "the node answers, but a service behind it does not"},
-		"the connection broke after a try": {endpoint: status.Error(codes.Unavailable, "error reading from server: EOF"), want: "error reading from server: EOF"},
+		"the endpoint delivers":                     {asked: 0},
+		"the endpoint cannot dial":                  {endpoint: status.Error(codes.Unavailable, refused), asked: 1},
+		"the node refuses":                          {endpoint: status.Error(codes.Unavailable, refused), node: status.Error(codes.PermissionDenied, "no"), asked: 1, want: "no"},
+		"nor can we":                                {endpoint: status.Error(codes.Unavailable, refused), node: status.Error(codes.Unavailable, "Error while dialing us"), asked: 1, want: "dial tcp 10.0.0.1:50000: connect: connection refused"},
+		"no endpoint, the node is one":              {endpoints: []string{"10.0.0.2", "10.0.0.1"}, asked: 1},
+		"no endpoint, the node is none":             {endpoints: []string{"10.0.0.2"}, want: "connection refused"},
+		"the node cannot reach its etcd":            {endpoint: status.Error(codes.Unavailable, etcdGone), want: "the node answers, but a service behind it does not"},
+		"the endpoint tried before the node joined": {endpoint: status.Error(codes.Unavailable, foreign), asked: 1},
+		"the node is in maintenance mode":           {endpoint: status.Error(codes.Unavailable, foreign), node: status.Error(codes.Unavailable, "Error while dialing us"), asked: 1, want: "it is in maintenance mode (try --insecure)"},
+		"the connection broke after a try":          {endpoint: status.Error(codes.Unavailable, "error reading from server: EOF"), want: "error reading from server: EOF"},
 	} {
 		for _, kind := range []string{"unary", "stream"} {
 			t.Run(name+"/"+kind, func(t *testing.T) {

@@ -68,13 +68,14 @@ func unwrapped(message string) string {
 
 // circumstances describe how the call was made, for its translation.
 type circumstances struct {
-	context  *config.Context
-	source   string   // The talosconfig file or origin.
-	needs    []string // Roles of which one suffices for this command.
-	answered bool     // Whether the node has answered anything on this connection.
-	insecure bool
-	sent     bool // The call changes something, and was sent.
-	expired  bool // The call's deadline has passed.
+	context   *config.Context
+	source    string   // The talosconfig file or origin.
+	needs     []string // Roles of which one suffices for this command.
+	answered  bool     // Whether the node has answered anything on this connection.
+	insecure  bool
+	forwarded bool // An endpoint answered for the node.
+	sent      bool // The call changes something, and was sent.
+	expired   bool // The call's deadline has passed.
 }
 
 func (c *Conn) circumstances() circumstances {
@@ -192,6 +193,9 @@ func translateTransport(out *rpcError, has func(...string) bool, c circumstances
 	case has("one node proxied through a worker", "no request forwarding"):
 		out.kind, out.retryable = errs.KindNoForwarding, false
 		out.hint = "a worker was used as endpoint; use a control plane endpoint"
+	case c.forwarded && has("authentication handshake failed"):
+		out.kind, out.retryable = errs.KindUnauthenticated, false
+		out.hint = "the endpoint reaches the node, whose certificate is not of this cluster: it is in maintenance mode (try --insecure), or belongs to another cluster"
 	case has("x509: certificate signed by unknown authority", "Ed25519 verification failure",
 		"unknown certificate authority", "tls: bad certificate", "tls: certificate required"):
 		out.kind, out.retryable = errs.KindUnauthenticated, false
