@@ -101,6 +101,7 @@ talosmate/config.yaml in $XDG_CONFIG_HOME or ~/.config):
 	}
 
 	fmt.Fprint(w, "\nNO_COLOR, CLICOLOR_FORCE=0 and TERM=dumb switch colour off. KUBECONFIG is honoured.\n")
+	fmt.Fprintf(w, "$%s sets how long completion may ask the cluster (2s).\n", cmdutil.EnvCompletionTimeout)
 	fmt.Fprint(w, "\nThe audit log is a regular file that not every user may write. A change adds two JSON lines with one id: begun,\n"+
 		"before anything is sent, and ended, with the exit code. A dry run, and a change that was refused before it began,\n"+
 		"add the second only. Without the log nothing is sent (exit code 2).\n")

@@ -9,7 +9,7 @@ import (
 // NewCmd makes the group.
 func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("network", "Look at links, addresses, routes, peers and sockets", []string{"net"},
-		newCmdInterfaces(f), newCmdAddresses(f), newCmdRoutes(f), newCmdResolvers(f), newCmdHostname(f), newCmdKubeSpan(f), newCmdNetstat(f), newCmdCapture(f))
+		newCmdInterfaces(f), newCmdAddresses(f), newCmdRoutes(f), newCmdResolvers(f), newCmdBGP(f), newCmdHostname(f), newCmdKubeSpan(f), newCmdNetstat(f), newCmdCapture(f))
 }
 
 // spec is that of a view over resources, which a node in maintenance mode shows too.

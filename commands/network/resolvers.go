@@ -2,9 +2,11 @@ package network
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -18,11 +20,23 @@ func newCmdResolvers(f *cmdutil.Factory) *cmdutil.Cmd {
 	}, "ResolverList", cmdutil.NodeList[talos.Resolvers]{
 		PerNode: true,
 		Columns: []output.Column[talos.Resolvers]{
-			{Header: "DNS SERVERS", Value: func(r talos.Resolvers) string { return strings.Join(r.DNSServers, ",") }},
+			{Header: "DNS SERVERS", Value: servers},
 			{Header: "SEARCH DOMAINS", Value: func(r talos.Resolvers) string { return strings.Join(r.SearchDomains, ",") }},
 		},
 		Name: func(r talos.Resolvers) string { return strings.Join(r.DNSServers, "\n") },
 	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Resolvers, error) {
 		return n.Resolvers(ctx)
 	})
+}
+
+// servers lists the servers, those that are asked over TLS with the name in their certificate.
+func servers(r talos.Resolvers) string {
+	return strings.Join(lists.Map(r.DNSServers, func(address string) string {
+		s, found := lists.Find(r.NameServers, func(s talos.NameServer) bool { return s.Address == address })
+		if !found || s.Protocol == talos.PlainDNS {
+			return address
+		}
+
+		return fmt.Sprintf("%s (%s)", address, strings.TrimSpace(s.Protocol+" "+s.TLSServerName))
+	}), ",")
 }

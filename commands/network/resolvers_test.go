@@ -12,6 +12,7 @@ func TestResolvers(t *testing.T) {
 	clitest.Test(t, []clitest.Recorded{
 		{Name: "resolvers.table", Args: []string{"network", "resolvers", "-n", "10.5.0.2,10.5.0.5"}},
 		{Name: "resolvers.table.v1.13.9", Version: "talos-v1.13.9", Args: []string{"network", "resolvers", "-n", "10.5.0.2,10.5.0.5"}},
+		{Name: "resolvers.json.v1.14.0", Version: "talos-v1.14.0-rc.1", Args: []string{"network", "resolvers", "-n", "10.6.0.2", "-o", "json"}},
 		{Name: "resolvers.wide", Args: []string{"network", "resolvers", "-n", "n4", "-o", "wide"}},
 		{Name: "resolvers.json", Args: []string{"network", "resolvers", "-n", "10.5.0.5", "-o", "json"}},
 		{

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"strconv"
+	"strings"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -19,8 +21,8 @@ func newCmdRoutes(f *cmdutil.Factory) *cmdutil.Cmd {
 	}, "RouteList", cmdutil.NodeList[talos.Route]{
 		Columns: []output.Column[talos.Route]{
 			{Header: "DESTINATION", Value: destination},
-			{Header: "GATEWAY", Value: func(r talos.Route) string { return r.Gateway }},
-			{Header: "LINK", Value: func(r talos.Route) string { return r.Interface }},
+			{Header: "GATEWAY", Value: func(r talos.Route) string { return each(r, r.Gateway, func(h talos.NextHop) string { return h.Gateway }) }},
+			{Header: "LINK", Value: func(r talos.Route) string { return each(r, r.Interface, func(h talos.NextHop) string { return h.Interface }) }},
 			{Header: "METRIC", Value: func(r talos.Route) string { return strconv.FormatUint(uint64(r.Metric), 10) }},
 			{Header: "SOURCE", Value: func(r talos.Route) string { return r.Source }},
 			{Header: "TABLE", Value: func(r talos.Route) string { return r.Table }},
@@ -33,3 +35,12 @@ func newCmdRoutes(f *cmdutil.Factory) *cmdutil.Cmd {
 }
 
 func destination(r talos.Route) string { return cmp.Or(r.Destination, "default") }
+
+// each is a value of the route, or of each of its next hops if it has several.
+func each(r talos.Route, single string, of func(talos.NextHop) string) string {
+	if len(r.NextHops) == 0 {
+		return single
+	}
+
+	return strings.Join(lists.Map(r.NextHops, of), ",")
+}

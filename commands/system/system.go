@@ -11,8 +11,8 @@ import (
 
 // NewCmd makes the group.
 func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
-	return cmdutil.Group("system", "Look at disks, memory, processors and the clock", []string{"sys"},
-		newCmdDisks(f), newCmdMounts(f), newCmdMemory(f), newCmdCPU(f), newCmdLoad(f), newCmdUsage(f), newCmdTime(f))
+	return cmdutil.Group("system", "Look at disks, memory, processors, the clock and the kernel", []string{"sys"},
+		newCmdDisks(f), newCmdMounts(f), newCmdMemory(f), newCmdCPU(f), newCmdLoad(f), newCmdUsage(f), newCmdTime(f), newCmdModules(f))
 }
 
 func spec() cmdutil.Spec {

@@ -17,7 +17,7 @@ import (
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
-// CompletionFunc gives the candidates for an argument; it may ask the cluster, for at most two seconds.
+// CompletionFunc gives the candidates for an argument; it may ask the cluster, for as long as completionLimit says.
 type CompletionFunc func(ctx context.Context, c *Call, args []string) []string
 
 // completion makes cobra's completion of the first most words out of a function, nil for nothing. It never falls
@@ -34,7 +34,7 @@ func completion(f *Factory, most int, fn CompletionFunc) func(*cobra.Command, []
 
 // complete runs a completion function against the cluster with a short deadline; trouble means no candidates.
 func (f *Factory) complete(cmd *cobra.Command, args []string, typed string, fn CompletionFunc) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionLimit(f.IO.Env))
 	defer cancel()
 
 	startup.Over()
@@ -52,6 +52,19 @@ func (f *Factory) complete(cmd *cobra.Command, args []string, typed string, fn C
 	defer c.close()
 
 	return offered(fn(ctx, c, args)), c.shell
+}
+
+// EnvCompletionTimeout sets how long a completion may ask the cluster.
+const EnvCompletionTimeout = "TALOSMATE_COMPLETION_TIMEOUT"
+
+// completionLimit is two seconds, since somebody waits at a prompt, or what the environment says.
+func completionLimit(env func(string) (string, bool)) time.Duration {
+	value, _ := env(EnvCompletionTimeout)
+	if limit, err := time.ParseDuration(value); err == nil && limit > 0 {
+		return limit
+	}
+
+	return 2 * time.Second
 }
 
 // Words is a completion that offers the same words always.

@@ -3,7 +3,6 @@ package talos
 import (
 	"context"
 	"strings"
-	"time"
 )
 
 // Interface is a network link of a node.
@@ -204,10 +203,8 @@ func (s linkSpec) row(name string) Interface {
 		out.WireGuard = &WireGuardInfo{PublicKey: w.PublicKey, ListenPort: w.ListenPort, FirewallMark: w.FirewallMark, Peers: []WireGuardPeer{}}
 
 		for _, p := range w.Peers {
-			every, _ := time.ParseDuration(p.KeepAlive) // 0 where there is none
-
 			out.WireGuard.Peers = append(out.WireGuard.Peers, WireGuardPeer{
-				PublicKey: p.PublicKey, Endpoint: p.Endpoint, KeepAlive: every.Seconds(), AllowedIPs: notNil(p.AllowedIPs),
+				PublicKey: p.PublicKey, Endpoint: p.Endpoint, KeepAlive: seconds(p.KeepAlive), AllowedIPs: notNil(p.AllowedIPs),
 			})
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/common"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
@@ -75,6 +76,15 @@ type Route struct {
 	Type        string `json:"type"`        // unicast, local, broadcast, …
 	Protocol    string `json:"protocol"`    // The source of the route: kernel, boot, static, ra, …
 	MTU         uint32 `json:"mtu"`         // The route's own MTU, 0 for the link's.
+
+	NextHops []NextHop `json:"next_hops,omitempty"` // The next hops of a route with several.
+}
+
+// NextHop is one of several next hops of a route.
+type NextHop struct {
+	Gateway   string `json:"gateway"`          // Its address.
+	Interface string `json:"interface"`        // The outgoing link.
+	Weight    uint32 `json:"weight,omitempty"` // Its share beside the others; 0 for the kernel's own.
 }
 
 // Routes lists the node's routes by table, family and destination. Roles: reader, operator, admin.
@@ -91,15 +101,26 @@ func (n *Node) Routes(ctx context.Context) ([]Route, error) {
 		Type        string `json:"type"`
 		Protocol    string `json:"protocol"`
 		MTU         uint32 `json:"mtu"`
+		NextHops    []struct {
+			Gateway     string `json:"gateway"`
+			OutLinkName string `json:"outLinkName"`
+			Weight      uint32 `json:"weight"`
+		} `json:"nextHops"`
 	}
 
 	out, err := View[spec, Route]{
 		Namespace: "network", Type: "RouteStatuses.net.talos.dev",
 		Row: func(_ string, s spec) Route {
-			return Route{
+			r := Route{
 				Destination: s.Dst, Gateway: s.Gateway, Interface: s.OutLinkName, Source: s.Src, Family: s.Family, Table: s.Table,
 				Metric: s.Priority, Scope: s.Scope, Type: s.Type, Protocol: s.Protocol, MTU: s.MTU,
 			}
+
+			for _, h := range s.NextHops {
+				r.NextHops = append(r.NextHops, NextHop{Gateway: h.Gateway, Interface: h.OutLinkName, Weight: h.Weight})
+			}
+
+			return r
 		},
 	}.List(ctx, n)
 
@@ -115,21 +136,84 @@ func (n *Node) Routes(ctx context.Context) ([]Route, error) {
 type Resolvers struct {
 	NodeRef
 
-	DNSServers    []string `json:"dns_servers"`    // The servers it asks, in order; never null.
-	SearchDomains []string `json:"search_domains"` // The search domains; never null.
+	DNSServers    []string     `json:"dns_servers"`    // The servers it asks, in order; never null.
+	NameServers   []NameServer `json:"name_servers"`   // The same with their protocols; never null, empty before Talos 1.14.
+	SearchDomains []string     `json:"search_domains"` // The search domains; never null.
+}
+
+// PlainDNS is the protocol of a server that is asked without TLS.
+const PlainDNS = "Do53"
+
+// NameServer is a DNS server and how it is asked.
+type NameServer struct {
+	Address       string `json:"address"`                   // Its address.
+	Protocol      string `json:"protocol"`                  // Do53 (plain DNS), or DNSOverTLS.
+	TLSServerName string `json:"tls_server_name,omitempty"` // With TLS: the name in its certificate.
 }
 
 // Resolvers reads the node's resolvers: one row, none before the network is up. Roles: reader, operator, admin.
 func (n *Node) Resolvers(ctx context.Context) ([]Resolvers, error) {
 	type spec struct {
-		DNSServers    []string `json:"dnsServers"`
+		DNSServers  []string `json:"dnsServers"`
+		NameServers []struct {
+			Addr          string `json:"addr"`
+			Protocol      string `json:"protocol"`
+			TLSServerName string `json:"tlsServerName"`
+		} `json:"nameServers"`
 		SearchDomains []string `json:"searchDomains"`
 	}
 
 	return View[spec, Resolvers]{
 		Namespace: "network", Type: "ResolverStatuses.net.talos.dev",
 		Row: func(_ string, s spec) Resolvers {
-			return Resolvers{DNSServers: notNil(s.DNSServers), SearchDomains: notNil(s.SearchDomains)}
+			r := Resolvers{DNSServers: notNil(s.DNSServers), NameServers: []NameServer{}, SearchDomains: notNil(s.SearchDomains)}
+			for _, ns := range s.NameServers {
+				r.NameServers = append(r.NameServers, NameServer{Address: ns.Addr, Protocol: ns.Protocol, TLSServerName: ns.TLSServerName})
+			}
+
+			return r
+		},
+	}.List(ctx, n)
+}
+
+// BGPPeer is a BGP session of the node.
+type BGPPeer struct {
+	NodeRef
+
+	Peer       string     `json:"peer"`                // The peer, as the configuration names it.
+	Instance   string     `json:"instance"`            // The BGP instance of the configuration.
+	LocalASN   uint32     `json:"local_asn"`           // The node's autonomous system.
+	PeerASN    uint32     `json:"peer_asn"`            // The peer's.
+	State      string     `json:"state"`               // idle, connect, active, open_sent, open_confirm, established or unknown.
+	Since      *time.Time `json:"since,omitempty"`     // When the session came up.
+	Received   uint32     `json:"received"`            // The prefixes that the peer sent.
+	Accepted   uint32     `json:"accepted"`            // Those of them that are used.
+	Advertised uint32     `json:"advertised"`          // The prefixes that the node sent.
+	BFDState   string     `json:"bfd_state,omitempty"` // The state of its BFD session, if it has one.
+}
+
+// BGPPeers lists the BGP sessions of Talos 1.14. Roles: reader, operator, admin.
+func (n *Node) BGPPeers(ctx context.Context) ([]BGPPeer, error) {
+	type spec struct {
+		Peer       string    `json:"peer"`
+		Instance   string    `json:"instance"`
+		LocalASN   uint32    `json:"localASN"`
+		PeerASN    uint32    `json:"peerASN"`
+		State      string    `json:"state"`
+		Since      time.Time `json:"since"`
+		Received   uint32    `json:"received"`
+		Accepted   uint32    `json:"accepted"`
+		Advertised uint32    `json:"advertised"`
+		BFDState   string    `json:"bfdState"`
+	}
+
+	return View[spec, BGPPeer]{
+		Namespace: "network", Type: "BGPPeerStatuses.net.talos.dev", Since: "v1.14",
+		Row: func(_ string, s spec) BGPPeer {
+			return BGPPeer{
+				Peer: s.Peer, Instance: s.Instance, LocalASN: s.LocalASN, PeerASN: s.PeerASN, State: strings.ToLower(s.State),
+				Since: whenSet(s.Since), Received: s.Received, Accepted: s.Accepted, Advertised: s.Advertised, BFDState: s.BFDState,
+			}
 		},
 	}.List(ctx, n)
 }

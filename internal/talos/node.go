@@ -4,8 +4,11 @@
 package talos
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/common"
@@ -15,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/release"
 )
@@ -110,13 +114,21 @@ func (n *Node) Version(ctx context.Context) (Version, error) {
 // Boot identifies one boot of a node.
 type Boot struct {
 	ID    string `json:"id"`    // The boot ID, or a time stamp that is new at every boot.
-	Proof string `json:"proof"` // Where it was read: boot_id, machine_status or boot_time.
+	Proof string `json:"proof"` // How it was read: boot_id, machine_status or boot_time.
 }
 
-// Boot reads an identifier that is new at every boot: the kernel's boot ID (admin), else the creation time of the
-// MachineStatus resource, else the kernel's boot time (reader). The answer of another machine is an error.
-func (n *Node) Boot(ctx context.Context) (Boot, error) {
-	boot, err := n.boot(ctx)
+// How a boot is proved.
+const (
+	ByBootID        = "boot_id"        // The kernel's boot ID: the file (admin), or the resource of Talos 1.14 (reader).
+	ByMachineStatus = "machine_status" // When the MachineStatus resource was made (reader).
+	ByBootTime      = "boot_time"      // The kernel's boot time in seconds (reader).
+)
+
+// Boot reads an identifier that is new at every boot, by the given proof, or by the first one that the node and the
+// certificate's roles permit if it is empty. Identifiers compare only within one proof. The answer of another machine is
+// an error.
+func (n *Node) Boot(ctx context.Context, proof string) (Boot, error) {
+	boot, err := n.boot(ctx, proof)
 	if err == nil {
 		err = confirm(ctx, n.Conn)
 	}
@@ -124,31 +136,48 @@ func (n *Node) Boot(ctx context.Context) (Boot, error) {
 	return boot, err
 }
 
-func (n *Node) boot(ctx context.Context) (Boot, error) {
-	id, err := n.BootID(ctx)
-	if err == nil {
-		return Boot{ID: id, Proof: "boot_id"}, nil
+func (n *Node) boot(ctx context.Context, proof string) (Boot, error) {
+	var all []error
+
+	for _, way := range []struct {
+		proof string
+		read  func(context.Context) (string, error)
+	}{{ByBootID, n.BootID}, {ByBootID, n.bootIDResource}, {ByMachineStatus, n.statusMade}, {ByBootTime, n.bootTime}} {
+		if proof != "" && proof != way.proof {
+			continue
+		}
+
+		id, err := way.read(ctx)
+		if err == nil && id != "" {
+			return Boot{ID: id, Proof: way.proof}, nil
+		}
+
+		all = append(all, err)
+
+		if conn.KindOf(err) == errs.KindUnreachable || ctx.Err() != nil {
+			break
+		}
 	}
 
-	if conn.KindOf(err) == "unreachable" || ctx.Err() != nil {
-		return Boot{}, err
-	}
-
-	return n.bootForReaders(ctx, err)
+	return Boot{}, cmp.Or(errors.Join(all...), fmt.Errorf("the node does not say when it booted (%s)", cmp.Or(proof, "by no proof")))
 }
 
-func (n *Node) bootForReaders(ctx context.Context, cause error) (Boot, error) {
+func (n *Node) statusMade(ctx context.Context) (string, error) {
 	status, err := n.MachineStatus(ctx)
-	if err == nil && !status.Created.IsZero() {
-		return Boot{ID: status.Created.UTC().Format(time.RFC3339Nano), Proof: "machine_status"}, nil
+	if err != nil || status.Created.IsZero() {
+		return "", err
 	}
 
+	return status.Created.UTC().Format(time.RFC3339Nano), nil
+}
+
+func (n *Node) bootTime(ctx context.Context) (string, error) {
 	m, err := first(n.machine().SystemStat(ctx, &emptypb.Empty{}))
 	if err != nil {
-		return Boot{}, errors.Join(cause, n.Fail("read the boot time", err))
+		return "", n.Fail("read the boot time", err)
 	}
 
-	return Boot{ID: time.Unix(int64(m.GetBootTime()), 0).UTC().Format(time.RFC3339), Proof: "boot_time"}, nil
+	return time.Unix(int64(m.GetBootTime()), 0).UTC().Format(time.RFC3339), nil
 }
 
 // BootID reads the kernel's boot ID. Role: admin.
@@ -156,6 +185,20 @@ func (n *Node) BootID(ctx context.Context) (string, error) {
 	body, err := n.ReadFile(ctx, "/proc/sys/kernel/random/boot_id", 64)
 
 	return trimmed(body), err
+}
+
+// bootIDResource reads the boot ID from the resource of Talos 1.14; empty where there is none: before 1.14, and in a
+// container.
+func (n *Node) bootIDResource(ctx context.Context) (string, error) {
+	type spec struct {
+		BootID string `json:"bootID"`
+	}
+
+	ids, err := View[spec, string]{
+		Namespace: "runtime", Type: "BootIDs.runtime.talos.dev", Row: func(_ string, s spec) string { return s.BootID },
+	}.List(ctx, n)
+
+	return strings.Join(ids, ""), err
 }
 
 func containerd(namespace string) *common.ContainerdInstance {

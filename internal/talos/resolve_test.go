@@ -255,7 +255,7 @@ func TestChangesReachTheTargetOnly(t *testing.T) {
 		t.Errorf("%d reboots, %v", m.reboots, err)
 	}
 
-	if _, err = c.Node(moved).Boot(t.Context()); conn.KindOf(err) != errs.KindAnotherMachine {
+	if _, err = c.Node(moved).Boot(t.Context(), ""); conn.KindOf(err) != errs.KindAnotherMachine {
 		t.Errorf("the boot of another machine: %v", err)
 	}
 

@@ -16,6 +16,7 @@ import (
 	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos/conn"
+	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
 // Resource is a Talos (COSI) resource as the node shows it. Its spec keeps the names that Talos uses, also for types
@@ -336,6 +337,7 @@ func scalarValue(n *yaml.Node) (any, error) {
 type View[S, T any] struct {
 	Namespace string
 	Type      string
+	Since     string // The Talos release that has the type first; an older node is an error. Empty for all.
 	// Row makes a row from one resource.
 	Row func(id string, spec S) T
 }
@@ -345,6 +347,12 @@ func (v View[S, T]) List(ctx context.Context, n *Node) ([]T, error) {
 	list, err := n.Resources(ctx, v.Namespace, v.Type)
 	if err != nil {
 		return nil, err
+	}
+
+	if len(list) == 0 && v.Since != "" {
+		if err = n.needs(ctx, v.Type, v.Since); err != nil {
+			return nil, err
+		}
 	}
 
 	out := make([]T, 0, len(list))
@@ -359,4 +367,16 @@ func (v View[S, T]) List(ctx context.Context, n *Node) ([]T, error) {
 	}
 
 	return out, nil
+}
+
+// needs fails if the node runs a release that does not have a resource type: it lists nothing then, as a node that has
+// none of them.
+func (n *Node) needs(ctx context.Context, typ, since string) error {
+	v, err := n.Version(ctx)
+	if err != nil || release.Minor(v.Tag) >= release.Minor(since) {
+		return err
+	}
+
+	return errs.New(errs.Failed, "cannot list %s on %s: Talos %s does not have it", typ, n.Name(), v.Tag).
+		OnNode(n.Address).WithKind(errs.KindUnimplemented).WithHint("it came with Talos %s", since)
 }

@@ -165,7 +165,7 @@ func Ask(ctx context.Context, n *talos.Node) (Answer, error) {
 	part(func() error { return node.readSystem(ctx, n) })
 	part(func() error { return node.readDisks(ctx, n) })
 	part(func() error { return node.readAlerts(ctx, n) })
-	part(func() (err error) { node.Boot, err = n.Boot(ctx); return err })
+	part(func() (err error) { node.Boot, err = n.Boot(ctx, ""); return err })
 	part(func() (err error) { node.Kubernetes.Name, err = n.KubernetesName(ctx); return err })
 	part(func() error {
 		config, err := n.ConfigFacts(ctx)

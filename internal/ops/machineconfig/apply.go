@@ -400,7 +400,7 @@ func (a *application) send(ctx context.Context) error {
 
 	if reboots {
 		var err error
-		if a.before, err = a.n.Change.Boot(ctx); err != nil {
+		if a.before, err = a.n.Change.Boot(ctx, ""); err != nil {
 			return err
 		}
 

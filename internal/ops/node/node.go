@@ -117,7 +117,7 @@ func (r *run) observe(ctx context.Context) error {
 	version, err := r.Node.Change.Version(ctx)
 	if err == nil {
 		r.Obs.ServerTag = version.Tag
-		r.Before, err = r.Node.Change.Boot(ctx)
+		r.Before, err = r.Node.Change.Boot(ctx, "")
 	}
 
 	if err == nil {

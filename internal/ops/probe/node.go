@@ -16,7 +16,7 @@ import (
 // API is the Talos API of one node, as far as operations use it; *talos.Node implements it.
 type API interface {
 	Version(ctx context.Context) (talos.Version, error)
-	Boot(ctx context.Context) (talos.Boot, error)
+	Boot(ctx context.Context, proof string) (talos.Boot, error)
 	MachineStatus(ctx context.Context) (talos.MachineStatus, error)
 	System(ctx context.Context) (talos.System, error)
 	SystemUUID(ctx context.Context) (string, error)

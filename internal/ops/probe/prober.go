@@ -138,7 +138,7 @@ func (p Prober) Boot(ctx context.Context, proof string) (talos.Boot, error) {
 			var boot talos.Boot
 
 			err := errs.Safely(func() (err error) {
-				boot, err = n.Boot(ctx)
+				boot, err = n.Boot(ctx, proof)
 
 				return err
 			})
@@ -182,7 +182,7 @@ func (p Prober) Ask(ctx context.Context, question func(context.Context, API) (sa
 
 	try := func(n API) func(context.Context) error {
 		return func(ctx context.Context) error {
-			_, err := n.Boot(ctx)
+			_, err := n.Boot(ctx, "")
 			if kind := conn.KindOf(err); kind != "" && kind != errs.KindAnotherMachine && !conn.Transient(err) {
 				return nil // a refusal is an answer: the way is open
 			}

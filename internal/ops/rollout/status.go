@@ -143,7 +143,7 @@ func statusOf(ctx context.Context, c *Cluster, m talos.Member, node kube.Node, n
 	var now talos.Boot
 
 	if err == nil && marked {
-		now, err = n.Read.Boot(ctx)
+		now, err = n.Read.Boot(ctx, "")
 	}
 
 	switch {

@@ -69,7 +69,7 @@ func (r *run) observe(ctx context.Context) (f facts, err error) {
 	n := r.Node.Read
 
 	if f.version, err = n.Version(ctx); err == nil {
-		f.boot, err = n.Boot(ctx)
+		f.boot, err = n.Boot(ctx, "")
 	}
 
 	if err == nil {

@@ -215,12 +215,19 @@ func (c Condition) askResource(ctx context.Context, n probe.API) (string, bool, 
 
 // askBoot compares boots only by the same kind of proof: a kernel's boot ID and a time stamp differ always.
 func (c Condition) askBoot(ctx context.Context, n probe.API) (string, bool, error) {
-	b, err := n.Boot(ctx)
+	isTime := strings.Contains(c.want, ":")
+
+	proof := ""
+	if !isTime {
+		proof = talos.ByBootID
+	}
+
+	b, err := n.Boot(ctx, proof)
 	if err != nil {
 		return "", false, err
 	}
 
-	if isTime := strings.Contains(c.want, ":"); isTime == (b.Proof == "boot_id") {
+	if isTime == (b.Proof == talos.ByBootID) {
 		return "", false, errs.Usagef("%s is no %s, and only that can be read with this certificate", c.want, b.Proof).
 			WithHint("the boot is %s now", b.ID)
 	}

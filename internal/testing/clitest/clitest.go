@@ -43,7 +43,10 @@ func RunContext(t *testing.T, ctx context.Context, in io.Reader, env []string, a
 				}
 			}
 
-			return home, key == "HOME"
+			defaults := map[string]string{"HOME": home, "TALOSMATE_COMPLETION_TIMEOUT": "1m"} // tests do not depend on speed
+			value, set := defaults[key]
+
+			return value, set
 		},
 	}
 

@@ -255,7 +255,7 @@ func answer[T any](m *Machine, err error, get func() T) (T, error) {
 }
 
 // Boot implements probe.API.
-func (m *Machine) Boot(ctx context.Context) (talos.Boot, error) {
+func (m *Machine) Boot(ctx context.Context, _ string) (talos.Boot, error) {
 	if m.BootAs != nil {
 		return m.BootAs(ctx)
 	}

@@ -27,7 +27,10 @@ import (
 
 // Recorded nodes: the address and the folder that holds its answers.
 func folders() map[string]string {
-	return map[string]string{"10.5.0.2": "cp-1", "10.5.0.3": "cp-2", "10.5.0.5": "worker-1"}
+	return map[string]string{
+		"10.5.0.2": "cp-1", "10.5.0.3": "cp-2", "10.5.0.5": "worker-1",
+		"10.6.0.2": "cp-1", "10.6.0.3": "cp-2", "10.6.0.5": "worker-1", // talos-v1.14.0-rc.1
+	}
 }
 
 // Server replays one recorded cluster.
