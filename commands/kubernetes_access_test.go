@@ -43,6 +43,7 @@ func kubernetesUsers(dir string) map[string][][]string {
 			{"upgrade", "plan", "-n", worker, "--to", "v1.13.9", "--check-images=false"},
 			{"upgrade", "apply", "-n", worker, "--to", "v1.13.9", "--dry-run", "--check-images=false"},
 		},
+		"upgrade/impact.go": {{"upgrade", "impact", "-n", worker, "--to", "v1.14.1", "--factory", "http://127.0.0.1:1"}},
 		// The recorded cluster does not lead these as far as Kubernetes.
 		"node/add.go": {}, "node/remove.go": {}, "node/replace.go": {},
 	}

@@ -9,6 +9,7 @@ import (
 func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("upgrade", "Upgrade Talos, node by node and with proof", nil,
 		newCmdNode(f),
+		newCmdImpact(f),
 		newCmdPlan(f),
 		newCmdApply(f),
 		newCmdStatus(f),

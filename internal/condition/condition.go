@@ -5,6 +5,7 @@ package condition
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/google/cel-go/cel"
@@ -27,6 +28,31 @@ const costLimit = 10_000_000
 // Compile checks an expression over the named variables, each of any type. An expression that does not compile, or is
 // not a condition, is a usage error.
 func Compile(text string, variables ...string) (*Condition, error) {
+	program, err := compile(text, cel.BoolType, "a condition", variables)
+	if err != nil {
+		return nil, err
+	}
+
+	return &Condition{text: text, program: program}, nil
+}
+
+// List is a compiled expression that is a list of texts.
+type List struct {
+	text    string
+	program cel.Program
+}
+
+// CompileList is Compile for an expression that lists texts.
+func CompileList(text string, variables ...string) (*List, error) {
+	program, err := compile(text, cel.ListType(cel.DynType), "a list", variables)
+	if err != nil {
+		return nil, err
+	}
+
+	return &List{text: text, program: program}, nil
+}
+
+func compile(text string, want *cel.Type, name string, variables []string) (cel.Program, error) {
 	slices.Sort(variables)
 
 	options := []cel.EnvOption{
@@ -48,8 +74,8 @@ func Compile(text string, variables ...string) (*Condition, error) {
 		return nil, errs.Usagef("bad expression %q: %w", text, issues.Err()).WithHint("the variables are %v; see https://cel.dev", variables)
 	}
 
-	if out := ast.OutputType(); !out.IsAssignableType(cel.BoolType) && out != cel.DynType {
-		return nil, errs.Usagef("the expression %q is a %s, not a condition", text, out)
+	if out := ast.OutputType(); !out.IsAssignableType(want) && !want.IsAssignableType(out) && out != cel.DynType {
+		return nil, errs.Usagef("the expression %q is a %s, not %s", text, out, name)
 	}
 
 	program, err := env.Program(ast, cel.CostLimit(costLimit), cel.InterruptCheckFrequency(100))
@@ -57,7 +83,7 @@ func Compile(text string, variables ...string) (*Condition, error) {
 		return nil, errs.Usagef("bad expression %q: %w", text, err)
 	}
 
-	return &Condition{text: text, program: program}, nil
+	return program, nil
 }
 
 // quantifier is a CEL macro with the list as its first argument.
@@ -67,20 +93,47 @@ func quantifier(name string, expand cel.MacroFactory) cel.Macro {
 	})
 }
 
-// Holds evaluates the condition over a document, whose JSON fields are the variables.
-func (c *Condition) Holds(document any) (bool, error) {
+// Values are a document's JSON fields as the variables of expressions.
+func Values(document any) (map[string]any, error) {
 	raw, err := json.Marshal(document)
 	if err != nil {
-		return false, fmt.Errorf("cannot encode the document for %q: %w", c.text, err)
+		return nil, err
 	}
 
 	var values map[string]any
 	if err = json.Unmarshal(raw, &values); err != nil {
-		return false, fmt.Errorf("cannot encode the document for %q: %w", c.text, err)
+		return nil, err
 	}
 
 	for key, v := range values {
 		values[key] = whole(v)
+	}
+
+	return values, nil
+}
+
+// Texts evaluates the list.
+func (l *List) Texts(values map[string]any) ([]string, error) {
+	out, _, err := l.program.Eval(values)
+	if err != nil {
+		return nil, fmt.Errorf("cannot evaluate %q: %w", l.text, err)
+	}
+
+	native, err := out.ConvertToNative(reflect.TypeFor[[]string]())
+	if err != nil {
+		return nil, fmt.Errorf("cannot evaluate %q: it is not a list of texts", l.text)
+	}
+
+	texts, _ := native.([]string) // what it was converted to
+
+	return texts, nil
+}
+
+// Holds evaluates the condition over a document, whose JSON fields are the variables.
+func (c *Condition) Holds(document any) (bool, error) {
+	values, err := Values(document)
+	if err != nil {
+		return false, fmt.Errorf("cannot encode the document for %q: %w", c.text, err)
 	}
 
 	out, _, err := c.program.Eval(values)

@@ -1,6 +1,7 @@
 package condition_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/talosmate/talosmate/internal/condition"
@@ -66,6 +67,48 @@ func TestHoldsFails(t *testing.T) {
 
 		if held, err := c.Holds(document{}); err == nil {
 			t.Errorf("%q: %t without an error", text, held)
+		}
+	}
+}
+
+func TestTexts(t *testing.T) {
+	t.Parallel()
+
+	values, err := condition.Values(document{Nodes: []map[string]any{{"name": "a"}, {"name": "b"}, {"name": 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for text, want := range map[string]string{
+		"[]":                      "[]",
+		"['x', 'y']":              "[x y]",
+		"failed > 0 ? [] : ['x']": "[x]",
+		"nodes.filter(n, n.name == 'b').map(n, n.name)": "[b]",
+	} {
+		l, err := condition.CompileList(text, "nodes", "failed")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if got, err := l.Texts(values); err != nil || fmt.Sprint(got) != want {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+
+	for _, text := range []string{"nodes.map(n, n.name)", "nodes.map(n, n.nosuch)", "failed"} {
+		l, err := condition.CompileList(text, "nodes", "failed")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if got, err := l.Texts(values); err == nil {
+			t.Errorf("%s: %v without an error", text, got)
+		}
+	}
+
+	for _, text := range []string{"true", "'x'", "nosuch", "["} {
+		if _, err := condition.CompileList(text, "nodes"); errs.ExitCode(err) != errs.Usage {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }

@@ -49,6 +49,7 @@ const (
 	NotFullConfig     Code = "TM152"
 	ForeignConfig     Code = "TM153"
 	Downgrade         Code = "TM154"
+	ReleaseChanges    Code = "TM155"
 	AnotherMachine    Code = "TM156"
 	DiscoveryPartial  Code = "TM157"
 	NameTaken         Code = "TM158"
@@ -103,6 +104,7 @@ func All() []Info {
 		{NotFullConfig, "not a full machine configuration"},
 		{ForeignConfig, "the configuration is another cluster's"},
 		{Downgrade, "the version is lower than the one that runs"},
+		{ReleaseChanges, "the release changes something that this cluster uses"},
 		{AnotherMachine, "another machine answers than the one that is meant"},
 		{DiscoveryPartial, "discovery does not list every node of the cluster"},
 		{NameTaken, "another node has the hostname"},

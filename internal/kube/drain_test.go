@@ -16,6 +16,7 @@ func serve(t *testing.T, pods http.HandlerFunc) *Client {
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/pods", pods)
+	mux.HandleFunc("GET /metrics", pods)
 
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)

@@ -67,14 +67,17 @@ func KubernetesRange(kubernetes, talosVersion string) (Path, error) {
 		return Path{Supported: true, Reason: fmt.Sprintf("Talos %s runs Kubernetes %s", talosVersion, kubernetes)}, nil
 	}
 
-	// Talos 1.12 runs 1.30 to 1.35, 1.13 runs 1.31 to 1.36, 1.14 runs 1.32 to 1.37: both ends increase by one.
-	low, high := Minor(talosVersion)+18, Minor(talosVersion)+23
+	low, high := Minor(talosVersion)+18, NewestKubernetes(talosVersion)
 	at := Minor(kubernetes)
 	p := Path{Fallback: true, Supported: at >= low && at <= high}
 	p.Reason = fmt.Sprintf("Talos %s is not in the compatibility tables of this program; by the rule of earlier releases, it runs Kubernetes 1.%d to 1.%d", talosVersion, low, high)
 
 	return p, nil
 }
+
+// NewestKubernetes is the minor of the newest Kubernetes that a Talos release runs. Talos 1.12 runs 1.30 to 1.35, 1.13 runs
+// 1.31 to 1.36, 1.14 runs 1.32 to 1.37: both ends increase by one.
+func NewestKubernetes(talosVersion string) uint64 { return Minor(talosVersion) + 23 }
 
 // machineryMinor is the minor release of machinery. It does not know newer ones.
 const machineryMinor = 14

@@ -77,13 +77,23 @@ func Serve(t *testing.T) string {
 		answer(w, []string{"v1.12.9", "v1.13.10", "v1.13.9", "v1.14.0-rc.1", "nonsense"})
 	})
 	mux.HandleFunc("GET /version/{version}/extensions/official", func(w http.ResponseWriter, r *http.Request) {
-		if r.PathValue("version") != "v1.13.9" {
+		digest := "sha256:" + strings.Repeat("a", 64)
+
+		switch r.PathValue("version") {
+		case "v1.13.9":
+		case "v1.14.1":
+			answer(w, []map[string]string{
+				{"name": "siderolabs/iscsi-tools", "ref": "ghcr.io/siderolabs/iscsi-tools:v0.2.0", "digest": digest},
+				{"name": "siderolabs/multipath-tools", "ref": "ghcr.io/siderolabs/multipath-tools:v0.1.0", "digest": digest},
+			})
+
+			return
+		default:
 			http.NotFound(w, r)
 
 			return
 		}
 
-		digest := "sha256:" + strings.Repeat("a", 64)
 		answer(w, []map[string]string{
 			{
 				"name": "siderolabs/zfs", "ref": "ghcr.io/siderolabs/zfs:2.4.1-v1.13.9", "digest": digest, "author": "Aenix, Enix",
