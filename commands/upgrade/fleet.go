@@ -75,6 +75,8 @@ func newFleet(c *cmdutil.Call, command string) (*rollout.Cluster, kube.Holder, e
 		f.Extensions = extensionsOf
 	}
 
+	f.Impact = impactOf(c, cluster, f.Image != nil)
+
 	return f, holder, nil
 }
 

@@ -10,8 +10,11 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
+	"github.com/talosmate/talosmate/internal/ops/impact"
 	"github.com/talosmate/talosmate/internal/ops/rollout"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -27,7 +30,8 @@ func newCmdPlan(f *cmdutil.Factory) *cmdutil.Cmd {
 			"schematic, platform and registry kept, what every gate says, and which disruption budgets hold pods now.\n" +
 			"Nothing is changed. The same cluster gives the same document but for times.\n\n" +
 			"Write it to a file and give that to `upgrade apply`, which refuses when the cluster is not as planned any\n" +
-			"more. A gate that refuses is exit code 5, with the whole plan printed all the same. A node that does not answer\n" +
+			"more. What the releases on the way change for this cluster is in short at the end; `upgrade impact` has it in\n" +
+			"full. A gate that refuses is exit code 5, with the whole plan printed all the same. A node that does not answer\n" +
 			"is in the plan with its error (exit code 4), and `upgrade apply` leaves it out.",
 		Example: "  talosmate upgrade plan --to v1.13.9\n" +
 			"  talosmate upgrade plan --to v1.13.9 --max-parallel 25% --canary worker-1 -o json > plan.json",
@@ -135,6 +139,7 @@ func showPlan(w io.Writer, p rollout.Plan) error {
 	showGates(w, p)
 
 	showExtensions(w, p)
+	showFacts(w, p)
 
 	for _, n := range p.Nodes {
 		for _, b := range n.Blockers {
@@ -149,6 +154,21 @@ func showPlan(w io.Writer, p rollout.Plan) error {
 	_, err := fmt.Fprintf(w, "\nplan %.12s\n", p.Hash)
 
 	return err
+}
+
+// showFacts says in short what the releases on the way change.
+func showFacts(w io.Writer, p rollout.Plan) {
+	applies := lists.Filter(p.Impact, func(f rollout.Impact) bool { return f.Verdict == impact.Applies })
+
+	for _, f := range applies {
+		names := lists.Join(f.Nodes, ", ", talos.NodeRef.NodeName)
+		fmt.Fprintf(w, "%s %s: %s (%s)\n", f.Release, f.ID, f.Title, output.Line(cmp.Or(names, "cluster")))
+	}
+
+	if len(p.Impact) > 0 {
+		fmt.Fprintf(w, "changes of releases: %d apply, %d unknown; what to do: talosmate upgrade impact --to %s\n",
+			len(applies), len(p.Impact)-len(applies), output.Line(p.To))
+	}
 }
 
 // showExtensions says which extensions do not simply stay.

@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/clusterlock"
 	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/ops/impact"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/progress"
@@ -37,6 +38,8 @@ type Cluster struct {
 	Extensions func(ctx context.Context, image registry.Installer) ([]string, error)
 	// Releases lists Talos releases, the newest first; asked only when the path needs a hop in between.
 	Releases func(ctx context.Context) ([]string, error)
+	// Impact checks what the releases on the way to a version change for nodes; nil for not at all.
+	Impact func(ctx context.Context, nodes []talos.Target, to string) (impact.Result, error)
 	// Health checks the members that are not in flight, and lists what is wrong.
 	Health func(ctx context.Context, skip []talos.Target) ([]string, error)
 	// Snapshot takes a verified snapshot of etcd into a file.

@@ -82,7 +82,7 @@ type NodePlan struct {
 
 // Plan is what an upgrade of the cluster would do.
 type Plan struct {
-	Hash    string         `json:"hash"`    // Of everything in the plan but the gates and budgets; `upgrade apply` refuses a plan that does not match it.
+	Hash    string         `json:"hash"`    // Of everything in the plan but the gates, budgets and impact; `upgrade apply` refuses a plan that does not match it.
 	Cluster string         `json:"cluster"` // The talosconfig context.
 	Request Request        `json:"request"` // What was asked for.
 	To      string         `json:"to"`      // The version wanted.
@@ -91,13 +91,14 @@ type Plan struct {
 	Workers int            `json:"workers"` // How many workers at once.
 	Nodes   []NodePlan     `json:"nodes"`   // In the order of the work, those to skip at the end; never null.
 	Gates   []gate.Verdict `json:"gates"`   // What the gates said of the cluster; never null.
+	Impact  []Impact       `json:"impact"`  // The facts of the releases on the way that apply, or are unknown; never null.
 }
 
 // MakePlan looks at everything and changes nothing. A gate that refuses is in the plan and in the error; the plan is
 // whole all the same. Nodes that cannot be asked are in the plan as such and in the error; if none can, the plan has no
 // nodes. One that is about to be run (c.AwaitUnderway) is refused without nodes when somebody else holds the lock.
 func MakePlan(ctx context.Context, c *Cluster, r Request, overrides gate.Overrides) (Plan, error) {
-	p := Plan{Cluster: c.Name, Request: r, To: r.To, Nodes: []NodePlan{}, Gates: []gate.Verdict{}}
+	p := Plan{Cluster: c.Name, Request: r, To: r.To, Nodes: []NodePlan{}, Gates: []gate.Verdict{}, Impact: []Impact{}}
 	targets, err := c.targets(r)
 	if err != nil {
 		return p, err
@@ -162,6 +163,10 @@ func MakePlan(ctx context.Context, c *Cluster, r Request, overrides gate.Overrid
 		p.Gates = append(p.Gates, c.gateDiscovery(ctx))
 	}
 
+	if err = p.judgeImpact(ctx, c); err != nil {
+		return p, err
+	}
+
 	p.Gates = append(p.Gates, c.gateHeld(ctx, p.Nodes), upgrade.GateClient(c.Expires, c.Now(), p.turns(), ""))
 	p.Hash = p.hash()
 
@@ -220,7 +225,7 @@ func (p *Plan) whole(err error, known func(NodePlan) bool) (Plan, error) {
 		return *p, err
 	}
 
-	return Plan{Cluster: p.Cluster, Request: p.Request, To: p.To, Nodes: []NodePlan{}, Gates: []gate.Verdict{}}, out
+	return Plan{Cluster: p.Cluster, Request: p.Request, To: p.To, Nodes: []NodePlan{}, Gates: []gate.Verdict{}, Impact: []Impact{}}, out
 }
 
 // works reports whether there is something to do on the node.
@@ -361,11 +366,11 @@ func (p *Plan) order(c *Cluster, canary string) error {
 	return nil
 }
 
-// hash is over the format and everything in the plan but what is of the moment: what the gates say and which
-// budgets hold is looked at again when it is run.
+// hash is over the format and everything in the plan but what is of the moment: what the gates say, which
+// budgets hold and what releases change is looked at again when it is run.
 func (p *Plan) hash() string {
 	core := *p
-	core.Hash, core.Refused, core.Gates, core.Nodes = "", false, nil, slices.Clone(p.Nodes)
+	core.Hash, core.Refused, core.Gates, core.Impact, core.Nodes = "", false, nil, nil, slices.Clone(p.Nodes)
 
 	for i := range core.Nodes {
 		core.Nodes[i].Gates, core.Nodes[i].Blockers, core.Nodes[i].Error = nil, nil, ""

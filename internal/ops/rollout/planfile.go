@@ -157,7 +157,7 @@ func (p *Plan) valid() error {
 // Replan plans again what a plan file asks for, and refuses when that is not what the file says.
 func Replan(ctx context.Context, c *Cluster, planned Plan, overrides gate.Overrides) (Plan, error) {
 	if gone := planned.gone(c); len(gone) > 0 {
-		now := Plan{Cluster: c.Name, Request: planned.Request, To: planned.To, Nodes: []NodePlan{}, Gates: []gate.Verdict{planned.differs(gone)}}
+		now := Plan{Cluster: c.Name, Request: planned.Request, To: planned.To, Nodes: []NodePlan{}, Gates: []gate.Verdict{planned.differs(gone)}, Impact: []Impact{}}
 		if err := now.settle(overrides); err != nil {
 			return now, err
 		}
