@@ -28,6 +28,7 @@ func Extensions() []Extension {
 	return []Extension{
 		{"gvisor", "20260810.0", author, "This system extension provides gVisor using containerd's runtime handler."},
 		{"iscsi-tools", "v0.2.0", author, "This system extension provides iscsi-tools."},
+		{"multipath-tools", "v0.1.0", author, "This system extension provides multipath-tools."},
 		{"qemu-guest-agent", "10.2.0", author, "This system extension provides the QEMU Guest Agent service."},
 		{"tailscale", "1.96.2", author, "This system extension provides Tailscale."},
 		{"util-linux-tools", "2.41.2", author, "This system extension provides Util Linux Tools."},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/siderolabs/talos/pkg/machinery/nethelpers"
 	"github.com/siderolabs/talos/pkg/machinery/resources/network"
@@ -168,6 +169,40 @@ func (n *Node) putAddresses() {
 		}
 		n.put(operator, "network.OperatorVIPConfigController")
 	}
+}
+
+// putDHCP shows the DHCPv4 operators of the configuration.
+func (n *Node) putDHCP() {
+	var links []string
+
+	for _, dhcp := range n.config.NetworkDHCPv4Configs() {
+		links = append(links, dhcp.Name())
+	}
+
+	if v1alpha1 := n.config.RawV1Alpha1(); v1alpha1 != nil && v1alpha1.MachineConfig != nil {
+		for _, device := range v1alpha1.MachineConfig.Network().Devices() {
+			if device.DHCP() && device.DHCPOptions().IPv4() {
+				links = append(links, device.Interface())
+			}
+		}
+	}
+
+	ids := []string{}
+
+	for _, link := range links {
+		spec := network.OperatorSpecSpec{
+			Operator: network.OperatorDHCP4, LinkName: link, RequireUp: true,
+			DHCP4: network.DHCP4OperatorSpec{RouteMetric: network.DefaultRouteMetric}, ConfigLayer: network.ConfigMachineConfiguration,
+		}
+		operator := network.NewOperatorSpec(network.NamespaceName, network.OperatorID(spec))
+		*operator.TypedSpec() = spec
+		ids = append(ids, operator.Metadata().ID())
+		n.put(operator, "network.OperatorConfigController")
+	}
+
+	n.removeOthers(network.NewOperatorSpec(network.NamespaceName, ""), func(id string) bool {
+		return slices.Contains(ids, id) || !strings.HasPrefix(id, "dhcp4/")
+	})
 }
 
 func (n *Node) putAddressStatus(link string, prefix netip.Prefix, index uint32, present bool) {

@@ -321,6 +321,7 @@ func (n *Node) putHostname() {
 func (n *Node) putConfig() {
 	if n.config != nil {
 		n.put(configres.NewMachineConfig(n.config), "config.AcquireController")
+		n.putDHCP()
 	}
 
 	if n.persisted != nil {
