@@ -2,7 +2,6 @@ package config
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -113,10 +112,6 @@ func (k *checker) context(name string) []Check {
 	base := Check{Context: name, Endpoint: "-", Roles: []string{}}
 
 	tc, err := k.config.Pick(name)
-	if err == nil && tc.Omni {
-		err = errors.New("authenticates with Omni (auth.siderov1), which is not supported yet")
-	}
-
 	if err != nil {
 		base.Status, base.Message = statusUnusable, err.Error()
 
@@ -168,7 +163,11 @@ func (k *checker) dial(ctx context.Context, r *Check) {
 		return
 	}
 
-	cluster, err := talos.NewCluster(tc, k.config.Path, conn.Options{Endpoints: []string{r.Endpoint}, Timeout: timeout})
+	cluster, err := talos.NewCluster(tc, k.config.Path, conn.Options{Endpoints: []string{r.Endpoint}, Timeout: timeout, Omni: k.call.Omni()})
+	if err == nil {
+		err = cluster.SignIn(ctx)
+	}
+
 	if err != nil {
 		r.Status, r.Message = statusUnusable, err.Error()
 

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
+	"net/url"
 	"strings"
 	"time"
 
@@ -32,6 +34,8 @@ type Context struct {
 	CertificateExpires *time.Time `json:"certificate_expires,omitempty"` // When the client certificate expires.
 	ExpiresInSeconds   *int64     `json:"expires_in_seconds,omitempty"`  // How long it is still good; negative when it has expired.
 	Fingerprint        string     `json:"fingerprint,omitempty"`         // SHA-256 of the client certificate.
+	Identity           string     `json:"identity,omitempty"`            // Who signs the requests to Omni; empty with a certificate.
+	ProxyURL           string     `json:"proxy_url,omitempty"`           // The proxy that connections go through, without its password.
 	Problem            string     `json:"problem,omitempty"`             // Why the context cannot be used.
 }
 
@@ -92,8 +96,10 @@ func inspectContext(cfg *config.Config, name, current string, now time.Time) Con
 	out.Endpoints, out.Nodes = append(out.Endpoints, tc.Endpoints...), append(out.Nodes, tc.Nodes...)
 	out.Cluster, out.Roles, out.Fingerprint = tc.Cluster, tc.Roles, tc.Fingerprint
 
-	if tc.Omni {
-		out.Problem = "authenticates with Omni (auth.siderov1), which is not supported yet"
+	out.Identity = tc.Omni
+
+	if u, err := url.Parse(tc.Proxy); err == nil {
+		out.ProxyURL = u.Redacted()
 	}
 
 	if !tc.NotAfter.IsZero() {
@@ -124,7 +130,7 @@ func showInfo(w io.Writer, info Info) error {
 		{Header: "CLUSTER", Value: func(c Context) string { return c.Cluster }},
 		{Header: "ENDPOINTS", Value: func(c Context) string { return strings.Join(c.Endpoints, ",") }},
 		{Header: "NODES", Value: func(c Context) string { return strings.Join(c.Nodes, ",") }},
-		{Header: "ROLES", Value: func(c Context) string { return strings.Join(c.Roles, ",") }},
+		{Header: "ROLES", Value: func(c Context) string { return cmp.Or(strings.Join(c.Roles, ","), c.Identity) }},
 		{Header: "EXPIRES", Value: expires},
 	}, info.Contexts, false, true)
 }

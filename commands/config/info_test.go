@@ -3,6 +3,7 @@ package config_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/talosmate/talosmate/internal/testing/clitest"
@@ -27,16 +28,16 @@ func TestInfoWithoutCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	got := clitest.Run(t, nil, "--talosconfig", path, "config", "info", "--query", ".result.contexts[] | .name + \": \" + (.problem // \"fine\")")
-	want := "omni: authenticates with Omni (auth.siderov1), which is not supported yet\none: fine\n"
+	got := clitest.Run(t, nil, "--talosconfig", path, "config", "info", "--query", ".result.contexts[] | .name + \" \" + (.identity // \"\") + \": \" + (.problem // \"fine\")")
+	want := "omni me@example.com: fine\none : fine\n"
 
 	if got.Code != 0 || got.Stdout != want {
 		t.Errorf("code %d, stdout %q, stderr %q", got.Code, got.Stdout, got.Stderr)
 	}
 
 	refused := clitest.Run(t, nil, "--talosconfig", path, "--context", "omni", "version")
-	if refused.Code != 2 {
-		t.Errorf("an Omni context gave exit code %d: %s", refused.Code, refused.Stderr)
+	if refused.Code != 6 || !strings.Contains(refused.Stderr, "cannot sign requests as me@example.com") {
+		t.Errorf("an Omni context without a key gave exit code %d: %s", refused.Code, refused.Stderr)
 	}
 }
 

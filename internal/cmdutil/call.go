@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/pkg/browser"
 	"github.com/spf13/cobra"
 
 	"github.com/talosmate/talosmate/internal/audit"
@@ -225,6 +228,8 @@ func (c *Call) Cluster() (*talos.Cluster, error) {
 	o.Concurrency, _ = f.GetInt("concurrency")
 	o.Needs, o.Since, o.Begin = c.Spec.Roles, c.Spec.Since, c.mayBegin()
 
+	o.Omni = c.Omni()
+
 	if verbose, _ := f.GetBool("verbose"); verbose {
 		o.Trace = c.IO.Err
 	}
@@ -250,9 +255,37 @@ func (c *Call) Cluster() (*talos.Cluster, error) {
 		return nil, err
 	}
 
+	if err = cluster.SignIn(c.ctx); err != nil {
+		return nil, err
+	}
+
 	c.cluster = cluster
 
 	return cluster, nil
+}
+
+// Omni says how requests to Omni are signed. Only a person at a terminal can confirm a new key.
+func (c *Call) Omni() conn.Omni {
+	o := conn.Omni{KeysDir: filepath.Dir(config.HomePath(c.IO.Env))}
+
+	for _, name := range []string{conn.EnvSideroServiceAccount, conn.EnvOmniServiceAccount} {
+		if key, set := c.IO.Env(name); set && o.ServiceAccount == "" {
+			o.ServiceAccount = key
+		}
+	}
+
+	if c.IO.InTTY && c.IO.ErrTTY {
+		o.Login = func(page string) {
+			fmt.Fprintf(c.IO.Err, "confirm the key of this machine at %s\n", page)
+
+			if program, _ := c.IO.Env("BROWSER"); program != "echo" {
+				browser.Stdout, browser.Stderr = io.Discard, io.Discard
+				_ = browser.OpenURL(page) // the address is shown as well
+			}
+		}
+	}
+
+	return o
 }
 
 // OwnCluster gives the cluster of the talosconfig at hand for an --insecure command, if its authority is the

@@ -40,7 +40,7 @@ func (f *Factory) complete(cmd *cobra.Command, args []string, typed string, fn C
 	startup.Over()
 
 	quiet := *f.IO
-	quiet.Err = io.Discard
+	quiet.Err, quiet.InTTY = io.Discard, false // nobody is asked anything
 
 	c := &Call{
 		Spec: Spec{Kind: Read}, Cmd: cmd, Args: args, Typed: typed, IO: &quiet, factory: f, ctx: ctx, shell: cobra.ShellCompDirectiveNoFileComp,

@@ -139,7 +139,7 @@ func (n *Node) volumeGroups(ctx context.Context) ([]LVMDevice, error) {
 	return out, err
 }
 
-// count reads a number that LVM reports as text; what is no number counts as 0, as LVM's empty columns do.
+// count reads a number that LVM reports as text; what is not a number counts as 0, as LVM's empty columns do.
 func count(text string) uint64 {
 	n, _ := strconv.ParseUint(text, 10, 64)
 

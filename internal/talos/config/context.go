@@ -22,7 +22,8 @@ type Context struct {
 	Endpoints []string
 	Nodes     []string
 	Cluster   string
-	Omni      bool // The context authenticates with Omni (auth.siderov1).
+	Omni      string // The identity that signs requests to Omni (auth.siderov1); empty for a context with a certificate.
+	Proxy     string // The proxy's URL, "direct" for none; empty for that of the environment.
 
 	Roles       []string  // The roles in the client certificate, sorted.
 	NotAfter    time.Time // When the client certificate expires; zero without one.
@@ -38,8 +39,14 @@ func (c *Context) TLS() *tls.Config { return c.tls.Clone() }
 func newContext(name string, raw *clientconfig.Context) (*Context, error) {
 	c := &Context{
 		Name: name, Endpoints: raw.Endpoints, Nodes: raw.Nodes, Cluster: raw.Cluster,
-		Omni: raw.Auth.SideroV1 != nil, Roles: []string{},
+		Proxy: raw.ProxyURL, Roles: []string{},
 		tls: &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+
+	if raw.Auth.SideroV1 != nil {
+		if c.Omni = raw.Auth.SideroV1.Identity; c.Omni == "" {
+			return nil, errs.Usagef("context %q has auth.siderov1 without an identity", name)
+		}
 	}
 
 	if raw.CA != "" {

@@ -48,6 +48,10 @@ func (c *Conn) Peer() *string { return c.peer.Load() }
 
 func (c *Conn) outgoing(ctx context.Context) context.Context {
 	ctx = direct(ctx)
+	if c.Pool.omni() && c.Pool.Context.Cluster != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "context", c.Pool.Context.Cluster) // how Omni finds the cluster
+	}
+
 	if c.node == "" {
 		return ctx
 	}
@@ -290,7 +294,7 @@ func (s *stream) detour(m any, was error) error {
 // after it is back (apid's connection parameters). A request that an endpoint could not deliver was not executed, so
 // any request may be sent again.
 func (c *Conn) detour(ctx context.Context, err error, from *peer.Peer) *grpc.ClientConn {
-	if c.node == "" || !undelivered(err) {
+	if c.node == "" || c.Pool.omni() || !undelivered(err) {
 		return nil
 	}
 

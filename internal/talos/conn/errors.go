@@ -181,6 +181,8 @@ func translateTransport(out *rpcError, has func(...string) bool, c circumstances
 	expired := c.context != nil && !c.context.NotAfter.IsZero() && time.Now().After(c.context.NotAfter)
 
 	switch {
+	case has(proxyFailed):
+		out.hint = "the proxy in the context's proxy-url does not connect: check that it is there and permits the endpoints"
 	case expired && has("tls:", "x509", "error reading server preface", "EOF", "broken pipe", "connection reset"),
 		has("certificate has expired", "expired certificate"):
 		out.kind, out.retryable = errs.KindUnauthenticated, false

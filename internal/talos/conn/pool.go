@@ -8,11 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/siderolabs/go-api-signature/pkg/client/interceptor"
 	"github.com/siderolabs/talos/pkg/machinery/client/dialer"
 	"github.com/siderolabs/talos/pkg/machinery/client/resolver"
 	"github.com/siderolabs/talos/pkg/machinery/constants"
@@ -44,6 +47,7 @@ type Options struct {
 	// Begin is called before each request that may change something; if it fails, the request is not sent. It may be
 	// nil.
 	Begin func() error
+	Omni  Omni // How requests are signed if the context authenticates with Omni.
 }
 
 // Pool is the connections to one cluster, one for each set of endpoints. Nothing is dialled before the first call.
@@ -56,16 +60,14 @@ type Pool struct {
 
 	mu    sync.Mutex
 	conns map[string]*grpc.ClientConn
-	trace sync.Mutex
+
+	signed *interceptor.Interceptor // Signs the requests to Omni; nil for others.
+	login  sync.Mutex
+	trace  sync.Mutex
 }
 
 // NewPool prepares access to a context. tc may be nil with Insecure. source names the talosconfig for messages.
 func NewPool(tc *config.Context, source string, o Options) (*Pool, error) {
-	if tc != nil && tc.Omni && !o.Insecure {
-		return nil, errs.Usagef("context %q authenticates with Omni (auth.siderov1), which is not supported yet", tc.Name).
-			WithHint("use a talosconfig with client certificates, or talosctl")
-	}
-
 	if len(o.Endpoints) == 0 && tc != nil {
 		o.Endpoints = tc.Endpoints
 	}
@@ -110,8 +112,12 @@ func (p *Pool) To(t target.Target) *Conn {
 	}
 }
 
-// Straight returns the connection for a node that is dialled itself.
+// Straight returns the connection for a node that is dialled itself; behind Omni it is reached through Omni only.
 func (p *Pool) Straight(t target.Target) *Conn {
+	if p.omni() {
+		return p.via(t, p.Options.Endpoints)
+	}
+
 	cc, err := p.connect([]string{t.Address})
 
 	return p.straight(t, cc, err)
@@ -136,12 +142,17 @@ func (p *Pool) ToChange(t target.Target) *Conn {
 // Fresh dials the node itself over a connection of its own, which does not back off because of earlier failures. The
 // caller closes it.
 func (p *Pool) Fresh(t target.Target) (*Conn, func() error) {
-	cc, err := p.dial([]string{t.Address})
-	if err != nil {
-		return p.straight(t, cc, err), func() error { return nil }
+	dial, over := []string{t.Address}, p.straight
+	if p.omni() {
+		dial, over = p.Options.Endpoints, p.Over
 	}
 
-	return p.straight(t, cc, err), cc.Close
+	cc, err := p.dial(dial)
+	if err != nil {
+		return over(t, cc, err), func() error { return nil }
+	}
+
+	return over(t, cc, err), cc.Close
 }
 
 // Bare is Fresh for a node in maintenance mode: without a client certificate, and with any server certificate unless
@@ -233,6 +244,10 @@ func (p *Pool) Keep(address string, cc *grpc.ClientConn) {
 }
 
 func (p *Pool) dial(endpoints []string) (*grpc.ClientConn, error) {
+	return p.dialWith(endpoints, p.signing())
+}
+
+func (p *Pool) dialWith(endpoints []string, signing []grpc.DialOption) (*grpc.ClientConn, error) {
 	if len(endpoints) == 0 {
 		return nil, errs.Usagef("the context has no endpoints").WithHint("name one with --endpoints, or run `talosmate config endpoint ADDRESS`")
 	}
@@ -245,9 +260,14 @@ func (p *Pool) dial(endpoints []string) (*grpc.ClientConn, error) {
 		target = resolver.RoundRobinResolverScheme + ":///" + strings.Join(hosts, ",")
 	}
 
-	cc, err := grpc.NewClient(target,
+	through, err := p.dialer()
+	if err != nil {
+		return nil, err
+	}
+
+	cc, err := grpc.NewClient(target, append(signing,
 		grpc.WithTransportCredentials(credentials.NewTLS(p.tlsConfig())),
-		grpc.WithContextDialer(dialer.DynamicProxyDialer),
+		grpc.WithContextDialer(through),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(constants.GRPCMaxMessageSize)),
 		grpc.WithInitialWindowSize(65535*32),
 		grpc.WithInitialConnWindowSize(65535*16),
@@ -256,13 +276,45 @@ func (p *Pool) dial(endpoints []string) (*grpc.ClientConn, error) {
 			MinConnectTimeout: 5 * time.Second,
 		}),
 		grpc.WithUserAgent("talosmate"),
-	)
+	)...)
 	if err != nil {
 		return nil, errs.Usagef("cannot use the endpoints %s: %w", strings.Join(endpoints, ", "), err)
 	}
 
 	return cc, nil
 }
+
+// dialer dials through the context's proxy, else through that of the environment if there is one. A proxy that does not
+// answer is an error: nothing is dialled around it.
+func (p *Pool) dialer() (func(context.Context, string) (net.Conn, error), error) {
+	if p.Context == nil || p.Context.Proxy == "" {
+		return dialer.DynamicProxyDialer, nil
+	}
+
+	proxy := p.Context.Proxy
+	if proxy == "direct" {
+		return dialer.ForProxyURL(proxy), nil
+	}
+
+	u, err := url.Parse(proxy)
+	if err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "socks5"}, u.Scheme) {
+		return nil, errs.Usagef("proxy-url of context %q is not an http, https or socks5 URL, nor `direct`", p.Context.Name)
+	}
+
+	dial := dialer.ForProxyURL(proxy)
+
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		c, err := dial(ctx, address)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", proxyFailed, u.Host, err)
+		}
+
+		return c, nil
+	}, nil
+}
+
+// proxyFailed begins the reason of a connection that the context's proxy did not make.
+const proxyFailed = "proxy-url"
 
 func (p *Pool) tlsConfig() *tls.Config {
 	if !p.Options.Insecure {
