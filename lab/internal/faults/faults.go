@@ -16,35 +16,36 @@ import (
 
 // The names of faults, as the control endpoint takes them.
 const (
-	Latency                 = "latency"                   // DUR: delays every RPC that this node executes
-	Loss                    = "loss"                      // P: each RPC breaks its connection with this probability
-	InstallExitCode         = "install-exit-code"         // N: the next install ends with this exit code
-	BootOldSlot             = "boot-old-slot"             // the next upgraded boot falls back to the old slot
-	NeverReturn             = "never-return"              // the next reboot never comes back
-	ReturnWithoutKubernetes = "return-without-kubernetes" // after the next boot the kubelet stays down
-	LoseExtensions          = "lose-extensions"           // the next install drops the node's extensions
-	DropAnswer              = "drop-answer"               // METHOD[:SKIP]: execute the next such RPC, or the one after SKIP others, then cut the connection
-	DropRequest             = "drop-request"              // METHOD[:SKIP]: the same, without executing it
-	HoldRequest             = "hold-request"              // METHOD[:SKIP]: such RPCs wait, not executed, until the fault is cleared or the caller disconnects
-	HoldAnswer              = "hold-answer"               // METHOD[:SKIP]: such RPCs are executed, and their answers wait
-	CutStream               = "cut-stream"                // METHOD:BYTES: cut the next such stream after this many bytes
-	FailRPC                 = "fail-rpc"                  // METHOD:CODE:MESSAGE[:COUNT]
-	PullError               = "pull-error"                // TEXT: every pull fails with this error
-	PullSlow                = "pull-slow"                 // DUR: every pull takes this long
-	DiskFull                = "disk-full"                 // nothing can be written
-	RegistryStatus          = "registry-status"           // N: the registry answers with this HTTP status
-	EventStreamDead         = "event-stream-dead"         // [end|hang]: event streams end, or stay open without events
-	ClockSkew               = "clock-skew"                // DUR: the node's clock is off by this much
-	SlowBoot                = "slow-boot"                 // DUR: every boot takes this much longer
-	DefragKills             = "defrag-kills"              // the etcd member dies after the next defragmentation
-	LeaveFails              = "leave-fails"               // the next graceful reset cannot leave etcd
-	CordonFails             = "cordon-fails"              // no API server: shutdowns, resets and legacy upgrades cannot cordon the node
-	TeardownStuck           = "teardown-stuck"            // the next sequence that stops the node cannot unmount its volumes
-	ColdBootFails           = "cold-boot-fails"           // a boot through the firmware does not come up; kexec does
-	Bootloader              = "bootloader"                // grub or systemd-boot: the boot loader that the next boot shows
-	PlatformConfig          = "platform-config"           // without a configuration on its disk the node boots with its first one
-	ServiceFails            = "service-fails"             // ID: the service is unhealthy in every boot from the next one on
-	Discovery               = "discovery"                 // off, alone or missing:NAME[,NAME]: what discovery shows to this node
+	Latency                 = "latency"                    // DUR: delays every RPC that this node executes
+	Loss                    = "loss"                       // P: each RPC breaks its connection with this probability
+	InstallExitCode         = "install-exit-code"          // N: the next install ends with this exit code
+	BootOldSlot             = "boot-old-slot"              // the next upgraded boot falls back to the old slot
+	NeverReturn             = "never-return"               // the next reboot never comes back
+	ReturnWithoutKubernetes = "return-without-kubernetes"  // after the next boot the kubelet stays down
+	LoseExtensions          = "lose-extensions"            // the next install drops the node's extensions
+	DropAnswer              = "drop-answer"                // METHOD[:SKIP]: execute the next such RPC, or the one after SKIP others, then cut the connection
+	DropRequest             = "drop-request"               // METHOD[:SKIP]: the same, without executing it
+	HoldRequest             = "hold-request"               // METHOD[:SKIP]: such RPCs wait, not executed, until the fault is cleared or the caller disconnects
+	HoldAnswer              = "hold-answer"                // METHOD[:SKIP]: such RPCs are executed, and their answers wait
+	CutStream               = "cut-stream"                 // METHOD:BYTES: cut the next such stream after this many bytes
+	FailRPC                 = "fail-rpc"                   // METHOD:CODE:MESSAGE[:COUNT]
+	PullError               = "pull-error"                 // TEXT: every pull fails with this error
+	PullSlow                = "pull-slow"                  // DUR: every pull takes this long
+	DiskFull                = "disk-full"                  // nothing can be written
+	RegistryStatus          = "registry-status"            // N: the registry answers with this HTTP status
+	EventStreamDead         = "event-stream-dead"          // [end|hang]: event streams end, or stay open without events
+	ClockSkew               = "clock-skew"                 // DUR: the node's clock is off by this much
+	SlowBoot                = "slow-boot"                  // DUR: every boot takes this much longer
+	DefragKills             = "defrag-kills"               // the etcd member dies after the next defragmentation
+	LeaveFails              = "leave-fails"                // the next graceful reset cannot leave etcd
+	CordonFails             = "cordon-fails"               // no API server: shutdowns, resets and legacy upgrades cannot cordon the node
+	TeardownStuck           = "teardown-stuck"             // the next sequence that stops the node cannot unmount its volumes
+	ColdBootFails           = "cold-boot-fails"            // a boot through the firmware does not come up; kexec does
+	Bootloader              = "bootloader"                 // grub or systemd-boot: the boot loader that the next boot shows
+	PlatformConfig          = "platform-config"            // without a configuration on its disk the node boots with its first one
+	APIServerDown           = "apiserver-down-after-apply" // the API server does not come up with the next configuration, until another is applied
+	ServiceFails            = "service-fails"              // ID: the service is unhealthy in every boot from the next one on
+	Discovery               = "discovery"                  // off, alone or missing:NAME[,NAME]: what discovery shows to this node
 )
 
 // The boot loaders.
@@ -124,7 +125,7 @@ func Parse(spec string) (*Fault, error) {
 		f.N, err = strconv.ParseInt(value, 10, 32)
 	case RegistryStatus:
 		f.N, err = strconv.ParseInt(value, 10, 32)
-	case BootOldSlot, NeverReturn, ReturnWithoutKubernetes, LoseExtensions, DefragKills, LeaveFails, TeardownStuck:
+	case BootOldSlot, NeverReturn, ReturnWithoutKubernetes, LoseExtensions, DefragKills, LeaveFails, TeardownStuck, APIServerDown:
 		f.Count = 1
 	case DiskFull, PlatformConfig, CordonFails, ColdBootFails:
 	case PullError:

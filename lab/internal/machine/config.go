@@ -13,6 +13,7 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/config/container"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 
+	"github.com/talosmate/talosmate/lab/internal/faults"
 	"github.com/talosmate/talosmate/lab/internal/images"
 )
 
@@ -151,6 +152,8 @@ func (n *Node) setConfig(next config.Provider) {
 	if n.state != nil {
 		n.putConfig()
 		n.putHostname()
+		n.putKubeletSpec()
+		n.putRendered()
 		n.putStaticPods()
 	}
 
@@ -159,8 +162,10 @@ func (n *Node) setConfig(next config.Provider) {
 
 // ApplyNow persists a configuration and activates it.
 func (n *Node) ApplyNow(next config.Provider) {
+	_, down := n.Faults.Take(faults.APIServerDown)
+
 	n.mu.Lock()
-	n.persisted = next
+	n.persisted, n.apiServerDown = next, down
 	n.setConfig(next)
 	n.mu.Unlock()
 

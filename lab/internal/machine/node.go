@@ -251,6 +251,9 @@ type Node struct {
 
 	state *cosi.State
 	seeds *cosi.Seeds
+
+	rendered      map[string]rendering // The static pods of the control plane as they were rendered last.
+	apiServerDown bool                 // The API server does not come up with the configuration in force.
 }
 
 // History is the history of a node, for tests.
@@ -291,6 +294,7 @@ func New(cfg Config) *Node {
 		persisted:      cfg.Config,
 		first:          cfg.Config,
 		platform:       cfg.PlatformConfig,
+		rendered:       map[string]rendering{},
 		services:       map[string]*Service{},
 		failing:        map[string]string{},
 		stopped:        map[string]bool{},

@@ -3,6 +3,8 @@ package machine
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -260,6 +262,7 @@ func (n *Node) putJoined(peers []Peer) {
 
 	n.putKubeletSpec()
 
+	n.putRendered()
 	n.putStaticPods()
 
 	if n.kubeStatus != nil {
@@ -279,6 +282,23 @@ func (n *Node) putKubeletSpec() {
 	res.TypedSpec().Image = "ghcr.io/siderolabs/kubelet:" + n.Kube
 	res.TypedSpec().ExpectedNodename = nodenameOf(n.hostname)
 	res.TypedSpec().Config = map[string]any{"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration"}
+
+	if n.rendersConfig() && n.config.K8sKubeletConfig() != nil {
+		k := n.config.K8sKubeletConfig()
+		maps.Copy(res.TypedSpec().Config, k.ExtraConfig())
+		res.TypedSpec().Config["seccompDefault"], res.TypedSpec().ExtraMounts = k.DefaultRuntimeSeccompProfileEnabled(), k.ExtraMounts()
+
+		if len(k.ClusterDNS()) > 0 {
+			res.TypedSpec().Config["clusterDNS"] = k.ClusterDNS()
+		}
+
+		for _, flag := range slices.Sorted(maps.Keys(k.ExtraArgs())) {
+			for _, value := range k.ExtraArgs()[flag] {
+				res.TypedSpec().Args = append(res.TypedSpec().Args, "--"+flag+"="+value)
+			}
+		}
+	}
+
 	n.put(res, "k8s.KubeletSpecController")
 }
 

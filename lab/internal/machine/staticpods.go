@@ -3,7 +3,9 @@ package machine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	cosiproto "github.com/cosi-project/runtime/pkg/resource/protobuf"
@@ -100,7 +102,20 @@ func (n *Node) podStatus(pod map[string]any) map[string]any {
 		phase, ready = "Succeeded", false
 	}
 
-	return map[string]any{"phase": phase, "conditions": []any{map[string]any{"type": "Ready", "status": conditionStatus(ready)}}}
+	status := map[string]any{}
+
+	_, name := podName(pod)
+	if r, ok := n.rendered[name]; ok {
+		status["startTime"] = r.started.UTC().Format(time.RFC3339Nano)
+	}
+
+	if name == apiServer && n.apiServerDown {
+		ready = false
+	}
+
+	maps.Copy(status, map[string]any{"phase": phase, "conditions": []any{map[string]any{"type": "Ready", "status": conditionStatus(ready)}}})
+
+	return status
 }
 
 func podName(pod map[string]any) (namespace, name string) {
