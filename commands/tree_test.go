@@ -37,6 +37,7 @@ func changes(file string) map[string][]string {
 		"image remove":            {"docker.io/library/nginx:1"},
 		"machineconfig apply":     {"-f", file},
 		"machineconfig edit":      {},
+		"machineconfig migrate":   {"--apply"},
 		"machineconfig patch":     {"-p", "machine: {}"},
 		"network capture":         {"eth0"},
 		"node add":                {"-f", file},

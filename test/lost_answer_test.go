@@ -52,6 +52,9 @@ func lostAnswers() map[string][]lostAnswer {
 			{method: "Shutdown", node: "worker-1", args: "node shutdown -n worker-1 --force --silence 5s --reboot-timeout 60s", codes: seen},
 			{method: "Reset", node: "worker-2", args: "node reset -n worker-2 --yes --reboot --reboot-timeout 8s", codes: done},
 		},
+		"documents": {
+			{method: "ApplyConfiguration:1", node: "worker-1", args: "machineconfig migrate -n worker-1 --apply --ready-timeout 5s --settle-time 1s", codes: done},
+		},
 		"etcd": {
 			{method: "EtcdDefragment", node: "cp-2", args: "etcd defrag -n cp-2 --member-timeout 2s --wait-timeout 2s", codes: seen},
 			{method: "EtcdDefragment", node: "cp-2", args: "etcd defrag -n cp-2 --member-timeout 2s --wait-timeout 2s", codes: open},
@@ -102,7 +105,7 @@ func TestLostAnswers(t *testing.T) {
 
 	covered := map[string]bool{}
 	labs := map[string][]string{
-		"services": {"--schematic", "iscsi-tools"}, "etcd": {"--workers", "0"},
+		"services": {"--schematic", "iscsi-tools"}, "documents": {"--talos-version", "v1.14.1", "--workers", "1"}, "etcd": {"--workers", "0"},
 		"leave": {"--maintenance", "2", "--workers", "1"}, "bootstrap": {"--unbootstrapped", "--maintenance", "1", "--workers", "0"},
 	}
 

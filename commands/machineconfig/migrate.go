@@ -8,12 +8,19 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
+	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/lists"
+	"github.com/talosmate/talosmate/internal/ops/clusterlock"
 	"github.com/talosmate/talosmate/internal/ops/migrate"
+	"github.com/talosmate/talosmate/internal/ops/migration"
+	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -23,8 +30,9 @@ type Migration struct {
 	talos.NodeRef
 	migrate.Result
 
-	Source  string `json:"source"`            // The file, or the node's name.
-	Written string `json:"written,omitempty"` // The file that the configuration was written to.
+	Source  string             `json:"source"`            // The file, or the node's name.
+	Written string             `json:"written,omitempty"` // The file that the configuration was written to.
+	Apply   *migration.Applied `json:"apply,omitempty"`   // What became of it on the node; with --apply or --dry-run.
 }
 
 type migrateOptions struct {
@@ -32,6 +40,9 @@ type migrateOptions struct {
 
 	file, dir string
 	overwrite bool
+
+	backups       string
+	ready, settle time.Duration
 }
 
 func newCmdMigrate(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -41,15 +52,22 @@ func newCmdMigrate(f *cmdutil.Factory) *cmdutil.Cmd {
 		Use: "migrate", Short: "Convert machine configurations to the documents of a newer release",
 		Long: "Convert v1alpha1 configurations to the documents of Talos --to, of a file or of nodes. A subsystem moves as a\n" +
 			"whole, with everything that v1alpha1 implied and the documents do not; what cannot move stays in v1alpha1, with\n" +
-			"the reason. Nothing is sent to nodes: `machineconfig apply` does that, one node first.\n\n" +
+			"the reason. Nothing is sent to nodes without --apply.\n\n" +
 			"Every migration is proved: all accessors with which Talos reads a configuration answer the same for both, or are\n" +
 			"compared as Talos uses them. A migration that cannot be proved is an error, and nothing is written. Interfaces\n" +
 			"move only if the physical links of the machine are known, from the node or from --links: Talos runs DHCP on the\n" +
 			"links that v1alpha1 does not name, and on none once a document names one.\n\n" +
-			"--output-dir writes the configurations, with their secrets, readable by their owner only; - is stdout.",
+			"--output-dir writes the configurations, with their secrets, readable by their owner only; - is stdout.\n\n" +
+			"--apply gives the nodes their migrated configurations, without a reboot: one node after another, the control planes\n" +
+			"first, each behind the quorum gates. The former configuration is written to --backup-dir before. Then what the node\n" +
+			"makes of both is compared by content: static pods, kubelet, kernel parameters, encryption of etcd, network. A control\n" +
+			"plane's API server must be ready again. A node that is not as before gets its former configuration back, the run\n" +
+			"stops, and the exit code is 8. Run the same command again after an interruption: what is done is `unchanged`, and what\n" +
+			"was sent is verified. --dry-run with nodes checks the gates, and sends nothing.",
 		Example: "  talosmate machineconfig migrate --to v1.14 -f controlplane.yaml --links eth0 --output-dir new\n" +
-			"  talosmate machineconfig migrate --to v1.14 -A -o json --query '.items[] | [.source, .fields[] | select(.status == \"impossible\") | .path]'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: target.DefaultMembers},
+			"  talosmate machineconfig migrate --to v1.14 -A -o json --query '.items[] | [.source, .fields[] | select(.status == \"impossible\") | .path]'\n" +
+			"  talosmate machineconfig migrate --to v1.14 -n cp-1 --apply",
+		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVarP(&o.file, "file", "f", "", "the configuration `file`, - for stdin; without it those of the nodes")
 			fs.Choice(&o.To, "to", "v1.14", "the release whose documents to write", migrate.Releases()...)
@@ -58,6 +76,12 @@ func newCmdMigrate(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.StringVar(&o.dir, "output-dir", "", "the `directory` to write the configurations to, - writes one to stdout")
 			fs.BoolVar(&o.overwrite, "overwrite", false, "replace files that are there")
 			fs.Words("only", migrate.Kinds("v1.14")...)
+			fs.Bool("apply", false, "give the nodes their migrated configurations")
+			fs.Exclusive("apply", "file")
+			fs.Exclusive("output-dir", "apply")
+			fs.StringVar(&o.backups, "backup-dir", "", "with --apply: the `directory` for the former configurations (default: in the state directory)")
+			fs.Positive(&o.ready, "ready-timeout", 5*time.Minute, "with --apply: how long a node may take to be ready and the same as before")
+			fs.Positive(&o.settle, "settle-time", 10*time.Second, "with --apply: how long a node must stay the same")
 		},
 	}, cmdutil.ListOf[Migration]("MachineConfigMigrationList"), o.run)
 }
@@ -67,6 +91,11 @@ func (o *migrateOptions) run(c *cmdutil.Call) error {
 		rows []Migration
 		err  error
 	)
+
+	apply, _ := c.Cmd.Flags().GetBool("apply")
+	if dryRun, _ := c.Cmd.Flags().GetBool("dry-run"); apply || dryRun && o.file == "" && o.dir == "" {
+		return o.apply(c)
+	}
 
 	switch {
 	case o.file != "":
@@ -107,6 +136,109 @@ func (o *migrateOptions) run(c *cmdutil.Call) error {
 	}
 
 	return cmdutil.PrintList(c, rows, err, []output.Column[Migration]{}, func(m Migration) string { return m.Source })
+}
+
+// apply migrates the nodes themselves.
+func (o *migrateOptions) apply(c *cmdutil.Call) error {
+	if len(o.Links) > 0 {
+		return errs.Usagef("--links is for --file: a node knows its links")
+	}
+
+	if o.settle >= o.ready {
+		return errs.Usagef("--settle-time must be shorter than --ready-timeout")
+	}
+
+	targets, err := c.Targets()
+	if err != nil {
+		return err
+	}
+
+	cluster, err := c.Cluster()
+	if err != nil {
+		return err
+	}
+
+	state := c.StateDir()
+
+	switch {
+	case o.backups != "":
+	case state == "":
+		return errs.Usagef("there is no state directory for the former configurations").WithHint("name a directory with --backup-dir")
+	default:
+		o.backups = filepath.Join(state, "machineconfig")
+	}
+
+	if o.backups, err = filepath.Abs(o.backups); err != nil {
+		return err
+	}
+
+	members, err := cluster.Members(c.Context())
+	if err != nil {
+		return err
+	}
+
+	node := probe.Nodes(c.Context(), cluster, members, c.ConnectKubernetes)
+	nodes := lists.Map(targets.Nodes, func(t talos.Target) *probe.Node {
+		n := node(t)
+		n.Locks = runbook.Notes{Dir: state}
+
+		return n
+	})
+
+	sink := c.Progress()
+	if state != "" {
+		sink = runbook.Journal{Path: filepath.Join(state, "machineconfig.jsonl")}.Sink(sink)
+	}
+
+	done, err := migration.Apply(c.Context(), nodes, migration.Options{
+		Options: o.Options, Dir: o.backups, ReadyTimeout: o.ready, SettleTime: o.settle, DryRun: c.DryRun, Overrides: c.Overrides,
+		BeforeChange: c.BeginChange,
+		Lock:         clusterlock.ByKubernetes(c.Kubernetes, kube.ThisHolder("talosmate machineconfig migrate"), func(err error) { c.Warn("%v", err) }),
+	}, sink)
+
+	rows := lists.Map(done, func(d migration.Outcome) Migration {
+		m := Migration{Result: d.Result, Source: d.Target.Name(), Apply: &d.Applied}
+		m.SetNode(d.Target)
+
+		return m
+	})
+
+	if left := migration.NotBegun(done); len(left) > 0 {
+		c.Warn("not begun: %s", strings.Join(left, ", "))
+	}
+
+	if !c.Printer.Structured() && c.Printer.Format != output.Name {
+		return errors.Join(err, writeMigrations(c.Printer.Text(), rows))
+	}
+
+	return cmdutil.PrintList(c, rows, err, []output.Column[Migration]{}, func(m Migration) string { return m.Source })
+}
+
+// appliedLines say what became of a migration on a node.
+func appliedLines(r Migration) []string {
+	a := r.Apply
+	lines := []string{fmt.Sprintf("%s: %s", output.Line(r.Source), a.Status)}
+
+	if a.RestoreFile != "" {
+		lines = append(lines, "  former configuration: "+output.Line(a.RestoreFile))
+	}
+
+	if e := a.Equivalence; e != nil {
+		lines = append(lines, fmt.Sprintf("  compared on the node: %d values, %d differences, %d explained, %d types unknown",
+			e.Values, len(e.Differences), len(e.Explained), len(e.Unknown)))
+
+		for _, path := range e.Differences {
+			lines = append(lines, "  differs on the node "+output.Line(path))
+		}
+	}
+
+	for _, v := range a.Gates {
+		if v.Notable() {
+			lines = append(lines, "  "+output.Line(fmt.Sprintf("%s %s: %s", v.Verdict, v.Gate, v.Message)))
+		}
+	}
+
+	return lines
 }
 
 func (o *migrateOptions) fromFile(c *cmdutil.Call) ([]Migration, error) {
@@ -167,7 +299,16 @@ func writeMigrations(w io.Writer, rows []Migration) error {
 			lines[0] = fmt.Sprintf("%s: nothing to migrate to %s", output.Line(r.Source), r.To)
 		}
 
-		for _, f := range r.Fields {
+		if r.Apply != nil {
+			lines = appliedLines(r)
+		}
+
+		fields, exceptions := r.Fields, r.Proof.Exceptions
+		if r.Apply != nil && r.Apply.Status != runbook.Planned {
+			fields, exceptions = nil, nil // what was converted is over
+		}
+
+		for _, f := range fields {
 			line := f.Status + " " + f.Path
 			if f.Document != "" {
 				line += " -> " + strings.TrimSpace(f.Document+" "+f.To)
@@ -184,7 +325,7 @@ func writeMigrations(w io.Writer, rows []Migration) error {
 			lines = append(lines, "  "+output.Line(strings.Replace(line, "  ->", " ->", 1)))
 		}
 
-		for _, e := range r.Proof.Exceptions {
+		for _, e := range exceptions {
 			lines = append(lines, "  differs "+output.Line(e.Path+": "+e.Reason))
 		}
 

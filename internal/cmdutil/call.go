@@ -165,7 +165,7 @@ func (c *Call) guard() error {
 		return err
 	}
 
-	if !c.Spec.Offline && !c.Spec.Local && !c.Spec.Named {
+	if !c.Spec.Offline && !c.Spec.Local && !c.Spec.Named && !c.previews() {
 		if sel := c.Selection(); !sel.Explicit() {
 			return errs.Usagef("no nodes chosen: a command that changes something never picks nodes automatically").
 				WithHint("name them with -n ADDRESS or HOSTNAME, or choose --controlplanes, --workers or --all-nodes")
@@ -176,6 +176,9 @@ func (c *Call) guard() error {
 
 	return nil
 }
+
+// previews reports whether the command only looks this time, and has nodes for that.
+func (c *Call) previews() bool { return c.DryRun && c.Spec.Default != target.DefaultNone }
 
 // confirmable refuses at once what nobody can confirm later.
 func (c *Call) confirmable() error {
@@ -371,7 +374,7 @@ func (c *Call) Targets() (target.Set, error) {
 	}
 
 	d := c.Spec.Default
-	if c.Spec.Kind != Read {
+	if c.Spec.Kind != Read && !c.previews() {
 		d = target.DefaultNone
 	}
 

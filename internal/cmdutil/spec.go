@@ -53,7 +53,7 @@ type Spec struct {
 	OneNode  bool     `json:"one_node,omitempty"` // It acts on exactly one node.
 	Named    bool     `json:"named,omitempty"`    // Its argument names what it acts on; -n only says whom to ask.
 
-	Default target.Default `json:"-"` // What a read asks when no node was chosen.
+	Default target.Default `json:"-"` // What a read asks when no node was chosen, and a change that only previews without --apply.
 
 	single bool // The document has one result instead of items.
 }

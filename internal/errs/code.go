@@ -37,7 +37,7 @@ func Codes() []CodeInfo {
 		{Refused, "refused", "a safety gate refused; nothing was changed"},
 		{Unreachable, "unreachable", "no target could be reached or authenticated"},
 		{Unknown, "unknown", "a change was sent, and its outcome could not be read back"},
-		{RolledBack, "rolled-back", "the node came back, on its previous version"},
+		{RolledBack, "rolled-back", "the node is back on its previous version or configuration"},
 		{Lost, "lost", "a change was carried out and a node did not come back, or did not reach its state, within the deadline"},
 		{Timeout, "timeout", "the deadline of a read or a wait passed, or passed before a change was sent"},
 		{Interrupted, "interrupted", "SIGINT, SIGTERM or SIGHUP; what was undone and what was left is on stderr"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/progress"
 )
 
 // Entry is one line of a journal.
@@ -66,4 +67,22 @@ func (j Journal) Tail(n int) []Entry {
 	}
 
 	return out
+}
+
+// Sink writes events to the journal too, except mere counters.
+func (j Journal) Sink(to progress.Sink) progress.Sink { return journalSink{to, j} }
+
+type journalSink struct {
+	progress.Sink
+
+	journal Journal
+}
+
+// Emit implements progress.Sink.
+func (s journalSink) Emit(e progress.Event) {
+	if e.Total == 0 && e.Current == 0 {
+		s.journal.Note(e.Time, e.Node, e.Stage, e.Message)
+	}
+
+	s.Sink.Emit(e)
 }

@@ -30,7 +30,7 @@ const (
 	DiscoveryFailed Status = "k8s_discovery_failed" // A Kubernetes member whose API cannot be reached.
 	DidNotReturn    Status = "did_not_return"       // It did not come back (or did not power off) within the deadline.
 	VerifyFailed    Status = "verify_failed"        // It came back and is not what it should be.
-	RolledBack      Status = "rolled_back"          // It came back on its previous version.
+	RolledBack      Status = "rolled_back"          // It is back on its previous version or configuration.
 
 	PreflightFailed   Status = "preflight_failed"    // The node could not be observed; nothing was changed.
 	AlreadyCurrent    Status = "already_current"     // The node already runs the target.

@@ -12,8 +12,8 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/config/types/meta"
 )
 
-// authenticationFlags lists the arguments of kube-apiserver that its authentication file replaces.
-func authenticationFlags() []string {
+// AuthenticationFlags lists the arguments of kube-apiserver that its authentication file replaces.
+func AuthenticationFlags() []string {
 	return []string{
 		"anonymous-auth", "oidc-issuer-url", "oidc-client-id", "oidc-username-claim", "oidc-username-prefix", "oidc-groups-claim",
 		"oidc-groups-prefix", "oidc-required-claim",

@@ -490,7 +490,7 @@ func apiServer(s *source) *unit {
 	doc.PodArgs = maps.Clone(from.ExtraArgsConfig)
 	for _, flag := range slices.Sorted(maps.Keys(doc.PodArgs)) {
 		switch {
-		case slices.Contains(authenticationFlags(), flag):
+		case slices.Contains(AuthenticationFlags(), flag):
 			delete(doc.PodArgs, flag)
 		case strings.HasPrefix(flag, "oidc-"), strings.HasPrefix(flag, "authentication-config"), strings.HasPrefix(flag, "authorization-"):
 			u.block("cluster.apiServer.extraArgs", "no document says --"+flag, "write it as KubeAuthenticationConfig or KubeAuthorizerConfig by hand, and remove the argument")

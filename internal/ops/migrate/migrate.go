@@ -71,7 +71,8 @@ type Result struct {
 	Warnings  []string `json:"warnings"`  // What the migration cannot keep, and what Talos warns of; never null.
 	Proof     Proof    `json:"proof"`     // The proof that Talos reads the same.
 
-	Text []byte `json:"-"` // The configuration.
+	Text   []byte `json:"-"` // The configuration.
+	Before []byte `json:"-"` // What it was made from; of a node.
 }
 
 // Releases lists the releases that a configuration can be migrated to.

@@ -55,7 +55,10 @@ func Node(ctx context.Context, n API, o Options) (Result, error) {
 		return Result{}, err
 	}
 
-	return Migrate(text, o)
+	res, err := Migrate(text, o)
+	res.Before = text
+
+	return res, err
 }
 
 // links gives the physical links by the name that the configuration has for them.

@@ -106,7 +106,7 @@ func apiServerOf(c config.Config) view {
 	s := c.K8sAPIServerConfig()
 	args := maps.Clone(s.ExtraArgs())
 
-	for _, flag := range authenticationFlags() {
+	for _, flag := range AuthenticationFlags() {
 		delete(args, flag)
 	}
 

@@ -31,6 +31,8 @@ type API interface {
 	Services(ctx context.Context) ([]talos.Service, error)
 	ResourceKinds(ctx context.Context) ([]talos.ResourceKind, error)
 	Resource(ctx context.Context, namespace, typ, id string) (talos.Resource, error)
+	Resources(ctx context.Context, namespace, typ string, labels ...string) ([]talos.Resource, error)
+	Interfaces(ctx context.Context, linkLocal bool) ([]talos.Interface, error)
 
 	ConfigFacts(ctx context.Context) (talos.ConfigFacts, error)
 	MachineConfig(ctx context.Context) ([]byte, error)

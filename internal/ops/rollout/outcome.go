@@ -132,19 +132,3 @@ func (a *apply) typed(err error) error {
 
 	return nodes
 }
-
-// journalSink writes events to the journal, except mere counters.
-type journalSink struct {
-	progress.Sink
-
-	journal runbook.Journal
-}
-
-// Emit implements progress.Sink.
-func (s journalSink) Emit(e progress.Event) {
-	if e.Total == 0 && e.Current == 0 {
-		s.journal.Note(e.Time, e.Node, e.Stage, e.Message)
-	}
-
-	s.Sink.Emit(e)
-}

@@ -85,6 +85,9 @@ type Machine struct {
 	ServiceList []talos.Service
 	Kinds       []talos.ResourceKind
 	Spec        map[string]any // Of every resource.
+	Links       []talos.Interface
+	// Render gives the resources of a type that the node makes of a configuration; nil for none.
+	Render func(text []byte, typ string) []talos.Resource
 
 	Text        []byte // The configuration in force.
 	Staged      []byte // The one for the next boot.
@@ -341,9 +344,20 @@ func (m *Machine) Resource(ctx context.Context, _, _, id string) (talos.Resource
 	})
 }
 
-// Resources are none.
-func (m *Machine) Resources(ctx context.Context, _, _ string, _ ...string) ([]talos.Resource, error) {
-	return read(ctx, m, "resources", func() []talos.Resource { return nil })
+// Resources implements probe.API.
+func (m *Machine) Resources(ctx context.Context, _, typ string, _ ...string) ([]talos.Resource, error) {
+	return read(ctx, m, "resources", func() []talos.Resource {
+		if m.Render == nil {
+			return nil
+		}
+
+		return m.Render(m.Text, typ)
+	})
+}
+
+// Interfaces implements probe.API.
+func (m *Machine) Interfaces(ctx context.Context, _ bool) ([]talos.Interface, error) {
+	return read(ctx, m, "interfaces", func() []talos.Interface { return m.Links })
 }
 
 // EtcdStatus is empty.
