@@ -115,7 +115,7 @@ func extensionsOf(ctx context.Context, image registry.Installer) ([]string, erro
 
 // releases asks the public Image Factory, which builds them all.
 func releases(ctx context.Context) ([]string, error) {
-	client, err := factory.New("", registryTimeout)
+	client, err := factory.New(factory.DefaultURL, registryTimeout)
 	if err != nil {
 		return nil, err
 	}
