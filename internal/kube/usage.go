@@ -41,15 +41,15 @@ const flexVolumePath = "/usr/libexec/kubernetes"
 // FlexVolumePods lists the volumes of pods that are FlexVolumes, or their path on the host: NAMESPACE/POD volume NAME.
 // Missing rights are an error of kind permission_denied.
 func (c *Client) FlexVolumePods(ctx context.Context) ([]string, error) {
-	const page = 500
+	const op, page, most = "list pods", 500, 1000
 
 	out := []string{}
 	options := metav1.ListOptions{Limit: page}
 
-	for {
+	for range most {
 		pods, err := c.API.CoreV1().Pods("").List(ctx, options)
 		if err != nil {
-			return nil, denied("list pods", err)
+			return nil, denied(op, err)
 		}
 
 		for i := range pods.Items {
@@ -65,14 +65,19 @@ func (c *Client) FlexVolumePods(ctx context.Context) ([]string, error) {
 			return out, nil
 		}
 	}
+
+	return nil, denied(op, fmt.Errorf("there are more than %d", page*most))
 }
 
 func isFlexVolume(v corev1.Volume) bool {
 	return v.FlexVolume != nil || v.HostPath != nil && (v.HostPath.Path == flexVolumePath || strings.HasPrefix(v.HostPath.Path, flexVolumePath+"/"))
 }
 
-// maxMetrics bounds the metrics of an API server. Large clusters have some ten megabytes.
-const maxMetrics = 256 << 20
+// maxMetrics and maxAPIs bound the metrics of an API server. Large clusters have some ten megabytes.
+const (
+	maxMetrics = 256 << 20
+	maxAPIs    = 10_000
+)
 
 // DeprecatedAPIs lists the deprecated APIs that were requested of the API server that answers. Missing rights are an error
 // of kind permission_denied.
@@ -91,7 +96,7 @@ func (c *Client) DeprecatedAPIs(ctx context.Context) ([]DeprecatedAPI, error) {
 	lines := bufio.NewScanner(limited)
 	lines.Buffer(nil, 1<<20)
 
-	for lines.Scan() {
+	for len(out) < maxAPIs && lines.Scan() {
 		labels, found := strings.CutPrefix(lines.Text(), "apiserver_requested_deprecated_apis{")
 		if found {
 			out = append(out, deprecatedAPI(labels))

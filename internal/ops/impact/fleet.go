@@ -15,6 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/release"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Node is what the expressions of facts see of a node, as the variable node.
@@ -105,7 +106,7 @@ func (c *check) ask(ctx context.Context, n Reads) (out Node, err error) {
 	}
 
 	out.InstallImage = cmp.Or(out.value("machine.install.image"), out.value("UnattendedInstallConfig.installer.image"))
-	out.Type = out.value("machine.type")
+	out.Type = typeOf(out.value("machine.type"))
 
 	return out, err
 }
@@ -129,6 +130,18 @@ func dhcp4(ctx context.Context, n Reads) ([]string, error) {
 	}
 
 	return out, err
+}
+
+// typeOf is the type of a node with a machine.type; init and join are older words.
+func typeOf(text string) string {
+	switch text {
+	case "init":
+		return target.ControlPlane
+	case "join":
+		return "worker"
+	default:
+		return text
+	}
 }
 
 func (n *Node) value(at string) string {

@@ -198,7 +198,7 @@ func cases() map[string]struct {
 			[]fakeFleet{one("cluster: {etcd: {image: 'registry.k8s.io/etcd:3.7.1'}}"), one(worker)},
 		},
 		"etcd-metrics-port": {
-			fleets{"cluster.etcd.extraArgs.listen-metrics-urls is not set": one("machine: {type: controlplane}")},
+			fleets{"cluster.etcd.extraArgs.listen-metrics-urls is not set": one("machine: {type: init}")},
 			[]fakeFleet{one(worker), one("machine: {type: controlplane}\ncluster: {etcd: {extraArgs: {listen-metrics-urls: ['http://0.0.0.0:2381']}}}")},
 		},
 		"etcd-http-port-open": {
