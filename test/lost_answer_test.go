@@ -76,6 +76,11 @@ func lostAnswers() map[string][]lostAnswer {
 			}},
 			{method: "Reset", node: "worker-1", args: "node remove -n worker-1 --yes --silence 5s --reboot-timeout 60s", codes: seen},
 		},
+		"layers": {
+			{method: "LVMService/LogicalVolumeRemove", node: "worker-1", args: "storage remove lv data/scratch -n worker-1 --yes --wait-timeout 5s", codes: done},
+			{method: "LVMService/PhysicalVolumeRemove", node: "worker-1", args: "storage remove pv sdd -n worker-1 --yes --wait-timeout 5s", codes: done},
+			{method: "MDService/Destroy", node: "worker-1", args: "storage remove raid mirror -n worker-1 --yes --wait-timeout 5s", codes: done},
+		},
 		"bootstrap": {
 			{method: "Bootstrap", node: "cp-1", args: "bootstrap -n cp-1 --yes --wait-timeout 20s", codes: done},
 			{method: "EtcdRemoveMemberByID", node: "*", args: "node replace cp-3 --with NEW_1 -f new-1.yaml --yes --reboot-timeout 20s", codes: done, setup: func(f *fleet) {
@@ -106,7 +111,7 @@ func TestLostAnswers(t *testing.T) {
 	covered := map[string]bool{}
 	labs := map[string][]string{
 		"services": {"--schematic", "iscsi-tools"}, "documents": {"--talos-version", "v1.14.1", "--workers", "1"}, "etcd": {"--workers", "0"},
-		"leave": {"--maintenance", "2", "--workers", "1"}, "bootstrap": {"--unbootstrapped", "--maintenance", "1", "--workers", "0"},
+		"leave": {"--maintenance", "2", "--workers", "1"}, "layers": {"--talos-version", "v1.14.1", "--lvm", "--controlplanes", "1", "--workers", "1"}, "bootstrap": {"--unbootstrapped", "--maintenance", "1", "--workers", "0"},
 	}
 
 	for lab, rows := range lostAnswers() {

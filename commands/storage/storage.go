@@ -9,7 +9,7 @@ import (
 
 // NewCmd makes the group.
 func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
-	return cmdutil.Group("storage", "Look at volumes, LVM, RAID and block devices", nil, newCmdVolumes(f), newCmdDiscovered(f), newCmdLVM(f), newCmdRAID(f), newCmdUpkeep(f))
+	return cmdutil.Group("storage", "Look at volumes, LVM, RAID and block devices, and remove what LVM and RAID made", nil, newCmdVolumes(f), newCmdDiscovered(f), newCmdLVM(f), newCmdRAID(f), newCmdUpkeep(f), newCmdRemove(f))
 }
 
 func spec() cmdutil.Spec {

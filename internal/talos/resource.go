@@ -345,14 +345,14 @@ type View[S, T any] struct {
 // List reads every resource of the view's type, sorted by ID. Roles: reader, operator, admin.
 func (v View[S, T]) List(ctx context.Context, n *Node) ([]T, error) {
 	list, err := n.Resources(ctx, v.Namespace, v.Type)
-	if err != nil {
-		return nil, err
+	if len(list) == 0 && v.Since != "" && !conn.OneOf(err, errs.KindUnreachable, errs.KindTimeout) {
+		if old := n.needs(ctx, v.Type, v.Since); old != nil {
+			return nil, old
+		}
 	}
 
-	if len(list) == 0 && v.Since != "" {
-		if err = n.needs(ctx, v.Type, v.Since); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
 
 	out := make([]T, 0, len(list))
@@ -369,8 +369,8 @@ func (v View[S, T]) List(ctx context.Context, n *Node) ([]T, error) {
 	return out, nil
 }
 
-// needs fails if the node runs a release that does not have a resource type: it lists nothing then, as a node that has
-// none of them.
+// needs fails if the node runs a release that does not have a resource type. Talos refuses an unknown type or namespace
+// as if the certificate did not suffice (`resource type "…" is not supported`), and in maintenance mode lists nothing.
 func (n *Node) needs(ctx context.Context, typ, since string) error {
 	v, err := n.Version(ctx)
 	if err != nil || release.Minor(v.Tag) >= release.Minor(since) {

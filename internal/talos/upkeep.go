@@ -34,7 +34,7 @@ func (n *Node) Upkeep(ctx context.Context) ([]Upkeep, error) {
 
 	list := func(work, typ string) ([]Upkeep, error) {
 		return View[schedule, Upkeep]{
-			Namespace: "runtime", Type: typ,
+			Namespace: "runtime", Type: typ, Since: "v1.14",
 			Row: func(id string, s schedule) Upkeep {
 				next := s.NextScrub
 				if next.IsZero() {
@@ -78,10 +78,6 @@ func (n *Node) Upkeep(ctx context.Context) ([]Upkeep, error) {
 	trims, err := list("trim", "VolumeTrimSchedules.block.talos.dev")
 
 	out := slices.Concat(scrubs, trims)
-	if len(out) == 0 && err == nil {
-		err = n.needs(ctx, "FSScrubSchedules.block.talos.dev", "v1.14")
-	}
-
 	slices.SortStableFunc(out, func(a, b Upkeep) int { return strings.Compare(a.Volume, b.Volume) })
 
 	return out, err

@@ -83,6 +83,7 @@ func newUp(s *streams, dir *string) *cobra.Command {
 	f.StringVar(&o.opts.ExtraAddresses, "extra-addresses", "", "addresses of the nodes that sort before their own: a number for each node (the first is on cilium_host, which nothing can reach, the second on eth1), or NODE=ADDRESS[@LINK],...")
 	f.DurationVar(&o.opts.APIDLag, "apid-lag", 0, "how long a node that is back refuses the connections of other nodes' apid, in addition to their own backoff")
 	f.StringVar(&o.opts.Bootloader, "bootloader", "", "grub or systemd-boot (systemd-boot for SecureBoot images, else grub)")
+	f.BoolVar(&o.opts.LVM, "lvm", false, "LVM devices and a RAID array, on nodes with Talos 1.14 or later")
 	f.StringVar(&o.partitions, "partitions", "", "volumes with partitions of their own, on nodes with Talos 1.14 or later: ETCD,CRI,KUBELET,LOG")
 	f.BoolVar(&o.opts.PlatformConfig, "platform-config", false, "the platform's user data has the configuration: after a wipe of STATE a node boots with its first one")
 	f.StringVar(&o.opts.Discovery, "discovery", "", "off (disabled in the configuration: no members), or alone (the service is unreachable: each node lists only itself)")

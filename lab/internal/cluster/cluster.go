@@ -203,7 +203,7 @@ func (c *Cluster) addMember(i int) error {
 		Recording: recording.Open(recordingVersion+"/"+recordedAs(kind), c.Rewriter(i, kind)),
 		Registry:  c.Registry, Etcd: member, Cluster: c, Kubelet: kubeletProxy{c}, Config: provider, Kubernetes: kubernetesVersion,
 		RegisterWithKubernetes: c.Options.Kubernetes == "real",
-		Bootloader:             c.Options.Bootloader, Partitions: c.Options.Partitions,
+		Bootloader:             c.Options.Bootloader, Partitions: c.Options.Partitions, LVM: c.Options.LVM,
 		PlatformConfig: c.Options.PlatformConfig,
 		VIP:            c.virtualIP(), Extra: c.extra[name],
 	})

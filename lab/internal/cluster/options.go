@@ -45,6 +45,7 @@ type Options struct {
 	ExtraAddresses string        // a number for every node, or NODE=ADDRESS[@LINK],...
 	Bootloader     string        // grub or systemd-boot; empty for the one that fits the image
 	Partitions     []string      // volumes with partitions of their own, on nodes with Talos 1.14 or later
+	LVM            bool          // LVM devices and a RAID array on nodes with Talos 1.14 or later
 	APIDLag        time.Duration // how long other nodes' apids are refused by a node that is back
 	PlatformConfig bool          // the platform gives each node its first configuration at any time
 	Discovery      string        // off or alone; empty for a discovery that shows every node

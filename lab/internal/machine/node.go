@@ -161,6 +161,8 @@ type Config struct {
 	Bootloader string
 	// Partitions are volumes with partitions of their own, for Talos 1.14 and later.
 	Partitions []string
+	// LVM is set for a node with LVM devices and a RAID array, from Talos 1.14 on.
+	LVM bool
 	// VIP is the virtual IP of the control planes; the zero value for none.
 	VIP netip.Addr
 	// Extra are addresses in addition to Address.
@@ -235,6 +237,8 @@ type Node struct {
 	hostname        string
 	bootloader      string
 	partitionLabels []string // volumes with partitions of their own
+	withLayers      bool     // LVM devices and a RAID array
+	layersGone      map[string]bool
 	vip             netip.Addr
 	extra           []Extra
 	vipHeld         bool
@@ -311,6 +315,8 @@ func New(cfg Config) *Node {
 		iso:            Slot{Version: cfg.Version, Platform: "metal", Schematic: cfg.Schematic},
 		etcdWanted:     cfg.Etcd != nil,
 		bootloader:     cfg.Bootloader,
+		withLayers:     cfg.LVM,
+		layersGone:     map[string]bool{},
 		vip:            cfg.VIP,
 		extra:          cfg.Extra,
 	}

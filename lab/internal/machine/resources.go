@@ -8,21 +8,20 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/cosi-project/runtime/api/v1alpha1"
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/resource/meta"
-	cosiproto "github.com/cosi-project/runtime/pkg/resource/protobuf"
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/config/machine"
 	"github.com/siderolabs/talos/pkg/machinery/extensions"
 	"github.com/siderolabs/talos/pkg/machinery/resources/cluster"
 	configres "github.com/siderolabs/talos/pkg/machinery/resources/config"
+	"github.com/siderolabs/talos/pkg/machinery/resources/containers"
 	etcdres "github.com/siderolabs/talos/pkg/machinery/resources/etcd"
 	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
 	"github.com/siderolabs/talos/pkg/machinery/resources/network"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
+	"github.com/siderolabs/talos/pkg/machinery/resources/storage"
 	servicesres "github.com/siderolabs/talos/pkg/machinery/resources/v1alpha1"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/talosmate/talosmate/lab/internal/cosi"
 	"github.com/talosmate/talosmate/lab/internal/faults"
@@ -389,34 +388,46 @@ func (n *Node) putMachineStatus() {
 	n.put(status, "runtime.MachineStatusController")
 }
 
-// put114 adds the resources that are new in Talos 1.14, for which machinery 1.13 has no types.
+// put114 adds the resources that are new in Talos 1.14, which the recordings of older nodes do not define.
 func (n *Node) put114(slot Slot) {
 	if !atLeast(slot.Version, 14) {
 		return
 	}
 
-	n.putUntyped("BootIDs.runtime.talos.dev", "BootID", "boot-id", []meta.PrintColumn{{Name: "Boot ID", JSONPath: "{.bootID}"}},
-		[][2]string{{"bootID", n.bootID}})
+	for _, namespace := range []string{containers.NamespaceName, storage.NamespaceName} {
+		n.put(meta.NewNamespace(namespace, meta.NamespaceSpec{}), "")
+	}
+
+	for _, kind := range kinds114() {
+		n.define(kind)
+	}
+
+	boot := runtime.NewBootID()
+	boot.TypedSpec().BootID = n.bootID
+	n.put(boot, "runtime.BootIDController")
+
+	for _, l := range n.layers() {
+		n.put(l, "storage.LVMController")
+	}
 
 	if slot.Schematic == "" {
 		return
 	}
 
-	flavor := slot.Platform
+	schematic := runtime.NewImageFactorySchematic(runtime.NamespaceName, runtime.ImageFactorySchematicID)
+	spec := schematic.TypedSpec()
+	spec.SchematicID, spec.Flavor, spec.APIURL = slot.Schematic, slot.Platform, "https://factory.talos.dev"
+
 	if slot.SecureBoot {
-		flavor += "-secureboot"
+		spec.Flavor += "-secureboot"
 	}
 
-	n.putUntyped("ImageFactorySchematics.runtime.talos.dev", "ImageFactorySchematic", "image-factory-schematic",
-		[]meta.PrintColumn{{Name: "Schematic ID", JSONPath: "{.schematicId}"}, {Name: "Flavor", JSONPath: "{.flavor}"}, {Name: "API URL", JSONPath: "{.apiUrl}"}},
-		[][2]string{{"schematicId", slot.Schematic}, {"flavor", flavor}, {"apiUrl", "https://factory.talos.dev"}})
+	n.put(schematic, "runtime.ImageFactorySchematicController")
 }
 
-// putUntyped writes a resource of text fields numbered from 1, and its definition.
-func (n *Node) putUntyped(typ, display, id string, columns []meta.PrintColumn, fields [][2]string) {
-	definition, err := meta.NewResourceDefinition(meta.ResourceDefinitionSpec{
-		Type: typ, DisplayType: display, DefaultNamespace: runtime.NamespaceName, PrintColumns: columns,
-	})
+// define adds a resource type, without which Talos refuses to list its resources.
+func (n *Node) define(kind meta.ResourceDefinitionProvider) {
+	definition, err := meta.NewResourceDefinition(kind.ResourceDefinition())
 	if err != nil {
 		n.cluster.Note(n.Name, "error", err.Error())
 
@@ -424,29 +435,6 @@ func (n *Node) putUntyped(typ, display, id string, columns []meta.PrintColumn, f
 	}
 
 	n.put(definition, "")
-
-	var (
-		wire []byte
-		text strings.Builder
-	)
-
-	for i, f := range fields {
-		wire = protowire.AppendTag(wire, protowire.Number(i+1), protowire.BytesType)
-		wire = protowire.AppendString(wire, f[1])
-		fmt.Fprintf(&text, "%s: %s\n", f[0], f[1])
-	}
-
-	res, err := cosiproto.Unmarshal(&v1alpha1.Resource{
-		Metadata: &v1alpha1.Metadata{Namespace: runtime.NamespaceName, Type: typ, Id: id, Version: "undefined", Phase: "running"},
-		Spec:     &v1alpha1.Spec{ProtoSpec: wire, YamlSpec: text.String()},
-	})
-	if err != nil {
-		n.cluster.Note(n.Name, "error", err.Error())
-
-		return
-	}
-
-	n.put(res, "runtime.BootIDController")
 }
 
 // atLeast reports whether a version is 1.minor or newer.

@@ -5,6 +5,7 @@ package machined
 import (
 	"context"
 	"io"
+	"slices"
 	"sync/atomic"
 
 	cosiv1alpha1 "github.com/cosi-project/runtime/api/v1alpha1"
@@ -73,6 +74,8 @@ func (s *Service) NewServer(opts ...grpc.ServerOption) *grpc.Server {
 	cluster.RegisterClusterServiceServer(srv, s)
 	machine.RegisterImageServiceServer(srv, &imageService{Service: s})
 	machine.RegisterLifecycleServiceServer(srv, &lifecycleService{Service: s})
+	machine.RegisterLVMServiceServer(srv, &lvmService{Service: s})
+	machine.RegisterMDServiceServer(srv, &mdService{Service: s})
 	storage.RegisterStorageServiceServer(srv, &storageService{Service: s})
 	timeapi.RegisterTimeServiceServer(srv, &timeService{Service: s})
 	inspect.RegisterInspectServiceServer(srv, inspect.UnimplementedInspectServiceServer{})
@@ -82,10 +85,9 @@ func (s *Service) NewServer(opts ...grpc.ServerOption) *grpc.Server {
 }
 
 func (s *Service) authorize(ctx context.Context, method string) (context.Context, error) {
-	if !s.node.HasLifecycleAPI() && is113(method) {
+	service, _ := split(method)
+	if !s.node.HasLifecycleAPI() && is113(method) || !s.node.AtLeast(14) && slices.Contains([]string{"machine.LVMService", "machine.MDService"}, service) {
 		// an older machined does not have the service at all
-		service, _ := split(method)
-
 		return nil, status.Errorf(codes.Unimplemented, "unknown service %s", service)
 	}
 

@@ -81,6 +81,10 @@ func Allowed(method string) role.Set {
 	case "/machine.MachineService/EtcdSnapshot":
 		return role.MakeSet(role.Admin, role.Operator, role.EtcdBackup)
 	case "/machine.MachineService/ApplyConfiguration",
+		"/machine.LVMService/LogicalVolumeRemove",
+		"/machine.LVMService/PhysicalVolumeRemove",
+		"/machine.LVMService/VolumeGroupRemove",
+		"/machine.MDService/Destroy",
 		"/storage.StorageService/BlockDeviceWipe":
 		// a reader passes here and is refused by the handler outside of maintenance mode
 		return role.MakeSet(role.Admin, role.Reader)
@@ -169,6 +173,10 @@ func Mutates(method string) bool {
 		"/machine.MachineService/ServiceStop",
 		"/machine.MachineService/Shutdown",
 		"/machine.MachineService/Upgrade",
+		"/machine.LVMService/LogicalVolumeRemove",
+		"/machine.LVMService/PhysicalVolumeRemove",
+		"/machine.LVMService/VolumeGroupRemove",
+		"/machine.MDService/Destroy",
 		"/storage.StorageService/BlockDeviceWipe":
 		return true
 	default:
