@@ -54,6 +54,7 @@ func changes(file string) map[string][]string {
 		"service restart":         {"kubelet"},
 		"service start":           {"kubelet"},
 		"service stop":            {"kubelet"},
+		"storage remove":          {"vg", "data", "--yes"},
 		"upgrade apply":           {"--image", "ghcr.io/siderolabs/installer:v1.13.9"},
 		"upgrade kubernetes":      {"--to", "1.35.4", "--talosctl", os.Args[0]},
 		"upgrade node":            {"--image", "ghcr.io/siderolabs/installer:v1.13.9"},
