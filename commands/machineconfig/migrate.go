@@ -32,6 +32,7 @@ type Migration struct {
 
 	Source  string             `json:"source"`            // The file, or the node's name.
 	Written string             `json:"written,omitempty"` // The file that the configuration was written to.
+	Patch   string             `json:"patch,omitempty"`   // The file with the patch that makes the migrated configuration of the former one.
 	Apply   *migration.Applied `json:"apply,omitempty"`   // What became of it on the node; with --apply or --dry-run.
 }
 
@@ -57,7 +58,8 @@ func newCmdMigrate(f *cmdutil.Factory) *cmdutil.Cmd {
 			"compared as Talos uses them. A migration that cannot be proved is an error, and nothing is written. Interfaces\n" +
 			"move only if the physical links of the machine are known, from the node or from --links: Talos runs DHCP on the\n" +
 			"links that v1alpha1 does not name, and on none once a document names one.\n\n" +
-			"--output-dir writes the configurations, with their secrets, readable by their owner only; - is stdout.\n\n" +
+			"--output-dir writes the configurations, with their secrets, readable by their owner only; - is stdout. Beside each\n" +
+			"is NAME.patch.yaml, of which Talos's own patcher makes the same; where it does not, a warning says so.\n\n" +
 			"--apply gives the nodes their migrated configurations, without a reboot: one node after another, the control planes\n" +
 			"first, each behind the quorum gates. The former configuration is written to --backup-dir before. Then what the node\n" +
 			"makes of both is compared by content: static pods, kubelet, kernel parameters, encryption of etcd, network. A control\n" +
@@ -274,8 +276,12 @@ func (o *migrateOptions) write(rows []Migration) error {
 		}
 
 		path := filepath.Join(o.dir, name)
-		if _, err := os.Lstat(path); err == nil && !o.overwrite {
-			return errs.Usagef("%s exists", path).WithHint("choose another directory, or replace it with --overwrite")
+		patch := strings.TrimSuffix(path, filepath.Ext(path)) + ".patch.yaml"
+
+		for _, file := range []string{path, patch} {
+			if _, err := os.Lstat(file); err == nil && !o.overwrite {
+				return errs.Usagef("%s exists", file).WithHint("choose another directory, or replace it with --overwrite")
+			}
 		}
 
 		if err := os.MkdirAll(o.dir, 0o700); err != nil {
@@ -287,9 +293,31 @@ func (o *migrateOptions) write(rows []Migration) error {
 		}
 
 		rows[i].Written = path
+
+		if err := rows[i].writePatch(patch); err != nil {
+			return err
+		}
 	}
 
 	return nil
+}
+
+// writePatch writes the difference as a patch, where Talos's patcher makes exactly the migrated configuration of it.
+func (m *Migration) writePatch(path string) error {
+	if !m.Changed {
+		return nil
+	}
+
+	patch, err := migrate.Patch(m.Before, m.Text)
+	if err != nil {
+		m.Warnings = append(m.Warnings, "no patch was written: "+err.Error())
+
+		return nil
+	}
+
+	m.Patch = path
+
+	return fsutil.WriteBytes(path, 0o600, patch)
 }
 
 func writeMigrations(w io.Writer, rows []Migration) error {
@@ -335,6 +363,10 @@ func writeMigrations(w io.Writer, rows []Migration) error {
 
 		if r.Written != "" {
 			lines = append(lines, "  written to "+output.Line(r.Written))
+		}
+
+		if r.Patch != "" {
+			lines = append(lines, "  patch "+output.Line(r.Patch))
 		}
 
 		if _, err := fmt.Fprintln(w, strings.Join(lines, "\n")); err != nil {

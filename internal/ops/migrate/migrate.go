@@ -72,7 +72,7 @@ type Result struct {
 	Proof     Proof    `json:"proof"`     // The proof that Talos reads the same.
 
 	Text   []byte `json:"-"` // The configuration.
-	Before []byte `json:"-"` // What it was made from; of a node.
+	Before []byte `json:"-"` // What it was made from.
 }
 
 // Releases lists the releases that a configuration can be migrated to.
@@ -261,6 +261,8 @@ func load(text []byte, o Options) (*source, error) {
 // Talos refuses, is an error.
 func Migrate(text []byte, o Options) (Result, error) {
 	res := Result{To: o.To, Documents: []string{}, Fields: []Field{}, Warnings: []string{}, Proof: Proof{Exceptions: []Exception{}}}
+
+	res.Before = text
 
 	s, err := load(text, o)
 	if err != nil {

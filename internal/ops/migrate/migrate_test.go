@@ -10,6 +10,7 @@ import (
 
 	"github.com/siderolabs/talos/pkg/machinery/config"
 	"github.com/siderolabs/talos/pkg/machinery/config/configloader"
+	"github.com/siderolabs/talos/pkg/machinery/config/configpatcher"
 	"github.com/siderolabs/talos/pkg/machinery/config/generate/secrets"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -181,4 +182,45 @@ func fails(t *testing.T, before config.Provider, text []byte, links []string) bo
 	_, differ := migrate.Prove(before, after, links)
 
 	return len(differ) > 0
+}
+
+// A patch is one of which Talos's own patcher makes the migrated configuration, or none.
+func TestPatch(t *testing.T) {
+	var without []string
+
+	for _, s := range corpus(t) {
+		res, err := migrate.Migrate(s.text, migrate.Options{To: "v1.14", Links: s.links})
+		require.NoError(t, err)
+
+		patch, err := migrate.Patch(s.text, res.Text)
+		if err != nil {
+			without = append(without, s.name)
+
+			continue
+		}
+
+		before, err := configloader.NewFromBytes(s.text)
+		require.NoError(t, err)
+
+		loaded, err := configpatcher.LoadPatch(patch)
+		require.NoError(t, err)
+
+		made, err := configpatcher.Apply(configpatcher.WithConfig(before), []configpatcher.Patch{loaded})
+		require.NoError(t, err)
+
+		text, err := made.Bytes()
+		require.NoError(t, err)
+
+		after, err := configloader.NewFromBytes(text)
+		require.NoError(t, err)
+
+		_, differ := migrate.Prove(before, after, s.links)
+		assert.Empty(t, differ, s.name)
+
+		again, err := migrate.Migrate(text, migrate.Options{To: "v1.14", Links: s.links})
+		require.NoError(t, err)
+		assert.False(t, again.Changed, s.name)
+	}
+
+	assert.Equal(t, []string{"49-some-documents"}, without)
 }

@@ -55,10 +55,7 @@ func Node(ctx context.Context, n API, o Options) (Result, error) {
 		return Result{}, err
 	}
 
-	res, err := Migrate(text, o)
-	res.Before = text
-
-	return res, err
+	return Migrate(text, o)
 }
 
 // links gives the physical links by the name that the configuration has for them.
