@@ -28,7 +28,9 @@ func newCmdBGP(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "LOCAL ASN", Wide: true, Value: func(p talos.BGPPeer) string { return number(p.LocalASN) }},
 		},
 		Name: func(p talos.BGPPeer) string { return p.Peer },
-	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.BGPPeer, error) { return n.BGPPeers(ctx) })
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.BGPPeer, error) {
+		return n.BGPPeers(ctx)
+	})
 }
 
 func number(n uint32) string { return strconv.FormatUint(uint64(n), 10) }

@@ -21,8 +21,12 @@ func newCmdRoutes(f *cmdutil.Factory) *cmdutil.Cmd {
 	}, "RouteList", cmdutil.NodeList[talos.Route]{
 		Columns: []output.Column[talos.Route]{
 			{Header: "DESTINATION", Value: destination},
-			{Header: "GATEWAY", Value: func(r talos.Route) string { return each(r, r.Gateway, func(h talos.NextHop) string { return h.Gateway }) }},
-			{Header: "LINK", Value: func(r talos.Route) string { return each(r, r.Interface, func(h talos.NextHop) string { return h.Interface }) }},
+			{Header: "GATEWAY", Value: func(r talos.Route) string {
+				return each(r, r.Gateway, func(h talos.NextHop) string { return h.Gateway })
+			}},
+			{Header: "LINK", Value: func(r talos.Route) string {
+				return each(r, r.Interface, func(h talos.NextHop) string { return h.Interface })
+			}},
 			{Header: "METRIC", Value: func(r talos.Route) string { return strconv.FormatUint(uint64(r.Metric), 10) }},
 			{Header: "SOURCE", Value: func(r talos.Route) string { return r.Source }},
 			{Header: "TABLE", Value: func(r talos.Route) string { return r.Table }},

@@ -36,7 +36,9 @@ func newCmdLVM(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "UUID", Wide: true, Value: func(d talos.LVMDevice) string { return d.UUID }},
 		},
 		Name: func(d talos.LVMDevice) string { return d.Name },
-	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.LVMDevice, error) { return n.LVM(ctx) })
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.LVMDevice, error) {
+		return n.LVM(ctx)
+	})
 }
 
 func newCmdRAID(f *cmdutil.Factory) *cmdutil.Cmd {

@@ -28,7 +28,9 @@ func newCmdUpkeep(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "MOUNTED ON", Wide: true, Value: func(u talos.Upkeep) string { return u.Mountpoint }},
 		},
 		Name: func(u talos.Upkeep) string { return u.Volume + " " + u.Work },
-	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Upkeep, error) { return n.Upkeep(ctx) })
+	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Upkeep, error) {
+		return n.Upkeep(ctx)
+	})
 }
 
 func seconds(s float64) string {

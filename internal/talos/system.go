@@ -142,7 +142,7 @@ func (n *Node) MachineConfigText(ctx context.Context) (string, error) {
 }
 
 // VirtualIPs lists the addresses that move between nodes. They are bad endpoints, since they move during a reboot.
-// Roles: reader, operator, admin.
+// Role: admin, since the type is sensitive.
 func (n *Node) VirtualIPs(ctx context.Context) ([]string, error) {
 	list, err := n.Resources(ctx, "network", "OperatorSpecs.net.talos.dev")
 	if err != nil {
