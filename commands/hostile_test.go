@@ -31,6 +31,9 @@ import (
 	"github.com/talosmate/talosmate/internal/testing/replay"
 )
 
+// patient keeps the tests from depending on speed: what does not answer in the recordings says so at once.
+const patient = "TALOSMATE_TIMEOUT=5m"
+
 // TestHostileFilesAreUsageErrors gives every command that reads YAML or JSON of the user a file whose alias contains
 // itself, one whose aliases multiply and one that is nested too deep.
 func TestHostileFilesAreUsageErrors(t *testing.T) {
@@ -95,7 +98,7 @@ func TestAliasesOfOneNodeAreItsError(t *testing.T) {
 		})
 	}
 
-	got := clitest.Run(t, []string{"TALOSCONFIG=" + h.Talosconfig}, "get", "machinestatus", "-n", "10.5.0.2,10.5.0.3,10.5.0.5", "-o", "json")
+	got := clitest.Run(t, []string{"TALOSCONFIG=" + h.Talosconfig, patient}, "get", "machinestatus", "-n", "10.5.0.2,10.5.0.3,10.5.0.5", "-o", "json")
 
 	var doc struct {
 		Items  []any        `json:"items"`
@@ -229,7 +232,7 @@ func TestSecretsInUnusualPlacesAreHidden(t *testing.T) {
 		args := row.args
 
 		for _, format := range []string{"table", "wide", "json", "yaml", "ndjson"} {
-			got := clitest.Run(t, []string{"TALOSCONFIG=" + h.Talosconfig}, append(slices.Clone(args), "-o", format)...)
+			got := clitest.Run(t, []string{"TALOSCONFIG=" + h.Talosconfig, patient}, append(slices.Clone(args), "-o", format)...)
 			if got.Stdout+got.Stderr == "" || got.Code != int(row.code) {
 				t.Errorf("%v -o %s: exit code %d, want %d\n%s", args, format, got.Code, row.code, got.Stderr)
 			}
@@ -244,7 +247,7 @@ func TestSecretsInUnusualPlacesAreHidden(t *testing.T) {
 			t.Logf("%v: exit code %d, %d bytes, %s", args[:2], got.Code, len(got.Stdout), got.Stderr)
 		}
 
-		got := clitest.Run(t, []string{"TALOSCONFIG=" + h.Talosconfig}, append(slices.Clone(args), "--query", ".")...)
+		got := clitest.Run(t, []string{"TALOSCONFIG=" + h.Talosconfig, patient}, append(slices.Clone(args), "--query", ".")...)
 		if strings.Contains(got.Stdout+got.Stderr, "SECRET-") {
 			t.Errorf("%v --query shows a secret:\n%s\n%s", args, got.Stdout, got.Stderr)
 		}
@@ -260,7 +263,7 @@ func TestSecretsInUnusualPlacesAreHidden(t *testing.T) {
 		}
 	}
 
-	got := clitest.Run(t, []string{"TALOSCONFIG=" + h.Talosconfig}, "get", "manifests", "--show-secrets", "-o", "json")
+	got := clitest.Run(t, []string{"TALOSCONFIG=" + h.Talosconfig, patient}, "get", "manifests", "--show-secrets", "-o", "json")
 	if !strings.Contains(got.Stdout, "SECRET-bootstrap") {
 		t.Errorf("--show-secrets hides: %s", got.Stderr)
 	}

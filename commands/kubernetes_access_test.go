@@ -87,7 +87,7 @@ func TestKubeconfigOfANodeRunsNothing(t *testing.T) {
 				h.Kubeconfig(t, []byte(kubeconfig))
 
 				for _, args := range [][]string{args, append(slices.Clone(args), "--read-only")} {
-					got := clitest.Run(t, []string{"TALOSCONFIG=" + h.Talosconfig}, args...)
+					got := clitest.Run(t, []string{"TALOSCONFIG=" + h.Talosconfig, patient}, args...)
 
 					if got.Code == 0 {
 						t.Errorf("%v: exit code 0\n%s%s", args, got.Stdout, got.Stderr)

@@ -43,7 +43,8 @@ func RunContext(t *testing.T, ctx context.Context, in io.Reader, env []string, a
 				}
 			}
 
-			defaults := map[string]string{"HOME": home, "TALOSMATE_COMPLETION_TIMEOUT": "1m"} // tests do not depend on speed
+			// Tests do not depend on speed.
+			defaults := map[string]string{"HOME": home, "TALOSMATE_COMPLETION_TIMEOUT": "5m"}
 			value, set := defaults[key]
 
 			return value, set
