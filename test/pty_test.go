@@ -153,7 +153,7 @@ func TestConfirmation(t *testing.T) {
 		return out
 	}
 
-	for in, flags := range map[string][]string{running: {"--maintenance", "1"}, empty: {"--unbootstrapped", "--controlplanes", "1", "--workers", "0"}} {
+	for in, flags := range map[string][]string{running: {"--maintenance", "1"}, empty: {"--unbootstrapped", "--controlplanes", "1", "--workers", "0", "--talos-version", "v1.14.1", "--lvm"}} {
 		dir = in
 
 		lab(append([]string{"up", "--detach", "--boot-time", "700ms", "--shutdown-time", "200ms"}, flags...)...)
@@ -179,6 +179,7 @@ func TestConfirmation(t *testing.T) {
 		questions  int // How many requests without effect are counted as changes: dry runs that look at a machine.
 	}{
 		{"bootstrap", "cp-1", []string{"-n", "cp-1"}, nil, empty, 0},
+		{"storage remove", "cp-1", []string{"raid", "mirror", "-n", "cp-1"}, nil, empty, 0},
 		{"node wipe", "worker-1", []string{"sdb", "-n", "worker-1"}, nil, running, 0},
 		{"node reset", "worker-2", []string{"-n", "worker-2", "--silence", "5s"}, nil, running, 0},
 		{"node remove", "worker-1", []string{"-n", "worker-1", "--silence", "5s"}, nil, running, 0},
