@@ -18,7 +18,7 @@ func newCmdLVM(f *cmdutil.Factory) *cmdutil.Cmd {
 		Spec: spec(),
 	}, "LVMList", cmdutil.NodeList[talos.LVMDevice]{
 		Columns: []output.Column[talos.LVMDevice]{
-			{Header: "KIND", Value: func(d talos.LVMDevice) string { return strings.ReplaceAll(d.Kind, "_", " ") }},
+			{Header: "KIND", Value: func(d talos.LVMDevice) string { return kind(d.Kind) }},
 			{Header: "NAME", Value: func(d talos.LVMDevice) string { return d.Name }},
 			{Header: "GROUP", Value: func(d talos.LVMDevice) string { return d.VolumeGroup }},
 			{Header: "SIZE", Value: func(d talos.LVMDevice) string { return size(d.SizeBytes) }},

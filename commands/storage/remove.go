@@ -45,7 +45,7 @@ func newCmdRemove(f *cmdutil.Factory) *cmdutil.Cmd {
 }
 
 func runRemove(c *cmdutil.Call, limit time.Duration) error {
-	kind, known := wipe.Kinds()[c.Args[0]]
+	of, known := wipe.Kinds()[c.Args[0]]
 	if !known {
 		return errs.Usagef("%q is not a kind", c.Args[0]).WithHint("it is one of %s", strings.Join(slices.Sorted(maps.Keys(wipe.Kinds())), ", "))
 	}
@@ -63,7 +63,7 @@ func runRemove(c *cmdutil.Call, limit time.Duration) error {
 	node := targets.Nodes[0]
 	n := cluster.ChangingNode(node)
 
-	l, err := wipe.PlanLayer(c.Context(), n, node, kind, c.Args[1])
+	l, err := wipe.PlanLayer(c.Context(), n, node, of, c.Args[1])
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func runRemove(c *cmdutil.Call, limit time.Duration) error {
 }
 
 func describe(l wipe.Layer) string {
-	out := strings.ReplaceAll(l.Kind, "_", " ") + " " + output.Line(l.Name)
+	out := kind(l.Kind) + " " + output.Line(l.Name)
 	if len(l.Holds) > 0 {
 		out += " with " + strings.Join(lists.Map(l.Holds, output.Line), ", ")
 	}
@@ -97,7 +97,7 @@ func describe(l wipe.Layer) string {
 func layerColumns() []output.Column[wipe.Layer] {
 	return []output.Column[wipe.Layer]{
 		{Header: "NODE", Value: wipe.Layer.NodeName},
-		{Header: "KIND", Value: func(l wipe.Layer) string { return strings.ReplaceAll(l.Kind, "_", " ") }},
+		{Header: "KIND", Value: func(l wipe.Layer) string { return kind(l.Kind) }},
 		{Header: "NAME", Value: func(l wipe.Layer) string { return l.Name }},
 		{Header: "SIZE", Value: func(l wipe.Layer) string { return size(l.SizeBytes) }},
 		{Header: "HOLDS", Value: func(l wipe.Layer) string { return strings.Join(l.Holds, ", ") }},

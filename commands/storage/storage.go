@@ -2,6 +2,8 @@
 package storage
 
 import (
+	"strings"
+
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -24,3 +26,6 @@ func size(bytes uint64) string {
 
 	return output.Bytes(bytes)
 }
+
+// kind is a kind as people read it.
+func kind(word string) string { return strings.ReplaceAll(word, "_", " ") }

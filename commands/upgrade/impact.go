@@ -109,7 +109,7 @@ func showImpact(w io.Writer, r impact.Result) error {
 
 	err := output.WriteTable(w, []output.Column[impact.Finding]{
 		{Header: "VERDICT", Value: func(f impact.Finding) string { return strings.ReplaceAll(string(f.Verdict), "_", " ") }},
-		{Header: "BLOCKING", Value: func(f impact.Finding) string { return map[bool]string{true: "yes", false: "no"}[f.Blocking] }},
+		{Header: "BLOCKING", Value: func(f impact.Finding) string { return output.YesNo(f.Blocking) }},
 		{Header: "RELEASE", Value: func(f impact.Finding) string { return f.Release }},
 		{Header: "FACT", Value: func(f impact.Finding) string { return f.ID }},
 		{Header: "CHANGE", Value: func(f impact.Finding) string { return f.Title }},

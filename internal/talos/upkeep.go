@@ -32,9 +32,9 @@ func (n *Node) Upkeep(ctx context.Context) ([]Upkeep, error) {
 		NextTrim   time.Time `json:"nextTrim"`
 	}
 
-	list := func(work, typ string) ([]Upkeep, error) {
+	list := func(work, typ, since string) ([]Upkeep, error) {
 		return View[schedule, Upkeep]{
-			Namespace: "runtime", Type: typ, Since: "v1.14",
+			Namespace: "runtime", Type: typ, Since: since,
 			Row: func(id string, s schedule) Upkeep {
 				next := s.NextScrub
 				if next.IsZero() {
@@ -46,7 +46,7 @@ func (n *Node) Upkeep(ctx context.Context) ([]Upkeep, error) {
 		}.List(ctx, n)
 	}
 
-	scrubs, err := list("scrub", "FSScrubSchedules.block.talos.dev")
+	scrubs, err := list("scrub", "FSScrubSchedules.block.talos.dev", "v1.14")
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (n *Node) Upkeep(ctx context.Context) ([]Upkeep, error) {
 		}
 	}
 
-	trims, err := list("trim", "VolumeTrimSchedules.block.talos.dev")
+	trims, err := list("trim", "VolumeTrimSchedules.block.talos.dev", "")
 
 	out := slices.Concat(scrubs, trims)
 	slices.SortStableFunc(out, func(a, b Upkeep) int { return strings.Compare(a.Volume, b.Volume) })

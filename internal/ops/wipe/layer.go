@@ -1,8 +1,8 @@
 package wipe
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -193,46 +193,28 @@ func RemoveLayer(ctx context.Context, n Storage, l *Layer, limit time.Duration) 
 		return n.RemoveLVM(ctx, l.lvm)
 	}}.Once(ctx)
 
-	switch {
-	case sent.Answer == runbook.NotSent && ctx.Err() != nil:
-		return sent.Err
-	case sent.Answer == runbook.NotSent, sent.Answer == runbook.Rejected:
-		l.Status = runbook.Failed
-
-		return sent.Err
-	}
-
-	gone := func(ctx context.Context) (bool, string, error) {
-		all, err := layers(ctx, n)
-		if err != nil {
-			return false, err.Error(), nil //nolint:nilerr // repeated until the deadline
-		}
-
-		still := slices.ContainsFunc(all, func(o Layer) bool { return o.Kind == l.Kind && o.Name == l.Name })
-
-		return !still, l.Name + " is still there", nil
-	}
-
 	const hint = "whether it was removed is not known: run `talosmate storage lvm` or `talosmate storage raid`"
 
-	seen := sent.ReadBack(ctx, l.Name+" to be gone", runbook.ShownWithin, hint, gone)
+	status, err := expected{
+		done: runbook.Removed, what: l.Name + " to be gone", unknown: hint,
+		contradicted: "cannot remove " + l.Name + ": the node answered that it did, and still has it",
+		look: func(ctx context.Context) (bool, string, error) {
+			all, err := layers(ctx, n)
+			if err != nil {
+				return false, err.Error(), nil //nolint:nilerr // repeated until the deadline
+			}
 
-	switch {
-	case seen == nil:
-		l.Status = runbook.Removed
+			still := slices.ContainsFunc(all, func(o Layer) bool { return o.Kind == l.Kind && o.Name == l.Name })
 
-		return nil
-	case ctx.Err() != nil:
-		l.Status = runbook.Interrupted
+			return !still, l.Name + " is still there", nil
+		},
+	}.of(ctx, sent)
 
-		return errs.BrokenOff(ctx, "remove "+l.Name, hint)
-	case sent.Answer == runbook.Lost:
-		l.Status = runbook.Unknown
-
-		return seen
-	default:
-		l.Status = runbook.Failed
-
-		return &errs.Error{Exit: errs.Lost, Err: fmt.Errorf("cannot remove %s: the node answered that it did, and still has it: %w", l.Name, seen)}
+	if status == runbook.Interrupted {
+		err = errs.BrokenOff(ctx, "remove "+l.Name, hint)
 	}
+
+	l.Status = cmp.Or(status, l.Status)
+
+	return err
 }

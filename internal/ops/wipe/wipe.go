@@ -2,6 +2,7 @@
 package wipe
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -12,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/lists"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -212,62 +214,67 @@ func Run(ctx context.Context, n Node, devices []Device, node string, limit time.
 
 	sent := runbook.Request{Limit: limit, Send: func(ctx context.Context) error { return n.WipeDevices(ctx, req) }}.Once(ctx)
 
-	switch {
-	case sent.Answer == runbook.NotSent && ctx.Err() != nil:
-		return sent.Err
-	case ctx.Err() != nil:
-		return interrupted(ctx, devices, node, sent.Heard())
-	case sent.Answer == runbook.NotSent, sent.Answer == runbook.Rejected:
-		set(devices, runbook.Failed)
+	status, err := expected{
+		done: runbook.Wiped, what: "the devices of " + node + " to be empty",
+		unknown:      "whether the devices were wiped is not known: run `talosmate storage discovered`",
+		contradicted: "cannot wipe on " + node + ": the node answered that it wiped the devices, and still finds content",
+		look: func(ctx context.Context) (bool, string, error) {
+			left, err := contents(ctx, n, devices)
+			if err != nil {
+				return false, err.Error(), nil //nolint:nilerr // repeated until the deadline
+			}
 
-		return sent.Err
-	}
+			return left == "" && (sent.Heard() || shows), left, nil
+		},
+	}.of(ctx, sent)
 
-	empty := func(ctx context.Context) (bool, string, error) {
-		left, err := contents(ctx, n, devices)
-		if err != nil {
-			return false, err.Error(), nil //nolint:nilerr // repeated until the deadline
+	if status == runbook.Interrupted {
+		hint := "the wipe was requested and not answered: run `talosmate storage discovered` before you request it again"
+		if sent.Heard() {
+			hint = "the wipe was done: run `talosmate storage discovered`"
 		}
 
-		return left == "" && (sent.Heard() || shows), left, nil
+		err = errs.BrokenOff(ctx, "wipe on "+node, hint)
 	}
 
-	const hint = "whether the devices were wiped is not known: run `talosmate storage discovered`"
+	for i := range devices {
+		devices[i].Status = cmp.Or(status, devices[i].Status)
+	}
 
-	seen := sent.ReadBack(ctx, "the devices of "+node+" to be empty", runbook.ShownWithin, hint, empty)
+	return err
+}
+
+// expected is what a request to erase something leads to.
+type expected struct {
+	done         runbook.Status // The status when it shows.
+	what         string         // What is waited for.
+	unknown      string         // The hint when it is not known whether it happened.
+	contradicted string         // The error when the node answered, and the state does not show it.
+	look         poll.Probe
+}
+
+// of reads back what a request did. The status is Unfinished when the run had ended before it was sent.
+func (e expected) of(ctx context.Context, sent runbook.Sent) (runbook.Status, error) {
+	switch {
+	case sent.Answer == runbook.NotSent && ctx.Err() != nil:
+		return runbook.Unfinished, sent.Err
+	case ctx.Err() != nil:
+		return runbook.Interrupted, context.Cause(ctx)
+	case sent.Answer == runbook.NotSent, sent.Answer == runbook.Rejected:
+		return runbook.Failed, sent.Err
+	}
+
+	seen := sent.ReadBack(ctx, e.what, runbook.ShownWithin, e.unknown, e.look)
 
 	switch {
 	case seen == nil:
-		set(devices, runbook.Wiped)
-
-		return nil
+		return e.done, nil
 	case ctx.Err() != nil:
-		return interrupted(ctx, devices, node, sent.Heard())
+		return runbook.Interrupted, seen
 	case sent.Answer == runbook.Lost:
-		set(devices, runbook.Unknown)
-
-		return seen
+		return runbook.Unknown, seen
 	default:
-		set(devices, runbook.Failed)
-
-		return &errs.Error{Exit: errs.Lost, Err: fmt.Errorf("cannot wipe on %s: the node answered that it wiped the devices, and still finds content: %w", node, seen)}
-	}
-}
-
-func interrupted(ctx context.Context, devices []Device, node string, answered bool) error {
-	set(devices, runbook.Interrupted)
-
-	hint := "the wipe was requested and not answered: run `talosmate storage discovered` before you request it again"
-	if answered {
-		hint = "the wipe was done: run `talosmate storage discovered`"
-	}
-
-	return errs.BrokenOff(ctx, "wipe on "+node, hint)
-}
-
-func set(devices []Device, status runbook.Status) {
-	for i := range devices {
-		devices[i].Status = status
+		return runbook.Failed, &errs.Error{Exit: errs.Lost, Err: fmt.Errorf("%s: %w", e.contradicted, seen)}
 	}
 }
 

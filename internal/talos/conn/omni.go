@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"time"
 
@@ -63,7 +64,7 @@ func (p *Pool) signing() []grpc.DialOption {
 func (p *Pool) newSigner(ctx context.Context) (*interceptor.Interceptor, error) {
 	o := p.Options.Omni
 	options := interceptor.Options{
-		InfoWriter: quiet{}, ContextName: p.Context.Name, Identity: p.Context.Omni, ClientName: "talosmate",
+		InfoWriter: io.Discard, ContextName: p.Context.Name, Identity: p.Context.Omni, ClientName: "talosmate",
 		ServiceAccountBase64: o.ServiceAccount, RenewUserKeyFunc: p.renew,
 		UserKeyProvider: pgp.NewKeyProviderWithFallback("talos/keys", o.KeysDir, "keys", true),
 	}
@@ -168,8 +169,3 @@ func (p *Pool) renew(call context.Context, cc *grpc.ClientConn, o *interceptor.O
 
 	return key, nil
 }
-
-// quiet drops what the signing library says beside its errors.
-type quiet struct{}
-
-func (quiet) Write(b []byte) (int, error) { return len(b), nil }
