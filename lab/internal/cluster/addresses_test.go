@@ -40,23 +40,35 @@ func (b *bed) nodeID(endpoint string) (string, error) {
 	return id.TypedSpec().NodeID, nil
 }
 
+// vipHolders waits until every control plane can hold the virtual IP, and returns its holder and the next one.
+func (b *bed) vipHolders() (holder, next string) {
+	b.t.Helper()
+
+	names := []string{"cp-1", "cp-2", "cp-3"}
+	for _, name := range names {
+		b.until(name+" to take part in the election", b.node(name).CanHoldVIP)
+	}
+
+	holder = b.VIPHolder()
+
+	return holder, names[(slices.Index(names, holder)+1)%len(names)]
+}
+
 func TestVirtualIP(t *testing.T) {
 	b := start(t, func(o *testOptions) { o.ControlPlanes, o.Workers, o.VIP = 3, 1, "auto" })
 	vip := b.Describe("").VIP
 
-	if holder := b.VIPHolder(); holder != "cp-1" {
-		t.Fatalf("holder %q", holder)
-	}
+	first, second := b.vipHolders()
 
-	addresses := b.member("worker-1", "cp-1").Addresses
-	if len(addresses) != 2 || addresses[0].String() != vip || addresses[1] != b.node("cp-1").Address {
+	addresses := b.member("worker-1", first).Addresses
+	if len(addresses) != 2 || addresses[0].String() != vip || addresses[1] != b.node(first).Address {
 		t.Errorf("addresses of the holder %v, virtual IP %s", addresses, vip)
 	}
 
-	c := b.direct("cp-1")
+	c := b.direct(first)
 
 	for id, want := range map[string]string{
-		network.NodeAddressDefaultID: b.node("cp-1").Address.String() + "/24",
+		network.NodeAddressDefaultID: b.node(first).Address.String() + "/24",
 		network.NodeAddressRoutedID:  vip + "/32", network.NodeAddressCurrentID: vip + "/32", network.NodeAddressAccumulativeID: vip + "/32",
 		"routed-no-k8s": vip + "/32",
 	} {
@@ -66,45 +78,45 @@ func TestVirtualIP(t *testing.T) {
 		}
 	}
 
-	if ip, err := safe.StateGetByID[*k8s.NodeIP](b.ctx, c.COSI, k8s.KubeletID); err != nil || !slices.Equal(ip.TypedSpec().Addresses, []netip.Addr{b.node("cp-1").Address}) {
+	if ip, err := safe.StateGetByID[*k8s.NodeIP](b.ctx, c.COSI, k8s.KubeletID); err != nil || !slices.Equal(ip.TypedSpec().Addresses, []netip.Addr{b.node(first).Address}) {
 		t.Errorf("the kubelet's address: %v %v", ip, err)
 	}
 
-	if spec, err := safe.StateGetByID[*etcd.Spec](b.ctx, c.COSI, etcd.SpecID); err != nil || !slices.Equal(spec.TypedSpec().AdvertisedAddresses, []netip.Addr{b.node("cp-1").Address}) {
+	if spec, err := safe.StateGetByID[*etcd.Spec](b.ctx, c.COSI, etcd.SpecID); err != nil || !slices.Equal(spec.TypedSpec().AdvertisedAddresses, []netip.Addr{b.node(first).Address}) {
 		t.Errorf("etcd's address: %v %v", spec, err)
 	}
 
-	if id, err := b.nodeID(vip); err != nil || id != b.node("cp-1").Identity() {
+	if id, err := b.nodeID(vip); err != nil || id != b.node(first).Identity() {
 		t.Errorf("directly: %q %v", id, err)
 	}
 
-	id, err := safe.StateGetByID[*cluster.Identity](client.WithNode(b.ctx, vip), b.direct("cp-2").COSI, cluster.LocalIdentity)
-	if err != nil || id.TypedSpec().NodeID != b.node("cp-1").Identity() {
+	id, err := safe.StateGetByID[*cluster.Identity](client.WithNode(b.ctx, vip), b.direct(second).COSI, cluster.LocalIdentity)
+	if err != nil || id.TypedSpec().NodeID != b.node(first).Identity() {
 		t.Errorf("through an endpoint: %v %v", id, err)
 	}
 
 	// a reboot stops the kubelet first
-	before := b.node("cp-1").BootID()
+	before := b.node(first).BootID()
 	if err := c.Reboot(b.ctx); err != nil {
 		t.Fatal(err)
 	}
 
-	b.rebooted("cp-1", before)
+	b.rebooted(first, before)
 
-	if holder := b.VIPHolder(); holder != "cp-2" {
+	if holder := b.VIPHolder(); holder != second {
 		t.Errorf("holder after the reboot %q", holder)
 	}
 
-	if got := b.member("worker-1", "cp-1").Addresses; len(got) != 1 {
+	if got := b.member("worker-1", first).Addresses; len(got) != 1 {
 		t.Errorf("addresses of the former holder %v", got)
 	}
 
-	if id, err := b.nodeID(vip); err != nil || id != b.node("cp-2").Identity() {
+	if id, err := b.nodeID(vip); err != nil || id != b.node(second).Identity() {
 		t.Errorf("directly after the move: %q %v", id, err)
 	}
 
-	released := slices.IndexFunc(b.Timeline.Of("cp-1"), func(n labcluster.Note) bool { return n.Event == "vip-released" })
-	down := slices.IndexFunc(b.Timeline.Of("cp-1"), func(n labcluster.Note) bool { return n.Event == "down" })
+	released := slices.IndexFunc(b.Timeline.Of(first), func(n labcluster.Note) bool { return n.Event == "vip-released" })
+	down := slices.IndexFunc(b.Timeline.Of(first), func(n labcluster.Note) bool { return n.Event == "down" })
 
 	if released < 0 || released > down {
 		t.Errorf("released at %d, down at %d", released, down)
@@ -114,8 +126,10 @@ func TestVirtualIP(t *testing.T) {
 func TestVirtualIPOfAHolderWithoutPower(t *testing.T) {
 	b := start(t, func(o *testOptions) { o.ControlPlanes, o.Workers, o.VIP, o.VIPLease = 3, 0, "auto", 1 })
 
-	b.node("cp-1").PowerOff("test")
-	b.until("the lease to expire", func() bool { return b.VIPHolder() == "cp-2" })
+	first, second := b.vipHolders()
+
+	b.node(first).PowerOff("test")
+	b.until("the lease to expire", func() bool { return b.VIPHolder() == second })
 }
 
 func TestExtraAddresses(t *testing.T) {
