@@ -26,6 +26,8 @@ deps: ## Install what the tests need in addition to Go (podman, jq)
 	bash hack/deps.sh
 
 .PHONY: test
+# The race detector's runtime otherwise sleeps a second at the exit of every program.
+test: export GORACE = atexit_sleep_ms=20
 test: deps kube ## All tests: units with the race detector, scenarios against the lab, real Kubernetes
 	bash hack/timed.sh 'unit tests and scenarios' go test -race -parallel 4 -timeout 30m ./...
 	bash hack/timed.sh 'lab tests' go test -C lab -race -timeout 20m ./...

@@ -53,8 +53,11 @@ func run(m *testing.M) int {
 		}
 	}
 
-	if err := os.Setenv("TALOSMATE_TEST_BIN", dir); err != nil {
-		return 1
+	// The race detector's runtime sleeps a second at the exit of every program.
+	for name, value := range map[string]string{"TALOSMATE_TEST_BIN": dir, "GORACE": "atexit_sleep_ms=20"} {
+		if err := os.Setenv(name, value); err != nil {
+			return 1
+		}
 	}
 
 	// The test runner may ignore SIGHUP, as nohup does, and children would inherit that.
@@ -94,6 +97,7 @@ func (b binaries) setup(env *testscript.Env) error {
 	env.Setenv("TALOSMATE_LAB_DIR", filepath.Join(env.WorkDir, "lab"))
 	env.Setenv("NO_COLOR", "1")
 	env.Setenv("BIN", b.dir)
+	env.Setenv("GORACE", os.Getenv("GORACE"))
 
 	schemas, err := filepath.Abs("../docs/schemas")
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 	"time"
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
@@ -45,7 +46,8 @@ type recorded struct {
 	Spec yaml.Node `yaml:"spec"`
 }
 
-func (s *stateServer) types(ctx context.Context) (map[string]recordedType, error) {
+// sections returns the recorded types, unparsed: a file is large, and a request is about one of them.
+func (s *stateServer) sections(ctx context.Context) (map[string][]string, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 
 	dir, err := s.folder(md)
@@ -58,16 +60,30 @@ func (s *stateServer) types(ctx context.Context) (map[string]recordedType, error
 		return nil, status.Error(codes.Unimplemented, "no recorded resources")
 	}
 
-	all := map[string]recordedType{}
-	if err = yaml.Unmarshal(raw, &all); err != nil {
-		return nil, status.Error(codes.Internal, err.Error())
+	all, name := map[string][]string{}, ""
+
+	for line := range strings.Lines(string(raw)) {
+		if line[0] != ' ' {
+			name = strings.TrimSuffix(line, ":\n")
+		} else {
+			all[name] = append(all[name], line)
+		}
 	}
 
 	return all, nil
 }
 
+func parse(section []string) (recordedType, error) {
+	var t recordedType
+	if err := yaml.Unmarshal([]byte(strings.Join(section, "")), &t); err != nil {
+		return t, status.Error(codes.Internal, err.Error())
+	}
+
+	return t, nil
+}
+
 func (s *stateServer) list(ctx context.Context, typ string) ([]*cosi.Resource, error) {
-	all, err := s.types(ctx)
+	all, err := s.sections(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -86,9 +102,9 @@ func (s *stateServer) list(ctx context.Context, typ string) ([]*cosi.Resource, e
 		return []*cosi.Resource{r}, err
 	}
 
-	t, known := all[typ]
-	if !known {
-		return nil, nil
+	t, err := parse(all[typ])
+	if err != nil {
+		return nil, err
 	}
 
 	if t.Sensitivity == "sensitive" {
@@ -126,10 +142,15 @@ func resource(item recorded) (*cosi.Resource, error) {
 	}, nil
 }
 
-func definitions(all map[string]recordedType) ([]*cosi.Resource, error) {
+func definitions(all map[string][]string) ([]*cosi.Resource, error) {
 	out := make([]*cosi.Resource, 0, len(all))
 
-	for name, t := range all {
+	for name, section := range all {
+		t, err := parse(withoutItems(section))
+		if err != nil {
+			return nil, err
+		}
+
 		var item recorded
 
 		item.Metadata.Namespace, item.Metadata.Type, item.Metadata.ID = "meta", "ResourceDefinitions.meta.cosi.dev", name
@@ -153,6 +174,25 @@ func definitions(all map[string]recordedType) ([]*cosi.Resource, error) {
 	sort.Slice(out, func(i, j int) bool { return out[i].GetMetadata().GetId() < out[j].GetMetadata().GetId() })
 
 	return out, nil
+}
+
+// withoutItems drops the key "items" with what is indented below it.
+func withoutItems(section []string) []string {
+	var out []string
+
+	items := false
+
+	for _, line := range section {
+		if key := strings.HasPrefix(line, "    ") && line[4] != ' '; key {
+			items = line == "    items:\n"
+		}
+
+		if !items {
+			out = append(out, line)
+		}
+	}
+
+	return out
 }
 
 // Get implements cosi.StateServer.
