@@ -63,7 +63,7 @@ func answering(c *cmdutil.Call, v etcd.View) (talos.Target, error) {
 
 	for _, t := range targets.Nodes {
 		m, err := v.NodeMember(t)
-		if err == nil && m.Healthy {
+		if err == nil && m.Healthy && !m.Learner {
 			return t, nil
 		}
 

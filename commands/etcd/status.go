@@ -17,7 +17,7 @@ func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "status", Short: "Show the state of each etcd member, and whether etcd is healthy",
 		Long: "Show the state of each etcd member. The exit code is 0 when etcd is healthy and 3 when it is not: a member\n" +
-			"is missing or has no leader, an alarm is active, or the member list differs between nodes.",
+			"is missing, has no leader or is a learner, an alarm is active, or the member list differs between nodes.",
 		Example: "  talosmate etcd status\n" +
 			"  talosmate etcd status -o json --query '.items[] | select(.fragmentation > 0.5) | .hostname'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Default: target.DefaultControlPlanes, Question: true},

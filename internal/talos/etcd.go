@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/talosmate/talosmate/internal/lists"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
 // EtcdID is an etcd member ID. It has 64 bits, more than a JSON number can hold, so documents have it as text: in hex,
@@ -67,10 +68,23 @@ func (m EtcdMember) Address() string {
 	return ""
 }
 
+// memberTries is how often any member is asked for the list before a learner's refusal is the answer.
+const memberTries = 5
+
 // EtcdMembers lists the members. local asks the node's own member; otherwise any control plane's member may answer.
 // Roles: reader, operator, admin, etcd:backup.
 func (n *Node) EtcdMembers(ctx context.Context, local bool) ([]EtcdMember, error) {
-	m, err := first(n.machine().EtcdMemberList(ctx, &machine.EtcdMemberListRequest{QueryLocal: local}))
+	ask := func() (*machine.EtcdMembers, error) {
+		return first(n.machine().EtcdMemberList(ctx, &machine.EtcdMemberListRequest{QueryLocal: local}))
+	}
+
+	m, err := ask()
+
+	// The member that answers is a random one, and a learner refuses.
+	for tries := 1; !local && tries < memberTries && conn.EtcdLearner(err); tries++ {
+		m, err = ask()
+	}
+
 	if err != nil {
 		return nil, n.Fail("list etcd members", err)
 	}

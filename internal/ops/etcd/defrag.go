@@ -55,7 +55,10 @@ func (v View) PlanDefrag(nodes []talos.Target, threshold float64) ([]Defragmente
 			Leader: status.ID == v.Leader, BeforeBytes: status.DBSizeBytes, AfterBytes: status.DBSizeBytes, FragmentationBefore: status.Fragmentation,
 		}
 
-		if status.Fragmentation < threshold {
+		switch {
+		case status.Learner:
+			row.Status, row.Message = runbook.Skipped, "the member is a learner, which etcd does not defragment"
+		case status.Fragmentation < threshold:
 			row.Status = runbook.Skipped
 			row.Message = fmt.Sprintf("%.1f%% of the file is free, less than %.1f%%", 100*status.Fragmentation, 100*threshold)
 		}

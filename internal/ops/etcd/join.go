@@ -52,10 +52,16 @@ func checkJoin(members []Member, node string) []gate.Verdict {
 		}
 	}
 
-	if len(ill) == 0 {
-		return []gate.Verdict{quorum, gate.New(gate.EtcdUnhealthy, gate.Pass, node, "every member is healthy and there is no alarm")}
+	others := gate.New(gate.EtcdUnhealthy, gate.Pass, node, "every member is healthy and there is no alarm")
+
+	if m, joining := lists.Find(members, func(m Member) bool { return m.Learner }); joining {
+		others = gate.New(gate.EtcdUnhealthy, gate.Warn, node, "%s is a learner: etcd takes another member only once it votes", m.label())
 	}
 
-	return []gate.Verdict{quorum, gate.New(gate.EtcdUnhealthy, gate.Refuse, node, "%s", strings.Join(ill, "; ")).
-		WithRemedy("bring it back, or replace it with `talosmate node replace`; run `talosmate etcd status`")}
+	if len(ill) > 0 {
+		others = gate.New(gate.EtcdUnhealthy, gate.Refuse, node, "%s", strings.Join(ill, "; ")).
+			WithRemedy("bring it back, or replace it with `talosmate node replace`; run `talosmate etcd status`")
+	}
+
+	return []gate.Verdict{quorum, others}
 }

@@ -138,7 +138,7 @@ func (v View) StatusRows() []talos.EtcdStatus {
 }
 
 // Healthy is nil when etcd is healthy: one leader that all members know, the same member list everywhere, no alarm,
-// every voter reachable. whole means that all control planes were asked, so that a member without an answer is missing.
+// every member reachable and a voter. whole means that all control planes were asked, so that a member without an answer is missing.
 func (v View) Healthy(whole bool) error {
 	all := []error{v.Consistent()}
 
@@ -153,6 +153,11 @@ func (v View) Healthy(whole bool) error {
 	}
 
 	for _, m := range v.Members {
+		if m.Learner {
+			all = append(all, errs.New(errs.Negative, "the etcd member %s is a learner and does not vote yet", m.label()).OnNode(m.Node).WithKind("learner").
+				WithHint("it votes once it has caught up: talosmate health --scope etcd --wait"))
+		}
+
 		for _, alarm := range m.Alarms {
 			all = append(all, errs.New(errs.Negative, "the etcd member %s has the alarm %s", m.label(), alarm).OnNode(m.Node).WithKind("alarm").
 				WithHint("%s", alarmHint(alarm)))

@@ -12,6 +12,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -302,20 +303,17 @@ func (v View) Alarms() []talos.EtcdAlarm {
 	return out
 }
 
-// Err joins the errors of the nodes in the given parts (all by default), one a node, nil if there are none. question
-// makes a missing node a no.
+// Err joins the errors of the nodes in the given parts (all by default), one a node, nil if there are none. A learner
+// lists neither members nor alarms, which is an error only where no other node does. question makes a missing node a no.
 func (v View) Err(question bool, parts ...Part) error {
 	failed := &errs.Nodes{Question: question}
+	failed.Succeeded = len(lists.Filter(v.Answers, func(a Answer) bool { return a.Err(parts...) == nil }))
 
 	for _, a := range v.Answers {
 		err := a.Err(parts...)
-		if err == nil {
-			failed.Succeeded++
-
-			continue
+		if err != nil && (failed.Succeeded == 0 || !conn.EtcdLearner(err)) {
+			failed.Errors = append(failed.Errors, errs.Typed(err, a.Target.Address, a.Target.Hostname))
 		}
-
-		failed.Errors = append(failed.Errors, errs.Typed(err, a.Target.Address, a.Target.Hostname))
 	}
 
 	if len(failed.Errors) == 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -233,6 +234,38 @@ func TestGatherDifference(t *testing.T) {
 				t.Errorf("consistent: %v", v.Consistent())
 			}
 		})
+	}
+}
+
+// TestGatherLearner covers a member that joins: it answers for itself, and refuses to list members and alarms.
+func TestGatherLearner(t *testing.T) {
+	t.Parallel()
+
+	sources, nodes := three()
+	nodes[2].status.Learner, nodes[2].listErr = true, errors.New("etcdserver: rpc not supported for learner")
+
+	for _, n := range nodes[:2] {
+		n.members[2].Learner = true
+	}
+
+	v := etcd.Gather(t.Context(), sources, time.Second)
+	if v.Err(true) != nil || v.Consistent() != nil {
+		t.Errorf("errors %v, %v", v.Err(true), v.Consistent())
+	}
+
+	if err := v.Healthy(true); errs.ExitCode(err) != errs.Negative || err.Error() != "the etcd member cp-3 is a learner and does not vote yet" {
+		t.Errorf("healthy: %v", err)
+	}
+
+	rows, verdicts, err := v.PlanDefrag([]talos.Target{sources[2].Target}, 0)
+	if err != nil || len(verdicts) != 0 || rows[0].Status != runbook.Skipped {
+		t.Errorf("defragmentation: %+v, %v, %v", rows, verdicts, err)
+	}
+
+	// Where nobody else lists, the refusal is the answer.
+	alone := etcd.Gather(t.Context(), sources[2:], time.Second)
+	if alone.Err(false, etcd.PartMembers) == nil {
+		t.Error("a learner alone lists no members, and that is no error")
 	}
 }
 

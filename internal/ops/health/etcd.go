@@ -114,7 +114,7 @@ func etcdMembers(_ context.Context, s *survey) []Finding {
 			case !found:
 				wrong = append(wrong, n.member.NodeName()+" is not a member")
 			case m.Learner:
-				wrong = append(wrong, n.member.NodeName()+" is a learner")
+				wrong = append(wrong, n.member.NodeName()+" is a learner and does not vote yet")
 			}
 		}
 
@@ -155,6 +155,8 @@ func etcdHealth(_ context.Context, s *survey) []Finding {
 			f = fail("the member answers, and can commit nothing", "talosmate etcd status")
 		case m.ID == view.Leader:
 			f.Message = "leads"
+		case m.Learner && m.Healthy:
+			f.Message = "learns from " + view.Leader
 		case !m.Healthy && view.Status(m.ID) != nil:
 			f = fail("the member has no leader", "talosmate etcd status; talosmate service info etcd -n "+m.Node)
 		case !m.Healthy:

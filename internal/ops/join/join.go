@@ -28,7 +28,8 @@ type join struct {
 	res    Result
 	kube   probe.Kube // Nil where Kubernetes is not involved, or cannot be reached.
 
-	heard bool // The configuration's request was answered, or observed to have arrived.
+	heard   bool // The configuration's request was answered, or observed to have arrived.
+	learner bool // Its etcd member does not vote yet.
 
 	instead string // The hostname of the node that is replaced.
 	uuid    string // The machine's hardware; empty where it does not tell.
@@ -73,6 +74,11 @@ func (j *join) leftovers() string {
 
 	if !j.heard {
 		return "the configuration was sent and not answered: check whether the machine leaves maintenance mode before you send it again"
+	}
+
+	if j.learner {
+		return "the machine has its configuration and continues to join, its etcd member as a learner until it has caught up: " +
+			"see `talosmate health --scope etcd`"
 	}
 
 	return "the machine has its configuration and continues to join: see `talosmate health`"
@@ -428,6 +434,7 @@ func (j *join) awaitVoter(ctx context.Context) error {
 		if err == nil {
 			last = view
 			j.count("joining", view)
+			j.learns(view)
 		}
 
 		return view, err
@@ -444,6 +451,16 @@ func (j *join) awaitVoter(ctx context.Context) error {
 	j.Stage("etcd", "member %s votes: %d voters, %d of them healthy, %d must agree", m.ID, now.Voters, now.Healthy, now.Quorum)
 
 	return nil
+}
+
+// learns notes whether the machine's etcd member is a learner.
+func (j *join) learns(v etcd.View) {
+	m, ok := v.MemberOn(j.Target)
+	if ok && m.Learner && !j.learner {
+		j.Stage("etcd", "member %s is a learner until it has caught up", m.ID)
+	}
+
+	j.learner = ok && m.Learner
 }
 
 func (j *join) awaitKubernetes(ctx context.Context) error {

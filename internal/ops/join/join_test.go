@@ -224,7 +224,7 @@ func TestInterrupted(t *testing.T) {
 	}{
 		{"before", 0, nil, 0, "left as it was"},
 		{"while it installs", 2 * time.Second, nil, 1, "continues to join"},
-		{"while it is a learner", 6 * time.Second, nil, 1, "continues to join"},
+		{"while it is a learner", 6 * time.Second, nil, 1, "as a learner until it has caught up"},
 		{"while it is not well", 30 * time.Second, sick, 1, "continues to join"},
 		{"while a lost answer is read back", 2 * time.Second, losesRequest, 1, "was sent and not answered"},
 		{"while Kubernetes does not know it", 30 * time.Second, func(m *fake.Machine) { m.Name = "new" }, 1, "continues to join"},

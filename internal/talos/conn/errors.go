@@ -355,6 +355,10 @@ func EtcdRefused(err error) bool {
 	return says(err, "etcdserver: no leader", "etcdserver: not leader", "etcdserver: unhealthy cluster")
 }
 
+// EtcdLearner reports whether an etcd member refused a request because it is a learner: it answers for its own status and
+// nothing else until it votes.
+func EtcdLearner(err error) bool { return says(err, "etcdserver: rpc not supported for learner") }
+
 // says reports whether an error's text contains one of the parts.
 func says(err error, parts ...string) bool {
 	return err != nil && slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(err.Error(), p) })

@@ -132,7 +132,7 @@ func (c *ctl) fault() *cobra.Command {
   event-stream-dead[=end|hang] clock-skew=DUR slow-boot=DUR
   leave-fails cordon-fails teardown-stuck cold-boot-fails platform-config
   bootloader=grub|systemd-boot
-  defrag-kills discovery=off|alone|missing:NAME[,NAME]`,
+  defrag-kills stays-learner discovery=off|alone|missing:NAME[,NAME]`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, spec := range args[1:] {

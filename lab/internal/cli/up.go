@@ -69,6 +69,7 @@ func newUp(s *streams, dir *string) *cobra.Command {
 	f.DurationVar(&o.opts.Shutdown, "shutdown-time", o.opts.Shutdown, "how long a node takes to go down")
 	f.DurationVar(&o.opts.Boot, "boot-time", o.opts.Boot, "how long a node takes to come up")
 	f.DurationVar(&o.opts.Member, "member-wait-time", o.opts.Member, "how long a graceful reset waits for the node's own etcd member to be healthy before it fails (Talos: 3m)")
+	f.DurationVar(&o.opts.Learner, "learner-time", o.opts.Learner, "how long a joining etcd member stays a learner (Talos: 35s to 45s)")
 	f.DurationVar(&o.opts.Cordon, "cordon-time", o.opts.Cordon, "how long a node waits to be cordoned before its shutdown fails (Talos: 1m)")
 	f.DurationVar(&o.opts.Teardown, "teardown-time", o.opts.Teardown, "how long a node waits for volumes that something holds (Talos: 5m)")
 	f.DurationVar(&o.opts.Countdown, "countdown-time", o.opts.Countdown, "how long a node waits before it reboots because of a failed sequence (Talos: 10s)")

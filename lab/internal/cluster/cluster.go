@@ -197,7 +197,7 @@ func (c *Cluster) addMember(i int) error {
 		Name: name, Address: address, Number: i + 1, Type: kind, Version: c.version(name), Schematic: c.Options.Schematic,
 		Times: machine.Times{
 			Install: c.Options.Install, Shutdown: c.Options.Shutdown, Boot: c.Options.Boot, GCAge: c.Options.GCAge,
-			Member: c.Options.Member, Cordon: c.Options.Cordon, Teardown: c.Options.Teardown, Countdown: c.Options.Countdown,
+			Member: c.Options.Member, Learner: c.Options.Learner, Cordon: c.Options.Cordon, Teardown: c.Options.Teardown, Countdown: c.Options.Countdown,
 		},
 		Seed:      c.Options.Seed,
 		Recording: recording.Open(recordingVersion+"/"+recordedAs(kind), c.Rewriter(i, kind)),

@@ -29,6 +29,7 @@ type Options struct {
 	Shutdown       time.Duration
 	Boot           time.Duration
 	Member         time.Duration
+	Learner        time.Duration // how long a joining etcd member stays a learner
 	Cordon         time.Duration
 	Teardown       time.Duration
 	Countdown      time.Duration
@@ -66,7 +67,7 @@ func Defaults() Options {
 	return Options{
 		Name: "lab", ControlPlanes: 3, Workers: 2, TalosVersion: "v1.13.8", Kubernetes: "none", Seed: 1,
 		Install: time.Second, Shutdown: 500 * time.Millisecond, Boot: 2 * time.Second, GCAge: time.Hour, Etcd: true,
-		Member: 5 * time.Second, Cordon: 2 * time.Second, Teardown: time.Second, Countdown: time.Second,
+		Member: 5 * time.Second, Learner: 200 * time.Millisecond, Cordon: 2 * time.Second, Teardown: time.Second, Countdown: time.Second,
 		VIPLease: time.Second, Endpoints: EndpointNodes,
 	}
 }

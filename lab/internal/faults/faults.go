@@ -45,6 +45,7 @@ const (
 	PlatformConfig          = "platform-config"            // without a configuration on its disk the node boots with its first one
 	APIServerDown           = "apiserver-down-after-apply" // the API server does not come up with the next configuration, until another is applied
 	ServiceFails            = "service-fails"              // ID: the service is unhealthy in every boot from the next one on
+	StaysLearner            = "stays-learner"              // the etcd member is not promoted, as one that cannot catch up
 	Discovery               = "discovery"                  // off, alone or missing:NAME[,NAME]: what discovery shows to this node
 )
 
@@ -127,7 +128,7 @@ func Parse(spec string) (*Fault, error) {
 		f.N, err = strconv.ParseInt(value, 10, 32)
 	case BootOldSlot, NeverReturn, ReturnWithoutKubernetes, LoseExtensions, DefragKills, LeaveFails, TeardownStuck, APIServerDown:
 		f.Count = 1
-	case DiskFull, PlatformConfig, CordonFails, ColdBootFails:
+	case DiskFull, PlatformConfig, CordonFails, ColdBootFails, StaysLearner:
 	case PullError:
 		if value == "" {
 			err = errors.New("needs the error text")

@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/talosmate/talosmate/lab/internal/etcd"
+	"github.com/talosmate/talosmate/lab/internal/faults"
 )
 
 // joinEtcd starts the node's member: with its data, as one of the first members of a cluster, or as a learner that is
@@ -26,6 +27,8 @@ func (n *Node) joinEtcd(generation int) error {
 	n.mu.Unlock()
 
 	if len(initial) > 0 {
+		n.setLearner(false)
+
 		return n.Etcd.Start(initial, false, wanted)
 	}
 
@@ -53,9 +56,13 @@ func (n *Node) joinAsLearner(generation int) error {
 		if others := n.EtcdMembers(true); len(others) > 0 {
 			initial, id, err := n.addLearner(others)
 			if err == nil {
+				n.setLearner(true)
+
 				if err := n.Etcd.Start(initial, true, func() bool { return n.alive(generation) }); err != nil {
 					return err
 				}
+
+				n.note("etcd-learner", fmt.Sprintf("%016x", id))
 
 				go n.promote(generation, id)
 
@@ -114,11 +121,14 @@ func (n *Node) addLearner(others []*etcd.Member) (initial []string, id uint64, e
 	return initial, added.Member.ID, nil
 }
 
+// promoteRetry is the lab's interval of attempts to promote a learner; machined's is 15 seconds.
+const promoteRetry = 200 * time.Millisecond
+
 // promote makes the learner a voter once it has caught up.
 func (n *Node) promote(generation int, id uint64) {
-	for n.pause(generation, 200*time.Millisecond) {
+	for wait := n.Times.Learner; n.pause(generation, wait); wait = promoteRetry {
 		others := n.EtcdMembers(true)
-		if len(others) == 0 {
+		if _, stays := n.Faults.Get(faults.StaysLearner); stays || len(others) == 0 {
 			continue
 		}
 
@@ -133,11 +143,26 @@ func (n *Node) promote(generation int, id uint64) {
 		cancel()
 
 		if err == nil {
+			n.setLearner(false)
 			n.note("etcd-voter", fmt.Sprintf("%016x", id))
 
 			return
 		}
 	}
+}
+
+func (n *Node) setLearner(learner bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	n.learner = learner
+}
+
+func (n *Node) isLearner() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.learner
 }
 
 // EtcdMembers lists the members of the control planes in discovery; othersOnly omits this node and members that do not

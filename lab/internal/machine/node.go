@@ -63,6 +63,8 @@ type Times struct {
 	Boot     time.Duration
 	// Member is how long a reset waits for the node's own etcd member to be healthy.
 	Member time.Duration
+	// Learner is how long a joining etcd member stays a learner.
+	Learner time.Duration
 	// Cordon is how long a shutdown waits for the node to be cordoned, Teardown how long a sequence waits for volumes
 	// that something holds, and Countdown how long a node waits before it reboots because of a failed sequence.
 	Cordon    time.Duration
@@ -248,6 +250,7 @@ type Node struct {
 	adminKubeconfig []byte
 	etcdWanted      bool // the member belongs to a cluster and starts at boot
 	initialEtcd     []string
+	learner         bool // The etcd member does not vote yet.
 	memberSkew      bool
 	loggedBefore    map[string]bool
 	kmsg            []string

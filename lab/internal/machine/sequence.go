@@ -9,6 +9,7 @@ import (
 
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/talosmate/talosmate/lab/internal/faults"
 )
@@ -544,6 +545,11 @@ func (n *Node) startRest(generation int) {
 			}
 
 			n.startEtcd(generation)
+
+			// the boot waits for healthy services, and a learner's etcd is not
+			for n.isLearner() && n.pause(generation, memberPoll) {
+			}
+
 			n.finishBoot(generation, kubeletFails)
 		}()
 
@@ -624,12 +630,21 @@ func (n *Node) startEtcd(generation int) {
 	go n.watchEtcd(generation)
 }
 
-// watchEtcd checks the member's health until the boot or the member ends.
+// watchEtcd checks the member's health until the boot or the member ends. machined reads a key, which a learner refuses.
 func (n *Node) watchEtcd(generation int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 
 	err := n.Etcd.Ready(ctx)
+
+	if err == nil && n.isLearner() {
+		n.mu.Lock()
+		n.judgeService("etcd", false, rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner).Error())
+		n.mu.Unlock()
+
+		for n.isLearner() && n.pause(generation, memberPoll) {
+		}
+	}
 
 	if !n.alive(generation) {
 		return
