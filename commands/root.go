@@ -101,6 +101,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 	)
 
 	cmdutil.CompleteFlags(root)
+	cmdutil.SetUsage(f, root)
 
 	return root
 }

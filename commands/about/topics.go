@@ -19,6 +19,7 @@ func NewTopics() []*cmdutil.Cmd {
 	return []*cmdutil.Cmd{
 		topic("exit-codes", "The exit codes and what they mean", exitCodes),
 		topic("gates", "The safety gates and how to pass them", gates),
+		options(),
 		topic("output", "Formats, the document, queries", outputTopic),
 		topic("environment", "Environment variables and files", environment),
 	}
@@ -28,6 +29,16 @@ func NewTopics() []*cmdutil.Cmd {
 func topic(name, short string, text func(io.Writer)) *cmdutil.Cmd {
 	cmd := &cobra.Command{Use: name, Short: short}
 	cmd.SetHelpFunc(func(cmd *cmdutil.Cmd, _ []string) { text(cmd.OutOrStdout()) })
+
+	return cmd
+}
+
+// options shows the flags that every command has, as kubectl's command of that name does.
+func options() *cmdutil.Cmd {
+	cmd := &cobra.Command{Use: "options", Short: "The flags that every command has"}
+	cmd.SetHelpFunc(func(cmd *cmdutil.Cmd, _ []string) {
+		fmt.Fprint(cmd.OutOrStdout(), "These flags work with every command:\n\n"+cmd.Root().PersistentFlags().FlagUsages())
+	})
 
 	return cmd
 }

@@ -36,7 +36,7 @@ func NewCmdAssert(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate assert --workers 'all(nodes, n, n.ready && exists(n.extensions, e, e.name == \"iscsi-tools\"))'\n" +
 			"  talosmate assert 'all(nodes, n, !n.image_drift)' -o json --query '.result.assertions[].broken_by[].hostname'",
 		ArgsHint: "give at least one CEL expression, such as 'health.healthy'",
-		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Question: true, Default: target.DefaultMembers},
+		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Question: true, Default: target.DefaultCluster},
 	}, cmdutil.ResultOf[AssertResult]("AssertResult"), func(c *cmdutil.Call) error { return runAssert(c, f.Now) })
 }
 

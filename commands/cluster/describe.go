@@ -23,7 +23,7 @@ func NewCmdDescribe(f *cmdutil.Factory) *cmdutil.Cmd {
 			"certificate may not read is left empty.",
 		Example: "  talosmate describe\n" +
 			"  talosmate describe --workers -o json --query '.result.nodes[] | select(.image_drift) | .hostname'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultCluster},
 	}, cmdutil.ResultOf[fleet.Description]("ClusterDescription"), func(c *cmdutil.Call) error {
 		seen, err := gatherFleet(c, f.Now)
 		if len(seen.Nodes) == 0 {

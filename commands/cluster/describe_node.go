@@ -15,7 +15,7 @@ import (
 
 func newCmdDescribeNode(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "node NODE", Short: "Describe one node on one page",
+		Use: "node [NODE]", Short: "Describe one node on one page",
 		Long: "Describe one node on one page: version, stage, boot, unhealthy services, etcd member, Kubernetes\n" +
 			"node, disks, extensions, schematic, image drift and alerts. NODE is an address, a hostname or a\n" +
 			"Kubernetes node name.",
@@ -24,12 +24,8 @@ func newCmdDescribeNode(f *cmdutil.Factory) *cmdutil.Cmd {
 		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers, Named: true},
 		Complete: cmdutil.CompleteNodes,
 	}, cmdutil.ResultOf[fleet.NodeDescription]("NodeDescription"), func(c *cmdutil.Call) error {
-		if c.Selection().Explicit() {
-			return errs.Usagef("name the node as the argument only")
-		}
-
-		if err := c.Cmd.Flags().Set("nodes", c.Args[0]); err != nil {
-			return errs.AsUsage(err)
+		if err := nameNode(c); err != nil {
+			return err
 		}
 
 		seen, err := gatherFleet(c, f.Now)
@@ -41,6 +37,20 @@ func newCmdDescribeNode(f *cmdutil.Factory) *cmdutil.Cmd {
 
 		return cmdutil.PrintResult(c, d, err, d.Node.NodeName(), showNode)
 	})
+}
+
+// nameNode makes the argument the selection. -n means the same.
+func nameNode(c *cmdutil.Call) error {
+	sel := c.Selection()
+
+	switch {
+	case len(c.Args) == 1 && !sel.Explicit():
+		return errs.AsUsage(c.Cmd.Flags().Set("nodes", c.Args[0]))
+	case len(c.Args) == 0 && len(sel.Nodes) == 1:
+		return nil
+	default:
+		return errs.Usagef("name one node").WithHint("talosmate describe node NODE")
+	}
 }
 
 // memberOf is what discovery or etcd lists about a node, nil for nothing.

@@ -34,7 +34,7 @@ func newCmdStateSave(f *cmdutil.Factory) *cmdutil.Cmd {
 			"the exit code is 4. `talosmate schema Fleet` has its fields.",
 		Example: "  talosmate state save before.json\n" +
 			"  talosmate state save after.json && talosmate state diff before.json after.json",
-		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
+		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultCluster},
 		Complete: cmdutil.CompleteFiles,
 	}, cmdutil.ResultOf[SavedState]("StateSave"), func(c *cmdutil.Call) error {
 		seen, err := gatherFleet(c, f.Now)

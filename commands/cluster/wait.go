@@ -38,7 +38,7 @@ func NewCmdWait(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate wait --for='resource=machinestatus/machine:spec.status.ready' --controlplanes\n" +
 			"  id=$(talosmate describe node worker-1 --query '.result.node.boot.id')\n" +
 			"  talosmate wait --for=rebooted=$id -n worker-1",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultCluster},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringArrayVar(&o.conditions, "for", nil, "what to wait for: a `condition` as listed above (repeatable)")
 			fs.Positive(&o.timeout, "wait-timeout", 5*time.Minute, "how long to wait")

@@ -85,8 +85,8 @@ func (o *options) run(ctx context.Context, c *cmdutil.Call, n *talos.Node, add f
 	v := &view{o: o}
 
 	// The past first, since its end is only known when the stream ends.
-	past := &ring{size: o.tail}
-	v.add = past.add
+	past := &logs.Tail[Line]{Size: o.tail}
+	v.add = past.Add
 
 	if o.tail < 0 {
 		v.add = add
@@ -96,7 +96,7 @@ func (o *options) run(ctx context.Context, c *cmdutil.Call, n *talos.Node, add f
 		return err
 	}
 
-	if err := past.drain(add); err != nil || !o.follow {
+	if err := past.Drain(add); err != nil || !o.follow {
 		return err
 	}
 
@@ -163,33 +163,4 @@ func (v *view) line(line []byte) error {
 	}
 
 	return v.add(out)
-}
-
-// ring keeps the last lines.
-type ring struct {
-	size  int
-	lines []Line
-	next  int
-}
-
-func (r *ring) add(l Line) error {
-	switch {
-	case len(r.lines) < r.size:
-		r.lines = append(r.lines, l)
-	case r.size > 0:
-		r.lines[r.next] = l
-		r.next = (r.next + 1) % r.size
-	}
-
-	return nil
-}
-
-func (r *ring) drain(add func(Line) error) error {
-	for i := range r.lines {
-		if err := add(r.lines[(r.next+i)%len(r.lines)]); err != nil {
-			return err
-		}
-	}
-
-	return nil
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
-	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // NewCmd makes the group.
@@ -44,7 +43,7 @@ func viewOf(c *cmdutil.Call, patience func(time.Duration) time.Duration) (v etcd
 		return v, false, err
 	}
 
-	if sel := c.Selection(); len(sel.Nodes) > 0 || sel.Workers || sel.All || targets.Source == target.SourceContext {
+	if sel := c.Selection(); len(sel.Nodes) > 0 || sel.Workers || sel.All {
 		v = etcd.Gather(c.Context(), etcd.Sources(cluster, targets.Nodes), timeout)
 
 		return v, false, context.Cause(c.Context())

@@ -24,6 +24,8 @@ func TestLogs(t *testing.T) {
 		{Name: "logs.wide", Args: []string{"logs", "trustd", "-n", "n1", "-o", "yaml", "--query", ".items | length"}, Variants: trustd},
 		// The etcd log is cut in chunks of 1 KiB: the filter sees whole lines all the same.
 		{Name: "logs.filter", Args: []string{"logs", "etcd", "-n", "n1", "--filter", "promote"}, Variants: etcd},
+		{Name: "logs.cut", Args: []string{"logs", "etcd", "-n", "n1", "--filter", "promote", "--max-line-bytes", "40"}, Variants: etcd},
+		{Name: "logs.cut-json", Args: []string{"logs", "etcd", "-n", "n1", "--filter", "promote", "--max-line-bytes", "40", "-o", "json"}, Variants: etcd},
 		{Name: "logs.since", Args: []string{"logs", "etcd", "-n", "n1", "--since", "2026-11-22T18:37:00Z", "--query", ".items[].time"}, Variants: etcd},
 		{
 			Name: "logs.since-none", Args: []string{"logs", "kubelet", "-n", "n1", "--since", "10m"}, Code: 2,

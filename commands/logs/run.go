@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -17,6 +18,7 @@ import (
 
 type options struct {
 	tail       int
+	maxLine    int
 	follow     bool
 	since      string
 	text       string
@@ -50,6 +52,14 @@ func (o *options) validate(c *cmdutil.Call) error {
 		return err
 	}
 
+	if o.maxLine < 0 {
+		return errs.Usagef("bad --max-line-bytes %d: it is a number of bytes, or 0 for no limit", o.maxLine)
+	}
+
+	if c.RawOutput() && c.IO.OutTTY && !c.Cmd.Flags().Changed("max-line-bytes") {
+		o.maxLine = terminalLine
+	}
+
 	if o.since != "" && !c.Cmd.Flags().Changed("tail") {
 		o.tail = -1
 	}
@@ -72,17 +82,40 @@ func (o *options) run(ctx context.Context, c *cmdutil.Call, n *talos.Node, add f
 
 	v := o.newView(req.ID, add)
 
-	if !o.follow {
-		req.Idle = c.Idle()
-
-		if err := n.Logs(ctx, req, v.chunk); err != nil {
-			return err
-		}
-
-		return v.end()
+	if o.follow {
+		return o.followLog(ctx, c, n, req, v, flush)
 	}
 
-	return o.followLog(ctx, c, n, req, v, flush)
+	if err := v.past(ctx, n, req, c.Idle()); err != nil {
+		return err
+	}
+
+	return v.end()
+}
+
+// past shows the log as it is now. Where lines are left out, the node's own count of the last lines is of no use.
+func (v *view) past(ctx context.Context, n *talos.Node, req talos.LogRequest, idle time.Duration) error {
+	req.Follow, req.Idle = false, idle
+
+	if !v.o.filter.Any() || req.Tail < 0 {
+		return n.Logs(ctx, req, v.chunk)
+	}
+
+	last := logs.Tail[Line]{Size: req.Tail}
+	add := v.add
+	req.Tail, v.add = -1, last.Add
+
+	if err := n.Logs(ctx, req, v.chunk); err != nil {
+		return err
+	}
+
+	if err := v.split.Flush(); err != nil {
+		return err
+	}
+
+	v.add = add
+
+	return last.Drain(add)
 }
 
 // followLog takes the stream up again after a break, behind the last line that was shown.
@@ -92,10 +125,17 @@ func (o *options) followLog(ctx context.Context, c *cmdutil.Call, n *talos.Node,
 		return err
 	}
 
+	counted := o.filter.Any() && req.Tail >= 0
+	if counted {
+		if err := v.past(ctx, n, req, c.Idle()); err != nil {
+			return err
+		}
+	}
+
 	again := logs.Default(func(err error) { c.Warn("%v; waiting for the node to come back", err) })
 
 	return again.Follow(ctx, func(ctx context.Context, resumed bool, alive func()) error {
-		if resumed {
+		if resumed || counted {
 			if err := v.rewind(ctx, n, req, c.Idle()); err != nil {
 				return err
 			}
@@ -162,6 +202,9 @@ func (o *options) newView(log string, add func(Line) error) *view {
 
 func (v *view) chunk(chunk []byte) error { return v.split.Write(chunk) }
 
+// terminalLine is how many bytes of a line a terminal shows, unless more is asked for: some two dozen rows.
+const terminalLine = 4096
+
 // patience is how many lines without a time stamp --since takes before it says that the log has none.
 const patience = 200
 
@@ -190,13 +233,28 @@ func (v *view) line(line []byte, ended bool) error {
 		at, stamped = v.stamps.Of(line)
 	}
 
-	out := Line{Log: v.log, Message: string(line), unended: !ended}
+	out := Line{Log: v.log, unended: !ended}
+	out.Message, out.Cut = cut(line, v.o.maxLine)
+
 	if stamped {
 		at = at.UTC()
 		out.Time = &at
 	}
 
 	return v.add(out)
+}
+
+// cut shortens a line to at most limit bytes, between characters. It returns how many bytes it left out.
+func cut(line []byte, limit int) (string, int) {
+	if limit <= 0 || len(line) <= limit {
+		return string(line), 0
+	}
+
+	for limit > 0 && !utf8.RuneStart(line[limit]) {
+		limit--
+	}
+
+	return string(line[:limit]), len(line) - limit
 }
 
 func (v *view) end() error {

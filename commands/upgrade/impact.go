@@ -30,7 +30,7 @@ func newCmdImpact(f *cmdutil.Factory) *cmdutil.Cmd {
 			"`upgrade apply`. To read configurations takes a certificate of role os:admin.",
 		Example: "  talosmate upgrade impact --to v1.14.1\n" +
 			"  talosmate upgrade impact --to v1.14.1 -o json --query '.result.facts[] | select(.verdict == \"applies\") | .id'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Question: true, Default: target.DefaultMembers},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Question: true, Default: target.DefaultCluster},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVar(&to, "to", "", "Talos `version`")
 			fs.StringVar(&base, "factory", factory.DefaultURL, "the Image Factory's `URL`, for its list of extensions")

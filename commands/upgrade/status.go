@@ -21,7 +21,7 @@ func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 			"holds the cluster's lock. The cluster itself tells; the last lines of this machine's journal explain.",
 		Example: "  talosmate upgrade status\n" +
 			"  talosmate upgrade status -o json --query '.result.nodes[] | select(.state != \"clean\") | .hostname'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
+		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultCluster},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.IntVar(&lines, "journal", lines, "how many of the journal's last lines to show")
 		},

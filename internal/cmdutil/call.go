@@ -19,6 +19,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -122,6 +123,8 @@ func (c *Call) prepare() error {
 	if c.Printer, err = c.factory.printer(c.Cmd.Flags(), c.Spec); err != nil {
 		return err
 	}
+
+	c.Printer.Warn = c.Warn
 
 	if off, _ := c.Cmd.Flags().GetBool("no-color"); off {
 		c.IO.Color = false
@@ -387,6 +390,10 @@ func (c *Call) Targets() (target.Set, error) {
 
 	if len(c.targets.Nodes) == 0 {
 		return c.targets, errs.Usagef("the selection matches no node")
+	}
+
+	if d == target.DefaultMembers && c.targets.Source == target.SourceContext && !c.Printer.Structured() {
+		c.Warn("only the nodes of the context are asked: %s; -A asks all", strings.Join(lists.Map(c.targets.Nodes, target.Target.Name), ", "))
 	}
 
 	c.warnAboutVersions()

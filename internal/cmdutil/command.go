@@ -63,7 +63,7 @@ func New(f *Factory, d Command, doc Document, run func(*Call) error) *Cmd {
 	args := argumentsOf(d.Use)
 	cmd := &cobra.Command{
 		Use: d.Use, Short: d.Short, Long: d.Long, Example: d.Example, Aliases: d.Aliases,
-		Args:              func(_ *cobra.Command, given []string) error { return args.check(given, d.ArgsHint) },
+		Args:              func(cmd *cobra.Command, given []string) error { return args.check(given, d.hint(cmd, given)) },
 		Annotations:       map[string]string{specAnnotation: string(raw)},
 		ValidArgsFunction: completion(f, args.most, d.Complete),
 		RunE: f.runE(spec, func(c *Call) error {
@@ -85,6 +85,15 @@ func New(f *Factory, d Command, doc Document, run func(*Call) error) *Cmd {
 	}
 
 	return cmd
+}
+
+// hint answers wrong arguments. Words where none are wanted are most often nodes, as kubectl takes them.
+func (d Command) hint(cmd *cobra.Command, given []string) string {
+	if d.ArgsHint != "" || argumentsOf(d.Use).most != 0 || d.Spec.Offline || d.Spec.Local {
+		return d.ArgsHint
+	}
+
+	return fmt.Sprintf("nodes are named with -n: %s -n %s", cmd.CommandPath(), strings.Join(given, ","))
 }
 
 // unbounded is the most of arguments where the last may be repeated.

@@ -123,8 +123,10 @@ func (fs *Flags) ofKind(s Spec) {
 		fs.Complete("override", CompleteGates)
 	}
 
-	if s.Kind == Destructive {
-		fs.Bool("yes", false, "do not ask for confirmation")
+	fs.Bool("yes", false, "do not ask for confirmation")
+
+	if s.Kind != Destructive {
+		_ = fs.MarkHidden("yes") // such a change asks nothing; the flag is there, so that a script may give it to all
 	}
 }
 

@@ -24,6 +24,7 @@ type Printer struct {
 	NoHeaders bool
 	SortBy    string // A field name (JSON) to sort rows by, with a leading minus for descending.
 	Now       func() time.Time
+	Warn      func(format string, args ...any) // Tells the user something beside the document; may be nil.
 
 	Schema    string // Without the prefix.
 	Single    bool   // The document has one result instead of items.
@@ -175,6 +176,10 @@ func (p *Printer) document(doc any) error {
 			return errs.AsUsage(err)
 		}
 
+		if p.Warn != nil && allNull(text) {
+			p.Warn("%s", nothing(body))
+		}
+
 		_, err = io.WriteString(p.Out, text)
 
 		return err
@@ -224,7 +229,7 @@ func sortRows[T any](rows []T, field string) error {
 	descending := strings.HasPrefix(field, "-")
 	field = strings.TrimPrefix(field, "-")
 
-	keys := make([]any, len(rows))
+	keys, fields := make([]any, len(rows)), make([]map[string]any, len(rows))
 	known := len(rows) == 0
 
 	for i, row := range rows {
@@ -233,21 +238,16 @@ func sortRows[T any](rows []T, field string) error {
 			return fmt.Errorf("cannot encode a row: %w", err)
 		}
 
-		fields := map[string]any{}
-
-		dec := json.NewDecoder(bytes.NewReader(raw))
-		dec.UseNumber()
-
-		if err = dec.Decode(&fields); err != nil {
+		if fields[i], err = fieldsIn(raw); err != nil {
 			return fmt.Errorf("cannot read a row: %w", err)
 		}
 
-		v, ok := fields[field]
+		v, ok := fields[i][field]
 		keys[i], known = v, known || ok
 	}
 
 	if !known {
-		return errs.Usagef("cannot sort by %q: no row has that field", field).WithHint("field names are those of -o json")
+		return noField(field, fields)
 	}
 
 	order := make([]int, len(rows))

@@ -3,6 +3,7 @@ package output_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -153,8 +154,26 @@ func TestSortBy(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 
-	if _, err = render(t, output.Printer{Format: output.Table, SortBy: "nosuch"}, rows(), nil); errs.ExitCode(err) != errs.Usage {
-		t.Errorf("an unknown field gave %v", err)
+	if _, err = render(t, output.Printer{Format: output.Table, SortBy: "nosuch"}, rows(), nil); errs.ExitCode(err) != errs.Usage || !strings.Contains(strings.Join(errs.Hints(err), ""), "size_bytes") {
+		t.Errorf("an unknown field gave %v, hints %q", err, errs.Hints(err))
+	}
+}
+
+// TestANullAnswerNamesTheFields: a query for a field that does not exist is not an error of yq's.
+func TestANullAnswerNamesTheFields(t *testing.T) {
+	t.Parallel()
+
+	for query, want := range map[string]string{".items[].nosuch": "--query gives null; .items[] has the fields ", ".items[].size_bytes": ""} {
+		said := ""
+		p := output.Printer{Format: output.JSON, Query: query, Warn: func(format string, args ...any) { said += fmt.Sprintf(format, args...) }}
+
+		if _, err := render(t, p, rows(), nil); err != nil || !strings.HasPrefix(said, want) || (said == "") != (want == "") {
+			t.Errorf("%s: %q, %v", query, said, err)
+		}
+
+		if want != "" && !strings.Contains(said, "size_bytes") {
+			t.Errorf("%s does not name size_bytes: %q", query, said)
+		}
 	}
 }
 

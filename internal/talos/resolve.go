@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -30,13 +29,9 @@ func (c *Cluster) Targets(ctx context.Context, s target.Selection, d target.Defa
 		return out, nil
 	}
 
-	if !s.Explicit() && c.Context != nil && len(c.Context.Nodes) > 0 && d != target.DefaultNone {
+	if !s.Explicit() && c.Context != nil && len(c.Context.Nodes) > 0 && d.OfContext() {
 		out, err := c.resolveNames(ctx, c.Context.Nodes)
 		out.Source = target.SourceContext
-
-		if d == target.DefaultControlPlanes {
-			out.Nodes = slices.DeleteFunc(out.Nodes, func(t Target) bool { return t.Type == target.Worker })
-		}
 
 		return out, err
 	}
@@ -56,7 +51,7 @@ func (c *Cluster) Targets(ctx context.Context, s target.Selection, d target.Defa
 			return target.Set{Source: target.SourceEndpoints, Nodes: []Target{{Address: target.Host(one), AnyOf: c.Options.Endpoints}}}, nil
 		case target.DefaultControlPlanes:
 			s.ControlPlanes = true
-		case target.DefaultMembers:
+		case target.DefaultMembers, target.DefaultCluster:
 			s.All = true
 		}
 	}

@@ -80,3 +80,6 @@ func (f Filter) Match(line []byte) bool {
 
 	return f.Regex == nil || f.Regex.Match(line)
 }
+
+// Any reports whether a line can be left out.
+func (f Filter) Any() bool { return f.Text != "" || f.Regex != nil }

@@ -20,9 +20,13 @@ type Default int
 const (
 	DefaultNone          Default = iota // None: the user has to choose.
 	DefaultMembers                      // The context's nodes, else every discovered member.
-	DefaultControlPlanes                // The control planes among the context's nodes, else every discovered one.
+	DefaultCluster                      // Every discovered member: a question about the cluster, whatever the context's nodes.
+	DefaultControlPlanes                // Every discovered control plane, whatever the context's nodes.
 	DefaultEndpoint                     // The context's nodes, else one endpoint that answers.
 )
+
+// OfContext reports whether a talosconfig's nodes narrow the selection.
+func (d Default) OfContext() bool { return d == DefaultMembers || d == DefaultEndpoint }
 
 // Sources of a selection, as the document names them.
 const (

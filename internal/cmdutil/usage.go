@@ -1,0 +1,66 @@
+package cmdutil
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/talosmate/talosmate/internal/output"
+)
+
+// SetUsage gives the tree a usage text that has the global flags in one line, and the fields of the document.
+func SetUsage(f *Factory, root *cobra.Command) {
+	cobras := root.UsageFunc()
+
+	root.SetUsageFunc(func(cmd *cobra.Command) error {
+		out := cmd.OutOrStderr()
+
+		var text bytes.Buffer
+
+		cmd.SetOut(&text)
+		err := cobras(cmd)
+		cmd.SetOut(out)
+
+		if err != nil {
+			return err
+		}
+
+		before, after, _ := strings.Cut(text.String(), "\nGlobal Flags:\n")
+		if after != "" {
+			// up to the next blank line, behind which cobra refers to the help of subcommands
+			_, after, _ = strings.Cut(after, "\n\n")
+			before += "\nGlobal flags such as -n, -o and --query: `talosmate options`\n"
+
+			if cmd.HasAvailableSubCommands() {
+				after = "\n" + after
+			}
+		}
+
+		_, err = io.WriteString(out, before+f.fields(cmd)+after)
+
+		return err
+	})
+}
+
+// fields is the line that names the fields of a command's document.
+func (f *Factory) fields(cmd *cobra.Command) string {
+	spec, ok := SpecOf(cmd)
+	if !ok || spec.Schema == "" || f.documents[spec.Schema] == nil {
+		return ""
+	}
+
+	names, list := output.Fields(f.documents[spec.Schema])
+	if len(names) == 0 {
+		return ""
+	}
+
+	where := ".result"
+	if list {
+		where = ".items[]"
+	}
+
+	return fmt.Sprintf("Fields of -o json, %s: %s\n", where, strings.Join(names, ", "))
+}
