@@ -16,6 +16,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	)
 }
 
-func namespaceFlag(fs *cmdutil.Flags, to *string) {
-	fs.Choice(to, "namespace", talos.NamespaceCRI, "containerd instance, that of Kubernetes or of Talos itself", talos.NamespaceCRI, talos.NamespaceSystem)
+func namespaceFlag(fs *cmdutil.Flags, to *string, more ...string) {
+	fs.Choice(to, "namespace", talos.NamespaceCRI, "containerd instance, that of Kubernetes or of Talos itself",
+		append([]string{talos.NamespaceCRI, talos.NamespaceSystem}, more...)...)
 }

@@ -31,10 +31,11 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 			"and etcd's images are in use. Only os:admin may read which image is the kubelet's: for other roles the use\n" +
 			"of the other images there is unknown.",
 		Example: "  talosmate image list -n worker-1 --group\n" +
+			"  talosmate image list -A --namespace all -o wide\n" +
 			"  talosmate image list -A --unused -o json --query '.items[].name'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) {
-			namespaceFlag(fs, &namespace)
+			namespaceFlag(fs, &namespace, allNamespaces)
 			fs.BoolVar(&group, "group", false, "one row an image instead of one a name")
 			fs.BoolVar(&unused, "unused", false, "only images that nothing uses")
 		},
@@ -45,6 +46,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "SIZE", Value: func(i talos.Image) string { return output.Bytes(i.SizeBytes) }},
 			{Header: "IN USE", Value: use},
 			{Header: "PINNED", Value: func(i talos.Image) string { return output.YesNo(i.Pinned) }},
+			{Header: "NAMESPACE", Wide: true, Value: func(i talos.Image) string { return i.Namespace }},
 			{Header: "DIGEST", Wide: true, Value: func(i talos.Image) string { return i.Digest }},
 			{Header: "NAMES", Wide: true, Value: func(i talos.Image) string { return strings.Join(i.Names, ",") }},
 		},
@@ -56,42 +58,65 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 			}
 		}
 
-		images, err := n.Images(ctx, namespace)
-		if err != nil {
-			return nil, err
+		namespaces := []string{namespace}
+		if namespace == allNamespaces {
+			namespaces = []string{talos.NamespaceCRI, talos.NamespaceSystem}
 		}
 
-		usage, err := image.ReadUsage(ctx, n, namespace)
-		if err != nil {
-			return nil, err
-		}
+		var all []talos.Image
 
-		if unused {
-			problem, err := addPods(ctx, c, n, &usage)
+		for _, namespace := range namespaces {
+			images, err := used(ctx, c, n, namespace, unused, once)
 			if err != nil {
 				return nil, err
 			}
 
-			if problem != "" {
-				once("Kubernetes could not be asked for its pods, whose images may be listed as unused: " + problem)
+			if group {
+				images = image.Group(images)
 			}
-		}
 
-		for _, s := range usage.Unread {
-			once(fmt.Sprintf("cannot tell which images are in use: the spec of %s cannot be read: %s", s.Service, s.Reason))
-		}
-
-		images = image.Sort(usage.Mark(images))
-		if group {
-			images = image.Group(images)
+			all = append(all, images...)
 		}
 
 		if unused {
-			images = image.Unused(images)
+			all = image.Unused(all)
 		}
 
-		return images, nil
+		return all, nil
 	})
+}
+
+// allNamespaces stands for both containerd instances.
+const allNamespaces = "all"
+
+// used lists the images of one containerd instance with what uses them. Kubernetes is asked for its pods if pods is true.
+func used(ctx context.Context, c *cmdutil.Call, n *talos.Node, namespace string, pods bool, once func(string)) ([]talos.Image, error) {
+	images, err := n.Images(ctx, namespace)
+	if err != nil {
+		return nil, err
+	}
+
+	usage, err := image.ReadUsage(ctx, n, namespace)
+	if err != nil {
+		return nil, err
+	}
+
+	if pods {
+		problem, err := addPods(ctx, c, n, &usage)
+		if err != nil {
+			return nil, err
+		}
+
+		if problem != "" {
+			once("Kubernetes could not be asked for its pods, whose images may be listed as unused: " + problem)
+		}
+	}
+
+	for _, s := range usage.Unread {
+		once(fmt.Sprintf("cannot tell which images are in use: the spec of %s cannot be read: %s", s.Service, s.Reason))
+	}
+
+	return image.Sort(usage.Mark(images)), nil
 }
 
 // addPods adds the images of static pods and of the pods that Kubernetes has bound to the node. It returns why Kubernetes
