@@ -110,8 +110,8 @@ func TestLostAnswers(t *testing.T) {
 
 	covered := map[string]bool{}
 	labs := map[string][]string{
-		"services": {"--schematic", "iscsi-tools"}, "documents": {"--talos-version", "v1.14.1", "--workers", "1"}, "etcd": {"--workers", "0"},
-		"leave": {"--maintenance", "2", "--workers", "1"}, "layers": {"--talos-version", "v1.14.1", "--lvm", "--controlplanes", "1", "--workers", "1"}, "bootstrap": {"--unbootstrapped", "--maintenance", "1", "--workers", "0"},
+		"services": {"--talos-version", "v1.13.8", "--schematic", "iscsi-tools"}, "documents": {"--config-form", "v1alpha1", "--workers", "1"}, "etcd": {"--workers", "0"},
+		"leave": {"--maintenance", "2", "--workers", "1"}, "layers": {"--lvm", "--controlplanes", "1", "--workers", "1"}, "bootstrap": {"--unbootstrapped", "--maintenance", "1", "--workers", "0"},
 	}
 
 	for lab, rows := range lostAnswers() {

@@ -153,7 +153,7 @@ func TestConfirmation(t *testing.T) {
 		return out
 	}
 
-	for in, flags := range map[string][]string{running: {"--maintenance", "1"}, empty: {"--unbootstrapped", "--controlplanes", "1", "--workers", "0", "--talos-version", "v1.14.1", "--lvm"}} {
+	for in, flags := range map[string][]string{running: {"--maintenance", "1"}, empty: {"--unbootstrapped", "--controlplanes", "1", "--workers", "0", "--lvm"}} {
 		dir = in
 
 		lab(append([]string{"up", "--detach", "--boot-time", "700ms", "--shutdown-time", "200ms"}, flags...)...)

@@ -6,5 +6,5 @@ import "embed"
 
 // FS holds every recording, by the path README.md describes.
 //
-//go:embed talos-v1.13.8 talos-v1.13.9
+//go:embed talos-v1.13.8 talos-v1.13.9 talos-v1.14.0-rc.1
 var FS embed.FS

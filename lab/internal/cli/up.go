@@ -78,6 +78,7 @@ func newUp(s *streams, dir *string) *cobra.Command {
 	f.Int64Var(&o.opts.EtcdQuotaBytes, "etcd-quota", 0, "etcd's database quota in bytes (default: etcd's own)")
 	f.BoolVar(&o.opts.Unbootstrapped, "unbootstrapped", false, "wait for a bootstrap request before etcd starts")
 	f.StringVar(&o.opts.Schematic, "schematic", "", "Image Factory schematic of the installed nodes: an ID, names of extensions, or the word empty for the one without extensions (default: none)")
+	f.StringVar(&o.opts.ConfigForm, "config-form", o.opts.ConfigForm, "form of the nodes' configurations: documents, as their Talos generates them, or v1alpha1, as clusters have it that were upgraded from 1.13")
 	f.StringVar(&o.opts.Preset, "preset", "", "single, legacy, mixed, factory or load")
 	f.StringVar(&o.opts.VIP, "vip", "", "virtual IP of the control planes: an address in 127.0.0.0/8, or auto for one that sorts before all nodes (none)")
 	f.DurationVar(&o.opts.VIPLease, "vip-lease-time", o.opts.VIPLease, "how long the virtual IP stays with a holder that lost its power")

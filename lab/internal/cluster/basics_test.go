@@ -28,7 +28,7 @@ func TestReadsThroughAnEndpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if tag := version.Messages[0].Version.Tag; tag != "v1.13.8" {
+	if tag := version.Messages[0].Version.Tag; tag != "v1.14.1" {
 		t.Errorf("tag %s", tag)
 	}
 
@@ -42,7 +42,7 @@ func TestReadsThroughAnEndpoint(t *testing.T) {
 	}
 
 	for m := range members.All() {
-		if !strings.HasPrefix(m.TypedSpec().Addresses[0].String(), "127.") || m.TypedSpec().OperatingSystem != "Talos (v1.13.8)" {
+		if !strings.HasPrefix(m.TypedSpec().Addresses[0].String(), "127.") || m.TypedSpec().OperatingSystem != "Talos (v1.14.1)" {
 			t.Errorf("member %s: %v", m.Metadata().ID(), m.TypedSpec())
 		}
 	}

@@ -43,7 +43,7 @@ func (b *bed) apply(c *client.Client, node, config string, mode machineapi.Apply
 }
 
 func TestApplyConfiguration(t *testing.T) {
-	b := start(t, func(o *testOptions) { small(o); o.Shutdown = 2 * time.Second })
+	b := start(t, func(o *testOptions) { small(o); o.TalosVersion, o.Shutdown = "v1.13.8", 2*time.Second })
 	c := b.client("")
 	was := b.config("worker-1")
 	sysctl := strings.Replace(was, "machine:\n", "machine:\n    sysctls:\n        vm.swappiness: \"1\"\n", 1)
@@ -154,7 +154,7 @@ func TestMaintenanceNodeJoinsAsControlPlane(t *testing.T) {
 		t.Errorf("%d members", len(b.Peers()))
 	}
 
-	if got, err := b.client("").Version(b.on("new-1")); err != nil || got.Messages[0].Version.Tag != "v1.13.8" {
+	if got, err := b.client("").Version(b.on("new-1")); err != nil || got.Messages[0].Version.Tag != "v1.14.1" {
 		t.Errorf("%v %v", got, err)
 	}
 }

@@ -29,8 +29,11 @@ import (
 	"github.com/talosmate/talosmate/lab/internal/recording"
 )
 
-// recordingVersion is the recording that nodes answer from by default: a healthy cluster.
-const recordingVersion = "talos-v1.13.8"
+// The recordings that nodes answer from: a healthy cluster, and from 1.14 on the resources of one with that release.
+const (
+	recordingVersion = "talos-v1.13.8"
+	recording114     = "talos-v1.14.0-rc.1"
+)
 
 // Cluster is a running lab.
 type Cluster struct {
@@ -170,6 +173,15 @@ func (c *Cluster) version(name string) string {
 	return c.Options.TalosVersion
 }
 
+// schematic returns the schematic of the nodes with a version. From 1.14 on all installers come from an Image Factory.
+func (c *Cluster) schematic(version string) string {
+	if c.Options.Schematic == "" && machine.AtLeast(version, 14) {
+		return images.EmptySchematic
+	}
+
+	return c.Options.Schematic
+}
+
 func (c *Cluster) addMember(i int) error {
 	name, address, kind := c.nodeName(i), c.nodeAddress(i), c.nodeType(i)
 	configured := i < c.Options.ControlPlanes+c.Options.Workers
@@ -194,14 +206,22 @@ func (c *Cluster) addMember(i int) error {
 	}
 
 	node := machine.New(machine.Config{
-		Name: name, Address: address, Number: i + 1, Type: kind, Version: c.version(name), Schematic: c.Options.Schematic,
+		Name: name, Address: address, Number: i + 1, Type: kind, Version: c.version(name), Schematic: c.schematic(c.version(name)),
 		Times: machine.Times{
 			Install: c.Options.Install, Shutdown: c.Options.Shutdown, Boot: c.Options.Boot, GCAge: c.Options.GCAge,
 			Member: c.Options.Member, Learner: c.Options.Learner, Cordon: c.Options.Cordon, Teardown: c.Options.Teardown, Countdown: c.Options.Countdown,
 		},
 		Seed:      c.Options.Seed,
 		Recording: recording.Open(recordingVersion+"/"+recordedAs(kind), c.Rewriter(i, kind)),
-		Registry:  c.Registry, Etcd: member, Cluster: c, Kubelet: kubeletProxy{c}, Config: provider, Kubernetes: kubernetesVersion,
+		Resources: func(version string) *recording.Set {
+			recorded := recordingVersion
+			if machine.AtLeast(version, 14) {
+				recorded = recording114
+			}
+
+			return recording.Open(recorded+"/"+recordedAs(kind), c.Rewriter(i, kind))
+		},
+		Registry: c.Registry, Etcd: member, Cluster: c, Kubelet: kubeletProxy{c}, Config: provider, Kubernetes: kubernetesVersion,
 		RegisterWithKubernetes: c.Options.Kubernetes == "real",
 		Bootloader:             c.Options.Bootloader, Partitions: c.Options.Partitions, LVM: c.Options.LVM,
 		PlatformConfig: c.Options.PlatformConfig,
@@ -443,7 +463,11 @@ func (c *Cluster) Start(ctx context.Context) error {
 				return fmt.Errorf("node %s did not come up", m.Name)
 			}
 
-			return nil
+			if len(c.members) >= manyNodes {
+				return nil
+			}
+
+			return m.Prepare()
 		})
 	}
 

@@ -40,7 +40,8 @@ func (g *configs) of(name, kind, version string) (config.Provider, error) {
 	return patched(base, "apiVersion: v1alpha1\nkind: HostnameConfig\nauto: off\nhostname: "+name+"\n")
 }
 
-// manyNodes is the number of nodes from which on workers share one configuration.
+// manyNodes is the number of nodes from which on workers share one configuration, and recorded resources are read when
+// they are asked for.
 const manyNodes = 50
 
 func (g *configs) generated(kind, version string) (config.Provider, error) {
@@ -58,21 +59,16 @@ func (g *configs) generated(kind, version string) (config.Provider, error) {
 		contract = config.TalosVersion1_12
 	}
 
-	// the lab's clusters came here from 1.13: their configurations have the v1alpha1 form
-	if contract.Greater(config.TalosVersion1_13) {
+	if g.cluster.Options.ConfigForm == FormV1Alpha1 && contract.Greater(config.TalosVersion1_13) {
 		contract = config.TalosVersion1_13
-	}
-
-	image := "ghcr.io/siderolabs/installer:" + version
-	if s := g.cluster.Options.Schematic; s != "" {
-		image = "factory.talos.dev/metal-installer/" + s + ":" + version
 	}
 
 	input, err := generate.NewInput(g.cluster.Options.Name, "https://"+g.cluster.subnet.host(2).String()+":6443", kubernetesVersion[1:],
 		generate.WithSecretsBundle(g.cluster.PKI.Bundle),
 		generate.WithVersionContract(contract),
 		generate.WithInstallDisk("/dev/sda"),
-		generate.WithInstallImage(image),
+		generate.WithInstallImage(machine.InstallerImage(version, g.cluster.schematic(version))),
+		generate.WithClusterDiscovery(g.cluster.Options.Discovery != faults.DiscoveryOff),
 	)
 	if err != nil {
 		return nil, err
@@ -89,13 +85,12 @@ func (g *configs) generated(kind, version string) (config.Provider, error) {
 	}
 
 	if g.cluster.Options.Kubernetes == "none" {
-		if cfg, err = patched(cfg, "machine:\n  kubelet:\n    skipNodeRegistration: true\n"); err != nil {
-			return nil, err
+		patch := "machine:\n  kubelet:\n    skipNodeRegistration: true\n"
+		if contract.MultidocKubernetesConfigSupported() {
+			patch = "apiVersion: v1alpha1\nkind: KubeNodeConfig\nskipNodeRegistration: true\n"
 		}
-	}
 
-	if d := g.cluster.Options.Discovery; d != "" {
-		if cfg, err = patched(cfg, fmt.Sprintf("cluster:\n  discovery:\n    enabled: %t\n", d != faults.DiscoveryOff)); err != nil {
+		if cfg, err = patched(cfg, patch); err != nil {
 			return nil, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +19,9 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/api/storage"
 	timeapi "github.com/siderolabs/talos/pkg/machinery/api/time"
 	"github.com/siderolabs/talos/pkg/machinery/client"
+	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
+	"github.com/siderolabs/talos/pkg/machinery/resources/network"
+	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 	"go.yaml.in/yaml/v4"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
@@ -147,7 +151,7 @@ func requests() map[string]request {
 		},
 		"LifecycleService.Upgrade.container-mode": func(ctx context.Context, c *client.Client, _ json.RawMessage) answer {
 			return stream(c.LifecycleClient.Upgrade(ctx, &machineapi.LifecycleServiceUpgradeRequest{
-				Containerd: systemStore(), Source: &machineapi.InstallArtifactsSource{ImageName: nextInstaller},
+				Containerd: systemStore(), Source: &machineapi.InstallArtifactsSource{ImageName: "ghcr.io/siderolabs/installer:v1.13.9"},
 			}))
 		},
 		"MachineService.CPUInfo": empty(func(c client.Client) func(context.Context) (proto.Message, error) {
@@ -201,6 +205,15 @@ func requests() map[string]request {
 		"MachineService.EtcdDefragment.worker": empty(func(c client.Client) func(context.Context) (proto.Message, error) {
 			return func(ctx context.Context) (proto.Message, error) { return c.MachineClient.EtcdDefragment(ctx, e) }
 		}),
+		"MachineService.CPUFreqStats": empty(func(c client.Client) func(context.Context) (proto.Message, error) {
+			return func(ctx context.Context) (proto.Message, error) { return c.MachineClient.CPUFreqStats(ctx, e) }
+		}),
+		"LVMService.VolumeGroupRemove.nosuch": func(ctx context.Context, c *client.Client, raw json.RawMessage) answer {
+			return one(c.LVMClient.VolumeGroupRemove(ctx, recorded(raw, &machineapi.LVMServiceVolumeGroupRemoveRequest{})))
+		},
+		"MDService.Destroy.nosuch": func(ctx context.Context, c *client.Client, raw json.RawMessage) answer {
+			return one(c.MDClient.Destroy(ctx, recorded(raw, &machineapi.MDDestroyRequest{})))
+		},
 		"StorageService.Disks": empty(func(c client.Client) func(context.Context) (proto.Message, error) {
 			return func(ctx context.Context) (proto.Message, error) { return c.StorageClient.Disks(ctx, e) }
 		}),
@@ -219,6 +232,9 @@ func requests() map[string]request {
 		},
 		"MachineService.Containers.cri": func(ctx context.Context, c *client.Client, _ json.RawMessage) answer {
 			return one(c.MachineClient.Containers(ctx, &machineapi.ContainersRequest{Namespace: "k8s.io", Driver: common.ContainerDriver_CRI}))
+		},
+		"MachineService.Containers.cri-system": func(ctx context.Context, c *client.Client, _ json.RawMessage) answer {
+			return one(c.MachineClient.Containers(ctx, &machineapi.ContainersRequest{Namespace: "system", Driver: common.ContainerDriver_CRI}))
 		},
 		"MachineService.Containers.system": func(ctx context.Context, c *client.Client, _ json.RawMessage) answer {
 			return one(c.MachineClient.Containers(ctx, &machineapi.ContainersRequest{Namespace: "system", Driver: common.ContainerDriver_CONTAINERD}))
@@ -308,7 +324,9 @@ func serviceRestart(ctx context.Context, c *client.Client, raw json.RawMessage) 
 // differently on purpose, and why.
 func simulatedOtherwise(dir, name string) string {
 	switch {
-	case strings.HasSuffix(name, "container-mode") && (name != "LifecycleService.Upgrade.container-mode" || strings.HasPrefix(dir, "talos-v1.13.9")):
+	case name == "MachineService.EtcdMemberList.learner-not-started":
+		return "a member that has not started yet"
+	case strings.HasSuffix(name, "container-mode") && (name != "LifecycleService.Upgrade.container-mode" || !strings.HasPrefix(dir, "talos-v1.13.8")):
 		return "the lab's nodes are metal, not containers"
 	case strings.HasPrefix(name, "MachineService.ApplyConfiguration"):
 		return "asked with the node's own configuration: TestApplyConfiguration"
@@ -397,7 +415,26 @@ func isObject(v any) bool {
 // TestConformance sends every recorded request to a node of the same kind and
 // compares what comes back with what was recorded.
 func TestConformance(t *testing.T) {
-	b := start(t, nil)
+	conforms(t, "v1.13.8", map[string]string{
+		"talos-v1.13.8/cp-1": "cp-1", "talos-v1.13.8/cp-2": "cp-2", "talos-v1.13.8/worker-1": "worker-1",
+		"talos-v1.13.9/cp-1": "cp-1", "talos-v1.13.9/worker-1": "worker-1", "talos-v1.13.9/acts": "cp-1",
+	})
+}
+
+// TestConformance114 is TestConformance for Talos 1.14.
+func TestConformance114(t *testing.T) {
+	conforms(t, "v1.14.0-rc.1", map[string]string{
+		release114 + "/cp-1": "cp-1", release114 + "/cp-2": "cp-2", release114 + "/worker-1": "worker-1", release114 + "/acts": "cp-1",
+	})
+}
+
+// release114 are the recordings of Talos 1.14.
+const release114 = "talos-v1.14.0-rc.1"
+
+func conforms(t *testing.T, version string, nodes map[string]string) {
+	t.Helper()
+
+	b := start(t, func(o *testOptions) { o.TalosVersion = version })
 	c := b.client("")
 	known := requests()
 
@@ -406,10 +443,7 @@ func TestConformance(t *testing.T) {
 		rewriters[m.Name] = b.Rewriter(m.Number-1, m.Type())
 	}
 
-	for dir, node := range map[string]string{
-		"talos-v1.13.8/cp-1": "cp-1", "talos-v1.13.8/cp-2": "cp-2", "talos-v1.13.8/worker-1": "worker-1",
-		"talos-v1.13.9/cp-1": "cp-1", "talos-v1.13.9/worker-1": "worker-1", "talos-v1.13.9/acts": "cp-1",
-	} {
+	for dir, node := range nodes {
 		set := recording.Open(dir, rewriters[node])
 
 		names, err := set.Names()
@@ -524,7 +558,18 @@ func platform(v any) any {
 // machine does not make itself, and compares the text of the spec that a client gets. What machinery's types make of it is
 // the client's: those of a newer release have other fields.
 func TestRecordedResources(t *testing.T) {
-	b := start(t, func(o *testOptions) { o.Etcd = false })
+	recordedResources(t, "v1.13.8", map[string]string{"cp-1": "talos-v1.13.8/cp-1", "worker-1": "talos-v1.13.8/worker-1"})
+}
+
+// TestRecordedResources114 is TestRecordedResources for Talos 1.14, where a node makes more of them of its configuration.
+func TestRecordedResources114(t *testing.T) {
+	recordedResources(t, "v1.14.1", map[string]string{"cp-1": release114 + "/cp-1", "worker-1": release114 + "/worker-1"})
+}
+
+func recordedResources(t *testing.T, version string, nodes map[string]string) {
+	t.Helper()
+
+	b := start(t, func(o *testOptions) { o.Etcd, o.TalosVersion = false, version })
 
 	var text string
 
@@ -538,7 +583,7 @@ func TestRecordedResources(t *testing.T) {
 			return err
 		})})
 
-	for node, dir := range map[string]string{"cp-1": "talos-v1.13.8/cp-1", "worker-1": "talos-v1.13.8/worker-1"} {
+	for node, dir := range nodes {
 		m := b.node(node)
 
 		raw, err := recording.Open(dir, b.Rewriter(m.Number-1, m.Type())).Resources()
@@ -560,6 +605,21 @@ func TestRecordedResources(t *testing.T) {
 		seen := 0
 
 		for typ, recordedType := range types {
+			if version != "v1.13.8" && rendered(typ) {
+				seen += len(recordedType.Items)
+
+				if len(recordedType.Items) > 0 {
+					specs := make([]any, len(recordedType.Items))
+					for i, item := range recordedType.Items {
+						specs[i] = item.Spec
+					}
+
+					b.inventsNothing(node, recordedType.Namespace, typ, specs)
+				}
+
+				continue
+			}
+
 			for _, item := range recordedType.Items {
 				if b.MadeByStateMachine(typ, item.Metadata.ID) {
 					continue
@@ -588,6 +648,58 @@ func TestRecordedResources(t *testing.T) {
 			t.Errorf("%s: only %d resources compared", node, seen)
 		}
 	}
+}
+
+// rendered reports whether a node with Talos 1.14 makes the resources of a type of its configuration.
+func rendered(typ string) bool {
+	return slices.Contains([]string{
+		runtime.KernelParamSpecType, runtime.BootIDType, runtime.ImageFactorySchematicType, runtime.UnattendedInstallStatusType,
+		k8s.NodeLabelSpecType, k8s.NodeTaintSpecType, k8s.AdmissionControlConfigType, k8s.AuditPolicyConfigType, k8s.AuthorizationConfigType,
+		k8s.EtcdEncryptionConfigType, k8s.StaticPodType, network.LinkSpecType, network.AddressSpecType, network.RouteSpecType,
+		network.HostnameSpecType, network.TimeServerSpecType, network.ResolverSpecType, network.OperatorSpecType,
+	}, typ)
+}
+
+// inventsNothing verifies that a node has resources of a type, with no other fields than the recorded ones.
+func (b *bed) inventsNothing(node, namespace, typ string, recordedSpecs []any) {
+	b.t.Helper()
+
+	st, err := b.node(node).State(b.ctx)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+
+	list, err := st.Core().List(b.ctx, resource.NewMetadata(namespace, typ, "", resource.VersionUndefined))
+	if err != nil || len(list.Items) == 0 {
+		b.t.Errorf("%s: %d of %s: %v", node, len(list.Items), typ, err)
+	}
+
+	known := map[string]bool{}
+	for _, spec := range recordedSpecs {
+		for _, field := range fields(spec) {
+			known[field] = true
+		}
+	}
+
+	for _, item := range list.Items {
+		for _, field := range fields(item.Spec()) {
+			if !known[field] {
+				b.t.Errorf("%s: %s has %q", node, item.Metadata(), field)
+			}
+		}
+	}
+}
+
+// fields lists the fields of a spec.
+func fields(spec any) []string {
+	var out map[string]any
+
+	raw, err := yaml.Marshal(spec)
+	if err != nil || yaml.Unmarshal(raw, &out) != nil {
+		return nil
+	}
+
+	return slices.Collect(maps.Keys(out))
 }
 
 func sameSpec(want any, text string) error {

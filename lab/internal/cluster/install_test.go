@@ -117,7 +117,7 @@ func TestRebootTearsARunningInstallation(t *testing.T) {
 	b.rebooted("worker-1", before)
 
 	d := n.Dump()
-	if d.Version != "v1.13.8" || !d.Slots["B"].Torn || d.TornInstalls != 1 || d.Installing {
+	if d.Version != "v1.14.1" || !d.Slots["B"].Torn || d.TornInstalls != 1 || d.Installing {
 		t.Errorf("version %s, slot %v, torn %d, installing %t", d.Version, d.Slots["B"], d.TornInstalls, d.Installing)
 	}
 

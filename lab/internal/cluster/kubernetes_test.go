@@ -36,6 +36,6 @@ func TestKubernetesFollowsTheNodes(t *testing.T) {
 	b.until("the upgrade, and the cordon to be lifted", func() bool {
 		s, ok := n.KubernetesNode(b.ctx)
 
-		return ok && n.Version() == "v1.13.9" && n.Ready() && s.Ready && !s.Unschedulable
+		return ok && n.Version() == "v1.14.2" && n.Ready() && s.Ready && !s.Unschedulable
 	})
 }

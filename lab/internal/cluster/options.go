@@ -38,6 +38,7 @@ type Options struct {
 	EtcdQuotaBytes int64
 	Unbootstrapped bool
 	Schematic      string
+	ConfigForm     string // documents or v1alpha1
 	Preset         string
 	KubeBin        string // directory with the Kubernetes bed's binaries
 
@@ -55,6 +56,13 @@ type Options struct {
 	Endpoints      string        // what the talosconfig names: nodes, load-balancer or vip
 }
 
+// The forms of the configurations: documents as the node's Talos generates them, or v1alpha1 as Talos 1.13 generates
+// it, which clusters keep that were upgraded to 1.14.
+const (
+	FormDocuments = "documents"
+	FormV1Alpha1  = "v1alpha1"
+)
+
 // The endpoints that a talosconfig can name.
 const (
 	EndpointNodes        = "nodes"
@@ -65,10 +73,10 @@ const (
 // Defaults is three control planes and two workers.
 func Defaults() Options {
 	return Options{
-		Name: "lab", ControlPlanes: 3, Workers: 2, TalosVersion: "v1.13.8", Kubernetes: "none", Seed: 1,
+		Name: "lab", ControlPlanes: 3, Workers: 2, TalosVersion: "v1.14.1", Kubernetes: "none", Seed: 1,
 		Install: time.Second, Shutdown: 500 * time.Millisecond, Boot: 2 * time.Second, GCAge: time.Hour, Etcd: true,
 		Member: 5 * time.Second, Learner: 200 * time.Millisecond, Cordon: 2 * time.Second, Teardown: time.Second, Countdown: time.Second,
-		VIPLease: time.Second, Endpoints: EndpointNodes,
+		VIPLease: time.Second, Endpoints: EndpointNodes, ConfigForm: FormDocuments,
 	}
 }
 
@@ -91,13 +99,17 @@ func (o *Options) Validate() error {
 	}
 
 	if !strings.HasPrefix(o.TalosVersion, "v1.") {
-		return fmt.Errorf("talos version must look like v1.13.8, not %q", o.TalosVersion)
+		return fmt.Errorf("talos version must look like v1.14.1, not %q", o.TalosVersion)
 	}
 
 	for node, version := range o.Mixed {
 		if !strings.HasPrefix(version, "v1.") {
-			return fmt.Errorf("version of %s must look like v1.13.8, not %q", node, version)
+			return fmt.Errorf("version of %s must look like v1.14.1, not %q", node, version)
 		}
+	}
+
+	if o.ConfigForm != FormDocuments && o.ConfigForm != FormV1Alpha1 {
+		return fmt.Errorf("configuration form must be documents or v1alpha1, not %q", o.ConfigForm)
 	}
 
 	if o.Discovery != "" && o.Discovery != faults.DiscoveryOff && o.Discovery != faults.DiscoveryAlone {
@@ -139,7 +151,7 @@ func (o *Options) applyPreset() error {
 	case "legacy":
 		o.TalosVersion = "v1.12.9"
 	case "mixed":
-		o.Mixed = map[string]string{"worker-1": "v1.12.9", "worker-2": "v1.14.0"}
+		o.Mixed = map[string]string{"worker-1": "v1.12.9", "worker-2": "v1.13.8"}
 	case "factory":
 		o.Schematic = "iscsi-tools,util-linux-tools"
 	case "load":

@@ -60,7 +60,7 @@ func TestSystemContainers(t *testing.T) {
 	}
 
 	spec, err := safe.StateGetByID[*etcd.Spec](b.on("cp-1"), c.COSI, etcd.SpecID)
-	if err != nil || spec.TypedSpec().Image != "registry.k8s.io/etcd:v3.6.12" {
+	if err != nil || spec.TypedSpec().Image != "registry.k8s.io/etcd:3.7.1" {
 		t.Errorf("etcd %v %v", spec, err)
 	}
 

@@ -172,7 +172,7 @@ func TestRebootThatCannotTearDownRevertsTheInstallation(t *testing.T) {
 	b.firstError(errs, "reboot NOOP FATAL: sequence failed: error running phase 7 in reboot sequence: task 1/1: failed, context deadline exceeded")
 	b.rebooted("worker-1", before)
 
-	if d := n.Dump(); d.Version != "v1.13.8" || d.DefaultSlot != "A" || d.RebootPending || d.Meta[meta.Upgrade] != "" {
+	if d := n.Dump(); d.Version != "v1.14.1" || d.DefaultSlot != "A" || d.RebootPending || d.Meta[meta.Upgrade] != "" {
 		t.Errorf("version %s, default slot %s, pending %t, way back %q", d.Version, d.DefaultSlot, d.RebootPending, d.Meta[meta.Upgrade])
 	}
 }
@@ -189,7 +189,7 @@ func TestUpgradeIsConfirmedByAReadyBoot(t *testing.T) {
 
 	b.rebooted("worker-1", before)
 
-	if d := n.Dump(); d.Version != "v1.13.9" || d.Meta[meta.Upgrade] != "" {
+	if d := n.Dump(); d.Version != "v1.14.2" || d.Meta[meta.Upgrade] != "" {
 		t.Errorf("version %s, way back %q", d.Version, d.Meta[meta.Upgrade])
 	}
 }

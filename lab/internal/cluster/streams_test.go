@@ -256,7 +256,7 @@ func TestManyNodes(t *testing.T) {
 func TestVersion114(t *testing.T) {
 	b := start(t, func(o *testOptions) {
 		small(o)
-		o.Mixed = map[string]string{"worker-1": "v1.14.0"}
+		o.TalosVersion, o.Mixed = "v1.13.8", map[string]string{"worker-1": "v1.14.0"}
 		o.Preset = "factory"
 	})
 

@@ -14,9 +14,10 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/talosmate/talosmate/lab/internal/faults"
+	"github.com/talosmate/talosmate/lab/internal/images"
 )
 
-const nextInstaller = "ghcr.io/siderolabs/installer:v1.13.9"
+const nextInstaller = "factory.talos.dev/metal-installer/" + images.EmptySchematic + ":v1.14.2"
 
 func systemStore() *common.ContainerdInstance {
 	return &common.ContainerdInstance{Driver: common.ContainerDriver_CRI, Namespace: common.ContainerdNamespace_NS_SYSTEM}
@@ -113,7 +114,7 @@ func TestLifecycleUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if !strings.HasPrefix(name, "ghcr.io/siderolabs/installer@sha256:") {
+	if !strings.HasPrefix(name, "factory.talos.dev/metal-installer/"+images.EmptySchematic+"@sha256:") {
 		t.Fatalf("pulled %q", name)
 	}
 
@@ -122,11 +123,11 @@ func TestLifecycleUpgrade(t *testing.T) {
 		t.Fatalf("install: %d %v", code, err)
 	}
 
-	if !strings.Contains(out, "running Talos installer v1.13.9\n") {
+	if !strings.Contains(out, "running Talos installer v1.14.2\n") {
 		t.Errorf("output %q", out)
 	}
 
-	if n.BootID() != before || n.Version() != "v1.13.8" {
+	if n.BootID() != before || n.Version() != "v1.14.1" {
 		t.Error("the installation activated")
 	}
 
@@ -136,7 +137,7 @@ func TestLifecycleUpgrade(t *testing.T) {
 
 	b.rebooted("worker-1", before)
 
-	if n.Version() != "v1.13.9" {
+	if n.Version() != "v1.14.2" {
 		t.Errorf("version %s", n.Version())
 	}
 
@@ -148,7 +149,7 @@ func TestLifecycleUpgrade(t *testing.T) {
 
 	b.rebooted("worker-1", before)
 
-	if n.Version() != "v1.13.8" {
+	if n.Version() != "v1.14.1" {
 		t.Errorf("version after rollback %s", n.Version())
 	}
 }
@@ -169,7 +170,7 @@ func TestSecondInstallOverwritesTheRunningSlot(t *testing.T) {
 	}
 
 	d := b.node("worker-1").Dump()
-	if d.Slots["A"].Version != "v1.13.9" || d.Slots["B"].Version != "v1.13.9" || !d.History.Installs[1].OverRuns {
+	if d.Slots["A"].Version != "v1.14.2" || d.Slots["B"].Version != "v1.14.2" || !d.History.Installs[1].OverRuns {
 		t.Errorf("slots %+v", d.Slots)
 	}
 }
@@ -196,7 +197,7 @@ func TestFallBackToTheOldSlot(t *testing.T) {
 
 	b.rebooted("worker-1", before)
 
-	if n.Version() != "v1.13.8" {
+	if n.Version() != "v1.14.1" {
 		t.Errorf("version %s", n.Version())
 	}
 }
@@ -239,7 +240,7 @@ func legacyUpgrade(t *testing.T, stage bool) {
 			t.Fatal(err)
 		}
 
-		b.until("the upgrade", func() bool { return n.Version() == "v1.13.9" && n.Ready() })
+		b.until("the upgrade", func() bool { return n.Version() == "v1.14.2" && n.Ready() })
 
 		boots := 2
 		if stage {
@@ -257,7 +258,7 @@ func legacyUpgrade(t *testing.T, stage bool) {
 }
 
 func TestLegacyUpgradeGuardsEtcd(t *testing.T) {
-	b := start(t, func(o *testOptions) { o.ControlPlanes, o.Workers = 3, 0 })
+	b := start(t, func(o *testOptions) { o.ControlPlanes, o.Workers, o.TalosVersion = 3, 0, "v1.13.8" })
 	b.node("cp-3").PowerOff("test")
 
 	_, err := b.client("").MachineClient.Upgrade(b.on("cp-2"), &machineapi.UpgradeRequest{Image: nextInstaller}) //nolint:staticcheck // what is tested

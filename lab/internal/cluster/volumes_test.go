@@ -14,7 +14,7 @@ import (
 func TestPartitionsOfTheirOwn(t *testing.T) {
 	b := start(t, func(o *testOptions) {
 		o.ControlPlanes, o.Workers, o.Partitions = 3, 1, []string{"ETCD", "CRI"}
-		o.Mixed = map[string]string{"cp-3": "v1.14.0"}
+		o.TalosVersion, o.Mixed = "v1.13.8", map[string]string{"cp-3": "v1.14.1"}
 	})
 	b.put("precious", "kept")
 
@@ -75,7 +75,7 @@ func TestBootLoaders(t *testing.T) {
 		}
 
 		entry, err := safe.StateGetByID[*runtime.BootedEntry](b.ctx, c.COSI, runtime.BootedEntryID)
-		if uki && (err != nil || entry.TypedSpec().BootedEntry != "Talos-v1.13.8.efi") || !uki && !state.IsNotFoundError(err) {
+		if uki && (err != nil || entry.TypedSpec().BootedEntry != "Talos-v1.14.1.efi") || !uki && !state.IsNotFoundError(err) {
 			t.Errorf("%s: %v %v", node, entry, err)
 		}
 	}

@@ -241,6 +241,24 @@ func (n *Node) Configure(next config.Provider) {
 	}()
 }
 
+// installerOf returns the installer that a configuration names. A document without an image takes the one of the running
+// Talos.
+func (n *Node) installerOf(cfg config.Provider) string {
+	if doc := cfg.UnattendedInstallConfig(); doc != nil {
+		if image := doc.InstallerImage(); image != "" {
+			return image
+		}
+
+		return InstallerImage(n.iso.Version, n.iso.Schematic)
+	}
+
+	if cfg.Machine() == nil {
+		return ""
+	}
+
+	return cfg.Machine().Install().Image()
+}
+
 // firstInstall installs Talos to the disk and reboots from it.
 func (n *Node) firstInstall(generation int, cfg config.Provider) {
 	n.setStage(runtime.MachineStageInstalling)
@@ -250,10 +268,7 @@ func (n *Node) firstInstall(generation int, cfg config.Provider) {
 		return
 	}
 
-	image := ""
-	if cfg.Machine() != nil {
-		image = cfg.Machine().Install().Image()
-	}
+	image := n.installerOf(cfg)
 
 	slot := Slot{Version: n.iso.Version, Image: image, Platform: "metal"}
 

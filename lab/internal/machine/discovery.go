@@ -29,25 +29,16 @@ func (n *Node) view(peers []Peer) []Peer {
 		})
 	}
 
-	if enabled, set := n.discoveryConfigured(); set && !enabled {
+	if n.discoveryDisabled() {
 		return nil
 	}
 
 	return peers
 }
 
-// discoveryConfigured reads cluster.discovery.enabled. The lab's own configurations do not set it.
-func (n *Node) discoveryConfigured() (enabled, set bool) {
-	if n.config == nil || n.config.RawV1Alpha1() == nil || n.config.RawV1Alpha1().ClusterConfig == nil {
-		return false, false
-	}
-
-	discovery := n.config.RawV1Alpha1().ClusterConfig.ClusterDiscoveryConfig
-	if discovery == nil || discovery.DiscoveryEnabled == nil {
-		return false, false
-	}
-
-	return *discovery.DiscoveryEnabled, true
+// discoveryDisabled reports whether the configuration names no discovery service, in either form.
+func (n *Node) discoveryDisabled() bool {
+	return n.config != nil && len(n.config.DiscoveryServiceConfigs()) == 0
 }
 
 // putPeers makes Affiliates, keyed by node ID, and Members, keyed by nodename, from discovery. Of two machines with one
@@ -96,13 +87,9 @@ func controlPlaneOf(p Peer) *cluster.ControlPlane {
 	return &cluster.ControlPlane{APIServerPort: 6443}
 }
 
-// putDiscoveryConfig shows whether discovery is enabled, for a configuration that sets it.
+// putDiscoveryConfig shows whether discovery is enabled.
 func (n *Node) putDiscoveryConfig() {
-	enabled, set := n.discoveryConfigured()
-	if !set {
-		return
-	}
-
+	enabled := !n.discoveryDisabled()
 	res := cluster.NewConfig("config", cluster.ConfigID)
 	spec := res.TypedSpec()
 	spec.DiscoveryEnabled = enabled

@@ -7,6 +7,15 @@ import (
 	etcdres "github.com/siderolabs/talos/pkg/machinery/resources/etcd"
 )
 
+// etcdImage returns the image of the running Talos's etcd. The lab's members are etcd 3.6 with either.
+func (n *Node) etcdImage() string {
+	if AtLeast(n.versionTag(), 14) {
+		return "registry.k8s.io/etcd:3.7.1"
+	}
+
+	return "registry.k8s.io/etcd:v3.6.12"
+}
+
 // putEtcdSpec shows the arguments of the node's member, including its quota, as a machine configuration with
 // cluster.etcd.extraArgs sets it.
 func (n *Node) putEtcdSpec() {
@@ -17,7 +26,7 @@ func (n *Node) putEtcdSpec() {
 
 	spec := etcdres.NewSpec(etcdres.NamespaceName, etcdres.SpecID)
 	spec.TypedSpec().Name = n.hostname
-	spec.TypedSpec().Image = "registry.k8s.io/etcd:v3.6.12"
+	spec.TypedSpec().Image = n.etcdImage()
 	spec.TypedSpec().AdvertisedAddresses = []netip.Addr{n.Address}
 	spec.TypedSpec().ListenPeerAddresses = []netip.Addr{netip.IPv4Unspecified()}
 	spec.TypedSpec().ListenClientAddresses = []netip.Addr{netip.IPv4Unspecified()}

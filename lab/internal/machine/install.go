@@ -140,7 +140,7 @@ func (n *Node) tear(slot int, image string, m images.Manifest) {
 
 // putInstaller shows the installer's process while it runs. It needs n.mu held.
 func (n *Node) putInstaller() {
-	if n.state == nil || !atLeast(n.versionTag(), 13) {
+	if n.state == nil || !AtLeast(n.versionTag(), 13) {
 		return
 	}
 
@@ -443,7 +443,9 @@ func httpText(status int) string {
 func (n *Node) CollectImages(now time.Time) []string {
 	keep := []string{"ghcr.io/siderolabs/kubelet:" + n.Kube}
 	if n.IsControlPlane() {
-		keep = append(keep, "registry.k8s.io/etcd:v3.6.12")
+		n.mu.Lock()
+		keep = append(keep, n.etcdImage())
+		n.mu.Unlock()
 	}
 
 	age := n.Times.GCAge

@@ -140,15 +140,17 @@ type NodeStatus struct {
 
 // Config configures a node.
 type Config struct {
-	Name       string
-	Address    netip.Addr
-	Number     int // 1 for the first node
-	Type       string
-	Version    string
-	Schematic  string
-	Times      Times
-	Seed       int64
-	Recording  *recording.Set
+	Name      string
+	Address   netip.Addr
+	Number    int // 1 for the first node
+	Type      string
+	Version   string
+	Schematic string
+	Times     Times
+	Seed      int64
+	Recording *recording.Set
+	// Resources are the recorded resources of a Talos version.
+	Resources  func(version string) *recording.Set
 	Registry   *images.Registry
 	Etcd       *etcd.Member
 	Cluster    Cluster
@@ -257,7 +259,10 @@ type Node struct {
 	kmsgMore        chan struct{}
 
 	state *cosi.State
-	seeds *cosi.Seeds
+	// seeds are the recorded resources of the Talos that was booted.
+	seeds     *cosi.Seeds
+	seedsOf   string
+	resources func(version string) *recording.Set
 
 	rendered      map[string]rendering // The static pods of the control plane as they were rendered last.
 	apiServerDown bool                 // The API server does not come up with the configuration in force.
@@ -294,7 +299,7 @@ func New(cfg Config) *Node {
 		Name: cfg.Name, Address: cfg.Address, Number: cfg.Number,
 		Recording: cfg.Recording, Registry: cfg.Registry, Etcd: cfg.Etcd, Times: cfg.Times, Kube: cfg.Kubernetes,
 		Images:  images.NewStore(),
-		cluster: cfg.Cluster, kubelet: cfg.Kubelet,
+		cluster: cfg.Cluster, kubelet: cfg.Kubelet, resources: cfg.Resources,
 		nodeType:       cfg.Type,
 		random:         rand.New(rand.NewPCG(uint64(cfg.Seed), uint64(cfg.Number))),
 		config:         cfg.Config,
@@ -324,7 +329,7 @@ func New(cfg Config) *Node {
 		extra:          cfg.Extra,
 	}
 
-	if atLeast(cfg.Version, 14) {
+	if AtLeast(cfg.Version, 14) {
 		n.partitionLabels = cfg.Partitions // the partitions are made once, at the installation
 	}
 
@@ -344,12 +349,18 @@ func New(cfg Config) *Node {
 	return n
 }
 
+// InstallerImage returns the installer of a version: the Image Factory's for a schematic, else Talos's own.
+func InstallerImage(version, schematic string) string {
+	if schematic == "" {
+		return "ghcr.io/siderolabs/installer:" + version
+	}
+
+	return "factory.talos.dev/metal-installer/" + schematic + ":" + version
+}
+
 // preinstall installs the first Talos into slot A, with its images.
 func (n *Node) preinstall(version, schematic string) {
-	image := "ghcr.io/siderolabs/installer:" + version
-	if schematic != "" {
-		image = "factory.talos.dev/metal-installer/" + schematic + ":" + version
-	}
+	image := InstallerImage(version, schematic)
 
 	n.slots[0] = Slot{Version: version, Image: image, Schematic: schematic, Platform: "metal", Extensions: extensionsOf(schematic)}
 
@@ -360,7 +371,7 @@ func (n *Node) preinstall(version, schematic string) {
 	}
 
 	if n.nodeType == ControlPlane {
-		n.preload(images.System, "registry.k8s.io/etcd:v3.6.12", now)
+		n.preload(images.System, n.etcdImage(), now)
 		n.preload(images.CRI, "registry.k8s.io/kube-apiserver:"+n.Kube, now)
 		n.preload(images.CRI, "registry.k8s.io/kube-controller-manager:"+n.Kube, now)
 		n.preload(images.CRI, "registry.k8s.io/kube-scheduler:"+n.Kube, now)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
-	"github.com/cosi-project/runtime/pkg/resource/meta"
 	"github.com/siderolabs/talos/pkg/machinery/config/config"
 	"github.com/siderolabs/talos/pkg/machinery/constants"
 	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
@@ -32,7 +31,7 @@ type rendering struct {
 
 // rendersConfig reports whether the node makes resources of its configuration. Before 1.14 those of the recordings are
 // shown. It needs n.mu held.
-func (n *Node) rendersConfig() bool { return n.config != nil && atLeast(n.versionTag(), 14) }
+func (n *Node) rendersConfig() bool { return n.config != nil && AtLeast(n.versionTag(), 14) }
 
 // putRendered makes the resources that Talos 1.14 makes of a configuration, in either form (siderolabs/talos, release-1.14,
 // M/controllers/k8s and M/controllers/network). It needs n.mu held.
@@ -41,14 +40,6 @@ func (n *Node) putRendered() {
 		return
 	}
 
-	definition, err := meta.NewResourceDefinition(k8s.NewEtcdEncryptionConfig(k8s.EtcdEncryptionConfigID).ResourceDefinition())
-	if err != nil {
-		n.cluster.Note(n.Name, "error", err.Error())
-
-		return
-	}
-
-	n.put(definition, "")
 	n.putKernelParams()
 	n.putNodeSpecs()
 	n.putNetworkSpecs()

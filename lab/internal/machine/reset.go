@@ -149,7 +149,11 @@ func (n *Node) restoreImages() {
 	n.preload(images.System, "ghcr.io/siderolabs/kubelet:"+n.Kube, now)
 
 	if n.IsControlPlane() {
-		n.preload(images.System, "registry.k8s.io/etcd:v3.6.12", now)
+		n.mu.Lock()
+		image := n.etcdImage()
+		n.mu.Unlock()
+
+		n.preload(images.System, image, now)
 	}
 }
 

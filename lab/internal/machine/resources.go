@@ -9,18 +9,15 @@ import (
 	"strings"
 
 	"github.com/cosi-project/runtime/pkg/resource"
-	"github.com/cosi-project/runtime/pkg/resource/meta"
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/config/machine"
 	"github.com/siderolabs/talos/pkg/machinery/extensions"
 	"github.com/siderolabs/talos/pkg/machinery/resources/cluster"
 	configres "github.com/siderolabs/talos/pkg/machinery/resources/config"
-	"github.com/siderolabs/talos/pkg/machinery/resources/containers"
 	etcdres "github.com/siderolabs/talos/pkg/machinery/resources/etcd"
 	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
 	"github.com/siderolabs/talos/pkg/machinery/resources/network"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
-	"github.com/siderolabs/talos/pkg/machinery/resources/storage"
 	servicesres "github.com/siderolabs/talos/pkg/machinery/resources/v1alpha1"
 
 	"github.com/talosmate/talosmate/lab/internal/cosi"
@@ -76,12 +73,21 @@ func joinedOnly(md resource.Metadata) bool {
 	}
 }
 
+// Prepare reads the recorded resources, which takes long enough to delay the first request.
+func (n *Node) Prepare() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.loadSeeds()
+}
+
 func (n *Node) loadSeeds() error {
-	if n.seeds != nil {
+	version := n.versionTag()
+	if n.seeds != nil && n.seedsOf == version {
 		return nil
 	}
 
-	raw, err := n.Recording.Resources()
+	raw, err := n.resources(version).Resources()
 	if err != nil {
 		return err
 	}
@@ -92,6 +98,7 @@ func (n *Node) loadSeeds() error {
 	}
 
 	n.seeds = seeds.Without(func(md resource.Metadata) bool { return replaced(md.Type()) || metalReplaces(md) })
+	n.seedsOf = version
 
 	return nil
 }
@@ -388,23 +395,21 @@ func (n *Node) putMachineStatus() {
 	n.put(status, "runtime.MachineStatusController")
 }
 
-// put114 adds the resources that are new in Talos 1.14, which the recordings of older nodes do not define.
+// put114 adds resources that are new in Talos 1.14.
 func (n *Node) put114(slot Slot) {
-	if !atLeast(slot.Version, 14) {
+	if !AtLeast(slot.Version, 14) {
 		return
-	}
-
-	for _, namespace := range []string{containers.NamespaceName, storage.NamespaceName} {
-		n.put(meta.NewNamespace(namespace, meta.NamespaceSpec{}), "")
-	}
-
-	for _, kind := range kinds114() {
-		n.define(kind)
 	}
 
 	boot := runtime.NewBootID()
 	boot.TypedSpec().BootID = n.bootID
 	n.put(boot, "runtime.BootIDController")
+
+	if n.config != nil && n.config.UnattendedInstallConfig() != nil {
+		status := runtime.NewUnattendedInstallStatus()
+		status.TypedSpec().Image, status.TypedSpec().Phase = n.installerOf(n.config), runtime.UnattendedInstallPhaseInstalled
+		n.put(status, "runtime.UnattendedInstallController")
+	}
 
 	for _, l := range n.layers() {
 		n.put(l, "storage.LVMController")
@@ -425,20 +430,8 @@ func (n *Node) put114(slot Slot) {
 	n.put(schematic, "runtime.ImageFactorySchematicController")
 }
 
-// define adds a resource type, without which Talos refuses to list its resources.
-func (n *Node) define(kind meta.ResourceDefinitionProvider) {
-	definition, err := meta.NewResourceDefinition(kind.ResourceDefinition())
-	if err != nil {
-		n.cluster.Note(n.Name, "error", err.Error())
-
-		return
-	}
-
-	n.put(definition, "")
-}
-
-// atLeast reports whether a version is 1.minor or newer.
-func atLeast(version string, minor int) bool {
+// AtLeast reports whether a version is 1.minor or newer.
+func AtLeast(version string, minor int) bool {
 	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
 	if len(parts) < 2 {
 		return false
@@ -458,7 +451,7 @@ func atLeast(version string, minor int) bool {
 func (n *Node) HasLifecycleAPI() bool { return n.AtLeast(13) }
 
 // AtLeast reports whether the running Talos is of this minor version of 1, or newer.
-func (n *Node) AtLeast(minor int) bool { return atLeast(n.Version(), minor) }
+func (n *Node) AtLeast(minor int) bool { return AtLeast(n.Version(), minor) }
 
 // refresh recomputes readiness as Talos's MachineStatusController does and publishes changes. It needs n.mu held.
 func (n *Node) refresh() {

@@ -59,11 +59,16 @@ func (s *Service) ApplyConfiguration(ctx context.Context, req *machine.ApplyConf
 		s.node.CancelTry()
 	}
 
+	next, err := s.loadConfig(req.GetData(), maintenance)
+	if err != nil {
+		return nil, err
+	}
+
 	if req.Mode == machine.ApplyConfigurationRequest_REBOOT && !maintenance && s.node.AtLeast(14) {
 		return nil, status.Error(codes.Unimplemented, "the REBOOT mode is not supported, please use AUTO or NO_REBOOT modes instead")
 	}
 
-	next, warnings, err := s.loadConfig(ctx, req.GetData(), maintenance)
+	warnings, err := s.validateConfig(ctx, next)
 	if err != nil {
 		return nil, err
 	}
@@ -102,43 +107,60 @@ func (s *Service) ApplyConfiguration(ctx context.Context, req *machine.ApplyConf
 	}}}, nil
 }
 
-// loadConfig decodes and validates as Talos does, with machinery's own code.
-func (s *Service) loadConfig(ctx context.Context, data []byte, maintenance bool) (config.Provider, []string, error) {
+// loadConfig decodes as Talos does, with machinery's own code.
+func (s *Service) loadConfig(data []byte, maintenance bool) (config.Provider, error) {
 	if err := unknownTo(s.node.AtLeast, data); err != nil {
-		return nil, nil, status.Error(codes.InvalidArgument, err.Error())
+		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 
 	next, err := configloader.NewFromBytes(data)
 	if err != nil {
-		return nil, nil, status.Error(codes.InvalidArgument, err.Error())
+		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 
 	if !maintenance && next.RawV1Alpha1() == nil {
-		return nil, nil, status.Error(codes.InvalidArgument, "the applied machine configuration doesn't contain v1alpha1 config, did you mean to patch the machine config instead?")
+		return nil, status.Error(codes.InvalidArgument, "the applied machine configuration doesn't contain v1alpha1 config, did you mean to patch the machine config instead?")
 	}
 
+	return next, nil
+}
+
+// validateConfig validates as Talos does, with machinery's own code, and returns the warnings. From 1.14 on all errors
+// are in one list.
+func (s *Service) validateConfig(ctx context.Context, next config.Provider) ([]string, error) {
 	mode := metal{installed: s.node.Installed()}
 
 	if mode.RequiresInstall() && !s.node.AtLeast(14) && !hasInstall(next) {
-		return nil, nil, status.Errorf(codes.InvalidArgument, "install instructions are required in %q mode", mode)
-	}
-
-	warnings, err := next.Validate(mode)
-	if err != nil {
-		return nil, nil, status.Error(codes.InvalidArgument, err.Error())
+		return nil, status.Errorf(codes.InvalidArgument, "install instructions are required in %q mode", mode)
 	}
 
 	st, err := s.node.State(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 
-	more, err := next.RuntimeValidate(ctx, state.WrapCore(typed{st.Core()}), mode)
+	resources := state.WrapCore(typed{st.Core()})
+
+	if s.node.AtLeast(14) {
+		warnings, err := next.ValidateAtRuntime(ctx, resources, mode)
+		if err != nil {
+			return nil, status.Error(codes.InvalidArgument, err.Error())
+		}
+
+		return warnings, nil
+	}
+
+	warnings, err := next.Validate(mode)
 	if err != nil {
-		return nil, nil, status.Error(codes.InvalidArgument, err.Error())
+		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 
-	return next, slices.Concat(warnings, more), nil
+	more, err := next.RuntimeValidate(ctx, resources, mode)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+
+	return slices.Concat(warnings, more), nil
 }
 
 // typed reads the recorded resources as the types that machinery's validation expects.

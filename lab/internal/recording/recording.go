@@ -54,11 +54,12 @@ type Rewriter func(string) string
 // Identity is a Rewriter that leaves everything as recorded.
 func Identity(s string) string { return s }
 
-// NewRewriter maps recorded addresses 10.5.0.N and hostnames nK. The callbacks receive the last octet and the recorded
-// number (1 to 5); an empty result keeps the recorded text.
+// NewRewriter maps recorded addresses 10.5.0.N and 10.6.0.N, and hostnames: nK of the recordings of 1.13, cp-K and
+// worker-K of those of 1.14, where the workers follow the three control planes. The callbacks receive the last octet and
+// the recorded number (1 to 5); an empty result keeps the recorded text.
 func NewRewriter(address func(octet int) string, hostname func(number int) string) Rewriter {
-	addresses := regexp.MustCompile(`\b10\.5\.0\.(\d{1,3})\b`)
-	hostnames := regexp.MustCompile(`\bn([1-5])\b`)
+	addresses := regexp.MustCompile(`\b10\.[56]\.0\.(\d{1,3})\b`)
+	hostnames := regexp.MustCompile(`\b(?:n[1-5]|cp-[1-3]|worker-[12])\b`)
 
 	return func(text string) string {
 		text = addresses.ReplaceAllStringFunc(text, func(match string) string {
@@ -71,7 +72,12 @@ func NewRewriter(address func(octet int) string, hostname func(number int) strin
 		})
 
 		return hostnames.ReplaceAllStringFunc(text, func(match string) string {
-			if to := hostname(int(match[1] - '0')); to != "" {
+			number := int(match[len(match)-1] - '0')
+			if strings.HasPrefix(match, "worker") {
+				number += 3
+			}
+
+			if to := hostname(number); to != "" {
 				return to
 			}
 
