@@ -40,7 +40,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 			"a table for people or one document for programs (-o json), its exit code tells the truth, and nothing\n" +
 			"changes a cluster unless the nodes are named.",
 		Example: "  talosmate health\n" +
-			"  talosmate upgrade node -n worker-1 --image factory.talos.dev/metal-installer/SCHEMATIC:v1.13.9",
+			"  talosmate upgrade node -n worker-1 --image factory.talos.dev/metal-installer/SCHEMATIC:v1.14.1",
 		SilenceUsage: true, SilenceErrors: true,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,

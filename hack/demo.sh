@@ -6,6 +6,7 @@ PATH=$PWD/bin:$PATH
 dir=$(mktemp -d)
 export TALOSMATE_LAB_DIR=$dir
 unset TALOSMATE_OUTPUT TALOSMATE_CONFIG TALOSMATE_READ_ONLY
+image=factory.talos.dev/metal-installer/376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba:v1.14.1
 trap 'talosmate-lab down >/dev/null 2>&1 || true; rm -rf "$dir"' EXIT
 
 step() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
@@ -16,19 +17,21 @@ run() {
 [ -t 1 ] || step() { printf '\n# %s\n' "$*"; }
 
 step 'A cluster: three control planes with real etcd members and a virtual IP, two workers, real mutual TLS'
-printf '$ talosmate-lab up --detach --vip auto\n'
-talosmate-lab up --detach --vip auto --dir "$dir" >"$dir/up.json"
+printf '$ talosmate-lab up --detach --talos-version v1.14.0 --vip auto\n'
+talosmate-lab up --detach --talos-version v1.14.0 --vip auto --dir "$dir" >"$dir/up.json"
 export TALOSCONFIG=$dir/talosconfig
 run talosmate version
 
-step 'A static pod of its own on each control plane (machine.pods)'
+step 'A static pod of its own on each control plane'
 cat >"$dir/pods.yaml" <<'EOF'
-machine:
-  pods:
-    - apiVersion: v1
-      kind: Pod
-      metadata: {name: proxy, namespace: kube-system}
-      spec: {containers: [{name: proxy, image: docker.io/library/haproxy:3.2}]}
+apiVersion: v1alpha1
+kind: KubeStaticPodConfig
+name: proxy
+pod:
+  apiVersion: v1
+  kind: Pod
+  metadata: {name: proxy, namespace: kube-system}
+  spec: {containers: [{name: proxy, image: docker.io/library/haproxy:3.2}]}
 EOF
 printf '$ talosmate machineconfig patch --controlplanes -p @pods.yaml --mode no-reboot\n'
 talosmate machineconfig patch --controlplanes -p @"$dir/pods.yaml" --mode no-reboot
@@ -57,13 +60,13 @@ talosmate-lab ctl wait worker-2 --timeout 30s >/dev/null
 
 step 'A safety gate: with one member down, no other control plane is upgraded (exit code 5)'
 talosmate-lab ctl power cp-3 off >/dev/null
-run talosmate upgrade node -n cp-1 --image ghcr.io/siderolabs/installer:v1.13.9 --timeout 5s || true
+run talosmate upgrade node -n cp-1 --image "$image" --timeout 5s || true
 talosmate-lab ctl power cp-3 on >/dev/null
 talosmate-lab ctl wait cp-3 --timeout 30s >/dev/null
 
-step 'An upgrade of a worker from v1.13.8 to v1.13.9, with progress, proved at the end'
-printf '$ talosmate upgrade node -n worker-1 --image ghcr.io/siderolabs/installer:v1.13.9 -o json > result.json\n'
-talosmate upgrade node -n worker-1 --image ghcr.io/siderolabs/installer:v1.13.9 -o json >"$dir/result.json"
+step 'An upgrade of a worker from v1.14.0 to v1.14.1, with progress, proved at the end'
+printf '$ talosmate upgrade node -n worker-1 --image %s -o json > result.json\n' "$image"
+talosmate upgrade node -n worker-1 --image "$image" -o json >"$dir/result.json"
 printf '$ jq .result result.json   # or talosmate ... --query\n'
 if command -v jq >/dev/null 2>&1; then
   jq '.result | {status, server_tag, running_tag, boot_id_before, boot_id_after, downtime_seconds}' "$dir/result.json"

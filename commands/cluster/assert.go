@@ -32,7 +32,7 @@ func NewCmdAssert(f *cmdutil.Factory) *cmdutil.Cmd {
 			"fields of what `talosmate state save` writes, whose schema is `talosmate schema Fleet`. In addition to CEL's own\n" +
 			"nodes.all(n, …) there are all(nodes, n, …), exists(nodes, n, …) and exists_one(nodes, n, …).\n\n" +
 			"Only what the expressions speak of is asked. A node that does not answer makes the answer no.",
-		Example: "  talosmate assert 'all(nodes, n, n.version == \"v1.13.9\")' 'etcd.healthy && size(etcd.members) == 3'\n" +
+		Example: "  talosmate assert 'all(nodes, n, n.version == \"v1.14.1\")' 'etcd.healthy && size(etcd.members) == 3'\n" +
 			"  talosmate assert --workers 'all(nodes, n, n.ready && exists(n.extensions, e, e.name == \"iscsi-tools\"))'\n" +
 			"  talosmate assert 'all(nodes, n, !n.image_drift)' -o json --query '.result.assertions[].broken_by[].hostname'",
 		ArgsHint: "give at least one CEL expression, such as 'health.healthy'",

@@ -34,7 +34,7 @@ func NewCmdWait(f *cmdutil.Factory) *cmdutil.Cmd {
 			"--for must hold at the same look. Nodes that do not answer are asked again until the deadline; then the\n" +
 			"exit code is 124 and the document holds what was seen last.\n\nConditions:\n" + conditionList() +
 			"\nEXPR is CEL over metadata and spec, such as spec.stage == \"running\".",
-		Example: "  talosmate wait --for=ready --for=version=v1.13.9 -n worker-1 --wait-timeout 10m\n" +
+		Example: "  talosmate wait --for=ready --for=version=v1.14.1 -n worker-1 --wait-timeout 10m\n" +
 			"  talosmate wait --for='resource=machinestatus/machine:spec.status.ready' --controlplanes\n" +
 			"  id=$(talosmate describe node worker-1 --query '.result.node.boot.id')\n" +
 			"  talosmate wait --for=rebooted=$id -n worker-1",

@@ -22,7 +22,7 @@ func newCmdURL(f *cmdutil.Factory) *cmdutil.Cmd {
 		Long: "Show where the factory serves the ISO, disk image, UKI, kernel, initramfs, installer and PXE script of a\n" +
 			"schematic, for a Talos version, platform and architecture. Nothing is asked; a schematic that the factory\n" +
 			"has never seen is registered with `factory schematic create`.",
-		Example: "  talosmate factory url --extension qemu-guest-agent --talos-version v1.13.9\n" +
+		Example: "  talosmate factory url --extension qemu-guest-agent --talos-version v1.14.1\n" +
 			"  talosmate factory url installer --schematic $ID --secureboot -o name",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Offline: true},
 		Flags: func(fs *cmdutil.Flags) {

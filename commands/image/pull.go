@@ -23,7 +23,7 @@ func newCmdPull(f *cmdutil.Factory) *cmdutil.Cmd {
 			"name (from Talos 1.13 on). Talos removes images of the system instance that nothing uses about an hour\n" +
 			"after it first saw them unused.",
 		Example: "  talosmate image pull registry.k8s.io/pause:3.10 --workers\n" +
-			"  talosmate image pull factory.talos.dev/metal-installer/SCHEMATIC:v1.13.9 -n cp-1 --namespace system -o json --query '.items[].image'",
+			"  talosmate image pull factory.talos.dev/metal-installer/SCHEMATIC:v1.14.1 -n cp-1 --namespace system -o json --query '.items[].image'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Operators()},
 		Flags: func(fs *cmdutil.Flags) {
 			namespaceFlag(fs, &namespace)

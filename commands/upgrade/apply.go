@@ -51,7 +51,7 @@ func newCmdApply(f *cmdutil.Factory) *cmdutil.Cmd {
 			"A plan file is run as it is: one that was edited is exit code 2, and one that is not what would be done now\n" +
 			"(its nodes, versions, images or options) is refused by TM147.",
 		Example: "  talosmate upgrade apply plan.json --report upgrade.md\n" +
-			"  talosmate upgrade apply -A --to v1.13.9 --max-parallel 2 --gate 'healthy && failed == 0' --on-failure rollback",
+			"  talosmate upgrade apply -A --to v1.14.1 --max-parallel 2 --gate 'healthy && failed == 0' --on-failure rollback",
 		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), Named: true},
 		Flags: func(fs *cmdutil.Flags) {
 			addRequestFlags(fs, &o.request)

@@ -25,7 +25,7 @@ func newCmdNode(f *cmdutil.Factory) *cmdutil.Cmd {
 			"install uncordons and does not reboot. The end is proved: a new boot, the wanted version and schematic,\n" +
 			"nothing unmet, etcd healthy, the Kubernetes node Ready. A node that fell back to its old version is exit\n" +
 			"code 8, one that did not come back 9.",
-		Example: "  talosmate upgrade node -n worker-1 --image factory.talos.dev/metal-installer/SCHEMATIC:v1.13.9\n" +
+		Example: "  talosmate upgrade node -n worker-1 --image factory.talos.dev/metal-installer/SCHEMATIC:v1.14.1\n" +
 			"  talosmate upgrade node -n cp-1 --image REF --dry-run -o json --query '.result.gates[] | select(.verdict == \"refuse\")'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), OneNode: true},
 		Flags: func(fs *cmdutil.Flags) {
@@ -53,7 +53,7 @@ func drainFlag(fs *cmdutil.Flags, skip *bool) {
 
 func runNode(c *cmdutil.Call, o upgrade.Options) error {
 	if o.Image == "" {
-		return errs.Usagef("--image is missing").WithHint("for example --image factory.talos.dev/metal-installer/SCHEMATIC:v1.13.9")
+		return errs.Usagef("--image is missing").WithHint("for example --image factory.talos.dev/metal-installer/SCHEMATIC:v1.14.1")
 	}
 
 	targets, err := c.Targets()

@@ -33,8 +33,8 @@ func newCmdPlan(f *cmdutil.Factory) *cmdutil.Cmd {
 			"more. What the releases on the way change for this cluster is in short at the end; `upgrade impact` has it in\n" +
 			"full. A gate that refuses is exit code 5, with the whole plan printed all the same. A node that does not answer\n" +
 			"is in the plan with its error (exit code 4), and `upgrade apply` leaves it out.",
-		Example: "  talosmate upgrade plan --to v1.13.9\n" +
-			"  talosmate upgrade plan --to v1.13.9 --max-parallel 25% --canary worker-1 -o json > plan.json",
+		Example: "  talosmate upgrade plan --to v1.14.1\n" +
+			"  talosmate upgrade plan --to v1.14.1 --max-parallel 25% --canary worker-1 -o json > plan.json",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 		Flags: func(fs *cmdutil.Flags) {
 			addRequestFlags(fs, &r)
@@ -65,7 +65,7 @@ func checkRequest(r rollout.Request) error {
 	case r.InstallOnly && r.RebootOnly:
 		return errs.Usagef("--install-only and --reboot-only are the two halves: choose one")
 	case (r.To == "") == (r.Image == ""):
-		return errs.Usagef("say where to: either --to VERSION or --image REFERENCE").WithHint("for example --to v1.13.9")
+		return errs.Usagef("say where to: either --to VERSION or --image REFERENCE").WithHint("for example --to v1.14.1")
 	default:
 		return nil
 	}

@@ -48,7 +48,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 		}
 
 		if version != "" && release.Minor(version) == 0 {
-			return errs.Usagef("bad --talos-version %q: want v1.13 or v1.13.9", version)
+			return errs.Usagef("bad --talos-version %q: want v1.14 or v1.14.1", version)
 		}
 
 		if err = foreign.Check(text); errors.Is(err, foreign.ErrTooLarge) {

@@ -116,7 +116,7 @@ func FindProfile(v semver.Version, name string) (Profile, error) {
 func ParseVersion(s string) (semver.Version, error) {
 	v, err := semver.Parse(strings.TrimPrefix(s, "v"))
 	if err != nil {
-		return v, errs.Usagef("%q is not a Talos version", s).WithHint("write it like v1.13.9; `latest` is not a version")
+		return v, errs.Usagef("%q is not a Talos version", s).WithHint("write it like v1.14.1; `latest` is not a version")
 	}
 
 	if v.LT(semver.MustParse("1.10.0-alpha.0")) {

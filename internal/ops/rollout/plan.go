@@ -274,7 +274,7 @@ func named(targets []talos.Target, r Request) ([]string, string, error) {
 		return nil, "", errs.Usagef("say where to: either --to VERSION or --image REFERENCE")
 	case r.To != "":
 		if !release.Same(r.To, r.To) {
-			return nil, "", errs.Usagef("%q is not a version", r.To).WithHint("for example --to v1.13.9")
+			return nil, "", errs.Usagef("%q is not a version", r.To).WithHint("for example --to v1.14.1")
 		}
 
 		return nodes, "v" + strings.TrimPrefix(r.To, "v"), nil
