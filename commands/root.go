@@ -41,6 +41,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 			"changes a cluster unless the nodes are named.",
 		Example: "  talosmate health\n" +
 			"  talosmate upgrade node -n worker-1 --image factory.talos.dev/metal-installer/SCHEMATIC:v1.14.1",
+		Version:      f.Build.Version,
 		SilenceUsage: true, SilenceErrors: true,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,

@@ -48,7 +48,7 @@ func Run(ctx context.Context, args []string, io *iostreams.Streams) (code int) {
 		err = errs.AsUsage(err)
 	}
 
-	return report(ctx, f, io, err)
+	return report(ctx, f, io, commands.Elsewhere(root, args, err))
 }
 
 func interruptible() (context.Context, func()) {
