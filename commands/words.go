@@ -27,7 +27,7 @@ func Elsewhere(root *cobra.Command, args []string, err error) error {
 
 	known := len(words) - len(rest)
 	if own.HasSubCommands() {
-		known-- // a group is no command here, and its name may be one elsewhere
+		known-- // the name of a group may be a command elsewhere
 	}
 
 	if len(words) == 3 && words[0] == "service" && slices.Contains([]string{"start", "stop", "restart"}, words[2]) {
