@@ -3,6 +3,7 @@ package impact
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -181,6 +182,10 @@ func Fields(text []byte) ([]Field, error) {
 		if out = appendFields(out, root, prefix); len(out) > maxFields {
 			return nil, fmt.Errorf("cannot read the machine configuration: it has more than %d fields", maxFields)
 		}
+	}
+
+	if len(out) == 0 {
+		return nil, errors.New("cannot read the machine configuration: it is empty")
 	}
 
 	return out, nil
