@@ -60,6 +60,10 @@ func TestHostileFilesAreUsageErrors(t *testing.T) {
 		for _, args := range [][]string{
 			{"validate", "-f", file},
 			{"machineconfig", "diff", "-n", "10.5.0.5", "-f", file},
+			{"machineconfig", "apply", "-n", "10.5.0.5", "-f", file},
+			{"machineconfig", "patch", "-n", "10.5.0.5", "-p", "@" + file},
+			{"node", "add", "-n", "10.5.0.5", "-f", file},
+			{"config", "merge", file},
 			{"upgrade", "apply", file, "--dry-run"},
 			{"state", "diff", file, file},
 			{"config", "contexts", "--talosconfig", file},
