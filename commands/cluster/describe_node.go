@@ -16,9 +16,9 @@ import (
 func newCmdDescribeNode(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "node [NODE]", Short: "Describe one node on one page",
-		Long: "Describe one node on one page: version, stage, boot, unhealthy services, etcd member, Kubernetes\n" +
-			"node, disks, extensions, schematic, image drift and alerts. NODE is an address, a hostname or a\n" +
-			"Kubernetes node name.",
+		Long: "Describe one node on one page: version, stage, boot, security state, unhealthy services, etcd\n" +
+			"member, Kubernetes node, disks, extensions, schematic, image drift and alerts. NODE is an\n" +
+			"address, a hostname or a Kubernetes node name.",
 		Example: "  talosmate describe node worker-1\n" +
 			"  talosmate describe node cp-1 -o json --query '.result.node.boot.id'",
 		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers, Named: true},
@@ -74,6 +74,32 @@ func listedLine(d fleet.NodeDescription) string {
 	return strings.TrimSpace(d.Member.OperatingSystem + " at " + strings.Join(d.Member.Addresses, ", ") + ", listed by " + d.Member.Source)
 }
 
+// securityOf is the security state in a line; what is switched off by default is named only where it is on.
+func securityOf(s talos.SecurityState) string {
+	if s.SELinux == "" {
+		return ""
+	}
+
+	words := []string{"no secure boot", "no UKI", "SELinux " + s.SELinux}
+	if s.SecureBoot {
+		words[0] = "secure boot"
+	}
+
+	if s.BootedUKI {
+		words[1] = strings.TrimSpace("UKI " + s.BootEntry)
+	}
+
+	if s.FIPS != "disabled" {
+		words = append(words, "FIPS "+s.FIPS)
+	}
+
+	if s.ModuleSignatures {
+		words = append(words, "signed modules only")
+	}
+
+	return strings.Join(words, ", ")
+}
+
 func showNode(w io.Writer, d fleet.NodeDescription) error {
 	n := d.Node
 	lines := [][2]string{
@@ -86,6 +112,7 @@ func showNode(w io.Writer, d fleet.NodeDescription) error {
 		{"Boot", n.Boot.ID},
 		{"Schematic", n.Schematic},
 		{"Extensions", extensionsOf(n)},
+		{"Security", securityOf(n.Security)},
 		{"Install image", n.InstallImage},
 		{"Kubelet", n.Kubelet},
 		{"Kubernetes", strings.TrimSpace(n.Kubernetes.Name + " " + kubeWord(n.Kubernetes))},

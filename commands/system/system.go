@@ -12,7 +12,8 @@ import (
 // NewCmd makes the group.
 func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("system", "Look at disks, memory, processors, the clock and the kernel", []string{"sys"},
-		newCmdDisks(f), newCmdMounts(f), newCmdMemory(f), newCmdCPU(f), newCmdLoad(f), newCmdUsage(f), newCmdTime(f), newCmdModules(f))
+		newCmdDisks(f), newCmdMounts(f), newCmdMemory(f), newCmdCPU(f), newCmdLoad(f), newCmdUsage(f), newCmdTime(f), newCmdModules(f),
+		newCmdSecurity(f))
 }
 
 func spec() cmdutil.Spec {

@@ -15,9 +15,9 @@ import (
 type System struct {
 	Schematic  string      // The Image Factory schematic, empty when it was not made by a factory.
 	Extensions []Extension // The system extensions, without the virtual ones.
-	SecureBoot bool        // Whether it booted with secure boot.
-	BootedUKI  bool        // Whether systemd-boot booted a UKI, and with it the image's own kernel arguments; GRUB boots none.
 	Kubelet    string      // The Kubernetes version of the kubelet, empty when there is none.
+
+	SecurityState // Whether it booted a UKI decides whose kernel arguments count: with one, the image's own.
 }
 
 // KernelArguments reads what the kernel was started with; empty where the node does not tell. Roles: reader, operator, admin.
@@ -54,15 +54,9 @@ func (n *Node) System(ctx context.Context) (System, error) {
 		out.Schematic = id
 	}
 
-	state, err := resourceSpec[struct {
-		SecureBoot    bool `json:"secureBoot"`
-		BootedWithUKI bool `json:"bootedWithUKI"`
-	}](ctx, n, "runtime", "SecurityStates.talos.dev", "securitystate")
-	if err != nil {
+	if out.SecurityState, err = n.Security(ctx); err != nil {
 		return System{}, err
 	}
-
-	out.SecureBoot, out.BootedUKI = state.SecureBoot, state.BootedWithUKI
 
 	kubelet, err := resourceSpec[struct {
 		Image string `json:"image"`

@@ -109,6 +109,34 @@ func TestUpkeep(t *testing.T) {
 	)
 }
 
+func TestSecurity(t *testing.T) {
+	t.Parallel()
+
+	security := runtime.NewSecurityStateSpec(runtime.NamespaceName)
+	*security.TypedSpec() = runtime.SecurityStateSpec{
+		SecureBoot: true, PCRSigningKeyFingerprint: "AB:CD", SELinuxState: runtime.SELinuxStateEnforcing, FIPSState: runtime.FIPSStateEnabled,
+		BootedWithUKI: true, ModuleSignatureEnforced: true,
+	}
+
+	entry := runtime.NewBootedEntrySpec()
+	entry.TypedSpec().BootedEntry = "Talos-v1.14.1.efi"
+
+	for name, c := range map[string]struct {
+		has  []resource.Resource
+		want SecurityState
+	}{
+		"all of it": {[]resource.Resource{security, entry}, SecurityState{
+			SecureBoot: true, BootedUKI: true, BootEntry: "Talos-v1.14.1.efi", PCRFingerprint: "AB:CD", SELinux: "enforcing", FIPS: "enabled", ModuleSignatures: true,
+		}},
+		"nothing is on": {[]resource.Resource{runtime.NewSecurityStateSpec(runtime.NamespaceName)}, SecurityState{SELinux: "disabled", FIPS: "disabled"}},
+		"not known":     {nil, SecurityState{}},
+	} {
+		if got, err := nodeWith(t, c.has...).Security(t.Context()); err != nil || got != c.want {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
 func TestKernelModules(t *testing.T) {
 	t.Parallel()
 

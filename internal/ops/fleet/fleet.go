@@ -23,25 +23,26 @@ type Fleet struct {
 type Node struct {
 	talos.NodeRef
 
-	Type         string      `json:"type"`          // controlplane or worker, empty when discovery does not have it.
-	Reachable    bool        `json:"reachable"`     // Whether the node's API answered.
-	Version      string      `json:"version"`       // The running Talos version, v1.13.9.
-	Arch         string      `json:"arch"`          // amd64 or arm64.
-	Platform     string      `json:"platform"`      // metal, aws, container, …
-	Stage        string      `json:"stage"`         // running, booting, maintenance, …
-	Ready        bool        `json:"ready"`         // Whether the node reports itself as ready; false and not looked at when reachable is false.
-	Unmet        []Unmet     `json:"unmet"`         // The conditions that are not met; never null.
-	Boot         talos.Boot  `json:"boot"`          // Its current boot, and how that was identified.
-	Services     []Service   `json:"services"`      // Its services by ID; never null.
-	Schematic    string      `json:"schematic"`     // The Image Factory schematic, empty without one.
-	Extensions   []Extension `json:"extensions"`    // Its system extensions by name; never null.
-	SecureBoot   bool        `json:"secure_boot"`   // Whether it booted with secure boot.
-	Kubelet      string      `json:"kubelet"`       // The Kubernetes version of its kubelet.
-	InstallImage string      `json:"install_image"` // The installer image in its configuration; needs os:admin.
-	ImageDrift   bool        `json:"image_drift"`   // Whether that image has another version than the one that runs.
-	Disks        []Disk      `json:"disks"`         // Its disks by device; never null.
-	Alerts       []Alert     `json:"alerts"`        // The diagnostics that it reports; never null.
-	Kubernetes   KubeNode    `json:"kubernetes"`    // Its Kubernetes node.
+	Type         string              `json:"type"`          // controlplane or worker, empty when discovery does not have it.
+	Reachable    bool                `json:"reachable"`     // Whether the node's API answered.
+	Version      string              `json:"version"`       // The running Talos version, v1.13.9.
+	Arch         string              `json:"arch"`          // amd64 or arm64.
+	Platform     string              `json:"platform"`      // metal, aws, container, …
+	Stage        string              `json:"stage"`         // running, booting, maintenance, …
+	Ready        bool                `json:"ready"`         // Whether the node reports itself as ready; false and not looked at when reachable is false.
+	Unmet        []Unmet             `json:"unmet"`         // The conditions that are not met; never null.
+	Boot         talos.Boot          `json:"boot"`          // Its current boot, and how that was identified.
+	Services     []Service           `json:"services"`      // Its services by ID; never null.
+	Schematic    string              `json:"schematic"`     // The Image Factory schematic, empty without one.
+	Extensions   []Extension         `json:"extensions"`    // Its system extensions by name; never null.
+	SecureBoot   bool                `json:"secure_boot"`   // Whether it booted with secure boot.
+	Security     talos.SecurityState `json:"security"`      // How its boot and its kernel are protected.
+	Kubelet      string              `json:"kubelet"`       // The Kubernetes version of its kubelet.
+	InstallImage string              `json:"install_image"` // The installer image in its configuration; needs os:admin.
+	ImageDrift   bool                `json:"image_drift"`   // Whether that image has another version than the one that runs.
+	Disks        []Disk              `json:"disks"`         // Its disks by device; never null.
+	Alerts       []Alert             `json:"alerts"`        // The diagnostics that it reports; never null.
+	Kubernetes   KubeNode            `json:"kubernetes"`    // Its Kubernetes node.
 }
 
 // Unmet is one reason why a node is not ready.

@@ -206,7 +206,7 @@ func (n *Node) readServices(ctx context.Context, from *talos.Node) error {
 
 func (n *Node) readSystem(ctx context.Context, from *talos.Node) error {
 	s, err := from.System(ctx)
-	n.Schematic, n.SecureBoot, n.Kubelet = s.Schematic, s.SecureBoot, s.Kubelet
+	n.Schematic, n.SecureBoot, n.Security, n.Kubelet = s.Schematic, s.SecureBoot, s.SecurityState, s.Kubelet
 
 	for _, e := range s.Extensions {
 		n.Extensions = append(n.Extensions, Extension{Name: e.Name, Version: e.Version})

@@ -721,7 +721,7 @@ func TestImageFor(t *testing.T) {
 		{"stock", "ghcr.io/siderolabs/installer:v1.13.8", plain, "v1.13.9", "ghcr.io/siderolabs/installer:v1.13.9"},
 		{"stock ends with 1.13", "ghcr.io/siderolabs/installer:v1.13.8", plain, "v1.14.0", "factory.talos.dev/metal-installer/" + registry.EmptySchematic + ":v1.14.0"},
 		{"configuration not readable", "", custom, "v1.13.9", fake.NewImage},
-		{"secure boot", "", talos.System{Schematic: fake.Schematic, SecureBoot: true}, "v1.13.9", strings.Replace(fake.NewImage, "metal-installer", "metal-installer-secureboot", 1)},
+		{"secure boot", "", talos.System{Schematic: fake.Schematic, SecurityState: talos.SecurityState{SecureBoot: true}}, "v1.13.9", strings.Replace(fake.NewImage, "metal-installer", "metal-installer-secureboot", 1)},
 		{"extensions without a schematic", "ghcr.io/siderolabs/installer:v1.13.8", talos.System{Extensions: custom.Extensions}, "v1.13.9", ""},
 	} {
 		got, err := imageFor(tt.installed, tt.system, "metal", tt.version)

@@ -134,6 +134,11 @@ func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 	security := runtime.NewSecurityStateSpec(runtime.NamespaceName)
 	security.TypedSpec().SecureBoot = slot.SecureBoot
 	security.TypedSpec().BootedWithUKI = n.bootsUKI()
+
+	if n.bootsUKI() {
+		security.TypedSpec().SELinuxState = runtime.SELinuxStatePermissive // the UKIs of the Image Factory have selinux=1
+	}
+
 	n.put(security, "runtime.SecurityStateController")
 
 	if n.bootsUKI() {
