@@ -191,6 +191,8 @@ type cluster struct {
 
 func (c cluster) Break(mode bed.Mode, span time.Duration) error { return c.breaker(mode, span) }
 
+func (c cluster) Configure(ctx context.Context, s bed.Settings) error { return c.bed.Configure(ctx, s) }
+
 func (c cluster) Status() control.Status {
 	s := control.Status{
 		Kubeconfig: c.bed.Kubeconfig(),

@@ -1,6 +1,9 @@
 package bed
 
 import (
+	"fmt"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -17,6 +20,7 @@ type layout struct {
 	servingCert string
 	servingKey  string
 	accountKey  string
+	filesDir    string // of the API server's settings
 
 	controllerManagerConfig string
 	schedulerConfig         string
@@ -57,7 +61,58 @@ func (l layout) etcdArgs() []string {
 	}
 }
 
-func (l layout) apiserverArgs() []string {
+// Settings are what a node makes of its configuration for the API server.
+type Settings struct {
+	// Args are flags, each with its value. Those that name addresses, etcd and keys are the bed's own, and of the files
+	// that flags name only those in Files exist.
+	Args []string `json:"args"`
+	// Files has the content of files by their absolute path on the node.
+	Files map[string]string `json:"files"`
+}
+
+// Validate returns an error if a flag or a file cannot be used.
+func (s Settings) Validate() error {
+	for _, arg := range s.Args {
+		if !strings.HasPrefix(arg, "--") || !strings.Contains(arg, "=") {
+			return fmt.Errorf("%q is not a flag with its value", arg)
+		}
+	}
+	for file := range s.Files {
+		if !filepath.IsAbs(file) || filepath.Clean(file) != file {
+			return fmt.Errorf("%q is not an absolute path", file)
+		}
+	}
+	return nil
+}
+
+// place is where a file of the node is in the bed.
+func (l layout) place(file string) string { return filepath.Join(l.filesDir, file) }
+
+// apiserverArgs returns the flags of the API server. What the settings do not name is RBAC without anonymous requests.
+func (l layout) apiserverArgs(s Settings) []string {
+	if len(s.Args) == 0 {
+		s.Args = []string{"--authorization-mode=RBAC", "--anonymous-auth=false", "--service-account-issuer=https://kubernetes.default.svc"}
+	}
+	args := l.ownAPIServerArgs()
+	own := func(flag string) bool {
+		return slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, flag+"=") })
+	}
+	var more []string
+	for _, arg := range s.Args {
+		flag, value, _ := strings.Cut(arg, "=")
+		if _, sent := s.Files[value]; sent {
+			arg = flag + "=" + l.place(value)
+		} else if filepath.IsAbs(value) {
+			continue
+		}
+		if !own(flag) {
+			more = append(more, arg)
+		}
+	}
+	return append(args, more...)
+}
+
+func (l layout) ownAPIServerArgs() []string {
 	return []string{
 		"--bind-address=" + loopback,
 		"--advertise-address=" + loopback,
@@ -67,11 +122,8 @@ func (l layout) apiserverArgs() []string {
 		"--etcd-cafile=" + l.etcdCA, "--etcd-certfile=" + l.etcdCert, "--etcd-keyfile=" + l.etcdKey,
 		"--tls-cert-file=" + l.servingCert, "--tls-private-key-file=" + l.servingKey,
 		"--client-ca-file=" + l.clusterCA,
-		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + l.accountKey,
 		"--service-account-signing-key-file=" + l.accountKey,
-		"--authorization-mode=RBAC",
-		"--anonymous-auth=false",
 		"--service-cluster-ip-range=10.96.0.0/16",
 		"--allow-privileged=true",
 		"--profiling=false",

@@ -39,6 +39,8 @@ var (
 	ErrNotInTime = errors.New("not ready in time")
 	// ErrOutage refuses an outage during another one.
 	ErrOutage = errors.New("an outage of the API server is in progress")
+	// ErrUnready is the error of settings with which the API server does not become ready.
+	ErrUnready = errors.New("the API server is not ready with these settings")
 )
 
 // Config configures a bed.
@@ -66,6 +68,10 @@ const (
 	Refuse Mode = "refuse"
 	// Hang stops the process: connections are accepted and not answered.
 	Hang Mode = "hang"
+	// Restart is a restart with other settings that is under way.
+	Restart Mode = "restart"
+	// Unready is an API server that does not come up with its settings. The controller manager and the scheduler wait.
+	Unready Mode = "unready"
 )
 
 // Bed is a running control plane with its kubelets.
@@ -82,6 +88,7 @@ type Bed struct {
 
 	mu       sync.Mutex
 	children map[string]*process
+	settings Settings
 	outage   Mode // empty when the API server is up
 	outages  sync.WaitGroup
 }
@@ -151,7 +158,7 @@ func (b *Bed) prepareDir() error {
 		return fmt.Errorf("bed: %w", err)
 	}
 	b.cfg.Dir = dir
-	for _, sub := range []string{"etcd", "pki", "logs"} {
+	for _, sub := range []string{"etcd", "pki", "logs", "apiserver"} {
 		path := filepath.Join(dir, sub)
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("bed: %w", err)
@@ -176,7 +183,7 @@ func (b *Bed) start(ctx context.Context, kubeletLog io.Writer) error {
 	if b.client, err = kubernetes.NewForConfig(restConfig); err != nil {
 		return fmt.Errorf("bed: client: %w", err)
 	}
-	if err := b.startChild(ctx, partEtcd, b.layout.etcdArgs()); err != nil {
+	if _, err := b.startChild(ctx, partEtcd, b.layout.etcdArgs()); err != nil {
 		return err
 	}
 	if err := b.startControlPlane(ctx); err != nil {
@@ -207,23 +214,38 @@ func (b *Bed) start(ctx context.Context, kubeletLog io.Writer) error {
 
 // startControlPlane starts the parts that need etcd.
 func (b *Bed) startControlPlane(ctx context.Context) error {
-	if err := b.startChild(ctx, partAPIServer, b.layout.apiserverArgs()); err != nil {
-		return err
-	}
-	if err := b.await(ctx, "API server", b.answers); err != nil {
-		return err
-	}
-	if err := b.startChild(ctx, partControllerManager, b.layout.controllerManagerArgs()); err != nil {
-		return err
-	}
-	return b.startChild(ctx, partScheduler, b.layout.schedulerArgs())
-}
-
-// startChild starts a part and ends the bed if that part exits without being stopped.
-func (b *Bed) startChild(ctx context.Context, name string, args []string) error {
-	p, err := b.launch.start(ctx, name, args)
+	b.mu.Lock()
+	args := b.layout.apiserverArgs(b.settings)
+	b.mu.Unlock()
+	apiserver, err := b.startChild(ctx, partAPIServer, args)
 	if err != nil {
 		return err
+	}
+	alive, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	go func() {
+		select {
+		case <-apiserver.done:
+			end(apiserver.failure())
+		case <-alive.Done():
+		}
+	}()
+	if err := b.await(alive, "API server", b.answers); err != nil {
+		return err
+	}
+	if _, err := b.startChild(ctx, partControllerManager, b.layout.controllerManagerArgs()); err != nil {
+		return err
+	}
+	_, err = b.startChild(ctx, partScheduler, b.layout.schedulerArgs())
+	return err
+}
+
+// startChild starts a part and ends the bed if that part exits without being stopped. An API server that has not come up
+// with other settings may exit.
+func (b *Bed) startChild(ctx context.Context, name string, args []string) (*process, error) {
+	p, err := b.launch.start(ctx, name, args)
+	if err != nil {
+		return nil, err
 	}
 	b.mu.Lock()
 	b.children[name] = p
@@ -232,11 +254,59 @@ func (b *Bed) startChild(ctx context.Context, name string, args []string) error 
 		<-p.done
 		b.mu.Lock()
 		asked := b.children[name] != p
+		if !asked && name == partAPIServer && (b.outage == Restart || b.outage == Unready) {
+			delete(b.children, name)
+			asked = true
+		}
 		b.mu.Unlock()
 		if !asked {
 			b.fail(p.failure())
 		}
 	}()
+	return p, nil
+}
+
+// Configure starts the API server again with other settings, and the parts that need it, and returns when it is ready. If
+// it does not become ready before the context ends, or exits, the bed stays without it until it is configured again.
+func (b *Bed) Configure(ctx context.Context, s Settings) error {
+	b.mu.Lock()
+	if b.outage != "" && b.outage != Unready {
+		b.mu.Unlock()
+		return ErrOutage
+	}
+	b.outage, b.settings = Restart, s
+	b.outages.Add(1)
+	b.mu.Unlock()
+	defer b.outages.Done()
+
+	ctx, cancel := context.WithTimeoutCause(ctx, b.cfg.StartTimeout, ErrNotInTime)
+	defer cancel()
+	for _, p := range b.release(partAPIServer, partControllerManager, partScheduler) {
+		p.kill()
+	}
+	err := b.writeFiles(s.Files)
+	if err == nil {
+		err = b.startControlPlane(ctx)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.outage = ""; err != nil {
+		b.outage = Unready
+		return fmt.Errorf("%w: %w", ErrUnready, err)
+	}
+	return nil
+}
+
+func (b *Bed) writeFiles(files map[string]string) error {
+	for name, text := range files {
+		path := b.layout.place(name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return fmt.Errorf("bed: %w", err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			return fmt.Errorf("bed: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -442,8 +512,8 @@ func (b *Bed) makeCredentials() (*rest.Config, error) {
 	}
 	b.layout = layout{
 		etcdClient: ports[0], etcdPeer: ports[1], apiserver: ports[2],
-		etcdDir: filepath.Join(b.cfg.Dir, "etcd"),
-		etcdCA:  etcdCA.File(), etcdCert: etcd.CertFile, etcdKey: etcd.KeyFile,
+		etcdDir: filepath.Join(b.cfg.Dir, "etcd"), filesDir: filepath.Join(b.cfg.Dir, "apiserver"),
+		etcdCA: etcdCA.File(), etcdCert: etcd.CertFile, etcdKey: etcd.KeyFile,
 		clusterCA: ca.File(), servingCert: serving.CertFile, servingKey: serving.KeyFile,
 		accountKey:              accountKey,
 		controllerManagerConfig: filepath.Join(pkiDir, "controller-manager.kubeconfig"),

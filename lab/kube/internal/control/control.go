@@ -27,6 +27,8 @@ type Cluster interface {
 	Status() Status
 	// Break makes the API server unavailable for a while and returns when it is down.
 	Break(mode bed.Mode, span time.Duration) error
+	// Configure starts the API server again with other settings and returns when it is ready.
+	Configure(ctx context.Context, s bed.Settings) error
 }
 
 // Status describes a bed. It is also the line that `kubebed up` prints when
@@ -44,7 +46,7 @@ type Status struct {
 	Pids []int `json:"pids"`
 	// Processes are the same by name.
 	Processes map[string]int `json:"processes"`
-	// APIServer is "up", or how it is down: "refuse" or "hang".
+	// APIServer is "up", or how it is down: "refuse", "hang", "restart" or "unready".
 	APIServer string `json:"apiserver"`
 }
 
@@ -104,6 +106,18 @@ func Handler(machines Machines, cluster Cluster) http.Handler {
 		err := machines.Remove(r.Context(), r.PathValue("name"), keep)
 		answerOr(w, http.StatusOK, map[string]string{"removed": r.PathValue("name")}, err)
 	})
+	mux.HandleFunc("PUT /apiserver", func(w http.ResponseWriter, r *http.Request) {
+		var s bed.Settings
+		if !read(w, r, &s) {
+			return
+		}
+		if err := s.Validate(); err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
+		}
+		err := cluster.Configure(r.Context(), s)
+		answerOr(w, http.StatusOK, cluster.Status(), err)
+	})
 	mux.HandleFunc("POST /apiserver/outage", func(w http.ResponseWriter, r *http.Request) {
 		var o Outage
 		if !read(w, r, &o) {
@@ -146,6 +160,8 @@ func answerOr(w http.ResponseWriter, code int, v any, err error) {
 		refuse(w, http.StatusNotFound, err)
 	case errors.Is(err, kubelet.ErrNodeExists), errors.Is(err, bed.ErrOutage):
 		refuse(w, http.StatusConflict, err)
+	case errors.Is(err, bed.ErrUnready):
+		refuse(w, http.StatusServiceUnavailable, err)
 	default:
 		refuse(w, http.StatusInternalServerError, err)
 	}

@@ -73,6 +73,14 @@ func (r *recorder) Break(m bed.Mode, span time.Duration) error {
 	return nil
 }
 
+func (r *recorder) Configure(_ context.Context, s bed.Settings) error {
+	if len(s.Args) == 0 {
+		return fmt.Errorf("%w: boom", bed.ErrUnready)
+	}
+	r.calls = append(r.calls, fmt.Sprint("configure ", s.Args, " ", len(s.Files)))
+	return nil
+}
+
 func TestHandler(t *testing.T) {
 	for _, tc := range []struct {
 		method, path, body string
@@ -100,6 +108,10 @@ func TestHandler(t *testing.T) {
 		{"POST", "/apiserver/outage", `{"seconds":13}`, 409, "", bed.ErrOutage.Error()},
 		{"POST", "/apiserver/outage", `{"seconds":0}`, 400, "", "seconds"},
 		{"POST", "/apiserver/outage", `{"seconds":3,"mode":"burn"}`, 400, "", "mode"},
+		{"PUT", "/apiserver", `{"args":["--a=b"],"files":{"/c/d.yaml":"e"}}`, 200, "configure [--a=b] 1", `"apiserver":"up"`},
+		{"PUT", "/apiserver", `{}`, 503, "", "boom"},
+		{"PUT", "/apiserver", `{"args":["a"]}`, 400, "", "not a flag"},
+		{"PUT", "/apiserver", `{"files":{"/../x":""}}`, 400, "", "not an absolute path"},
 		{"GET", "/other", "", 404, "", ""},
 		{"PATCH", "/nodes/a", "", 405, "", ""},
 	} {
