@@ -62,6 +62,7 @@ func newUp(s *streams, dir *string) *cobra.Command {
 	f.StringVar(&o.opts.TalosVersion, "talos-version", o.opts.TalosVersion, "Talos version of the nodes")
 	f.StringVar(&o.mixed, "mixed", "", "other versions for some nodes: NODE=VERSION,...")
 	f.StringVar(&o.opts.Kubernetes, "kubernetes", o.opts.Kubernetes, "none, or real for a real Kubernetes control plane")
+	f.BoolVar(&o.opts.RenderedAPIServer, "rendered-api-server", false, "run the real API server with what the first control plane renders from its configuration")
 	f.StringVar(&o.opts.KubeBin, "kube-bin", os.Getenv("TALOSMATE_LAB_KUBE_BIN"), "directory of the Kubernetes binaries")
 	f.Int64Var(&o.opts.Seed, "seed", o.opts.Seed, "seed of the random numbers")
 	f.StringVar(&o.opts.Subnet, "subnet", "", "addresses to use: a /24 of 127.0.0.0/8 (a free one)")

@@ -48,6 +48,13 @@ func (k kubeletProxy) Drain(ctx context.Context, n *machine.Node) error {
 	return k.cluster.kubelet.Drain(ctx, n)
 }
 
+// RunAPIServer implements machine.Kubelet: the one API server is that of the first control plane, if this was chosen.
+func (k kubeletProxy) RunAPIServer(n *machine.Node, s machine.APIServer) {
+	if k.cluster.kubelet != nil && n.Number == 1 && k.cluster.Options.RenderedAPIServer {
+		k.cluster.kubelet.RunAPIServer(n, s)
+	}
+}
+
 func (k kubeletProxy) Status(ctx context.Context, n *machine.Node) (machine.NodeStatus, bool) {
 	if k.cluster.kubelet == nil {
 		return machine.NodeStatus{}, false

@@ -41,6 +41,8 @@ type Options struct {
 	ConfigForm     string // documents or v1alpha1
 	Preset         string
 	KubeBin        string // directory with the Kubernetes bed's binaries
+	// RenderedAPIServer runs the real API server with what the first control plane renders, from Talos 1.14 on.
+	RenderedAPIServer bool
 
 	VIP            string        // a virtual IP of the control planes: an address, or auto
 	VIPLease       time.Duration // how long a virtual IP stays with a holder that lost its power

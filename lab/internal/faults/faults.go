@@ -44,6 +44,7 @@ const (
 	Bootloader              = "bootloader"                 // grub or systemd-boot: the boot loader that the next boot shows
 	PlatformConfig          = "platform-config"            // without a configuration on its disk the node boots with its first one
 	APIServerDown           = "apiserver-down-after-apply" // the API server does not come up with the next configuration, until another is applied
+	ProxyLoses              = "proxy-loses-after-apply"    // the first object of kube-proxy is missing with the next configuration, until another is applied
 	ServiceFails            = "service-fails"              // ID: the service is unhealthy in every boot from the next one on
 	StaysLearner            = "stays-learner"              // the etcd member is not promoted, as one that cannot catch up
 	Discovery               = "discovery"                  // off, alone or missing:NAME[,NAME]: what discovery shows to this node
@@ -126,7 +127,7 @@ func Parse(spec string) (*Fault, error) {
 		f.N, err = strconv.ParseInt(value, 10, 32)
 	case RegistryStatus:
 		f.N, err = strconv.ParseInt(value, 10, 32)
-	case BootOldSlot, NeverReturn, ReturnWithoutKubernetes, LoseExtensions, DefragKills, LeaveFails, TeardownStuck, APIServerDown:
+	case BootOldSlot, NeverReturn, ReturnWithoutKubernetes, LoseExtensions, DefragKills, LeaveFails, TeardownStuck, APIServerDown, ProxyLoses:
 		f.Count = 1
 	case DiskFull, PlatformConfig, CordonFails, ColdBootFails, StaysLearner:
 	case PullError:

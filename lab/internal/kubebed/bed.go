@@ -205,6 +205,9 @@ func (b *Bed) Stop() {
 // errNoMachine is the bed's error for an unknown machine.
 var errNoMachine = errors.New("no such machine")
 
+// errConflict is the bed's error for a machine that exists, and for an API server that is down or being started.
+var errConflict = errors.New("the Kubernetes bed refuses")
+
 // tell sends one request to the bed's control interface.
 func (b *Bed) tell(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
 	raw, err := json.Marshal(body)
@@ -231,6 +234,8 @@ func (b *Bed) tell(ctx context.Context, method, path string, body any) (json.Raw
 	switch {
 	case resp.StatusCode == http.StatusNotFound:
 		return nil, errNoMachine
+	case resp.StatusCode == http.StatusConflict:
+		return nil, fmt.Errorf("%w: %s", errConflict, answer)
 	case resp.StatusCode >= 300:
 		return nil, fmt.Errorf("Kubernetes bed: %s: %s", resp.Status, answer)
 	default:

@@ -30,20 +30,110 @@ type Kubelet struct {
 	last    map[string]string
 	lift    map[string]bool // Talos's own cordon is to be removed once Ready
 	stop    context.CancelFunc
+
+	wanted  *apiServer         // what the API server is to run with
+	broken  context.CancelFunc // ends the start of an API server that is not wanted any more
+	changed chan struct{}
+}
+
+// apiServer is what a node rendered for the API server.
+type apiServer struct {
+	node     *machine.Node
+	settings machine.APIServer
 }
 
 // NewKubelet starts to mirror the bed's nodes into the machines.
 func NewKubelet(bed *Bed, note func(node, event, detail string)) *Kubelet {
 	ctx, stop := context.WithCancel(context.Background())
-	k := &Kubelet{bed: bed, note: note, running: map[string]*machine.Node{}, last: map[string]string{}, lift: map[string]bool{}, stop: stop}
+	k := &Kubelet{
+		bed: bed, note: note, running: map[string]*machine.Node{}, last: map[string]string{}, lift: map[string]bool{}, stop: stop,
+		changed: make(chan struct{}, 1),
+	}
 
 	go k.mirror(ctx)
+	go k.runAPIServers(ctx)
 
 	return k
 }
 
 // Close ends the mirroring.
 func (k *Kubelet) Close() { k.stop() }
+
+// RunAPIServer implements machine.Kubelet. A start that is under way is given up.
+func (k *Kubelet) RunAPIServer(n *machine.Node, s machine.APIServer) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	if k.wanted = (&apiServer{n, s}); k.broken != nil {
+		k.broken()
+	}
+
+	select {
+	case k.changed <- struct{}{}:
+	default:
+	}
+}
+
+// runAPIServers starts the API server with what was rendered last.
+func (k *Kubelet) runAPIServers(ctx context.Context) {
+	var runs *apiServer
+
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.changed:
+		}
+
+		k.mu.Lock()
+		s := k.wanted
+		starting, cancel := context.WithCancel(ctx)
+		k.broken = cancel
+		k.mu.Unlock()
+
+		if s == runs {
+			cancel()
+
+			continue
+		}
+
+		err := k.start(starting, s.settings)
+		superseded := starting.Err() != nil
+
+		cancel()
+
+		if superseded {
+			continue
+		}
+
+		runs = s
+
+		if s.node.APIServerExits(err != nil); err != nil {
+			k.note(s.node.Name, "apiserver-exits", err.Error())
+		} else {
+			k.note(s.node.Name, "apiserver-ready", "")
+		}
+	}
+}
+
+// start starts the API server, once nothing else starts or stops it.
+func (k *Kubelet) start(ctx context.Context, s machine.APIServer) error {
+	ticker := time.NewTicker(mirrorEvery)
+	defer ticker.Stop()
+
+	for {
+		_, err := k.bed.tell(ctx, http.MethodPut, "/apiserver", s)
+		if !errors.Is(err, errConflict) {
+			return err
+		}
+
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
 
 // Start implements machine.Kubelet.
 func (k *Kubelet) Start(n *machine.Node) {
@@ -68,6 +158,11 @@ func (k *Kubelet) Start(n *machine.Node) {
 	}
 
 	if err != nil {
+		k.note(n.Name, "error", "kubelet: "+err.Error())
+	}
+
+	// The static pods of the control plane are rendered with the node's resources, which are made at the first use.
+	if _, err = n.State(ctx); err != nil {
 		k.note(n.Name, "error", "kubelet: "+err.Error())
 	}
 }

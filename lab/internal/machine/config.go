@@ -163,9 +163,10 @@ func (n *Node) setConfig(next config.Provider) {
 // ApplyNow persists a configuration and activates it.
 func (n *Node) ApplyNow(next config.Provider) {
 	_, down := n.Faults.Take(faults.APIServerDown)
+	_, loses := n.Faults.Take(faults.ProxyLoses)
 
 	n.mu.Lock()
-	n.persisted, n.apiServerDown = next, down
+	n.persisted, n.apiServerDown, n.proxyLoses = next, down, loses
 	n.setConfig(next)
 	n.mu.Unlock()
 

@@ -60,3 +60,17 @@ func (n *Node) AdminKubeconfig() []byte {
 
 	return n.adminKubeconfig
 }
+
+// APIServerExits records whether the real API server exits with what this node rendered for it.
+func (n *Node) APIServerExits(exits bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	n.apiServerExits = exits
+
+	if n.state != nil {
+		n.putStaticPodStatuses()
+	}
+
+	n.refresh()
+}

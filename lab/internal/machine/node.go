@@ -126,6 +126,8 @@ type Kubelet interface {
 	Uncordon(ctx context.Context, node *Node) error
 	// Drain evicts the pods.
 	Drain(ctx context.Context, node *Node) error
+	// RunAPIServer starts the API server that the node rendered. It does not wait.
+	RunAPIServer(node *Node, s APIServer)
 	// Status reads the node from Kubernetes.
 	Status(ctx context.Context, node *Node) (NodeStatus, bool)
 }
@@ -264,8 +266,10 @@ type Node struct {
 	seedsOf   string
 	resources func(version string) *recording.Set
 
-	rendered      map[string]rendering // The static pods of the control plane as they were rendered last.
-	apiServerDown bool                 // The API server does not come up with the configuration in force.
+	rendered       map[string]rendering // The static pods of the control plane as they were rendered last.
+	apiServerDown  bool                 // The API server does not come up with the configuration in force.
+	proxyLoses     bool                 // kube-proxy is rendered without its first object with the configuration in force.
+	apiServerExits bool                 // The real API server exits with it.
 }
 
 // History is the history of a node, for tests.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -244,10 +243,9 @@ func putAll[T resource.Resource](n *Node, all map[string]T, kind resource.Resour
 	n.removeOthers(kind, func(id string) bool { _, ok := all[id]; return ok })
 }
 
-// putControlPlane makes the files and static pods of the control plane.
+// putControlPlane makes the files, static pods and manifests of the control plane.
 func (n *Node) putControlPlane() {
 	c := n.config
-	files := []any{}
 
 	admission := k8s.NewAdmissionControlConfig()
 	for _, one := range c.K8sAdmissionControlPluginConfigs() {
@@ -255,31 +253,29 @@ func (n *Node) putControlPlane() {
 	}
 
 	n.put(admission, "k8s.ControlPlaneAdmissionControlController")
-	files = append(files, admission.TypedSpec())
 
 	if policy := c.K8sAuditPolicyConfig(); policy != nil {
 		audit := k8s.NewAuditPolicyConfig()
 		audit.TypedSpec().Config = policy.Configuration()
 		n.put(audit, "k8s.ControlPlaneAuditPolicyController")
-		files = append(files, audit.TypedSpec())
 	}
 
 	authorization := k8s.NewAuthorizationConfig()
 	authorization.TypedSpec().Image, authorization.TypedSpec().Config = c.K8sAPIServerConfig().Image(), authorizers(c)
 	n.put(authorization, "k8s.ControlPlaneAuthorizationController")
-	files = append(files, authorization.TypedSpec())
-
-	if auth := c.K8sAuthenticationConfig(); auth != nil {
-		files = append(files, auth.Configuration())
-	}
 
 	encryption := k8s.NewEtcdEncryptionConfig(k8s.EtcdEncryptionConfigID)
 	encryption.TypedSpec().Configuration = text(encryptionOf(c))
 
 	n.put(encryption, "k8s.EtcdEncryptionConfigController")
 
-	s := c.K8sAPIServerConfig()
-	n.putPod(apiServer, s.Image(), apiServerArgs(c), s, map[string]any{"probes": s.StartupProbesEnabled()}, text(files))
+	s, rendered := c.K8sAPIServerConfig(), renderAPIServer(c)
+	if n.putPod(apiServer, s.Image(), apiServerArgs(c), s, map[string]any{"probes": s.StartupProbesEnabled()}, text(rendered.Files)) && n.kubernetes {
+		n.apiServerExits = false
+		n.kubelet.RunAPIServer(n, rendered)
+	}
+
+	n.putManifests()
 
 	if m := c.K8sControllerManagerConfig(); m != nil && m.Enabled() {
 		args := map[string][]string{
@@ -301,66 +297,6 @@ func text(value any) string {
 	}
 
 	return string(out)
-}
-
-// authorizers puts those first that Talos adds for v1alpha1.
-func authorizers(c config.Config) []k8s.AuthorizationAuthorizersSpec {
-	var out []k8s.AuthorizationAuthorizersSpec
-	for _, a := range c.K8sAuthorizerConfigs() {
-		out = append(out, k8s.AuthorizationAuthorizersSpec{Type: a.Type(), Name: a.Name(), Webhook: a.Webhook()})
-	}
-
-	if !c.K8sAPIServerConfig().InjectDefaultAuthorizers() {
-		return out
-	}
-
-	for i, one := range []k8s.AuthorizationAuthorizersSpec{{Type: "Node", Name: "node"}, {Type: "RBAC", Name: "rbac"}} {
-		if !slices.ContainsFunc(out, func(a k8s.AuthorizationAuthorizersSpec) bool { return a.Type == one.Type }) {
-			out = slices.Insert(out, i, one)
-		}
-	}
-
-	return out
-}
-
-// encryptionOf is the encryption configuration that kube-apiserver gets.
-func encryptionOf(c config.Config) map[string]any {
-	if d := c.K8sEtcdEncryptionConfig(); d != nil {
-		return map[string]any{"resources": d.EtcdEncryptionConfig()["resources"]}
-	}
-
-	providers := []any{}
-	key := func(provider, name, secret string) {
-		if secret != "" {
-			providers = append(providers, map[string]any{provider: map[string]any{"keys": []any{map[string]any{"name": name, "secret": secret}}}})
-		}
-	}
-
-	key("secretbox", "key2", c.Cluster().SecretboxEncryptionSecret())
-	key("aescbc", "key1", c.Cluster().AESCBCEncryptionSecret())
-	providers = append(providers, map[string]any{"identity": map[string]any{}})
-
-	return map[string]any{"resources": []any{map[string]any{"resources": []any{"secrets"}, "providers": providers}}}
-}
-
-func apiServerArgs(c config.Config) map[string][]string {
-	s := c.K8sAPIServerConfig()
-	args := map[string][]string{
-		"admission-control-config-file": {filepath.Join(constants.KubernetesAPIServerConfigDir, "admission-control-config.yaml")},
-		"audit-policy-file":             {filepath.Join(constants.KubernetesAPIServerConfigDir, "auditpolicy.yaml")},
-		"authorization-config":          {filepath.Join(constants.KubernetesAPIServerConfigDir, "authorization-config.yaml")},
-		"encryption-provider-config":    {filepath.Join(constants.KubernetesAPIServerSecretsDir, "encryptionconfig.yaml")},
-		"secure-port":                   {strconv.Itoa(s.APIPort())},
-		"service-cluster-ip-range":      {prefixes(c.K8sNetworkConfig().ServiceCIDRs())},
-	}
-
-	if s.UseAuthenticationConfig() {
-		args["authentication-config"] = []string{filepath.Join(constants.KubernetesAPIServerConfigDir, "authentication-config.yaml")}
-	} else {
-		args["anonymous-auth"] = []string{"false"}
-	}
-
-	return merged(args, s.ExtraArgs())
 }
 
 func prefixes(list []netip.Prefix) string {
@@ -385,14 +321,12 @@ type component interface {
 	Resources() config.Resources
 }
 
-// putPod shows a static pod, whose versions count its renderings as Talos's do: the pod's own and that of its files.
-func (n *Node) putPod(id, image string, args map[string][]string, from component, more map[string]any, files string) {
+// putPod shows a static pod, whose versions count its renderings as Talos's do: the pod's own and that of its files. It
+// reports whether this is a new one.
+func (n *Node) putPod(id, image string, args map[string][]string, from component, more map[string]any, files string) bool {
 	command := []any{"/usr/local/bin/" + id}
-
-	for _, flag := range slices.Sorted(maps.Keys(args)) {
-		for _, value := range args[flag] {
-			command = append(command, "--"+flag+"="+value)
-		}
+	for _, arg := range flags(args) {
+		command = append(command, arg)
 	}
 
 	volumes, mounts, env := []any{}, []any{}, []any{}
@@ -417,13 +351,14 @@ func (n *Node) putPod(id, image string, args map[string][]string, from component
 	if err != nil {
 		n.cluster.Note(n.Name, "error", err.Error())
 
-		return
+		return false
 	}
 
 	now := string(raw) + files
 	r := n.rendered[id]
+	fresh := r.text != now
 
-	if r.text != now {
+	if fresh {
 		r = rendering{now, r.version + 1, time.Now()}
 		n.rendered[id] = r
 	}
@@ -438,4 +373,6 @@ func (n *Node) putPod(id, image string, args map[string][]string, from component
 		"spec": spec,
 	}
 	n.put(pod, "k8s.ControlPlaneStaticPodController")
+
+	return fresh
 }

@@ -109,7 +109,7 @@ func (n *Node) podStatus(pod map[string]any) map[string]any {
 		status["startTime"] = r.started.UTC().Format(time.RFC3339Nano)
 	}
 
-	if name == apiServer && n.apiServerDown {
+	if name == apiServer && (n.apiServerDown || n.apiServerExits) {
 		ready = false
 	}
 
