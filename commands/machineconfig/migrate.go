@@ -62,10 +62,11 @@ func newCmdMigrate(f *cmdutil.Factory) *cmdutil.Cmd {
 			"is NAME.patch.yaml, of which Talos's own patcher makes the same; where it does not, a warning says so.\n\n" +
 			"--apply gives the nodes their migrated configurations, without a reboot: one node after another, the control planes\n" +
 			"first, each behind the quorum gates. The former configuration is written to --backup-dir before. Then what the node\n" +
-			"makes of both is compared by content: static pods, kubelet, kernel parameters, encryption of etcd, network. A control\n" +
-			"plane's API server must be ready again. A node that is not as before gets its former configuration back, the run\n" +
-			"stops, and the exit code is 8. Run the same command again after an interruption: what is done is `unchanged`, and what\n" +
-			"was sent is verified. --dry-run with nodes checks the gates, and sends nothing.",
+			"makes of both is compared by content: static pods, kubelet, kernel parameters, encryption of etcd, network, and the\n" +
+			"Kubernetes objects that the node renders (kube-proxy, CoreDNS, flannel). A control plane's API server must be ready\n" +
+			"again. A node that is not as before gets its former configuration back, the run stops, and the exit code is 8. Run\n" +
+			"the same command again after an interruption: what is done is `unchanged`, and what was sent is verified. --dry-run\n" +
+			"with nodes checks the gates, and sends nothing.",
 		Example: "  talosmate machineconfig migrate --to v1.14 -f controlplane.yaml --links eth0 --output-dir new\n" +
 			"  talosmate machineconfig migrate --to v1.14 -A -o json --query '.items[] | [.source, .fields[] | select(.status == \"impossible\") | .path]'\n" +
 			"  talosmate machineconfig migrate --to v1.14 -n cp-1 --apply",

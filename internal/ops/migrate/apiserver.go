@@ -103,8 +103,8 @@ func effectiveAuthorizers(from []config.K8sAuthorizerConfig, inject bool) []auth
 	return out
 }
 
-// proxySettings says arguments of kube-proxy as fields of its configuration, and names the first that it does not know.
-func proxySettings(flags map[string][]string) (settings map[string]any, unknown string) {
+// ProxySettings says arguments of kube-proxy as fields of its configuration, and names the first that it does not know.
+func ProxySettings(flags map[string][]string) (settings map[string]any, unknown string) {
 	settings = map[string]any{}
 
 	for _, flag := range slices.Sorted(mapKeys(flags)) {

@@ -629,7 +629,7 @@ func proxy(s *source) *unit {
 	}
 
 	if len(from.ExtraArgsConfig) > 0 && from.Enabled() {
-		settings, unknown := proxySettings(from.ExtraArgsConfig.ToMap())
+		settings, unknown := ProxySettings(from.ExtraArgsConfig.ToMap())
 		if doc.ProxyConfig.Object = settings; unknown != "" {
 			u.block("cluster.proxy.extraArgs", "kube-proxy takes --"+unknown+" from the document's config, and there is no known field for it",
 				"write the setting as KubeProxyConfig by hand")

@@ -139,7 +139,7 @@ func proxyOf(c config.Config) view {
 		return out
 	}
 
-	settings, unknown := proxySettings(p.ExtraArgs())
+	settings, unknown := ProxySettings(p.ExtraArgs())
 	if out["settings"] = settings; unknown != "" {
 		out["arguments"] = p.ExtraArgs()
 	}

@@ -69,6 +69,7 @@ type site struct {
 	before    []byte
 	down      bool   // Its API server does not come up with the migrated configuration.
 	otherwise string // What it makes of the migrated configuration.
+	manifests func(typ string, migrated bool) []talos.Resource
 }
 
 func newSite(name string, text []byte, controlPlane bool) *site {
@@ -114,6 +115,10 @@ func newSite(name string, text []byte, controlPlane bool) *site {
 				},
 			}}
 		default:
+			if s.manifests != nil {
+				return s.manifests(typ, migrated)
+			}
+
 			return nil
 		}
 	}

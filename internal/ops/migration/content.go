@@ -54,6 +54,8 @@ func resources() [][2]string {
 		{"controlplane", "AuditPolicyConfigs.kubernetes.talos.dev"},
 		{"controlplane", "AuthorizationConfigs.kubernetes.talos.dev"},
 		{"controlplane", "SchedulerConfigs.kubernetes.talos.dev"},
+		{"controlplane", manifestType},
+		{"controlplane", "ExtraManifestsConfigs.kubernetes.talos.dev"},
 		{"runtime", "KernelParamSpecs.runtime.talos.dev"},
 		{"network", "AddressSpecs.net.talos.dev"},
 		{"network", "HostnameSpecs.net.talos.dev"},
@@ -67,7 +69,10 @@ func resources() [][2]string {
 const (
 	staticPodType = "StaticPods.kubernetes.talos.dev"
 	apiServerID   = "kube-apiserver"
-	lookWithin    = 30 * time.Second // For one look at all resources.
+
+	authenticationFile = "authentication-config"
+
+	lookWithin = 30 * time.Second // For one look at all resources.
 )
 
 // look reads what a node makes of its configuration. A type that the node does not show is noted.
@@ -98,11 +103,19 @@ func look(ctx context.Context, n probe.API) (content, error) {
 }
 
 func (c *content) resource(r talos.Resource) {
+	if r.Metadata.Type == manifestType {
+		c.manifest(r)
+
+		return
+	}
+
 	short, _, _ := strings.Cut(r.Metadata.Type, ".")
 	id := short + "/" + r.Metadata.ID
 	spec, _ := r.Spec.(map[string]any) //nolint:errcheck // any other spec has no fields to look at
 
 	switch r.Metadata.Namespace {
+	case "controlplane":
+		spec = byURL(spec)
 	case "network": // the layer says which controller wrote it
 		spec = maps.Clone(spec)
 		delete(spec, "layer")
@@ -219,10 +232,12 @@ func (c content) compare(after content) *Equivalence {
 		case unread(out.Unknown, path):
 			continue
 		case c.Values[path] == after.Values[path]:
-		case after.explains(path):
-			out.Explained = append(out.Explained, migrate.Exception{Path: path, Reason: "kube-apiserver reads its authentication from a file, which was compared in the configuration"})
 		default:
-			out.Differences = append(out.Differences, path)
+			if reason := after.explanation(path); reason != "" {
+				out.Explained = append(out.Explained, migrate.Exception{Path: path, Reason: reason})
+			} else {
+				out.Differences = append(out.Differences, path)
+			}
 		}
 
 		out.Values++
@@ -233,23 +248,33 @@ func (c content) compare(after content) *Equivalence {
 
 const apiServerPod = "StaticPods/" + apiServerID + " "
 
-// explains reports whether a difference comes with kube-apiserver's authentication file: Talos then leaves the flags for it
-// out, and mounts the machine's trusted CAs (Talos, internal/app/machined/pkg/controllers/k8s/control_plane_final.go and
-// pkg/machinery/config/types/k8s/apiserver.go).
-func (c content) explains(path string) bool {
-	const command = apiServerPod + "spec.containers[" + apiServerID + "].command["
-	if _, file := c.Values[command+"--authentication-config]"]; !file {
-		return false
+// explanation gives the reason why a difference makes none, empty if it does. With its authentication file Talos omits the
+// flags of kube-apiserver that it replaces, and mounts the machine's trusted CAs (Talos,
+// internal/app/machined/pkg/controllers/k8s/control_plane_final.go and pkg/machinery/config/types/k8s/apiserver.go).
+func (c content) explanation(path string) string {
+	const container = apiServerPod + "spec.containers[" + apiServerID + "]."
+
+	if flag, ok := c.replaced(path, container, authenticationFile); ok && (flag == authenticationFile || slices.Contains(migrate.AuthenticationFlags(), flag)) ||
+		c.has(container, authenticationFile) && (strings.HasPrefix(path, apiServerPod+"spec.volumes[ca-roots]") || strings.HasPrefix(path, container+"volumeMounts[ca-roots]")) {
+		return "kube-apiserver reads its authentication from a file, which was compared in the configuration"
 	}
 
-	if flag, ok := strings.CutPrefix(path, command+"--"); ok {
-		flag, _, _ = strings.Cut(strings.TrimSuffix(flag, "]"), "#")
+	return c.proxyExplanation(path)
+}
 
-		return flag == "authentication-config" || slices.Contains(migrate.AuthenticationFlags(), flag)
-	}
+// has reports whether a container reads a file that a flag names.
+func (c content) has(container, file string) bool {
+	_, there := c.Values[container+"command[--"+file+"]"]
 
-	return strings.HasPrefix(path, apiServerPod+"spec.volumes[ca-roots]") ||
-		strings.HasPrefix(path, apiServerPod+"spec.containers["+apiServerID+"].volumeMounts[ca-roots]")
+	return there
+}
+
+// replaced gives the flag of a path that a file may replace.
+func (c content) replaced(path, container, file string) (string, bool) {
+	flag, ok := strings.CutPrefix(path, container+"command[--")
+	flag, _, _ = strings.Cut(strings.TrimSuffix(flag, "]"), "#")
+
+	return flag, ok && c.has(container, file)
 }
 
 // apiServerStatus reads whether kube-apiserver on the node is ready, and when the kubelet took its pod.
