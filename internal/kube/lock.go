@@ -306,6 +306,16 @@ func (l *Lock) renew(ctx context.Context) error {
 // is Held, its holder was a dead process of the same user on this machine. It is nil for a free lock.
 func (l *Lock) Former() *LockState { return l.former }
 
+// Answers returns an error while the API server does not answer.
+func (l *Lock) Answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, LockRenewal)
+	defer cancel()
+
+	_, err := l.client.ReadLock(ctx, l.now())
+
+	return err
+}
+
 // Lost returns why the lock is gone, when somebody else has it.
 func (l *Lock) Lost() <-chan error { return l.lost }
 

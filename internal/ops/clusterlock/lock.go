@@ -15,6 +15,7 @@ import (
 type Held interface {
 	Lost() <-chan error
 	Former() *kube.LockState
+	Answers(ctx context.Context) error
 	Release(ctx context.Context) error
 }
 

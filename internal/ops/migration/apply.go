@@ -73,7 +73,7 @@ type session struct {
 	undo runbook.Undo
 
 	locked bool
-	lost   <-chan error
+	held   clusterlock.Held // Nil without Kubernetes.
 }
 
 // run is the migration of one node.
@@ -242,6 +242,11 @@ func (r *run) resume(ctx context.Context) error {
 			return r.Planned()
 		}
 
+		// What is not right gets its former configuration back: a change, which needs the lock.
+		if err = r.lock(ctx); err != nil {
+			return err
+		}
+
 		r.before, r.known, r.sent, r.res.Resumed = rec.Before, rec.Known, true, true
 
 		if err = r.Exclusive(ctx); err != nil {
@@ -336,8 +341,12 @@ func (r *run) gates(ctx context.Context) error {
 // lock takes the cluster's lock before the first change of the run.
 func (r *run) lock(ctx context.Context) error {
 	if r.s.locked {
+		if r.s.held == nil {
+			return nil
+		}
+
 		select {
-		case err := <-r.s.lost:
+		case err := <-r.s.held.Lost():
 			r.Status = runbook.Refused
 
 			return errs.New(errs.Refused, "the cluster's lock is lost: %w", err)
@@ -363,7 +372,7 @@ func (r *run) lock(ctx context.Context) error {
 		return err
 	}
 
-	r.s.lost = held.Lost()
+	r.s.held = held
 	r.s.undo.Push("the cluster's lock", held.Release)
 
 	return nil
@@ -567,6 +576,10 @@ func (r *run) observed(ctx context.Context) (time.Time, seen, error) {
 			out.problem = apiServerID + " is not ready"
 		case after.Render != r.before.Render && (started == "" || started == r.before.Started):
 			out.settle = max(out.settle, restartWithin) // it is about to be restarted
+		case r.s.held != nil: // its pod has no probes, and is ready before it answers
+			if err = r.s.held.Answers(ctx); err != nil {
+				out.problem = "the Kubernetes API does not answer: " + err.Error()
+			}
 		}
 	}
 

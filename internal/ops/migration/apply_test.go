@@ -454,6 +454,34 @@ func TestLocked(t *testing.T) {
 	}
 }
 
+// A run that verifies what an earlier one sent may have to restore the former configuration, and needs the lock too.
+func TestResumeIsLocked(t *testing.T) {
+	t.Parallel()
+
+	controlPlane, _ := configs(t)
+
+	synctest.Test(t, func(t *testing.T) {
+		o := options(t.TempDir())
+		s := newSite("node-1", controlPlane, true)
+		s.m.Name = "node-1"
+
+		ctx, kill := fake.Mortal(t.Context())
+		s.m.During["apply"] = kill
+
+		if first, err := s.apply(ctx, o); first.Status != runbook.Interrupted {
+			t.Fatalf("%s: %v", first.Status, err)
+		}
+
+		s.m.During, s.down = map[string]func(){}, true
+		o.Lock = func(context.Context) (clusterlock.Held, error) { return nil, errors.New("somebody else holds it") }
+
+		got, err := s.apply(t.Context(), o)
+		if got.Status != runbook.Refused || errs.ExitCode(err) != errs.Refused || s.m.Count("apply") != 1 || !recorded(t, o.Dir) {
+			t.Errorf("%s, sent %d times: %v", got.Status, s.m.Count("apply"), err)
+		}
+	})
+}
+
 // A difference is named by its path, and never shows a value.
 func TestDifferencesAreNamed(t *testing.T) {
 	t.Parallel()

@@ -697,6 +697,8 @@ type fakeLock struct {
 func (l *fakeLock) Lost() <-chan error      { return l.lost }
 func (l *fakeLock) Former() *kube.LockState { return nil }
 
+func (l *fakeLock) Answers(context.Context) error { return nil }
+
 func (l *fakeLock) Release(context.Context) error {
 	l.released++
 
