@@ -84,6 +84,9 @@ A single result has "result" in place of "items". A failure still prints a valid
 ndjson is one object a line with a "type": item, error, event or summary; the first line names the schema. A row's
 own field "type" is called "item_type" there.
 
+-o jsonpath=EXPR, go-template=EXPR and custom-columns=HEADER:.field,… work over the document as in kubectl; with
+-file behind the name (jsonpath-file=PATH) the expression is in a file.
+
 --query EXPR evaluates a yq expression over the document (and implies -o json). A scalar prints raw. The
 expression reads neither files nor the environment:
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -30,8 +31,8 @@ func NewCmdGet(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "get TYPE [ID]", Short: "Get Talos resources of any type",
 		Long: "Get Talos resources by type: the full name, an alias or the short name, as the node itself defines\n" +
-			"them. Specs pass through exactly as Talos names their fields, also for types of newer releases.\n" +
-			"`talosmate get rd` lists the types. Without -n all members are asked. The specs of types that Talos calls\n" +
+			"them. Specs pass through exactly as Talos names their fields, also for types of newer releases; a table\n" +
+			"has the columns that the type defines. `talosmate get rd` lists the types. Without -n all members are asked. The specs of types that Talos calls\n" +
 			"sensitive (machine configurations, certificates, keys), and secrets in other specs, are hidden unless\n" +
 			"--show-secrets is given; `talosmate machineconfig get` shows a configuration with its secrets redacted.",
 		Example: "  talosmate get members\n" +
@@ -70,11 +71,15 @@ func definitions() []string {
 }
 
 func (o getOptions) run(c *cmdutil.Call) error {
+	var kinds sync.Map // By the address of the node: releases differ.
+
 	rows, err := cmdutil.FetchRows(c, func(ctx context.Context, n *talos.Node) ([]talos.Resource, error) {
 		kind, err := o.resolve(ctx, n)
 		if err != nil {
 			return nil, err
 		}
+
+		kinds.Store(n.Address, kind)
 
 		var list []talos.Resource
 
@@ -92,7 +97,15 @@ func (o getOptions) run(c *cmdutil.Call) error {
 		return list, err
 	})
 
-	return cmdutil.PrintList(c, rows, err, resourceColumns(), func(r talos.Resource) string { return r.Metadata.Type + "/" + r.Metadata.ID })
+	var own []talos.PrintColumn
+
+	if len(rows) > 0 {
+		if kind, ok := kinds.Load(rows[0].Node); ok {
+			own = kind.(talos.ResourceKind).Columns
+		}
+	}
+
+	return cmdutil.PrintList(c, rows, err, resourceColumns(own), func(r talos.Resource) string { return r.Metadata.Type + "/" + r.Metadata.ID })
 }
 
 // shown hides the spec of a sensitive type, and the secrets that other types hold, unless they were asked for.
@@ -162,8 +175,9 @@ func (o getOptions) runWatch(c *cmdutil.Call) error {
 	return errors.Join(failures...)
 }
 
-func resourceColumns() []output.Column[talos.Resource] {
-	return []output.Column[talos.Resource]{
+// resourceColumns are those of every resource, and those that the type defines. A type without any shows its spec.
+func resourceColumns(own []talos.PrintColumn) []output.Column[talos.Resource] {
+	cols := []output.Column[talos.Resource]{
 		{Header: "NODE", Value: talos.Resource.NodeName},
 		{Header: "NAMESPACE", Value: func(r talos.Resource) string { return r.Metadata.Namespace }},
 		{Header: "TYPE", Value: func(r talos.Resource) string { t, _, _ := strings.Cut(r.Metadata.Type, "."); return t }},
@@ -171,8 +185,17 @@ func resourceColumns() []output.Column[talos.Resource] {
 		{Header: "VERSION", Value: func(r talos.Resource) string { return r.Metadata.Version }},
 		{Header: "PHASE", Wide: true, Value: func(r talos.Resource) string { return r.Metadata.Phase }},
 		{Header: "OWNER", Wide: true, Value: func(r talos.Resource) string { return r.Metadata.Owner }},
-		{Header: "SPEC", Value: summarize},
 	}
+
+	for _, c := range own {
+		if value, err := output.Path(c.JSONPath); err == nil { // without its column a resource is shown all the same
+			cols = append(cols, output.Column[talos.Resource]{
+				Header: strings.ToUpper(output.Cell(c.Name)), Value: func(r talos.Resource) string { return value(r.Spec) },
+			})
+		}
+	}
+
+	return append(cols, output.Column[talos.Resource]{Header: "SPEC", Wide: len(own) > 0, Value: summarize})
 }
 
 // summarize shows a spec on one line; the whole of it is in -o yaml.

@@ -1,9 +1,14 @@
 package cluster_test
 
 import (
+	"strings"
 	"testing"
 
+	cosi "github.com/cosi-project/runtime/api/v1alpha1"
+
 	"github.com/talosmate/talosmate/internal/testing/clitest"
+	"github.com/talosmate/talosmate/internal/testing/hostile"
+	"github.com/talosmate/talosmate/internal/testing/replay"
 )
 
 func TestVersion(t *testing.T) {
@@ -56,4 +61,29 @@ func TestGet(t *testing.T) {
 			Stderr: []string{"not authorized", "the certificate has os:reader"},
 		},
 	})
+}
+
+// TestColumnsOfATypeAreData: a node names the columns of a type, and where their values are.
+func TestColumnsOfATypeAreData(t *testing.T) {
+	t.Parallel()
+
+	server := replay.Start(t, "talos-v1.13.8", nil)
+	node := hostile.Start(t, server.Talosconfig(t, "os:reader"), server.Authority(t))
+
+	node.Resources("ResourceDefinitions.meta.cosi.dev", func(_ string, r *cosi.Resource) {
+		spec := strings.Replace(r.GetSpec().GetYamlSpec(), "name: Hostname", `name: "H\e[2J"`, 1)
+		spec = strings.Replace(spec, "{.operatingSystem}", "{.operatingSystem[", 1)
+		r.Spec.YamlSpec = strings.Replace(spec, "{.addresses}", "{range .addresses}", 1)
+	})
+
+	got := clitest.Run(t, []string{"TALOSCONFIG=" + node.Talosconfig}, "get", "members", "-n", "10.5.0.2")
+
+	header, _, _ := strings.Cut(got.Stdout, "\n")
+	if got.Code != 0 || strings.Contains(got.Stdout, "\x1b") || !strings.Contains(header, "H\uFFFD[2J   MACHINE TYPE") || strings.Contains(header, "OS") {
+		t.Errorf("exit code %d, %q, %s", got.Code, got.Stdout, got.Stderr)
+	}
+
+	if rows := strings.Count(got.Stdout, "controlplane"); rows != 3 {
+		t.Errorf("%d control planes:\n%s", rows, got.Stdout)
+	}
 }

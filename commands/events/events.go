@@ -4,6 +4,7 @@ package events
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -33,24 +34,28 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.NewNodeStream(f, cmdutil.Command{
 		Use: "events", Aliases: []string{"event"}, Short: "Show the machine events of each node",
 		Long: "Show what happened on the nodes: sequences, phases and tasks of the machine, service states, stages,\n" +
-			"addresses. One JSON object a line unless -o says otherwise. With --follow a node that reboots is waited\n" +
-			"for. Events are hints: a node that dies sends none, so wait for state with `talosmate wait`.",
+			"addresses. One line an event, in columns: node, time, event, actor, message. With --follow a node that\n" +
+			"reboots is waited for. Events are hints: a node that dies sends none, so wait for state with `talosmate wait`.",
 		Example: "  talosmate events -n worker-1 --since 10m\n" +
-			"  talosmate events -A --follow --filter MachineStatusEvent",
+			"  talosmate events -A --follow --filter MachineStatusEvent\n" +
+			"  talosmate events -A --follow -o ndjson",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers}, Flags: o.flags, Check: o.validate,
 	}, "EventList", cmdutil.NodeStream[talos.Event]{
-		Default: output.NDJSON, Events: true, Following: func() bool { return o.follow },
+		Events: true, Following: func() bool { return o.follow },
 		Columns: []output.Column[talos.Event]{
 			{Header: "TIME", Value: when},
 			{Header: "EVENT", Value: func(e talos.Event) string { return e.Event }},
-			{Header: "PAYLOAD", Value: payload},
-			{Header: "ACTOR", Wide: true, Value: func(e talos.Event) string { return e.ActorID }},
+			{Header: "ACTOR", Value: func(e talos.Event) string { return e.ActorID }},
+			{Header: "MESSAGE", Value: message},
 			{Header: "ID", Wide: true, Value: func(e talos.Event) string { return e.ID }},
 		},
 		Name: func(e talos.Event) string { return e.ID },
 		Less: func(a, b talos.Event) int { return strings.Compare(a.ID, b.ID) },
-		Text: func(w io.Writer, e talos.Event, several bool) error {
-			return cmdutil.StreamLine(w, e.NodeRef, output.Line(when(e)+"  "+e.Event+"  "+payload(e)), true, several)
+		Text: func(w io.Writer, e talos.Event, _ bool) error {
+			_, err := fmt.Fprintf(w, "%-15s  %-20s  %-20s  %-36s  %s\n",
+				output.Line(e.NodeName()), when(e), output.Line(e.Event), output.Cell(e.ActorID), output.Cell(message(e)))
+
+			return err
 		},
 	}, o.run)
 }
@@ -130,4 +135,56 @@ func payload(e talos.Event) string {
 	}
 
 	return string(raw)
+}
+
+// message says in a line what the payload tells. That of a type which this program does not know is JSON.
+func message(e talos.Event) string {
+	var parts []string
+
+	add := func(value any) {
+		if text := strings.TrimSpace(fmt.Sprint(value)); value != nil && text != "" {
+			parts = append(parts, text)
+		}
+	}
+
+	for _, key := range []string{"service", "sequence", "phase", "task", "stage", "action", "cmd", "hostname"} {
+		add(e.Payload[key])
+	}
+
+	head := strings.Join(parts, " ")
+	parts = nil
+
+	if status, ok := e.Payload["status"].(map[string]any); ok && status["ready"] != true {
+		add("not ready")
+
+		conditions, _ := status["unmet_conditions"].([]any) //nolint:errcheck // without conditions there is nothing to say
+		for _, one := range conditions {
+			if c, ok := one.(map[string]any); ok {
+				add(c["reason"])
+			}
+		}
+	}
+
+	if addresses, ok := e.Payload["addresses"].([]any); ok {
+		for _, one := range addresses {
+			add(one)
+		}
+	}
+
+	add(e.Payload["message"])
+
+	if failure, ok := e.Payload["error"].(map[string]any); ok {
+		add(failure["message"])
+	} else {
+		add(e.Payload["error"])
+	}
+
+	switch detail := strings.Join(parts, "; "); {
+	case head == "" && detail == "":
+		return payload(e)
+	case head == "" || detail == "":
+		return head + detail
+	default:
+		return head + ": " + detail
+	}
 }

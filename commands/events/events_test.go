@@ -12,9 +12,10 @@ func TestEvents(t *testing.T) {
 	tail := map[string]string{"MachineService.Events": "tail"}
 
 	clitest.Test(t, []clitest.Recorded{
-		{Name: "events.ndjson", Args: []string{"events", "-n", "n1", "--filter", "MachineStatusEvent"}, Variants: tail},
+		{Name: "events.ndjson", Args: []string{"events", "-n", "n1", "-o", "ndjson", "--filter", "MachineStatusEvent"}, Variants: tail},
 		{Name: "events.json", Args: []string{"events", "-n", "n1", "-o", "json", "--filter", "AddressEvent"}, Variants: tail},
 		{Name: "events.table", Args: []string{"events", "-n", "n1", "-o", "table", "--filter", "ServiceStateEvent"}, Variants: tail},
+		{Name: "events.default", Args: []string{"events", "-n", "n1"}, Variants: tail},
 		{Name: "events.none", Args: []string{"events", "-n", "n1", "-o", "json", "--filter", "nothing"}, Variants: tail},
 		{Name: "events.partial", Args: []string{"events", "-n", "10.5.0.2,10.5.0.4", "-o", "json", "--filter", "AddressEvent"}, Variants: tail, Code: 4},
 		{Name: "events.bad-since", Args: []string{"events", "-n", "n1", "--since", "yesterday"}, Code: 2},

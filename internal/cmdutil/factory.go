@@ -63,7 +63,7 @@ func AddGlobalFlags(f *Factory, root *cobra.Command) {
 	fs.Bool("direct", false, "dial each node itself instead of going through an endpoint")
 	fs.Int("concurrency", 16, "how many nodes to ask at once")
 	fs.Duration("timeout", 30*time.Second, "how long to wait for one node's answer")
-	fs.StringP("output", "o", "table", "output format: table, wide, json, yaml, ndjson or name")
+	fs.StringP("output", "o", "table", "output format: table, wide, json, yaml, ndjson, name, or as kubectl has them jsonpath=…, go-template=…, custom-columns=…")
 	fs.String("query", "", "yq `expression` over the document (implies -o json)")
 	fs.Bool("no-headers", false, "omit the table's header")
 	fs.String("sort-by", "", "sort rows by this `field` of -o json, -field for descending")
@@ -115,6 +115,15 @@ func (f *Factory) runE(s Spec, body func(*Call) error) func(*cobra.Command, []st
 func (f *Factory) printer(flags *pflag.FlagSet, s Spec) (*output.Printer, error) {
 	name, _ := flags.GetString("output")
 
+	view, err := output.ParseView(name)
+	if view != nil {
+		name = string(output.JSON)
+	}
+
+	if err != nil {
+		return nil, errs.AsUsage(err)
+	}
+
 	format, err := output.ParseFormat(name)
 	if err != nil {
 		return nil, errs.AsUsage(err)
@@ -124,6 +133,10 @@ func (f *Factory) printer(flags *pflag.FlagSet, s Spec) (*output.Printer, error)
 	p.Query, _ = flags.GetString("query")
 	p.NoHeaders, _ = flags.GetBool("no-headers")
 	p.SortBy, _ = flags.GetString("sort-by")
+
+	if p.View = view; view != nil && p.Query != "" {
+		return nil, errs.Usagef("--query and an expression of -o are two answers to one question").WithHint("give one of them")
+	}
 
 	if p.Query != "" && !format.Structured() {
 		p.Format = output.JSON

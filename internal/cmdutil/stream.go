@@ -28,7 +28,7 @@ func (c *Call) RawOutput() bool {
 		return c.Printer.Format == output.Table || c.Printer.Format == output.Wide
 	}
 
-	c.Printer.Format = output.Table
+	c.Printer.Format, c.Printer.View = output.Table, nil
 
 	return true
 }
@@ -36,8 +36,7 @@ func (c *Call) RawOutput() bool {
 // NodeStream is the shape of a command that streams rows from nodes: lines of a log, events. Without -o the
 // rows are text as they come; ndjson writes them as they come; the other formats collect them, so they exclude following.
 type NodeStream[T any] struct {
-	Default   output.Format // What no -o means, text by default.
-	Events    bool          // The ndjson records are of type event, not item.
+	Events    bool // The ndjson records are of type event, not item.
 	Columns   []output.Column[T]
 	Name      func(T) string
 	Less      func(a, b T) int // The order of collected rows within a node; nil keeps it.
@@ -61,10 +60,6 @@ func NewNodeStream[T any, P Row[T]](f *Factory, d Command, schema string, l Node
 
 func runStream[T any, P Row[T]](c *Call, l NodeStream[T], check func(*Call) error, run StreamFunc[T]) error {
 	raw := c.RawOutput()
-
-	if raw && l.Default != "" && !c.Cmd.Flags().Changed("output") {
-		c.Printer.Format, raw = l.Default, false
-	}
 
 	follow := l.Following != nil && l.Following()
 	if follow && !raw && (c.Printer.Format != output.NDJSON || c.Printer.Query != "") {

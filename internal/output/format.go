@@ -31,7 +31,7 @@ func ParseFormat(s string) (Format, error) {
 		}
 	}
 
-	return "", fmt.Errorf("unknown output format %q, want one of %s", s, strings.Join(Formats(), ", "))
+	return "", fmt.Errorf("unknown output format %q, want one of %s, %s=…", s, strings.Join(Formats(), ", "), strings.Join(Views(), "=…, "))
 }
 
 // Structured reports whether the format is meant for programs and has the envelope.

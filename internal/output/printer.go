@@ -21,6 +21,7 @@ type Printer struct {
 	Out       io.Writer
 	Format    Format
 	Query     string // A yq expression over the document.
+	View      View   // What is shown of the document, which is JSON then; nil for all of it.
 	NoHeaders bool
 	SortBy    string // A field name (JSON) to sort rows by, with a leading minus for descending.
 	Now       func() time.Time
@@ -183,6 +184,10 @@ func (p *Printer) document(doc any) error {
 		_, err = io.WriteString(p.Out, text)
 
 		return err
+	}
+
+	if p.View != nil {
+		return p.view(body)
 	}
 
 	if p.Format == YAML {

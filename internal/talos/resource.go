@@ -50,6 +50,13 @@ type ResourceKind struct {
 	DefaultNamespace string   // The namespace of its resources, unless another is given.
 	Aliases          []string // All other names, lower case.
 	Sensitive        bool     // Readable by admins only.
+	Columns          []PrintColumn
+}
+
+// PrintColumn is a column that a type brings for its tables.
+type PrintColumn struct {
+	Name     string
+	JSONPath string // Of the value in the spec.
 }
 
 func (n *Node) state() cosi.StateClient { return cosi.NewStateClient(n.Conn) }
@@ -155,19 +162,32 @@ func (n *Node) ResourceKinds(ctx context.Context) ([]ResourceKind, error) {
 			Aliases          []string `json:"aliases"`
 			AllAliases       []string `json:"allAliases"`
 			Sensitivity      string   `json:"sensitivity"`
+			PrintColumns     []struct {
+				Name     string `json:"name"`
+				JSONPath string `json:"jsonPath"`
+			} `json:"printColumns"`
 		}](d)
 		if err != nil {
 			return nil, n.Fail("read the resource definitions", err)
 		}
 
-		out = append(out, ResourceKind{
+		kind := ResourceKind{
 			Type: spec.Type, DisplayType: spec.DisplayType, DefaultNamespace: spec.DefaultNamespace,
 			Aliases: append(spec.AllAliases, spec.Aliases...), Sensitive: spec.Sensitivity == "sensitive",
-		})
+		}
+
+		for _, c := range spec.PrintColumns[:min(len(spec.PrintColumns), maxPrintColumns)] {
+			kind.Columns = append(kind.Columns, PrintColumn{Name: c.Name, JSONPath: c.JSONPath})
+		}
+
+		out = append(out, kind)
 	}
 
 	return out, nil
 }
+
+// maxPrintColumns bounds the columns that a node defines for a type; Talos has at most ten.
+const maxPrintColumns = 20
 
 // FindKind resolves a type's name, alias or short name, as `talosctl get` does.
 func FindKind(kinds []ResourceKind, name string) (ResourceKind, error) {

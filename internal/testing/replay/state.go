@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"sort"
 	"strings"
 	"time"
 
@@ -24,9 +23,6 @@ type stateServer struct {
 }
 
 type recordedType struct {
-	Namespace   string     `yaml:"namespace"`
-	Aliases     []string   `yaml:"aliases"`
-	Display     string     `yaml:"display"`
 	Sensitivity string     `yaml:"sensitivity"`
 	Items       []recorded `yaml:"items"`
 }
@@ -88,10 +84,6 @@ func (s *stateServer) list(ctx context.Context, typ string) ([]*cosi.Resource, e
 		return nil, err
 	}
 
-	if typ == "ResourceDefinitions.meta.cosi.dev" {
-		return definitions(all)
-	}
-
 	if typ == "MachineConfigs.config.talos.dev" && s.Config != "" {
 		item := recorded{Spec: yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s.Config}}
 		item.Metadata.Namespace, item.Metadata.Type, item.Metadata.ID, item.Metadata.Version = "config", typ, "v1alpha1", "1"
@@ -140,59 +132,6 @@ func resource(item recorded) (*cosi.Resource, error) {
 		},
 		Spec: &cosi.Spec{YamlSpec: string(spec)},
 	}, nil
-}
-
-func definitions(all map[string][]string) ([]*cosi.Resource, error) {
-	out := make([]*cosi.Resource, 0, len(all))
-
-	for name, section := range all {
-		t, err := parse(withoutItems(section))
-		if err != nil {
-			return nil, err
-		}
-
-		var item recorded
-
-		item.Metadata.Namespace, item.Metadata.Type, item.Metadata.ID = "meta", "ResourceDefinitions.meta.cosi.dev", name
-		item.Metadata.Version, item.Metadata.Phase = "1", "running"
-
-		if err := item.Spec.Encode(map[string]any{
-			"type": name, "displayType": t.Display, "defaultNamespace": t.Namespace, "aliases": t.Aliases, "allAliases": t.Aliases,
-			"sensitivity": t.Sensitivity,
-		}); err != nil {
-			return nil, status.Error(codes.Internal, err.Error())
-		}
-
-		r, err := resource(item)
-		if err != nil {
-			return nil, err
-		}
-
-		out = append(out, r)
-	}
-
-	sort.Slice(out, func(i, j int) bool { return out[i].GetMetadata().GetId() < out[j].GetMetadata().GetId() })
-
-	return out, nil
-}
-
-// withoutItems drops the key "items" with what is indented below it.
-func withoutItems(section []string) []string {
-	var out []string
-
-	items := false
-
-	for _, line := range section {
-		if key := strings.HasPrefix(line, "    ") && line[4] != ' '; key {
-			items = line == "    items:\n"
-		}
-
-		if !items {
-			out = append(out, line)
-		}
-	}
-
-	return out
 }
 
 // Get implements cosi.StateServer.

@@ -1,0 +1,202 @@
+package output
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/template"
+
+	"k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/client-go/util/jsonpath"
+
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
+)
+
+// View writes what it selects of a document.
+type View func(w io.Writer, doc any) error
+
+// Views lists the formats that take an expression: `-o jsonpath={.items[*].node}`.
+func Views() []string { return []string{"jsonpath", "go-template", "custom-columns"} }
+
+// maxExpression bounds a file with an expression, in bytes.
+const maxExpression = 1 << 20
+
+// ParseView reads a format with an expression, spelt as kubectl has them; with "-file" behind its name the expression is in a
+// file. It returns nil for any other format.
+func ParseView(format string) (View, error) {
+	name, expression, _ := strings.Cut(format, "=")
+	kind, file := strings.CutSuffix(name, "-file")
+
+	if !contains(Views(), kind) {
+		return nil, nil
+	}
+
+	if expression == "" {
+		return nil, fmt.Errorf("-o %s needs an expression: -o %s=EXPRESSION", name, name)
+	}
+
+	if file {
+		text, err := readExpression(expression)
+		if err != nil {
+			return nil, err
+		}
+
+		expression = text
+	}
+
+	switch kind {
+	case "jsonpath":
+		return jsonPath(expression)
+	case "go-template":
+		return goTemplate(expression)
+	default:
+		return customColumns(expression)
+	}
+}
+
+func contains(all []string, one string) bool {
+	_, found := lists.Find(all, func(s string) bool { return s == one })
+
+	return found
+}
+
+func readExpression(path string) (string, error) {
+	f, err := os.Open(path) //nolint:gosec // the user names the file
+	if err != nil {
+		return "", err
+	}
+
+	defer f.Close()
+
+	text, err := io.ReadAll(io.LimitReader(f, maxExpression))
+
+	return strings.TrimSpace(string(text)), err
+}
+
+// maxPath bounds a JSONPath, in bytes: those of a resource's columns come from a node.
+const maxPath = 4096
+
+// Path makes a function that gives the text at a JSONPath of a decoded document, empty where there is none.
+func Path(expression string) (func(doc any) string, error) {
+	if len(expression) > maxPath {
+		return nil, fmt.Errorf("a JSONPath of %d bytes is too long", len(expression))
+	}
+
+	p, err := path(expression)
+	if err != nil {
+		return nil, err
+	}
+
+	return func(doc any) string {
+		var out bytes.Buffer
+		if errs.Safely(func() error { return p.Execute(&out, doc) }) != nil {
+			return ""
+		}
+
+		return out.String()
+	}, nil
+}
+
+// path parses a JSONPath in kubectl's relaxed form: the braces and the first dot may be left out.
+func path(expression string) (*jsonpath.JSONPath, error) {
+	if !strings.Contains(expression, "{") {
+		expression = "{." + strings.TrimPrefix(expression, ".") + "}"
+	}
+
+	p := jsonpath.New("expression").AllowMissingKeys(true)
+	if err := p.Parse(expression); err != nil {
+		return nil, fmt.Errorf("bad JSONPath %q: %w", expression, err)
+	}
+
+	return p, nil
+}
+
+func jsonPath(expression string) (View, error) {
+	p, err := path(expression)
+	if err != nil {
+		return nil, err
+	}
+
+	return func(w io.Writer, doc any) error {
+		var out bytes.Buffer
+		if err := p.Execute(&out, doc); err != nil {
+			return errs.Usagef("cannot evaluate the JSONPath: %w", err)
+		}
+
+		return lineOf(w, out.Bytes())
+	}, nil
+}
+
+func goTemplate(text string) (View, error) {
+	t, err := template.New("output").Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("bad go-template: %w", err)
+	}
+
+	return func(w io.Writer, doc any) error {
+		var out bytes.Buffer
+		if err := t.Execute(&out, doc); err != nil {
+			return errs.Usagef("cannot evaluate the go-template: %w", err)
+		}
+
+		_, err := w.Write(out.Bytes())
+
+		return err
+	}, nil
+}
+
+// lineOf ends what is written with a line end. kubectl leaves it out, and the prompt follows the value.
+func lineOf(w io.Writer, text []byte) error {
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		text = append(text, '\n')
+	}
+
+	_, err := w.Write(text)
+
+	return err
+}
+
+// customColumns reads HEADER:PATH,… over the items of a list, or over the result.
+func customColumns(spec string) (View, error) {
+	var cols []Column[any]
+
+	for one := range strings.SplitSeq(spec, ",") {
+		header, expression, ok := strings.Cut(one, ":")
+		if !ok || header == "" || expression == "" {
+			return nil, fmt.Errorf("bad column %q: want HEADER:.field", one)
+		}
+
+		value, err := Path(expression)
+		if err != nil {
+			return nil, err
+		}
+
+		cols = append(cols, Column[any]{Header: header, Value: func(row any) string { return cmp.Or(value(row), "<none>") }})
+	}
+
+	return func(w io.Writer, doc any) error {
+		fields, _ := doc.(map[string]any) //nolint:errcheck // every document is an object
+
+		rows, list := fields["items"].([]any)
+		if result := fields["result"]; !list && result != nil {
+			rows = []any{result}
+		}
+
+		return WriteTable(w, cols, rows, true, true)
+	}, nil
+}
+
+// view writes what the view selects of an encoded document.
+func (p *Printer) view(body []byte) error {
+	var doc any
+	if err := json.Unmarshal(body, &doc); err != nil {
+		return errors.Join(errors.New("cannot read the document back"), err)
+	}
+
+	return p.View(p.Out, doc)
+}
