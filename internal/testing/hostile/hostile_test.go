@@ -2,6 +2,7 @@ package hostile_test
 
 import (
 	"strings"
+	"sync"
 	"testing"
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
@@ -58,8 +59,13 @@ func TestRewrites(t *testing.T) {
 	})
 	h.Resources("HostnameStatuses.net.talos.dev", func(_ string, r *cosi.Resource) { r.Spec.YamlSpec = "hostname: evil" })
 
+	var mu sync.Mutex // requests run side by side
+
 	seen := map[string]bool{}
 	h.Answers(func(_, method string, m proto.Message) {
+		mu.Lock()
+		defer mu.Unlock()
+
 		seen[method+" "+string(m.ProtoReflect().Descriptor().Name())] = true
 	})
 
@@ -70,6 +76,9 @@ func TestRewrites(t *testing.T) {
 	if got := run(t, h.Talosconfig, "get", "hostnamestatus", "-n", "10.5.0.2", "-o", "json"); !strings.Contains(got.Stdout, `"evil"`) {
 		t.Errorf("%+v", got)
 	}
+
+	mu.Lock()
+	defer mu.Unlock()
 
 	if !seen[machine.MachineService_ServiceList_FullMethodName+" ServiceListResponse"] {
 		t.Errorf("saw %v", seen)
