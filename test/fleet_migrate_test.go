@@ -26,7 +26,7 @@ import (
 func TestFleetMigrate(t *testing.T) {
 	t.Parallel()
 
-	f := &migrated{fleet: startFleet(t, "--controlplanes", "3", "--workers", "1", "--talos-version", "v1.14.1", "--rendered-api-server")}
+	f := &migrated{fleet: startFleet(t, "--controlplanes", "3", "--workers", "1", "--talos-version", "v1.14.1", "--config-form", "v1alpha1", "--rendered-api-server")}
 	f.starts = 1 // At boot the API server starts with what the first control plane rendered.
 	f.awaitAPIServer()
 

@@ -236,7 +236,7 @@ func (f *fleet) budget(ctx context.Context, name string) (b budget, err error) {
 func (f *fleet) until(what string, done func(context.Context) bool) {
 	f.t.Helper()
 
-	ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(f.t.Context(), 5*time.Minute)
 	defer cancel()
 
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -246,7 +246,7 @@ func (f *fleet) until(what string, done func(context.Context) bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			f.t.Fatalf("waited a minute for %s", what)
+			f.t.Fatalf("waited five minutes for %s", what)
 		}
 	}
 }
