@@ -50,7 +50,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 				return cmd.Help()
 			}
 
-			return unknownWord(cmd, args)
+			return cmdutil.UnknownCommand(cmd, args[0])
 		},
 	}
 

@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
@@ -137,9 +136,4 @@ func leftToTalosctl() []string {
 // unknownFlag is the usage error for a flag that a command does not have.
 func unknownFlag(cmd *cobra.Command, err error) error {
 	return errs.Usagef("%w", err).WithHint("%s --help lists the flags", cmd.CommandPath())
-}
-
-// unknownWord is the usage error for a word that is not a command.
-func unknownWord(cmd *cobra.Command, args []string) error {
-	return cmdutil.UnknownCommand(cmd, args[0])
 }

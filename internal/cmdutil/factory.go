@@ -115,7 +115,7 @@ func (f *Factory) runE(s Spec, body func(*Call) error) func(*cobra.Command, []st
 func (f *Factory) printer(flags *pflag.FlagSet, s Spec) (*output.Printer, error) {
 	name, _ := flags.GetString("output")
 
-	view, err := output.ParseView(name)
+	view, err := output.ParseView(name, func(path string) ([]byte, error) { return f.input(path, "the expression of -o") })
 	if view != nil {
 		name = string(output.JSON)
 	}

@@ -13,18 +13,20 @@ const maxInput = 64 << 20
 
 // Input reads a file that the user names, - for stdin. What cannot be read is a usage error about what it is:
 // "the schematic".
-func (c *Call) Input(path, what string) ([]byte, error) {
-	in := c.IO.In
+func (c *Call) Input(path, what string) ([]byte, error) { return c.factory.input(path, what) }
+
+func (f *Factory) input(path, what string) ([]byte, error) {
+	in := f.IO.In
 
 	if path != "-" {
-		f, err := os.Open(path)
+		file, err := os.Open(path)
 		if err != nil {
 			return nil, errs.Usagef("cannot read %s: %w", what, err)
 		}
 
-		defer f.Close() //nolint:errcheck // it was only read
+		defer file.Close() //nolint:errcheck // it was only read
 
-		in = f
+		in = file
 	}
 
 	data, err := io.ReadAll(io.LimitReader(in, maxInput+1))

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -14,7 +14,6 @@ import (
 	"k8s.io/client-go/util/jsonpath"
 
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // View writes what it selects of a document.
@@ -23,16 +22,13 @@ type View func(w io.Writer, doc any) error
 // Views lists the formats that take an expression: `-o jsonpath={.items[*].node}`.
 func Views() []string { return []string{"jsonpath", "go-template", "custom-columns"} }
 
-// maxExpression bounds a file with an expression, in bytes.
-const maxExpression = 1 << 20
-
 // ParseView reads a format with an expression, spelt as kubectl has them; with "-file" behind its name the expression is in a
-// file. It returns nil for any other format.
-func ParseView(format string) (View, error) {
+// file, which read reads. It returns nil for any other format.
+func ParseView(format string, read func(path string) ([]byte, error)) (View, error) {
 	name, expression, _ := strings.Cut(format, "=")
 	kind, file := strings.CutSuffix(name, "-file")
 
-	if !contains(Views(), kind) {
+	if !slices.Contains(Views(), kind) {
 		return nil, nil
 	}
 
@@ -41,12 +37,12 @@ func ParseView(format string) (View, error) {
 	}
 
 	if file {
-		text, err := readExpression(expression)
+		text, err := read(expression)
 		if err != nil {
 			return nil, err
 		}
 
-		expression = text
+		expression = strings.TrimSpace(string(text))
 	}
 
 	switch kind {
@@ -57,25 +53,6 @@ func ParseView(format string) (View, error) {
 	default:
 		return customColumns(expression)
 	}
-}
-
-func contains(all []string, one string) bool {
-	_, found := lists.Find(all, func(s string) bool { return s == one })
-
-	return found
-}
-
-func readExpression(path string) (string, error) {
-	f, err := os.Open(path) //nolint:gosec // the user names the file
-	if err != nil {
-		return "", err
-	}
-
-	defer f.Close()
-
-	text, err := io.ReadAll(io.LimitReader(f, maxExpression))
-
-	return strings.TrimSpace(string(text)), err
 }
 
 // maxPath bounds a JSONPath, in bytes: those of a resource's columns come from a node.

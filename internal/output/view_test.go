@@ -30,7 +30,7 @@ func TestViews(t *testing.T) {
 		"custom-columns=SCHEMA:{.size_bytes}":                                    "SCHEMA\n10\n9\n100\n",
 		"go-template={{.schema}} {{len .items}} {{(index .items 2).size_bytes}}": "talosmate/v1/RowList 3 100",
 	} {
-		view, err := output.ParseView(format)
+		view, err := output.ParseView(format, os.ReadFile)
 		if err != nil {
 			t.Errorf("%s: %v", format, err)
 
@@ -49,13 +49,13 @@ func TestBadViews(t *testing.T) {
 	for _, format := range []string{
 		"jsonpath=", "jsonpath", "jsonpath={.items[", "go-template={{.x", "go-template={{}}", "custom-columns=", "custom-columns=A", "custom-columns=A:", "jsonpath-file=/nonexistent/file",
 	} {
-		if view, err := output.ParseView(format); err == nil || view != nil {
+		if view, err := output.ParseView(format, os.ReadFile); err == nil || view != nil {
 			t.Errorf("%s is taken", format)
 		}
 	}
 
 	for _, format := range []string{"json", "table", "nosuch", "jsonpathological=x"} {
-		if view, err := output.ParseView(format); err != nil || view != nil {
+		if view, err := output.ParseView(format, os.ReadFile); err != nil || view != nil {
 			t.Errorf("%s is taken for an expression: %v", format, err)
 		}
 	}
@@ -65,7 +65,7 @@ func TestBadViews(t *testing.T) {
 func TestViewOfAFailure(t *testing.T) {
 	t.Parallel()
 
-	view, err := output.ParseView("jsonpath={.items[*].size_bytes}")
+	view, err := output.ParseView("jsonpath={.items[*].size_bytes}", os.ReadFile)
 	if err != nil {
 		t.Fatal(err)
 	}
