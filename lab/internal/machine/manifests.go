@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/siderolabs/talos/pkg/machinery/config/config"
@@ -45,7 +46,7 @@ func (n *Node) putManifests() {
 		all[proxyManifest] = all[proxyManifest][1:]
 	}
 
-	for _, id := range []string{"05-flannel", proxyManifest, "11-core-dns", "11-core-dns-svc", "11-kube-config-in-cluster"} {
+	for _, id := range renderedManifests() {
 		res := k8s.NewManifest(k8s.ControlPlaneNamespaceName, id)
 
 		if all[id] == nil {
@@ -61,6 +62,14 @@ func (n *Node) putManifests() {
 		n.put(res, manifestOwner)
 	}
 }
+
+func renderedManifests() []string {
+	return []string{"05-flannel", proxyManifest, "11-core-dns", "11-core-dns-svc", "11-kube-config-in-cluster"}
+}
+
+// RendersManifest reports whether a manifest follows from the configuration. Those are rendered in part: what depends on
+// the configuration.
+func RendersManifest(id string) bool { return slices.Contains(renderedManifests(), id) }
 
 func serverOf(c config.Config) string {
 	if k := c.K8sKubePrismConfig(); k != nil {
@@ -81,15 +90,24 @@ func configMap(name string, data object) object {
 	return named("v1", "ConfigMap", name, object{"data": data})
 }
 
-func workload(kind, name string, container object, volumes ...any) object {
-	return named("apps/v1", kind, name, object{"spec": object{"template": object{"spec": object{"containers": []any{container}, "volumes": volumes}}}})
+func workload(kind, name string, containers []any, volumes ...any) object {
+	return named("apps/v1", kind, name, object{"spec": object{"template": object{"spec": object{"containers": containers, "volumes": volumes}}}})
 }
 
 func requests(r config.Resources) object {
-	return object{
-		"requests": object{"cpu": r.CPURequests(), "memory": r.MemoryRequests()},
-		"limits":   object{"cpu": r.CPULimits(), "memory": r.MemoryLimits()},
+	out := object{}
+
+	for group, values := range map[string]map[string]string{
+		"requests": {"cpu": r.CPURequests(), "memory": r.MemoryRequests()}, "limits": {"cpu": r.CPULimits(), "memory": r.MemoryLimits()},
+	} {
+		for name, value := range values {
+			if value != "" {
+				out[group] = with(out[group], name, value, true)
+			}
+		}
 	}
+
+	return out
 }
 
 // proxyObjects renders kube-proxy with flags, or with a file whose ConfigMap has a digest in its name.
@@ -126,9 +144,9 @@ func proxyObjects(c config.Config, p config.K8sProxyConfig) []object {
 	command := append([]string{"/usr/local/bin/kube-proxy"}, flags(merged(args, p.ExtraArgs()))...)
 
 	return append(out,
-		workload("DaemonSet", "kube-proxy", object{
+		workload("DaemonSet", "kube-proxy", []any{object{
 			"name": "kube-proxy", "image": p.Image(), "command": list(command), "resources": requests(p.Resources()), "volumeMounts": mounts,
-		}, volumes...),
+		}}, volumes...),
 		named("v1", "ServiceAccount", "kube-proxy", nil),
 	)
 }
@@ -166,7 +184,7 @@ func dnsObjects(c config.Config, d config.K8sCoreDNSConfig) (dns, service []obje
 
 	dns = []object{
 		configMap("coredns", object{"Corefile": fmt.Sprintf(".:53 {\n    kubernetes %s in-addr.arpa ip6.arpa\n}\n", c.K8sNetworkConfig().DNSDomain())}),
-		workload("Deployment", "coredns", object{"name": "coredns", "image": d.Image(), "args": []any{"-conf", "/etc/coredns/Corefile"}}),
+		workload("Deployment", "coredns", []any{object{"name": "coredns", "image": d.Image(), "args": []any{"-conf", "/etc/coredns/Corefile"}}}),
 	}
 
 	return dns, []object{named("v1", "Service", "kube-dns", object{"spec": object{"clusterIPs": ips}})}
@@ -207,12 +225,18 @@ func flannelObjects(c config.Config, f config.K8sFlannelCNIConfig) []object {
 			object{"name": "KUBERNETES_SERVICE_PORT", "value": strconv.Itoa(k.Port())})
 	}
 
+	containers := []any{object{
+		"name": "kube-flannel", "image": flannelImage, "args": list(append([]string{"--ip-masq", "--kube-subnet-mgr"}, f.ExtraArgs()...)),
+		"env": env, "resources": requests(f.Resources()),
+	}}
+
+	if f.KubeNetworkPoliciesEnabled() {
+		containers = append(containers, object{"name": "kube-network-policies"})
+	}
+
 	return []object{
 		configMap("kube-flannel-cfg", object{"net-conf.json": string(raw)}),
-		workload("DaemonSet", "kube-flannel", object{
-			"name": "kube-flannel", "image": flannelImage, "args": list(append([]string{"--ip-masq", "--kube-subnet-mgr"}, f.ExtraArgs()...)),
-			"env": env, "resources": requests(f.Resources()), "networkPolicies": f.KubeNetworkPoliciesEnabled(),
-		}),
+		workload("DaemonSet", "kube-flannel", containers),
 	}
 }
 
