@@ -51,7 +51,7 @@ $(TOOLS)/golangci-lint: Makefile
 	@touch $@
 
 .PHONY: generate
-generate: ## Write docs/cli, docs/schemas and completions/ from the command tree
+generate: ## Write docs/cli, docs/schemas, docs/fields.txt and completions/ from the command tree
 	go run ./internal/docgen
 
 .PHONY: check

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -207,7 +208,7 @@ func fits(ts *testscript.TestScript) {
 	compiler := jsonschema.NewCompiler()
 	compiler.AssertFormat()
 
-	schema, err := compiler.Compile(filepath.Join(ts.Getenv("SCHEMAS"), strings.TrimPrefix(name, "talosmate/v1/")+".json"))
+	schema, err := compiler.Compile(filepath.Join(ts.Getenv("SCHEMAS"), path.Base(name)+".json"))
 	ts.Check(err)
 	ts.Check(schema.Validate(doc))
 }

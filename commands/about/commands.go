@@ -74,7 +74,7 @@ func entry(cmd *cmdutil.Cmd, spec cmdutil.Spec) Command {
 	}
 
 	if spec.Schema != "" {
-		c.Schema = output.SchemaPrefix + spec.Schema
+		c.Schema = output.SchemaID(spec.Schema)
 	}
 
 	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {

@@ -3,14 +3,16 @@ package about
 import (
 	"context"
 	"fmt"
-	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/talosmate/talosmate/docs"
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/lists"
+	"github.com/talosmate/talosmate/internal/output"
 )
 
 // NewCmdSchema makes `talosmate schema`.
@@ -24,24 +26,20 @@ func NewCmdSchema(f *cmdutil.Factory) *cmdutil.Cmd {
 		Complete: func(_ context.Context, c *cmdutil.Call, args []string) []string {
 			return completeSchema(c.Cmd.Root(), args)
 		},
-	}, cmdutil.NoDocument(), runSchema)
+	}, cmdutil.NoDocument(), func(c *cmdutil.Call) error { return runSchema(c, f.Documents()) })
 }
 
-func runSchema(c *cmdutil.Call) error {
+func runSchema(c *cmdutil.Call, documents map[string]any) error {
 	if len(c.Args) == 0 {
-		names, err := fs.Glob(docs.Schemas, "schemas/*.json")
-		if err != nil {
-			return err
-		}
-
-		for _, n := range names {
-			fmt.Fprintln(c.IO.Out, "talosmate/v1/"+strings.TrimSuffix(path.Base(n), ".json"))
+		names := slices.SortedFunc(maps.Keys(documents), func(a, b string) int { return strings.Compare(path.Base(a), path.Base(b)) })
+		for _, name := range names {
+			fmt.Fprintln(c.IO.Out, output.SchemaID(name))
 		}
 
 		return nil
 	}
 
-	name := strings.TrimPrefix(c.Args[0], "talosmate/v1/")
+	name := path.Base(c.Args[0])
 
 	body, err := docs.Schemas.ReadFile("schemas/" + name + ".json")
 	if err != nil {
@@ -71,7 +69,7 @@ func schemaOf(root *cmdutil.Cmd, words []string) (string, error) {
 		return "", errs.Usagef("%q has no document", strings.Join(words, " "))
 	}
 
-	return spec.Schema, nil
+	return path.Base(spec.Schema), nil
 }
 
 // completeSchema offers the next word of a command that has a schema.

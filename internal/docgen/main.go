@@ -1,4 +1,4 @@
-// Command docgen writes docs/cli, docs/schemas and completions from the command tree. `make generate` runs it from
+// Command docgen writes docs/cli, docs/schemas, docs/fields.txt and completions from the command tree. `make generate` runs it from
 // the root of the repository.
 package main
 
@@ -9,6 +9,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -72,7 +73,7 @@ func schemas(f *cmdutil.Factory, _ *cobra.Command) error {
 		}
 	}
 
-	written := map[string][]byte{}
+	written, now := map[string][]byte{}, documents{}
 
 	for name, document := range f.Documents() {
 		if document == nil {
@@ -80,18 +81,31 @@ func schemas(f *cmdutil.Factory, _ *cobra.Command) error {
 		}
 
 		s := r.ReflectFromType(reflect.TypeOf(document))
-		s.Title = output.SchemaPrefix + name
-		s.ID = jsonschema.ID("https://github.com/talosmate/talosmate/docs/schemas/" + name + ".json")
+		s.Title = output.SchemaID(name)
+
+		base := path.Base(name)
+		if written[base] != nil {
+			return fmt.Errorf("two documents are called %s", base)
+		}
+
+		s.ID = jsonschema.ID("https://github.com/talosmate/talosmate/docs/schemas/" + base + ".json")
 
 		nullable(s, reflect.TypeOf(document))
 		tidy(s, name)
+
+		now[s.Title] = fieldsOf(s)
 
 		body, err := json.MarshalIndent(s, "", "  ")
 		if err != nil {
 			return err
 		}
 
-		written[name] = append(body, '\n')
+		written[base] = append(body, '\n')
+	}
+
+	// Before anything is written: a field that is missing leaves the schemas as they are.
+	if err := keepFields("docs/fields.txt", now); err != nil {
+		return err
 	}
 
 	// Not before: this program embeds the folder and does not build while it is empty.
@@ -112,7 +126,7 @@ func schemas(f *cmdutil.Factory, _ *cobra.Command) error {
 // before it had one.
 func tidy(s *jsonschema.Schema, name string) {
 	if field, ok := s.Properties.Get("schema"); ok {
-		field.Const = output.SchemaPrefix + name // a document; the files that users write have no envelope
+		field.Const = output.SchemaID(name) // a document; the files that users write have no envelope
 	}
 
 	if result, ok := s.Properties.Get("result"); ok {

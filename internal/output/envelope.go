@@ -1,13 +1,21 @@
 package output
 
 import (
+	"strings"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// SchemaPrefix stands before every schema name; the version changes when a field is removed or renamed.
-const SchemaPrefix = "talosmate/v1/"
+// SchemaID is a document's schema: talosmate/v1/ and its name. A name may begin with another version, v2/NodeAddResult: the
+// version of a document is raised when one of its fields is removed or renamed, or changes its type.
+func SchemaID(name string) string {
+	if strings.Contains(name, "/") {
+		return "talosmate/" + name
+	}
+
+	return "talosmate/v1/" + name
+}
 
 // Selection records which nodes were asked and what chose them.
 type Selection struct {

@@ -41,7 +41,7 @@ func (p *Printer) Structured() bool { return p.Format.Structured() || p.Query !=
 
 func (p *Printer) header() Header {
 	return Header{
-		Schema: SchemaPrefix + p.Schema, Context: p.Context,
+		Schema: SchemaID(p.Schema), Context: p.Context,
 		GeneratedAt: p.Now().UTC().Truncate(time.Millisecond), Selection: p.Selection,
 	}
 }
@@ -204,7 +204,7 @@ func (p *Printer) document(doc any) error {
 
 // ndjsonList writes one object a line: the items, the errors, a summary. The first line names the schema.
 func ndjsonList[T any](w io.Writer, doc List[T]) error {
-	s := NewStream(w, strings.TrimPrefix(doc.Schema, SchemaPrefix))
+	s := NewStream(w, strings.TrimPrefix(doc.Schema, "talosmate/"))
 
 	for _, item := range doc.Items {
 		if err := s.Item(item); err != nil {

@@ -22,7 +22,7 @@ type Stream struct {
 
 // NewStream makes a stream of items with the given schema (without the prefix).
 func NewStream(w io.Writer, schema string) *Stream {
-	return &Stream{w: w, schema: SchemaPrefix + schema}
+	return &Stream{w: w, schema: SchemaID(schema)}
 }
 
 // Item writes one item line.
