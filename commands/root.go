@@ -69,6 +69,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		about.NewCmdSchema(f),
 		about.NewCmdSettings(f),
 		cluster.NewCmdBootstrap(f),
+		cluster.NewCmdAPIResources(f),
 		cluster.NewCmdAssert(f),
 		cluster.NewCmdDescribe(f),
 		cluster.NewCmdGet(f),

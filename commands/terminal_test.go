@@ -87,7 +87,7 @@ func onRecorded(args []string) []string {
 }
 
 func unwanted(text string) string {
-	for _, own := range []string{string(iostreams.ClearScreen), string(iostreams.EraseBelow)} {
+	for _, own := range []string{string(iostreams.Home), string(iostreams.EraseLine), string(iostreams.EraseBelow)} {
 		text = strings.ReplaceAll(text, own, "")
 	}
 

@@ -114,7 +114,7 @@ func elsewhere() map[string]string {
 		"top node": "system memory", "top nodes": "system memory", "top pods": "container stats", "node list": "members",
 		"node ls": "members", "get node": "members", "get nodes": "members", "describe nodes": "describe",
 		"get pods": "container list -k", "get po": "container list -k", "pods": "container list -k", "exec": "fs read PATH",
-		"explain": "schema COMMAND", "api-resources": "get rd", "cluster-info": "describe", "delete": "node remove -n NODE",
+		"explain": "schema COMMAND", "cluster-info": "describe", "delete": "node remove -n NODE",
 		"delete node": "node remove -n NODE", "log": "logs SERVICE", "diff": "machineconfig diff -f FILE", "rollout": "upgrade plan --to VERSION",
 		"rollout status": "upgrade status",
 		// gh and others

@@ -21,7 +21,8 @@ import (
 type getOptions struct {
 	typ, id, namespace string
 	selectors          []string
-	watch, showSecrets bool
+	showSecrets        bool
+	watch              cmdutil.Watch
 }
 
 // NewCmdGet makes `talosmate get`.
@@ -32,19 +33,20 @@ func NewCmdGet(f *cmdutil.Factory) *cmdutil.Cmd {
 		Use: "get TYPE [ID]", Short: "Get Talos resources of any type",
 		Long: "Get Talos resources by type: the full name, an alias or the short name, as the node itself defines\n" +
 			"them. Specs pass through exactly as Talos names their fields, also for types of newer releases; a table\n" +
-			"has the columns that the type defines. `talosmate get rd` lists the types. Without -n all members are asked. The specs of types that Talos calls\n" +
+			"has the columns that the type defines. `talosmate api-resources` lists the types. Without -n all members are asked.\n" +
+			"--watch lists again every --interval; with -o ndjson the nodes themselves report every change. The specs of types that Talos calls\n" +
 			"sensitive (machine configurations, certificates, keys), and secrets in other specs, are hidden unless\n" +
 			"--show-secrets is given; `talosmate machineconfig get` shows a configuration with its secrets redacted.",
 		Example: "  talosmate get members\n" +
 			"  talosmate get machinestatus machine -n worker-1 -o json --query '.items[0].spec.stage'\n" +
-			"  talosmate get services -n cp-1 --watch",
-		ArgsHint: "`talosmate get rd` lists the types",
+			"  talosmate get services -n cp-1 --watch -o ndjson",
+		ArgsHint: "`talosmate api-resources` lists the types",
 		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers, Insecure: true},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVar(&o.namespace, "namespace", "", "the resources' namespace (default: the type's own)")
 			fs.StringSliceVar(&o.selectors, "selector", nil, "label selector: key, key! or key=value; all must match")
 			fs.BoolVar(&o.showSecrets, "show-secrets", false, "show the specs of sensitive types, and secrets in others")
-			fs.BoolVarP(&o.watch, "watch", "w", false, "print every change as one JSON object a line")
+			o.watch.Add(fs)
 		},
 		Complete: completeGet,
 	}, cmdutil.ListOf[talos.Resource]("ResourceList"), func(c *cmdutil.Call) error {
@@ -57,11 +59,11 @@ func NewCmdGet(f *cmdutil.Factory) *cmdutil.Cmd {
 			c.Spec.Default = target.DefaultEndpoint // every node has the same
 		}
 
-		if o.watch {
-			return o.runWatch(c)
+		if o.watch.On() && c.Printer.Format == output.NDJSON && c.Printer.Query == "" {
+			return o.stream(c)
 		}
 
-		return o.run(c)
+		return o.watch.Run(c, func() (cmdutil.Reading, error) { return o.read(c), nil })
 	})
 }
 
@@ -70,7 +72,7 @@ func definitions() []string {
 	return []string{"rd", "rds", "resourcedefinition", "resourcedefinitions", "resourcedefinitions.meta", "resourcedefinitions.meta.cosi", "resourcedefinitions.meta.cosi.dev"}
 }
 
-func (o getOptions) run(c *cmdutil.Call) error {
+func (o getOptions) read(c *cmdutil.Call) cmdutil.Reading {
 	var kinds sync.Map // By the address of the node: releases differ.
 
 	rows, err := cmdutil.FetchRows(c, func(ctx context.Context, n *talos.Node) ([]talos.Resource, error) {
@@ -105,7 +107,9 @@ func (o getOptions) run(c *cmdutil.Call) error {
 		}
 	}
 
-	return cmdutil.PrintList(c, rows, err, resourceColumns(own), func(r talos.Resource) string { return r.Metadata.Type + "/" + r.Metadata.ID })
+	return cmdutil.ListReading[talos.Resource]{
+		Rows: rows, Err: err, Columns: resourceColumns(own), Name: func(r talos.Resource) string { return r.Metadata.Type + "/" + r.Metadata.ID },
+	}
 }
 
 // shown hides the spec of a sensitive type, and the secrets that other types hold, unless they were asked for.
@@ -135,7 +139,8 @@ func (o getOptions) resolve(ctx context.Context, n *talos.Node) (talos.ResourceK
 	return kind, err
 }
 
-func (o getOptions) runWatch(c *cmdutil.Call) error {
+// stream writes every change as one JSON object a line.
+func (o getOptions) stream(c *cmdutil.Call) error {
 	targets, err := c.Targets()
 	if err != nil {
 		return err

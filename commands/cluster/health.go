@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ type healthOptions struct {
 	wait        bool
 	waitTimeout time.Duration
 	server      bool
+	watch       cmdutil.Watch
 }
 
 // NewCmdHealth makes `talosmate health`.
@@ -37,7 +39,7 @@ func NewCmdHealth(f *cmdutil.Factory) *cmdutil.Cmd {
 			"certificate that may ask nothing is exit code 6. --timeout bounds all checks together; a table shows what\n" +
 			"is known while others are still to come.\n\n" +
 			"--server streams the health check that a control plane itself runs instead.\n\nChecks: " + checkList(),
-		Example: "  talosmate health --scope etcd\n" +
+		Example: "  talosmate health --scope etcd --watch\n" +
 			"  talosmate health --wait --wait-timeout 10m -o json --query '.result.checks[] | select(.status == \"fail\") | .id'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Question: true, Default: target.DefaultEndpoint},
 		Flags: func(fs *cmdutil.Flags) {
@@ -47,6 +49,8 @@ func NewCmdHealth(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.BoolVar(&o.wait, "wait", false, "ask again until the cluster is healthy; only changes are shown on stderr")
 			fs.Positive(&o.waitTimeout, "wait-timeout", 5*time.Minute, "how long to wait with --wait, and how long --server may take")
 			fs.BoolVar(&o.server, "server", false, "run the control plane's own health check")
+			o.watch.Add(fs)
+			fs.Exclusive("wait", "server", "watch")
 			fs.Complete("skip", completeChecks)
 			fs.Complete("only", completeChecks)
 		},
@@ -73,6 +77,10 @@ func (o healthOptions) run(c *cmdutil.Call, now func() time.Time) error {
 	world, err := healthWorld(c, now)
 	if err != nil {
 		return err
+	}
+
+	if o.watch.On() {
+		return o.watch.Run(c, func() (cmdutil.Reading, error) { return readHealth(c, health.Check(c.Context(), world(), o.checks)) })
 	}
 
 	table := newHealthTable(c.Printer)
@@ -134,26 +142,9 @@ func (o healthOptions) changes(c *cmdutil.Call, before []health.Finding) func(he
 }
 
 func answer(c *cmdutil.Call, res health.Result, table *healthTable) error {
-	var err error
-
-	switch {
-	case res.Blind():
-		cluster, clusterErr := c.Cluster()
-		if clusterErr != nil {
-			return clusterErr
-		}
-
-		why := res.Findings[slices.IndexFunc(res.Findings, func(f health.Finding) bool { return f.ID == res.NotAuthorized[0] })].Message
-
-		err = errs.New(errs.Unreachable, "cannot check the health of the cluster: %s (the certificate has %s)", why, cluster.Context.RoleList()).
-			WithKind(errs.KindPermissionDenied).
-			WithHint("use a certificate with one of %s; os:etcd:backup can check etcd, and Kubernetes needs os:admin", strings.Join(cmdutil.Readers(), ", "))
-		if !c.Printer.Structured() {
-			return err
-		}
-	case !res.Healthy:
-		err = errs.New(errs.Negative, "the cluster is not healthy: %s failed, %d without an answer", count(res.Summary.Fail, "check"), res.Summary.Unknown).
-			WithKind(errs.KindNegative)
+	err := verdict(c, res)
+	if err != nil && res.Blind() && !c.Printer.Structured() {
+		return err
 	}
 
 	word := "healthy"
@@ -162,6 +153,45 @@ func answer(c *cmdutil.Call, res health.Result, table *healthTable) error {
 	}
 
 	return cmdutil.PrintResult(c, res, err, word, table.finish)
+}
+
+// verdict is the error of a cluster that is not healthy, or whose health nobody may see.
+func verdict(c *cmdutil.Call, res health.Result) error {
+	switch {
+	case res.Blind():
+		cluster, err := c.Cluster()
+		if err != nil {
+			return err
+		}
+
+		why := res.Findings[slices.IndexFunc(res.Findings, func(f health.Finding) bool { return f.ID == res.NotAuthorized[0] })].Message
+
+		return errs.New(errs.Unreachable, "cannot check the health of the cluster: %s (the certificate has %s)", why, cluster.Context.RoleList()).
+			WithKind(errs.KindPermissionDenied).
+			WithHint("use a certificate with one of %s; os:etcd:backup can check etcd, and Kubernetes needs os:admin", strings.Join(cmdutil.Readers(), ", "))
+	case !res.Healthy:
+		return errs.New(errs.Negative, "the cluster is not healthy: %s failed, %d without an answer", count(res.Summary.Fail, "check"), res.Summary.Unknown).
+			WithKind(errs.KindNegative)
+	default:
+		return nil
+	}
+}
+
+// readHealth makes a result the reading of a watch.
+func readHealth(c *cmdutil.Call, res health.Result) (cmdutil.Reading, error) {
+	err := verdict(c, res)
+	if err != nil && res.Blind() {
+		return nil, err
+	}
+
+	return cmdutil.ResultReading[health.Result, health.Finding]{
+		Result: res, Err: err, Rows: res.Findings, Columns: healthColumns(), Answer: summaryLine(res),
+		Human: func(w io.Writer, r health.Result) error { return newHealthTable(c.Printer).finish(w, r) },
+		Live:  liveHealth,
+		Key:   func(f health.Finding) (string, string) { return f.ID, f.Node },
+		// The message of a check that passed may hold a measurement.
+		Same: func(header string, f health.Finding) bool { return header == "MESSAGE" && f.Status == health.OK },
+	}, nil
 }
 
 func count(n int, noun string) string {

@@ -104,10 +104,20 @@ func (t *healthTable) write(w io.Writer, rows []health.Finding, first bool) erro
 		return text + strings.Repeat(" ", max(0, t.widths[column]-len(text)))
 	}
 
-	return output.WriteTable(w, []output.Column[health.Finding]{
-		{Header: "STATUS", Value: func(f health.Finding) string { return padded(0, f.Status) }},
-		{Header: "CHECK", Value: func(f health.Finding) string { return padded(1, f.ID) }},
-		{Header: "NODE", Value: func(f health.Finding) string { return padded(2, nodeOf(f)) }},
+	cols := healthColumns()
+	for i := range t.widths {
+		value := cols[i].Value
+		cols[i].Value = func(f health.Finding) string { return padded(i, value(f)) }
+	}
+
+	return output.WriteTable(w, cols, rows, false, first)
+}
+
+func healthColumns() []output.Column[health.Finding] {
+	return []output.Column[health.Finding]{
+		{Header: "STATUS", Value: func(f health.Finding) string { return f.Status }},
+		{Header: "CHECK", Value: func(f health.Finding) string { return f.ID }},
+		{Header: "NODE", Value: nodeOf},
 		{Header: "MESSAGE", Value: func(f health.Finding) string {
 			if f.LastError != "" && f.Status != health.OK && f.Status != health.Skip {
 				return f.Message + ": " + f.LastError
@@ -115,7 +125,7 @@ func (t *healthTable) write(w io.Writer, rows []health.Finding, first bool) erro
 
 			return f.Message
 		}},
-	}, rows, false, first)
+	}
 }
 
 // nodeOf is the name of a finding's node, a dash for the cluster.
@@ -136,14 +146,26 @@ func (t *healthTable) finish(w io.Writer, r health.Result) error {
 		return err
 	}
 
-	var hints []string
+	_, err := fmt.Fprintf(w, "%s\n%s\n", strings.Join(hints(r), ""), summaryLine(r))
+
+	return err
+}
+
+// hints lists each hint once, each after a line end.
+func hints(r health.Result) []string {
+	var out []string
 
 	for _, f := range r.Findings {
-		if hint := fmt.Sprintf("\nhint (%s): %s", f.ID, output.Line(f.Hint)); f.Hint != "" && f.Status != health.OK && !slices.Contains(hints, hint) {
-			hints = append(hints, hint)
+		if hint := fmt.Sprintf("\nhint (%s): %s", f.ID, output.Line(f.Hint)); f.Hint != "" && f.Status != health.OK && !slices.Contains(out, hint) {
+			out = append(out, hint)
 		}
 	}
 
+	return out
+}
+
+// summaryLine is the verdict, and how many findings have which status.
+func summaryLine(r health.Result) string {
 	word := "healthy"
 
 	switch {
@@ -153,8 +175,33 @@ func (t *healthTable) finish(w io.Writer, r health.Result) error {
 		word = "healthy, as far as this certificate is authorized to look"
 	}
 
-	_, err := fmt.Fprintf(w, "%s\n%s: %d ok, %d failed, %s, %d skipped, %d unknown\n",
-		strings.Join(hints, ""), word, r.Summary.OK, r.Summary.Fail, count(r.Summary.Warn, "warning"), r.Summary.Skip, r.Summary.Unknown)
+	return fmt.Sprintf("%s: %d ok, %d failed, %s, %d skipped, %d unknown",
+		word, r.Summary.OK, r.Summary.Fail, count(r.Summary.Warn, "warning"), r.Summary.Skip, r.Summary.Unknown)
+}
+
+// liveHealth writes what needs attention first: a screen may be too low for all of it.
+func liveHealth(w io.Writer, r health.Result) error {
+	if _, err := fmt.Fprintln(w, summaryLine(r)); err != nil {
+		return err
+	}
+
+	if err := output.WriteTable(w, healthColumns(), bySeverity(r.Findings), false, true); err != nil {
+		return err
+	}
+
+	_, err := fmt.Fprintln(w, strings.Join(hints(r), ""))
 
 	return err
+}
+
+// bySeverity sorts findings: what failed, what has no answer, warnings, what passed, what was skipped.
+func bySeverity(found []health.Finding) []health.Finding {
+	order := []string{health.Fail, health.Unknown, health.Warn, health.OK, health.Skip}
+	found = slices.Clone(found)
+
+	slices.SortStableFunc(found, func(a, b health.Finding) int {
+		return slices.Index(order, a.Status) - slices.Index(order, b.Status)
+	})
+
+	return found
 }

@@ -14,6 +14,8 @@ import (
 
 // NewCmdMembers makes `talosmate members`.
 func NewCmdMembers(f *cmdutil.Factory) *cmdutil.Cmd {
+	var w cmdutil.Watch
+
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "members", Short: "List the cluster's members as discovery knows them",
 		Long: "List the cluster's members as discovery knows them. A member stands in the list because it announced\n" +
@@ -24,14 +26,17 @@ func NewCmdMembers(f *cmdutil.Factory) *cmdutil.Cmd {
 		Spec:    cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultEndpoint},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.Bool("probe", false, "ask each member for its version and Kubernetes node name")
+			w.Add(fs)
 		},
-	}, cmdutil.ListOf[talos.Member]("MemberList"), runMembers)
+	}, cmdutil.ListOf[talos.Member]("MemberList"), func(c *cmdutil.Call) error {
+		return w.Run(c, func() (cmdutil.Reading, error) { return readMembers(c) })
+	})
 }
 
-func runMembers(c *cmdutil.Call) error {
+func readMembers(c *cmdutil.Call) (cmdutil.Reading, error) {
 	cluster, err := c.Cluster()
 	if err != nil {
-		return err
+		return nil, err
 	}
 
 	var rows []talos.Member
@@ -40,15 +45,15 @@ func runMembers(c *cmdutil.Call) error {
 		// One named node: its own view of the cluster.
 		targets, err := c.Targets()
 		if err != nil {
-			return err
+			return nil, err
 		}
 
 		rows, err = cluster.Node(targets.Nodes[0]).Members(c.Context())
 		if err != nil {
-			return err
+			return nil, err
 		}
-	} else if rows, err = cluster.Members(c.Context()); err != nil {
-		return err
+	} else if rows, err = cluster.Relist(c.Context()); err != nil {
+		return nil, err
 	}
 
 	probe, _ := c.Cmd.Flags().GetBool("probe")
@@ -56,7 +61,9 @@ func runMembers(c *cmdutil.Call) error {
 		rows, err = probeMembers(c, cluster, rows)
 	}
 
-	return cmdutil.PrintList(c, rows, err, memberColumns(probe), func(m talos.Member) string { return m.Hostname })
+	return cmdutil.ListReading[talos.Member]{
+		Rows: rows, Err: err, Columns: memberColumns(probe), Name: func(m talos.Member) string { return m.Hostname },
+	}, nil
 }
 
 type probed struct {

@@ -53,13 +53,24 @@ func TestGet(t *testing.T) {
 		{Name: "get.rd.count", Args: []string{"get", "rd", "--query", ".items | length"}},
 		{
 			Name: "get.unknown-type", Args: []string{"get", "nosuch", "-n", "n1", "-o", "json", "--query", ".errors"}, Code: 2,
-			Stderr: []string{`no resource type is called "nosuch"`, "talosmate get rd"},
+			Stderr: []string{`no resource type is called "nosuch"`, "talosmate api-resources"},
 		},
 		{Name: "get.not-found", Args: []string{"get", "members", "n9", "-n", "n1", "-o", "json"}, Code: 1},
 		{
 			Name: "get.sensitive", Roles: []string{"os:reader"}, Args: []string{"get", "apiserverconfig"}, Code: 6,
 			Stderr: []string{"not authorized", "the certificate has os:reader"},
 		},
+	})
+}
+
+func TestAPIResources(t *testing.T) {
+	t.Parallel()
+
+	clitest.Test(t, []clitest.Recorded{
+		{Name: "api-resources.table", Args: []string{"api-resources"}},
+		{Name: "api-resources.json", Args: []string{"api-resources", "-o", "json", "--query", `.items[] | select(.name == "members")`}},
+		{Name: "api-resources.wide", Roles: []string{"os:reader"}, Args: []string{"api-resources", "-n", "n1,n4", "-o", "wide", "--sort-by", "namespace"}},
+		{Name: "api-resources.dead", Args: []string{"api-resources", "-n", "n1,n3", "-o", "name"}, Code: 4},
 	})
 }
 

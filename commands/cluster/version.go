@@ -16,6 +16,8 @@ import (
 
 // NewCmdVersion makes `talosmate version`.
 func NewCmdVersion(f *cmdutil.Factory) *cmdutil.Cmd {
+	var w cmdutil.Watch
+
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "version", Short: "Show the versions of this program and of the nodes",
 		Long: "Show the version of this program and of every node. The first row is this program, with the node\n" +
@@ -26,17 +28,23 @@ func NewCmdVersion(f *cmdutil.Factory) *cmdutil.Cmd {
 		Flags: func(fs *cmdutil.Flags) {
 			fs.Bool("client", false, "this program only; nothing is read or dialled")
 			fs.Bool("short", false, "only nodes and version tags")
+			w.Add(fs)
+			fs.Exclusive("client", "watch")
 		},
-	}, cmdutil.ListOf[talos.Version]("VersionList"), func(c *cmdutil.Call) error { return runVersion(c, f.Build) })
+	}, cmdutil.ListOf[talos.Version]("VersionList"), func(c *cmdutil.Call) error {
+		return w.Run(c, func() (cmdutil.Reading, error) { return readVersions(c, f.Build), nil })
+	})
 }
 
-func runVersion(c *cmdutil.Call, b cmdutil.Build) error {
+func readVersions(c *cmdutil.Call, b cmdutil.Build) cmdutil.Reading {
 	rows := []talos.Version{client(b)}
 	short, _ := c.Cmd.Flags().GetBool("short")
-	name := func(v talos.Version) string { return v.Tag }
+	out := cmdutil.ListReading[talos.Version]{Columns: versionColumns(short), Name: func(v talos.Version) string { return v.Tag }}
 
 	if only, _ := c.Cmd.Flags().GetBool("client"); only {
-		return cmdutil.PrintList(c, rows, nil, versionColumns(short), name)
+		out.Rows = rows
+
+		return out
 	}
 
 	nodes, err := cmdutil.FetchRows(c, func(ctx context.Context, n *talos.Node) ([]talos.Version, error) {
@@ -49,9 +57,10 @@ func runVersion(c *cmdutil.Call, b cmdutil.Build) error {
 		rows = nil // the document's items are nodes; the client is not one
 	}
 
-	c.Printer.PerNode = true
+	rows = append(rows, nodes...)
+	out.Rows, out.Err, out.PerNode = rows, err, true
 
-	return cmdutil.PrintList(c, append(rows, nodes...), err, versionColumns(short), name)
+	return out
 }
 
 func client(b cmdutil.Build) talos.Version {

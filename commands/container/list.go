@@ -30,7 +30,8 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "POD UID", Wide: true, Value: func(c talos.Container) string { return c.UID }},
 			{Header: "NETWORK", Wide: true, Value: func(c talos.Container) string { return c.NetworkNamespace }},
 		},
-		Name: func(c talos.Container) string { return c.ID },
+		Name:    func(c talos.Container) string { return c.ID },
+		Watched: true,
 	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Container, error) {
 		list, err := n.Containers(ctx, namespace)
 

@@ -36,7 +36,8 @@ func newCmdStats(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "CPU", Value: percent},
 			{Header: "CPU TIME", Value: func(s talos.ContainerStat) string { return output.Seconds(s.CPUSeconds) }},
 		},
-		Name: func(s talos.ContainerStat) string { return s.ID },
+		Name:    func(s talos.ContainerStat) string { return s.ID },
+		Watched: true,
 	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.ContainerStat, error) {
 		before, after, passed, err := cmdutil.Twice(ctx, interval, func(ctx context.Context) ([]talos.ContainerStat, error) {
 			return n.ContainerStats(ctx, namespace)

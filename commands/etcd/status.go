@@ -14,29 +14,44 @@ import (
 )
 
 func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
+	var w cmdutil.Watch
+
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "status", Short: "Show the state of each etcd member, and whether etcd is healthy",
 		Long: "Show the state of each etcd member. The exit code is 0 when etcd is healthy and 3 when it is not: a member\n" +
 			"is missing, has no leader or is a learner, an alarm is active, or the member list differs between nodes.",
-		Example: "  talosmate etcd status\n" +
+		Example: "  talosmate etcd status --watch\n" +
 			"  talosmate etcd status -o json --query '.items[] | select(.fragmentation > 0.5) | .hostname'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Default: target.DefaultControlPlanes, Question: true},
+		Flags: w.Add,
+		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.EtcdReaders(), Default: target.DefaultControlPlanes, Question: true},
 	}, cmdutil.ListOf[talos.EtcdStatus]("EtcdStatusList"), func(c *cmdutil.Call) error {
-		v, whole, err := viewOf(c, asGiven)
-		if err != nil {
-			return err
-		}
-
-		cluster, err := c.Cluster()
-		if err != nil {
-			return err
-		}
-
-		v.CatchUp(c.Context(), func(t talos.Target) etcd.Reader { return cluster.Node(t) }, cluster.Options.Timeout)
-
-		return cmdutil.PrintList(c, v.StatusRows(), errors.Join(v.Err(true), v.Healthy(whole)), statusColumns(),
-			func(s talos.EtcdStatus) string { return s.ID })
+		return w.Run(c, func() (cmdutil.Reading, error) { return readStatus(c) })
 	})
+}
+
+func readStatus(c *cmdutil.Call) (cmdutil.Reading, error) {
+	v, whole, err := viewOf(c, asGiven)
+	if err != nil {
+		return nil, err
+	}
+
+	cluster, err := c.Cluster()
+	if err != nil {
+		return nil, err
+	}
+
+	v.CatchUp(c.Context(), func(t talos.Target) etcd.Reader { return cluster.Node(t) }, cluster.Options.Timeout)
+
+	verdict, unhealthy := "etcd is healthy", v.Healthy(whole)
+	if unhealthy != nil {
+		verdict = unhealthy.Error()
+	}
+
+	return cmdutil.ListReading[talos.EtcdStatus]{
+		Rows: v.StatusRows(), Err: errors.Join(v.Err(true), unhealthy), Columns: statusColumns(), Verdict: verdict,
+		Name:     func(s talos.EtcdStatus) string { return s.ID },
+		Volatile: []string{"IN USE", "FREE", "INDEX", "APPLIED", "LAG"},
+	}, nil
 }
 
 func statusColumns() []output.Column[talos.EtcdStatus] {

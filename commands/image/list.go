@@ -50,7 +50,8 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "DIGEST", Wide: true, Value: func(i talos.Image) string { return i.Digest }},
 			{Header: "NAMES", Wide: true, Value: func(i talos.Image) string { return strings.Join(i.Names, ",") }},
 		},
-		Name: func(i talos.Image) string { return i.Name },
+		Name:    func(i talos.Image) string { return i.Name },
+		Watched: true,
 	}, func(ctx context.Context, c *cmdutil.Call, n *talos.Node) ([]talos.Image, error) {
 		once := func(text string) {
 			if _, before := said.LoadOrStore(text, true); !before {

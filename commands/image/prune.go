@@ -107,7 +107,7 @@ func (o *pruneOptions) run(c *cmdutil.Call) error {
 		}
 	}
 
-	return list.Print(c, rows, err)
+	return list.Reading(rows, err).Print(c)
 }
 
 // warn reports what could not be asked. An error reports it where that was refused.

@@ -27,7 +27,8 @@ func newCmdBGP(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "INSTANCE", Wide: true, Value: func(p talos.BGPPeer) string { return p.Instance }},
 			{Header: "LOCAL ASN", Wide: true, Value: func(p talos.BGPPeer) string { return number(p.LocalASN) }},
 		},
-		Name: func(p talos.BGPPeer) string { return p.Peer },
+		Name:    func(p talos.BGPPeer) string { return p.Peer },
+		Watched: true,
 	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.BGPPeer, error) {
 		return n.BGPPeers(ctx)
 	})

@@ -31,7 +31,8 @@ func newCmdKubeSpan(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "KUBESPAN ADDRESS", Wide: true, Value: func(p talos.KubeSpanPeer) string { return p.Address }},
 			{Header: "PUBLIC KEY", Wide: true, Value: func(p talos.KubeSpanPeer) string { return p.PublicKey }},
 		},
-		Name: func(p talos.KubeSpanPeer) string { return p.Label },
+		Name:    func(p talos.KubeSpanPeer) string { return p.Label },
+		Watched: true, Volatile: []string{"RECEIVED", "SENT", "LAST HANDSHAKE"},
 	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.KubeSpanPeer, error) {
 		return n.KubeSpanPeers(ctx)
 	})

@@ -4,7 +4,6 @@ package process
 import (
 	"context"
 	"strconv"
-	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/output"
@@ -15,16 +14,13 @@ import (
 // NewCmd makes the command.
 func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	var (
-		order           string
-		limit           int
-		watch           bool
-		interval, every time.Duration
+		order string
+		limit int
 	)
 
 	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "processes", Aliases: []string{"process", "ps"}, Short: "List the processes of each node",
-		Long: "List the processes of each node, those that hold the most memory first. --watch lists again until it is\n" +
-			"interrupted: in place on a terminal, with -o ndjson one object a line and a summary after each round.",
+		Long: "List the processes of each node, those that hold the most memory first.",
 		Example: "  talosmate processes -n worker-1 --sort cpu --limit 10\n" +
 			"  talosmate processes -A --watch -o ndjson",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
@@ -32,15 +28,6 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.Choice(&order, "sort", talos.ByResident, "order within each node, which decides what --limit keeps", talos.ByResident, talos.ByCPU, talos.ByPID)
 			fs.IntVar(&limit, "limit", 0, "only the first of each node; 0 for all")
 			fs.NotNegative("limit")
-			fs.BoolVarP(&watch, "watch", "w", false, "list again until interrupted")
-			fs.Positive(&interval, "interval", 2*time.Second, "with --watch: how often")
-		},
-		Check: func(*cmdutil.Call) error {
-			if watch {
-				every = interval
-			}
-
-			return nil
 		},
 	}, "ProcessList", cmdutil.NodeList[talos.Process]{
 		Columns: []output.Column[talos.Process]{
@@ -54,8 +41,8 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "PPID", Wide: true, Value: func(p talos.Process) string { return strconv.Itoa(int(p.PPID)) }},
 			{Header: "ARGS", Wide: true, Value: func(p talos.Process) string { return p.Args }},
 		},
-		Name:  func(p talos.Process) string { return strconv.Itoa(int(p.PID)) },
-		Every: func() time.Duration { return every },
+		Name:    func(p talos.Process) string { return strconv.Itoa(int(p.PID)) },
+		Watched: true, Volatile: []string{"STATE"},
 	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Process, error) {
 		list, err := n.Processes(ctx, order)
 		if limit > 0 && len(list) > limit {

@@ -16,6 +16,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 		Long: "List Talos's own services with their state and health. A service without a health check is\n" +
 			"\"unknown\", not unhealthy.",
 		Example: "  talosmate service list -n cp-1\n" +
+			"  talosmate service list -n cp-1 --watch\n" +
 			"  talosmate service list -o json --query '.items[] | select(.health != \"healthy\") | .id'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers},
 	}, "ServiceList", cmdutil.NodeList[talos.Service]{
@@ -27,7 +28,8 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "LAST EVENT", Value: lastEvent},
 			{Header: "LAST MESSAGE", Wide: true, Value: func(s talos.Service) string { return s.LastMessage }},
 		},
-		Name: func(s talos.Service) string { return s.ID },
+		Name:    func(s talos.Service) string { return s.ID },
+		Watched: true,
 	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Service, error) {
 		return n.Services(ctx)
 	})

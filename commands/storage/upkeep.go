@@ -27,7 +27,8 @@ func newCmdUpkeep(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "FILESYSTEM", Wide: true, Value: func(u talos.Upkeep) string { return u.Filesystem }},
 			{Header: "MOUNTED ON", Wide: true, Value: func(u talos.Upkeep) string { return u.Mountpoint }},
 		},
-		Name: func(u talos.Upkeep) string { return u.Volume + " " + u.Work },
+		Name:    func(u talos.Upkeep) string { return u.Volume + " " + u.Work },
+		Watched: true,
 	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Upkeep, error) {
 		return n.Upkeep(ctx)
 	})

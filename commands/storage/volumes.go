@@ -27,7 +27,8 @@ func newCmdVolumes(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "TARGET", Wide: true, Value: func(v talos.Volume) string { return v.TargetPath }},
 			{Header: "UUID", Wide: true, Value: func(v talos.Volume) string { return v.UUID }},
 		},
-		Name: func(v talos.Volume) string { return v.ID },
+		Name:    func(v talos.Volume) string { return v.ID },
+		Watched: true,
 	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Volume, error) {
 		return n.Volumes(ctx)
 	})

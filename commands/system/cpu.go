@@ -37,7 +37,8 @@ func newCmdCPU(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "MHZ", Wide: true, Value: func(c talos.CPU) string { return fmt.Sprintf("%.0f", c.MHz) }},
 			{Header: "VENDOR", Wide: true, Value: func(c talos.CPU) string { return c.Vendor }},
 		},
-		Name: func(c talos.CPU) string { return c.Node },
+		Name:    func(c talos.CPU) string { return c.Node },
+		Watched: true, Volatile: []string{"USER", "SYSTEM", "IOWAIT", "STEAL", "IDLE", "MHZ"},
 	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.CPU, error) {
 		cpu, err := n.CPU(ctx)
 		if err != nil {

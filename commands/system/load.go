@@ -25,6 +25,7 @@ func newCmdLoad(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "5 MIN", Value: number(func(l talos.LoadAverage) float64 { return l.Load5 })},
 			{Header: "15 MIN", Value: number(func(l talos.LoadAverage) float64 { return l.Load15 })},
 		},
-		Name: func(l talos.LoadAverage) string { return l.Node },
+		Name:    func(l talos.LoadAverage) string { return l.Node },
+		Watched: true,
 	}, one((*talos.Node).LoadAverage))
 }

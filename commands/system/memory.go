@@ -27,6 +27,7 @@ func newCmdMemory(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "SWAP", Wide: true, Value: func(m talos.Memory) string { return output.Bytes(m.SwapTotalBytes) }},
 			{Header: "SWAP FREE", Wide: true, Value: func(m talos.Memory) string { return output.Bytes(m.SwapFreeBytes) }},
 		},
-		Name: func(m talos.Memory) string { return m.Node },
+		Name:    func(m talos.Memory) string { return m.Node },
+		Watched: true,
 	}, one((*talos.Node).Memory))
 }

@@ -31,7 +31,8 @@ func newCmdTime(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "OFFSET", Value: func(c talos.Clock) string { return fmt.Sprintf("%+.6fs", c.OffsetSeconds) }},
 			{Header: "SYNCED", Value: synced},
 		},
-		Name: func(c talos.Clock) string { return c.Node },
+		Name:    func(c talos.Clock) string { return c.Node },
+		Watched: true, Volatile: []string{"NODE TIME", "SERVER TIME", "OFFSET"},
 	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.Clock, error) {
 		c, err := n.Clock(ctx, server)
 

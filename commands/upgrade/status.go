@@ -13,54 +13,73 @@ import (
 )
 
 func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
+	var w cmdutil.Watch
+
 	lines := 20
 
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "status", Short: "Show what a running or broken-off upgrade left",
 		Long: "Show which nodes have a new version installed that waits for its reboot, which cordons are ours, and who\n" +
 			"holds the cluster's lock. The cluster itself tells; the last lines of this machine's journal explain.",
-		Example: "  talosmate upgrade status\n" +
+		Example: "  talosmate upgrade status --watch\n" +
 			"  talosmate upgrade status -o json --query '.result.nodes[] | select(.state != \"clean\") | .hostname'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultCluster},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.IntVar(&lines, "journal", lines, "how many of the journal's last lines to show")
+			w.Add(fs)
 		},
 	}, cmdutil.ResultOf[rollout.StatusResult]("UpgradeStatus"), func(c *cmdutil.Call) error {
-		fleet, _, err := newFleet(c, "talosmate upgrade status")
-		if err != nil {
-			return err
-		}
-
-		res, err := rollout.ReadStatus(c.Context(), fleet, notes(c), journal(c).Tail(lines))
-
-		return cmdutil.PrintResult(c, res, err, map[bool]string{true: "clean", false: "unclean"}[res.Clean], showStatus)
+		return w.Run(c, func() (cmdutil.Reading, error) { return readStatus(c, lines) })
 	})
 }
 
-func showStatus(w io.Writer, s rollout.StatusResult) error {
-	switch {
-	case !s.HasLock:
-		fmt.Fprintln(w, "lock: unknown, Kubernetes cannot be asked")
-	case s.Lock.Held:
-		fmt.Fprintf(w, "lock: %s since %s (%s)\n", output.Line(s.Lock.Holder), s.Lock.AcquiredAt.Format(time.RFC3339), output.Line(s.Lock.Command))
-	default:
-		fmt.Fprintln(w, "lock: nobody holds it")
+func readStatus(c *cmdutil.Call, lines int) (cmdutil.Reading, error) {
+	fleet, _, err := newFleet(c, "talosmate upgrade status")
+	if err != nil {
+		return nil, err
 	}
 
-	err := output.WriteTable(w, []output.Column[rollout.NodeStatus]{
-		{Header: "NODE", Value: func(n rollout.NodeStatus) string { return cmp.Or(n.Hostname, n.Node) }},
-		{Header: "ROLE", Value: func(n rollout.NodeStatus) string { return n.Role }},
-		{Header: "VERSION", Value: func(n rollout.NodeStatus) string { return output.Cell(n.Version) }},
-		{Header: "STATE", Value: func(n rollout.NodeStatus) string { return n.State }},
-		{Header: "CORDONED", Value: cordoned},
-		{Header: "MEANING", Value: func(n rollout.NodeStatus) string { return n.Message }},
-	}, s.Nodes, false, true)
+	res, err := rollout.ReadStatus(c.Context(), fleet, notes(c), journal(c).Tail(lines))
+
+	return cmdutil.ResultReading[rollout.StatusResult, rollout.NodeStatus]{
+		Result: res, Err: err, Human: showStatus, Name: map[bool]string{true: "clean", false: "unclean"}[res.Clean],
+		Rows: res.Nodes, Columns: statusColumns(), Key: func(n rollout.NodeStatus) (string, string) { return n.Node, n.Node },
+		Answer: lockLine(res),
+	}, nil
+}
+
+func showStatus(w io.Writer, s rollout.StatusResult) error {
+	fmt.Fprintln(w, lockLine(s))
+
+	err := output.WriteTable(w, statusColumns(), s.Nodes, false, true)
 
 	for _, e := range s.Journal {
 		fmt.Fprintf(w, "%s %s %s %s\n", e.Time.Format("2006-01-02 15:04:05"), output.Cell(e.Node), e.Stage, output.Line(e.Message))
 	}
 
 	return err
+}
+
+func lockLine(s rollout.StatusResult) string {
+	switch {
+	case !s.HasLock:
+		return "lock: unknown, Kubernetes cannot be asked"
+	case s.Lock.Held:
+		return fmt.Sprintf("lock: %s since %s (%s)", output.Line(s.Lock.Holder), s.Lock.AcquiredAt.Format(time.RFC3339), output.Line(s.Lock.Command))
+	default:
+		return "lock: nobody holds it"
+	}
+}
+
+func statusColumns() []output.Column[rollout.NodeStatus] {
+	return []output.Column[rollout.NodeStatus]{
+		{Header: "NODE", Value: func(n rollout.NodeStatus) string { return cmp.Or(n.Hostname, n.Node) }},
+		{Header: "ROLE", Value: func(n rollout.NodeStatus) string { return n.Role }},
+		{Header: "VERSION", Value: func(n rollout.NodeStatus) string { return output.Cell(n.Version) }},
+		{Header: "STATE", Value: func(n rollout.NodeStatus) string { return n.State }},
+		{Header: "CORDONED", Value: cordoned},
+		{Header: "MEANING", Value: func(n rollout.NodeStatus) string { return n.Message }},
+	}
 }
 
 func cordoned(n rollout.NodeStatus) string {

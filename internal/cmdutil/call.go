@@ -57,6 +57,7 @@ type Call struct {
 	untrusted sync.Once
 	begun     atomic.Bool
 	printed   bool
+	notes     *notes // What a watch warned of; nil for any other command.
 
 	log       *audit.Log // nil without --audit-log
 	beginOnce sync.Once
@@ -434,6 +435,12 @@ func (c *Call) Progress() progress.Sink {
 // Warn writes a warning on stderr, where progress has no place for it.
 func (c *Call) Warn(format string, args ...any) {
 	text := iostreams.Line(fmt.Sprintf(format, args...))
+
+	if c.notes != nil {
+		c.notes.add(text)
+
+		return
+	}
 
 	if w, ok := c.Progress().(progress.Warner); ok {
 		w.Warn(text)

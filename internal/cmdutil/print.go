@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"time"
 
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -68,53 +67,48 @@ type NodeList[T any] struct {
 	Finish func([]T) ([]T, error)
 	// Human writes the rows for people where a table does not say it best.
 	Human func(w io.Writer, rows []T) error
-	// Every lists again at this interval until the command is interrupted; nil or 0 for once.
-	Every func() time.Duration
+	// Watched puts --watch on the command. Volatile are the columns that change all the time, as in ListReading.
+	Watched  bool
+	Volatile []string
 }
 
 // NewNodeList makes a command that asks every node with fetch and lists the rows.
 func NewNodeList[T any, P Row[T]](f *Factory, d Command, schema string, l NodeList[T], fetch func(context.Context, *Call, *talos.Node) ([]T, error)) *Cmd {
 	l.Columns = columns[T, P](l.Columns)
 
-	return New(f, d, ListOf[T](schema), func(c *Call) error {
-		round := func() ([]T, error) {
-			rows, err := FetchRows[T, P](c, func(ctx context.Context, n *talos.Node) ([]T, error) { return fetch(ctx, c, n) })
-			if l.Finish == nil {
-				return rows, err
+	var w Watch
+
+	if own := d.Flags; l.Watched {
+		d.Flags = func(fs *Flags) {
+			if own != nil {
+				own(fs)
 			}
 
-			rows, finishErr := l.Finish(rows)
-
-			return rows, errors.Join(err, finishErr)
+			w.Add(fs)
 		}
+	}
 
-		if l.Every != nil && l.Every() > 0 {
-			return watchList(c, l, round)
-		}
+	return New(f, d, ListOf[T](schema), func(c *Call) error {
+		return w.Run(c, func() (Reading, error) {
+			rows, err := FetchRows[T, P](c, func(ctx context.Context, n *talos.Node) ([]T, error) { return fetch(ctx, c, n) })
 
-		rows, err := round()
+			if l.Finish != nil {
+				var finishErr error
 
-		return l.Print(c, rows, err)
+				rows, finishErr = l.Finish(rows)
+				err = errors.Join(err, finishErr)
+			}
+
+			return l.Reading(rows, err), nil
+		})
 	})
 }
 
-// Print writes the rows as the format says.
-func (l NodeList[T]) Print(c *Call, rows []T, err error) error {
-	forPeople := !c.Printer.Structured() && c.Printer.Format != output.Name
-
-	c.Printer.PerNode = l.PerNode
-
-	if l.Human == nil || !forPeople || len(rows) == 0 {
-		return PrintList(c, rows, err, l.Columns, l.Name)
+// Reading is the list's reading of some rows.
+func (l NodeList[T]) Reading(rows []T, err error) Reading {
+	return ListReading[T]{
+		Rows: rows, Err: err, Columns: l.Columns, Name: l.Name, PerNode: l.PerNode, Human: l.Human, Volatile: l.Volatile,
 	}
-
-	c.printed = true
-
-	c.endProgress()
-
-	text := c.Printer.Text()
-
-	return errors.Join(err, l.Human(text, rows), text.Flush())
 }
 
 // FetchRows asks every target and marks each row with its node. The error holds the nodes that failed.

@@ -27,6 +27,30 @@ type Streams struct {
 	Width int
 	// Height is its height in lines, 0 when unknown.
 	Height int
+
+	size func() (width, height int, err error) // Asks the terminal behind stdout; nil in tests.
+}
+
+// Size is the present size of the terminal behind stdout, and Width and Height where it cannot be asked.
+func (s *Streams) Size() (width, height int) {
+	if s.size != nil {
+		if w, h, err := s.size(); err == nil && w > 0 {
+			return w, h
+		}
+	}
+
+	return s.Width, s.Height
+}
+
+// CanRedraw reports whether stdout is a terminal with a cursor that can be moved.
+func (s *Streams) CanRedraw() bool {
+	if !s.OutTTY {
+		return false
+	}
+
+	kind, _ := s.Env("TERM")
+
+	return kind != "dumb"
 }
 
 // System returns the streams of the process.
@@ -41,6 +65,10 @@ func System() *Streams {
 	}
 
 	s.Out, s.Err = &stream{os.Stdout, s.OutTTY}, &stream{os.Stderr, s.ErrTTY}
+
+	if s.OutTTY {
+		s.size = func() (int, int, error) { return term.GetSize(int(os.Stdout.Fd())) }
+	}
 
 	if s.ErrTTY {
 		if w, h, err := term.GetSize(int(os.Stderr.Fd())); err == nil && w > 0 {

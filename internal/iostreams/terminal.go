@@ -3,6 +3,7 @@ package iostreams
 import (
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 )
 
@@ -11,8 +12,9 @@ type Control string
 
 // The sequences that are used.
 const (
-	ClearScreen Control = "\x1b[H\x1b[2J" // Clear the screen and start at its top.
-	EraseBelow  Control = "\x1b[J"        // Erase from the cursor to the end of the screen.
+	Home       Control = "\x1b[H" // Move the cursor to the top of the screen.
+	EraseLine  Control = "\x1b[K" // Erase from the cursor to the end of the line.
+	EraseBelow Control = "\x1b[J" // Erase from the cursor to the end of the screen.
 )
 
 // CursorUp moves the cursor up.
@@ -83,6 +85,31 @@ func Draw(w io.Writer, c Control, text string) error {
 	}
 
 	_, err := io.WriteString(w, string(c)+Neutral(text))
+
+	return err
+}
+
+// Redraw draws lines from the top of the screen, each over what was there before, as one write. It erases what is left
+// below them, and nothing of the terminal's history.
+func Redraw(w io.Writer, lines []string) error {
+	var out strings.Builder
+
+	out.WriteString(string(Home))
+
+	for _, line := range lines {
+		out.WriteString(string(EraseLine) + Line(line) + "\n")
+	}
+
+	out.WriteString(string(EraseBelow))
+
+	if t, ok := w.(*Terminal); ok {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+
+		w = t.w
+	}
+
+	_, err := io.WriteString(w, out.String())
 
 	return err
 }

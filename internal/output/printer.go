@@ -31,6 +31,7 @@ type Printer struct {
 	Single    bool   // The document has one result instead of items.
 	Change    bool   // Every row must be shown: a value that cannot be encoded is removed from its row, and the row stays.
 	PerNode   bool   // The list has one row a node: a table shows a node that failed as a row with its error.
+	Live      bool   // A terminal is redrawn with what is written.
 	Question  bool   // A row that cannot be encoded makes the answer no.
 	Context   string
 	Selection *Selection
@@ -132,6 +133,17 @@ func writeResult[T any](p *Printer, result T, err error, human func(io.Writer, T
 
 		return errors.Join(human(text, result), text.Flush())
 	}
+}
+
+// ResultItem is a result as a line of ndjson has it among others: the line names the schema.
+func ResultItem[T any](p *Printer, result T, err error) any {
+	return struct {
+		Context     string       `json:"context"`
+		GeneratedAt time.Time    `json:"generated_at"`
+		Selection   *Selection   `json:"selection,omitempty"`
+		Result      T            `json:"result"`
+		Errors      []errs.Entry `json:"errors"`
+	}{p.Context, p.Now().UTC().Truncate(time.Millisecond), p.Selection, result, entries(err)}
 }
 
 // Text is stdout for text that is written for people. It is neutral in a pipe too, because it may still be shown on a

@@ -49,8 +49,56 @@ type ResourceKind struct {
 	DisplayType      string   // The short type.
 	DefaultNamespace string   // The namespace of its resources, unless another is given.
 	Aliases          []string // All other names, lower case.
+	ShortNames       []string // Those of them that are not made of the type.
 	Sensitive        bool     // Readable by admins only.
 	Columns          []PrintColumn
+}
+
+// ResourceType is a resource type as the node defines it, as a row.
+type ResourceType struct {
+	NodeRef
+
+	Name        string   `json:"name"`        // The shortest plural name that `get` takes, lower case: members.
+	Aliases     []string `json:"aliases"`     // The other names of the type that no other type has; never null.
+	Kind        string   `json:"kind"`        // The name of one resource: Member.
+	Type        string   `json:"type"`        // The full type: Members.cluster.talos.dev.
+	Namespace   string   `json:"namespace"`   // The namespace of its resources, unless another is given.
+	Sensitivity string   `json:"sensitivity"` // sensitive where only os:admin may read it, else public.
+}
+
+// ResourceTypes lists every resource type of the node, sorted by name. Roles: reader, operator, admin.
+func (n *Node) ResourceTypes(ctx context.Context) ([]ResourceType, error) {
+	kinds, err := n.ResourceKinds(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	owners := map[string]int{}
+
+	for _, k := range kinds {
+		for _, name := range k.ShortNames {
+			owners[name]++
+		}
+	}
+
+	out := lists.Map(kinds, func(k ResourceKind) ResourceType {
+		label, _, _ := strings.Cut(k.Type, ".")
+		own := lists.Filter(k.ShortNames, func(name string) bool { return owners[name] == 1 })
+
+		t := ResourceType{
+			Name: strings.ToLower(label), Aliases: append([]string{}, own...), Kind: k.DisplayType, Type: k.Type,
+			Namespace: k.DefaultNamespace, Sensitivity: "public",
+		}
+		if k.Sensitive {
+			t.Sensitivity = "sensitive"
+		}
+
+		return t
+	})
+
+	slices.SortFunc(out, func(a, b ResourceType) int { return strings.Compare(a.Name+a.Type, b.Name+b.Type) })
+
+	return out, nil
 }
 
 // PrintColumn is a column that a type brings for its tables.
@@ -173,7 +221,7 @@ func (n *Node) ResourceKinds(ctx context.Context) ([]ResourceKind, error) {
 
 		kind := ResourceKind{
 			Type: spec.Type, DisplayType: spec.DisplayType, DefaultNamespace: spec.DefaultNamespace,
-			Aliases: append(spec.AllAliases, spec.Aliases...), Sensitive: spec.Sensitivity == "sensitive",
+			Aliases: append(spec.AllAliases, spec.Aliases...), ShortNames: spec.Aliases, Sensitive: spec.Sensitivity == "sensitive",
 		}
 
 		for _, c := range spec.PrintColumns[:min(len(spec.PrintColumns), maxPrintColumns)] {
@@ -199,7 +247,7 @@ func FindKind(kinds []ResourceKind, name string) (ResourceKind, error) {
 		return found[0], nil
 	case 0:
 		return ResourceKind{}, errs.Usagef("no resource type is called %q", name).
-			WithHint("run `talosmate get rd` for the types that the node has")
+			WithHint("run `talosmate api-resources` for the types that the node has")
 	default:
 		return ResourceKind{}, errs.Usagef("resource type %q is ambiguous: %s", name,
 			lists.Join(found, ", ", func(k ResourceKind) string { return k.Type }))
