@@ -31,6 +31,9 @@ func (u *untilSeen) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// WriteString implements io.StringWriter: the buffer's own would not look.
+func (u *untilSeen) WriteString(s string) (int, error) { return u.Write([]byte(s)) }
+
 func watch(t *testing.T, text string, times int, tty bool, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 
