@@ -44,7 +44,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		Version:      f.Build.Version,
 		SilenceUsage: true, SilenceErrors: true,
 		Args:              cobra.ArbitraryArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: cmdutil.CompleteCommands(f),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()

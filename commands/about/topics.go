@@ -3,7 +3,6 @@ package about
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -106,13 +105,10 @@ func environment(w io.Writer) {
   $TALOS_HOME/config or ~/.talos/config
   the service account's path in a pod
 
-Settings: every one has a flag, a variable and a key in the configuration file ($TALOSMATE_CONFIG, or
-talosmate/config.yaml in $XDG_CONFIG_HOME or ~/.config):
+Every flag that `+"`talosmate options`"+` lists is a variable too: TALOSMATE_ and its name in capitals with _ for -, such as
+TALOSMATE_OUTPUT and TALOSMATE_READ_ONLY. Those of one command begin with the command: TALOSMATE_LOGS_TAIL. Every variable is
+a key of the configuration file as well, with few exceptions: see `+"`talosmate help settings`"+`.
 `, config.EnvBase64)
-
-	for _, key := range cmdutil.SettingKeys() {
-		fmt.Fprintf(w, "  --%-12s TALOSMATE_%s\n", key, strings.ToUpper(strings.ReplaceAll(key, "-", "_")))
-	}
 
 	fmt.Fprint(w, "\nNO_COLOR, CLICOLOR_FORCE=0 and TERM=dumb switch colour off. KUBECONFIG is honoured.\n")
 	fmt.Fprintf(w, "$%s sets how long completion may ask the cluster (2s).\n", cmdutil.EnvCompletionTimeout)

@@ -56,11 +56,11 @@ func (o *options) validate(c *cmdutil.Call) error {
 		return errs.Usagef("bad --max-line-bytes %d: it is a number of bytes, or 0 for no limit", o.maxLine)
 	}
 
-	if c.RawOutput() && c.IO.OutTTY && !c.Cmd.Flags().Changed("max-line-bytes") {
+	if c.RawOutput() && c.IO.OutTTY && !c.Given("max-line-bytes") {
 		o.maxLine = terminalLine
 	}
 
-	if o.since != "" && !c.Cmd.Flags().Changed("tail") {
+	if o.since != "" && !c.Given("tail") {
 		o.tail = -1
 	}
 

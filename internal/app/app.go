@@ -34,15 +34,19 @@ func Run(ctx context.Context, args []string, io *iostreams.Streams) (code int) {
 	f := cmdutil.NewFactory(io, build())
 	root := commands.NewRoot(f)
 
-	root.SetArgs(args)
-
 	defer func() {
 		if p := recover(); p != nil {
 			code = panicked(f, io, p)
 		}
 	}()
 
-	err := iostreams.WithoutClosed(root.ExecuteContext(ctx))
+	args, err := commands.ExpandAliases(f, root, args)
+	if err == nil {
+		root.SetArgs(args)
+
+		err = iostreams.WithoutClosed(root.ExecuteContext(ctx))
+	}
+
 	if f.Running() == nil && err != nil {
 		// cobra's own errors (unknown command, flag or argument count) come before any command runs.
 		err = errs.AsUsage(err)

@@ -40,17 +40,19 @@ type Call struct {
 
 	Overrides gate.Overrides // The gates that the user passes on purpose.
 	DryRun    bool
-	Settings  []Setting
+	Settings  []Setting // Of the flags that every command has, and of its own.
 
-	factory *Factory
-	shell   cobra.ShellCompDirective // What the shell does with the candidates of a completion.
-	ctx     context.Context          //nolint:containedctx // lives exactly as long as the command, as cobra's own does
-	config  *config.Config
-	cluster *talos.Cluster
-	own     *talos.Cluster // Of the talosconfig at hand, beside an insecure one.
-	targets target.Set
-	kube    atomic.Pointer[kube.Client]
-	sink    progress.Sink
+	factory  *Factory
+	file     *settingsFile
+	settings map[string]string        // Which flags a setting gave a value, and which setting.
+	shell    cobra.ShellCompDirective // What the shell does with the candidates of a completion.
+	ctx      context.Context          //nolint:containedctx // lives exactly as long as the command, as cobra's own does
+	config   *config.Config
+	cluster  *talos.Cluster
+	own      *talos.Cluster // Of the talosconfig at hand, beside an insecure one.
+	targets  target.Set
+	kube     atomic.Pointer[kube.Client]
+	sink     progress.Sink
 	// Nodes are asked side by side, and any of them may be the first with something to tell.
 	sinkOnce sync.Once
 	// A node's kubeconfig that must not be used is reported once.
@@ -117,7 +119,7 @@ func (c *Call) prepare() error {
 		return err
 	}
 
-	if c.Settings, err = LoadSettings(c.Cmd.Flags(), c.IO.Env); err != nil {
+	if err = c.loadSettings(); err != nil {
 		return err
 	}
 
@@ -136,7 +138,7 @@ func (c *Call) prepare() error {
 
 // guard applies what can be decided from the command line alone.
 func (c *Call) guard() error {
-	if err := checkValues(c.Cmd.Flags(), c.Spec.Kind != Read); err != nil {
+	if err := checkValues(c.Cmd.Flags(), c.Spec.Kind != Read, c.settings); err != nil {
 		return err
 	}
 
@@ -171,14 +173,25 @@ func (c *Call) guard() error {
 
 	if !c.Spec.Offline && !c.Spec.Local && !c.Spec.Named && !c.previews() {
 		if sel := c.Selection(); !sel.Explicit() {
-			return errs.Usagef("no nodes chosen: a command that changes something never picks nodes automatically").
-				WithHint("name them with -n ADDRESS or HOSTNAME, or choose --controlplanes, --workers or --all-nodes")
+			return c.noNodes()
 		} else if c.Spec.OneNode && (len(sel.Nodes) != 1 || sel.All || sel.ControlPlanes || sel.Workers) {
 			return errs.Usagef("%s acts on exactly one node", c.Cmd.CommandPath()).WithHint("name it with -n")
 		}
 	}
 
 	return nil
+}
+
+func (c *Call) noNodes() error {
+	err := errs.Usagef("no nodes chosen: a command that changes something never picks nodes automatically")
+
+	for _, flag := range selectors() {
+		if value, set := c.IO.Env(variable(flag)); set && value != "" {
+			return err.WithHint("$%s is for commands that read: name the nodes with -n ADDRESS or HOSTNAME", variable(flag))
+		}
+	}
+
+	return err.WithHint("name them with -n ADDRESS or HOSTNAME, or choose --controlplanes, --workers or --all-nodes")
 }
 
 // previews reports whether the command only looks this time, and has nodes for that.

@@ -137,6 +137,15 @@ type choice struct {
 	allowed []string
 }
 
+// Choices lists the words that a flag may be, nil if it is not limited to some.
+func Choices(f *pflag.Flag) []string {
+	if c, ok := f.Value.(*choice); ok {
+		return c.allowed
+	}
+
+	return nil
+}
+
 // String implements pflag.Value.
 func (c *choice) String() string {
 	if c.value == nil {
