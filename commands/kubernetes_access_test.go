@@ -24,9 +24,10 @@ func kubernetesUsers(dir string) map[string][][]string {
 
 	out := filepath.Join(dir, "out")
 	return map[string][][]string{
-		"cluster/health.go": {{"health"}},
-		"cluster/fleet.go":  {{"describe"}, {"describe", "node", worker}, {"state", "save", out + ".state"}},
-		"image/pods.go":     {{"image", "prune", "-n", worker, "--dry-run"}, {"image", "list", "-n", worker, "--unused"}},
+		"cluster/health.go":        {{"health"}},
+		"cluster/fleet.go":         {{"describe"}, {"describe", "node", worker}, {"state", "save", out + ".state"}},
+		"cluster/support_reads.go": {{"support", "-n", worker, "-O", out + ".zip", "-o", "json"}},
+		"image/pods.go":            {{"image", "prune", "-n", worker, "--dry-run"}, {"image", "list", "-n", worker, "--unused"}},
 		"kubeconfig/kubeconfig.go": {
 			{"kubeconfig", "-"},
 			{"kubeconfig", "-", "--context-name", "x"},

@@ -76,6 +76,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		cluster.NewCmdHealth(f),
 		cluster.NewCmdMembers(f),
 		cluster.NewCmdState(f),
+		cluster.NewCmdSupport(f),
 		cluster.NewCmdVersion(f),
 		cluster.NewCmdWait(f),
 		config.NewCmd(f),

@@ -19,6 +19,10 @@ func Elsewhere(root *cobra.Command, args []string, err error) error {
 
 	words := wordsOf(root, args)
 
+	if len(words) > 0 && words[0] == "support" && strings.Contains(err.Error(), "format") {
+		return errs.Usagef("%w", err).WithHint("the bundle's file is named with -O: talosmate support -O FILE")
+	}
+
 	own, rest, findErr := root.Find(words)
 	if findErr != nil {
 		own, rest = root, words
@@ -118,7 +122,7 @@ func elsewhere() map[string]string {
 		"delete node": "node remove -n NODE", "log": "logs SERVICE", "diff": "machineconfig diff -f FILE", "rollout": "upgrade plan --to VERSION",
 		"rollout status": "upgrade status",
 		// gh and others
-		"plan": "upgrade plan --to VERSION", "status": "health", "check": "health", "info": "describe", "auth status": "config info",
+		"plan": "upgrade plan --to VERSION", "must-gather": "support", "sysdump": "support", "status": "health", "check": "health", "info": "describe", "auth status": "config info",
 		"snapshot": "etcd snapshot FILE", "backup": "etcd snapshot FILE", "service status": "service list", "version list": "version",
 		"prune": "image prune", "pull": "image pull IMAGE",
 		"schematic": "factory", "iso": "imager build iso", "contexts": "config contexts",
@@ -128,7 +132,7 @@ func elsewhere() map[string]string {
 // leftToTalosctl are the commands that talosmate does not replace.
 func leftToTalosctl() []string {
 	return []string{
-		"dashboard", "support", "rotate-ca", "cluster", "inspect", "cgroups", "meta", "debug", "conformance",
+		"dashboard", "rotate-ca", "cluster", "inspect", "cgroups", "meta", "debug", "conformance",
 		"image-cache", "notarize",
 	}
 }

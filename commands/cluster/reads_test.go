@@ -1,10 +1,16 @@
 package cluster_test
 
 import (
+	"archive/zip"
+	"bytes"
+	"io"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 
 	"github.com/talosmate/talosmate/internal/testing/clitest"
 	"github.com/talosmate/talosmate/internal/testing/hostile"
@@ -22,6 +28,72 @@ func TestVersion(t *testing.T) {
 			Stderr: []string{"cannot read the version on 10.5.0.4 (n3)"},
 		},
 	})
+}
+
+// TestSupportRefuses refuses what cannot be encrypted or read before anything is asked.
+func TestSupportRefuses(t *testing.T) {
+	t.Parallel()
+
+	clitest.Test(t, []clitest.Recorded{
+		{
+			Name: "support.recipient", Args: []string{"support", "-n", "10.5.0.2", "--encrypt-to", "age1nonsense"}, Code: 2,
+			Stderr: []string{"bad recipient", "recipients are age1"},
+		},
+		{Name: "support.recipients-file", Args: []string{"support", "-n", "10.5.0.2", "--encrypt-to", "nosuch.txt"}, Code: 2, Stderr: []string{"nosuch.txt"}},
+		{Name: "support.tail", Args: []string{"support", "-n", "10.5.0.2", "--tail", "-1"}, Code: 2, Stderr: []string{"--tail"}},
+	})
+}
+
+// TestSupportOfHostileNodes gives a bundle a node whose log never ends, whose names are paths and whose text is for terminals.
+func TestSupportOfHostileNodes(t *testing.T) {
+	t.Parallel()
+
+	server := replay.Start(t, "talos-v1.13.8", nil)
+	h := hostile.Start(t, server.Talosconfig(t, "os:admin"), server.Authority(t))
+	h.Endless(machine.MachineService_Dmesg_FullMethodName, bytes.Repeat([]byte("x"), 1<<20))
+	hostile.Rewrite(h, machine.MachineService_LogsContainers_FullMethodName, func(_ string, m *machine.LogsContainersResponse) {
+		for _, part := range m.GetMessages() {
+			part.Ids = []string{"../../../etc/passwd", "/etc/passwd", "..", "\x1b[31mred"}
+		}
+	})
+	hostile.Rewrite(h, machine.MachineService_ServiceList_FullMethodName, func(_ string, m *machine.ServiceListResponse) {
+		for _, part := range m.GetMessages() {
+			part.Services[0].Id = "\x1b]0;title\x07\u202eevil"
+		}
+	})
+
+	file := filepath.Join(t.TempDir(), "bundle.zip")
+
+	got := clitest.Run(t, []string{"TALOSCONFIG=" + h.Talosconfig, "TALOSMATE_TIMEOUT=5m"}, "support", "-n", "10.5.0.2", "-O", file, "-o", "json")
+	if got.Code != 4 {
+		t.Fatalf("exit code %d\n%s", got.Code, got.Stderr)
+	}
+
+	archive, err := zip.OpenReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	defer archive.Close()
+
+	for _, f := range archive.File {
+		if !regexp.MustCompile(`^(manifest\.json|(nodes|cluster|etcd|kubernetes)/[A-Za-z0-9._/-]+)$`).MatchString(f.Name) || !filepath.IsLocal(f.Name) {
+			t.Errorf("bad name %q", f.Name)
+		}
+
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if text, err := io.ReadAll(r); err != nil || bytes.ContainsAny(text, "\x1b\u202e") {
+			t.Errorf("%s: %v, or something for a terminal", f.Name, err)
+		}
+	}
+
+	if !strings.Contains(got.Stdout, "the node sends more than") {
+		t.Errorf("the endless log is not in the result:\n%.2000s", got.Stdout)
+	}
 }
 
 func TestMembers(t *testing.T) {

@@ -34,7 +34,8 @@ type Record struct {
 	Error      string    `json:"error,omitempty"`     // The error, if any.
 }
 
-func currentUser() string {
+// User is who runs the program, on this machine.
+func User() string {
 	u, err := user.Current()
 	if err != nil {
 		return "unknown"

@@ -103,7 +103,7 @@ func (l *Log) End(r Record, outcome string, exitCode int, cause error) error {
 // append writes a record with one write call, so that lines of concurrent runs do not mix.
 func (l *Log) append(r Record) error {
 	if r.ID = l.id; r.User == "" {
-		r.User = currentUser()
+		r.User = User()
 	}
 
 	line, err := json.Marshal(r)

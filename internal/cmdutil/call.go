@@ -556,6 +556,13 @@ func (c *Call) openAudit() error {
 	return nil
 }
 
+// Asked is the command line, without secrets: the command, its flags and its arguments.
+func (c *Call) Asked() []string {
+	words := strings.Fields(c.Cmd.CommandPath())
+
+	return append(words, audit.Redact(append(changedFlags(c.Cmd), c.Args...))...)
+}
+
 func (c *Call) record() audit.Record {
 	nodes := c.targets.Addresses()
 	if len(nodes) == 0 {

@@ -47,6 +47,24 @@ func (p *Printer) header() Header {
 	}
 }
 
+// ListAs makes the document of a list that is not the command's own, such as one of several in a bundle.
+func ListAs[T any](p Printer, schema string, asked []string, rows []T, err error) List[T] {
+	p.Schema = schema
+
+	if asked != nil && p.Selection != nil {
+		p.Selection = &Selection{Source: p.Selection.Source, Nodes: asked}
+	}
+
+	return List[T]{Header: p.header(), Items: append([]T{}, rows...), Errors: entries(err)}
+}
+
+// ResultAs makes the document of a result that is not the command's own.
+func ResultAs[T any](p Printer, schema string, result T, err error) Single[T] {
+	p.Schema = schema
+
+	return Single[T]{Header: p.header(), Result: result, Errors: entries(err)}
+}
+
 // PrintList writes rows. err is what failed in addition; it goes into the document and is not returned. name gives a
 // row's name for -o name. Rows that cannot be encoded become errors of their nodes, which are returned.
 func PrintList[T any](p *Printer, rows []T, err error, cols []Column[T], name func(T) string) error {

@@ -110,12 +110,32 @@ func unknownKeys(text string) string {
 
 // Values hides in a text the secrets of a document that the text may quote.
 func Values(text string, documents ...*yaml.Node) string {
+	return Text(known(6, documents).Text(text))
+}
+
+// Known are secrets known by their value, wherever they stand.
+type Known struct{ hide *strings.Replacer }
+
+// KnownOf collects the secrets of documents. Of texts that are hidden as a whole, such as files, it takes the lines that
+// are long enough to be distinguished from usual ones.
+func KnownOf(documents ...*yaml.Node) Known { return known(16, documents) }
+
+// Text hides the known secrets. Others stay: see Text and Plain for those.
+func (k Known) Text(text string) string { return k.hide.Replace(text) }
+
+// known takes lines of texts with at least this number of bytes, and other values with at least six.
+func known(line int, documents []*yaml.Node) Known {
 	var all []string
 
 	for _, doc := range documents {
 		for n, shown := range YAML(doc) {
+			least := 6
+			if strings.Contains(strings.TrimSpace(n.Value), "\n") {
+				least = line
+			}
+
 			for part := range strings.Lines(n.Value) {
-				if part = strings.TrimSpace(part); len(part) >= 6 && !strings.Contains(shown, part) {
+				if part = strings.TrimSpace(part); len(part) >= least && !strings.Contains(shown, part) {
 					all = append(all, part)
 				}
 			}
@@ -125,11 +145,12 @@ func Values(text string, documents ...*yaml.Node) string {
 	// The longest first: one secret may be a part of another.
 	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
 
+	pairs := make([]string, 0, 2*len(all))
 	for _, secret := range all {
-		text = strings.ReplaceAll(text, secret, Hidden)
+		pairs = append(pairs, secret, Hidden)
 	}
 
-	return Text(text)
+	return Known{strings.NewReplacer(pairs...)}
 }
 
 // Plain hides the secrets of a value made of maps, lists and scalars. The value itself is not modified.
