@@ -2,6 +2,8 @@
 package commands
 
 import (
+	"io"
+
 	"github.com/spf13/cobra"
 
 	"github.com/talosmate/talosmate/commands/about"
@@ -26,9 +28,13 @@ import (
 	"github.com/talosmate/talosmate/commands/service"
 	"github.com/talosmate/talosmate/commands/storage"
 	"github.com/talosmate/talosmate/commands/system"
+	"github.com/talosmate/talosmate/commands/top"
 	"github.com/talosmate/talosmate/commands/upgrade"
 	"github.com/talosmate/talosmate/commands/validate"
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/ops/health"
+	"github.com/talosmate/talosmate/internal/ops/rollout"
+	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // NewRoot makes the whole tree. It neither reads nor dials.
@@ -101,10 +107,25 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		process.NewCmd(f),
 		storage.NewCmd(f),
 		system.NewCmd(f),
+		top.NewCmd(f, sources(f)),
 	)
 
 	cmdutil.CompleteFlags(root)
 	cmdutil.SetUsage(f, root)
 
 	return root
+}
+
+// sources gives top what other commands read.
+func sources(f *cmdutil.Factory) top.Sources {
+	const journal = 20
+
+	return top.Sources{
+		Health:  func(c *cmdutil.Call) (health.Result, error) { return cluster.Health(c, f.Now) },
+		Etcd:    etcd.Status,
+		Upgrade: func(c *cmdutil.Call) (rollout.StatusResult, error) { return upgrade.Status(c, journal) },
+		Describe: func(c *cmdutil.Call, t talos.Target, w io.Writer) error {
+			return cluster.WriteNode(c, f.Now, t, w)
+		},
+	}
 }

@@ -114,7 +114,7 @@ func elsewhere() map[string]string {
 		"config endpoints": "config endpoint ENDPOINT", "image ls": "image list", "image default": "upgrade plan --to VERSION",
 		"gen secret": "gen secrets", "validate config": "validate -f FILE", "image cache-create": "imager build",
 		// kubectl
-		"cordon": "node cordon -n NODE", "uncordon": "node uncordon -n NODE", "drain": "node drain -n NODE", "top": "container stats",
+		"cordon": "node cordon -n NODE", "uncordon": "node uncordon -n NODE", "drain": "node drain -n NODE", "dashboard": "top",
 		"top node": "system memory", "top nodes": "system memory", "top pods": "container stats", "node list": "members",
 		"node ls": "members", "get node": "members", "get nodes": "members", "describe nodes": "describe",
 		"get pods": "container list -k", "get po": "container list -k", "pods": "container list -k", "exec": "fs read PATH",
@@ -132,7 +132,7 @@ func elsewhere() map[string]string {
 // leftToTalosctl are the commands that talosmate does not replace.
 func leftToTalosctl() []string {
 	return []string{
-		"dashboard", "rotate-ca", "cluster", "inspect", "cgroups", "meta", "debug", "conformance",
+		"rotate-ca", "cluster", "inspect", "cgroups", "meta", "debug", "conformance",
 		"image-cache", "notarize",
 	}
 }

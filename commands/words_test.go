@@ -31,7 +31,7 @@ func TestWordsFromElsewhere(t *testing.T) {
 		"config current-context": "config info", "config get-contexts": "config contexts", "config nodes 10.0.0.1": "config node",
 		"config endpoints 10.0.0.1": "config endpoint", "gen secret": "gen secrets", "ps -e": "processes",
 		// kubectl
-		"cordon worker-1": "node cordon", "uncordon worker-1": "node uncordon", "drain worker-1 --ignore-daemonsets": "node drain", "top": "container stats",
+		"cordon worker-1": "node cordon", "uncordon worker-1": "node uncordon", "drain worker-1 --ignore-daemonsets": "node drain", "dashboard": "top",
 		"top nodes": "system memory", "top pods -A": "container stats", "node list": "members", "node ls": "members",
 		"describe nodes": "describe", "pods": "container list", "delete node worker-1": "node remove", "exec -it x -- sh": "fs read",
 		"explain members": "schema", "cluster-info": "describe", "diff -f x.yaml": "machineconfig diff", "rollout status x": "upgrade status",
@@ -52,7 +52,7 @@ func TestWordsFromElsewhere(t *testing.T) {
 	}
 
 	for line, want := range map[string]string{
-		"dashboard": "talosctl dashboard", "support --output x": "talosmate support -O FILE", "servise": "did you mean service?", "service lst": "did you mean list?",
+		"top": "talosmate health --watch -o ndjson", "support --output x": "talosmate support -O FILE", "servise": "did you mean service?", "service lst": "did you mean list?",
 		"upgrade plan --nosuch": "talosmate upgrade plan --help lists the flags", "node reboot worker-1": "talosmate node reboot -n worker-1",
 		"--nosuch": "talosmate --help lists the flags",
 	} {

@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -33,10 +35,24 @@ func newCmdDescribeNode(f *cmdutil.Factory) *cmdutil.Cmd {
 			return err
 		}
 
-		d := fleet.DescribeNode(seen, seen.Nodes[0], memberOf(c, seen.Nodes[0]), certificate(c))
+		d := describeFirst(c, seen)
 
 		return cmdutil.PrintResult(c, d, err, d.Node.NodeName(), showNode)
 	})
+}
+
+func describeFirst(c *cmdutil.Call, seen fleet.Fleet) fleet.NodeDescription {
+	return fleet.DescribeNode(seen, seen.Nodes[0], memberOf(c, seen.Nodes[0]), certificate(c))
+}
+
+// WriteNode writes what `describe node` shows of a node.
+func WriteNode(c *cmdutil.Call, now func() time.Time, t talos.Target, w io.Writer) error {
+	seen, err := gatherNodes(c, now, []talos.Target{t})
+	if len(seen.Nodes) != 1 {
+		return err
+	}
+
+	return errors.Join(showNode(w, describeFirst(c, seen)), err)
 }
 
 // nameNode makes the argument the selection. -n means the same.

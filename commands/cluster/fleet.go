@@ -24,6 +24,11 @@ func gatherFleet(c *cmdutil.Call, now func() time.Time, expressions ...string) (
 		return fleet.Fleet{}, err
 	}
 
+	return gatherNodes(c, now, targets.Nodes, expressions...)
+}
+
+// gatherNodes is gatherFleet for some nodes.
+func gatherNodes(c *cmdutil.Call, now func() time.Time, targets []talos.Target, expressions ...string) (fleet.Fleet, error) {
 	cluster, err := c.Cluster()
 	if err != nil {
 		return fleet.Fleet{}, err
@@ -39,9 +44,9 @@ func gatherFleet(c *cmdutil.Call, now func() time.Time, expressions ...string) (
 	}
 
 	from := fleet.Cluster{
-		Context: cluster.Context.Name, Targets: targets.Nodes,
+		Context: cluster.Context.Name, Targets: targets,
 		Nodes: func(ctx context.Context, ask func(context.Context, *talos.Node) (fleet.Answer, error)) []talos.Outcome[fleet.Answer] {
-			return talos.Each(ctx, cluster, targets.Nodes, ask)
+			return talos.Each(ctx, cluster, targets, ask)
 		},
 	}
 

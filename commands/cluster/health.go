@@ -177,6 +177,16 @@ func verdict(c *cmdutil.Call, res health.Result) error {
 	}
 }
 
+// Health is what `health` shows.
+func Health(c *cmdutil.Call, now func() time.Time) (health.Result, error) {
+	world, err := healthWorld(c, now)
+	if err != nil {
+		return health.Result{}, err
+	}
+
+	return health.Check(c.Context(), world(), health.Options{Scope: health.ScopeFull}), nil
+}
+
 // readHealth makes a result the reading of a watch.
 func readHealth(c *cmdutil.Call, res health.Result) (cmdutil.Reading, error) {
 	err := verdict(c, res)

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,28 +31,45 @@ func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 }
 
 func readStatus(c *cmdutil.Call) (cmdutil.Reading, error) {
-	v, whole, err := viewOf(c, asGiven)
+	rows, unread, unhealthy, err := lookAt(c)
 	if err != nil {
 		return nil, err
 	}
 
-	cluster, err := c.Cluster()
-	if err != nil {
-		return nil, err
-	}
-
-	v.CatchUp(c.Context(), func(t talos.Target) etcd.Reader { return cluster.Node(t) }, cluster.Options.Timeout)
-
-	verdict, unhealthy := "etcd is healthy", v.Healthy(whole)
+	verdict := "etcd is healthy"
 	if unhealthy != nil {
 		verdict = unhealthy.Error()
 	}
 
 	return cmdutil.ListReading[talos.EtcdStatus]{
-		Rows: v.StatusRows(), Err: errors.Join(v.Err(true), unhealthy), Columns: statusColumns(), Verdict: verdict,
+		Rows: rows, Err: errors.Join(unread, unhealthy), Columns: statusColumns(), Verdict: verdict,
 		Name:     func(s talos.EtcdStatus) string { return s.ID },
 		Volatile: []string{"IN USE", "FREE", "INDEX", "APPLIED", "LAG"},
 	}, nil
+}
+
+// Status is what `etcd status` shows. The error is why etcd is not healthy, or could not be asked.
+func Status(c *cmdutil.Call) ([]talos.EtcdStatus, error) {
+	rows, unread, unhealthy, err := lookAt(c)
+
+	return rows, cmp.Or(err, unhealthy, unread)
+}
+
+// lookAt asks the chosen control planes: their members, what they did not answer, and why etcd is not healthy.
+func lookAt(c *cmdutil.Call) (rows []talos.EtcdStatus, unread, unhealthy, err error) {
+	v, whole, err := viewOf(c, asGiven)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+
+	cluster, err := c.Cluster()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+
+	v.CatchUp(c.Context(), func(t talos.Target) etcd.Reader { return cluster.Node(t) }, cluster.Options.Timeout)
+
+	return v.StatusRows(), v.Err(true), v.Healthy(whole), nil
 }
 
 func statusColumns() []output.Column[talos.EtcdStatus] {

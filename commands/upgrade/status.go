@@ -34,18 +34,26 @@ func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 }
 
 func readStatus(c *cmdutil.Call, lines int) (cmdutil.Reading, error) {
-	fleet, _, err := newFleet(c, "talosmate upgrade status")
-	if err != nil {
+	res, err := Status(c, lines)
+	if err != nil && res.Nodes == nil {
 		return nil, err
 	}
-
-	res, err := rollout.ReadStatus(c.Context(), fleet, notes(c), journal(c).Tail(lines))
 
 	return cmdutil.ResultReading[rollout.StatusResult, rollout.NodeStatus]{
 		Result: res, Err: err, Human: showStatus, Name: map[bool]string{true: "clean", false: "unclean"}[res.Clean],
 		Rows: res.Nodes, Columns: statusColumns(), Key: func(n rollout.NodeStatus) (string, string) { return n.Node, n.Node },
 		Answer: lockLine(res),
 	}, nil
+}
+
+// Status is what `upgrade status` shows, with the last lines of the journal. The nodes are null where nothing could be read.
+func Status(c *cmdutil.Call, lines int) (rollout.StatusResult, error) {
+	fleet, _, err := newFleet(c, "talosmate upgrade status")
+	if err != nil {
+		return rollout.StatusResult{}, err
+	}
+
+	return rollout.ReadStatus(c.Context(), fleet, notes(c), journal(c).Tail(lines))
 }
 
 func showStatus(w io.Writer, s rollout.StatusResult) error {

@@ -611,3 +611,10 @@ func (c *Call) writeNotes() {
 		fmt.Fprintf(c.IO.Err, "warning: %s\n", text)
 	}
 }
+
+// HoldWarnings keeps warnings off the terminal from now on. The function it returns gives those that are new.
+func (c *Call) HoldWarnings() func() []string {
+	c.notes = &notes{}
+
+	return c.notes.take
+}

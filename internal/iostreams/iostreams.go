@@ -28,7 +28,8 @@ type Streams struct {
 	// Height is its height in lines, 0 when unknown.
 	Height int
 
-	size func() (width, height int, err error) // Asks the terminal behind stdout; nil in tests.
+	screen [2]*os.File                           // The terminal behind stdin and stdout; nil in tests.
+	size   func() (width, height int, err error) // Asks the terminal behind stdout; nil in tests.
 }
 
 // Size is the present size of the terminal behind stdout, and Width and Height where it cannot be asked.
@@ -53,6 +54,14 @@ func (s *Streams) CanRedraw() bool {
 	return kind != "dumb"
 }
 
+// Screen returns the terminal behind stdin and stdout to a program that draws the whole of it and restores it. What it
+// writes is not neutralized. ok is false without a terminal that can be drawn on.
+func (s *Streams) Screen() (in, out *os.File, ok bool) {
+	ok = s.InTTY && s.CanRedraw() && s.screen[0] != nil
+
+	return s.screen[0], s.screen[1], ok
+}
+
 // System returns the streams of the process.
 func System() *Streams {
 	s := &Streams{
@@ -67,6 +76,7 @@ func System() *Streams {
 	s.Out, s.Err = &stream{os.Stdout, s.OutTTY}, &stream{os.Stderr, s.ErrTTY}
 
 	if s.OutTTY {
+		s.screen = [2]*os.File{os.Stdin, os.Stdout}
 		s.size = func() (int, int, error) { return term.GetSize(int(os.Stdout.Fd())) }
 	}
 
