@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,21 +17,29 @@ import (
 
 // NewCmdDescribe makes `talosmate describe` and `talosmate describe node`.
 func NewCmdDescribe(f *cmdutil.Factory) *cmdutil.Cmd {
+	report := ""
+
 	cmd := cmdutil.New(f, cmdutil.Command{
 		Use: "describe", Short: "Describe the cluster on one page",
 		Long: "Describe the cluster on one page: versions, types, health, etcd, disks, extensions, schematics, image\n" +
 			"drift, certificate and alerts. What cannot be read is left empty and reported as an error; what the\n" +
 			"certificate may not read is left empty.",
 		Example: "  talosmate describe\n" +
+			"  talosmate describe --report cluster.html\n" +
 			"  talosmate describe --workers -o json --query '.result.nodes[] | select(.image_drift) | .hostname'",
-		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultCluster},
+		Spec:  cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultCluster},
+		Flags: func(fs *cmdutil.Flags) { reportFlag(fs, &report) },
+		Check: func(*cmdutil.Call) error { return checkReport(report) },
 	}, cmdutil.ResultOf[fleet.Description]("ClusterDescription"), func(c *cmdutil.Call) error {
 		seen, err := gatherFleet(c, f.Now)
 		if len(seen.Nodes) == 0 {
 			return err
 		}
 
-		return cmdutil.PrintResult(c, fleet.Describe(seen, certificate(c)), err, seen.Context, showDescription)
+		d := fleet.Describe(seen, certificate(c))
+		err = errors.Join(err, saveReport(c, report, f.Build, describePage(d)))
+
+		return cmdutil.PrintResult(c, d, err, seen.Context, showDescription)
 	})
 	cmd.AddCommand(newCmdDescribeNode(f))
 

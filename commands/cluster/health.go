@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -24,12 +25,14 @@ type healthOptions struct {
 	wait        bool
 	waitTimeout time.Duration
 	server      bool
+	report      string
+	build       cmdutil.Build
 	watch       cmdutil.Watch
 }
 
 // NewCmdHealth makes `talosmate health`.
 func NewCmdHealth(f *cmdutil.Factory) *cmdutil.Cmd {
-	var o healthOptions
+	o := healthOptions{build: f.Build}
 
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "health", Short: "Check whether the cluster is healthy",
@@ -40,6 +43,7 @@ func NewCmdHealth(f *cmdutil.Factory) *cmdutil.Cmd {
 			"is known while others are still to come.\n\n" +
 			"--server streams the health check that a control plane itself runs instead.\n\nChecks: " + checkList(),
 		Example: "  talosmate health --scope etcd --watch\n" +
+			"  talosmate health --report health.html\n" +
 			"  talosmate health --wait --wait-timeout 10m -o json --query '.result.checks[] | select(.status == \"fail\") | .id'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Question: true, Default: target.DefaultEndpoint},
 		Flags: func(fs *cmdutil.Flags) {
@@ -49,6 +53,7 @@ func NewCmdHealth(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.BoolVar(&o.wait, "wait", false, "ask again until the cluster is healthy; only changes are shown on stderr")
 			fs.Positive(&o.waitTimeout, "wait-timeout", 5*time.Minute, "how long to wait with --wait, and how long --server may take")
 			fs.BoolVar(&o.server, "server", false, "run the control plane's own health check")
+			reportFlag(fs, &o.report)
 			o.watch.Add(fs)
 			fs.Exclusive("wait", "server", "watch")
 			fs.Complete("skip", completeChecks)
@@ -68,6 +73,14 @@ func completeChecks(context.Context, *cmdutil.Call, []string) []string {
 func (o healthOptions) run(c *cmdutil.Call, now func() time.Time) error {
 	if err := o.checks.Validate(); err != nil {
 		return errs.AsUsage(err)
+	}
+
+	if err := checkReport(o.report); err != nil {
+		return err
+	}
+
+	if o.report != "" && o.watch.On() {
+		return errs.Usagef("--report and --watch are mutually exclusive: a report is of one time")
 	}
 
 	if o.server {
@@ -99,7 +112,7 @@ func (o healthOptions) run(c *cmdutil.Call, now func() time.Time) error {
 		}
 	}
 
-	return answer(c, res, table)
+	return o.answer(c, res, table)
 }
 
 // await checks again until the cluster is healthy, with the changes on stderr.
@@ -141,8 +154,8 @@ func (o healthOptions) changes(c *cmdutil.Call, before []health.Finding) func(he
 	}
 }
 
-func answer(c *cmdutil.Call, res health.Result, table *healthTable) error {
-	err := verdict(c, res)
+func (o healthOptions) answer(c *cmdutil.Call, res health.Result, table *healthTable) error {
+	err := errors.Join(verdict(c, res), saveReport(c, o.report, o.build, healthPage(c.Printer.Context, res)))
 	if err != nil && res.Blind() && !c.Printer.Structured() {
 		return err
 	}
@@ -294,5 +307,5 @@ func (o healthOptions) runServer(c *cmdutil.Call) error {
 		return err
 	}
 
-	return answer(c, res, newHealthTable(c.Printer))
+	return o.answer(c, res, newHealthTable(c.Printer))
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -145,7 +144,7 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 		return err
 	}
 
-	if err := writable(o.report); err != nil {
+	if err := cmdutil.Writable(o.report); err != nil {
 		return err
 	}
 
@@ -212,25 +211,6 @@ func snapshotPath(flag, cluster string, now time.Time) string {
 	default:
 		return flag
 	}
-}
-
-// writable finds out before an upgrade what would make its report fail after it.
-func writable(report string) error {
-	if report == "" {
-		return nil
-	}
-
-	if info, err := os.Stat(filepath.Dir(report)); err != nil {
-		return errs.Usagef("cannot write the report: %w", err)
-	} else if !info.IsDir() {
-		return errs.Usagef("cannot write the report: %s is not a directory", filepath.Dir(report))
-	}
-
-	if info, err := os.Stat(report); err == nil && info.IsDir() {
-		return errs.Usagef("cannot write the report: %s is a directory", report)
-	}
-
-	return nil
 }
 
 func writeReport(res *rollout.ApplyResult, path string) error {

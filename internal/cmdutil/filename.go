@@ -1,6 +1,8 @@
 package cmdutil
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -33,4 +35,23 @@ func FileNames(targets []talos.Target) (map[string]string, error) {
 	}
 
 	return out, nil
+}
+
+// Writable finds out before a command what would make its report fail after it.
+func Writable(report string) error {
+	if report == "" {
+		return nil
+	}
+
+	if info, err := os.Stat(filepath.Dir(report)); err != nil {
+		return errs.Usagef("cannot write the report: %w", err)
+	} else if !info.IsDir() {
+		return errs.Usagef("cannot write the report: %s is not a directory", filepath.Dir(report))
+	}
+
+	if info, err := os.Stat(report); err == nil && info.IsDir() {
+		return errs.Usagef("cannot write the report: %s is a directory", report)
+	}
+
+	return nil
 }

@@ -822,7 +822,7 @@ func TestReport(t *testing.T) {
 			}
 		}
 
-		if n := strings.Count(picture.String(), "API away, "); n != 4 || !strings.HasSuffix(picture.String(), "</svg>\n") {
+		if n := strings.Count(picture.String(), "API down, "); n != 4 || !strings.HasSuffix(picture.String(), "</svg>\n") {
 			t.Errorf("%d absences in the picture", n)
 		}
 	})
