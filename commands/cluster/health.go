@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/talosmate/talosmate/internal/annotation"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -165,6 +168,8 @@ func (o healthOptions) answer(c *cmdutil.Call, res health.Result, table *healthT
 		word = "unhealthy"
 	}
 
+	c.Annotate(annotated(res.Findings)...)
+
 	return cmdutil.PrintResult(c, res, err, word, table.finish)
 }
 
@@ -215,6 +220,30 @@ func readHealth(c *cmdutil.Call, res health.Result) (cmdutil.Reading, error) {
 		// The message of a check that passed may hold a measurement.
 		Same: func(header string, f health.Finding) bool { return header == "MESSAGE" && f.Status == health.OK },
 	}, nil
+}
+
+// annotated are the findings that are not fine.
+func annotated(findings []health.Finding) []annotation.Finding {
+	var out []annotation.Finding
+
+	for _, f := range findings {
+		a := annotation.Finding{Severity: annotation.Error, Title: strings.TrimSpace(f.ID + " " + cmp.Or(f.Hostname, f.Node)), Message: f.Message}
+
+		switch f.Status {
+		case health.OK, health.Skip:
+			continue
+		case health.Warn:
+			a.Severity = annotation.Warning
+		}
+
+		if f.Hint != "" {
+			a.Message += "\nhint: " + f.Hint
+		}
+
+		out = append(out, a)
+	}
+
+	return out
 }
 
 func count(n int, noun string) string {

@@ -98,6 +98,10 @@ func runStateDiff(c *cmdutil.Call) error {
 		err = errs.New(errs.Negative, "the states differ (differences: %d)", len(changes)).WithKind(errs.KindNegative)
 	}
 
+	for _, ch := range changes {
+		c.Annotate(cmdutil.ChangeFinding(ch, "drift", c.Args[0]))
+	}
+
 	if !raw {
 		return cmdutil.PrintList(c, changes, err, []output.Column[machineconfig.Change]{}, func(d machineconfig.Change) string { return d.Path })
 	}

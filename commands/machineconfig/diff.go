@@ -86,6 +86,10 @@ func (o *diffOptions) run(c *cmdutil.Call) error {
 		err = errors.Join(err, errs.New(errs.Negative, "the machine configurations differ (differences: %d)", len(rows)))
 	}
 
+	for _, d := range rows {
+		c.Annotate(cmdutil.ChangeFinding(d.Change, "machine configuration of "+d.NodeName(), o.file))
+	}
+
 	if raw {
 		return errors.Join(err, writeDiff(c.Printer.Text(), rows))
 	}

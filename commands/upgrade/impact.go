@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/annotation"
+
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/factory"
@@ -59,8 +61,30 @@ func newCmdImpact(f *cmdutil.Factory) *cmdutil.Cmd {
 			word = "unknown"
 		}
 
+		c.Annotate(annotated(res.Facts)...)
+
 		return cmdutil.PrintResult(c, res, errors.Join(err, res.Error()), word, showImpact)
 	})
+}
+
+// annotated are the facts that apply, and those without an answer.
+func annotated(facts []impact.Finding) []annotation.Finding {
+	var out []annotation.Finding
+
+	for _, f := range facts {
+		if f.Verdict == impact.DoesNotApply {
+			continue
+		}
+
+		a := annotation.Finding{Severity: annotation.Warning, Title: f.ID + " (" + f.Release + ")", Message: f.Title + "\n" + f.Remedy}
+		if f.Blocking {
+			a.Severity = annotation.Error
+		}
+
+		out = append(out, a)
+	}
+
+	return out
 }
 
 // impactOn is what the facts are about: nodes, their Kubernetes, and the extensions of a factory.

@@ -56,6 +56,12 @@ func newCmdPlan(f *cmdutil.Factory) *cmdutil.Cmd {
 			return err
 		}
 
+		c.Annotate(cmdutil.GateFindings(plan.Gates)...)
+
+		for _, n := range plan.Nodes {
+			c.Annotate(cmdutil.GateFindings(n.Gates)...)
+		}
+
 		return cmdutil.PrintResult(c, plan, err, plan.Hash, showPlan)
 	})
 }

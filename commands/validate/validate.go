@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/talosmate/talosmate/internal/annotation"
+	"github.com/talosmate/talosmate/internal/lists"
+
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
@@ -63,6 +66,9 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 			err = notValid(result)
 		}
 
+		c.Annotate(annotated(file, annotation.Error, result.Errors)...)
+		c.Annotate(annotated(file, annotation.Warning, result.Warnings)...)
+
 		return cmdutil.PrintResult(c, result, err, file, show)
 	})
 }
@@ -75,6 +81,12 @@ func notValid(r validate.Result) error {
 	}
 
 	return errs.New(errs.Negative, "%s is not valid for mode %s (errors: %d)", r.File, r.Mode, len(r.Errors))
+}
+
+func annotated(file, severity string, problems []validate.Problem) []annotation.Finding {
+	return lists.Map(problems, func(p validate.Problem) annotation.Finding {
+		return annotation.Finding{Severity: severity, Title: "machine configuration", Message: p.Message, File: file, Line: p.Line}
+	})
 }
 
 func show(w io.Writer, r validate.Result) error {

@@ -114,6 +114,10 @@ func report(ctx context.Context, f *cmdutil.Factory, io *iostreams.Streams, err 
 
 	say(io, err)
 
+	if c := f.Running(); c != nil {
+		c.AnnotateError(err)
+	}
+
 	var p *errs.Panic
 	if errors.As(err, &p) {
 		fmt.Fprintf(io.Err, "hint: please report this with the lines below\n%s", p.Stack)

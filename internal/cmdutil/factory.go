@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/talosmate/talosmate/internal/annotation"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/kube"
@@ -72,6 +73,7 @@ func AddGlobalFlags(f *Factory, root *cobra.Command) {
 	fs.Bool("read-only", false, "refuse every change")
 	fs.String("audit-log", "", "append two JSON lines per change to this `file`: when it begins and how it ended")
 	fs.Choice(new(string), "progress", progress.Modes()[0], "how to show progress on stderr", progress.Modes()...)
+	fs.Choice(new(string), "annotations", "none", "write errors and findings to stderr for a CI system too", "none", annotation.GitHub)
 	fs.String("kubeconfig", "", "kubeconfig `file` for the Kubernetes steps (default: the admin kubeconfig from the Talos API)")
 	fs.String("kube-context", "", "context `name` in the kubeconfig")
 	fs.Complete("nodes", CompleteNodes)
