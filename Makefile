@@ -54,6 +54,10 @@ $(TOOLS)/golangci-lint: Makefile
 generate: ## Write docs/cli, docs/schemas, docs/fields.txt and completions/ from the command tree
 	go run ./internal/docgen
 
+.PHONY: man
+man: ## Write the man pages into dist/man (dated by SOURCE_DATE_EPOCH)
+	go run ./internal/docgen man dist/man
+
 .PHONY: check
 check: ## What CI runs in addition to the tests: generated files, vet, module files, linters
 	bash hack/timed.sh 'generated files' bash hack/check-generated.sh

@@ -65,12 +65,19 @@ func startLab(t *testing.T, args ...string) *fleet {
 		}
 	})
 
-	var info struct{ Kubeconfig, Control string }
+	var info struct {
+		Kubeconfig, Control string
+		Nodes               []struct{ Name, Address string }
+	}
 	if err = json.Unmarshal(out, &info); err != nil {
 		t.Fatal(err)
 	}
 
 	f.lab = info.Control
+
+	for _, n := range info.Nodes { // as in the scenarios: CP_1, NEW_2
+		f.env = append(f.env, strings.ToUpper(strings.ReplaceAll(n.Name, "-", "_"))+"="+n.Address)
+	}
 
 	if info.Kubeconfig == "" {
 		return f

@@ -1,5 +1,5 @@
-// Command docgen writes docs/cli, docs/schemas, docs/fields.txt and completions from the command tree. `make generate` runs it from
-// the root of the repository.
+// Command docgen writes docs/cli, docs/schemas, docs/fields.txt and completions from the command tree, and with `man DIR` the man
+// pages. `make generate` and `make man` run it from the root of the repository.
 package main
 
 import (
@@ -27,17 +27,21 @@ import (
 func main() {
 	log.SetFlags(0)
 
-	if err := run(); err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run() error {
+func run(args []string) error {
 	f := cmdutil.NewFactory(&iostreams.Streams{
 		In: strings.NewReader(""), Out: io.Discard, Err: io.Discard, Env: func(string) (string, bool) { return "", false },
 	}, cmdutil.Build{})
 	root := commands.NewRoot(f)
 	root.DisableAutoGenTag = true
+
+	if len(args) == 2 && args[0] == "man" {
+		return manual(root, args[1])
+	}
 
 	for _, step := range []func(*cmdutil.Factory, *cobra.Command) error{schemas, reference, completions} {
 		if err := step(f, root); err != nil {
@@ -186,6 +190,16 @@ func reference(_ *cmdutil.Factory, root *cobra.Command) error {
 	}
 
 	return doc.GenMarkdownTree(root, "docs/cli")
+}
+
+// manual writes a man page for each command. They are made for a release and not committed; $SOURCE_DATE_EPOCH is their date, so
+// that the same source gives the same pages.
+func manual(root *cobra.Command, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+
+	return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "talosmate", Manual: "talosmate"}, dir)
 }
 
 func completions(_ *cmdutil.Factory, root *cobra.Command) error {
