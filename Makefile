@@ -22,7 +22,7 @@ demo: build ## Start the lab and run the main jobs on it
 	bash hack/demo.sh
 
 .PHONY: deps
-deps: ## Install what the tests need in addition to Go (podman, jq, chromium)
+deps: ## Install what the tests need in addition to Go (podman, jq, chromium, zsh, fish)
 	bash hack/deps.sh
 
 .PHONY: test

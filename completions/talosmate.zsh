@@ -40,7 +40,7 @@ _talosmate()
     # For zsh, when completing a flag with an = (e.g., talosmate -n=<TAB>)
     # completions must be prefixed with the flag
     setopt local_options BASH_REMATCH
-    if [[ "${lastParam}" =~ '-.*=' ]]; then
+    if [[ "${lastParam}" =~ '^-.*=' ]]; then
         # We are dealing with a flag with an =
         flagPrefix="-P ${BASH_REMATCH}"
     fi

@@ -23,6 +23,7 @@ func TestSettingsView(t *testing.T) {
 		"settings-view":      {"--concurrency", "2"},
 		"settings-view-wide": {"-o", "wide"},
 		"settings-view-json": {"-o", "json", "--query", `.items[] | select(.origin != "default")`},
+		"settings-view-keys": {"logs.tail", "timeout"},
 		"settings-view-name": {"-o", "name"},
 	} {
 		got := clitest.Run(t, env, append([]string{"settings", "view"}, args...)...)

@@ -44,6 +44,7 @@ func NewCmdGet(f *cmdutil.Factory) *cmdutil.Cmd {
 		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers, Insecure: true},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVar(&o.namespace, "namespace", "", "the resources' namespace (default: the type's own)")
+			fs.Complete("namespace", completeNamespaces)
 			fs.StringSliceVar(&o.selectors, "selector", nil, "label selector: key, key! or key=value; all must match")
 			fs.BoolVar(&o.showSecrets, "show-secrets", false, "show the specs of sensitive types, and secrets in others")
 			o.watch.Add(fs)
@@ -241,6 +242,17 @@ func completeGet(ctx context.Context, c *cmdutil.Call, args []string) []string {
 		list, err := n.Resources(ctx, kind.DefaultNamespace, kind.Type)
 
 		return lists.Map(list, func(r talos.Resource) string { return r.Metadata.ID }), err
+	})(ctx, c, nil)
+}
+
+// completeNamespaces offers the namespaces that the types have.
+func completeNamespaces(ctx context.Context, c *cmdutil.Call, _ []string) []string {
+	return cmdutil.CompleteFrom(func(ctx context.Context, n *talos.Node) ([]string, error) {
+		kinds, err := n.ResourceKinds(ctx)
+		names := lists.Map(kinds, func(k talos.ResourceKind) string { return k.DefaultNamespace })
+		slices.Sort(names)
+
+		return slices.Compact(names), err
 	})(ctx, c, nil)
 }
 

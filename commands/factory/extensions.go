@@ -19,6 +19,7 @@ func newCmdExtensions(f *cmdutil.Factory) *cmdutil.Cmd {
 		Flags: func(fs *cmdutil.Flags) {
 			addFactoryFlag(fs)
 			fs.StringVar(&version, "talos-version", gendata.VersionTag, "Talos `version`")
+			fs.Complete("talos-version", cmdutil.CompleteTalosVersions)
 		},
 	}, cmdutil.ListOf[factory.Extension]("FactoryExtensionList"), func(c *cmdutil.Call) error {
 		client, err := clientOf(c)

@@ -30,6 +30,7 @@ func newCmdURL(f *cmdutil.Factory) *cmdutil.Cmd {
 			addFactoryFlag(fs)
 			fs.StringVar(&want.Schematic, "schematic", "", "the schematic's `ID`")
 			fs.StringVar(&want.Version, "talos-version", gendata.VersionTag, "Talos `version`")
+			fs.Complete("talos-version", cmdutil.CompleteTalosVersions)
 			fs.StringVar(&want.Platform, "platform", "metal", "Talos `platform`")
 			fs.Choice(&want.Arch, "arch", defaultArch(), "architecture", "amd64", "arm64")
 			fs.BoolVar(&want.SecureBoot, "secureboot", false, "the secure boot variants")

@@ -52,6 +52,7 @@ func (o *lsOptions) flags(fs *cmdutil.Flags) {
 	fs.IntVarP(&o.depth, "depth", "d", 0, "how many levels to list (implies --recurse); 0 for all with --recurse")
 	fs.NotNegative("depth")
 	fs.StringSliceVarP(&o.types, "type", "t", nil, "only files of these types: regular, directory, symlink")
+	fs.Words("type", "regular", "directory", "symlink")
 	fs.StringVar(&o.pattern, "pattern", "", "only files whose name matches this shell pattern; with a slash, whose path below PATH does")
 }
 

@@ -47,6 +47,7 @@ func newCmdConfig(f *cmdutil.Factory) *cmdutil.Cmd {
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVar(&o.Secrets, "with-secrets", "", "a secrets `file` of `gen secrets` (default: new secrets)")
 			fs.StringVar(&o.TalosVersion, "talos-version", "", "the Talos version to make them for (default: the newest that is known)")
+			fs.Complete("talos-version", cmdutil.CompleteTalosVersions)
 			fs.StringVar(&o.KubernetesVersion, "kubernetes-version", generate.DefaultKubernetesVersion(), "the Kubernetes version to run")
 			fs.StringVar(&o.InstallDisk, "install-disk", "/dev/sda", "the disk to install to")
 			fs.StringVar(&o.InstallImage, "install-image", "", "the installer `image` (default: the release's own)")

@@ -25,6 +25,7 @@ func newCmdSecrets(f *cmdutil.Factory) *cmdutil.Cmd {
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVar(&path, "output-file", "secrets.yaml", "the `file` to write, - for stdout")
 			fs.StringVar(&version, "talos-version", "", "the Talos version to make them for (default: the newest that is known)")
+			fs.Complete("talos-version", cmdutil.CompleteTalosVersions)
 			fs.BoolVar(&overwrite, "overwrite", false, "replace the file")
 		},
 	}, cmdutil.ResultOf[File]("GenSecrets"), func(c *cmdutil.Call) error {

@@ -39,4 +39,5 @@ func newCmdProfiles(f *cmdutil.Factory) *cmdutil.Cmd {
 
 func addVersionFlag(fs *cmdutil.Flags) {
 	fs.String("talos-version", "", "Talos `version` (default: the one this program was made for)")
+	fs.Complete("talos-version", cmdutil.CompleteTalosVersions)
 }

@@ -36,6 +36,8 @@ func addRequestFlags(fs *cmdutil.Flags, r *rollout.Request) {
 	fs.BoolVar(&r.RebootOnly, "reboot-only", false, "only reboot what --install-only installed")
 	fs.Bool("check-images", true, "ask the registries whether the images exist")
 	fs.Complete("canary", cmdutil.CompleteNodes)
+	fs.Complete("to", cmdutil.CompleteTalosVersions)
+	fs.Complete("via", cmdutil.CompleteTalosVersions)
 }
 
 // newFleet makes the cluster as the operations see it.

@@ -35,6 +35,7 @@ func newCmdImpact(f *cmdutil.Factory) *cmdutil.Cmd {
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Question: true, Default: target.DefaultCluster},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVar(&to, "to", "", "Talos `version`")
+			fs.Complete("to", cmdutil.CompleteTalosVersions)
 			fs.StringVar(&base, "factory", factory.DefaultURL, "the Image Factory's `URL`, for its list of extensions")
 		},
 		Check: func(*cmdutil.Call) error { return impact.CheckVersion(to) },

@@ -7,6 +7,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/generate"
 	"github.com/talosmate/talosmate/internal/ops/kubeupgrade"
 	"github.com/talosmate/talosmate/internal/ops/rollout"
 	"github.com/talosmate/talosmate/internal/output"
@@ -36,6 +37,7 @@ func newCmdKubernetes(f *cmdutil.Factory) *cmdutil.Cmd {
 		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Admins(), Named: true},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVar(&o.to, "to", "", "Kubernetes `version`")
+			fs.Words("to", "v"+generate.DefaultKubernetesVersion())
 			fs.StringVar(&o.from, "from", "", "the `version` that runs (default: talosctl finds it)")
 			fs.StringVar(&o.talosctl, "talosctl", "", "the talosctl `program` (default: the one on PATH)")
 			fs.StringVar(&o.endpoint, "kubernetes-endpoint", "", "Kubernetes `endpoint` for talosctl, in place of the cluster's own")

@@ -38,6 +38,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.StringVarP(&file, "file", "f", "", "the configuration `file`, - for stdin")
 			fs.Choice(&mode, "mode", "metal", "the kind of machine", validate.Modes()...)
 			fs.StringVar(&version, "talos-version", "", "the Talos `version` of the node (default: "+release.Known()+", the newest that this program knows)")
+			fs.Complete("talos-version", cmdutil.CompleteTalosVersions)
 			fs.BoolVar(&strict, "strict", false, "treat what Talos only warns of as errors")
 		},
 	}, cmdutil.ResultOf[validate.Result]("Validation"), func(c *cmdutil.Call) error {

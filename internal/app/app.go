@@ -43,6 +43,7 @@ func Run(ctx context.Context, args []string, io *iostreams.Streams) (code int) {
 	args, err := commands.ExpandAliases(f, root, args)
 	if err == nil {
 		root.SetArgs(args)
+		cmdutil.AddCompletion(f, root, args)
 
 		err = iostreams.WithoutClosed(root.ExecuteContext(ctx))
 	}

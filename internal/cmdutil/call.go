@@ -42,6 +42,8 @@ type Call struct {
 	DryRun    bool
 	Settings  []Setting // Of the flags that every command has, and of its own.
 
+	completes string // The flag whose value is completed, empty for an argument.
+
 	factory  *Factory
 	file     *settingsFile
 	settings map[string]string        // Which flags a setting gave a value, and which setting.

@@ -65,7 +65,7 @@ func New(f *Factory, d Command, doc Document, run func(*Call) error) *Cmd {
 		Use: d.Use, Short: d.Short, Long: d.Long, Example: d.Example, Aliases: d.Aliases,
 		Args:              func(cmd *cobra.Command, given []string) error { return args.check(given, d.hint(cmd, given)) },
 		Annotations:       map[string]string{specAnnotation: string(raw)},
-		ValidArgsFunction: completion(f, args.most, d.Complete),
+		ValidArgsFunction: completion(f, "", args.most, d.Complete),
 		RunE: f.runE(spec, func(c *Call) error {
 			if d.Check != nil {
 				if err := d.Check(c); err != nil {

@@ -78,7 +78,10 @@ func AddGlobalFlags(f *Factory, root *cobra.Command) {
 	fs.String("kube-context", "", "context `name` in the kubeconfig")
 	fs.Complete("nodes", CompleteNodes)
 	fs.Complete("context", CompleteContexts)
-	fs.Words("output", output.Formats()...)
+	fs.Complete("endpoints", completeEndpoints)
+	fs.Complete("output", completeOutput)
+	fs.Complete("sort-by", completeSortBy)
+	fs.Complete("kube-context", completeKubeContexts)
 }
 
 // runE makes a cobra RunE of a command's body: settings, format and safety come first, the audit log last.

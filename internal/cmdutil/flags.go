@@ -44,7 +44,11 @@ func (fs *Flags) NotNegative(names ...string) {
 
 // Complete makes the value of a flag complete from a function.
 func (fs *Flags) Complete(name string, fn CompletionFunc) {
-	must(fs.cmd.RegisterFlagCompletionFunc(name, completion(fs.factory, unbounded, fn)))
+	if fs.Lookup(name).Value.Type() == "stringSlice" {
+		fn = afterComma(fn)
+	}
+
+	must(fs.cmd.RegisterFlagCompletionFunc(name, completion(fs.factory, name, unbounded, fn)))
 }
 
 // Words makes the value of a flag complete from words.

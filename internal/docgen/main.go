@@ -214,7 +214,7 @@ func completions(_ *cmdutil.Factory, root *cobra.Command) error {
 		"talosmate.ps1":  root.GenPowerShellCompletionWithDesc,
 	} {
 		var buf bytes.Buffer
-		if err := write(&buf); err != nil {
+		if err := write(cmdutil.CompletionScript(&buf)); err != nil {
 			return err
 		}
 

@@ -161,3 +161,13 @@ func ReadKubeconfig(path string) ([]byte, error) {
 
 	return raw, nil
 }
+
+// Contexts names the contexts of a kubeconfig file, none if it cannot be read.
+func Contexts(path string) []string {
+	config, err := clientcmd.LoadFromFile(path)
+	if err != nil {
+		return nil
+	}
+
+	return slices.Sorted(maps.Keys(config.Contexts))
+}

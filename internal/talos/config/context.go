@@ -32,6 +32,13 @@ type Context struct {
 	tls *tls.Config
 }
 
+// Identity is a text that differs for another cluster, another way to it, or another certificate.
+func (c *Context) Identity() string {
+	parts := append([]string{c.Name, c.Cluster, c.Omni, c.Proxy, c.Fingerprint}, slices.Sorted(slices.Values(c.Endpoints))...)
+
+	return strings.Join(parts, "\n")
+}
+
 // TLS returns the credentials for a connection.
 func (c *Context) TLS() *tls.Config { return c.tls.Clone() }
 

@@ -161,6 +161,10 @@ func Supported(tag string) bool {
 	return err != nil || v.Major == 1 && v.Minor >= oldest && v.Minor <= machineryMinor+1
 }
 
+// Tags are the newest patch releases that this program knows of, one for each minor release that it supports, the newest
+// first.
+func Tags() []string { return []string{gendata.VersionTag, "v1.13.9", "v1.12.9"} }
+
 // Latest completes a version that names no patch release with the newest that this program knows of, and returns any
 // other version unchanged, with its v. A minor release that it does not know gets its first patch release.
 func Latest(version string) string {
@@ -169,7 +173,7 @@ func Latest(version string) string {
 		return version
 	}
 
-	for _, known := range []string{gendata.VersionTag, "v1.13.9", "v1.12.9"} {
+	for _, known := range Tags() {
 		if strings.HasPrefix(known, version+".") {
 			return known
 		}
