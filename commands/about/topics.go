@@ -49,7 +49,7 @@ func exitCodes(w io.Writer) {
 		{Header: "CODE", Value: func(c errs.CodeInfo) string { return fmt.Sprint(int(c.Code)) }},
 		{Header: "NAME", Value: func(c errs.CodeInfo) string { return c.Name }},
 		{Header: "MEANING", Value: func(c errs.CodeInfo) string { return c.Meaning }},
-	}, errs.Codes(), false, true) // a failure to write help is not reported
+	}, errs.Codes()) // a failure to write help is not reported
 
 	fmt.Fprint(w, "\nSeveral nodes: some good and some bad is 4; all bad for one cause is that cause's code; all bad for\n"+
 		"several causes is the first of 7, 9, 8, 1, 6, 5. A question (health, etcd status, assert, diff) with a node\n"+
@@ -66,7 +66,7 @@ func gates(w io.Writer) {
 		{Header: "GATE", Value: func(g gate.Info) string { return string(g.Code) }},
 		{Header: "OVERRIDE", Value: func(g gate.Info) string { return output.YesNo(g.Overridable) }},
 		{Header: "REFUSES WHEN", Value: func(g gate.Info) string { return g.Title }},
-	}, gate.All(), false, true) // see exitCodes
+	}, gate.All()) // see exitCodes
 }
 
 func outputTopic(w io.Writer) {

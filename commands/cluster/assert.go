@@ -100,5 +100,5 @@ func showAssert(w io.Writer, r AssertResult) error {
 
 			return names(a.BrokenBy)
 		}},
-	}, r.Assertions, false, true)
+	}, r.Assertions)
 }

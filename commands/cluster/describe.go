@@ -76,13 +76,13 @@ func showDescription(w io.Writer, d fleet.Description) error {
 		{"Certificate", certificateLine(d.Certificate)},
 	}
 
-	if err := writeLines(w, lines); err != nil {
+	if err := output.Facts(w, lines); err != nil {
 		return err
 	}
 
 	fmt.Fprintln(w)
 
-	if err := output.WriteTable(w, describeColumns(), d.Nodes, false, true); err != nil {
+	if err := output.WriteTable(w, describeColumns(), d.Nodes); err != nil {
 		return err
 	}
 
@@ -114,12 +114,14 @@ func describeColumns() []output.Column[fleet.Node] {
 		{Header: "NODE", Value: fleet.Node.NodeName},
 		{Header: "TYPE", Value: func(n fleet.Node) string { return n.Type }},
 		{Header: "VERSION", Value: func(n fleet.Node) string { return n.Version }},
-		{Header: "STAGE", Value: stageOf},
-		{Header: "KUBERNETES", Value: func(n fleet.Node) string { return kubeWord(n.Kubernetes) }},
+		{Header: "STAGE", State: true, Value: stageOf},
+		{Header: "KUBERNETES", State: true, Value: func(n fleet.Node) string { return kubeWord(n.Kubernetes) }},
 		{Header: "SCHEMATIC", Value: func(n fleet.Node) string { return n.Schematic[:min(8, len(n.Schematic))] }},
-		{Header: "EXTENSIONS", Value: extensionsOf},
-		{Header: "DISKS", Value: func(n fleet.Node) string { return fmt.Sprint(len(n.Disks)) }},
-		{Header: "DRIFT", Value: driftOf},
+		{Header: "EXTENSIONS", Drop: 1, Value: func(n fleet.Node) string { return number(len(n.Extensions)) }},
+		{Header: "DISKS", Drop: 2, Value: func(n fleet.Node) string { return fmt.Sprint(len(n.Disks)) }},
+		{Header: "DRIFT", Value: func(n fleet.Node) string { return drifts(n) }},
+		{Header: "EXTENSION NAMES", Wide: true, Value: extensionsOf},
+		{Header: "INSTALL IMAGE", Wide: true, Value: driftOf},
 	}
 }
 
@@ -153,6 +155,23 @@ func extensionsOf(n fleet.Node) string {
 	return lists.Join(n.Extensions, ",", func(e fleet.Extension) string { return e.Name })
 }
 
+// number shows a count, nothing for none.
+func number(n int) string {
+	if n == 0 {
+		return ""
+	}
+
+	return fmt.Sprint(n)
+}
+
+func drifts(n fleet.Node) string {
+	if !n.Reachable {
+		return ""
+	}
+
+	return output.YesNo(n.ImageDrift)
+}
+
 func driftOf(n fleet.Node) string {
 	if n.ImageDrift {
 		return n.InstallImage
@@ -184,19 +203,4 @@ func certificateLine(c fleet.Certificate) string {
 	}
 
 	return line
-}
-
-// writeLines writes names and values below each other, empty values left out.
-func writeLines(w io.Writer, lines [][2]string) error {
-	for _, l := range lines {
-		if l[1] == "" {
-			continue
-		}
-
-		if _, err := fmt.Fprintf(w, "%-14s %s\n", l[0]+":", output.Cell(l[1])); err != nil {
-			return err
-		}
-	}
-
-	return nil
 }

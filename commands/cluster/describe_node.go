@@ -175,7 +175,7 @@ func showNode(w io.Writer, d fleet.NodeDescription) error {
 		lines = append(lines, [2]string{"Alert", a.ID + ": " + a.Message})
 	}
 
-	if err := writeLines(w, append(lines, [2]string{"Certificate", certificateLine(d.Certificate)})); err != nil {
+	if err := output.Facts(w, append(lines, [2]string{"Certificate", certificateLine(d.Certificate)})); err != nil {
 		return err
 	}
 

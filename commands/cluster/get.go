@@ -181,22 +181,30 @@ func (o getOptions) stream(c *cmdutil.Call) error {
 	return errors.Join(failures...)
 }
 
+// ownKept is how many of a type's own columns a narrow terminal keeps: Talos lists the most telling first.
+const ownKept = 3
+
 // resourceColumns are those of every resource, and those that the type defines. A type without any shows its spec.
 func resourceColumns(own []talos.PrintColumn) []output.Column[talos.Resource] {
 	cols := []output.Column[talos.Resource]{
 		{Header: "NODE", Value: talos.Resource.NodeName},
-		{Header: "NAMESPACE", Value: func(r talos.Resource) string { return r.Metadata.Namespace }},
-		{Header: "TYPE", Value: func(r talos.Resource) string { t, _, _ := strings.Cut(r.Metadata.Type, "."); return t }},
+		{Header: "NAMESPACE", Drop: 3, Value: func(r talos.Resource) string { return r.Metadata.Namespace }},
+		{Header: "TYPE", Drop: 4, Value: func(r talos.Resource) string { t, _, _ := strings.Cut(r.Metadata.Type, "."); return t }},
 		{Header: "ID", Value: func(r talos.Resource) string { return r.Metadata.ID }},
-		{Header: "VERSION", Value: func(r talos.Resource) string { return r.Metadata.Version }},
+		{Header: "VERSION", Drop: 2, Value: func(r talos.Resource) string { return r.Metadata.Version }},
 		{Header: "PHASE", Wide: true, Value: func(r talos.Resource) string { return r.Metadata.Phase }},
 		{Header: "OWNER", Wide: true, Value: func(r talos.Resource) string { return r.Metadata.Owner }},
 	}
 
-	for _, c := range own {
+	for i, c := range own {
+		drop := 0
+		if i >= ownKept {
+			drop = 1
+		}
+
 		if value, err := output.Path(c.JSONPath); err == nil { // without its column a resource is shown all the same
 			cols = append(cols, output.Column[talos.Resource]{
-				Header: strings.ToUpper(output.Cell(c.Name)), Value: func(r talos.Resource) string { return value(r.Spec) },
+				Header: strings.ToUpper(output.Cell(c.Name)), Drop: drop, Value: func(r talos.Resource) string { return value(r.Spec) },
 			})
 		}
 	}

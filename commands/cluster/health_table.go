@@ -110,12 +110,16 @@ func (t *healthTable) write(w io.Writer, rows []health.Finding, first bool) erro
 		cols[i].Value = func(f health.Finding) string { return padded(i, value(f)) }
 	}
 
-	return output.WriteTable(w, cols, rows, false, first)
+	if !first {
+		w = output.WithoutHeaders(w)
+	}
+
+	return output.WriteTable(w, cols, rows)
 }
 
 func healthColumns() []output.Column[health.Finding] {
 	return []output.Column[health.Finding]{
-		{Header: "STATUS", Value: func(f health.Finding) string { return f.Status }},
+		{Header: "STATUS", State: true, Value: func(f health.Finding) string { return f.Status }},
 		{Header: "CHECK", Value: func(f health.Finding) string { return f.ID }},
 		{Header: "NODE", Value: nodeOf},
 		{Header: "MESSAGE", Value: func(f health.Finding) string {
@@ -146,9 +150,11 @@ func (t *healthTable) finish(w io.Writer, r health.Result) error {
 		return err
 	}
 
-	_, err := fmt.Fprintf(w, "%s\n%s\n", strings.Join(hints(r), ""), summaryLine(r))
+	if _, err := fmt.Fprintln(w, strings.Join(hints(r), "")); err != nil {
+		return err
+	}
 
-	return err
+	return writeSummary(w, r)
 }
 
 // hints lists each hint once, each after a line end.
@@ -179,13 +185,19 @@ func summaryLine(r health.Result) string {
 		word, r.Summary.OK, r.Summary.Fail, count(r.Summary.Warn, "warning"), r.Summary.Skip, r.Summary.Unknown)
 }
 
+func writeSummary(w io.Writer, r health.Result) error {
+	word, counts, _ := strings.Cut(summaryLine(r), ":")
+
+	return output.Paint(w, output.State(word), output.Plain(":"+counts+"\n"))
+}
+
 // liveHealth writes what needs attention first: a screen may be too low for all of it.
 func liveHealth(w io.Writer, r health.Result) error {
-	if _, err := fmt.Fprintln(w, summaryLine(r)); err != nil {
+	if err := writeSummary(w, r); err != nil {
 		return err
 	}
 
-	if err := output.WriteTable(w, healthColumns(), bySeverity(r.Findings), false, true); err != nil {
+	if err := output.WriteTable(w, healthColumns(), bySeverity(r.Findings)); err != nil {
 		return err
 	}
 

@@ -131,7 +131,7 @@ func showBundle(w io.Writer, b support.Bundle) error {
 		{"No answer", lists.Join(silent, ", ", support.Node.NodeName)},
 	}
 
-	if err := writeLines(w, lines); err != nil {
+	if err := output.Facts(w, lines); err != nil {
 		return err
 	}
 

@@ -151,5 +151,5 @@ func showWait(w io.Writer, r wait.Result) error {
 		{Header: "CONDITION", Value: func(s wait.Seen) string { return s.Condition }},
 		{Header: "MET", Value: func(s wait.Seen) string { return fmt.Sprint(s.Met) }},
 		{Header: "SAW", Value: func(s wait.Seen) string { return s.Saw }},
-	}, r.Seen, false, true)
+	}, r.Seen)
 }

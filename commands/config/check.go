@@ -220,7 +220,7 @@ func checkColumns() []output.Column[Check] {
 	return []output.Column[Check]{
 		{Header: "CONTEXT", Value: func(r Check) string { return r.Context }},
 		{Header: "ENDPOINT", Value: func(r Check) string { return r.Endpoint }},
-		{Header: "STATUS", Value: func(r Check) string { return r.Status }},
+		{Header: "STATUS", State: true, Value: func(r Check) string { return r.Status }},
 		{Header: "VERSION", Value: func(r Check) string { return r.Version }},
 		{Header: "EXPIRES", Value: func(r Check) string {
 			if r.CertificateExpires == nil {

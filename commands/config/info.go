@@ -127,12 +127,12 @@ func showInfo(w io.Writer, info Info) error {
 			return " "
 		}},
 		{Header: "CONTEXT", Value: func(c Context) string { return c.Name }},
-		{Header: "CLUSTER", Value: func(c Context) string { return c.Cluster }},
+		{Header: "CLUSTER", Wide: true, Value: func(c Context) string { return c.Cluster }},
 		{Header: "ENDPOINTS", Value: func(c Context) string { return strings.Join(c.Endpoints, ",") }},
 		{Header: "NODES", Value: func(c Context) string { return strings.Join(c.Nodes, ",") }},
 		{Header: "ROLES", Value: func(c Context) string { return cmp.Or(strings.Join(c.Roles, ","), c.Identity) }},
 		{Header: "EXPIRES", Value: expires},
-	}, info.Contexts, false, true)
+	}, info.Contexts)
 }
 
 func expires(c Context) string {

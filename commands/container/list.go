@@ -24,7 +24,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 	}, "ContainerList", cmdutil.NodeList[talos.Container]{
 		Columns: []output.Column[talos.Container]{
 			{Header: "CONTAINER", Value: func(c talos.Container) string { return tree(c.Sandbox, c.PodID, c.ID, c.Name) }},
-			{Header: "STATUS", Value: func(c talos.Container) string { return c.Status }},
+			{Header: "STATUS", State: true, Value: func(c talos.Container) string { return c.Status }},
 			{Header: "PID", Value: func(c talos.Container) string { return strconv.FormatUint(uint64(c.PID), 10) }},
 			{Header: "IMAGE", Value: func(c talos.Container) string { return c.Image }},
 			{Header: "POD UID", Wide: true, Value: func(c talos.Container) string { return c.UID }},

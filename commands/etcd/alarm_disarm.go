@@ -88,5 +88,5 @@ func showDisarmed(w io.Writer, r etcd.Disarmed) error {
 		return nil
 	}
 
-	return output.WriteTable(w, alarmColumns(), r.After, false, true)
+	return output.WriteTable(w, alarmColumns(), r.After)
 }

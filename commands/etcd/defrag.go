@@ -106,7 +106,7 @@ func defragColumns() []output.Column[etcd.Defragmented] {
 		{Header: "NODE", Value: row.NodeName},
 		{Header: "ADDRESS", Wide: true, Value: func(d row) string { return d.Node }},
 		{Header: "ID", Wide: true, Value: func(d row) string { return d.ID }},
-		{Header: "STATUS", Value: func(d row) string { return string(d.Status) }},
+		{Header: "STATUS", State: true, Value: func(d row) string { return string(d.Status) }},
 		{Header: "LEADER", Value: func(d row) string { return output.YesNo(d.Leader) }},
 		{Header: "BEFORE", Value: func(d row) string { return output.Bytes(d.BeforeBytes) }},
 		{Header: "AFTER", Value: func(d row) string { return output.Bytes(d.AfterBytes) }},

@@ -96,5 +96,5 @@ func showDowngrade(w io.Writer, r etcd.Downgrade) error {
 		{Header: "ID", Value: func(m etcd.MemberOf) string { return m.ID }},
 		{Header: "VERSION", Value: func(m etcd.MemberOf) string { return m.Version }},
 		{Header: "STORAGE", Value: func(m etcd.MemberOf) string { return m.StorageVersion }},
-	}, r.Members, false, true)
+	}, r.Members)
 }

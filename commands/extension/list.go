@@ -34,7 +34,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 	}, "ExtensionList", cmdutil.NodeList[talos.NodeExtension]{
 		Columns: []output.Column[talos.NodeExtension]{
 			{Header: "EXTENSION", Value: func(e talos.NodeExtension) string { return e.Name }},
-			{Header: "VERSION", Value: func(e talos.NodeExtension) string { return e.Version }},
+			{Header: "VERSION", Value: func(e talos.NodeExtension) string { return output.Short(e.Version) }},
 			{Header: "AUTHOR", Value: func(e talos.NodeExtension) string { return e.Author }},
 			{Header: "DIFFERENCE", Value: func(e talos.NodeExtension) string { return e.Difference }},
 			{Header: "DESCRIPTION", Wide: true, Value: func(e talos.NodeExtension) string { return e.Description }},

@@ -38,13 +38,21 @@ func newCmdLs(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "OWNER", Wide: true, Value: owner},
 			{Header: "SIZE", Value: func(r talos.File) string { return output.Bytes(r.SizeBytes) }},
 			{Header: "MODIFIED", Value: modified},
-			{Header: "PATH", Value: func(r talos.File) string { return r.Path }},
-			{Header: "LINK", Value: func(r talos.File) string { return r.Link }},
+			{Header: "PATH", Value: withLink},
 			{Header: "ERROR", Wide: true, Value: func(r talos.File) string { return r.Error }},
 		},
 		Name:   func(r talos.File) string { return r.Path },
 		Finish: failedFiles,
 	}, o.fetch)
+}
+
+// withLink is a file's path and, of a symbolic link, where it leads.
+func withLink(r talos.File) string {
+	if r.Link == "" {
+		return r.Path
+	}
+
+	return r.Path + " -> " + r.Link
 }
 
 func (o *lsOptions) flags(fs *cmdutil.Flags) {

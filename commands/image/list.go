@@ -41,13 +41,14 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 		},
 	}, "ImageList", cmdutil.NodeList[talos.Image]{
 		Columns: []output.Column[talos.Image]{
-			{Header: "IMAGE", Value: func(i talos.Image) string { return i.Name }},
-			{Header: "KIND", Value: func(i talos.Image) string { return i.Kind }},
+			{Header: "IMAGE", Value: func(i talos.Image) string { return output.Short(i.Name) }},
+			{Header: "KIND", Wide: true, Value: func(i talos.Image) string { return i.Kind }},
 			{Header: "SIZE", Value: func(i talos.Image) string { return output.Bytes(i.SizeBytes) }},
 			{Header: "IN USE", Value: use},
 			{Header: "PINNED", Value: func(i talos.Image) string { return output.YesNo(i.Pinned) }},
 			{Header: "NAMESPACE", Wide: true, Value: func(i talos.Image) string { return i.Namespace }},
 			{Header: "DIGEST", Wide: true, Value: func(i talos.Image) string { return i.Digest }},
+			{Header: "NAME", Wide: true, Value: func(i talos.Image) string { return i.Name }},
 			{Header: "NAMES", Wide: true, Value: func(i talos.Image) string { return strings.Join(i.Names, ",") }},
 		},
 		Name:    func(i talos.Image) string { return i.Name },

@@ -21,7 +21,7 @@ type candidate struct {
 }
 
 // preview writes which images would be removed, how many are kept for which reason, and the totals.
-func preview(w io.Writer, rows []image.Result, now time.Time, wide, headers bool) error {
+func preview(w io.Writer, rows []image.Result, now time.Time) error {
 	all, bytes := []candidate{}, int64(0)
 
 	for _, r := range rows {
@@ -30,7 +30,7 @@ func preview(w io.Writer, rows []image.Result, now time.Time, wide, headers bool
 	}
 
 	if len(all) > 0 {
-		if err := output.WriteTable(w, candidateColumns(now), all, wide, headers); err != nil {
+		if err := output.WriteTable(w, candidateColumns(now), all); err != nil {
 			return err
 		}
 
@@ -38,7 +38,7 @@ func preview(w io.Writer, rows []image.Result, now time.Time, wide, headers bool
 	}
 
 	if kept := keptBy(rows); len(kept) > 0 {
-		if err := output.WriteTable(w, keptColumns(), kept, wide, headers); err != nil {
+		if err := output.WriteTable(w, keptColumns(), kept); err != nil {
 			return err
 		}
 
@@ -57,7 +57,7 @@ func preview(w io.Writer, rows []image.Result, now time.Time, wide, headers bool
 func candidateColumns(now time.Time) []output.Column[candidate] {
 	return []output.Column[candidate]{
 		{Header: "NODE", Value: func(c candidate) string { return c.node }},
-		{Header: "IMAGE", Value: func(c candidate) string { return c.Image }},
+		{Header: "IMAGE", Value: func(c candidate) string { return output.Short(c.Image) }},
 		{Header: "SIZE", Value: func(c candidate) string { return output.Bytes(c.SizeBytes) }},
 		{Header: "AGE", Value: func(c candidate) string {
 			if c.Created == nil {
@@ -67,6 +67,7 @@ func candidateColumns(now time.Time) []output.Column[candidate] {
 			return output.Age(now.Sub(*c.Created))
 		}},
 		{Header: "DIGEST", Wide: true, Value: func(c candidate) string { return c.Digest }},
+		{Header: "NAME", Wide: true, Value: func(c candidate) string { return c.Image }},
 		{Header: "NAMES", Wide: true, Value: func(c candidate) string { return strings.Join(c.Names, ",") }},
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/ops/image"
+	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/testing/golden"
 )
@@ -49,7 +51,8 @@ func TestPreview(t *testing.T) {
 			t.Parallel()
 
 			var out bytes.Buffer
-			if err := preview(&out, c.rows, now, c.wide, c.headers); err != nil {
+			text := &output.Text{Terminal: iostreams.NewTerminal(&out), Layout: output.Layout{Wide: c.wide, Headers: c.headers}}
+			if err := preview(text, c.rows, now); err != nil {
 				t.Fatal(err)
 			}
 

@@ -103,7 +103,7 @@ func (o *pruneOptions) run(c *cmdutil.Call) error {
 				return err
 			}
 
-			return preview(w, rows, time.Now(), c.Printer.Format == output.Wide, !c.Printer.NoHeaders)
+			return preview(w, rows, time.Now())
 		}
 	}
 
@@ -135,6 +135,6 @@ func pruneColumns() []output.Column[image.Result] {
 		{Header: "CANDIDATE SIZE", Value: func(r image.Result) string { return output.Bytes(r.CandidateBytes) }},
 		{Header: "REMOVED", Value: func(r image.Result) string { return fmt.Sprint(len(r.Removed)) }},
 		{Header: "FREED", Value: func(r image.Result) string { return output.Bytes(r.FreedBytes) }},
-		{Header: "STATUS", Value: func(r image.Result) string { return string(r.Status) }},
+		{Header: "STATUS", State: true, Value: func(r image.Result) string { return string(r.Status) }},
 	}
 }

@@ -32,7 +32,7 @@ func newCmdPull(f *cmdutil.Factory) *cmdutil.Cmd {
 	}, "ImagePullList", cmdutil.NodeChange[image.PullResult]{
 		Begun: func(r image.PullResult) bool { return string(r.Status) != "" },
 		Columns: []output.Column[image.PullResult]{
-			{Header: "STATUS", Value: func(r image.PullResult) string { return string(r.Status) }},
+			{Header: "STATUS", State: true, Value: func(r image.PullResult) string { return string(r.Status) }},
 			{Header: "IMAGE", Value: func(r image.PullResult) string { return r.Image }},
 			{Header: "LAYERS", Value: func(r image.PullResult) string { return fmt.Sprint(r.Layers) }},
 			{Header: "SIZE", Value: func(r image.PullResult) string { return output.Bytes(r.TotalBytes) }},

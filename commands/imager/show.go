@@ -35,7 +35,7 @@ func showBuild(w io.Writer, r imager.Result) error {
 		{Header: "FILE", Value: func(p imager.Product) string { return p.Path }},
 		{Header: "SIZE", Value: func(p imager.Product) string { return output.Bytes(p.SizeBytes) }},
 		{Header: "SHA256", Value: func(p imager.Product) string { return p.SHA256 }},
-	}, r.Files, false, true); err != nil {
+	}, r.Files); err != nil {
 		return err
 	}
 
@@ -64,7 +64,7 @@ func showChanges(w io.Writer, changes []imager.Change) error {
 		{Header: "WHAT", Value: func(c imager.Change) string { return c.Subject }},
 		{Header: "LOCKED", Value: func(c imager.Change) string { return c.Locked }},
 		{Header: "NOW", Value: func(c imager.Change) string { return c.Now }},
-	}, changes, false, true)
+	}, changes)
 }
 
 // shellLine writes a command so that a shell reads it back as it is.

@@ -221,7 +221,7 @@ func joined(c *cmdutil.Call, t talos.Target, text []byte) machineconfig.Joined {
 
 func writeChanges(w io.Writer, rows []machineconfig.Applied) error {
 	for _, r := range rows {
-		line := fmt.Sprintf("%s: %s", output.Line(r.NodeName()), r.Status)
+		line := fmt.Sprintf("%s: %s", r.NodeName(), r.Status)
 
 		if r.AppliedMode != "" {
 			line += ", mode " + r.AppliedMode
@@ -235,21 +235,22 @@ func writeChanges(w io.Writer, rows []machineconfig.Applied) error {
 			line += ", reverts automatically at " + output.Time(*r.RevertsAt)
 		}
 
-		lines := []string{line}
+		if err := output.Heading(w, line); err != nil {
+			return err
+		}
+
 		if r.Details != "" {
-			lines = append(lines, "  "+strings.ReplaceAll(r.Details, "\n", "\n  "))
+			fmt.Fprintln(w, "  "+strings.ReplaceAll(r.Details, "\n", "\n  "))
 		}
 
 		for _, warning := range r.Warnings {
-			lines = append(lines, "  warning: "+output.Cell(warning))
+			fmt.Fprintln(w, "  warning: "+output.Cell(warning))
 		}
 
 		for _, change := range r.Changes {
-			lines = append(lines, "  "+output.Line(changeLine(change)))
-		}
-
-		if _, err := fmt.Fprintln(w, strings.Join(lines, "\n")); err != nil {
-			return err
+			if err := writeChange(w, "  ", change); err != nil {
+				return err
+			}
 		}
 	}
 

@@ -2,12 +2,15 @@ package machineconfig
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -130,12 +133,12 @@ func writeDiff(w io.Writer, rows []Difference) error {
 	for _, r := range rows {
 		if r.Node != node {
 			node = r.Node
-			if _, err := fmt.Fprintf(w, "%s, against %s:\n", output.Line(r.NodeName()), output.Line(r.Against)); err != nil {
+			if err := output.Heading(w, fmt.Sprintf("%s, against %s:", r.NodeName(), r.Against)); err != nil {
 				return err
 			}
 		}
 
-		if _, err := fmt.Fprintln(w, output.Line(changeLine(r.Change))); err != nil {
+		if err := writeChange(w, "", r.Change); err != nil {
 			return err
 		}
 	}
@@ -143,14 +146,36 @@ func writeDiff(w io.Writer, rows []Difference) error {
 	return nil
 }
 
-// changeLine shows a change as + added, - removed or ~ changed.
-func changeLine(c machineconfig.Change) string {
+// writeChange shows a change as + added, - removed or ~ changed.
+func writeChange(w io.Writer, indent string, c machineconfig.Change) error {
+	mark, style, values := "~", iostreams.Yellow, blob(c.From)+" -> "+blob(c.To)
+
 	switch c.Op {
 	case machineconfig.Add:
-		return fmt.Sprintf("+ %s %s: %s", c.Document, c.Path, c.To)
+		mark, style, values = "+", iostreams.Green, blob(c.To)
 	case machineconfig.Remove:
-		return fmt.Sprintf("- %s %s: %s", c.Document, c.Path, c.From)
-	default:
-		return fmt.Sprintf("~ %s %s: %s -> %s", c.Document, c.Path, c.From, c.To)
+		mark, style, values = "-", iostreams.Red, blob(c.From)
 	}
+
+	return output.Paint(w,
+		iostreams.Span{Text: indent},
+		iostreams.Span{Style: style, Text: output.Fit(w, output.Line(fmt.Sprintf("%s %s %s: %s", mark, c.Document, c.Path, values)), len(indent))},
+		iostreams.Span{Text: "\n"})
+}
+
+// blobLimit is the length from which a value in base64 is shown as its size and hash.
+const blobLimit = 64
+
+// blob shows a value; one in base64, of which nobody can read more, by its size and hash.
+func blob(value string) string {
+	if len(value) < blobLimit {
+		return value
+	}
+
+	raw, err := base64.StdEncoding.DecodeString(value)
+	if err != nil {
+		return value
+	}
+
+	return fmt.Sprintf("base64 of %s, sha256:%.12x", output.Bytes(uint64(len(raw))), sha256.Sum256(raw))
 }

@@ -3,7 +3,6 @@ package machineconfig
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +14,6 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
-	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -160,7 +158,9 @@ func showDifference(c *cmdutil.Call, n *talos.Node, before, after []byte) error 
 	}
 
 	for _, change := range machineconfig.Diff(from, to, false) {
-		fmt.Fprintln(c.IO.Err, output.Line(changeLine(change)))
+		if err := writeChange(c.IO.Err, "", change); err != nil {
+			return err
+		}
 	}
 
 	return nil

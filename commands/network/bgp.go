@@ -19,7 +19,7 @@ func newCmdBGP(f *cmdutil.Factory) *cmdutil.Cmd {
 		Columns: []output.Column[talos.BGPPeer]{
 			{Header: "PEER", Value: func(p talos.BGPPeer) string { return p.Peer }},
 			{Header: "ASN", Value: func(p talos.BGPPeer) string { return number(p.PeerASN) }},
-			{Header: "STATE", Value: func(p talos.BGPPeer) string { return p.State }},
+			{Header: "STATE", State: true, Value: func(p talos.BGPPeer) string { return p.State }},
 			{Header: "RECEIVED", Value: func(p talos.BGPPeer) string { return number(p.Received) }},
 			{Header: "ACCEPTED", Value: func(p talos.BGPPeer) string { return number(p.Accepted) }},
 			{Header: "ADVERTISED", Value: func(p talos.BGPPeer) string { return number(p.Advertised) }},

@@ -28,7 +28,7 @@ func newCmdInterfaces(f *cmdutil.Factory) *cmdutil.Cmd {
 		Columns: []output.Column[talos.Interface]{
 			{Header: "LINK", Value: func(i talos.Interface) string { return i.Name }},
 			{Header: "KIND", Value: func(i talos.Interface) string { return i.Kind }},
-			{Header: "STATE", Value: func(i talos.Interface) string { return i.State }},
+			{Header: "STATE", State: true, Value: func(i talos.Interface) string { return i.State }},
 			{Header: "MTU", Value: func(i talos.Interface) string { return strconv.Itoa(int(i.MTU)) }},
 			{Header: "HARDWARE", Value: func(i talos.Interface) string { return i.HardwareAddr }},
 			{Header: "ADDRESSES", Value: func(i talos.Interface) string { return strings.Join(i.Addresses, ",") }},

@@ -22,7 +22,7 @@ func newCmdKubeSpan(f *cmdutil.Factory) *cmdutil.Cmd {
 	}, "KubeSpanPeerList", cmdutil.NodeList[talos.KubeSpanPeer]{
 		Columns: []output.Column[talos.KubeSpanPeer]{
 			{Header: "PEER", Value: func(p talos.KubeSpanPeer) string { return p.Label }},
-			{Header: "STATE", Value: func(p talos.KubeSpanPeer) string { return p.State }},
+			{Header: "STATE", State: true, Value: func(p talos.KubeSpanPeer) string { return p.State }},
 			{Header: "ENDPOINT", Value: func(p talos.KubeSpanPeer) string { return p.Endpoint }},
 			{Header: "RECEIVED", Value: func(p talos.KubeSpanPeer) string { return output.Bytes(p.ReceiveBytes) }},
 			{Header: "SENT", Value: func(p talos.KubeSpanPeer) string { return output.Bytes(p.TransmitBytes) }},

@@ -36,7 +36,7 @@ func newCmdNetstat(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "PROTO", Value: func(s talos.Socket) string { return s.Protocol }},
 			{Header: "LOCAL", Value: talos.Socket.Local},
 			{Header: "REMOTE", Value: talos.Socket.Remote},
-			{Header: "STATE", Value: func(s talos.Socket) string { return s.State }},
+			{Header: "STATE", State: true, Value: func(s talos.Socket) string { return s.State }},
 			{Header: "PROCESS", Value: process},
 			{Header: "POD", Value: func(s talos.Socket) string { return s.Pod }},
 			{Header: "RECV-Q", Wide: true, Value: func(s talos.Socket) string { return strconv.FormatUint(s.ReceiveQueue, 10) }},

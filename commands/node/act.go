@@ -150,7 +150,7 @@ func actColumns() []output.Column[node.Result] {
 	return []output.Column[node.Result]{
 		{Header: "NODE", Value: node.Result.NodeName},
 		{Header: "ACTION", Value: func(r node.Result) string { return string(r.Action) }},
-		{Header: "STATUS", Value: func(r node.Result) string { return string(r.Status) }},
+		{Header: "STATUS", State: true, Value: func(r node.Result) string { return string(r.Status) }},
 		{Header: "DOWNTIME", Value: func(r node.Result) string {
 			if r.DowntimeSeconds == 0 {
 				return ""

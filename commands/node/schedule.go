@@ -90,7 +90,7 @@ func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, examp
 		Begun: func(r drain.Change) bool { return r.K8sNodeName != "" },
 		Columns: []output.Column[drain.Change]{
 			{Header: "KUBERNETES NODE", Value: func(r drain.Change) string { return r.K8sNodeName }},
-			{Header: "STATUS", Value: func(r drain.Change) string { return string(r.Status) }},
+			{Header: "STATUS", State: true, Value: func(r drain.Change) string { return string(r.Status) }},
 			{Header: "CORDONED", Value: func(r drain.Change) string { return output.YesNo(r.Unschedulable) }},
 			{Header: "PODS MOVED", Value: func(r drain.Change) string { return fmt.Sprint(r.DrainedPods) }},
 			{Header: "HELD BY", Value: func(r drain.Change) string {

@@ -108,7 +108,7 @@ func wipeColumns() []output.Column[wipe.Device] {
 		{Header: "TYPE", Value: func(d wipe.Device) string { return d.Type }},
 		{Header: "SIZE", Value: func(d wipe.Device) string { return output.Bytes(d.SizeBytes) }},
 		{Header: "CONTENTS", Value: func(d wipe.Device) string { return d.Contents }},
-		{Header: "STATUS", Value: func(d wipe.Device) string { return string(d.Status) }},
+		{Header: "STATUS", State: true, Value: func(d wipe.Device) string { return string(d.Status) }},
 		{Header: "USED BY", Value: func(d wipe.Device) string { return strings.Join(d.UsedBy, ", ") }},
 		{Header: "MODEL", Wide: true, Value: func(d wipe.Device) string { return d.Model }},
 		{Header: "SERIAL", Wide: true, Value: func(d wipe.Device) string { return d.Serial }},

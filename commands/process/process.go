@@ -32,7 +32,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	}, "ProcessList", cmdutil.NodeList[talos.Process]{
 		Columns: []output.Column[talos.Process]{
 			{Header: "PID", Value: func(p talos.Process) string { return strconv.Itoa(int(p.PID)) }},
-			{Header: "STATE", Value: func(p talos.Process) string { return p.State }},
+			{Header: "STATE", State: true, Value: func(p talos.Process) string { return p.State }},
 			{Header: "THREADS", Value: func(p talos.Process) string { return strconv.Itoa(int(p.Threads)) }},
 			{Header: "CPU TIME", Value: func(p talos.Process) string { return output.Seconds(p.CPUSeconds) }},
 			{Header: "RESIDENT", Value: func(p talos.Process) string { return output.Bytes(p.ResidentBytes) }},

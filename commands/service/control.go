@@ -48,9 +48,9 @@ func newCmdControl(f *cmdutil.Factory, act, short, what, example string) *cmduti
 		Columns: []output.Column[service.Change]{
 			{Header: "SERVICE", Value: func(s service.Change) string { return s.ID }},
 			{Header: "ACTION", Value: func(s service.Change) string { return s.Action }},
-			{Header: "STATUS", Value: func(s service.Change) string { return string(s.Status) }},
-			{Header: "STATE", Value: func(s service.Change) string { return s.State }},
-			{Header: "HEALTH", Value: func(s service.Change) string { return s.Health }},
+			{Header: "STATUS", State: true, Value: func(s service.Change) string { return string(s.Status) }},
+			{Header: "STATE", State: true, Value: func(s service.Change) string { return s.State }},
+			{Header: "HEALTH", State: true, Value: func(s service.Change) string { return s.Health }},
 			{Header: "TOOK", Value: func(s service.Change) string { return fmt.Sprintf("%.1fs", s.ElapsedSeconds) }},
 			{Header: "MESSAGE", Wide: true, Value: func(s service.Change) string { return s.Message }},
 		},

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/lists"
@@ -39,31 +37,36 @@ func ids(ctx context.Context, n *talos.Node) ([]string, error) {
 
 // describe shows each service as a block: its facts, then its events, the oldest first.
 func describe(w io.Writer, services []talos.Service) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	line := func(cells ...string) {
-		for i, c := range cells {
-			cells[i] = output.Cell(c)
-		}
-
-		fmt.Fprintln(tw, strings.Join(cells, "\t")) // Flush reports a failure
-	}
-
 	for i, s := range services {
 		if i > 0 {
-			fmt.Fprintln(tw)
+			fmt.Fprintln(w)
 		}
 
-		line("NODE", s.Node+" "+s.Hostname)
-		line("SERVICE", s.ID)
-		line("STATE", s.State)
-		line("HEALTH", s.Health)
-		line("LAST CHANGE", since(s.LastChange))
-		line("LAST MESSAGE", s.LastMessage)
+		if err := output.Facts(w, [][2]string{
+			{"Node", s.Hostname + " (" + s.Node + ")"},
+			{"Service", s.ID},
+			{"State", s.State},
+			{"Health", s.Health},
+			{"Last change", since(s.LastChange)},
+			{"Last message", s.LastMessage},
+		}); err != nil {
+			return err
+		}
 
-		for _, e := range s.Events {
-			line("EVENT", output.Time(e.Time), e.State, e.Message)
+		if len(s.Events) == 0 {
+			continue
+		}
+
+		fmt.Fprintln(w)
+
+		if err := output.WriteTable(w, []output.Column[talos.ServiceEvent]{
+			{Header: "TIME", Value: func(e talos.ServiceEvent) string { return output.Time(e.Time) }},
+			{Header: "STATE", State: true, Value: func(e talos.ServiceEvent) string { return e.State }},
+			{Header: "EVENT", Value: func(e talos.ServiceEvent) string { return e.Message }},
+		}, s.Events); err != nil {
+			return err
 		}
 	}
 
-	return tw.Flush()
+	return nil
 }

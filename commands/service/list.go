@@ -22,10 +22,10 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 	}, "ServiceList", cmdutil.NodeList[talos.Service]{
 		Columns: []output.Column[talos.Service]{
 			{Header: "SERVICE", Value: func(s talos.Service) string { return s.ID }},
-			{Header: "STATE", Value: func(s talos.Service) string { return s.State }},
-			{Header: "HEALTH", Value: func(s talos.Service) string { return s.Health }},
+			{Header: "STATE", State: true, Value: func(s talos.Service) string { return s.State }},
+			{Header: "HEALTH", State: true, Value: func(s talos.Service) string { return s.Health }},
 			{Header: "LAST CHANGE", Value: func(s talos.Service) string { return since(s.LastChange) }},
-			{Header: "LAST EVENT", Value: lastEvent},
+			{Header: "LAST EVENT", Wide: true, Value: lastEvent},
 			{Header: "LAST MESSAGE", Wide: true, Value: func(s talos.Service) string { return s.LastMessage }},
 		},
 		Name:    func(s talos.Service) string { return s.ID },

@@ -29,7 +29,7 @@ func newCmdLVM(f *cmdutil.Factory) *cmdutil.Cmd {
 
 				return output.Bytes(d.FreeBytes)
 			}},
-			{Header: "STATE", Value: func(d talos.LVMDevice) string { return strings.Join(d.State, ",") }},
+			{Header: "STATE", State: true, Value: func(d talos.LVMDevice) string { return strings.Join(d.State, ",") }},
 			{Header: "ERROR", Value: func(d talos.LVMDevice) string { return d.Error }},
 			{Header: "LAYOUT", Wide: true, Value: func(d talos.LVMDevice) string { return d.Layout }},
 			{Header: "DEVICE", Wide: true, Value: func(d talos.LVMDevice) string { return d.Device }},
@@ -51,13 +51,13 @@ func newCmdRAID(f *cmdutil.Factory) *cmdutil.Cmd {
 		Columns: []output.Column[talos.Array]{
 			{Header: "ARRAY", Value: func(a talos.Array) string { return a.Name }},
 			{Header: "LEVEL", Value: func(a talos.Array) string { return a.Level }},
-			{Header: "STATUS", Value: func(a talos.Array) string { return a.Status }},
+			{Header: "STATUS", State: true, Value: func(a talos.Array) string { return a.Status }},
 			{Header: "SYNC", Value: func(a talos.Array) string { return a.SyncAction }},
 			{Header: "DEVICES", Value: func(a talos.Array) string { return strconv.Itoa(a.Devices) }},
 			{Header: "ERROR", Value: func(a talos.Array) string { return a.Error }},
 			{Header: "DEVICE", Wide: true, Value: func(a talos.Array) string { return a.Device }},
 			{Header: "MEMBERS", Wide: true, Value: func(a talos.Array) string { return strings.Join(a.Members, ",") }},
-			{Header: "STATE", Wide: true, Value: func(a talos.Array) string { return a.ArrayState }},
+			{Header: "STATE", State: true, Wide: true, Value: func(a talos.Array) string { return a.ArrayState }},
 			{Header: "UUID", Wide: true, Value: func(a talos.Array) string { return a.UUID }},
 		},
 		Name: func(a talos.Array) string { return a.Name },

@@ -101,7 +101,7 @@ func layerColumns() []output.Column[wipe.Layer] {
 		{Header: "NAME", Value: func(l wipe.Layer) string { return l.Name }},
 		{Header: "SIZE", Value: func(l wipe.Layer) string { return size(l.SizeBytes) }},
 		{Header: "HOLDS", Value: func(l wipe.Layer) string { return strings.Join(l.Holds, ", ") }},
-		{Header: "STATUS", Value: func(l wipe.Layer) string { return string(l.Status) }},
+		{Header: "STATUS", State: true, Value: func(l wipe.Layer) string { return string(l.Status) }},
 		{Header: "USED BY", Value: func(l wipe.Layer) string { return strings.Join(l.UsedBy, ", ") }},
 		{Header: "DEVICE", Wide: true, Value: func(l wipe.Layer) string { return l.Device }},
 	}

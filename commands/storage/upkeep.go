@@ -22,7 +22,7 @@ func newCmdUpkeep(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "EVERY", Value: func(u talos.Upkeep) string { return seconds(u.IntervalSeconds) }},
 			{Header: "NEXT", Value: func(u talos.Upkeep) string { return when(u.Next) }},
 			{Header: "LAST", Value: func(u talos.Upkeep) string { return when(u.Last) }},
-			{Header: "RESULT", Value: func(u talos.Upkeep) string { return u.Result }},
+			{Header: "RESULT", State: true, Value: func(u talos.Upkeep) string { return u.Result }},
 			{Header: "TOOK", Wide: true, Value: func(u talos.Upkeep) string { return seconds(u.DurationSeconds) }},
 			{Header: "FILESYSTEM", Wide: true, Value: func(u talos.Upkeep) string { return u.Filesystem }},
 			{Header: "MOUNTED ON", Wide: true, Value: func(u talos.Upkeep) string { return u.Mountpoint }},

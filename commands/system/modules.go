@@ -20,7 +20,7 @@ func newCmdModules(f *cmdutil.Factory) *cmdutil.Cmd {
 		Columns: []output.Column[talos.KernelModule]{
 			{Header: "MODULE", Value: func(m talos.KernelModule) string { return m.Name }},
 			{Header: "TYPE", Value: func(m talos.KernelModule) string { return m.Type }},
-			{Header: "STATE", Value: func(m talos.KernelModule) string { return m.State }},
+			{Header: "STATE", State: true, Value: func(m talos.KernelModule) string { return m.State }},
 			{Header: "SIZE", Value: func(m talos.KernelModule) string { return output.Bytes(uint64(max(m.SizeBytes, 0))) }},
 			{Header: "USED BY", Value: func(m talos.KernelModule) string { return strconv.Itoa(m.References) }},
 			{Header: "NEEDS", Wide: true, Value: func(m talos.KernelModule) string { return strings.Join(m.Dependencies, ",") }},

@@ -133,12 +133,12 @@ func showImpact(w io.Writer, r impact.Result) error {
 		r.Applies, r.Unknown, len(r.Facts)+len(r.Unlisted)-r.Applies-r.Unknown)
 
 	err := output.WriteTable(w, []output.Column[impact.Finding]{
-		{Header: "VERDICT", Value: func(f impact.Finding) string { return strings.ReplaceAll(string(f.Verdict), "_", " ") }},
+		{Header: "VERDICT", State: true, Value: func(f impact.Finding) string { return strings.ReplaceAll(string(f.Verdict), "_", " ") }},
 		{Header: "BLOCKING", Value: func(f impact.Finding) string { return output.YesNo(f.Blocking) }},
 		{Header: "RELEASE", Value: func(f impact.Finding) string { return f.Release }},
 		{Header: "FACT", Value: func(f impact.Finding) string { return f.ID }},
 		{Header: "CHANGE", Value: func(f impact.Finding) string { return f.Title }},
-	}, r.Facts, false, true)
+	}, r.Facts)
 
 	for _, f := range r.Facts {
 		if f.Verdict == impact.Applies {

@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/imageref"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/impact"
 	"github.com/talosmate/talosmate/internal/ops/rollout"
@@ -133,13 +134,20 @@ func showPlan(w io.Writer, p rollout.Plan) error {
 
 			return n.Role
 		}},
-		{Header: "ACTION", Value: func(n rollout.NodePlan) string { return n.Action }},
+		{Header: "ACTION", State: true, Value: func(n rollout.NodePlan) string { return n.Action }},
 		{Header: "WAY", Value: way},
-		{Header: "IMAGE", Value: image},
+		{Header: "IMAGE", Value: shortImage},
+		{Header: "REFERENCE", Wide: true, Value: image},
 	}
 
-	if err := output.WriteTable(w, cols, p.Nodes, false, true); err != nil {
+	if err := output.WriteTable(w, cols, p.Nodes); err != nil {
 		return err
+	}
+
+	for _, n := range p.Nodes {
+		if n.Error != "" {
+			fmt.Fprintf(w, "%s: %s\n", output.Line(nodeName(n)), output.Line(n.Error))
+		}
 	}
 
 	showGates(w, p)
@@ -205,6 +213,22 @@ func image(n rollout.NodePlan) string {
 	default:
 		return n.Image
 	}
+}
+
+// shortImage is what a table has room for: without the registry and the tag, which is the version.
+func shortImage(n rollout.NodePlan) string {
+	if n.Error != "" || n.ImageUnreadable {
+		return ""
+	}
+
+	ref := imageref.Split(n.Image)
+	_, path, found := strings.Cut(ref.Repository, "/")
+
+	if !found {
+		path = ref.Repository
+	}
+
+	return output.Short(path)
 }
 
 func way(n rollout.NodePlan) string {

@@ -59,7 +59,7 @@ func Status(c *cmdutil.Call, lines int) (rollout.StatusResult, error) {
 func showStatus(w io.Writer, s rollout.StatusResult) error {
 	fmt.Fprintln(w, lockLine(s))
 
-	err := output.WriteTable(w, statusColumns(), s.Nodes, false, true)
+	err := output.WriteTable(w, statusColumns(), s.Nodes)
 
 	for _, e := range s.Journal {
 		fmt.Fprintf(w, "%s %s %s %s\n", e.Time.Format("2006-01-02 15:04:05"), output.Cell(e.Node), e.Stage, output.Line(e.Message))
@@ -84,7 +84,7 @@ func statusColumns() []output.Column[rollout.NodeStatus] {
 		{Header: "NODE", Value: func(n rollout.NodeStatus) string { return cmp.Or(n.Hostname, n.Node) }},
 		{Header: "ROLE", Value: func(n rollout.NodeStatus) string { return n.Role }},
 		{Header: "VERSION", Value: func(n rollout.NodeStatus) string { return output.Cell(n.Version) }},
-		{Header: "STATE", Value: func(n rollout.NodeStatus) string { return n.State }},
+		{Header: "STATE", State: true, Value: func(n rollout.NodeStatus) string { return n.State }},
 		{Header: "CORDONED", Value: cordoned},
 		{Header: "MEANING", Value: func(n rollout.NodeStatus) string { return n.Message }},
 	}

@@ -135,6 +135,14 @@ func (c *Call) prepare() error {
 		c.IO.Color = false
 	}
 
+	if c.IO.OutTTY {
+		c.Printer.Screen = func() (int, bool) {
+			width, _ := c.IO.Size()
+
+			return width, c.IO.Color
+		}
+	}
+
 	return nil
 }
 

@@ -14,6 +14,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/clipperhouse/displaywidth"
+
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/lists"
@@ -555,7 +557,12 @@ func fit(head string, body, below []string, width, height int) []string {
 		return screen
 	}
 
-	return lists.Map(screen, func(line string) string { return iostreams.Cut(line, width) })
+	return lists.Map(screen, func(line string) string { return cutLine(line, width) })
+}
+
+// cutLine cuts a line for a terminal. The sequences of its colours take no room.
+func cutLine(line string, width int) string {
+	return displaywidth.Options{ControlSequences: true}.TruncateString(line, width, "…")
 }
 
 func atMost(all []string, room int) []string {

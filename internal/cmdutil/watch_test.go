@@ -36,7 +36,7 @@ func thingColumns() []output.Column[thing] {
 func reading(err error, rows ...thing) Reading {
 	return ResultReading[[]thing, thing]{
 		Result: rows, Err: err, Rows: rows, Columns: thingColumns(),
-		Human: func(w io.Writer, rows []thing) error { return output.WriteTable(w, thingColumns(), rows, false, true) },
+		Human: func(w io.Writer, rows []thing) error { return output.WriteTable(w, thingColumns(), rows) },
 		Key:   func(r thing) (string, string) { return r.ID, r.Node },
 		Same:  func(header string, _ thing) bool { return header == "CLOCK" },
 	}

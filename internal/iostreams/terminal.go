@@ -3,6 +3,7 @@ package iostreams
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"sync"
 )
@@ -97,7 +98,7 @@ func Redraw(w io.Writer, lines []string) error {
 	out.WriteString(string(Home))
 
 	for _, line := range lines {
-		out.WriteString(string(EraseLine) + Line(line) + "\n")
+		out.WriteString(string(EraseLine) + painted(line) + "\n")
 	}
 
 	out.WriteString(string(EraseBelow))
@@ -112,6 +113,27 @@ func Redraw(w io.Writer, lines []string) error {
 	_, err := io.WriteString(w, out.String())
 
 	return err
+}
+
+// painted makes one neutral line of a text in which the styles of WriteSpans stay.
+func painted(line string) string {
+	if !strings.ContainsRune(line, 0x1b) {
+		return Line(line)
+	}
+
+	style := regexp.MustCompile(`\x1b\[(0|1|3[1-6])m`)
+
+	var (
+		out  strings.Builder
+		from int
+	)
+
+	for _, at := range style.FindAllStringIndex(line, -1) {
+		out.WriteString(Neutral(line[from:at[0]]) + line[at[0]:at[1]])
+		from = at[1]
+	}
+
+	return out.String() + Neutral(line[from:]) + "\x1b[0m"
 }
 
 // Guard returns the streams with a Terminal in front of stdout and stderr where these are terminals.

@@ -169,7 +169,7 @@ type Node struct {
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	list, err := c.API.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("cannot list Kubernetes nodes: %w", err)
+		return nil, fmt.Errorf("cannot list Kubernetes nodes: %w", causeOf(err))
 	}
 
 	out := make([]Node, len(list.Items))
@@ -188,7 +188,7 @@ func (c *Client) Node(ctx context.Context, name string) (n Node, found bool, err
 	}
 
 	if err != nil {
-		return Node{}, false, fmt.Errorf("cannot read Kubernetes node %s: %w", name, err)
+		return Node{}, false, fmt.Errorf("cannot read Kubernetes node %s: %w", name, causeOf(err))
 	}
 
 	return nodeOf(raw), true, nil
@@ -223,7 +223,7 @@ func nodeOf(raw *corev1.Node) Node {
 func (c *Client) PodImages(ctx context.Context, node string) ([]string, error) {
 	pods, err := c.API.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
 	if err != nil {
-		return nil, fmt.Errorf("cannot list the pods of %s: %w", node, err)
+		return nil, fmt.Errorf("cannot list the pods of %s: %w", node, causeOf(err))
 	}
 
 	out := []string{}

@@ -49,7 +49,7 @@ func (c *Client) Cordon(ctx context.Context, name, reason string) (ours bool, er
 		})
 	})
 	if err != nil {
-		return false, fmt.Errorf("cannot cordon %s: %w", name, err)
+		return false, fmt.Errorf("cannot cordon %s: %w", name, causeOf(err))
 	}
 
 	return ours, nil
@@ -103,7 +103,7 @@ func (c *Client) patchNode(ctx context.Context, name string, patch map[string]an
 	}
 
 	if _, err = c.API.CoreV1().Nodes().Patch(ctx, name, types.StrategicMergePatchType, body, metav1.PatchOptions{}); err != nil {
-		return fmt.Errorf("cannot patch Kubernetes node %s: %w", name, afterSending(err))
+		return fmt.Errorf("cannot patch Kubernetes node %s: %w", name, causeOf(afterSending(err)))
 	}
 
 	return nil
@@ -199,12 +199,12 @@ type Blocker struct {
 func (c *Client) Blockers(ctx context.Context, name string) ([]Blocker, error) {
 	pods, err := c.API.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + name})
 	if err != nil {
-		return nil, fmt.Errorf("cannot list the pods of %s: %w", name, err)
+		return nil, fmt.Errorf("cannot list the pods of %s: %w", name, causeOf(err))
 	}
 
 	budgets, err := c.API.PolicyV1().PodDisruptionBudgets("").List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("cannot list disruption budgets: %w", err)
+		return nil, fmt.Errorf("cannot list disruption budgets: %w", causeOf(err))
 	}
 
 	out := []Blocker{}

@@ -103,7 +103,7 @@ func (c *Client) ReadLock(ctx context.Context, now time.Time) (LockState, error)
 	}
 
 	if err != nil {
-		return LockState{}, fmt.Errorf("cannot read the cluster's lock: %w", err)
+		return LockState{}, fmt.Errorf("cannot read the cluster's lock: %w", causeOf(err))
 	}
 
 	return lockState(l, now), nil
@@ -180,14 +180,14 @@ func (l *Lock) take(ctx context.Context) error {
 		}
 
 		if !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("cannot take the cluster's lock: %w", err)
+			return fmt.Errorf("cannot take the cluster's lock: %w", causeOf(err))
 		}
 
 		old, err = leases.Get(ctx, LockName, metav1.GetOptions{})
 	}
 
 	if err != nil {
-		return fmt.Errorf("cannot take the cluster's lock: %w", err)
+		return fmt.Errorf("cannot take the cluster's lock: %w", causeOf(err))
 	}
 
 	if old, err = l.mayTake(ctx, old); err != nil {
@@ -208,7 +208,7 @@ func (l *Lock) take(ctx context.Context) error {
 	}
 
 	if err != nil {
-		return fmt.Errorf("cannot take the cluster's lock: %w", err)
+		return fmt.Errorf("cannot take the cluster's lock: %w", causeOf(err))
 	}
 
 	return nil
@@ -231,7 +231,7 @@ func (l *Lock) mayTake(ctx context.Context, old *coordinationv1.Lease) (*coordin
 
 	again, err := l.client.API.CoordinationV1().Leases(LockNamespace).Get(ctx, LockName, metav1.GetOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("cannot take the cluster's lock: %w", err)
+		return nil, fmt.Errorf("cannot take the cluster's lock: %w", causeOf(err))
 	}
 
 	if again.ResourceVersion != old.ResourceVersion {
@@ -288,7 +288,7 @@ func (l *Lock) renew(ctx context.Context) error {
 	case apierrors.IsNotFound(err):
 		return fmt.Errorf("%w: somebody deleted it", ErrLockLost)
 	case err != nil:
-		return fmt.Errorf("cannot renew the cluster's lock: %w", err)
+		return fmt.Errorf("cannot renew the cluster's lock: %w", causeOf(err))
 	case !l.mine(lease):
 		return fmt.Errorf("%w to %s", ErrLockLost, lockState(lease, l.now()).Holder)
 	}
@@ -296,7 +296,7 @@ func (l *Lock) renew(ctx context.Context) error {
 	l.write(lease)
 
 	if _, err = leases.Update(ctx, lease, metav1.UpdateOptions{}); err != nil {
-		return fmt.Errorf("cannot renew the cluster's lock: %w", err)
+		return fmt.Errorf("cannot renew the cluster's lock: %w", causeOf(err))
 	}
 
 	return nil
@@ -340,7 +340,7 @@ func (l *Lock) Release(ctx context.Context) error {
 	}
 
 	if err != nil {
-		return fmt.Errorf("cannot release the cluster's lock: %w", err)
+		return fmt.Errorf("cannot release the cluster's lock: %w", causeOf(err))
 	}
 
 	return nil

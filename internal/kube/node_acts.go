@@ -37,7 +37,7 @@ func (c *Client) SetSchedulable(ctx context.Context, name string, schedulable bo
 // DeleteNode deletes a node from Kubernetes; a node that does not exist is not an error.
 func (c *Client) DeleteNode(ctx context.Context, name string) error {
 	if err := c.API.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("cannot delete Kubernetes node %s: %w", name, afterSending(err))
+		return fmt.Errorf("cannot delete Kubernetes node %s: %w", name, causeOf(afterSending(err)))
 	}
 
 	return nil

@@ -29,9 +29,9 @@ func denied(op string, err error) error {
 	case err == nil:
 		return nil
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
-		return errs.New(errs.Unreachable, "cannot %s: %w", op, err).WithKind(errs.KindPermissionDenied)
+		return errs.New(errs.Unreachable, "cannot %s: %w", op, causeOf(err)).WithKind(errs.KindPermissionDenied)
 	default:
-		return errs.New(errs.Unreachable, "cannot %s: %w", op, err).WithKind(errs.KindUnreachable)
+		return errs.New(errs.Unreachable, "cannot %s: %w", op, causeOf(err)).WithKind(errs.KindUnreachable)
 	}
 }
 

@@ -23,7 +23,7 @@ func (c *Client) Workloads(ctx context.Context) ([]Workload, error) {
 
 	deployments, err := c.API.AppsV1().Deployments(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("cannot list the deployments of %s: %w", namespace, err)
+		return nil, fmt.Errorf("cannot list the deployments of %s: %w", namespace, causeOf(err))
 	}
 
 	for i := range deployments.Items {
@@ -39,7 +39,7 @@ func (c *Client) Workloads(ctx context.Context) ([]Workload, error) {
 
 	sets, err := c.API.AppsV1().DaemonSets(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("cannot list the daemon sets of %s: %w", namespace, err)
+		return nil, fmt.Errorf("cannot list the daemon sets of %s: %w", namespace, causeOf(err))
 	}
 
 	for i := range sets.Items {

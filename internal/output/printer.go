@@ -25,6 +25,7 @@ type Printer struct {
 	NoHeaders bool
 	SortBy    string // A field name (JSON) to sort rows by, with a leading minus for descending.
 	Now       func() time.Time
+	Screen    func() (width int, color bool)   // The terminal that stdout is; nil in a pipe.
 	Warn      func(format string, args ...any) // Tells the user something beside the document; may be nil.
 
 	Schema    string // Without the prefix.
@@ -102,12 +103,12 @@ func writeList[T any](p *Printer, rows []T, err error, cols []Column[T], name fu
 		return nil
 	default:
 		if !p.PerNode {
-			return WriteTable(p.Out, cols, rows, p.Format == Wide, !p.NoHeaders)
+			return p.table(func(w io.Writer) error { return WriteTable(w, cols, rows) })
 		}
 
 		withFailures, all := addFailures(cols, rows, doc.Errors)
 
-		return WriteTable(p.Out, withFailures, all, p.Format == Wide, !p.NoHeaders)
+		return p.table(func(w io.Writer) error { return WriteTable(w, withFailures, all) })
 	}
 }
 
@@ -147,9 +148,7 @@ func writeResult[T any](p *Printer, result T, err error, human func(io.Writer, T
 
 		return werr
 	default:
-		text := p.Text()
-
-		return errors.Join(human(text, result), text.Flush())
+		return p.table(func(w io.Writer) error { return human(w, result) })
 	}
 }
 
@@ -164,9 +163,12 @@ func ResultItem[T any](p *Printer, result T, err error) any {
 	}{p.Context, p.Now().UTC().Truncate(time.Millisecond), p.Selection, result, entries(err)}
 }
 
-// Text is stdout for text that is written for people. It is neutral in a pipe too, because it may still be shown on a
-// terminal.
-func (p *Printer) Text() *iostreams.Terminal { return iostreams.NewTerminal(p.Out) }
+// table writes text for people.
+func (p *Printer) table(write func(io.Writer) error) error {
+	text := p.Text()
+
+	return errors.Join(write(text), text.Flush())
+}
 
 // entries lists what failed. A message may quote a node or a file.
 func entries(err error) []errs.Entry {

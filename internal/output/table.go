@@ -4,8 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"text/tabwriter"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 
@@ -18,27 +19,24 @@ import (
 type Column[T any] struct {
 	Header string
 	Wide   bool // Shown by -o wide only.
+	State  bool // Its words have a colour on a terminal.
+	Drop   int  // A terminal that is too narrow does without the columns with the highest number first; 0 always stays.
 	Value  func(T) string
 }
 
-// WriteTable writes rows as aligned columns; text from nodes is made safe for a terminal.
-func WriteTable[T any](w io.Writer, cols []Column[T], rows []T, wide, headers bool) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+// WriteTable writes rows as aligned columns; text from nodes is made safe for a terminal. On a terminal, columns are cut
+// and dropped until the table fits, unless -o wide was asked for.
+func WriteTable[T any](w io.Writer, cols []Column[T], rows []T) error {
+	layout := layoutOf(w)
+	shown := lists.Filter(cols, func(c Column[T]) bool { return layout.Wide || !c.Wide })
 
-	shown := lists.Filter(cols, func(c Column[T]) bool { return wide || !c.Wide })
-	line := func(cell func(Column[T]) string) {
-		fmt.Fprintln(tw, lists.Join(shown, "\t", cell))
-	}
-
-	if headers {
-		line(func(c Column[T]) string { return c.Header })
-	}
+	t := grid{columns: lists.Map(shown, func(c Column[T]) gridColumn { return gridColumn{header: c.Header, state: c.State, drop: c.Drop} })}
 
 	for _, row := range rows {
-		line(func(c Column[T]) string { return Cell(c.Value(row)) })
+		t.rows = append(t.rows, lists.Map(shown, func(c Column[T]) string { return Cell(c.Value(row)) }))
 	}
 
-	return tw.Flush()
+	return t.write(w, layout)
 }
 
 // tableRow is a row, or a node that failed.
@@ -58,7 +56,7 @@ func addFailures[T any](cols []Column[T], rows []T, failures []errs.Entry) ([]Co
 	}
 
 	out := lists.Map(cols, func(c Column[T]) Column[tableRow[T]] {
-		return Column[tableRow[T]]{Header: c.Header, Wide: c.Wide, Value: func(r tableRow[T]) string {
+		return Column[tableRow[T]]{Header: c.Header, Wide: c.Wide, State: c.State, Drop: c.Drop, Value: func(r tableRow[T]) string {
 			switch {
 			case r.failed == nil:
 				return c.Value(r.row)
@@ -96,6 +94,33 @@ func Cell(s string) string {
 
 // cellLimit is how many characters of a value a table shows; documents have the whole value.
 const cellLimit = 1024
+
+// Short shortens what a table would be too wide for: each hash of 64 hexadecimal digits to its first twelve, as container
+// engines show image IDs. Documents and -o wide have it whole.
+func Short(s string) string {
+	var out strings.Builder
+
+	for s != "" {
+		n := strings.IndexFunc(s, func(r rune) bool { return !strings.ContainsRune("0123456789abcdef", r) })
+		if n < 0 {
+			n = len(s)
+		}
+
+		if n == 64 {
+			out.WriteString(s[:12])
+		} else {
+			out.WriteString(s[:n])
+		}
+
+		if s = s[n:]; s != "" {
+			_, size := utf8.DecodeRuneInString(s)
+			out.WriteString(s[:size])
+			s = s[size:]
+		}
+	}
+
+	return out.String()
+}
 
 // Line makes one line of foreign text, without anything that a terminal could interpret.
 func Line(s string) string { return iostreams.Line(s) }

@@ -164,7 +164,7 @@ func customColumns(spec string) (View, error) {
 			rows = []any{result}
 		}
 
-		return WriteTable(w, cols, rows, true, true)
+		return WriteTable(w, cols, rows)
 	}, nil
 }
 
