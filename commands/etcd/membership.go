@@ -39,6 +39,10 @@ func newCmdRemoveMember(f *cmdutil.Factory) *cmdutil.Cmd {
 	}, "EtcdMemberRemoval", func(c *cmdutil.Call) error {
 		ch.plan = func(_ context.Context, _ etcd.Env, v etcd.View) (etcd.MembershipChange, error) {
 			m, err := v.FindMember(c.Args[0])
+			if err == nil {
+				err = c.Permit(talos.Target{Address: m.Node, Hostname: m.Name})
+			}
+
 			if err != nil {
 				return etcd.MembershipChange{}, err
 			}

@@ -69,6 +69,10 @@ func (o *joinOptions) replace(c *cmdutil.Call, with string, removal node.Options
 	}
 
 	old, err := join.NewOld(c.Context(), cluster, machine, c.Args[0], c.ConnectKubernetes)
+	if err == nil {
+		err = c.Permit(old.Target)
+	}
+
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,12 @@ func runKubernetes(c *cmdutil.Call, o kubernetesOptions) error {
 		return err
 	}
 
+	for _, m := range fleet.Members { // talosctl changes all of them
+		if err = c.Permit(m.Target()); err != nil {
+			return err
+		}
+	}
+
 	node, err := throughNode(c, fleet.Members)
 	if err != nil {
 		return err

@@ -27,11 +27,17 @@ func Main(args []string, io *iostreams.Streams) int {
 }
 
 // Run is Main on a context of the caller's.
-func Run(ctx context.Context, args []string, io *iostreams.Streams) (code int) {
+func Run(ctx context.Context, args []string, io *iostreams.Streams) int {
+	return Limited(ctx, args, io, cmdutil.Limits{})
+}
+
+// Limited is Run within limits.
+func Limited(ctx context.Context, args []string, io *iostreams.Streams, limits cmdutil.Limits) (code int) {
 	io = io.Guard()
 	defer func() { _ = io.Flush() }() // a closed terminal shows nothing any more
 
 	f := cmdutil.NewFactory(io, build())
+	f.Execute, f.Limits = Limited, limits
 	root := commands.NewRoot(f)
 
 	defer func() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -260,6 +261,11 @@ func (c *Call) Cluster() (*talos.Cluster, error) {
 
 	o.Omni = c.Omni()
 
+	var err error
+	if o.Allowed, err = c.allowed(); err != nil {
+		return nil, err
+	}
+
 	if verbose, _ := f.GetBool("verbose"); verbose {
 		o.Trace = c.IO.Err
 	}
@@ -269,7 +275,6 @@ func (c *Call) Cluster() (*talos.Cluster, error) {
 	source := "--insecure"
 
 	if !o.Insecure {
-		var err error
 		if tc, err = c.Talosconfig(); err != nil {
 			return nil, err
 		}
@@ -292,6 +297,36 @@ func (c *Call) Cluster() (*talos.Cluster, error) {
 	c.cluster = cluster
 
 	return cluster, nil
+}
+
+// Permit refuses a node that may not be touched, for commands whose arguments name what they act on.
+func (c *Call) Permit(t target.Target) error {
+	cluster, err := c.Cluster()
+	if err != nil {
+		return err
+	}
+
+	return cluster.Permit(t)
+}
+
+// allowed are the lists of nodes that may be asked: the user's, and that of the program that runs the command line.
+func (c *Call) allowed() ([]target.Allowed, error) {
+	var out []target.Allowed
+
+	if entries, _ := c.Cmd.Flags().GetStringSlice(allowedNodes); len(entries) > 0 {
+		own, err := target.ParseAllowed(entries)
+		if err != nil {
+			return nil, err
+		}
+
+		out = append(out, own)
+	}
+
+	if len(c.factory.Limits.Nodes) > 0 {
+		out = append(out, c.factory.Limits.Nodes)
+	}
+
+	return out, nil
 }
 
 // Omni says how requests to Omni are signed. Only a person at a terminal can confirm a new key.
@@ -368,6 +403,11 @@ func (c *Call) Talosconfig() (*config.Context, error) {
 		return nil, err
 	}
 
+	if allowed := c.factory.Limits.Contexts; len(allowed) > 0 && !slices.Contains(allowed, tc.Name) {
+		return nil, gate.New(gate.NotAllowed, gate.Refuse, "", "context %q is not among the allowed contexts", tc.Name).
+			WithRemedy("allowed: %s", strings.Join(allowed, ", ")).Refusal()
+	}
+
 	c.config, c.Printer.Context = cfg, tc.Name
 
 	if left := tc.NotAfter.Sub(c.factory.Now()); !tc.NotAfter.IsZero() && left < 30*24*time.Hour {
@@ -408,6 +448,14 @@ func (c *Call) Targets() (target.Set, error) {
 	c.targets, err = cluster.Targets(c.ctx, c.Selection(), d)
 	if err != nil {
 		return c.targets, err
+	}
+
+	if outside := c.targets.Outside; len(outside) > 0 {
+		if c.Spec.Kind != Read && c.Selection().Explicit() {
+			return c.targets, c.Permit(outside[0]) // all of them were asked for
+		}
+
+		c.Warn("not asked, because they are not among the allowed nodes: %s", strings.Join(lists.Map(outside, target.Target.Name), ", "))
 	}
 
 	c.Printer.Selection = &output.Selection{Source: c.targets.Source, Nodes: c.targets.Addresses()}

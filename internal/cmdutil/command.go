@@ -108,24 +108,39 @@ type arguments struct {
 func argumentsOf(use string) arguments {
 	var a arguments
 
-	for _, word := range strings.Fields(use)[1:] {
-		if strings.HasPrefix(word, "-") {
-			continue // a flag
-		}
-
-		a.words = append(a.words, strings.Trim(word, "…."))
+	for _, arg := range Arguments(use) {
+		a.words = append(a.words, strings.Trim(arg.Word, "…."))
 		a.most++
 
-		if !strings.HasPrefix(word, "[") {
+		if !arg.Optional {
 			a.least++
 		}
 
-		if strings.Contains(word, "…") {
+		if arg.Repeated {
 			a.most = unbounded
 		}
 	}
 
 	return a
+}
+
+// Argument is one argument of a command, as its usage line names it.
+type Argument struct {
+	Word               string // As it stands in the usage line: FILE, [ID] or DEVICE….
+	Optional, Repeated bool
+}
+
+// Arguments are those that a usage line names, in order.
+func Arguments(use string) []Argument {
+	var out []Argument
+
+	for _, word := range strings.Fields(use)[1:] {
+		if !strings.HasPrefix(word, "-") { // not a flag
+			out = append(out, Argument{Word: word, Optional: strings.HasPrefix(word, "["), Repeated: strings.Contains(word, "…")})
+		}
+	}
+
+	return out
 }
 
 func (a arguments) check(given []string, hint string) error {

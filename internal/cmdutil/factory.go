@@ -16,6 +16,7 @@ import (
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/startup"
 	"github.com/talosmate/talosmate/internal/talos/config"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Build is what the linker says about this binary.
@@ -34,9 +35,26 @@ type Factory struct {
 	// Kubernetes makes access to the cluster's Kubernetes API; tests replace it.
 	Kubernetes func(context.Context, kube.Access) (*kube.Client, error)
 
+	// Execute runs a command line of this program in process, on streams of its own and within limits, and returns its
+	// exit code. Package app sets it.
+	Execute func(ctx context.Context, args []string, io *iostreams.Streams, limits Limits) int
+	// Limits bound what the command line may touch, beside what the user's settings say.
+	Limits Limits
+
 	documents map[string]any // The document type of each schema, filled while the tree is built.
 	run       *Call          // The running command, for the error document.
 }
+
+// Limits are what a command line may touch that another program's request became.
+type Limits struct {
+	Nodes    target.Allowed // The nodes that may be asked; empty for all.
+	Contexts []string       // The talosconfig contexts that may be used; empty for all.
+	NoFiles  bool           // Whether no file that an argument names is read.
+	Progress progress.Sink  // Where long work tells what it does; nil for stderr.
+}
+
+// allowedNodes is the flag that names the nodes which may be asked.
+const allowedNodes = "allowed-nodes"
 
 // NewFactory makes the factory of a process.
 func NewFactory(io *iostreams.Streams, b Build) *Factory {
@@ -71,6 +89,7 @@ func AddGlobalFlags(f *Factory, root *cobra.Command) {
 	fs.Bool("no-color", false, "no colour")
 	fs.BoolP("verbose", "v", false, "trace each RPC on stderr")
 	fs.Bool("read-only", false, "refuse every change")
+	fs.StringSlice(allowedNodes, nil, "refuse every other node: addresses, networks (10.0.0.0/24), Talos hostnames")
 	fs.String("audit-log", "", "append two JSON lines per change to this `file`: when it begins and how it ended")
 	fs.Choice(new(string), "progress", progress.Modes()[0], "how to show progress on stderr", progress.Modes()...)
 	fs.Choice(new(string), "annotations", "none", "write errors and findings to stderr for a CI system too", "none", annotation.GitHub)
@@ -82,6 +101,7 @@ func AddGlobalFlags(f *Factory, root *cobra.Command) {
 	fs.Complete("output", completeOutput)
 	fs.Complete("sort-by", completeSortBy)
 	fs.Complete("kube-context", completeKubeContexts)
+	fs.Complete(allowedNodes, CompleteNodes)
 }
 
 // runE makes a cobra RunE of a command's body: settings, format and safety come first, the audit log last.
@@ -163,5 +183,9 @@ func (f *Factory) LoadTalosconfig(flags *pflag.FlagSet) (*config.Config, error) 
 }
 
 func (f *Factory) progress(mode string) progress.Sink {
+	if f.Limits.Progress != nil {
+		return f.Limits.Progress
+	}
+
 	return progress.New(mode, f.IO.Err, progress.Screen{TTY: f.IO.ErrTTY && f.IO.Color, Width: f.IO.Width, Height: f.IO.Height})
 }

@@ -18,6 +18,11 @@ func (c *Call) Input(path, what string) ([]byte, error) { return c.factory.input
 func (f *Factory) input(path, what string) ([]byte, error) {
 	in := f.IO.In
 
+	if path != "-" && f.Limits.NoFiles {
+		return nil, errs.Usagef("cannot read %s: files of the machine that talosmate runs on are not read here", what).
+			WithHint("give the text itself")
+	}
+
 	if path != "-" {
 		file, err := os.Open(path)
 		if err != nil {

@@ -44,7 +44,7 @@ func checkValue(flags *pflag.FlagSet, f *pflag.Flag, changes bool, name string, 
 		return errs.Usagef("%s must not be negative", name)
 	case slices.ContainsFunc(f.Annotations[exclusive], func(other string) bool { return other != f.Name && given(other) }):
 		return errs.Usagef("--%s are mutually exclusive: give one of them", strings.Join(f.Annotations[exclusive], ", --"))
-	case f.Name == "nodes" || f.Name == "endpoints":
+	case f.Name == "nodes" || f.Name == "endpoints" || f.Name == allowedNodes:
 		values, _ := flags.GetStringSlice(f.Name)
 
 		for _, v := range append(values, strings.Split(value, ",")[:1]...) {

@@ -56,6 +56,7 @@ const (
 	SpaceNotFreed     Code = "TM160"
 	UnmetBefore       Code = "TM161"
 	ServerRefuses     Code = "TM162"
+	NotAllowed        Code = "TM163"
 )
 
 // Info describes a gate for `talosmate help gates`.
@@ -111,9 +112,10 @@ func All() []Info {
 		{SpaceNotFreed, "the space was not freed"},
 		{UnmetBefore, "the node already has unmet conditions"},
 		{ServerRefuses, "Talos itself refuses the request"},
+		{NotAllowed, "the node or the context is not among the allowed ones"},
 	}
 
-	fixed := []Code{LastVoter, AnotherMachine, NameTaken, ServerRefuses, RoleMissing, ReadOnly, NotConfirmed}
+	fixed := []Code{LastVoter, AnotherMachine, NameTaken, ServerRefuses, NotAllowed, RoleMissing, ReadOnly, NotConfirmed}
 	out := make([]Info, len(titles))
 
 	for i, t := range titles {

@@ -12,8 +12,38 @@ import (
 )
 
 // Targets resolves a selection. Discovery is read only when it is needed: for names, for sets, or for the hostnames in
-// the output. Targets are sorted by address and unique.
+// the output. Targets are sorted by address and unique. A node that was named and is not allowed is an error; of a set
+// those that are allowed remain.
 func (c *Cluster) Targets(ctx context.Context, s target.Selection, d target.Default) (target.Set, error) {
+	out, err := c.targets(ctx, s, d)
+	if err != nil || len(c.Options.Allowed) == 0 {
+		return out, err
+	}
+
+	var inside []Target
+
+	for _, t := range out.Nodes {
+		refusal := c.Permit(t)
+
+		switch {
+		case refusal == nil, len(t.AnyOf) > 0:
+			inside = append(inside, t)
+		case len(s.Nodes) > 0:
+			return target.Set{}, refusal
+		default:
+			err = refusal
+			out.Outside = append(out.Outside, t)
+		}
+	}
+
+	if out.Nodes = inside; len(inside) > 0 {
+		err = nil
+	}
+
+	return out, err
+}
+
+func (c *Cluster) targets(ctx context.Context, s target.Selection, d target.Default) (target.Set, error) {
 	if c.Options.Insecure {
 		if len(s.Nodes) == 0 {
 			return target.Set{}, errs.Usagef("--insecure needs the node's address with -n")

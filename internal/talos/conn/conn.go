@@ -82,6 +82,10 @@ func (c *Conn) begin(ctx context.Context, method string, request any) error {
 		return nil
 	}
 
+	if err := c.permitChange(); err != nil {
+		return &unsentError{err}
+	}
+
 	if err := c.confirm(ctx); err != nil {
 		return &unsentError{err}
 	}

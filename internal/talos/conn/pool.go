@@ -48,6 +48,9 @@ type Options struct {
 	// nil.
 	Begin func() error
 	Omni  Omni // How requests are signed if the context authenticates with Omni.
+	// Allowed are lists of nodes; a node is asked only if each of them has it. Endpoints are asked as such even where they
+	// are not in the lists, and then only read from: names and sets could not be resolved otherwise.
+	Allowed []target.Allowed
 }
 
 // Pool is the connections to one cluster, one for each set of endpoints. Nothing is dialled before the first call.
@@ -92,6 +95,28 @@ func (p *Pool) Close() error {
 	}
 
 	return errors.Join(all...)
+}
+
+// Permit refuses a node that is not among those that the options allow.
+func (p *Pool) Permit(t target.Target) error {
+	for _, allowed := range p.Options.Allowed {
+		if err := allowed.Check(t); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// permitChange refuses a change through an endpoint that was not chosen as a node, unless every endpoint is allowed.
+func (c *Conn) permitChange() error {
+	for _, endpoint := range c.AnyOf {
+		if err := c.Pool.Permit(target.Target{Address: target.Host(endpoint)}); err != nil {
+			return err
+		}
+	}
+
+	return nil
 }
 
 // Endpoints are the addresses that calls go through.
@@ -179,6 +204,10 @@ func (p *Pool) via(t target.Target, endpoints []string) *Conn {
 
 // Over returns the connection for a node over cc, a connection to an endpoint; err is why there is none.
 func (p *Pool) Over(t target.Target, cc *grpc.ClientConn, err error) *Conn {
+	if refusal := p.Permit(t); refusal != nil && len(t.AnyOf) == 0 {
+		err = refusal
+	}
+
 	return &Conn{Target: t, Pool: p, cc: cc, dialErr: err, node: t.Address}
 }
 

@@ -40,6 +40,8 @@ const (
 type Set struct {
 	Source string
 	Nodes  []Target
+	// Outside are the nodes that the selection means and that may not be asked.
+	Outside []Target
 }
 
 // Addresses lists the targets' addresses.
