@@ -22,6 +22,7 @@ import (
 	"github.com/talosmate/talosmate/commands/kubeconfig"
 	"github.com/talosmate/talosmate/commands/logs"
 	"github.com/talosmate/talosmate/commands/machineconfig"
+	"github.com/talosmate/talosmate/commands/mcp"
 	"github.com/talosmate/talosmate/commands/network"
 	"github.com/talosmate/talosmate/commands/node"
 	"github.com/talosmate/talosmate/commands/process"
@@ -93,6 +94,7 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		gen.NewCmd(f),
 		validate.NewCmd(f),
 		machineconfig.NewCmd(f),
+		mcp.NewCmd(f),
 		kubeconfig.NewCmd(f),
 		logs.NewCmd(f),
 		dmesg.NewCmd(f),
