@@ -21,7 +21,7 @@ import (
 const dockerStub = `#!/bin/bash
 set -euo pipefail
 [ "$1" = run ]; shift
-pass=(PATH="$PATH" HOME=/nonexistent GORACE="${GORACE:-}")
+pass=(PATH="$PATH" HOME="$PWD/home" GORACE="${GORACE:-}")
 while [[ $1 == --* ]]; do
   case $1 in
   --rm) shift ;;

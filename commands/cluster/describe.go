@@ -119,7 +119,7 @@ func describeColumns() []output.Column[fleet.Node] {
 		{Header: "SCHEMATIC", Value: func(n fleet.Node) string { return n.Schematic[:min(8, len(n.Schematic))] }},
 		{Header: "EXTENSIONS", Drop: 1, Value: func(n fleet.Node) string { return number(len(n.Extensions)) }},
 		{Header: "DISKS", Drop: 2, Value: func(n fleet.Node) string { return fmt.Sprint(len(n.Disks)) }},
-		{Header: "DRIFT", Value: func(n fleet.Node) string { return drifts(n) }},
+		{Header: "DRIFT", Value: drifts},
 		{Header: "EXTENSION NAMES", Wide: true, Value: extensionsOf},
 		{Header: "INSTALL IMAGE", Wide: true, Value: driftOf},
 	}

@@ -164,9 +164,9 @@ func TestANodeIsAskedOnceAtATime(t *testing.T) {
 		}
 
 		down := errors.New("it is down")
-		for i, want := range []time.Duration{4, 8, 16, 30, 30, 30} {
-			if got := pause(down); got != want*time.Second {
-				t.Errorf("after failure %d it is asked after %s, want %ds", i+1, got, want)
+		for i, want := range []time.Duration{4 * time.Second, 8 * time.Second, 16 * time.Second, 30 * time.Second, 30 * time.Second, 30 * time.Second} {
+			if got := pause(down); got != want {
+				t.Errorf("after failure %d it is asked after %s, want %s", i+1, got, want)
 			}
 		}
 

@@ -1,6 +1,8 @@
 package cmdutil
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 	"github.com/agext/levenshtein"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -93,18 +96,96 @@ func readSettings(root *cobra.Command, env func(string) (string, bool)) (*settin
 		return file, nil
 	}
 
-	if err == nil {
-		var doc *yaml.Node
-		if doc, err = foreign.Document(text); err == nil && len(doc.Content) > 0 {
-			return file, file.add(root, doc.Content[0])
-		}
-	}
-
 	if err != nil {
 		return nil, errs.Usagef("cannot read the configuration file %s: %w", file.path, err)
 	}
 
-	return file, nil
+	format := &settingsFormat{}
+	formats := viper.NewCodecRegistry()
+
+	if err = formats.RegisterCodec("yaml", format); err != nil {
+		return nil, fmt.Errorf("cannot set up the reader of settings: %w", err)
+	}
+
+	v := viper.NewWithOptions(viper.WithCodecRegistry(formats))
+	v.SetConfigType("yaml")
+
+	if err = cmp.Or(v.ReadConfig(bytes.NewReader(text)), format.err); err != nil {
+		return nil, errs.Usagef("cannot read the configuration file %s: %w", file.path, cmp.Or(format.err, err))
+	}
+
+	return file, file.add(root, v, format.aliases)
+}
+
+// settingsFormat decodes the file for viper. A scalar stays as it is written: the version 1.30 is not the number 1.3.
+type settingsFormat struct {
+	aliases *yaml.Node
+	err     error
+}
+
+// Encode implements viper.Codec; nothing writes the file.
+func (*settingsFormat) Encode(map[string]any) ([]byte, error) { return nil, errors.ErrUnsupported }
+
+// Decode implements viper.Codec.
+func (f *settingsFormat) Decode(text []byte, into map[string]any) error {
+	f.err = f.decode(text, into)
+
+	return f.err
+}
+
+func (f *settingsFormat) decode(text []byte, into map[string]any) error {
+	doc, err := foreign.Document(text)
+	if err != nil || len(doc.Content) == 0 {
+		return err
+	}
+
+	top := doc.Content[0]
+	if top.Kind != yaml.MappingNode {
+		if top.Tag == "!!null" {
+			return nil // nothing but comments
+		}
+
+		return errors.New("it is not a mapping")
+	}
+
+	for i := 0; i+1 < len(top.Content); i += 2 {
+		if key := top.Content[i].Value; key == aliasesKey {
+			f.aliases = resolved(top.Content[i+1])
+		} else if err = put(into, key, resolved(top.Content[i+1])); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// put adds a value under its whole key, behind the keys above it.
+func put(into map[string]any, key string, value *yaml.Node) error {
+	if value.Kind == yaml.MappingNode {
+		for i := 0; i+1 < len(value.Content); i += 2 {
+			if err := put(into, key+"."+value.Content[i].Value, resolved(value.Content[i+1])); err != nil {
+				return err
+			}
+		}
+
+		return nil
+	}
+
+	key = strings.ToLower(key)
+	if _, twice := into[key]; twice {
+		return fmt.Errorf("%s is given twice", key)
+	}
+
+	switch {
+	case value.Kind == yaml.ScalarNode && value.Tag != "!!null":
+		into[key] = value.Value
+	case value.Kind == yaml.SequenceNode && !slices.ContainsFunc(value.Content, func(n *yaml.Node) bool { return resolved(n).Kind != yaml.ScalarNode }):
+		into[key] = lists.Map(value.Content, func(n *yaml.Node) string { return resolved(n).Value })
+	default:
+		into[key] = nil
+	}
+
+	return nil
 }
 
 func readBounded(path string) ([]byte, error) {
@@ -123,57 +204,37 @@ func readBounded(path string) ([]byte, error) {
 	return text, err
 }
 
-// add takes the keys and aliases of the file's document.
-func (f *settingsFile) add(root *cobra.Command, top *yaml.Node) error {
-	if top.Kind != yaml.MappingNode {
-		if top.Tag == "!!null" {
-			return nil // nothing but comments
-		}
-
-		return errs.Usagef("cannot read the configuration file %s: it is not a mapping", f.path)
-	}
-
+// add takes the settings and aliases of the file.
+func (f *settingsFile) add(root *cobra.Command, v *viper.Viper, aliases *yaml.Node) error {
 	known := map[string]settingFlag{}
 	for _, s := range allSettingFlags(root) {
 		known[s.key] = s
 	}
 
-	for i := 0; i+1 < len(top.Content); i += 2 {
-		key, value := top.Content[i].Value, resolved(top.Content[i+1])
-
-		if key == aliasesKey {
-			if err := f.addAliases(root, value); err != nil {
-				return err
-			}
-
-			continue
-		}
-
-		if err := f.addSetting(known, key, value); err != nil {
+	for _, key := range slices.Sorted(slices.Values(v.AllKeys())) {
+		if err := f.addSetting(known, key, v.Get(key)); err != nil {
 			return err
 		}
 	}
 
-	return nil
-}
-
-// addSetting takes one key with its value, or the keys below it.
-func (f *settingsFile) addSetting(known map[string]settingFlag, key string, value *yaml.Node) error {
-	s, ok := known[key]
-
-	if !ok && value.Kind == yaml.MappingNode {
-		for i := 0; i+1 < len(value.Content); i += 2 {
-			if err := f.addSetting(known, key+"."+value.Content[i].Value, resolved(value.Content[i+1])); err != nil {
-				return err
-			}
-		}
-
+	if aliases == nil {
 		return nil
 	}
 
+	return f.addAliases(root, aliases)
+}
+
+// addSetting takes one key with its value.
+func (f *settingsFile) addSetting(known map[string]settingFlag, key string, value any) error {
+	s, ok := known[key]
 	where := fmt.Sprintf("%s in %s", key, f.path)
 
-	switch _, twice := f.values[key]; {
+	above, _, nested := strings.Cut(key, ".")
+	_, scalar := known[above]
+
+	switch {
+	case !ok && nested && scalar:
+		return errs.Usagef("bad value for %s in %s: want a word, a number or a list of them", above, f.path)
 	case !ok:
 		return errs.Usagef("unknown setting %q in %s", key, f.path).WithHint("%s", nearest(known, key))
 	case s.place == onCommandLine:
@@ -181,17 +242,15 @@ func (f *settingsFile) addSetting(known map[string]settingFlag, key string, valu
 	case s.place == notInFile:
 		return errs.Usagef("%s: --%s belongs to one cluster; the file is for all", where, s.flag.Name).
 			WithHint("give --%s, or set $%s", s.flag.Name, s.variable)
-	case twice:
-		return errs.Usagef("%s is given twice", where)
 	}
 
 	v := settingValue{origin: "file", source: f.path, where: where}
 
-	switch {
-	case value.Kind == yaml.ScalarNode && value.Tag != "!!null":
-		v.texts = []string{value.Value}
-	case value.Kind == yaml.SequenceNode && !slices.ContainsFunc(value.Content, func(n *yaml.Node) bool { return resolved(n).Kind != yaml.ScalarNode }):
-		v.list, v.texts = true, lists.Map(value.Content, func(n *yaml.Node) string { return resolved(n).Value })
+	switch value := value.(type) {
+	case string:
+		v.texts = []string{value}
+	case []string:
+		v.list, v.texts = true, value
 	default:
 		return errs.Usagef("bad value for %s: want a word, a number or a list of them", where)
 	}
