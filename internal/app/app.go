@@ -59,7 +59,15 @@ func Limited(ctx context.Context, args []string, io *iostreams.Streams, limits c
 		err = errs.AsUsage(err)
 	}
 
-	return report(ctx, f, io, commands.Elsewhere(root, args, err))
+	err = commands.Elsewhere(root, args, err)
+
+	if f.Running() == nil && err != nil {
+		if perr := f.PrintRefused(root, args, err); perr != nil {
+			err = errors.Join(err, perr)
+		}
+	}
+
+	return report(ctx, f, io, err)
 }
 
 func interruptible() (context.Context, func()) {

@@ -60,6 +60,7 @@ const allowedNodes = "allowed-nodes"
 func NewFactory(io *iostreams.Streams, b Build) *Factory {
 	return &Factory{IO: io, Build: b, Now: time.Now, Kubernetes: kube.Connect, documents: map[string]any{
 		"ProgressEvent": progress.Event{}, // no command's document: a line of --progress json
+		usageError:      output.List[struct{}]{},
 	}}
 }
 

@@ -135,7 +135,7 @@ func writeResult[T any](p *Printer, result T, err error, human func(io.Writer, T
 		line, eerr := encode(struct {
 			Record
 			Single[T]
-		}{Record{Type: "item"}, doc})
+		}{Record{Type: "item", Schema: doc.Schema}, doc})
 		if eerr != nil {
 			return fmt.Errorf("cannot encode the document: %w", eerr)
 		}

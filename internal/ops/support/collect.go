@@ -215,21 +215,31 @@ func (c *collection) collect(ctx context.Context, j job) {
 
 	var body []byte
 
-	if err == nil && !content.Empty {
-		body, err = c.body(content)
+	// Text is measured before its secrets are looked for, which takes time in proportion to it.
+	if err = cmp.Or(err, fits(content.Text)); err == nil && !content.Empty {
+		if body, err = c.body(content); err == nil {
+			err = fits(body)
+		}
 	}
 
 	switch {
 	case err != nil:
 	case content.Empty:
 		e.Status = Empty
-	case len(body) > maxEntry:
-		err = Skip{fmt.Sprintf("it has %d bytes; a file has at most %d", len(body), maxEntry)}
 	default:
 		e.ExitCode = int(errs.ExitCode(content.Err))
 	}
 
 	c.add(j, e, body, err)
+}
+
+// fits refuses what is too long for a file.
+func fits(text []byte) error {
+	if len(text) <= maxEntry {
+		return nil
+	}
+
+	return Skip{fmt.Sprintf("it has %d bytes; a file has at most %d", len(text), maxEntry)}
 }
 
 // body is the content without secrets and without anything that a terminal could interpret.
