@@ -58,6 +58,10 @@ generate: ## Write docs/cli, docs/schemas, docs/fields.txt and completions/ from
 man: ## Write the man pages into dist/man (dated by SOURCE_DATE_EPOCH)
 	go run ./internal/docgen man dist/man
 
+.PHONY: screenshots
+screenshots: ## Take the pictures of docs/screenshots again
+	TALOSMATE_WRITE_SCREENSHOTS=1 go test ./test -run TestScreenshots
+
 .PHONY: check
 check: ## What CI runs in addition to the tests: generated files, vet, module files, linters
 	bash hack/timed.sh 'generated files' bash hack/check-generated.sh

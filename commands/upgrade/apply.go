@@ -242,7 +242,7 @@ func showApply(w io.Writer, r rollout.ApplyResult) error {
 		{Header: "NODE", Value: func(n upgrade.Result) string { return cmp.Or(n.Hostname, n.Node) }},
 		{Header: "STATUS", State: true, Value: func(n upgrade.Result) string { return string(n.Status) }},
 		{Header: "VERSION", Value: func(n upgrade.Result) string { return n.Way() }},
-		{Header: "AWAY", Value: func(n upgrade.Result) string { return output.Seconds(n.DowntimeSeconds) }},
+		{Header: "DOWN", Value: func(n upgrade.Result) string { return output.Seconds(n.DowntimeSeconds) }},
 		{Header: "TOOK", Value: func(n upgrade.Result) string { return output.Seconds(n.ElapsedSeconds) }},
 		{Header: "PODS", Value: func(n upgrade.Result) string { return fmt.Sprint(n.DrainedPods) }},
 	}, r.Nodes)

@@ -217,8 +217,11 @@ func image(n rollout.NodePlan) string {
 
 // shortImage is what a table has room for: without the registry and the tag, which is the version.
 func shortImage(n rollout.NodePlan) string {
-	if n.Error != "" || n.ImageUnreadable {
-		return ""
+	switch {
+	case n.Error != "":
+		return "" // it is below the table
+	case n.ImageUnreadable:
+		return "not readable"
 	}
 
 	ref := imageref.Split(n.Image)

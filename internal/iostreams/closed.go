@@ -31,6 +31,10 @@ type heedless struct{ w io.Writer }
 
 // UntilClosed returns a writer to a stream that discards everything once the stream is closed.
 func UntilClosed(w io.Writer) io.Writer {
+	if t, ok := w.(*Terminal); ok {
+		return &Terminal{w: &heedless{t.w}} // it stays a terminal, whose styles and sequences pass
+	}
+
 	return &heedless{w}
 }
 

@@ -32,3 +32,15 @@ func TestRedrawKeepsStyles(t *testing.T) {
 	require.Contains(t, text, "\x1b[32mok\x1b[0m \uFFFD[2J\uFFFD]0;title\uFFFD\x1b[0m\n")
 	require.NotContains(t, strings.TrimPrefix(text, string(Home)), "\x1b[2J")
 }
+
+// TestUntilClosedIsATerminal checks that what writes until the stream is closed writes styles as the terminal does.
+func TestUntilClosedIsATerminal(t *testing.T) {
+	t.Parallel()
+
+	var out bytes.Buffer
+
+	w := NewTerminal(UntilClosed(NewTerminal(&out)))
+	require.NoError(t, w.WriteSpans(Span{Style: Green, Text: "ok"}))
+	require.NoError(t, Draw(w, EraseBelow, "\x1b[2J"))
+	require.Equal(t, "\x1b[32mok\x1b[0m\x1b[J\uFFFD[2J", out.String())
+}
