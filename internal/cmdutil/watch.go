@@ -148,9 +148,7 @@ func (l ListReading[T]) Print(c *Call) error {
 
 	c.endProgress()
 
-	text := c.Printer.Text()
-
-	return errors.Join(l.Err, l.Human(text, l.Rows), text.Flush())
+	return errors.Join(l.Err, c.Printer.People(func(w io.Writer) error { return l.Human(w, l.Rows) }))
 }
 
 func (l ListReading[T]) failure() error { return l.Err }
@@ -161,9 +159,7 @@ func (l ListReading[T]) verdict() string { return l.Verdict }
 
 func (l ListReading[T]) people(p *output.Printer) error {
 	if l.Human != nil && len(l.Rows) > 0 {
-		text := p.Text()
-
-		return errors.Join(l.Human(text, l.Rows), text.Flush())
+		return p.People(func(w io.Writer) error { return l.Human(w, l.Rows) })
 	}
 
 	p.PerNode = l.PerNode

@@ -103,12 +103,12 @@ func writeList[T any](p *Printer, rows []T, err error, cols []Column[T], name fu
 		return nil
 	default:
 		if !p.PerNode {
-			return p.table(func(w io.Writer) error { return WriteTable(w, cols, rows) })
+			return p.People(func(w io.Writer) error { return WriteTable(w, cols, rows) })
 		}
 
 		withFailures, all := addFailures(cols, rows, doc.Errors)
 
-		return p.table(func(w io.Writer) error { return WriteTable(w, withFailures, all) })
+		return p.People(func(w io.Writer) error { return WriteTable(w, withFailures, all) })
 	}
 }
 
@@ -148,7 +148,7 @@ func writeResult[T any](p *Printer, result T, err error, human func(io.Writer, T
 
 		return werr
 	default:
-		return p.table(func(w io.Writer) error { return human(w, result) })
+		return p.People(func(w io.Writer) error { return human(w, result) })
 	}
 }
 
@@ -163,8 +163,8 @@ func ResultItem[T any](p *Printer, result T, err error) any {
 	}{p.Context, p.Now().UTC().Truncate(time.Millisecond), p.Selection, result, entries(err)}
 }
 
-// table writes text for people.
-func (p *Printer) table(write func(io.Writer) error) error {
+// People writes text for people.
+func (p *Printer) People(write func(io.Writer) error) error {
 	text := p.Text()
 
 	return errors.Join(write(text), text.Flush())
