@@ -41,7 +41,7 @@ func nodeWith(t *testing.T, resources ...resource.Resource) *Node {
 	st := state.WrapCore(namespaced.NewState(inmem.Build))
 
 	for _, r := range resources {
-		if err := st.Create(t.Context(), r); err != nil {
+		if err := st.Create(t.Context(), r.DeepCopy()); err != nil {
 			t.Fatal(err)
 		}
 	}

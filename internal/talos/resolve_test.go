@@ -109,7 +109,7 @@ func stateOf(t *testing.T, resources ...resource.Resource) cosi.StateServer {
 	st := state.WrapCore(namespaced.NewState(inmem.Build))
 
 	for _, r := range resources {
-		if err := st.Create(t.Context(), r); err != nil {
+		if err := st.Create(t.Context(), r.DeepCopy()); err != nil {
 			t.Fatal(err)
 		}
 	}
