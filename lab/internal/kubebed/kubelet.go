@@ -68,6 +68,8 @@ func (k *Kubelet) RunAPIServer(n *machine.Node, s machine.APIServer) {
 		k.broken()
 	}
 
+	k.note(n.Name, "apiserver-starts", "")
+
 	select {
 	case k.changed <- struct{}{}:
 	default:
@@ -98,22 +100,35 @@ func (k *Kubelet) runAPIServers(ctx context.Context) {
 		}
 
 		err := k.start(starting, s.settings)
-		superseded := starting.Err() != nil
+		if !k.started(starting, s, err) {
+			cancel()
 
-		cancel()
-
-		if superseded {
 			continue
 		}
 
-		runs = s
+		cancel()
 
-		if s.node.APIServerExits(err != nil); err != nil {
-			k.note(s.node.Name, "apiserver-exits", err.Error())
-		} else {
-			k.note(s.node.Name, "apiserver-ready", "")
-		}
+		runs = s
+		s.node.APIServerExits(err != nil)
 	}
+}
+
+// started notes how the start of an API server ended, and returns false if another start was asked for meanwhile. No
+// start can be noted between the two.
+func (k *Kubelet) started(starting context.Context, s *apiServer, err error) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	switch {
+	case starting.Err() != nil:
+		return false
+	case err != nil:
+		k.note(s.node.Name, "apiserver-exits", err.Error())
+	default:
+		k.note(s.node.Name, "apiserver-ready", "")
+	}
+
+	return true
 }
 
 // start starts the API server, once nothing else starts or stops it.
