@@ -24,6 +24,7 @@ func TestList(t *testing.T) {
 			Name: "list.query", Args: []string{"service", "list", "-n", "n4", "--query", ".items[] | select(.health != \"healthy\") | .id"},
 		},
 		{Name: "list.name", Args: []string{"svc", "ls", "-n", "n1", "-o", "name"}},
+		{Name: "list.name-of-several", Args: []string{"svc", "ls", "-n", "n1,n2", "-o", "name"}},
 		{Name: "list.ndjson", Args: []string{"service", "list", "-n", "n1", "-o", "ndjson", "--sort-by", "-id"}},
 		{
 			Name: "list.unknown-node", Args: []string{"service", "list", "-n", "n9", "-o", "json"}, Code: 2,

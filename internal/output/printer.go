@@ -95,7 +95,7 @@ func writeList[T any](p *Printer, rows []T, err error, cols []Column[T], name fu
 		return ndjsonList(p.Out, doc)
 	case p.Format == Name:
 		for _, row := range rows {
-			if _, werr := fmt.Fprintln(p.Out, Line(name(row))); werr != nil {
+			if _, werr := fmt.Fprintln(p.Out, Line(p.nameOf(row, name(row)))); werr != nil {
 				return werr
 			}
 		}
@@ -110,6 +110,19 @@ func writeList[T any](p *Printer, rows []T, err error, cols []Column[T], name fu
 
 		return p.People(func(w io.Writer) error { return WriteTable(w, withFailures, all) })
 	}
+}
+
+// nameOf is the name of a row in -o name: NODE/NAME where several nodes were asked and the row is one node's.
+func (p *Printer) nameOf(row any, name string) string {
+	if p.Selection == nil || len(p.Selection.Nodes) < 2 {
+		return name
+	}
+
+	if r, ok := row.(interface{ NodeName() string }); ok && r.NodeName() != "" && r.NodeName() != name {
+		return r.NodeName() + "/" + name
+	}
+
+	return name
 }
 
 // PrintResult writes one result; human renders it for people. What cannot be encoded is removed and returned as an
