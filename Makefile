@@ -4,6 +4,8 @@ GOLANGCI_VERSION := v2.15.0
 GOFUMPT_VERSION  := v0.12.0
 TOOLS            := $(CURDIR)/.tools
 VERSION          ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Without gRPC's traces, and without the formats of yq that no expression reaches.
+TAGS             := grpcnotrace yq_nolua yq_nohcl yq_notoml yq_noini
 LDFLAGS          := -s -w -X github.com/talosmate/talosmate/internal/app.version=$(VERSION)
 
 .DEFAULT_GOAL := help
@@ -14,7 +16,7 @@ help: ## Show the targets
 
 .PHONY: build
 build: ## Build talosmate and the lab into bin/
-	CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)' -o bin/talosmate ./cmd/talosmate
+	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/talosmate ./cmd/talosmate
 	go build -C lab -trimpath -o ../bin/talosmate-lab ./cmd/talosmate-lab
 
 .PHONY: demo

@@ -127,7 +127,7 @@ func fromRest(cfg *rest.Config, source string) (*Client, error) {
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &announcer{next, c} })
 
 	var err error
-	if c.API, err = kubernetes.NewForConfig(cfg); err != nil {
+	if c.API, err = newClientset(cfg); err != nil {
 		return nil, fmt.Errorf("cannot make a Kubernetes client: %w", err)
 	}
 
