@@ -60,6 +60,10 @@ func sample(f *pflag.Flag) string {
 		return words[len(words)-1]
 	}
 
+	if f.Name == "max-bytes" && f.Value.Type() == "string" {
+		return "16MiB"
+	}
+
 	switch f.Value.Type() {
 	case "bool":
 		return map[string]string{"true": "false"}[f.DefValue] + map[string]string{"false": "true", "": "true"}[f.DefValue]

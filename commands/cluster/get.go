@@ -60,7 +60,7 @@ func NewCmdGet(f *cmdutil.Factory) *cmdutil.Cmd {
 			c.Spec.Default = target.DefaultEndpoint // every node has the same
 		}
 
-		if o.watch.On() && c.Printer.Format == output.NDJSON && c.Printer.Query == "" {
+		if o.watch.On() && c.Printer.Format == output.NDJSON && c.Printer.Query == "" && c.Printer.Limit == (output.Limit{}) {
 			return o.stream(c)
 		}
 

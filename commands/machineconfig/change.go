@@ -150,7 +150,7 @@ func (o *changeOptions) change(c *cmdutil.Call, from source) error {
 	}
 
 	if !c.Printer.Structured() && c.Printer.Format != output.Name {
-		return errors.Join(err, writeChanges(c.Printer.Text(), rows))
+		return errors.Join(err, c.Printer.People(func(w io.Writer) error { return writeChanges(w, rows) }))
 	}
 
 	return cmdutil.PrintList(c, rows, err, []output.Column[machineconfig.Applied]{}, machineconfig.Applied.NodeName)

@@ -94,7 +94,7 @@ func (o *diffOptions) run(c *cmdutil.Call) error {
 	}
 
 	if raw {
-		return errors.Join(err, writeDiff(c.Printer.Text(), rows))
+		return errors.Join(err, c.Printer.People(func(w io.Writer) error { return writeDiff(w, rows) }))
 	}
 
 	return cmdutil.PrintList(c, rows, err, []output.Column[Difference]{}, func(d Difference) string { return d.Path })

@@ -135,7 +135,7 @@ func (o *migrateOptions) run(c *cmdutil.Call) error {
 	}
 
 	if !c.Printer.Structured() && c.Printer.Format != output.Name {
-		return errors.Join(err, writeMigrations(c.Printer.Text(), rows))
+		return errors.Join(err, c.Printer.People(func(w io.Writer) error { return writeMigrations(w, rows) }))
 	}
 
 	return cmdutil.PrintList(c, rows, err, []output.Column[Migration]{}, func(m Migration) string { return m.Source })
@@ -211,7 +211,7 @@ func (o *migrateOptions) apply(c *cmdutil.Call) error {
 	}
 
 	if !c.Printer.Structured() && c.Printer.Format != output.Name {
-		return errors.Join(err, writeMigrations(c.Printer.Text(), rows))
+		return errors.Join(err, c.Printer.People(func(w io.Writer) error { return writeMigrations(w, rows) }))
 	}
 
 	return cmdutil.PrintList(c, rows, err, []output.Column[Migration]{}, func(m Migration) string { return m.Source })

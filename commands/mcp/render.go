@@ -3,31 +3,20 @@ package mcp
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/output"
 )
 
 // exit stands at the start of every result.
 type exit struct {
 	ExitCode errs.Code `json:"exit_code"`
 	Exit     string    `json:"exit"`
-}
-
-// cut says what a shortened result omits.
-type cut struct {
-	Bytes    int            `json:"bytes"`              // The size of the whole document.
-	MaxBytes int            `json:"max_bytes"`          // The most that a result may have.
-	Items    int            `json:"items,omitempty"`    // How many items the whole document has.
-	Fields   map[string]int `json:"fields,omitempty"`   // The fields of a single result with their sizes.
-	Resource string         `json:"resource,omitempty"` // Where the whole document is.
-	Hint     string         `json:"hint"`
 }
 
 // document is the command's document on one line, with the exit code in front. Where the command wrote none, it is made
@@ -117,106 +106,27 @@ func (s *server) render(t tool, l line, ran *finished) *sdk.CallToolResult {
 	return out
 }
 
-// shortened cuts a document to the limit: as many whole items as fit, or none of a single result's fields.
+// shortened cuts a document to the limit. uri has the whole document.
 func (s *server) shortened(body []byte, uri string) []byte {
-	if len(body) <= s.options.maxBytes {
-		return body
-	}
+	hint := func(note output.Truncated) string {
+		const rest = "; the resource has the whole document"
 
-	var doc map[string]json.RawMessage
-	if err := json.Unmarshal(body, &doc); err != nil {
-		return body
-	}
-
-	note := cut{Bytes: len(body), MaxBytes: s.options.maxBytes, Resource: uri, Hint: "narrow it with fewer nodes or a query; the resource has the whole document"}
-	room := s.options.maxBytes - minBytes/2
-
-	doc["errors"] = fitting(doc["errors"], room/4, nil)
-	room -= len(doc["errors"])
-
-	switch {
-	case doc["items"] != nil:
-		doc["items"] = fitting(doc["items"], room, &note.Items)
-		note.Hint = fmt.Sprintf("narrow it with fewer nodes or a query, such as %s; the resource has the whole document", ".items | length")
-	case doc["result"] != nil:
-		note.Fields = fieldsOf(doc["result"])
-		note.Hint = "read one field with a query, such as .result.NAME; the resource has the whole document"
-
-		delete(doc, "result")
-	case doc["output"] != nil:
-		var text string
-		if json.Unmarshal(doc["output"], &text) == nil {
-			doc["output"], _ = json.Marshal(prefix(text, room/2)) // a text always encodes
-		} else {
-			delete(doc, "output")
+		switch {
+		case note.Items > 0:
+			return "narrow it with fewer nodes or a query, such as .items | length" + rest
+		case note.Fields != nil:
+			return "read one field with a query, such as .result.NAME" + rest
+		default:
+			return "narrow it with fewer nodes or a query" + rest
 		}
 	}
 
-	doc["truncated"], _ = json.Marshal(note) // plain values
+	asIs := func(doc []byte) ([]byte, error) { return doc, nil }
 
-	short, err := json.Marshal(doc)
+	short, err := output.Shorten(body, output.Limit{Bytes: s.options.maxBytes}, output.Truncated{Resource: uri}, hint, asIs)
 	if err != nil {
 		return body
 	}
 
 	return short
-}
-
-// fitting is as much of a JSON list as fits into room; total receives how many elements there are.
-func fitting(raw json.RawMessage, room int, total *int) json.RawMessage {
-	var all []json.RawMessage
-	if err := json.Unmarshal(raw, &all); err != nil {
-		return json.RawMessage("[]")
-	}
-
-	if total != nil {
-		*total = len(all)
-	}
-
-	out := []byte{'['}
-
-	for i, element := range all {
-		if len(out)+len(element)+2 > room {
-			break
-		}
-
-		if i > 0 {
-			out = append(out, ',')
-		}
-
-		out = append(out, element...)
-	}
-
-	return append(out, ']')
-}
-
-// fieldsOf are the sizes of an object's fields, of the first 40.
-func fieldsOf(raw json.RawMessage) map[string]int {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &fields); err != nil {
-		return nil
-	}
-
-	out := map[string]int{}
-
-	for name, value := range fields {
-		if len(out) < 40 && len(name) < 64 {
-			out[name] = len(value)
-		}
-	}
-
-	return out
-}
-
-// prefix is the beginning of a text, of whole characters.
-func prefix(text string, size int) string {
-	if len(text) <= size {
-		return text
-	}
-
-	for size > 0 && !utf8.RuneStart(text[size]) {
-		size--
-	}
-
-	return text[:size]
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/iostreams"
 	"github.com/talosmate/talosmate/internal/lists"
+	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -26,7 +27,7 @@ const (
 	maxRequest = 4 << 20  // The most of one request.
 	maxOutput  = 8 << 20  // The most of one document.
 	maxStderr  = 64 << 10 // The most of what a command writes to stderr.
-	minBytes   = 2 << 10  // The least of --max-bytes: the document of an error fits.
+	minBytes   = output.LeastBytes
 )
 
 // server runs the calls of one client.

@@ -132,6 +132,14 @@ func (c *Call) prepare() error {
 
 	c.Printer.Warn = c.Warn
 
+	if c.Printer.Limit != (output.Limit{}) {
+		c.Printer.Narrow = c.narrow()
+	}
+
+	if err = c.wholeFirst(); err != nil {
+		return err
+	}
+
 	if off, _ := c.Cmd.Flags().GetBool("no-color"); off {
 		c.IO.Color = false
 	}

@@ -87,6 +87,9 @@ func AddGlobalFlags(f *Factory, root *cobra.Command) {
 	fs.String("query", "", "yq `expression` over the document (implies -o json)")
 	fs.Bool("no-headers", false, "omit the table's header")
 	fs.String("sort-by", "", "sort rows by this `field` of -o json, -field for descending")
+	fs.Int(maxItems, 0, "cut a list after this many items, and say how to narrow it (0: never)")
+	fs.String(maxBytes, "", "cut what is longer than this `size` (8KiB, 20000) to whole items, and say how to narrow it")
+	fs.NotNegative(maxItems)
 	fs.Bool("no-color", false, "no colour")
 	fs.BoolP("verbose", "v", false, "trace each RPC on stderr")
 	fs.Bool("read-only", false, "refuse every change")
@@ -168,7 +171,9 @@ func (f *Factory) printer(flags *pflag.FlagSet, s Spec) (*output.Printer, error)
 		p.Format = output.JSON
 	}
 
-	return p, nil
+	p.Limit, err = limitOf(flags, s)
+
+	return p, err
 }
 
 func (f *Factory) lookup(flags *pflag.FlagSet) config.Lookup {

@@ -77,9 +77,13 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T], check func(*Call) erro
 		return err
 	}
 
-	sink := newRowSink(c, l, raw, len(targets.Nodes) > 1)
+	streams, stop := context.WithCancelCause(c.ctx)
+	defer stop(nil)
 
-	outcomes := talos.EachStream(c.ctx, c.cluster, targets.Nodes, follow, func(ctx context.Context, n *talos.Node) (struct{}, error) {
+	sink := newRowSink(c, l, raw, len(targets.Nodes) > 1)
+	sink.stop = func() { stop(errEnough) }
+
+	outcomes := talos.EachStream(streams, c.cluster, targets.Nodes, follow, func(ctx context.Context, n *talos.Node) (struct{}, error) {
 		add := func(row T) error {
 			P(&row).SetNode(n.Target)
 
@@ -93,6 +97,12 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T], check func(*Call) erro
 		return struct{}{}, run(ctx, c, n, add, sink.flush)
 	})
 
+	for i := range outcomes {
+		if context.Cause(streams) == errEnough && stopped(outcomes[i].Err) { //nolint:errorlint // the cause itself
+			outcomes[i].Err = nil
+		}
+	}
+
 	_, err = talos.Collect(outcomes, c.Spec.Question)
 
 	if l.Finish != nil {
@@ -104,6 +114,14 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T], check func(*Call) erro
 	}
 
 	return sink.finish(err, refOf[T], columns[T, P](l.Columns))
+}
+
+// errEnough ends streams that have written what --max-items and --max-bytes allow.
+var errEnough = errors.New("the rest is cut by --max-items or --max-bytes")
+
+// stopped reports whether a stream ended because it was stopped.
+func stopped(err error) bool {
+	return errors.Is(err, errEnough) || errors.Is(err, context.Canceled) || errs.ExitCode(err) == errs.Interrupted
 }
 
 // collect runs a stream whose rows are kept until it ends, within the bounds of what is kept. The rows before a bound
@@ -140,13 +158,31 @@ type rowSink[T any] struct {
 	ndjson  *output.Stream // nil unless rows are written as they come, one object a line.
 	rows    []T
 	count   int
+	written counter // What has gone to out.
+	full    bool    // Whether a row was omitted because of the limit.
+	stop    func()  // Ends the streams.
+}
+
+// counter counts what is written.
+type counter struct {
+	io.Writer
+
+	bytes int
+}
+
+// Write implements io.Writer.
+func (c *counter) Write(p []byte) (int, error) {
+	c.bytes += len(p)
+
+	return c.Writer.Write(p)
 }
 
 func newRowSink[T any](c *Call, l NodeStream[T], raw, several bool) *rowSink[T] {
 	s := &rowSink[T]{call: c, shape: l, raw: raw, several: several, out: bufio.NewWriterSize(c.Printer.Out, 64<<10)}
+	s.written.Writer = s.out
 
 	if !raw && c.Printer.Format == output.NDJSON && c.Printer.Query == "" {
-		s.ndjson = output.NewStream(s.out, c.Printer.Schema)
+		s.ndjson = output.NewStream(&s.written, c.Printer.Schema)
 		c.printed = true
 	}
 
@@ -160,11 +196,18 @@ func (s *rowSink[T]) add(row T) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
+	if limit := s.call.Printer.Limit; !s.collects() && (s.full || limit.Items > 0 && s.count >= limit.Items || limit.Bytes > 0 && s.written.bytes >= limit.Bytes) {
+		s.full = true
+		s.stop()
+
+		return errEnough
+	}
+
 	s.count++
 
 	switch {
 	case s.raw:
-		return s.shape.Text(s.out, row, s.several)
+		return s.shape.Text(&s.written, row, s.several)
 	case s.ndjson != nil && s.shape.Events:
 		return s.ndjson.Event(row)
 	case s.ndjson != nil:
@@ -188,10 +231,22 @@ func (s *rowSink[T]) finish(err error, ref func(T) talos.NodeRef, cols []output.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
+	var cut *output.Truncated
+
+	if s.full {
+		limit := s.call.Printer.Limit
+		cut = &output.Truncated{MaxItems: limit.Items, MaxBytes: limit.Bytes, Hint: s.call.narrowStream()}
+	}
+
 	if s.raw {
 		s.call.printed = s.count > 0
+		flushed := s.out.Flush()
 
-		return errors.Join(err, s.out.Flush())
+		if cut != nil {
+			s.call.Warn("the output is cut: %d lines are shown; %s", s.count, cut.Hint)
+		}
+
+		return errors.Join(err, flushed)
 	}
 
 	if s.ndjson != nil {
@@ -202,7 +257,7 @@ func (s *rowSink[T]) finish(err error, ref func(T) talos.NodeRef, cols []output.
 			}
 		}
 
-		return errors.Join(err, s.ndjson.Summary(output.Summary{Items: s.count, Errors: len(entries)}), s.out.Flush())
+		return errors.Join(err, s.ndjson.Summary(output.Summary{Items: s.count, Errors: len(entries), Truncated: cut}), s.out.Flush())
 	}
 
 	slices.SortStableFunc(s.rows, func(a, b T) int {

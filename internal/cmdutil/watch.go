@@ -63,6 +63,10 @@ func (w *Watch) Run(c *Call, read func() (Reading, error)) error {
 		return reading.Print(c)
 	}
 
+	if c.Printer.Limit != (output.Limit{}) {
+		return errs.Usagef("a watch has no end, and --%s and --%s cut what has one", maxItems, maxBytes).WithHint("omit --watch, or give --%s=0 --%s=0", maxItems, maxBytes)
+	}
+
 	view, err := c.watchView(w.interval)
 	if err != nil {
 		return err
@@ -148,7 +152,9 @@ func (l ListReading[T]) Print(c *Call) error {
 
 	c.endProgress()
 
-	return errors.Join(l.Err, c.Printer.People(func(w io.Writer) error { return l.Human(w, l.Rows) }))
+	rows := output.First(c.Printer, l.Rows)
+
+	return errors.Join(l.Err, c.Printer.People(func(w io.Writer) error { return l.Human(w, rows) }))
 }
 
 func (l ListReading[T]) failure() error { return l.Err }

@@ -29,6 +29,7 @@ type Header struct {
 	Context     string     `json:"context"`             // The talosconfig context, empty for offline commands.
 	GeneratedAt time.Time  `json:"generated_at"`        // When the document was made, UTC.
 	Selection   *Selection `json:"selection,omitempty"` // Which nodes were asked, absent for offline commands.
+	Truncated   *Truncated `json:"truncated,omitempty"` // What is omitted because of --max-items or --max-bytes.
 }
 
 // List is the envelope of a list.
@@ -53,6 +54,7 @@ type Record struct {
 
 // Summary is the last ndjson line of a list.
 type Summary struct {
-	Items  int `json:"items"`  // How many item lines came before.
-	Errors int `json:"errors"` // How many error lines came before.
+	Items     int        `json:"items"`               // How many item lines came before.
+	Errors    int        `json:"errors"`              // How many error lines came before.
+	Truncated *Truncated `json:"truncated,omitempty"` // What is omitted because of --max-items or --max-bytes.
 }

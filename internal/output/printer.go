@@ -24,6 +24,8 @@ type Printer struct {
 	View      View   // What is shown of the document, which is JSON then; nil for all of it.
 	NoHeaders bool
 	SortBy    string // A field name (JSON) to sort rows by, with a leading minus for descending.
+	Limit     Limit  // What is longer is cut.
+	Narrow    string // The command line, to which a hint about what was cut adds a query.
 	Now       func() time.Time
 	Screen    func() (width int, color bool)   // The terminal that stdout is; nil in a pipe.
 	Warn      func(format string, args ...any) // Tells the user something beside the document; may be nil.
@@ -88,19 +90,21 @@ func PrintList[T any](p *Printer, rows []T, err error, cols []Column[T], name fu
 func writeList[T any](p *Printer, rows []T, err error, cols []Column[T], name func(T) string) error {
 	doc := List[T]{Header: p.header(), Items: rows, Errors: entries(err)}
 
-	switch {
-	case p.Query != "" || p.Format == JSON || p.Format == YAML:
+	if p.Query != "" || p.Format == JSON || p.Format == YAML {
 		return p.document(doc)
-	case p.Format == NDJSON:
-		return ndjsonList(p.Out, doc)
-	case p.Format == Name:
-		for _, row := range rows {
-			if _, werr := fmt.Fprintln(p.Out, Line(p.nameOf(row, name(row)))); werr != nil {
-				return werr
-			}
-		}
+	}
 
-		return nil
+	rows, cut := firstRows(p, rows)
+
+	if p.Format == NDJSON {
+		return ndjsonList(p, doc, rows, cut)
+	}
+
+	p.cutRows(len(rows), cut)
+
+	switch {
+	case p.Format == Name:
+		return p.shortText(p.Out, lists.Join(rows, "", func(row T) string { return Line(p.nameOf(row, name(row))) + "\n" }))
 	default:
 		if !p.PerNode {
 			return p.People(func(w io.Writer) error { return WriteTable(w, cols, rows) })
@@ -153,6 +157,11 @@ func writeResult[T any](p *Printer, result T, err error, human func(io.Writer, T
 			return fmt.Errorf("cannot encode the document: %w", eerr)
 		}
 
+		line, eerr = p.shortened(line, func(body []byte) ([]byte, error) { return body, nil })
+		if eerr != nil {
+			return eerr
+		}
+
 		_, werr := p.Out.Write(append(line, '\n'))
 
 		return werr
@@ -178,9 +187,19 @@ func ResultItem[T any](p *Printer, result T, err error) any {
 
 // People writes text for people.
 func (p *Printer) People(write func(io.Writer) error) error {
-	text := p.Text()
+	if p.Limit.Bytes <= 0 {
+		text := p.Text()
 
-	return errors.Join(write(text), text.Flush())
+		return errors.Join(write(text), text.Flush())
+	}
+
+	var whole bytes.Buffer
+
+	into := *p
+	into.Out = &whole
+	text := into.Text()
+
+	return errors.Join(write(text), text.Flush(), p.shortText(p.Out, whole.String()))
 }
 
 // entries lists what failed. A message may quote a node or a file.
@@ -226,44 +245,121 @@ func (p *Printer) document(doc any) error {
 			p.Warn("%s", nothing(body))
 		}
 
-		_, err = io.WriteString(p.Out, text)
-
-		return err
+		return p.shortValues(p.Out, text)
 	}
 
 	if p.View != nil {
 		return p.view(body)
 	}
 
-	if p.Format == YAML {
-		var err error
-		if body, err = yamlFromJSON(body); err != nil {
-			return err
-		}
+	body, err := p.shortened(body, p.rendered)
+	if err != nil {
+		return err
 	}
 
-	_, err := p.Out.Write(body)
+	_, err = p.Out.Write(body)
 
 	return err
 }
 
-// ndjsonList writes one object a line: the items, the errors, a summary. The first line names the schema.
-func ndjsonList[T any](w io.Writer, doc List[T]) error {
-	s := NewStream(w, strings.TrimPrefix(doc.Schema, "talosmate/"))
+// rendered gives a document of JSON the form in which it is printed.
+func (p *Printer) rendered(body []byte) ([]byte, error) {
+	if p.Format == YAML {
+		return yamlFromJSON(body)
+	}
 
-	for _, item := range doc.Items {
-		if err := s.Item(item); err != nil {
+	var out bytes.Buffer
+	if err := json.Indent(&out, bytes.TrimSpace(body), "", "  "); err != nil {
+		return nil, fmt.Errorf("cannot indent the document: %w", err)
+	}
+
+	out.WriteByte('\n')
+
+	return out.Bytes(), nil
+}
+
+// shortened cuts a document to the limit and renders it.
+func (p *Printer) shortened(body []byte, render func([]byte) ([]byte, error)) ([]byte, error) {
+	if !p.limited() {
+		return render(body)
+	}
+
+	return Shorten(body, p.Limit, Truncated{}, func(note Truncated) string {
+		fields, _ := fieldsInOrder(body) //nolint:errcheck // every document is an object
+
+		return p.narrower(note, fields.get("items"))
+	}, render)
+}
+
+// ndjsonList writes one object a line: the rows, the errors, a summary. The first line names the schema. cut says which rows
+// are missing already.
+func ndjsonList[T any](p *Printer, doc List[T], rows []T, cut *Truncated) error {
+	const forSummary = LeastBytes / 2
+
+	var line bytes.Buffer
+
+	s, written, count := NewStream(&line, strings.TrimPrefix(doc.Schema, "talosmate/")), 0, Summary{Truncated: cut}
+
+	// put writes the line, unless it is one too many.
+	put := func(err error) (bool, error) {
+		defer line.Reset()
+
+		if err != nil {
+			return false, err
+		}
+
+		if p.Limit.Bytes > 0 && written+line.Len() > p.Limit.Bytes-forSummary {
+			if count.Truncated == nil {
+				count.Truncated = &Truncated{Items: len(doc.Items)}
+			}
+
+			count.Truncated.MaxBytes = p.Limit.Bytes
+			count.Truncated.Hint = p.narrower(*count.Truncated, doc.Items)
+
+			return false, nil
+		}
+
+		written += line.Len()
+		_, err = p.Out.Write(line.Bytes())
+
+		return err == nil, err
+	}
+
+	for _, item := range rows {
+		fits, err := put(s.Item(item))
+		if err != nil {
 			return err
 		}
+
+		if !fits {
+			break
+		}
+
+		count.Items++
 	}
 
 	for _, e := range doc.Errors {
-		if err := s.Error(e); err != nil {
+		fits, err := put(s.Error(e))
+		if err != nil {
 			return err
 		}
+
+		if !fits {
+			count.Truncated.Errors = len(doc.Errors)
+
+			break
+		}
+
+		count.Errors++
 	}
 
-	return s.Summary(Summary{Items: len(doc.Items), Errors: len(doc.Errors)})
+	return errors.Join(s.Summary(count), writeTo(p.Out, &line))
+}
+
+func writeTo(w io.Writer, text *bytes.Buffer) error {
+	_, err := text.WriteTo(w)
+
+	return err
 }
 
 // Sort sorts rows as the user asked, for text that is not written by PrintList.

@@ -175,5 +175,11 @@ func (p *Printer) view(body []byte) error {
 		return errors.Join(errors.New("cannot read the document back"), err)
 	}
 
-	return p.View(p.Out, doc)
+	if p.Limit.Bytes <= 0 {
+		return p.View(p.Out, doc)
+	}
+
+	var text bytes.Buffer
+
+	return errors.Join(p.View(&text, doc), p.shortText(p.Out, text.String()))
 }
