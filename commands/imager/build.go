@@ -87,6 +87,10 @@ func (o *buildOptions) do(c *cmdutil.Call, f *cmdutil.Factory, build imager.Buil
 		return err
 	}
 
+	if result.Unresolved {
+		c.Warn("a registry cannot be reached: images are named by tag, and none was checked")
+	}
+
 	return cmdutil.PrintResult(c, result, err, productNames(result), showBuild)
 }
 

@@ -370,6 +370,43 @@ func TestBuildInterrupted(t *testing.T) {
 	}
 }
 
+func TestBuildDryRunWithoutRegistry(t *testing.T) {
+	t.Parallel()
+
+	bed := imagerstub.Start(t)
+	record := bed.AsDocker(t)
+	args := []string{
+		"imager", "build", "metal", "--registry", "127.0.0.1:1/siderolabs", "--talos-version", "v1.14.1", "--extension", "iscsi-tools",
+		"--output-dir", "/results",
+	}
+
+	got := clitest.Run(t, bed.Env(), append(args, "--dry-run")...)
+	if got.Code != 0 || !strings.Contains(got.Stdout, " 127.0.0.1:1/siderolabs/imager:v1.14.1 ") ||
+		!strings.Contains(got.Stdout, "--system-extension-image 127.0.0.1:1/siderolabs/iscsi-tools") || strings.Contains(got.Stdout, "sha256") {
+		t.Errorf("%+v", got)
+	}
+
+	if !strings.Contains(got.Stderr, "a registry cannot be reached: images are named by tag") {
+		t.Errorf("stderr: %s", got.Stderr)
+	}
+
+	got = clitest.Run(t, bed.Env(), append(args, "--dry-run", "-o", "json", "--query", ".result.unresolved")...)
+	if got.Code != 0 || got.Stdout != "true\n" {
+		t.Errorf("%+v", got)
+	}
+
+	// What is built, or locked, has digests.
+	for _, more := range [][]string{{}, {"--dry-run", "--lock", t.TempDir() + "/lock.yaml"}} {
+		if got = clitest.Run(t, bed.Env(), append(args, more...)...); got.Code == 0 {
+			t.Errorf("%v: %+v", more, got)
+		}
+	}
+
+	if body, err := os.ReadFile(record); err == nil && strings.Contains(string(body), "\nrun\n") {
+		t.Errorf("the engine ran something: %s", body)
+	}
+}
+
 func TestBuildDryRun(t *testing.T) {
 	t.Parallel()
 

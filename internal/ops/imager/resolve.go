@@ -9,6 +9,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/imageref"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/registry"
 )
 
@@ -52,6 +53,7 @@ type resolver struct {
 	registry Registry
 	// local reports whether the engine has an image; nil when there is no engine.
 	local func(context.Context, string) bool
+	byTag bool // An image whose registry cannot be reached keeps its tag.
 }
 
 // resolve finds every image of a build, in the order imager, base installer, extensions, overlay, cache.
@@ -121,11 +123,30 @@ func (r resolver) image(ctx context.Context, role, name, reference string) (Inpu
 	}
 
 	image, err := r.registry.Resolve(ctx, reference)
+	if r.without(err) {
+		return Input{Role: role, Name: name, Reference: reference}, nil
+	}
+
 	if err != nil {
 		return Input{}, err
 	}
 
 	return Input{Role: role, Name: name, Reference: reference, Digest: image.Digest}, nil
+}
+
+// without reports whether an image is taken as it is named, because its registry cannot be reached.
+func (r resolver) without(err error) bool { return r.byTag && errors.Is(err, registry.ErrUnreachable) }
+
+// unchecked are the extensions as they are named: what has no registry and tag is of the release's catalogue.
+func unchecked(b Build) []Input {
+	return lists.Map(b.Extensions, func(wanted string) Input {
+		in := Input{Role: RoleExtension, Name: path.Base(imageref.Split(wanted).Repository), Reference: wanted}
+		if host, _, _ := strings.Cut(wanted, "/"); !strings.ContainsAny(host, ".:") { // a name, as the catalogue has it
+			in.Reference = b.Registry + "/" + in.Name
+		}
+
+		return in
+	})
 }
 
 func (r resolver) extensions(ctx context.Context, b Build, t target) ([]Input, error) {
@@ -134,6 +155,10 @@ func (r resolver) extensions(ctx context.Context, b Build, t target) ([]Input, e
 	}
 
 	catalog, err := Extensions(ctx, r.registry, b.Registry, b.TalosVersion)
+	if r.without(err) {
+		return unchecked(b), nil
+	}
+
 	if err != nil {
 		return nil, err
 	}
@@ -178,6 +203,10 @@ func (r resolver) foreign(ctx context.Context, wanted string, b Build, t target)
 	}
 
 	files, err := r.registry.Files(ctx, in.byDigest(), "manifest.yaml")
+	if r.without(err) {
+		return in, nil
+	}
+
 	if err != nil {
 		return in, err
 	}
@@ -205,6 +234,10 @@ func (r resolver) overlay(ctx context.Context, b Build) (Input, error) {
 	}
 
 	catalog, err := Overlays(ctx, r.registry, b.Registry, b.TalosVersion)
+	if r.without(err) {
+		return Input{Role: RoleOverlay, Name: b.Overlay.Name, Reference: b.Registry + "/" + b.Overlay.Name}, nil
+	}
+
 	if err != nil {
 		return Input{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +50,7 @@ type Result struct {
 	EngineVersion   string          `json:"engine_version,omitempty"` // The engine's version.
 	Privileged      bool            `json:"privileged"`               // Whether the container ran with all privileges.
 	Images          []Input         `json:"images"`                   // Every image that was an input.
+	Unresolved      bool            `json:"unresolved,omitempty"`     // Of a dry run: a registry could not be reached, so that images are named by tag and nothing was checked there.
 	Command         []string        `json:"command"`                  // The command that was or would be run.
 	Document        string          `json:"document,omitempty"`       // The profile on the imager's stdin, every image by digest, an embedded machine configuration redacted.
 	LockFile        string          `json:"lock_file,omitempty"`      // The lock file that was used or written.
@@ -74,11 +76,13 @@ type Builder struct {
 	Caller func() (uid, gid int)
 }
 
-// DryRun resolves every image and returns the command that would be run.
+// DryRun resolves every image and returns the command that would be run. Images of a registry that cannot be reached keep
+// their tags, and the result says so.
 func (b *Builder) DryRun(ctx context.Context, build Build, o Options) (Result, error) {
-	p, err := b.prepare(ctx, build, o, b.Guess())
+	p, err := b.prepare(ctx, build, o, b.Guess(), true)
 	if p.result.Images != nil {
 		p.result.DryRun = true
+		p.result.Unresolved = o.Lock == "" && slices.ContainsFunc(p.inputs, func(in Input) bool { return in.Digest == "" })
 		p.result.Command = p.engine.Argv(build.spec(p.target, p.inputs, b.host(p, o, absolute(o.OutputDir), "")))
 	}
 
@@ -106,7 +110,7 @@ func (b *Builder) Run(ctx context.Context, build Build, o Options) (result Resul
 		return Result{}, err
 	}
 
-	p, err := b.prepare(limited, build, o, e)
+	p, err := b.prepare(limited, build, o, e, false)
 	if err != nil {
 		return p.result, err
 	}
@@ -126,7 +130,7 @@ type prepared struct {
 	result Result
 }
 
-func (b *Builder) prepare(ctx context.Context, build Build, o Options, e *container.Engine) (prepared, error) {
+func (b *Builder) prepare(ctx context.Context, build Build, o Options, e *container.Engine, byTag bool) (prepared, error) {
 	p := prepared{engine: e}
 
 	var err error
@@ -141,7 +145,7 @@ func (b *Builder) prepare(ctx context.Context, build Build, o Options, e *contai
 
 	b.say("resolve", "resolving images")
 
-	if p.inputs, p.epoch, err = b.inputs(ctx, build, o, p.target, e); err != nil {
+	if p.inputs, p.epoch, err = b.inputs(ctx, build, o, p.target, e, byTag); err != nil {
 		return p, err
 	}
 
@@ -162,7 +166,7 @@ func (b *Builder) prepare(ctx context.Context, build Build, o Options, e *contai
 }
 
 // inputs takes the images from the lock if there is one, and otherwise resolves them.
-func (b *Builder) inputs(ctx context.Context, build Build, o Options, t target, e *container.Engine) ([]Input, int64, error) {
+func (b *Builder) inputs(ctx context.Context, build Build, o Options, t target, e *container.Engine, byTag bool) ([]Input, int64, error) {
 	if o.Lock != "" && !o.UpdateLock {
 		lock, ok, err := readLock(o.Lock)
 		if err != nil {
@@ -187,7 +191,7 @@ func (b *Builder) inputs(ctx context.Context, build Build, o Options, t target, 
 		}
 	}
 
-	inputs, err := resolver{registry: b.Registry, local: e.Has}.resolve(ctx, build, t)
+	inputs, err := resolver{registry: b.Registry, local: e.Has, byTag: byTag && o.Lock == ""}.resolve(ctx, build, t)
 	if err != nil || o.Lock == "" {
 		return inputs, 0, err
 	}
