@@ -2,6 +2,10 @@
 
 GOLANGCI_VERSION := v2.15.0
 GOFUMPT_VERSION  := v0.12.0
+GORELEASER_VERSION  := v2.15.1
+CYCLONEDX_VERSION   := v1.10.0
+COSIGN_VERSION      := v3.1.3
+GOVULNCHECK_VERSION := v1.9.0
 TOOLS            := $(CURDIR)/.tools
 VERSION          ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Without gRPC's traces, and without the formats of yq that no expression reaches.
@@ -80,8 +84,32 @@ bench: build ## Measure start-up, memory, streams and the upgrade against its cr
 	bash hack/bench.sh
 
 .PHONY: snapshot
-snapshot: ## Build the release archives locally (needs goreleaser)
-	goreleaser release --snapshot --clean
+snapshot: $(TOOLS)/goreleaser $(TOOLS)/cyclonedx-gomod ## Build a release into dist/, twice, compare the checksums, and install each package
+	bash hack/snapshot.sh
+
+.PHONY: release
+release: $(TOOLS)/goreleaser $(TOOLS)/cyclonedx-gomod $(TOOLS)/cosign ## Publish the release of the tag that is checked out (the release workflow runs it)
+	PATH="$(TOOLS):$$PATH" goreleaser release --clean
+
+.PHONY: vulnerabilities
+vulnerabilities: $(TOOLS)/govulncheck ## Look for known vulnerabilities in what is called (reads vuln.go.dev)
+	$(TOOLS)/govulncheck -tags '$(TAGS)' ./...
+
+$(TOOLS)/goreleaser: Makefile
+	GOBIN=$(TOOLS) go install -ldflags '-s -w' github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION)
+	@touch $@
+
+$(TOOLS)/cyclonedx-gomod: Makefile
+	GOBIN=$(TOOLS) go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_VERSION)
+	@touch $@
+
+$(TOOLS)/cosign: Makefile
+	GOBIN=$(TOOLS) go install github.com/sigstore/cosign/v3/cmd/cosign@$(COSIGN_VERSION)
+	@touch $@
+
+$(TOOLS)/govulncheck: Makefile
+	GOBIN=$(TOOLS) go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
+	@touch $@
 
 .PHONY: clean
 clean: ## Remove build results

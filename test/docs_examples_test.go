@@ -284,7 +284,7 @@ func (f *fleet) cronJob(docker, file, talosconfig string) {
 	}
 }
 
-// TestWorkflows checks the workflows of the examples as GitHub would: keys, expressions, contexts, cron lines, actions' inputs.
+// TestWorkflows checks the workflows of the examples and our own as GitHub would: keys, expressions, contexts, cron lines, actions' inputs.
 func TestWorkflows(t *testing.T) {
 	t.Parallel()
 
@@ -292,6 +292,8 @@ func TestWorkflows(t *testing.T) {
 	if err != nil || len(files) < 3 {
 		t.Fatalf("%d files: %v", len(files), err)
 	}
+
+	files = append(files, "../.github/workflows/release.yml")
 
 	var out strings.Builder
 
