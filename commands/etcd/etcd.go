@@ -16,6 +16,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 		newCmdStatus(f),
 		newCmdSnapshot(f),
 		newCmdSnapshotStatus(f),
+		newCmdVerifySnapshot(f),
 		cmdutil.Group("alarm", "List and disarm alarms", []string{"alarms"},
 			newCmdAlarmList(f),
 			newCmdAlarmDisarm(f),

@@ -43,3 +43,24 @@ func TestReads(t *testing.T) {
 		},
 	})
 }
+
+// testdata/snapshot.db is the cluster of internal/ops/snapshot's tests, with a Secret for each of the two keys in
+// controlplane.yaml. The keys are made up.
+func TestVerifySnapshot(t *testing.T) {
+	t.Parallel()
+
+	const file, config = "testdata/snapshot.db", "testdata/controlplane.yaml"
+
+	clitest.Test(t, []clitest.Recorded{
+		{Name: "verify.table", Args: []string{"etcd", "verify-snapshot", file, "--config", config}},
+		{Name: "verify.json", Args: []string{"etcd", "verify-snapshot", file, "--config", config, "-o", "json"}},
+		{Name: "verify.no-keys", Args: []string{"etcd", "verify-snapshot", file}, Stderr: []string{"no keys were given, 2 encrypted objects not decrypted"}},
+		{
+			Name: "verify.wrong-key", Args: []string{"etcd", "verify-snapshot", file, "--config", "testdata/other-key.yaml"}, Code: 3,
+			Stderr: []string{"would not restore: secrets (1): the key key2 of secretbox does not decrypt them"},
+		},
+		{Name: "verify.both", Args: []string{"etcd", "verify-snapshot", file, "--config", config, "-n", "n1"}, Code: 2, Stderr: []string{"choose one"}},
+		{Name: "verify.no-config", Args: []string{"etcd", "verify-snapshot", file, "--config", file}, Code: 2, Stderr: []string{"cannot read the encryption keys"}},
+		{Name: "verify.no-file", Args: []string{"etcd", "verify-snapshot", "none.db"}, Code: 2, Stderr: []string{"none.db"}},
+	})
+}

@@ -83,7 +83,7 @@ func notTools() map[string]string {
 
 // needsFiles are the commands that are tools only with --files: they are useless without a file.
 func needsFiles() []string {
-	return []string{"etcd snapshot", "etcd snapshot-status", "network capture", "state diff", "state save"}
+	return []string{"etcd snapshot", "etcd snapshot-status", "etcd verify-snapshot", "network capture", "state diff", "state save"}
 }
 
 // notParameters are the flags that no tool has: streams without an end, other programs, other servers to dial.

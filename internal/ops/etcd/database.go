@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -23,6 +24,21 @@ type Database struct {
 	TotalKeys      int    // Keys that exist at the last revision.
 	Revisions      int    // Revisions that are kept, deletions included.
 	StorageVersion string // The version of the storage schema; empty when none is written yet.
+	Leases         int    // The leases that are kept.
+	AppliedIndex   uint64 // The raft index that it holds everything up to; 0 when it is not written.
+	Members        []Seat // The members of the cluster that it was taken from, at most maxSeats.
+}
+
+// Seat is a member of etcd as a database has it.
+type Seat struct {
+	ID   string `json:"id"`   // Its ID, hex.
+	Name string `json:"name"` // Its name.
+}
+
+// Entry is a key that exists at the last revision. Its bytes are valid while it is visited only.
+type Entry struct {
+	Key, Value []byte
+	Lease      int64 // The lease that it ends with; 0 for none.
 }
 
 // window is how much of the file is read before it is closed and opened again. The file is mapped into memory, and only
@@ -31,27 +47,47 @@ const window = 4 << 20
 
 // The buckets and the revision format of etcd's storage (server/storage/schema and server/storage/mvcc).
 const (
-	keyBucket        = "key"
-	metaBucket       = "meta"
-	storageVersion   = "storageVersion"
-	revisionBytes    = 17 // main revision, '_', sub revision
-	tombstoneMark    = 't'
-	keyField         = 1 // mvccpb.KeyValue.key
-	openTimeout      = 5 * time.Second
-	notEtcd          = "it is not an etcd database"
-	maxReportedFlaws = 3
+	keyBucket       = "key"
+	metaBucket      = "meta"
+	storageVersion  = "storageVersion"
+	revisionBytes   = 17 // main revision, '_', sub revision
+	tombstoneMark   = 't'
+	keyField        = 1 // mvccpb.KeyValue.key
+	valueField      = 5 // mvccpb.KeyValue.value
+	leaseField      = 6 // mvccpb.KeyValue.lease
+	leaseBucket     = "lease"
+	memberBucket    = "members"
+	consistentIndex = "consistent_index"
+	openTimeout     = 5 * time.Second
+	notEtcd         = "it is not an etcd database"
+	maxSeats        = 64
+	maxSeatBytes    = 64 << 10
 )
 
-// ReadDatabase opens an etcd database file and reads all of it. A trailing hash does not matter.
-func ReadDatabase(ctx context.Context, path string) (Database, error) {
-	c := &counter{crc: crc32.New(crc32.MakeTable(crc32.Castagnoli)), live: map[uint64]struct{}{}, seed: maphash.MakeSeed()}
-
-	if err := scan(ctx, path, c.visit); err != nil {
+// ReadDatabase checks the pages of an etcd database file and reads all of it. A trailing hash does not matter. If visit
+// is not nil, the file is read once more, and visit receives each key that exists at the last revision, in the order in
+// which they were written.
+//
+// The memory that it needs does not depend on the size of the file or of its values: a bit for each page, at most 40
+// bytes for each key, and one window of the file at a time.
+func ReadDatabase(ctx context.Context, path string, visit func(Entry) error) (Database, error) {
+	if err := CheckPages(path); err != nil {
 		return Database{}, fmt.Errorf("cannot read the database: %w", err)
 	}
 
-	if !c.keyed {
-		return Database{}, errors.New("cannot read the database: " + notEtcd)
+	c := &counter{crc: crc32.New(crc32.MakeTable(crc32.Castagnoli)), live: map[uint64]int64{}, seed: maphash.MakeSeed()}
+
+	err := scan(ctx, path, c.visit)
+
+	switch {
+	case err == nil && !c.keyed:
+		err = errors.New(notEtcd)
+	case err == nil && visit != nil:
+		err = scan(ctx, path, c.newest(visit))
+	}
+
+	if err != nil {
+		return Database{}, fmt.Errorf("cannot read the database: %w", err)
 	}
 
 	c.db.Hash = fmt.Sprintf("%08x", c.crc.Sum32())
@@ -60,15 +96,35 @@ func ReadDatabase(ctx context.Context, path string) (Database, error) {
 	return c.db, nil
 }
 
-// counter adds up the content of a database. Keys are distinguished by a 64-bit hash, so that the count needs a few
-// bytes a key, however long the keys are.
+// newest passes on the entries of the last revision of each key.
+func (c *counter) newest(visit func(Entry) error) func(bucket, k, v []byte) error {
+	return func(bucket, k, v []byte) error {
+		if len(k) < revisionBytes || string(bucket) != keyBucket {
+			return nil
+		}
+
+		e, err := entryOf(v)
+		if err != nil {
+			return err
+		}
+
+		if c.live[maphash.Bytes(c.seed, e.Key)] != int64(binary.BigEndian.Uint64(k)) || tombstone(k) { //nolint:gosec // as etcd reads it
+			return nil
+		}
+
+		return visit(e)
+	}
+}
+
+// counter adds up the content of a database. Keys are distinguished by a 64-bit hash, so that the index of their last
+// revisions needs a few bytes a key, however long the keys are. etcd writes a key at most once in a revision.
 type counter struct {
 	db  Database
 	crc interface {
 		Sum32() uint32
 		Write([]byte) (int, error)
 	}
-	live  map[uint64]struct{}
+	live  map[uint64]int64 // The last revision of each key that exists.
 	seed  maphash.Seed
 	keyed bool
 }
@@ -87,9 +143,16 @@ func (c *counter) visit(bucket, k, v []byte) error {
 
 	switch string(bucket) {
 	case metaBucket:
-		if string(k) == storageVersion {
+		switch {
+		case string(k) == storageVersion:
 			c.db.StorageVersion = string(v)
+		case string(k) == consistentIndex && len(v) == 8:
+			c.db.AppliedIndex = binary.BigEndian.Uint64(v)
 		}
+	case leaseBucket:
+		c.db.Leases++
+	case memberBucket:
+		c.seat(k, v)
 	case keyBucket:
 		return c.revision(k, v)
 	}
@@ -105,50 +168,68 @@ func (c *counter) revision(k, v []byte) error {
 	c.db.Revision = int64(binary.BigEndian.Uint64(k))
 	c.db.Revisions++
 
-	key, err := keyOf(v)
+	e, err := entryOf(v)
 	if err != nil {
 		return fmt.Errorf("revision %d: %w", c.db.Revision, err)
 	}
 
-	id := maphash.Bytes(c.seed, key)
+	id := maphash.Bytes(c.seed, e.Key)
 
-	if len(k) > revisionBytes && k[revisionBytes] == tombstoneMark {
+	if tombstone(k) {
 		delete(c.live, id)
 	} else {
-		c.live[id] = struct{}{}
+		c.live[id] = c.db.Revision
 	}
 
 	return nil
 }
 
-// keyOf extracts the key from a serialised mvccpb.KeyValue. One field does not justify etcd's generated code with its
-// own protobuf runtime.
-func keyOf(value []byte) ([]byte, error) {
+func tombstone(k []byte) bool { return len(k) > revisionBytes && k[revisionBytes] == tombstoneMark }
+
+// seat notes a member of the cluster. What does not read as one is omitted: a restore does not use it.
+func (c *counter) seat(k, v []byte) {
+	var m struct {
+		Name string `json:"name"`
+	}
+
+	if len(c.db.Members) < maxSeats && len(v) <= maxSeatBytes && json.Unmarshal(v, &m) == nil {
+		c.db.Members = append(c.db.Members, Seat{ID: string(k), Name: m.Name})
+	}
+}
+
+// entryOf reads a serialised mvccpb.KeyValue. Three fields do not justify etcd's generated code with its own protobuf
+// runtime.
+func entryOf(value []byte) (e Entry, err error) {
 	for len(value) > 0 {
 		number, kind, n := protowire.ConsumeTag(value)
 		if n < 0 {
-			return nil, protowire.ParseError(n)
+			return e, protowire.ParseError(n)
 		}
 
 		value = value[n:]
 
-		if number == keyField && kind == protowire.BytesType {
-			key, n := protowire.ConsumeBytes(value)
-			if n < 0 {
-				return nil, protowire.ParseError(n)
-			}
-
-			return key, nil
+		if n = protowire.ConsumeFieldValue(number, kind, value); n < 0 {
+			return e, protowire.ParseError(n)
 		}
 
-		if n = protowire.ConsumeFieldValue(number, kind, value); n < 0 {
-			return nil, protowire.ParseError(n)
+		switch {
+		case number == keyField && kind == protowire.BytesType:
+			e.Key, _ = protowire.ConsumeBytes(value)
+		case number == valueField && kind == protowire.BytesType:
+			e.Value, _ = protowire.ConsumeBytes(value)
+		case number == leaseField && kind == protowire.VarintType:
+			lease, _ := protowire.ConsumeVarint(value)
+			e.Lease = int64(lease) //nolint:gosec // as etcd writes it
 		}
 
 		value = value[n:]
 	}
 
-	return nil, errors.New("an entry without a key")
+	if e.Key == nil {
+		return e, errors.New("an entry without a key")
+	}
+
+	return e, nil
 }
 
 // position is where a window ended.
@@ -227,29 +308,6 @@ func walk(tx *bolt.Tx, from *position, visit func(bucket, k, v []byte) error) (*
 	return nil, nil
 }
 
-// CheckStructure looks for damage in the file's pages, as etcd's own tool does before a restore.
-func CheckStructure(path string) error {
-	return withDatabase(path, func(tx *bolt.Tx) error {
-		var flaws []error
-
-		more := 0
-
-		for flaw := range tx.Check() {
-			if len(flaws) < maxReportedFlaws {
-				flaws = append(flaws, flaw)
-			} else {
-				more++
-			}
-		}
-
-		if more > 0 {
-			flaws = append(flaws, fmt.Errorf("and %d more", more))
-		}
-
-		return errors.Join(flaws...)
-	})
-}
-
 // withDatabase opens the file for reading. The file is mapped: with a damaged or truncated file the library panics or
 // the memory access faults, which becomes an error here.
 func withDatabase(path string, fn func(*bolt.Tx) error) (err error) {
@@ -277,7 +335,7 @@ func withDatabase(path string, fn func(*bolt.Tx) error) (err error) {
 
 	return errors.Join(db.View(func(tx *bolt.Tx) error {
 		if tx.Size() > info.Size() {
-			return fmt.Errorf("the database is truncated: it has %d of %d bytes", info.Size(), tx.Size())
+			return fmt.Errorf("%w: it has %d of %d bytes", ErrTruncated, info.Size(), tx.Size())
 		}
 
 		return fn(tx)

@@ -129,7 +129,7 @@ func Save(ctx context.Context, s Snapshotter, path string, progress func(int64))
 		return err
 	}, func(tmp string) error {
 		var err error
-		db, err = ReadDatabase(ctx, tmp)
+		db, err = ReadDatabase(ctx, tmp, nil)
 
 		return err
 	})
@@ -151,15 +151,22 @@ func (s *Snapshot) describe(db Database) {
 // of member/snap/db) is read too, with HashVerified false. An invalid file is an error with exit code 3; a file that
 // cannot be read is a usage error.
 func Inspect(ctx context.Context, path string) (Snapshot, error) {
+	out, _, err := InspectEntries(ctx, path, nil)
+
+	return out, err
+}
+
+// InspectEntries is Inspect which also returns what the database says, and passes its entries to visit: see ReadDatabase.
+func InspectEntries(ctx context.Context, path string, visit func(Entry) error) (Snapshot, Database, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Snapshot{}, errs.Usagef("cannot read the snapshot: %w", err)
+		return Snapshot{}, Database{}, errs.Usagef("cannot read the snapshot: %w", err)
 	}
 	defer f.Close() //nolint:errcheck // it is only read
 
 	t := newTrailer()
 	if _, err = io.Copy(t, f); err != nil {
-		return Snapshot{}, errs.Usagef("cannot read the snapshot %s: %w", path, err)
+		return Snapshot{}, Database{}, errs.Usagef("cannot read the snapshot %s: %w", path, err)
 	}
 
 	out := Snapshot{Path: path, SizeBytes: t.size, SHA256: t.sum()}
@@ -170,26 +177,28 @@ func Inspect(ctx context.Context, path string) (Snapshot, error) {
 
 	if t.present() {
 		if err = t.verify(); err != nil {
-			return out, damaged(err)
+			return out, Database{}, damaged(err)
 		}
 
 		out.HashVerified = true
 	}
 
-	// The walk comes first: it survives any damage, while the check of the pages trusts its references.
-	db, err := ReadDatabase(ctx, path)
-	if err != nil {
-		return out, damaged(err)
+	db, err := ReadDatabase(ctx, path, visit)
+	if err != nil && ctx.Err() != nil {
+		return out, db, context.Cause(ctx)
 	}
 
-	if err = CheckStructure(path); err != nil {
-		return out, damaged(err)
+	if err != nil {
+		return out, db, damaged(err)
 	}
 
 	out.describe(db)
 
-	return out, nil
+	return out, db, nil
 }
+
+// ErrHash is the error about a snapshot whose content differs from what etcd streamed.
+var ErrHash = errors.New("it is damaged: its SHA-256 differs from the one that etcd appended")
 
 // trailer splits a snapshot stream into the database and the SHA-256 at its end. A database consists of whole pages, so
 // a size of 32 beyond a multiple of 512 means that there is a hash (etcdutl's rule).
@@ -241,7 +250,7 @@ func (t *trailer) verify() error {
 	case !t.present():
 		return fmt.Errorf("it is incomplete: %d bytes are not a database with its hash", t.size)
 	case !slices.Equal(t.inner.Sum(nil), t.held):
-		return errors.New("it is damaged: its SHA-256 differs from the one that etcd appended")
+		return ErrHash
 	default:
 		return nil
 	}

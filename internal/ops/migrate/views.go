@@ -22,7 +22,7 @@ func views(c config.Config, links []string, controlPlane bool) map[string]string
 	}
 
 	if controlPlane {
-		all["etcd encryption"], all["authorizers"] = encryptionOf(c), authorizersOf(c)
+		all["etcd encryption"], all["authorizers"] = EtcdEncryption(c), authorizersOf(c)
 		all["kube-apiserver"], all["kube-proxy"], all["manifests"] = apiServerOf(c), proxyOf(c), manifestsOf(c)
 	}
 
@@ -81,12 +81,14 @@ func installOf(c config.Config) view {
 	return out
 }
 
-func encryptionOf(c config.Config) map[string]any {
+// EtcdEncryption is the encryption configuration of kube-apiserver that Talos renders from a machine configuration; nil
+// if it encrypts nothing.
+func EtcdEncryption(c config.Config) map[string]any {
 	if d := c.K8sEtcdEncryptionConfig(); d != nil {
 		return d.EtcdEncryptionConfig()
 	}
 
-	if c.Cluster().SecretboxEncryptionSecret() == "" && c.Cluster().AESCBCEncryptionSecret() == "" {
+	if c.Cluster() == nil || c.Cluster().SecretboxEncryptionSecret() == "" && c.Cluster().AESCBCEncryptionSecret() == "" {
 		return nil
 	}
 
