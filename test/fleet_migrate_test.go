@@ -1,12 +1,16 @@
 package test
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +22,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/migration"
+	"github.com/talosmate/talosmate/internal/ops/snapshot"
 	"github.com/talosmate/talosmate/internal/runbook"
 )
 
@@ -36,6 +41,7 @@ func TestFleetMigrate(t *testing.T) {
 	f.secret("written-with-aescbc")
 	f.give(strings.Replace(before, "secretboxEncryptionSecret:", "aescbcEncryptionSecret: "+secretbox+"\n    secretboxEncryptionSecret:", 1))
 	f.secret("written-with-secretbox")
+	f.provenSnapshot()
 	f.restrictedUser()
 
 	answers := f.answers()
@@ -246,6 +252,85 @@ func (f *migrated) migrate(node string) (migration.Applied, int) {
 	}
 
 	return doc.Items[0].Apply, cmd.ProcessState.ExitCode()
+}
+
+// copyDatabase copies the database of the real kube-apiserver's etcd, between two of its writes.
+func (f *migrated) copyDatabase(to string) {
+	f.t.Helper()
+
+	var found []string
+
+	err := filepath.WalkDir(f.dir, func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, "/etcd/member/snap/db") {
+			found = append(found, path)
+		}
+
+		return nil
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+
+	f.until("the database of kube-apiserver to be copied at rest", func(context.Context) bool {
+		for _, path := range found {
+			content, err := os.ReadFile(path)
+			if err != nil || !bytes.Contains(content, []byte("/registry/secrets/default/written-with-secretbox")) {
+				continue
+			}
+
+			again, err := os.ReadFile(path)
+
+			return err == nil && bytes.Equal(content, again) && os.WriteFile(to, content, 0o600) == nil
+		}
+
+		return false
+	})
+}
+
+// provenSnapshot reads what a real kube-apiserver wrote: every Secret decrypts, each of the two keys is
+// named when it is another one, and a plain text of neither is shown.
+func (f *migrated) provenSnapshot() {
+	f.t.Helper()
+
+	path, config := filepath.Join(f.dir, "proven.db"), f.config("cp-1")
+	f.copyDatabase(path)
+
+	verify := func(config string) (snapshot.Report, int) {
+		cmd := f.talosmate("etcd", "verify-snapshot", path, "--config", f.write("keys.yaml", config), "-o", "json")
+		out, _ := cmd.Output() // the exit code shows it
+
+		var doc struct{ Result snapshot.Report }
+		if err := json.Unmarshal(out, &doc); err != nil || strings.Contains(string(out), "written-with-secretbox\"}") {
+			f.t.Fatalf("%v\n%s", err, out)
+		}
+
+		return doc.Result, cmd.ProcessState.ExitCode()
+	}
+
+	got, code := verify(config)
+	if code != 0 || !got.Restorable || got.Contents == nil || got.Contents.Newest == nil || len(got.Contents.Kinds) < 10 || len(got.Contents.Namespaces) < 4 {
+		f.t.Fatalf("exit code %d: %+v", code, got)
+	}
+
+	decrypted := map[string]bool{}
+	for _, e := range got.Encryption {
+		decrypted[e.Provider] = e.Status == snapshot.StatusDecrypted || e.Status == snapshot.StatusPlain
+	}
+
+	if !decrypted["aescbc"] || !decrypted["secretbox"] {
+		f.t.Errorf("%+v", got.Encryption)
+	}
+
+	for provider, name := range map[string]string{"aescbc": "key1", "secretbox": "key2"} {
+		field := provider + "EncryptionSecret:"
+		old := strings.TrimSpace(between(config, field, "\n"))
+		other := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", 32)))
+
+		got, code := verify(strings.Replace(config, field+" "+old, field+" "+other, 1))
+		if code != 3 || len(got.Problems) != 1 || got.Problems[0].Code != snapshot.WrongKey || !strings.Contains(got.Problems[0].Message, name+" of "+provider) {
+			f.t.Errorf("another %s: exit code %d: %+v", name, code, got.Problems)
+		}
+	}
 }
 
 // controls breaks the migrated configuration: what the test asks shows it.
