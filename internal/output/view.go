@@ -64,12 +64,16 @@ func Path(expression string) (func(doc any) string, error) {
 		return nil, fmt.Errorf("a JSONPath of %d bytes is too long", len(expression))
 	}
 
-	p, err := path(expression)
-	if err != nil {
+	if _, err := path(expression); err != nil {
 		return nil, err
 	}
 
 	return func(doc any) string {
+		p, err := path(expression) // each time: what was evaluated once may be left within a range
+		if err != nil {
+			return ""
+		}
+
 		var out bytes.Buffer
 		if errs.Safely(func() error { return p.Execute(&out, doc) }) != nil {
 			return ""

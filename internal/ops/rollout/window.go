@@ -16,6 +16,8 @@ type Window struct {
 	from, to int // Minutes since midnight.
 }
 
+const dayMinutes = 24 * 60
+
 // ParseWindow reads "Sat 02:00-05:00", "Mon-Fri 22:00-04:00", "Sat,Sun 00:00-24:00" or "02:00-05:00" for every
 // day. The day is the one on which the window opens.
 func ParseWindow(text string) (*Window, error) {
@@ -57,7 +59,7 @@ func ParseWindow(text string) (*Window, error) {
 		return nil, bad("%v", err)
 	}
 
-	if w.from == w.to {
+	if w.from == w.to || w.from == dayMinutes && w.to == 0 {
 		return nil, bad("it is empty")
 	}
 
