@@ -68,6 +68,10 @@ man: ## Write the man pages into dist/man (dated by SOURCE_DATE_EPOCH)
 screenshots: ## Take the pictures of docs/screenshots again
 	TALOSMATE_WRITE_SCREENSHOTS=1 go test ./test -run TestScreenshots
 
+.PHONY: agent-tasks
+agent-tasks: ## Do twelve tasks as an agent would that knows only --help, and count what it reads
+	go test ./test -run TestAgentTasks -count=1 -v
+
 .PHONY: check
 check: ## What CI runs in addition to the tests: generated files, vet, module files, linters
 	bash hack/timed.sh 'generated files' bash hack/check-generated.sh

@@ -28,11 +28,20 @@ func SetUsage(f *Factory, root *cobra.Command) {
 			return err
 		}
 
-		before, after, _ := strings.Cut(text.String(), "\nGlobal Flags:\n")
+		heading := "\nGlobal Flags:\n"
+		if !cmd.HasParent() {
+			heading = "\nFlags:\n" // the root's own flags are those of every command
+		}
+
+		before, after, _ := strings.Cut(text.String(), heading)
 		if after != "" {
 			// up to the next blank line, behind which cobra refers to the help of subcommands
 			_, after, _ = strings.Cut(after, "\n\n")
 			before += "\nGlobal flags such as -n, -o and --query: `talosmate options`\n"
+
+			if !cmd.HasParent() {
+				before += "-n NAME chooses nodes, -A all of them; `talosmate commands` lists every command on one page\n"
+			}
 
 			if cmd.HasAvailableSubCommands() {
 				after = "\n" + after
