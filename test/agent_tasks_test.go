@@ -15,7 +15,7 @@ import (
 // What the twelve tasks together may cost an agent that knows only `talosmate --help`.
 const (
 	mostCommands = 16
-	mostHelps    = 7 // The first help and the catalogue are two of them.
+	mostHelps    = 7        // The first help and the catalogue are two of them.
 	mostBytes    = 32 << 10 // They cost 30 KB; a new command in the catalogue still fits.
 )
 
