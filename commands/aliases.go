@@ -10,10 +10,15 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
+// Completes reports whether a shell asks for candidates.
+func Completes(args []string) bool {
+	return len(args) > 0 && slices.Contains([]string{cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, args[0])
+}
+
 // ExpandAliases puts the command line of an alias of the user's in the place of its name, and in what a shell asks to
 // be completed. A command always wins: the file with the aliases is read only for a word that is not one.
 func ExpandAliases(f *cmdutil.Factory, root *cobra.Command, args []string) ([]string, error) {
-	if len(args) > 1 && slices.Contains([]string{cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, args[0]) {
+	if Completes(args) && len(args) > 1 {
 		last := len(args) - 1
 
 		expanded, err := ExpandAliases(f, root, args[1:last])

@@ -112,7 +112,6 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 		top.NewCmd(f, sources(f)),
 	)
 
-	cmdutil.CompleteFlags(root)
 	cmdutil.SetUsage(f, root)
 
 	return root

@@ -51,6 +51,10 @@ func Limited(ctx context.Context, args []string, io *iostreams.Streams, limits c
 		root.SetArgs(args)
 		cmdutil.AddCompletion(f, root, args)
 
+		if commands.Completes(args) {
+			f.CompleteFlags(root)
+		}
+
 		err = iostreams.WithoutClosed(root.ExecuteContext(ctx))
 	}
 

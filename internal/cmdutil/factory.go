@@ -41,8 +41,9 @@ type Factory struct {
 	// Limits bound what the command line may touch, beside what the user's settings say.
 	Limits Limits
 
-	documents map[string]any // The document type of each schema, filled while the tree is built.
-	run       *Call          // The running command, for the error document.
+	documents   map[string]any                       // The document type of each schema, filled while the tree is built.
+	completions map[*pflag.Flag]cobra.CompletionFunc // How flags complete, filled while the tree is built.
+	run         *Call                                // The running command, for the error document.
 }
 
 // Limits are what a command line may touch that another program's request became.
@@ -58,7 +59,7 @@ const allowedNodes = "allowed-nodes"
 
 // NewFactory makes the factory of a process.
 func NewFactory(io *iostreams.Streams, b Build) *Factory {
-	return &Factory{IO: io, Build: b, Now: time.Now, Kubernetes: kube.Connect, documents: map[string]any{
+	return &Factory{IO: io, Build: b, Now: time.Now, Kubernetes: kube.Connect, completions: map[*pflag.Flag]cobra.CompletionFunc{}, documents: map[string]any{
 		"ProgressEvent": progress.Event{}, // no command's document: a line of --progress json
 		usageError:      output.List[struct{}]{},
 	}}

@@ -48,7 +48,7 @@ func (fs *Flags) Complete(name string, fn CompletionFunc) {
 		fn = afterComma(fn)
 	}
 
-	must(fs.cmd.RegisterFlagCompletionFunc(name, completion(fs.factory, name, unbounded, fn)))
+	fs.factory.completions[fs.Lookup(name)] = completion(fs.factory, name, unbounded, fn)
 }
 
 // Words makes the value of a flag complete from words.
@@ -229,24 +229,31 @@ func resolveAliases(flags *pflag.FlagSet) error {
 	return wrong
 }
 
-// CompleteFlags finishes a whole tree: a flag without a completion of its own completes to nothing, for a
-// shell would offer file names where a number or a name is wanted. Flags whose usage names a `file` or a
-// `directory` keep the shell's files.
-func CompleteFlags(cmd *cobra.Command) {
-	nothing := func(f *pflag.Flag) {
-		kind, _ := pflag.UnquoteUsage(f)
-		if _, has := cmd.GetFlagCompletionFunc(f.Name); has || slices.Contains([]string{"file", "directory"}, strings.ToLower(kind)) {
+// CompleteFlags tells Cobra how the flags of a whole tree complete: only for a command line that completes, for Cobra
+// keeps what it is told until the process ends. A flag without a completion of its own completes to nothing, since a
+// shell would offer file names where a number or a name is wanted. Flags whose usage names a `file` or a `directory` keep
+// the shell's files.
+func (f *Factory) CompleteFlags(cmd *cobra.Command) {
+	register := func(flag *pflag.Flag) {
+		fn, has := f.completions[flag]
+		kind, _ := pflag.UnquoteUsage(flag)
+
+		switch {
+		case has:
+		case slices.Contains([]string{"file", "directory"}, strings.ToLower(kind)):
 			return
+		default:
+			fn = cobra.NoFileCompletions
 		}
 
-		must(cmd.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions))
+		must(cmd.RegisterFlagCompletionFunc(flag.Name, fn))
 	}
 
-	cmd.PersistentFlags().VisitAll(nothing)
-	cmd.LocalNonPersistentFlags().VisitAll(nothing)
+	cmd.PersistentFlags().VisitAll(register)
+	cmd.LocalNonPersistentFlags().VisitAll(register)
 
 	for _, child := range cmd.Commands() {
-		CompleteFlags(child)
+		f.CompleteFlags(child)
 	}
 }
 
