@@ -4,6 +4,7 @@ package events
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -61,7 +62,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 }
 
 func (o *options) flags(flags *cmdutil.Flags) {
-	flags.IntVar(&o.tail, "tail", 100, "how many past events to show, -1 for all that the node remembers")
+	flags.IntVar(&o.tail, "tail", 100, "how many of the last matching events to show, -1 for all (default with --since: all)")
 	flags.StringVar(&o.since, "since", "", "past events not older than this: a duration (10m) or an RFC 3339 time")
 	flags.BoolVarP(&o.follow, "follow", "f", false, "continue as events happen, across reboots")
 	flags.StringVar(&o.filter, "filter", "", "only events whose type or payload holds this text")
@@ -82,7 +83,7 @@ func (o *options) run(ctx context.Context, c *cmdutil.Call, n *talos.Node, add f
 	}
 
 	pass := func(e talos.Event) error {
-		if o.filter != "" && !strings.Contains(e.Event+" "+payload(e), o.filter) {
+		if !o.passes(e) {
 			return nil
 		}
 
@@ -90,7 +91,7 @@ func (o *options) run(ctx context.Context, c *cmdutil.Call, n *talos.Node, add f
 	}
 
 	if !o.follow {
-		return n.Events(ctx, req, pass)
+		return o.past(ctx, c, n, req, add)
 	}
 
 	again := logs.Default(func(err error) { c.Warn("%v; waiting for the node to come back", err) })
@@ -118,6 +119,34 @@ func (o *options) run(ctx context.Context, c *cmdutil.Call, n *talos.Node, add f
 			return flush()
 		})
 	})
+}
+
+// past shows the last of the events that passed the filters. A node counts before them, and not at all from a time on.
+func (o *options) past(ctx context.Context, c *cmdutil.Call, n *talos.Node, req talos.EventsRequest, add func(talos.Event) error) error {
+	last := logs.Tail[talos.Event]{Size: o.tail}
+	keep := last.Add
+
+	if o.tail < 0 || req.Since > 0 && !c.Cmd.Flags().Changed("tail") {
+		keep = add
+	}
+
+	if o.filter != "" || o.actor != "" {
+		req.Tail = -1
+	}
+
+	err := n.Events(ctx, req, func(e talos.Event) error {
+		if !o.passes(e) {
+			return nil
+		}
+
+		return keep(e)
+	})
+
+	return errors.Join(err, last.Drain(add))
+}
+
+func (o *options) passes(e talos.Event) bool {
+	return o.filter == "" || strings.Contains(e.Event+" "+payload(e), o.filter)
 }
 
 func when(e talos.Event) string {

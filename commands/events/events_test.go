@@ -18,6 +18,8 @@ func TestEvents(t *testing.T) {
 		{Name: "events.default", Args: []string{"events", "-n", "n1"}, Variants: tail},
 		{Name: "events.none", Args: []string{"events", "-n", "n1", "-o", "json", "--filter", "nothing"}, Variants: tail},
 		{Name: "events.partial", Args: []string{"events", "-n", "10.5.0.2,10.5.0.4", "-o", "json", "--filter", "AddressEvent"}, Variants: tail, Code: 4},
+		{Name: "events.filter-tail", Args: []string{"events", "-n", "n1", "--filter", "ServiceStateEvent", "--tail", "2"}, Variants: tail},
+		{Name: "events.since-tail", Args: []string{"events", "-n", "n1", "--since", "2020-01-01T00:00:00Z", "--tail", "3"}, Variants: tail},
 		{Name: "events.bad-since", Args: []string{"events", "-n", "n1", "--since", "yesterday"}, Code: 2},
 	})
 }

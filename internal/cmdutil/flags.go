@@ -230,7 +230,7 @@ func resolveAliases(flags *pflag.FlagSet) error {
 }
 
 // CompleteFlags tells Cobra how the flags of a whole tree complete: only for a command line that completes, for Cobra
-// keeps what it is told until the process ends. A flag without a completion of its own completes to nothing, since a
+// keeps them until the process ends. A flag without a completion of its own completes to nothing, since a
 // shell would offer file names where a number or a name is wanted. Flags whose usage names a `file` or a `directory` keep
 // the shell's files.
 func (f *Factory) CompleteFlags(cmd *cobra.Command) {

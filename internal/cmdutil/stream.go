@@ -243,7 +243,7 @@ func (s *rowSink[T]) finish(err error, ref func(T) talos.NodeRef, cols []output.
 		flushed := s.out.Flush()
 
 		if cut != nil {
-			s.call.Warn("the output is cut: %d lines are shown; %s", s.count, cut.Hint)
+			s.call.Warn("the output is cut: lines shown: %d; %s", s.count, cut.Hint)
 		}
 
 		return errors.Join(err, flushed)
