@@ -21,26 +21,26 @@ const (
 	Remove   Action = "remove" // Out of the cluster permanently: drained, out of etcd, wiped, out of Kubernetes.
 )
 
-// Result is everything that was observed of one node, also on error.
+// Result is everything that was observed of one node, also on error. What was not, or does not apply to the action, is absent.
 type Result struct {
 	talos.NodeRef
 
-	Action Action         `json:"action"`         // reboot, shutdown, rollback, reset or remove.
-	Dead   bool           `json:"dead,omitempty"` // Whether it was removed as a dead node, without being asked, drained or wiped.
-	Status runbook.Status `json:"status"`         // planned, ok, requested, refused, cordon_failed, drain_failed, failed, did_not_return, verify_failed, unknown, interrupted or not_started.
-	DryRun bool           `json:"dry_run"`        // Whether nothing was to be done.
+	Action Action         `json:"action"`            // reboot, shutdown, rollback, reset or remove.
+	Dead   bool           `json:"dead,omitempty"`    // Whether it was removed as a dead node, without being asked, drained or wiped.
+	Status runbook.Status `json:"status"`            // planned, ok, requested, refused, cordon_failed, drain_failed, failed, did_not_return, verify_failed, unknown, interrupted or not_started.
+	DryRun bool           `json:"dry_run,omitempty"` // Whether nothing was to be done.
 
 	disruption.Observed
 
-	DetectionLagSeconds float64                `json:"detection_lag_seconds"`   // How late at most the new boot was noticed.
-	PoweredOff          bool                   `json:"powered_off"`             // Whether the node was observed to be off.
-	Maintenance         bool                   `json:"maintenance"`             // Whether the node was observed in maintenance mode afterwards.
-	Rejoined            bool                   `json:"rejoined,omitempty"`      // Whether the node came back with a configuration of its platform.
-	K8sNodeName         string                 `json:"k8s_node_name,omitempty"` // The Kubernetes node, where the node is a member.
-	K8sNodeDeleted      bool                   `json:"k8s_node_deleted"`        // Whether the Kubernetes node was deleted.
-	Wipes               []string               `json:"wipes,omitempty"`         // What a reset erases: partitions, disks, or the whole system disk.
-	Plan                []string               `json:"plan,omitempty"`          // What a dry run would do, in order.
-	Etcd                *etcd.MembershipChange `json:"etcd,omitempty"`          // What became of its etcd member; of remove, for a control plane that had one.
+	DetectionLagSeconds float64                `json:"detection_lag_seconds,omitempty"` // How late at most the new boot was noticed.
+	PoweredOff          bool                   `json:"powered_off,omitempty"`           // Whether the node was observed to be off.
+	Maintenance         bool                   `json:"maintenance,omitempty"`           // Whether the node was observed in maintenance mode afterwards.
+	Rejoined            bool                   `json:"rejoined,omitempty"`              // Whether the node came back with a configuration of its platform.
+	K8sNodeName         string                 `json:"k8s_node_name,omitempty"`         // The Kubernetes node, where the node is a member.
+	K8sNodeDeleted      bool                   `json:"k8s_node_deleted,omitempty"`      // Whether the Kubernetes node was deleted.
+	Wipes               []string               `json:"wipes,omitempty"`                 // What a reset erases: partitions, disks, or the whole system disk.
+	Plan                []string               `json:"plan,omitempty"`                  // What a dry run would do, in order.
+	Etcd                *etcd.MembershipChange `json:"etcd,omitempty"`                  // What became of its etcd member; of remove, for a control plane that had one.
 
 	runbook.Record
 }
