@@ -188,7 +188,7 @@ func verdict(c *cmdutil.Call, res health.Result) error {
 			WithKind(errs.KindPermissionDenied).
 			WithHint("use a certificate with one of %s; os:etcd:backup can check etcd, and Kubernetes needs os:admin", strings.Join(cmdutil.Readers(), ", "))
 	case !res.Healthy:
-		return errs.New(errs.Negative, "the cluster is not healthy: %s failed, %d without an answer", count(res.Summary.Fail, "check"), res.Summary.Unknown).
+		return errs.New(errs.Negative, "the cluster is not healthy: %s failed, %d without an answer", output.Count(res.Summary.Fail, "check"), res.Summary.Unknown).
 			WithKind(errs.KindNegative)
 	default:
 		return nil
@@ -244,14 +244,6 @@ func annotated(findings []health.Finding) []annotation.Finding {
 	}
 
 	return out
-}
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // healthWorld makes a view of the cluster that is read afresh on every call.

@@ -182,7 +182,7 @@ func summaryLine(r health.Result) string {
 	}
 
 	return fmt.Sprintf("%s: %d ok, %d failed, %s, %d skipped, %d unknown",
-		word, r.Summary.OK, r.Summary.Fail, count(r.Summary.Warn, "warning"), r.Summary.Skip, r.Summary.Unknown)
+		word, r.Summary.OK, r.Summary.Fail, output.Count(r.Summary.Warn, "warning"), r.Summary.Skip, r.Summary.Unknown)
 }
 
 func writeSummary(w io.Writer, r health.Result) error {

@@ -68,7 +68,7 @@ func healthPage(context string, r health.Result) page.Page {
 		Facts: []page.Fact{
 			{Name: "Checked", Value: r.Scope + ", by the " + r.Source},
 			{Name: "Checks", Value: fmt.Sprintf("%d ok, %d failed, %s, %d skipped, %d unknown",
-				r.Summary.OK, r.Summary.Fail, count(r.Summary.Warn, "warning"), r.Summary.Skip, r.Summary.Unknown)},
+				r.Summary.OK, r.Summary.Fail, output.Count(r.Summary.Warn, "warning"), r.Summary.Skip, r.Summary.Unknown)},
 			{Name: "Not authorized", Value: strings.Join(r.NotAuthorized, ", ")},
 		},
 	}
@@ -139,7 +139,7 @@ func describePage(d fleet.Description) page.Page {
 	}
 
 	if !d.Health.Healthy {
-		p.State, p.Verdict = page.Bad, fmt.Sprintf("NOT healthy: %s failed, %d without an answer", count(d.Health.Failed, "check"), d.Health.Unknown)
+		p.State, p.Verdict = page.Bad, fmt.Sprintf("NOT healthy: %s failed, %d without an answer", output.Count(d.Health.Failed, "check"), d.Health.Unknown)
 	}
 
 	var alerts [][]page.Cell

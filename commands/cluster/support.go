@@ -127,7 +127,7 @@ func showBundle(w io.Writer, b support.Bundle) error {
 		{"Size", fmt.Sprintf("%s (%d bytes)", output.Bytes(b.SizeBytes), b.SizeBytes)},
 		{"SHA-256", b.SHA256},
 		{"Encrypted", encrypted},
-		{"Files", fmt.Sprintf("%d, from %s", b.Read, count(len(b.Nodes)-len(silent), "node"))},
+		{"Files", fmt.Sprintf("%d, from %s", b.Read, output.Count(len(b.Nodes)-len(silent), "node"))},
 		{"No answer", lists.Join(silent, ", ", support.Node.NodeName)},
 	}
 
@@ -144,7 +144,7 @@ func showBundle(w io.Writer, b support.Bundle) error {
 	}
 
 	if b.Skipped > 0 {
-		fmt.Fprintf(w, "%s skipped: what this certificate may not read, or the nodes do not have\n", count(b.Skipped, "file"))
+		fmt.Fprintf(w, "%s skipped: what this certificate may not read, or the nodes do not have\n", output.Count(b.Skipped, "file"))
 	}
 
 	_, err := fmt.Fprintln(w, "Secrets are hidden; addresses, names and images are not. Look at it before you send it.")

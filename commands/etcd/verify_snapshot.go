@@ -67,7 +67,7 @@ func (o *verifyOptions) run(c *cmdutil.Call) error {
 	}
 
 	if n := r.Unchecked(); n > 0 && keys == nil {
-		c.Warn("no keys were given, %s not decrypted: use --config or -n", count(n, "encrypted object"))
+		c.Warn("no keys were given, %s not decrypted: use --config or -n", output.Count(n, "encrypted object"))
 	}
 
 	if o.live && r.Contents != nil {
@@ -173,7 +173,7 @@ func showReport(w io.Writer, r snapshot.Report) error {
 	case !r.Restorable:
 		verdict = "NOT RESTORABLE"
 	case n > 0:
-		verdict += " as far as it was checked: " + count(n, "encrypted object") + " not decrypted"
+		verdict += " as far as it was checked: " + output.Count(n, "encrypted object") + " not decrypted"
 	}
 
 	fmt.Fprintf(w, "%s: %s\n", output.Line(r.Path), verdict)
@@ -213,12 +213,12 @@ func showReport(w io.Writer, r snapshot.Report) error {
 	}
 
 	if len(k.Kinds) > 0 {
-		fmt.Fprintf(w, "\nOBJECTS (%s, %s)\n", count(len(k.Kinds), "kind"), count(len(k.Namespaces), "namespace"))
+		fmt.Fprintf(w, "\nOBJECTS (%s, %s)\n", output.Count(len(k.Kinds), "kind"), output.Count(len(k.Namespaces), "namespace"))
 	}
 
 	for i, kind := range k.Kinds {
 		if i == shownKinds {
-			fmt.Fprintf(w, "  and %s more: -o json has them all\n", count(len(k.Kinds)-shownKinds, "kind"))
+			fmt.Fprintf(w, "  and %s more: -o json has them all\n", output.Count(len(k.Kinds)-shownKinds, "kind"))
 
 			break
 		}
@@ -280,12 +280,4 @@ func examples(names []string) string {
 	}
 
 	return ": " + output.Line(strings.Join(names, ", "))
-}
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-
-	return fmt.Sprintf("%d %ss", n, noun)
 }

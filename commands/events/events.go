@@ -82,14 +82,6 @@ func (o *options) run(ctx context.Context, c *cmdutil.Call, n *talos.Node, add f
 		req.Since = o.now().Sub(o.after)
 	}
 
-	pass := func(e talos.Event) error {
-		if !o.passes(e) {
-			return nil
-		}
-
-		return add(e)
-	}
-
 	if !o.follow {
 		return o.past(ctx, c, n, req, add)
 	}
@@ -98,6 +90,7 @@ func (o *options) run(ctx context.Context, c *cmdutil.Call, n *talos.Node, add f
 
 	// event IDs grow with time, so that a new boot's come after those of the old
 	last := ""
+	pass := o.filtered(add)
 
 	return again.Follow(ctx, func(ctx context.Context, _ bool, alive func()) error {
 		req.AfterID = last
@@ -134,19 +127,18 @@ func (o *options) past(ctx context.Context, c *cmdutil.Call, n *talos.Node, req 
 		req.Tail = -1
 	}
 
-	err := n.Events(ctx, req, func(e talos.Event) error {
-		if !o.passes(e) {
+	return errors.Join(n.Events(ctx, req, o.filtered(keep)), last.Drain(add))
+}
+
+// filtered passes on the events that hold the text.
+func (o *options) filtered(then func(talos.Event) error) func(talos.Event) error {
+	return func(e talos.Event) error {
+		if o.filter != "" && !strings.Contains(e.Event+" "+payload(e), o.filter) {
 			return nil
 		}
 
-		return keep(e)
-	})
-
-	return errors.Join(err, last.Drain(add))
-}
-
-func (o *options) passes(e talos.Event) bool {
-	return o.filter == "" || strings.Contains(e.Event+" "+payload(e), o.filter)
+		return then(e)
+	}
 }
 
 func when(e talos.Event) string {

@@ -49,7 +49,7 @@ func preview(w io.Writer, rows []image.Result, now time.Time) error {
 		fmt.Fprintln(w, output.Line(line+" (--apply needs --without-pods)"))
 	}
 
-	_, err := fmt.Fprintf(w, "total: %s on %s would be removed, %s freed\n", count(len(all), "image"), count(len(rows), "node"), output.Bytes(bytes))
+	_, err := fmt.Fprintf(w, "total: %s on %s would be removed, %s freed\n", output.Count(len(all), "image"), output.Count(len(rows), "node"), output.Bytes(bytes))
 
 	return err
 }
@@ -130,11 +130,3 @@ func unasked(rows []image.Result) []string {
 }
 
 func nodeName(r image.Result) string { return cmp.Or(r.Hostname, r.Node) }
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-
-	return fmt.Sprintf("%d %ss", n, noun)
-}

@@ -119,7 +119,7 @@ func warn(c *cmdutil.Call, rows []image.Result) {
 	for _, r := range rows {
 		for _, s := range r.UnreadSpecs {
 			if n := r.KeptFor(s); n > 0 {
-				c.Warn("%s of %s kept because any may be that of %s, whose spec cannot be read: %s", count(n, "image"), nodeName(r), s.Service, s.Reason)
+				c.Warn("%s of %s kept because any may be that of %s, whose spec cannot be read: %s", output.Count(n, "image"), nodeName(r), s.Service, s.Reason)
 			}
 		}
 	}

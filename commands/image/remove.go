@@ -43,7 +43,7 @@ func newCmdRemove(f *cmdutil.Factory) *cmdutil.Cmd {
 		Columns: []output.Column[image.RemoveResult]{
 			{Header: "STATUS", State: true, Value: func(r image.RemoveResult) string { return string(r.Status) }},
 			{Header: "REMOVED", Value: func(r image.RemoveResult) string { return fmt.Sprint(len(r.RemovedNames)) }},
-			{Header: "STILL HELD BY", Value: func(r image.RemoveResult) string { return count(len(r.RemainingRefs), "name") }},
+			{Header: "STILL HELD BY", Value: func(r image.RemoveResult) string { return output.Count(len(r.RemainingRefs), "name") }},
 			{Header: "SIZE", Value: func(r image.RemoveResult) string { return output.Bytes(r.SizeBytes) }},
 			{Header: "REMAINING NAMES", Wide: true, Value: func(r image.RemoveResult) string { return strings.Join(r.RemainingRefs, " ") }},
 			{Header: "USED BY", Wide: true, Value: func(r image.RemoveResult) string { return strings.Join(r.UsedBy, " ") }},

@@ -125,6 +125,15 @@ func Short(s string) string {
 // Line makes one line of foreign text, without anything that a terminal could interpret.
 func Line(s string) string { return iostreams.Line(s) }
 
+// Count shows a number of things: "1 image", "2 images".
+func Count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 // Bytes shows a size in IEC units.
 func Bytes[N ~int64 | ~uint64](n N) string {
 	if n < 0 {

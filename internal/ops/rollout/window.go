@@ -107,7 +107,7 @@ func weekday(text string) (int, error) {
 
 func minutes(text string) (int, error) {
 	if text == "24:00" {
-		return 24 * 60, nil
+		return dayMinutes, nil
 	}
 
 	t, err := time.Parse("15:04", text)
