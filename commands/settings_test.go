@@ -168,7 +168,7 @@ func TestWhatIsNotASetting(t *testing.T) {
 
 	// A switch of a change that may be a setting says how it is done, not whether or how much.
 	allowed := []string{
-		"check", "merge", "promiscuous", "rename", "secureboot", "secureboot-include-well-known-certs", "short", "skip", "strict", "with-cluster-discovery",
+		"check", "kubernetes", "merge", "promiscuous", "rename", "secureboot", "secureboot-include-well-known-certs", "short", "skip", "strict", "with-cluster-discovery",
 		"with-docs", "with-examples", "with-kubespan",
 	}
 	known := viewSettings(t)

@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/testing/clitest"
 	"github.com/talosmate/talosmate/internal/testing/replay"
 )
@@ -69,6 +70,36 @@ func walk(cmd *cobra.Command, fn func(path string, s cmdutil.Spec)) {
 
 	for _, child := range cmd.Commands() {
 		walk(child, fn)
+	}
+}
+
+// TestKubernetesFlag checks that -k, --kubernetes means the same in every command that has it, and that every command has it
+// that can look at Kubernetes' part of a node or at Talos's own.
+func TestKubernetesFlag(t *testing.T) {
+	t.Parallel()
+
+	want := []string{
+		"container list", "container stats", "image list", "image prune", "image pull", "image remove", "logs", "network netstat",
+	}
+
+	var have []string
+
+	runnable(newRoot(), func(cmd *cobra.Command, words []string) {
+		path := strings.Join(words, " ")
+		k, namespace := cmd.Flags().ShorthandLookup(cmdutil.KubernetesShorthand), cmd.Flags().Lookup("namespace")
+
+		switch {
+		case k != nil && k.Name == cmdutil.KubernetesFlag && k.Value.Type() == "bool":
+			have = append(have, path)
+		case k != nil || cmd.Flags().Lookup(cmdutil.KubernetesFlag) != nil:
+			t.Errorf("%s: -k and --kubernetes are one flag, a switch", path)
+		case namespace != nil && slices.Contains(cmdutil.Choices(namespace), talos.NamespaceCRI):
+			t.Errorf("%s: --namespace without -k: use Flags.Containerd", path)
+		}
+	})
+
+	if slices.Sort(have); !slices.Equal(have, want) {
+		t.Errorf("commands with -k: %q, want %q", have, want)
 	}
 }
 

@@ -1,10 +1,7 @@
 // Package container holds `talosmate container`: pods and containers as the node's runtime sees them.
 package container
 
-import (
-	"github.com/talosmate/talosmate/internal/cmdutil"
-	"github.com/talosmate/talosmate/internal/talos"
-)
+import "github.com/talosmate/talosmate/internal/cmdutil"
 
 // NewCmd makes the group.
 func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -12,7 +9,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 }
 
 func namespaceFlag(fs *cmdutil.Flags, p *string) {
-	fs.Choice(p, "namespace", talos.NamespaceCRI, "which containers, Kubernetes' or Talos's own", talos.NamespaceCRI, talos.NamespaceSystem)
+	fs.Containerd(p, "which containers, Kubernetes' or Talos's own")
 }
 
 // tree sets a pod's containers under it.

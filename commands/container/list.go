@@ -15,7 +15,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 
 	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the pods and containers of each node",
-		Long: "List pods with their containers (--namespace cri) or Talos's own containers (--namespace system). The\n" +
+		Long: "List pods with their containers (-k, the default) or Talos's own containers (--namespace system). The\n" +
 			"runtime shows only pods whose sandbox is ready: a completed or restarting pod is not among them.",
 		Example: "  talosmate container list -n worker-1\n" +
 			"  talosmate container list -A -o json --query '.items[] | select(.sandbox | not) | .image'",

@@ -34,6 +34,12 @@ func TestList(t *testing.T) {
 			Name: "list.bad-namespace", Code: 2, Args: []string{"ctr", "ls", "-n", "n1", "--namespace", "k8s.io"},
 			Stderr: []string{"want one of cri, system"},
 		},
+		{Name: "list.none", Variants: cri(), Args: []string{"container", "list", "-n", "n1,n4", "-k", "-o", "json"}},
+		{Name: "list.name", Variants: system(), Args: []string{"ctr", "ls", "-n", "n1", "--kubernetes=false", "-o", "name"}},
+		{
+			Name: "list.both", Code: 2, Args: []string{"ctr", "ls", "-n", "n1", "-k", "--namespace", "system"},
+			Stderr: []string{"--namespace, --kubernetes are mutually exclusive"},
+		},
 		{Name: "list.complete-namespace", Args: []string{"__complete", "container", "list", "--namespace", ""}},
 	})
 }

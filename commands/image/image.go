@@ -1,10 +1,7 @@
 // Package image holds `talosmate image`: the images of a node's two containerd instances.
 package image
 
-import (
-	"github.com/talosmate/talosmate/internal/cmdutil"
-	"github.com/talosmate/talosmate/internal/talos"
-)
+import "github.com/talosmate/talosmate/internal/cmdutil"
 
 // NewCmd makes the group.
 func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -17,6 +14,5 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 }
 
 func namespaceFlag(fs *cmdutil.Flags, to *string, more ...string) {
-	fs.Choice(to, "namespace", talos.NamespaceCRI, "containerd instance, that of Kubernetes or of Talos itself",
-		append([]string{talos.NamespaceCRI, talos.NamespaceSystem}, more...)...)
+	fs.Containerd(to, "containerd instance, that of Kubernetes or of Talos itself", more...)
 }

@@ -77,7 +77,7 @@ func (o *options) flags(flags *cmdutil.Flags) {
 	flags.StringVar(&o.since, "since", "", "only lines not older than this: a duration (10m) or an RFC 3339 time")
 	flags.StringVar(&o.text, "filter", "", "only lines that hold this text")
 	flags.StringVar(&o.regex, "filter-regex", "", "only lines that match this regular `expression`")
-	flags.BoolVarP(&o.kubernetes, "kubernetes", "k", false, "SERVICE is a pod, NAMESPACE/POD, or a container as `container list` names it")
+	flags.Kubernetes(&o.kubernetes, "SERVICE is a pod, NAMESPACE/POD, or a container as `container list` names it")
 	flags.StringVarP(&o.container, "container", "c", "", "the pod's container, where it has several (implies --kubernetes)")
 }
 

@@ -18,8 +18,8 @@ func newCmdNetstat(f *cmdutil.Factory) *cmdutil.Cmd {
 
 	return cmdutil.NewNodeList(f, cmdutil.Command{
 		Use: "netstat", Aliases: []string{"ss", "sockets"}, Short: "List the sockets of each node",
-		Long: "List TCP and UDP sockets, all of them unless flags choose. --process finds the process of each, --pods\n" +
-			"includes the network namespaces of pods.",
+		Long: "List TCP and UDP sockets, all of them unless flags choose. --process finds the process of each,\n" +
+			"--kubernetes includes the network namespaces of pods.",
 		Example: "  talosmate network netstat -n worker-1 --listening --process\n" +
 			"  talosmate network netstat --controlplanes --tcp -o json --query '.items[] | select(.local_port == 2379) | .remote_ip'",
 		Spec: s,
@@ -29,7 +29,8 @@ func newCmdNetstat(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.BoolVarP(&filter.TCP, "tcp", "t", false, "only TCP")
 			fs.BoolVarP(&filter.UDP, "udp", "u", false, "only UDP")
 			fs.BoolVarP(&filter.Process, "process", "p", false, "find the process of each socket")
-			fs.BoolVarP(&filter.Pods, "pods", "k", false, "sockets of pods too")
+			fs.Kubernetes(&filter.Pods, "the sockets of pods too")
+			fs.Renamed("pods", cmdutil.KubernetesFlag)
 		},
 	}, "SocketList", cmdutil.NodeList[talos.Socket]{
 		Columns: []output.Column[talos.Socket]{

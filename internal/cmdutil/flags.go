@@ -29,6 +29,13 @@ const (
 	exclusive   = "talosmate/exclusive" // With the names of the flags that do not go together.
 )
 
+// KubernetesFlag is the switch that stands, in every command that has it, for what belongs to Kubernetes and not to Talos
+// itself. Only Flags.Kubernetes and Flags.Containerd add it.
+const (
+	KubernetesFlag      = "kubernetes"
+	KubernetesShorthand = "k"
+)
+
 // Positive adds a duration that must be longer than nothing.
 func (fs *Flags) Positive(p *time.Duration, name string, def time.Duration, usage string) {
 	fs.DurationVar(p, name, def, usage)
@@ -59,6 +66,18 @@ func (fs *Flags) Choice(p *string, name, def, usage string, allowed ...string) {
 	*p = def
 	fs.Var(&choice{cmd: fs.cmd, value: p, allowed: allowed}, name, fmt.Sprintf("%s: %s", usage, strings.Join(allowed, ", ")))
 	fs.Words(name, allowed...)
+}
+
+// Kubernetes adds the switch for what belongs to Kubernetes: pods and their containers, images and sockets.
+func (fs *Flags) Kubernetes(p *bool, usage string) {
+	fs.BoolVarP(p, KubernetesFlag, KubernetesShorthand, false, usage)
+}
+
+// Containerd adds the choice of a node's containerd instance, --namespace, and the same choice as a switch.
+func (fs *Flags) Containerd(p *string, usage string, more ...string) {
+	fs.Choice(p, "namespace", talos.NamespaceCRI, usage, append([]string{talos.NamespaceCRI, talos.NamespaceSystem}, more...)...)
+	fs.VarPF(&ofKubernetes{p}, KubernetesFlag, KubernetesShorthand, "Kubernetes' own, as --namespace "+talos.NamespaceCRI).NoOptDefVal = "true"
+	fs.Exclusive("namespace", KubernetesFlag)
 }
 
 // Exclusive refuses more than one of the flags.
@@ -182,6 +201,29 @@ func (v *inverse) Type() string { return "bool" }
 func (v *inverse) Set(s string) error {
 	on, err := strconv.ParseBool(s)
 	*v.off = !on
+
+	return err
+}
+
+// ofKubernetes is the value of a switch that chooses Kubernetes' containerd instance, and Talos's own where it is off.
+type ofKubernetes struct{ namespace *string }
+
+// String implements pflag.Value.
+func (v *ofKubernetes) String() string {
+	return strconv.FormatBool(v.namespace != nil && *v.namespace == talos.NamespaceCRI)
+}
+
+// Type implements pflag.Value.
+func (v *ofKubernetes) Type() string { return "bool" }
+
+// Set implements pflag.Value.
+func (v *ofKubernetes) Set(s string) error {
+	on, err := strconv.ParseBool(s)
+
+	*v.namespace = talos.NamespaceSystem
+	if on {
+		*v.namespace = talos.NamespaceCRI
+	}
 
 	return err
 }

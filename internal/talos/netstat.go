@@ -28,8 +28,8 @@ type Socket struct {
 	Inode        uint64 `json:"inode"`                // The socket's inode.
 	PID          uint32 `json:"pid,omitempty"`        // The process, with --process.
 	Process      string `json:"process,omitempty"`    // The process's name, with --process.
-	Namespace    string `json:"network_ns,omitempty"` // The network namespace, with --pods; empty for the host's.
-	Pod          string `json:"pod,omitempty"`        // The pod it belongs to, NAMESPACE/NAME, with --pods.
+	Namespace    string `json:"network_ns,omitempty"` // The network namespace, with --kubernetes; empty for the host's.
+	Pod          string `json:"pod,omitempty"`        // The pod it belongs to, NAMESPACE/NAME, with --kubernetes.
 }
 
 // Local is the local address with the port.
