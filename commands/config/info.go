@@ -119,13 +119,7 @@ func showInfo(w io.Writer, info Info) error {
 	fmt.Fprintf(w, "Talosconfig: %s (%s)\n\n", output.Line(where), info.Source)
 
 	return output.WriteTable(w, []output.Column[Context]{
-		{Header: "CURRENT", Value: func(c Context) string {
-			if c.Current {
-				return "*"
-			}
-
-			return " "
-		}},
+		{Header: "CURRENT", Value: marked},
 		{Header: "CONTEXT", Value: func(c Context) string { return c.Name }},
 		{Header: "CLUSTER", Wide: true, Value: func(c Context) string { return c.Cluster }},
 		{Header: "ENDPOINTS", Value: func(c Context) string { return strings.Join(c.Endpoints, ",") }},
@@ -133,6 +127,15 @@ func showInfo(w io.Writer, info Info) error {
 		{Header: "ROLES", Value: func(c Context) string { return cmp.Or(strings.Join(c.Roles, ","), c.Identity) }},
 		{Header: "EXPIRES", Value: expires},
 	}, info.Contexts)
+}
+
+// marked shows which context is the current one, as kubectl does.
+func marked(c Context) string {
+	if c.Current {
+		return "*"
+	}
+
+	return " "
 }
 
 func expires(c Context) string {

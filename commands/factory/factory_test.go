@@ -40,6 +40,7 @@ func TestFactory(t *testing.T) {
 		{args: []string{"schematic", "id", "-f", file, "--extension", "zfs"}, code: errs.Usage, stderr: "not from both"},
 		{args: []string{"schematic", "id", "-f", file + ".missing"}, code: errs.Usage, stderr: "cannot read the schematic"},
 		{args: []string{"schematic", "id", "-f", "-"}, stdin: "extensions: []\n", code: errs.Usage, stderr: "fields that this program does not know: extensions (line 1)"},
+		{args: []string{"schematic", "id", "-f", "-"}, stdin: " \n", code: errs.Usage, stderr: "the schematic is empty"},
 		{args: []string{"schematic", "id", "--from-node", "n1", "-f", file}, code: errs.Usage, stderr: "omit -f"},
 		{name: "create.json", args: []string{"schematic", "create", "-f", file, "--factory", base, "-o", "json"}},
 		{args: []string{"schematic", "create", "--extension", "refused", "--factory", base}, code: errs.Usage, stderr: "extension is not known"},

@@ -56,6 +56,15 @@ func fieldsOf(t reflect.Type) []string {
 
 // nothing is said of a query whose answer is null: most often a field's name is wrong.
 func nothing(doc []byte) string {
+	if fields := fieldsThatExist(doc); fields != "" {
+		return "--query gives null; " + fields
+	}
+
+	return "--query gives null"
+}
+
+// fieldsThatExist names the fields of a document's rows or result, empty where it has none.
+func fieldsThatExist(doc []byte) string {
 	var d struct {
 		Items  []map[string]json.RawMessage `json:"items"`
 		Result map[string]json.RawMessage   `json:"result"`
@@ -71,10 +80,10 @@ func nothing(doc []byte) string {
 	}
 
 	if len(of) == 0 {
-		return "--query gives null"
+		return ""
 	}
 
-	return "--query gives null; " + where + " has the fields " + strings.Join(slices.Sorted(maps.Keys(of)), ", ")
+	return where + " has the fields " + strings.Join(slices.Sorted(maps.Keys(of)), ", ")
 }
 
 // allNull reports whether a query's answer holds nothing but nulls.

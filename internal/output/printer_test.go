@@ -177,6 +177,34 @@ func TestANullAnswerNamesTheFields(t *testing.T) {
 	}
 }
 
+// TestAnExpressionThatSelectsNothingNamesTheFields: the answer is empty, as kubectl's, and stderr says what would not be.
+func TestAnExpressionThatSelectsNothingNamesTheFields(t *testing.T) {
+	t.Parallel()
+
+	for _, one := range []struct {
+		format string
+		rows   []row
+		want   string
+	}{
+		{"jsonpath={.items[*].nosuch}", rows(), "the expression selects nothing; .items[] has the fields "},
+		{"go-template={{range .items}}{{with .nosuch}}{{.}}{{end}}{{end}}", rows(), "the expression selects nothing; .items[] has the fields "},
+		{"jsonpath={.items[*].size_bytes}", rows(), ""},
+		{"jsonpath={.items[*].size_bytes}", nil, ""},
+	} {
+		view, err := output.ParseView(one.format, os.ReadFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		said := ""
+		p := output.Printer{Format: output.JSON, View: view, Warn: func(format string, args ...any) { said += fmt.Sprintf(format, args...) }}
+
+		if _, err := render(t, p, one.rows, nil); err != nil || !strings.HasPrefix(said, one.want) || (said == "") != (one.want == "") {
+			t.Errorf("%s of %d rows: %q, %v", one.format, len(one.rows), said, err)
+		}
+	}
+}
+
 func TestFailuresAreInTheDocument(t *testing.T) {
 	t.Parallel()
 

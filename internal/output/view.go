@@ -179,11 +179,15 @@ func (p *Printer) view(body []byte) error {
 		return errors.Join(errors.New("cannot read the document back"), err)
 	}
 
-	if p.Limit.Bytes <= 0 {
-		return p.View(p.Out, doc)
+	var text bytes.Buffer
+	if err := p.View(&text, doc); err != nil {
+		return err
 	}
 
-	var text bytes.Buffer
+	// A list without rows gives nothing for any expression.
+	if fields := fieldsThatExist(body); p.Warn != nil && fields != "" && len(bytes.TrimSpace(text.Bytes())) == 0 {
+		p.Warn("the expression selects nothing; %s", fields)
+	}
 
-	return errors.Join(p.View(&text, doc), p.shortText(p.Out, text.String()))
+	return p.shortText(p.Out, text.String())
 }

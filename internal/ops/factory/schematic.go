@@ -3,6 +3,7 @@
 package factory
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -48,6 +49,10 @@ var ErrUnknownFields = errors.New("fields that this program does not know")
 func Parse(data []byte) (schematic.Schematic, error) {
 	if err := foreign.Check(data); err != nil {
 		return schematic.Schematic{}, errs.Usagef("cannot read the schematic: %w", err)
+	}
+
+	if len(bytes.TrimSpace(data)) == 0 {
+		return schematic.Schematic{}, errs.Usagef("the schematic is empty").WithHint("the schematic without customization is {}")
 	}
 
 	s, err := schematic.Unmarshal(data)

@@ -212,7 +212,7 @@ func etcdQuorum(_ context.Context, s *survey) []Finding {
 func etcdConsistency(_ context.Context, s *survey) []Finding {
 	return withEtcd(s, "etcd-consistency", func(view etcd.View) []Finding {
 		if len(view.Differences) == 0 {
-			return []Finding{ok("they do")}
+			return []Finding{ok("all nodes list the same members")}
 		}
 
 		out := make([]Finding, len(view.Differences))
