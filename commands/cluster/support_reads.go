@@ -14,6 +14,7 @@ import (
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/health"
+	"github.com/talosmate/talosmate/internal/ops/image"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/ops/support"
 	"github.com/talosmate/talosmate/internal/output"
@@ -42,6 +43,7 @@ func (o *supportOptions) nodeReads(c *cmdutil.Call, n *talos.Node) support.NodeR
 			rows(c, n, "services", "service list", "ServiceList", n.Services),
 			rows(c, n, "containers", "container list", "ContainerList", inBoth(n.Containers)),
 			rows(c, n, "container-stats", "container stats", "ContainerStatsList", inBoth(n.ContainerStats)),
+			rows(c, n, "images", "image list --namespace all", "ImageList", inBoth(imagesInUse(n))),
 			rows(c, n, "processes", "processes", "ProcessList", func(ctx context.Context) ([]talos.Process, error) {
 				return n.Processes(ctx, "")
 			}),
@@ -118,6 +120,23 @@ func inBoth[T any](fetch func(context.Context, string) ([]T, error)) func(contex
 		pods, err := fetch(ctx, talos.NamespaceCRI)
 
 		return append(own, pods...), err
+	}
+}
+
+// imagesInUse reads the images of one containerd instance with what uses them, as the node itself knows it.
+func imagesInUse(n *talos.Node) func(context.Context, string) ([]talos.Image, error) {
+	return func(ctx context.Context, namespace string) ([]talos.Image, error) {
+		list, err := n.Images(ctx, namespace)
+		if err != nil {
+			return nil, err
+		}
+
+		usage, err := image.ReadUsage(ctx, n, namespace)
+		if err != nil {
+			return nil, err
+		}
+
+		return image.Sort(usage.Mark(list)), nil
 	}
 }
 
