@@ -19,13 +19,15 @@ func Elsewhere(root *cobra.Command, args []string, err error) error {
 
 	words := wordsOf(root, args)
 
-	if len(words) > 0 && words[0] == "support" && strings.Contains(err.Error(), "format") {
-		return errs.Usagef("%w", err).WithHint("the bundle's file is named with -O: talosmate support -O FILE")
-	}
-
 	own, rest, findErr := root.Find(words)
 	if findErr != nil {
 		own, rest = root, words
+	}
+
+	if strings.Contains(err.Error(), "unknown output format") {
+		if place := whereToWrite(own); place != "" {
+			return errs.Usagef("%w", err).WithHint("-o is the format of what is printed; the place to write to is named with %s", place)
+		}
 	}
 
 	known := len(words) - len(rest)
@@ -54,6 +56,18 @@ func Elsewhere(root *cobra.Command, args []string, err error) error {
 	}
 
 	return err
+}
+
+// whereToWrite is the flag for a command's file or directory, which talosctl often calls -o. It is empty where the command
+// writes none.
+func whereToWrite(cmd *cobra.Command) string {
+	for _, name := range []string{"output-file", "output-dir"} {
+		if f := cmd.Flags().Lookup(name); f != nil {
+			return "--" + name
+		}
+	}
+
+	return ""
 }
 
 // wordsOf lists a command line's words without flags and the values of those flags that every command has.
@@ -108,7 +122,7 @@ func elsewhere() map[string]string {
 		"wipe disk": "node wipe DEVICE -n NODE", "restart": "service restart SERVICE -n NODE", "services": "service list",
 		"interfaces": "network interfaces", "addresses": "network addresses", "routes": "network routes", "links": "network interfaces",
 		"ps": "processes", "etcd member": "etcd members", "etcd member list": "etcd members",
-		"etcd member remove": "etcd remove-member MEMBER", "etcd alarm": "etcd alarm list", "disk": "system disks",
+		"etcd member remove": "etcd remove-member MEMBER", "etcd alarm": "etcd alarm list", "disk": "system disks", "storage disks": "system disks",
 		"config context": "config use NAME", "config use-context": "config use NAME", "config current-context": "config info",
 		"config get-contexts": "config contexts", "config view": "config info", "config nodes": "config node NODE",
 		"config endpoints": "config endpoint ENDPOINT", "image ls": "image list", "image default": "upgrade plan --to VERSION",

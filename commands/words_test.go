@@ -52,7 +52,7 @@ func TestWordsFromElsewhere(t *testing.T) {
 	}
 
 	for line, want := range map[string]string{
-		"top": "talosmate health --watch -o ndjson", "support --output x": "talosmate support -O FILE", "servise": "did you mean service?", "service lst": "did you mean list?",
+		"top": "talosmate health --watch -o ndjson", "support --output x": "--output-file", "gen config a https://a:6443 -o dir": "--output-dir", "storage disks": "talosmate system disks", "servise": "did you mean service?", "service lst": "did you mean list?",
 		"upgrade plan --nosuch": "talosmate upgrade plan --help lists the flags", "node reboot worker-1": "talosmate node reboot -n worker-1",
 		"--nosuch": "talosmate --help lists the flags",
 	} {
