@@ -14,8 +14,8 @@ import (
 // release is what the tests read of goreleaser.yaml. `make snapshot` reads the rest.
 type release struct {
 	Builds []struct {
-		Main         string
-		Goos, Goarch []string
+		Main               string
+		Goos, Goarch, Tags []string
 	}
 	Archives []struct {
 		Files []struct{ Src string }
@@ -98,6 +98,31 @@ func TestRelease(t *testing.T) {
 		if _, err := os.Stat(filepath.Join("..", file)); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestReleaseTags: the tags of the Makefile, of goreleaser.yaml and of hack/man.sh are the same, or a release would be another program than
+// the one that is tested here.
+func TestReleaseTags(t *testing.T) {
+	t.Parallel()
+
+	var r release
+	if err := yaml.Unmarshal(repository(t, "goreleaser.yaml"), &r); err != nil {
+		t.Fatal(err)
+	}
+
+	tags := func(file, pattern, separator string) []string {
+		m := regexp.MustCompile(pattern).FindSubmatch(repository(t, file))
+		if m == nil {
+			t.Fatalf("%s has no tags", file)
+		}
+
+		return strings.Split(string(m[1]), separator)
+	}
+
+	want := tags("Makefile", `(?m)^TAGS +:= (.+)$`, " ")
+	if man := tags("hack/man.sh", ` -tags (\S+)`, ","); !slices.Equal(r.Builds[0].Tags, want) || !slices.Equal(man, want) {
+		t.Errorf("the Makefile has the tags %v, goreleaser.yaml %v, hack/man.sh %v", want, r.Builds[0].Tags, man)
 	}
 }
 
