@@ -31,7 +31,7 @@ func TestProcesses(t *testing.T) {
 		{
 			Name: "processes.bad-sort",
 			Args: []string{"processes", "-n", "n1", "--sort", "name"}, Code: 2,
-			Stderr: []string{`want one of rss, cpu, pid`, `hint: talosmate processes --help lists the flags`},
+			Stderr: []string{`want one of rss, cpu, pid`, `hint: talosmate processes --help`},
 		},
 		{
 			Name: "processes.bad-limit",

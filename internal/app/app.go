@@ -51,8 +51,8 @@ func Limited(ctx context.Context, args []string, io *iostreams.Streams, limits c
 		root.SetArgs(args)
 		cmdutil.AddCompletion(f, root, args)
 
-		if commands.Completes(args) {
-			f.CompleteFlags(root)
+		if commands.Completes(args) && len(args) > 1 {
+			defer f.CompleteFlags(root, args[1:len(args)-1])()
 		}
 
 		err = iostreams.WithoutClosed(root.ExecuteContext(ctx))

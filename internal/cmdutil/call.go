@@ -157,7 +157,7 @@ func (c *Call) prepare() error {
 
 // guard applies what can be decided from the command line alone.
 func (c *Call) guard() error {
-	if err := checkValues(c.Cmd.Flags(), c.Spec.Kind != Read, c.settings); err != nil {
+	if err := checkValues(c.Cmd.CommandPath(), c.Cmd.Flags(), c.Spec.Kind != Read, c.settings); err != nil {
 		return err
 	}
 

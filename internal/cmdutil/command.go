@@ -77,7 +77,7 @@ func New(f *Factory, d Command, doc Document, run func(*Call) error) *Cmd {
 		}),
 	}
 
-	fs := &Flags{FlagSet: cmd.Flags(), factory: f, cmd: cmd}
+	fs := &Flags{FlagSet: cmd.Flags(), factory: f}
 	fs.ofKind(spec)
 
 	if d.Flags != nil {

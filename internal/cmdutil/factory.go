@@ -73,7 +73,7 @@ func (f *Factory) Running() *Call { return f.run }
 
 // AddGlobalFlags puts the flags that every command has on the root command.
 func AddGlobalFlags(f *Factory, root *cobra.Command) {
-	fs := &Flags{FlagSet: root.PersistentFlags(), factory: f, cmd: root}
+	fs := &Flags{FlagSet: root.PersistentFlags(), factory: f}
 	fs.String("talosconfig", "", "talosconfig `file`, - for stdin (default: $TALOSCONFIG, the project's talosconfig, ~/.talos/config)")
 	fs.String("context", "", "talosconfig context `name`")
 	fs.StringSliceP("endpoints", "e", nil, "override the context's endpoints")

@@ -19,7 +19,6 @@ type Flags struct {
 	*pflag.FlagSet
 
 	factory *Factory
-	cmd     *cobra.Command
 }
 
 // Bounds of a flag's value, kept as annotations of the flag.
@@ -64,7 +63,7 @@ func (fs *Flags) Words(name string, words ...string) { fs.Complete(name, Words(w
 // Choice adds a flag that takes one of the allowed words, and completes them.
 func (fs *Flags) Choice(p *string, name, def, usage string, allowed ...string) {
 	*p = def
-	fs.Var(&choice{cmd: fs.cmd, value: p, allowed: allowed}, name, fmt.Sprintf("%s: %s", usage, strings.Join(allowed, ", ")))
+	fs.Var(&choice{value: p, allowed: allowed}, name, fmt.Sprintf("%s: %s", usage, strings.Join(allowed, ", ")))
 	fs.Words(name, allowed...)
 }
 
@@ -155,7 +154,6 @@ func (fs *Flags) ofKind(s Spec) {
 
 // choice is the value of a flag that takes one of a few words.
 type choice struct {
-	cmd     *cobra.Command
 	value   *string
 	allowed []string
 }
@@ -271,32 +269,41 @@ func resolveAliases(flags *pflag.FlagSet) error {
 	return wrong
 }
 
-// CompleteFlags tells Cobra how the flags of a whole tree complete: only for a command line that completes, for Cobra
-// keeps them until the process ends. A flag without a completion of its own completes to nothing, since a
-// shell would offer file names where a number or a name is wanted. Flags whose usage names a `file` or a `directory` keep
-// the shell's files.
-func (f *Factory) CompleteFlags(cmd *cobra.Command) {
+// CompleteFlags tells Cobra how the flags of the command complete that the words name. A flag without a completion of its
+// own completes to nothing, since a shell would offer file names where a number or a name is wanted. Flags whose usage
+// names a `file` or a `directory` keep the shell's files.
+//
+// Cobra keeps what it is told until the process ends. The function that is returned releases the command tree from it.
+func (f *Factory) CompleteFlags(root *cobra.Command, words []string) (release func()) {
+	cmd, _, err := root.Find(words)
+	if err != nil {
+		cmd = root
+	}
+
+	completions := map[string]cobra.CompletionFunc{}
+
 	register := func(flag *pflag.Flag) {
-		fn, has := f.completions[flag]
+		name := flag.Name
 		kind, _ := pflag.UnquoteUsage(flag)
 
-		switch {
+		switch fn, has := f.completions[flag]; {
 		case has:
+			completions[name] = fn
 		case slices.Contains([]string{"file", "directory"}, strings.ToLower(kind)):
 			return
 		default:
-			fn = cobra.NoFileCompletions
+			completions[name] = cobra.NoFileCompletions
 		}
 
-		must(cmd.RegisterFlagCompletionFunc(flag.Name, fn))
+		must(cmd.RegisterFlagCompletionFunc(name, func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			return completions[name](cmd, args, typed)
+		}))
 	}
 
-	cmd.PersistentFlags().VisitAll(register)
-	cmd.LocalNonPersistentFlags().VisitAll(register)
+	cmd.InheritedFlags().VisitAll(register)
+	cmd.LocalFlags().VisitAll(register)
 
-	for _, child := range cmd.Commands() {
-		f.CompleteFlags(child)
-	}
+	return func() { clear(completions) }
 }
 
 // WaitFlags are the flags of a change that can be waited for.

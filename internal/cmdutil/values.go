@@ -11,9 +11,9 @@ import (
 )
 
 // checkValues refuses flags whose values can only be a mistake: most of all those that are empty, as `-n "$NODE"` and
-// `--window "$WINDOW"` are when a script's variable is not set. They would mean every node, and any time. settings names
-// the settings that gave flags their values.
-func checkValues(flags *pflag.FlagSet, changes bool, settings map[string]string) error {
+// `--window "$WINDOW"` are when a script's variable is not set. They would mean every node, and any time. command is the
+// command's path, settings names the settings that gave flags their values.
+func checkValues(command string, flags *pflag.FlagSet, changes bool, settings map[string]string) error {
 	var wrong error
 
 	flags.VisitAll(func(f *pflag.Flag) {
@@ -23,7 +23,7 @@ func checkValues(flags *pflag.FlagSet, changes bool, settings map[string]string)
 		case wrong != nil:
 		case words && !slices.Contains(c.allowed, *c.value) && *c.value != f.DefValue:
 			wrong = errs.Usagef("unknown --%s %q: want one of %s", f.Name, *c.value, strings.Join(c.allowed, ", ")).
-				WithHint("%s --help lists the flags", c.cmd.CommandPath())
+				WithHint("%s --help", command)
 		case f.Changed || settings[f.Name] != "":
 			given := func(name string) bool { return flags.Changed(name) || settings[name] != "" }
 			wrong = checkValue(flags, f, changes, cmp.Or(settings[f.Name], "--"+f.Name), given)

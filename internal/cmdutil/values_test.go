@@ -37,7 +37,7 @@ func TestCheckValues(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		if err := checkValues(flags, tt.changes, nil); errs.ExitCode(err) != tt.code {
+		if err := checkValues("talosmate x", flags, tt.changes, nil); errs.ExitCode(err) != tt.code {
 			t.Errorf("%q: %v", tt.args, err)
 		}
 	}
