@@ -43,6 +43,11 @@ test: deps kube ## All tests: units with the race detector, scenarios against th
 test-short: ## Unit tests only
 	go test -race ./internal/... ./commands/...
 
+.PHONY: chaos
+chaos: kube ## Run 2000 seeds of commands over a bad network (TALOSMATE_CHAOS_SEEDS, _TIME; _SEED runs one again)
+	TALOSMATE_CHAOS_SEEDS=$${TALOSMATE_CHAOS_SEEDS:-2000} TALOSMATE_CHAOS_TIME=$${TALOSMATE_CHAOS_TIME:-3h} \
+		go test ./test -run 'TestChaos$$' -count=1 -v -timeout 4h
+
 .PHONY: kube
 kube: ## Build the real Kubernetes control plane for the tests (cached)
 	@bash hack/timed.sh 'kubernetes bed' go run -C lab/kube ./build

@@ -35,6 +35,10 @@ func run(m *testing.M) int {
 
 	defer os.RemoveAll(dir)
 
+	if given := os.Getenv("TALOSMATE_TEST_BIN"); given != "" { // programs that are already built
+		return runWith(m, given)
+	}
+
 	talosmate := []string{"build", "-o", dir, "./cmd/talosmate"}
 	if raceEnabled {
 		talosmate = []string{"build", "-race", "-o", dir, "./cmd/talosmate"}
@@ -54,6 +58,11 @@ func run(m *testing.M) int {
 		}
 	}
 
+	return runWith(m, dir)
+}
+
+// runWith runs the tests with the programs in a folder.
+func runWith(m *testing.M, dir string) int {
 	// The race detector's runtime sleeps a second at the exit of every program.
 	for name, value := range map[string]string{"TALOSMATE_TEST_BIN": dir, "GORACE": "atexit_sleep_ms=20"} {
 		if err := os.Setenv(name, value); err != nil {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -72,10 +73,26 @@ type Server struct {
 }
 
 // New makes an apid that does not listen yet.
-func New(cfg Config) *Server { return &Server{cfg: cfg, gate: newGate()} }
+func New(cfg Config) *Server { return &Server{cfg: cfg, gate: newGate(cfg.Faults)} }
 
 // Hang makes the node accept connections and never answer, or ends that.
 func (s *Server) Hang(on bool) { s.gate.hang(on) }
+
+// Peers are the addresses that have a connection to this node, one for each connection.
+func (s *Server) Peers() []netip.Addr {
+	s.gate.mu.Lock()
+	defer s.gate.mu.Unlock()
+
+	out := make([]netip.Addr, 0, len(s.gate.conns))
+
+	for _, w := range s.gate.conns {
+		if at, err := netip.ParseAddrPort(w.RemoteAddr().String()); err == nil {
+			out = append(out, at.Addr().Unmap())
+		}
+	}
+
+	return out
+}
 
 // Up starts to listen. In maintenance mode no client certificate is required and every caller is a reader.
 func (s *Server) Up(maintenance bool) error {
@@ -87,6 +104,10 @@ func (s *Server) Up(maintenance bool) error {
 	socket := bufconn.Listen(socketBuffer)
 	local := &localBackend{socket: socket}
 	run := &boot{Server: s, maintenance: maintenance, keys: keys, local: local, remotes: map[string]*remoteBackend{}}
+
+	if host, _, err := net.SplitHostPort(s.cfg.Listen()); err == nil {
+		run.from = net.ParseIP(host)
+	}
 
 	tlsConfig := &tls.Config{
 		Certificates: []tls.Certificate{keys.Server},
@@ -288,6 +309,7 @@ type boot struct {
 	*Server
 
 	maintenance bool
+	from        net.IP // Of connections to other nodes.
 	keys        *pki.Node
 	server      *grpc.Server
 	local       *localBackend
@@ -414,6 +436,7 @@ func (b *boot) remote(target string) (*remoteBackend, error) {
 
 	r := &remoteBackend{
 		target: target,
+		from:   b.from,
 		dial:   b.cfg.Dial,
 		tls: &tls.Config{
 			Certificates: []tls.Certificate{b.keys.Client}, RootCAs: b.keys.Roots, MinVersion: tls.VersionTLS13, ServerName: target,

@@ -98,6 +98,7 @@ const unreachableAfter = 3 * time.Second
 // remoteBackend is another node's apid.
 type remoteBackend struct {
 	target string
+	from   net.IP
 	dial   Dialer
 	tls    *tls.Config
 
@@ -178,7 +179,8 @@ func (r *remoteBackend) connect(ctx context.Context, named string) (net.Conn, er
 			address = named
 		}
 
-		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		// From the node's own address, as a machine does it; this is how its connections differ from those of clients.
+		return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: r.from}}).DialContext(ctx, "tcp", address)
 	case Dead:
 	}
 

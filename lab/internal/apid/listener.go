@@ -5,19 +5,24 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/talosmate/talosmate/lab/internal/faults"
 )
 
 // gate is the network of one node. It can hold all data without closing a connection.
 type gate struct {
+	faults *faults.Set
+
 	mu   sync.Mutex
 	cond *sync.Cond
 	hung bool
 
 	conns map[string]*wire
+	bad   bad // guarded by mu
 }
 
-func newGate() *gate {
-	g := &gate{conns: map[string]*wire{}}
+func newGate(armed *faults.Set) *gate {
+	g := &gate{faults: armed, conns: map[string]*wire{}}
 	g.cond = sync.NewCond(&g.mu)
 
 	return g
@@ -99,6 +104,9 @@ type wire struct {
 
 	gate   *gate
 	closed bool // guarded by gate.mu
+	met    bad  // guarded by gate.mu
+
+	in, out bent
 }
 
 func (w *wire) key() string { return connKey(w.LocalAddr(), w.RemoteAddr()) }
@@ -116,7 +124,7 @@ func (w *wire) pass() bool {
 }
 
 func (w *wire) Read(p []byte) (int, error) {
-	n, err := w.Conn.Read(p)
+	n, err := w.receive(p)
 
 	// data read while the gate is hung is delivered only after it opens
 	if !w.pass() {
@@ -131,7 +139,7 @@ func (w *wire) Write(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 
-	return w.Conn.Write(p)
+	return w.send(p)
 }
 
 func (w *wire) Close() error {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -176,6 +177,8 @@ type NodeSummary struct {
 	BootID  string `json:"boot_id"`
 	// EtcdHealthy reports whether its etcd member runs and serves.
 	EtcdHealthy bool `json:"etcd_healthy"`
+	// Clients is how many connections it has that do not come from another node.
+	Clients int `json:"clients"`
 }
 
 func (s *Server) nodes(context.Context, Request) (any, error) {
@@ -185,10 +188,23 @@ func (s *Server) nodes(context.Context, Request) (any, error) {
 		out = append(out, NodeSummary{
 			Name: m.Name, Address: m.Address.String(), Type: m.Type(), Version: m.Version(), Stage: m.Stage().String(),
 			Up: m.Up(), Powered: m.Powered(), BootID: m.BootID(), EtcdHealthy: m.EtcdHealthy(),
+			Clients: s.clients(m),
 		})
 	}
 
 	return out, nil
+}
+
+func (s *Server) clients(m *cluster.Member) int {
+	n := 0
+
+	for _, peer := range m.API.Peers() {
+		if !slices.ContainsFunc(s.cluster.Members(), func(o *cluster.Member) bool { return o.Address == peer }) {
+			n++
+		}
+	}
+
+	return n
 }
 
 func (s *Server) state(_ context.Context, r Request) (any, error) {

@@ -48,6 +48,7 @@ const (
 	ServiceFails            = "service-fails"              // ID: the service is unhealthy in every boot from the next one on
 	StaysLearner            = "stays-learner"              // the etcd member is not promoted, as one that cannot catch up
 	Discovery               = "discovery"                  // off, alone or missing:NAME[,NAME]: what discovery shows to this node
+	Wire                    = "wire"                       // SEED[:KIND[,KIND]]: what a bad network does to the bytes of the node's connections
 )
 
 // The boot loaders.
@@ -176,6 +177,8 @@ func Parse(spec string) (*Fault, error) {
 		}
 	case Discovery:
 		err = parseDiscovery(f, value)
+	case Wire:
+		err = parseWire(f, value)
 	default:
 		return nil, fmt.Errorf("%w %q", ErrUnknown, name)
 	}
@@ -307,6 +310,9 @@ func (s *Set) Hold(ctx context.Context, f Fault) {
 		s.log("fault-left", f.Name+"="+f.Value)
 	}
 }
+
+// Struck logs that a fault that stays armed has had an effect.
+func (s *Set) Struck(name, detail string) { s.log("fault-struck", name+"="+detail) }
 
 // List returns copies of the armed faults.
 func (s *Set) List() []Fault {

@@ -31,6 +31,10 @@ func TestParse(t *testing.T) {
 		"event-stream-dead":               func(f *faults.Fault) bool { return f.Value == "end" },
 		"pull-error=no route to registry": func(f *faults.Fault) bool { return f.Value == "no route to registry" },
 		"registry-status=503":             func(f *faults.Fault) bool { return f.N == 503 },
+		"wire=7": func(f *faults.Fault) bool { return f.N == 7 && len(f.Names) == 8 && f.Count == 0 },
+		"wire=7:delay,reset": func(f *faults.Fault) bool {
+			return f.N == 7 && slices.Equal(f.Names, []string{faults.WireDelay, faults.WireReset})
+		},
 		"clock-skew=-5s":                  func(f *faults.Fault) bool { return f.Dur == -5*time.Second },
 	} {
 		f, err := faults.Parse(spec)
@@ -39,7 +43,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 
-	for _, spec := range []string{"nosuch", "loss=2", "latency", "drop-answer", "drop-answer=X:y", "cut-stream=Logs", "fail-rpc=X", "fail-rpc=X:Nosuch:y", "pull-error", "event-stream-dead=x"} {
+	for _, spec := range []string{"nosuch", "loss=2", "latency", "drop-answer", "drop-answer=X:y", "cut-stream=Logs", "fail-rpc=X", "fail-rpc=X:Nosuch:y", "pull-error", "event-stream-dead=x", "wire", "wire=x", "wire=1:nosuch"} {
 		if _, err := faults.Parse(spec); err == nil {
 			t.Errorf("%s: no error", spec)
 		}
