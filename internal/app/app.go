@@ -58,7 +58,11 @@ func Limited(ctx context.Context, args []string, io *iostreams.Streams, limits c
 		err = iostreams.WithoutClosed(root.ExecuteContext(ctx))
 	}
 
-	if f.Running() == nil && err != nil {
+	if err == nil {
+		err = io.Lost()
+	}
+
+	if f.Running() == nil && err != nil && !errors.Is(err, iostreams.ErrWrite) {
 		// cobra's own errors (unknown command, flag or argument count) come before any command runs.
 		err = errs.AsUsage(err)
 	}

@@ -32,7 +32,7 @@ func WriteVerified(path string, mode fs.FileMode, write func(io.Writer) error, v
 
 	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-*") // mode 0600 until it is complete
 	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, err)
+		return fmt.Errorf("cannot write %s: %w", path, Cause(err))
 	}
 
 	defer func() {
@@ -41,7 +41,7 @@ func WriteVerified(path string, mode fs.FileMode, write func(io.Writer) error, v
 		}
 	}()
 
-	if err = write(tmp); err != nil {
+	if err = write(&named{tmp, path}); err != nil {
 		return err // write's own error says what failed
 	}
 
@@ -51,7 +51,7 @@ func WriteVerified(path string, mode fs.FileMode, write func(io.Writer) error, v
 		tmp.Close,
 	} {
 		if err = step(); err != nil {
-			return fmt.Errorf("cannot write %s: %w", path, err)
+			return fmt.Errorf("cannot write %s: %w", path, Cause(err))
 		}
 	}
 
@@ -66,6 +66,32 @@ func WriteVerified(path string, mode fs.FileMode, write func(io.Writer) error, v
 	syncDir(dir)
 
 	return nil
+}
+
+// named writes to a temporary file, and names the file that it becomes when that fails.
+type named struct {
+	file *os.File
+	path string
+}
+
+// Write implements io.Writer.
+func (n *named) Write(b []byte) (int, error) {
+	written, err := n.file.Write(b)
+	if err != nil {
+		return written, fmt.Errorf("cannot write %s: %w", n.path, Cause(err))
+	}
+
+	return written, nil
+}
+
+// Cause is why an operation on a file failed, without the name of the file: that of a temporary file says nothing.
+func Cause(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return at.Err
+	}
+
+	return err
 }
 
 // WriteBytes is WriteFile for bytes in memory.

@@ -2,7 +2,10 @@ package iostreams
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/talosmate/talosmate/internal/lists"
@@ -11,20 +14,45 @@ import (
 // ErrClosed is the error of a write to a stream that nobody reads any more, as with `| head -1` or a closed terminal.
 var ErrClosed = errors.New("the output was closed")
 
-// stream turns the errors of a closed stream into ErrClosed.
+// ErrWrite is the error of a write to a stream that failed for another reason: the disk behind it is full.
+var ErrWrite = errors.New("cannot write the output")
+
+// stream turns the errors of a closed stream into ErrClosed and others into ErrWrite.
 type stream struct {
-	w   io.Writer
-	tty bool
+	w      io.Writer
+	tty    bool
+	failed atomic.Bool // With ErrWrite.
 }
 
 // Write implements io.Writer.
 func (s *stream) Write(b []byte) (int, error) {
 	n, err := s.w.Write(b)
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.EBADF) || s.tty && errors.Is(err, syscall.EIO) {
-		err = ErrClosed
+		return n, ErrClosed
 	}
 
-	return n, err
+	if err == nil {
+		return n, nil
+	}
+
+	s.failed.Store(true)
+
+	var at *fs.PathError
+	if errors.As(err, &at) { // /dev/stdout says less than "the output"
+		err = at.Err
+	}
+
+	return n, fmt.Errorf("%w: %w", ErrWrite, err)
+}
+
+// Lost returns ErrWrite if something that was written to stdout was lost. Help and completion scripts are written by
+// code that does not look at the result of a write.
+func (s *Streams) Lost() error {
+	if s.stdout != nil && s.stdout.failed.Load() {
+		return ErrWrite
+	}
+
+	return nil
 }
 
 type heedless struct{ w io.Writer }

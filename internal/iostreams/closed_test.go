@@ -28,16 +28,42 @@ func TestWriteToNobody(t *testing.T) {
 		"stdout closed":   {err: syscall.EBADF, read: ErrClosed},
 		"terminal gone":   {err: syscall.EIO, tty: true, read: ErrClosed},
 		"disk broken":     {err: syscall.EIO, read: syscall.EIO, untilClosed: syscall.EIO},
-		"disk full":       {err: full, read: full, untilClosed: full},
+		"disk full":       {err: full, read: syscall.ENOSPC, untilClosed: ErrWrite},
 		"something short": {err: io.ErrShortWrite, read: io.ErrShortWrite, untilClosed: io.ErrShortWrite},
 	} {
-		s := &stream{failing{tt.err}, tt.tty}
+		s := &stream{w: failing{tt.err}, tty: tt.tty}
 		if _, err := s.Write([]byte("x")); !errors.Is(err, tt.read) {
 			t.Errorf("%s: %v, want %v", name, err, tt.read)
 		}
 
 		if _, err := UntilClosed(s).Write([]byte("x")); !errors.Is(err, tt.untilClosed) {
 			t.Errorf("%s: a change gets %v, want %v", name, err, tt.untilClosed)
+		}
+	}
+}
+
+func TestLost(t *testing.T) {
+	t.Parallel()
+
+	for name, tt := range map[string]struct{ err, want error }{
+		"fine":        {},
+		"pipe closed": {err: syscall.EPIPE},
+		"disk full":   {err: &os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC}, want: ErrWrite},
+	} {
+		stdout := &stream{w: failing{tt.err}}
+		s := &Streams{Out: stdout, stdout: stdout}
+
+		_, err := s.Guard().Out.Write([]byte("x"))
+		if (err == nil) != (tt.err == nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+
+		if got := s.Guard().Lost(); !errors.Is(got, tt.want) {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+
+		if tt.want != nil && err.Error() != "cannot write the output: no space left on device" {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -28,6 +28,7 @@ type Streams struct {
 	// Height is its height in lines, 0 when unknown.
 	Height int
 
+	stdout *stream                               // Behind Out; nil in tests.
 	screen [2]*os.File                           // The terminal behind stdin and stdout; nil in tests.
 	size   func() (width, height int, err error) // Asks the terminal behind stdout; nil in tests.
 }
@@ -73,7 +74,8 @@ func System() *Streams {
 		Width:  80,
 	}
 
-	s.Out, s.Err = &stream{os.Stdout, s.OutTTY}, &stream{os.Stderr, s.ErrTTY}
+	s.stdout = &stream{w: os.Stdout, tty: s.OutTTY}
+	s.Out, s.Err = s.stdout, &stream{w: os.Stderr, tty: s.ErrTTY}
 
 	if s.OutTTY {
 		s.screen = [2]*os.File{os.Stdin, os.Stdout}

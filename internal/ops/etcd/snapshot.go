@@ -96,7 +96,7 @@ func Stream(ctx context.Context, s Snapshotter, w io.Writer, progress func(int64
 
 	err := s.EtcdSnapshot(ctx, func(chunk []byte) error {
 		if _, err := w.Write(chunk); err != nil {
-			return fmt.Errorf("cannot write the snapshot: %w", err)
+			return err // it names the file, or the output
 		}
 
 		t.write(chunk)

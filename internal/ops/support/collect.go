@@ -456,7 +456,7 @@ func (c *collection) finish() (Manifest, error) {
 	}
 
 	if c.writeErr != nil {
-		return m, fmt.Errorf("cannot write the bundle: %w", c.writeErr)
+		return m, c.writeErr // it names the file
 	}
 
 	if len(c.failed) == 0 {

@@ -169,7 +169,7 @@ func Save(ctx context.Context, file string, about Manifest, nodes []NodeReads, c
 		}
 
 		if err = c.close(manifest, failed); err != nil {
-			return fmt.Errorf("cannot write the bundle: %w", err)
+			return err // it names the file
 		}
 
 		return out.Close()

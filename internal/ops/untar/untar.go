@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/lists"
 )
 
@@ -175,7 +176,7 @@ func (u *unpacker) file(h *tar.Header, content io.Reader) error {
 
 	n, err := io.Copy(f, content)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("cannot write %s: %w", h.Name, err)
+		return fmt.Errorf("cannot write %s: %w", h.Name, fsutil.Cause(err))
 	}
 
 	u.sum.Files++
