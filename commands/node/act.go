@@ -26,7 +26,6 @@ type act struct {
 const (
 	rebootTimeout = 15 * time.Minute
 	readyTimeout  = 10 * time.Minute
-	drainTimeout  = 5 * time.Minute
 	silence       = 2 * time.Minute
 )
 
@@ -57,7 +56,7 @@ func silenceFlag(fs *cmdutil.Flags, o *node.Options) {
 
 func drainFlags(fs *cmdutil.Flags, o *node.Options) {
 	fs.BoolVar(&o.Drain, "drain", false, "cordon and drain the Kubernetes node first")
-	fs.Positive(&o.DrainTimeout, "drain-timeout", drainTimeout, "how long all evictions together may take")
+	fs.Drain(&o.DrainTimeout, &o.Volumes)
 }
 
 func (a *act) run(c *cmdutil.Call) error {

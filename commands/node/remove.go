@@ -42,7 +42,7 @@ func newCmdRemove(f *cmdutil.Factory) *cmdutil.Cmd {
 			"  talosmate node remove -n worker-2 --dead --yes",
 		Spec: cmdutil.Spec{Kind: cmdutil.Destructive, Roles: cmdutil.Admins()},
 		Flags: func(fs *cmdutil.Flags) {
-			fs.Positive(&a.o.DrainTimeout, "drain-timeout", a.o.DrainTimeout, "how long all evictions together may take")
+			fs.Drain(&a.o.DrainTimeout, &a.o.Volumes)
 			fs.BoolVar(&a.o.Dead, "dead", false, "the node is gone for good: take it out of etcd and Kubernetes without it")
 			fs.BoolVar(&a.o.Reset.Reboot, "reboot", false, "reboot into maintenance mode afterwards instead of powering off")
 		},
@@ -60,7 +60,7 @@ func newCmdRemove(f *cmdutil.Factory) *cmdutil.Cmd {
 // its failures show.
 func removal() node.Options {
 	return node.Options{
-		Options: disruption.Options{Drain: true, DrainTimeout: drainTimeout, Wait: true},
+		Options: disruption.Options{Drain: true, Wait: true},
 		Action:  node.Remove, DeleteKubernetesNode: true, AllData: true,
 		Reset: talos.Reset{Mode: talos.WipeAll, SystemLabels: []string{talos.State, talos.Ephemeral}},
 	}

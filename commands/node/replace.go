@@ -37,7 +37,7 @@ func newCmdReplace(f *cmdutil.Factory) *cmdutil.Cmd {
 			o.flags(fs)
 			o.Wait = true
 			fs.StringVar(&with, "with", "", "the `ADDRESS` of the new machine, which is in maintenance mode")
-			fs.Positive(&removal.DrainTimeout, "drain-timeout", drainTimeout, "how long all evictions of an old one that answers may take")
+			fs.Drain(&removal.DrainTimeout, &removal.Volumes)
 			silenceFlag(fs, &removal)
 		},
 		Complete: cmdutil.CompleteFrom(etcdMembers),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
@@ -55,21 +54,20 @@ func newCmdDrain(f *cmdutil.Factory) *cmdutil.Cmd {
 	return newCmdSchedule(f, o, "drain", "Cordon nodes and evict their pods",
 		"Cordon nodes and evict their pods, with kubectl's own drain library and talosctl's policy: unmanaged pods\n"+
 			"too, emptyDir data is lost, DaemonSets stay. Disruption budgets that hold a pod are listed before; one that\n"+
-			"can never be met is refused (TM140). An interrupt lifts the cordon again; a drain that fails leaves it.",
+			"can never be met is refused (TM140). Then the volumes of the pods must be detached. An interrupt lifts the\n"+
+			"cordon again; a drain that fails leaves it.",
 		"  talosmate node drain -n worker-1 --drain-timeout 10m\n"+
 			"  talosmate node drain -n worker-1 --dry-run -o json --query '.items[].blockers'",
-		func(fs *cmdutil.Flags, timeout *time.Duration) {
-			fs.Positive(timeout, "drain-timeout", drainTimeout, "how long all evictions of a node together may take")
-		})
+		func(fs *cmdutil.Flags, o *drain.Options) { fs.Drain(&o.Timeout, &o.Volumes) })
 }
 
-func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, example string, flags func(*cmdutil.Flags, *time.Duration)) *cmdutil.Cmd {
+func newCmdSchedule(f *cmdutil.Factory, o drain.Options, use, short, long, example string, flags func(*cmdutil.Flags, *drain.Options)) *cmdutil.Cmd {
 	return cmdutil.NewNodeChange(f, cmdutil.Command{
 		Use: use, Short: short, Long: long + "\n\n" + scheduleLong, Example: example,
 		Spec: cmdutil.Spec{Kind: cmdutil.Change, Roles: cmdutil.Readers()},
 		Flags: func(fs *cmdutil.Flags) {
 			if flags != nil {
-				flags(fs, &o.Timeout)
+				flags(fs, &o)
 			}
 		},
 		Check: func(c *cmdutil.Call) error {

@@ -76,7 +76,7 @@ func (o *applyOptions) addFlags(fs *cmdutil.Flags) {
 	fs.StringVar(&o.report, "report", "", "write a Markdown report to this `file`, and a timeline beside it (.svg)")
 	fs.Positive(&n.PullTimeout, "pull-timeout", 15*time.Minute, "how long a node's pull of the image may take")
 	fs.Positive(&n.InstallTimeout, "install-timeout", 30*time.Minute, "how long a node's install may take")
-	fs.Positive(&n.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions of a node together may take")
+	fs.Drain(&n.DrainTimeout, &n.Volumes)
 	fs.RebootMode(&n.RebootMode)
 	fs.Positive(&n.RebootTimeout, "reboot-timeout", 15*time.Minute, "how long a node may take to boot")
 	fs.Positive(&n.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long a node may take to be healthy after the boot")

@@ -37,7 +37,7 @@ func newCmdNode(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.Negated("skip-drain", "drain")
 			fs.Positive(&o.PullTimeout, "pull-timeout", 15*time.Minute, "how long a node's pull of the image may take")
 			fs.Positive(&o.InstallTimeout, "install-timeout", 30*time.Minute, "how long a node's install may take")
-			fs.Positive(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long all evictions together may take")
+			fs.Drain(&o.DrainTimeout, &o.Volumes)
 			fs.Bool("check-images", true, "ask the registry whether the image exists, before a node is found to run it")
 			fs.RebootMode(&o.RebootMode)
 			fs.Positive(&o.RebootTimeout, "reboot-timeout", 15*time.Minute, "how long the node may take to boot")

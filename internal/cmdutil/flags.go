@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -34,6 +35,9 @@ const (
 	KubernetesFlag      = "kubernetes"
 	KubernetesShorthand = "k"
 )
+
+// drainWithin is how long the evictions, and then the volumes, of a node may take unless the user says otherwise.
+const drainWithin = 5 * time.Minute
 
 // Positive adds a duration that must be longer than nothing.
 func (fs *Flags) Positive(p *time.Duration, name string, def time.Duration, usage string) {
@@ -94,6 +98,13 @@ func (fs *Flags) Inverse(p *bool, name, usage string) {
 // RebootMode adds the flag that says how a node reboots.
 func (fs *Flags) RebootMode(p *string) {
 	fs.Choice(p, "reboot-mode", talos.RebootDefault, "how to reboot", talos.RebootDefault, talos.RebootPowercycle, talos.RebootForce)
+}
+
+// Drain adds the flags that limit a drain.
+func (fs *Flags) Drain(evictions *time.Duration, volumes *kube.VolumeWait) {
+	fs.Positive(evictions, "drain-timeout", drainWithin, "how long all evictions of a node together may take")
+	fs.BoolVar(&volumes.Wait, "wait-volumes", true, "after the drain, wait until the volumes of the evicted pods are detached")
+	fs.Positive(&volumes.Timeout, "volumes-timeout", drainWithin, "how long the volumes of a drained node may take to be detached")
 }
 
 // Renamed keeps the old name of a flag as a hidden alias.

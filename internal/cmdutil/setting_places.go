@@ -50,7 +50,7 @@ func placeRules() []placeRule {
 		{
 			"On the command line only, for commands that change something, since they switch a protection off:",
 			onCommandLine, false, true,
-			[]string{"check-images", "drain", "graceful", "pre-pull-images", "wait", "without-pods"},
+			[]string{"check-images", "drain", "graceful", "pre-pull-images", "wait", "wait-volumes", "without-pods"},
 		},
 		{
 			"On the command line and in the environment, not in the file, since they belong to one cluster and the file is for all:",

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	policyv1 "k8s.io/client-go/kubernetes/typed/policy/v1"
 	policyv1beta1 "k8s.io/client-go/kubernetes/typed/policy/v1beta1"
+	storagev1 "k8s.io/client-go/kubernetes/typed/storage/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
 )
@@ -26,6 +27,7 @@ type clientset struct {
 	core          *corev1.CoreV1Client
 	policy        *policyv1.PolicyV1Client
 	policyv1beta1 *policyv1beta1.PolicyV1beta1Client
+	storage       *storagev1.StorageV1Client
 }
 
 // newClientset makes the clients. They share one HTTP client, and with it connections and the rate limit.
@@ -40,7 +42,7 @@ func newClientset(cfg *rest.Config) (*clientset, error) {
 
 	var (
 		out  clientset
-		errs [6]error
+		errs [7]error
 	)
 
 	out.discovery, errs[0] = discovery.NewDiscoveryClientForConfigAndClient(&shared, client)
@@ -49,6 +51,7 @@ func newClientset(cfg *rest.Config) (*clientset, error) {
 	out.core, errs[3] = corev1.NewForConfigAndClient(&shared, client)
 	out.policy, errs[4] = policyv1.NewForConfigAndClient(&shared, client)
 	out.policyv1beta1, errs[5] = policyv1beta1.NewForConfigAndClient(&shared, client)
+	out.storage, errs[6] = storagev1.NewForConfigAndClient(&shared, client)
 
 	return &out, errors.Join(errs[:]...)
 }
@@ -70,3 +73,6 @@ func (c *clientset) PolicyV1() policyv1.PolicyV1Interface { return c.policy }
 
 // PolicyV1beta1 implements kubernetes.Interface.
 func (c *clientset) PolicyV1beta1() policyv1beta1.PolicyV1beta1Interface { return c.policyv1beta1 }
+
+// StorageV1 implements kubernetes.Interface.
+func (c *clientset) StorageV1() storagev1.StorageV1Interface { return c.storage }

@@ -51,6 +51,11 @@ func TestClientset(t *testing.T) {
 
 			return err
 		},
+		"GET /apis/storage.k8s.io/v1/volumeattachments/b": func() error {
+			_, err := c.StorageV1().VolumeAttachments().Get(ctx, "b", metav1.GetOptions{})
+
+			return err
+		},
 		"DELETE /api/v1/namespaces/a/pods/b": func() error {
 			return (&drain.Helper{Ctx: ctx, Client: c}).DeletePod(corev1.Pod{ObjectMeta: pod})
 		},

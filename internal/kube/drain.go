@@ -112,6 +112,7 @@ func (c *Client) patchNode(ctx context.Context, name string, patch map[string]an
 // DrainOptions are the settings of a drain that the user chooses.
 type DrainOptions struct {
 	Timeout time.Duration // How long all evictions together may take; must be positive.
+	Volumes VolumeWait    // The wait for the volumes afterwards.
 	// Tell is called for every pod that is evicted, gone or held back, from several goroutines.
 	Tell func(message string)
 	// Again is called for every eviction that is retried, from several goroutines.
@@ -122,8 +123,8 @@ type DrainOptions struct {
 const drainAgain = time.Second
 
 // Drain evicts a node's pods with talosctl's policy: unmanaged pods too, emptyDir data is lost, DaemonSets stay, each
-// pod has its own grace period. It returns how many pods left, even on error. An API server that is down is waited for
-// within the timeout. kubectl's helper sleeps between refused evictions without checking its context, so Drain may
+// pod has its own grace period. Then it waits for the volumes, an AttachedError where they stay. It returns how many pods
+// left, even on error. An API server that is down is waited for within the timeout. kubectl's helper sleeps between refused evictions without checking its context, so Drain may
 // return one delay late.
 func (c *Client) Drain(ctx context.Context, name string, o DrainOptions) (int, error) {
 	if o.Timeout <= 0 {
@@ -138,16 +139,29 @@ func (c *Client) Drain(ctx context.Context, name string, o DrainOptions) (int, e
 		o.Again = func() {}
 	}
 
-	var gone atomic.Int64
+	var (
+		gone    atomic.Int64
+		volumes *detaching
+	)
+
+	if o.Volumes.Wait {
+		volumes = &detaching{c: c, node: name}
+	}
 
 	for deadline := time.Now().Add(o.Timeout); ; {
 		before := c.unanswered.Load()
 
-		err := c.drainOnce(ctx, name, o, time.Until(deadline), &gone)
+		err := c.drainOnce(ctx, name, o, time.Until(deadline), &gone, volumes)
 
 		switch left := int(gone.Load()); {
-		case err == nil:
+		case err == nil && volumes == nil:
 			return left, nil
+		case err == nil:
+			if err = volumes.wait(ctx, o); err != nil && ctx.Err() == nil {
+				err = fmt.Errorf("cannot drain %s: %w", name, err)
+			}
+
+			return left, err
 		case ctx.Err() != nil:
 			return left, context.Cause(ctx)
 		case c.unanswered.Load() == before || time.Until(deadline) < drainAgain:
@@ -163,7 +177,7 @@ func (c *Client) Drain(ctx context.Context, name string, o DrainOptions) (int, e
 	}
 }
 
-func (c *Client) drainOnce(ctx context.Context, name string, o DrainOptions, timeout time.Duration, gone *atomic.Int64) error {
+func (c *Client) drainOnce(ctx context.Context, name string, o DrainOptions, timeout time.Duration, gone *atomic.Int64, volumes *detaching) error {
 	helper := &drain.Helper{
 		Ctx: ctx, Client: c.API, Force: true, DeleteEmptyDirData: true, IgnoreAllDaemonSets: true, GracePeriodSeconds: -1,
 		Timeout: timeout, EvictErrorRetryDelay: drainAgain, Out: io.Discard,
@@ -182,6 +196,13 @@ func (c *Client) drainOnce(ctx context.Context, name string, o DrainOptions, tim
 	list, problems := helper.GetPodsForDeletion(name)
 	if err := errors.Join(problems...); err != nil {
 		return err
+	}
+
+	// Before the first eviction: what may not be read, could not be waited for afterwards.
+	if volumes != nil {
+		if _, err := volumes.look(ctx, list.Pods()); err != nil {
+			return err
+		}
 	}
 
 	return helper.DeleteOrEvictPods(list.Pods())

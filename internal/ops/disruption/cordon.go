@@ -137,11 +137,13 @@ func (r *Run) drain(ctx context.Context) (err error) {
 	var again atomic.Int64
 
 	r.Obs.DrainedPods, err = r.Kube.Drain(ctx, r.K8sName, kube.DrainOptions{
-		Timeout: r.Options.DrainTimeout, Again: func() { again.Add(1) }, Tell: func(m string) { r.Tell("drain", m) },
+		Timeout: r.Options.DrainTimeout, Volumes: r.Options.Volumes, Again: func() { again.Add(1) }, Tell: func(m string) { r.Tell("drain", m) },
 	})
 	r.Retries += int(again.Load())
 
 	if err != nil {
+		r.Obs.AttachedVolumes = kube.StillAttached(err)
+
 		return r.Fail(runbook.DrainFailed, "%w", err)
 	}
 

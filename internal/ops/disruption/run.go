@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
@@ -17,12 +18,13 @@ import (
 
 // Options are what the user decides about every disruption.
 type Options struct {
-	Drain         bool          // Cordon and drain before, uncordon after.
-	DrainTimeout  time.Duration // For all evictions together.
-	Wait          bool          // Prove what became of the node.
-	Silence       time.Duration // How long a node must not answer until it counts as off.
-	RebootTimeout time.Duration // From the request to a new boot, or to the node being off.
-	ReadyTimeout  time.Duration // From the new boot to everything being healthy.
+	Drain         bool            // Cordon and drain before, uncordon after.
+	DrainTimeout  time.Duration   // For all evictions together.
+	Volumes       kube.VolumeWait // For the volumes after the evictions.
+	Wait          bool            // Prove what became of the node.
+	Silence       time.Duration   // How long a node must not answer until it counts as off.
+	RebootTimeout time.Duration   // From the request to a new boot, or to the node being off.
+	ReadyTimeout  time.Duration   // From the new boot to everything being healthy.
 	Overrides     gate.Overrides
 	DryRun        bool
 	Reason        string // Who and why, for the cordon's annotation.
@@ -31,19 +33,20 @@ type Options struct {
 
 // Observed is what was observed of the node; the documents embed it.
 type Observed struct {
-	ServerTag       string  `json:"server_tag"`               // The Talos version before.
-	RunningTag      string  `json:"running_tag"`              // The Talos version after, as last observed.
-	BootIDBefore    string  `json:"boot_id_before"`           // The boot before.
-	BootIDAfter     string  `json:"boot_id_after"`            // The boot after; empty when none was observed.
-	BootProof       string  `json:"boot_proof"`               // What identifies a boot: boot_id, machine_status or boot_time.
-	Rebooted        bool    `json:"rebooted"`                 // Whether a new boot was proved.
-	TalosBack       bool    `json:"talos_back"`               // Whether Talos answers again and is settled.
-	Cordoned        bool    `json:"cordoned"`                 // Whether this run cordoned it.
-	Uncordoned      bool    `json:"uncordoned"`               // Whether this run's cordon was lifted.
-	DrainedPods     int     `json:"drained_pods"`             // How many pods left.
-	DowntimeSeconds float64 `json:"downtime_seconds"`         // From the last answer of the old boot to the first of the new one.
-	SequenceError   string  `json:"sequence_error,omitempty"` // Why Talos's own sequence failed, in the node's words: it reverted the boot loader and rebooted, or powered off where it was to shut down.
-	UncordonError   string  `json:"uncordon_error,omitempty"` // Why the cordon could not be lifted.
+	ServerTag       string        `json:"server_tag"`                 // The Talos version before.
+	RunningTag      string        `json:"running_tag"`                // The Talos version after, as last observed.
+	BootIDBefore    string        `json:"boot_id_before"`             // The boot before.
+	BootIDAfter     string        `json:"boot_id_after"`              // The boot after; empty when none was observed.
+	BootProof       string        `json:"boot_proof"`                 // What identifies a boot: boot_id, machine_status or boot_time.
+	Rebooted        bool          `json:"rebooted"`                   // Whether a new boot was proved.
+	TalosBack       bool          `json:"talos_back"`                 // Whether Talos answers again and is settled.
+	Cordoned        bool          `json:"cordoned"`                   // Whether this run cordoned it.
+	Uncordoned      bool          `json:"uncordoned"`                 // Whether this run's cordon was lifted.
+	DrainedPods     int           `json:"drained_pods"`               // How many pods left.
+	AttachedVolumes []kube.Volume `json:"attached_volumes,omitempty"` // The volumes that stayed attached, where that ended the drain.
+	DowntimeSeconds float64       `json:"downtime_seconds"`           // From the last answer of the old boot to the first of the new one.
+	SequenceError   string        `json:"sequence_error,omitempty"`   // Why Talos's own sequence failed, in the node's words: it reverted the boot loader and rebooted, or powered off where it was to shut down.
+	UncordonError   string        `json:"uncordon_error,omitempty"`   // Why the cordon could not be lifted.
 }
 
 // Run is one disruption of one node.

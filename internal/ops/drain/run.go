@@ -26,15 +26,16 @@ type Scheduler interface {
 type Change struct {
 	talos.NodeRef
 
-	K8sNodeName    string         `json:"k8s_node_name"`   // The Kubernetes node.
-	K8sCredentials string         `json:"k8s_credentials"` // Which Kubernetes credentials were used.
-	Status         runbook.Status `json:"status"`          // planned, cordoned, uncordoned, drained, unchanged, refused, interrupted, unknown or failed.
-	Unschedulable  bool           `json:"unschedulable"`   // Whether the node is cordoned now.
-	Changed        bool           `json:"changed"`         // Whether this run changed that.
-	DrainedPods    int            `json:"drained_pods"`    // How many pods left.
-	Blockers       []kube.Blocker `json:"blockers"`        // Disruption budgets that held a pod before; never null.
-	Gates          []gate.Verdict `json:"gates"`           // What the gates said; never null.
-	ElapsedSeconds float64        `json:"elapsed_seconds"` // How long it took.
+	K8sNodeName     string         `json:"k8s_node_name"`              // The Kubernetes node.
+	K8sCredentials  string         `json:"k8s_credentials"`            // Which Kubernetes credentials were used.
+	Status          runbook.Status `json:"status"`                     // planned, cordoned, uncordoned, drained, unchanged, refused, interrupted, unknown or failed.
+	Unschedulable   bool           `json:"unschedulable"`              // Whether the node is cordoned now.
+	Changed         bool           `json:"changed"`                    // Whether this run changed that.
+	DrainedPods     int            `json:"drained_pods"`               // How many pods left.
+	AttachedVolumes []kube.Volume  `json:"attached_volumes,omitempty"` // The volumes that stayed attached, where that ended the drain.
+	Blockers        []kube.Blocker `json:"blockers"`                   // Disruption budgets that held a pod before; never null.
+	Gates           []gate.Verdict `json:"gates"`                      // What the gates said; never null.
+	ElapsedSeconds  float64        `json:"elapsed_seconds"`            // How long it took.
 
 	asked, ours bool // Kubernetes was asked to cordon or uncordon it; a cordon that is there is that request's.
 }
@@ -44,6 +45,7 @@ type Options struct {
 	Schedulable bool // Uncordon.
 	Evict       bool // Drain after the cordon.
 	Timeout     time.Duration
+	Volumes     kube.VolumeWait
 	Overrides   gate.Overrides
 	DryRun      bool
 	Nodes       int // How many members the cluster has.
@@ -245,9 +247,10 @@ func (c *Change) drain(ctx context.Context, k Scheduler, o Options, sink progres
 	if err == nil {
 		c.Changed, c.Unschedulable, c.ours = changed, true, changed
 
-		c.DrainedPods, err = k.Drain(ctx, c.K8sNodeName, kube.DrainOptions{Timeout: o.Timeout, Tell: func(m string) {
+		c.DrainedPods, err = k.Drain(ctx, c.K8sNodeName, kube.DrainOptions{Timeout: o.Timeout, Volumes: o.Volumes, Tell: func(m string) {
 			sink.Emit(progress.Event{Time: time.Now(), Node: c.NodeName(), Stage: "drain", Message: m})
 		}})
+		c.AttachedVolumes = kube.StillAttached(err)
 	}
 
 	if ctx.Err() == nil || !c.ours {
