@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -17,18 +18,33 @@ type Outcome[T any] struct {
 	Err    error
 }
 
-// fanOut fills one outcome for each target, up to limit at once. The outcomes are in the order of the targets.
-func fanOut[T any](targets []Target, limit int, fill func(Target, *Outcome[T])) []Outcome[T] {
+// A node that was asked and has sent nothing is only waited for, which costs it no place among those that are worked on.
+const (
+	patience       = 10 * time.Millisecond // How long a node that was asked for a small answer keeps its place in silence.
+	streamPatience = time.Second           // The same for a stream, which costs more once it flows.
+	maxOpen        = 512                   // How many nodes are asked at once, those that are waited for among them.
+)
+
+// fanOut fills one outcome for each target, up to limit at once. The outcomes are in the order of the targets. fill may
+// call leave to give its place to the next target before it ends.
+func fanOut[T any](targets []Target, limit int, fill func(t Target, out *Outcome[T], leave func())) []Outcome[T] {
 	out := make([]Outcome[T], len(targets))
+	places := make(chan struct{}, max(1, limit))
 
 	var group errs.Group
 
-	group.SetLimit(max(1, limit))
+	group.SetLimit(max(maxOpen, limit))
 
 	for i, t := range targets {
+		places <- struct{}{}
+
+		leave := sync.OnceFunc(func() { <-places })
+
 		group.Go(func() {
+			defer leave()
+
 			out[i].Target = t
-			fill(t, &out[i])
+			fill(t, &out[i], leave)
 		})
 	}
 
@@ -37,11 +53,24 @@ func fanOut[T any](targets []Target, limit int, fill func(Target, *Outcome[T])) 
 	return out
 }
 
+// ifSilent calls leave after a time in which nothing came from a node, unless the function that it returns is called before.
+// Silent nodes would otherwise hold up those behind them for one deadline after the other, and healthy ones for one round
+// trip after the other.
+func ifSilent(n *Node, after time.Duration, leave func()) (done func() bool) {
+	return time.AfterFunc(after, func() {
+		if !n.Answered() {
+			leave()
+		}
+	}).Stop
+}
+
 // Each calls fn for every target, in parallel up to the cluster's concurrency, each call with its own read timeout. The
-// outcomes are in the order of the targets. A node that is down costs one outcome.
+// outcomes are in the order of the targets. A node that is down costs one outcome, and the others no time.
 func Each[T any](ctx context.Context, c *Cluster, targets []Target, fn func(context.Context, *Node) (T, error)) []Outcome[T] {
-	return fanOut(targets, c.Options.Concurrency, func(t Target, out *Outcome[T]) {
+	return fanOut(targets, c.Options.Concurrency, func(t Target, out *Outcome[T], leave func()) {
 		node := c.Node(t)
+
+		defer ifSilent(node, patience, leave)()
 
 		callCtx, cancel := c.withTimeout(ctx)
 		defer cancel()

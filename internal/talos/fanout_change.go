@@ -13,7 +13,7 @@ import (
 // endpoint, and without a time limit, since the outcome of a sent request must be read. Values that fn returns with an
 // error are kept. When ctx ends, no further node is started; the outcomes of those nodes say so and carry its cause.
 func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, fn func(context.Context, *Node) (T, error)) []Outcome[T] {
-	return fanOut(targets, c.Options.Concurrency, func(t Target, out *Outcome[T]) {
+	return fanOut(targets, c.Options.Concurrency, func(t Target, out *Outcome[T], _ func()) {
 		if ctx.Err() != nil {
 			cause := context.Cause(ctx)
 			out.Err = &errs.Error{

@@ -7,13 +7,21 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
-	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
-// whoLimit bounds how long a node may take to identify itself.
+// whoLimit bounds how long a node may take to identify itself, unless it has less for any answer.
 const whoLimit = 5 * time.Second
+
+func (c *Cluster) toSayWho(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := whoLimit
+	if t := c.Options.Timeout; t > 0 {
+		limit = min(limit, t)
+	}
+
+	return context.WithTimeout(ctx, limit)
+}
 
 // Identity reads the node's identity in discovery, which no other machine has. It is empty where the node has none.
 // Roles: reader, operator, admin.
@@ -51,14 +59,18 @@ const sharedUUID = "03000200-0400-0500-0006-000700080009"
 // targetAt is the node at an address, which need not be one that a node announces: there are NAT and load balancers. The
 // node there is asked who it is: a control plane that is not recognised would pass every gate that guards etcd, and an
 // address that moves belongs to another node a moment later.
-func (c *Cluster) targetAt(ctx context.Context, members []Member, address string) Target {
+func (c *Cluster) targetAt(ctx context.Context, known target.Known, address string) Target {
+	members, announced := known.Members, known.At(address)
 	out := Target{Address: address, Sure: true}
-	has := func(m Member) bool { return m.Target().Has(address) }
-	at := slices.IndexFunc(members, has)
+	at := -1
+
+	if len(announced) > 0 {
+		at = announced[0]
+	}
 
 	// A node that was wiped and joined again is listed twice for a while, with the identity of before too.
-	if at < 0 || members[at].Node != address || len(lists.Filter(members, has)) > 1 {
-		ctx, cancel := context.WithTimeout(ctx, whoLimit)
+	if at < 0 || members[at].Node != address || len(announced) > 1 {
+		ctx, cancel := c.toSayWho(ctx)
 		defer cancel()
 
 		// A node that does not answer stays unknown: it cannot be changed either.
@@ -91,12 +103,14 @@ func (c *Cluster) surely(ctx context.Context, targets []Target) []Target {
 		kubelet []string
 	}
 
-	outcomes := fanOut(targets, c.Options.Concurrency, func(t Target, out *Outcome[answer]) {
+	outcomes := fanOut(targets, c.Options.Concurrency, func(t Target, out *Outcome[answer], leave func()) {
 		if t.Sure || t.ID == "" || len(t.Addresses) < 2 {
 			return
 		}
 
-		ctx, cancel := context.WithTimeout(ctx, whoLimit)
+		defer time.AfterFunc(patience, leave).Stop()
+
+		ctx, cancel := c.toSayWho(ctx)
 		defer cancel()
 
 		first := make(chan answer, len(t.Addresses))

@@ -5,8 +5,10 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -130,35 +132,44 @@ func (c *Cluster) withoutDiscovery(ctx context.Context, s target.Selection, caus
 // resolveNames turns addresses and names into targets. An address, and a name that DNS knows, works without discovery.
 func (c *Cluster) resolveNames(ctx context.Context, names []string) (target.Set, error) {
 	members, discoveryErr := c.Members(ctx)
-	out := target.Set{Source: target.SourceFlags}
+	known := target.NewKnown(members)
+	hosts := lists.Map(names, func(name string) Target { return Target{Address: target.Host(name)} })
 
-	for _, name := range names {
-		host := target.Host(name)
-		if _, err := netip.ParseAddr(host); err == nil {
-			out.Nodes = append(out.Nodes, c.targetAt(ctx, members, host))
+	// A node that does not say who it is takes time: the others do not wait for it.
+	outcomes := fanOut(hosts, c.Options.Concurrency, func(t Target, out *Outcome[Target], leave func()) {
+		if _, err := netip.ParseAddr(t.Address); err == nil {
+			defer time.AfterFunc(patience, leave).Stop()
 
-			continue
+			out.Value = c.targetAt(ctx, known, t.Address)
+		}
+	})
+
+	var nodes []Target
+
+	for _, o := range outcomes {
+		t := o.Value
+
+		if t.Address == "" {
+			var err error
+
+			t, err = c.targetByName(ctx, known, o.Target.Address)
+			if err != nil && discoveryErr != nil {
+				err = discoveryErr
+			}
+
+			if err != nil {
+				return target.Set{}, err
+			}
 		}
 
-		t, err := c.targetByName(ctx, members, host)
-		if err != nil && discoveryErr != nil {
-			err = discoveryErr
-		}
-
-		if err != nil {
-			return target.Set{}, err
-		}
-
-		out.Nodes = append(out.Nodes, t)
+		nodes = append(nodes, t)
 	}
 
-	out.Nodes = target.EachOnce(c.surely(ctx, out.Nodes))
-
-	return out, nil
+	return target.Set{Source: target.SourceFlags, Nodes: target.EachOnce(c.surely(ctx, nodes))}, nil
 }
 
-func (c *Cluster) targetByName(ctx context.Context, members []Member, name string) (Target, error) {
-	m, err := c.memberByName(ctx, members, name)
+func (c *Cluster) targetByName(ctx context.Context, known target.Known, name string) (Target, error) {
+	m, err := c.memberByName(ctx, known.Members, name)
 	if err == nil {
 		return m.Target(), nil
 	}
@@ -169,7 +180,7 @@ func (c *Cluster) targetByName(ctx context.Context, members []Member, name strin
 		}
 	}
 
-	if t, found := c.targetInDNS(ctx, members, name); found {
+	if t, found := c.targetInDNS(ctx, known, name); found {
 		return t, nil
 	}
 
@@ -178,24 +189,24 @@ func (c *Cluster) targetByName(ctx context.Context, members []Member, name strin
 
 // targetInDNS finds a node by a name with a domain: by the addresses that DNS has for it, as apid does with the names of
 // a talosconfig (Talos, internal/app/apid/pkg/backend/apid.go), else by its first label.
-func (c *Cluster) targetInDNS(ctx context.Context, members []Member, name string) (Target, bool) {
+func (c *Cluster) targetInDNS(ctx context.Context, known target.Known, name string) (Target, bool) {
 	short, domain, _ := strings.Cut(name, ".")
 	if domain == "" {
 		return Target{}, false
 	}
 
-	ctx, cancel := context.WithTimeout(ctx, whoLimit)
+	ctx, cancel := c.toSayWho(ctx)
 	defer cancel()
 
 	addresses, _ := net.DefaultResolver.LookupHost(ctx, name) // a name that DNS does not know may be a member's
 
 	for _, a := range addresses {
-		if t := c.targetAt(ctx, members, target.Host(a)); t.ID != "" {
+		if t := c.targetAt(ctx, known, target.Host(a)); t.ID != "" {
 			return t, true
 		}
 	}
 
-	if found := target.ByName(members, short); len(found) == 1 && len(addresses) == 0 {
+	if found := target.ByName(known.Members, short); len(found) == 1 && len(addresses) == 0 {
 		return found[0].Target(), true
 	}
 

@@ -12,7 +12,11 @@ func EachStream[T any](ctx context.Context, c *Cluster, targets []Target, togeth
 		limit = len(targets)
 	}
 
-	return fanOut(targets, limit, func(t Target, out *Outcome[T]) {
-		out.Value, out.Err = safely(ctx, c.Node(t), fn)
+	return fanOut(targets, limit, func(t Target, out *Outcome[T], leave func()) {
+		node := c.Node(t)
+
+		defer ifSilent(node, streamPatience, leave)()
+
+		out.Value, out.Err = safely(ctx, node, fn)
 	})
 }

@@ -46,6 +46,9 @@ type Conn struct {
 // Peer is the address that answered, nil before an answer.
 func (c *Conn) Peer() *string { return c.peer.Load() }
 
+// Answered reports whether anything came back from the node.
+func (c *Conn) Answered() bool { return c.answered.Load() }
+
 func (c *Conn) outgoing(ctx context.Context) context.Context {
 	ctx = direct(ctx)
 	if c.Pool.omni() && c.Pool.Context.Cluster != "" {

@@ -34,6 +34,36 @@ func (m Member) Target() Target {
 	return Target{Address: m.Node, Hostname: m.Hostname, ID: m.NodeID, Type: m.Type, Addresses: m.Addresses, Sure: m.Sure}
 }
 
+// Known is the members of a cluster, which are found by their addresses without a search through all of them.
+type Known struct {
+	Members []Member
+
+	at map[string][]int
+}
+
+// NewKnown indexes members.
+func NewKnown(members []Member) Known {
+	k := Known{Members: members, at: make(map[string][]int, len(members))}
+
+	for i, m := range members {
+		add(k.at, i, append([]string{m.Node}, m.Addresses...)...)
+	}
+
+	return k
+}
+
+// At returns the positions of the members that have an address, or the host of an endpoint, in order.
+func (k Known) At(endpoint string) []int { return k.at[Host(endpoint)] }
+
+// add notes a position under each of the keys, once.
+func add(at map[string][]int, position int, keys ...string) {
+	for _, key := range keys {
+		if key != "" && !slices.Contains(at[key], position) {
+			at[key] = append(at[key], position)
+		}
+	}
+}
+
 // Is reports whether the member is the node in question.
 func (m Member) Is(t Target) bool { return m.Target().Is(t) }
 

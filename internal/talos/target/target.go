@@ -61,8 +61,15 @@ func (t Target) Name() string {
 func EachOnce(all []Target) []Target {
 	var out []Target
 
+	alike := map[string][]int{} // Those that may be the same node: two nodes that are one have a key in common.
+
 	for _, t := range all {
-		if !slices.ContainsFunc(out, t.Is) {
+		keys := append([]string{t.ID, t.Hostname, t.Address, Host(t.Address)}, t.Addresses...)
+
+		if !slices.ContainsFunc(keys, func(key string) bool {
+			return slices.ContainsFunc(alike[key], func(i int) bool { return t.Is(out[i]) })
+		}) {
+			add(alike, len(out), keys...)
 			out = append(out, t)
 		}
 	}
