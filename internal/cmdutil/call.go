@@ -41,12 +41,12 @@ type Call struct {
 
 	Overrides gate.Overrides // The gates that the user passes on purpose.
 	DryRun    bool
-	Settings  []Setting // Of the flags that every command has, and of its own.
 
 	completes string // The flag whose value is completed, empty for an argument.
 
 	factory  *Factory
 	file     *settingsFile
+	settled  []settled                // The flags that every command has, and its own.
 	settings map[string]string        // Which flags a setting gave a value, and which setting.
 	shell    cobra.ShellCompDirective // What the shell does with the candidates of a completion.
 	ctx      context.Context          //nolint:containedctx // lives exactly as long as the command, as cobra's own does

@@ -13,6 +13,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/audit"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/output"
 )
 
@@ -108,7 +109,7 @@ func (c *Call) loadSettings() error {
 			return err
 		}
 
-		c.Settings = append(c.Settings, value)
+		c.settled = append(c.settled, value)
 	}
 
 	c.file = file
@@ -119,27 +120,34 @@ func (c *Call) loadSettings() error {
 // Given reports whether the command line or a setting gave a flag its value.
 func (c *Call) Given(flag string) bool { return c.Cmd.Flags().Changed(flag) || c.settings[flag] != "" }
 
+// settled is a flag with the source of its value.
+type settled struct {
+	settingFlag
+
+	origin, source string
+}
+
 // settleFlag gives one flag the value of its strongest source.
-func (c *Call) settleFlag(s settingFlag, file *settingsFile) (Setting, error) {
+func (c *Call) settleFlag(s settingFlag, file *settingsFile) (settled, error) {
 	value, set, err := s.outside(c.IO.Env, file)
 	if err != nil {
-		return Setting{}, err
+		return settled{}, err
 	}
 
 	switch {
 	case s.flag.Changed:
-		return s.view("flag", "--"+s.flag.Name), checkSetting(s.flag, "--"+s.flag.Name)
+		return settled{s, "flag", "--" + s.flag.Name}, checkSetting(s.flag, "--"+s.flag.Name)
 	case !set || c.yields(s):
-		return s.view("default", ""), nil
+		return settled{s, "default", ""}, nil
 	}
 
 	if err := value.into(s.flag); err != nil {
-		return Setting{}, err
+		return settled{}, err
 	}
 
 	c.settings[s.flag.Name] = value.where
 
-	return s.view(value.origin, value.source), checkSetting(s.flag, value.where)
+	return settled{s, value.origin, value.source}, checkSetting(s.flag, value.where)
 }
 
 // yields reports whether a setting does not apply to this run: the command line says something else that it excludes, or
@@ -212,7 +220,7 @@ func (s settingFlag) view(origin, source string) Setting {
 // AllSettings lists the settings of every command: those that are set, or all of them, and the aliases.
 func (c *Call) AllSettings(all bool) ([]Setting, error) {
 	global := settingFlags(c.Cmd.Root())
-	out := c.Settings[:len(global)]
+	out := lists.Map(c.settled[:len(global)], func(s settled) Setting { return s.view(s.origin, s.source) })
 
 	for _, s := range allSettingFlags(c.Cmd.Root())[len(global):] {
 		value, set, err := s.outside(c.IO.Env, c.file)
