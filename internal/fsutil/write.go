@@ -13,7 +13,7 @@ import (
 // WriteFile replaces path by what write produces: a temporary file in the same directory is synced, given the mode and
 // renamed to path, and the directory is synced too. When write fails, the temporary file is removed and path is
 // unchanged. If path is a symbolic link, the file it points to is replaced. Missing directories are created with mode
-// 0700.
+// 0700. What is not a regular file is not replaced: root would lose /dev/null by it.
 func WriteFile(path string, mode fs.FileMode, write func(io.Writer) error) error {
 	return WriteVerified(path, mode, write, func(string) error { return nil })
 }
@@ -23,6 +23,10 @@ func WriteFile(path string, mode fs.FileMode, write func(io.Writer) error) error
 func WriteVerified(path string, mode fs.FileMode, write func(io.Writer) error, verify func(tmp string) error) (err error) {
 	if target, evalErr := filepath.EvalSymlinks(path); evalErr == nil {
 		path = target
+	}
+
+	if info, statErr := os.Stat(path); statErr == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("cannot write %s: it is not a regular file", path)
 	}
 
 	dir := filepath.Dir(path)
@@ -105,7 +109,7 @@ func WriteBytes(path string, mode fs.FileMode, content []byte) error {
 
 // syncDir makes the rename durable where the file system supports it; the file is complete either way.
 func syncDir(dir string) {
-	d, err := os.Open(dir)
+	d, err := os.Open(dir) //nolint:gosec // G304: the folder of the file that was just written
 	if err != nil {
 		return
 	}
