@@ -63,7 +63,7 @@ func TestExamples(t *testing.T) {
 
 	stubs := t.TempDir()
 	for name, text := range map[string]string{"docker": dockerStub, "age": ageStub} {
-		if err := os.WriteFile(filepath.Join(stubs, name), []byte(text), 0o700); err != nil { //nolint:gosec // programs
+		if err := os.WriteFile(filepath.Join(stubs, name), []byte(text), 0o700); err != nil { //nolint:gosec // G306: programs
 			t.Fatal(err)
 		}
 	}
@@ -136,7 +136,7 @@ func (f *fleet) workflow(file, talosconfig string, code int) string {
 	}
 
 	known := map[string]string{"secrets.TALOSCONFIG": talosconfig, "secrets.AGE_RECIPIENT": "age1recipient", "inputs.version": "v1.14.1"}
-	expression := regexp.MustCompile(`\$\{\{ *(.*?) *\}\}`)
+	expression := regexp.MustCompile(`$\{\{ *(.*?) *\}\}`)
 
 	var jobs []string
 	for name := range w.Jobs {

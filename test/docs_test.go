@@ -114,7 +114,7 @@ func (f *fleet) talosctl() {
 	f.t.Helper()
 
 	dir := f.t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "talosctl"), []byte(talosctlStub), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(dir, "talosctl"), []byte(talosctlStub), 0o700); err != nil { //nolint:gosec // G306: a program
 		f.t.Fatal(err)
 	}
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -102,7 +103,7 @@ func (d draft) close(c *cmdutil.Call, failed error) {
 		return
 	}
 
-	edited, err := os.ReadFile(d.path)
+	edited, err := fsutil.ReadFile(d.path, fsutil.MaxText)
 	if failed != nil && err == nil && len(bytes.TrimSpace(edited)) > 0 && !bytes.Equal(edited, d.text) {
 		c.Warn("what you edited is kept in %s, with the cluster's secrets: fix it and give it to `talosmate machineconfig apply -f`, then remove it", d.path)
 
@@ -115,7 +116,7 @@ func (d draft) close(c *cmdutil.Call, failed error) {
 // edit lets the user's editor change the text.
 func (d draft) edit(ctx context.Context, c *cmdutil.Call) ([]byte, error) {
 	argv := append(editor(c), d.path)
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the user's own editor
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // G204: the editor that the user chose, with the name of our own file as an argument
 	stdout, stderr := c.IO.Unguarded()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.IO.In, stderr, stderr
 
@@ -133,7 +134,7 @@ func (d draft) edit(ctx context.Context, c *cmdutil.Call) ([]byte, error) {
 		return nil, errs.Usagef("the editor %s failed: %w", argv[0], err).WithHint("nothing was changed; $EDITOR names another one")
 	}
 
-	edited, err := os.ReadFile(d.path)
+	edited, err := fsutil.ReadFile(d.path, fsutil.MaxText)
 	if err != nil {
 		return nil, errs.New(errs.Failed, "cannot read the edited file: %w", err)
 	}

@@ -103,7 +103,7 @@ func readCache(path string, now time.Time) []cacheEntry {
 		return nil
 	}
 
-	text, err := readBounded(path)
+	text, err := fsutil.ReadFile(path, maxSettings)
 	if err != nil {
 		return nil
 	}

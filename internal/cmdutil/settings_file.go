@@ -5,9 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +18,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/lists"
 )
 
@@ -91,7 +90,7 @@ func SettingsPath(env func(string) (string, bool)) string {
 func readSettings(root *cobra.Command, env func(string) (string, bool)) (*settingsFile, error) {
 	file := &settingsFile{path: SettingsPath(env), values: map[string]settingValue{}}
 
-	text, err := readBounded(file.path)
+	text, err := fsutil.ReadFile(file.path, maxSettings)
 	if errors.Is(err, fs.ErrNotExist) {
 		return file, nil
 	}
@@ -186,22 +185,6 @@ func put(into map[string]any, key string, value *yaml.Node) error {
 	}
 
 	return nil
-}
-
-func readBounded(path string) ([]byte, error) {
-	in, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-
-	defer in.Close() //nolint:errcheck // it was only read
-
-	text, err := io.ReadAll(io.LimitReader(in, maxSettings+1))
-	if err == nil && len(text) > maxSettings {
-		err = fmt.Errorf("it is larger than %d MiB", maxSettings>>20)
-	}
-
-	return text, err
 }
 
 // add takes the settings and aliases of the file.

@@ -166,7 +166,7 @@ func lastWordLikeVersion(s string) string {
 func (e *Engine) output(ctx context.Context, args ...string) (string, error) {
 	var out, errOut bytes.Buffer
 
-	cmd := exec.CommandContext(ctx, e.Path, args...)
+	cmd := exec.CommandContext(ctx, e.Path, args...) //nolint:gosec // G204: the container engine that the user chose or that is on PATH; no shell
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 
 	if err := cmd.Run(); err != nil {

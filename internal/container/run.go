@@ -167,7 +167,7 @@ func (e *Engine) stream(ctx context.Context, stdin io.Reader, progress func(stri
 		return said, context.Cause(ctx)
 	}
 
-	cmd := exec.Command(e.Path, args...) //nolint:noctx // ended below: interrupted first, then killed
+	cmd := exec.Command(e.Path, args...) //nolint:gosec,noctx // G204: the container engine that the user chose or that is on PATH, without a shell; ended below: interrupted first, then killed
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, said, said
 	cmd.SysProcAttr = ownGroup()
 	cmd.WaitDelay = politeness

@@ -108,6 +108,9 @@ func colorAllowed(env func(string) (string, bool)) bool {
 	return v != "dumb"
 }
 
+// maxLine bounds the answer to a prompt.
+const maxLine = 4096
+
 // ReadLine reads one line from stdin, without its line end. It returns early when ctx ends, so that Ctrl-C works at a
 // prompt.
 func (s *Streams) ReadLine(ctx context.Context) (string, error) {
@@ -119,7 +122,7 @@ func (s *Streams) ReadLine(ctx context.Context) (string, error) {
 	got := make(chan answer, 1)
 
 	go func() {
-		line, err := bufio.NewReader(s.In).ReadString('\n')
+		line, err := bufio.NewReader(io.LimitReader(s.In, maxLine)).ReadString('\n')
 		got <- answer{strings.TrimRight(line, "\r\n"), err}
 	}()
 

@@ -159,7 +159,7 @@ func (c *Client) TakeLock(ctx context.Context, h Holder, now func() time.Time, t
 		return nil, err
 	}
 
-	renewCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	renewCtx, stop := context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // G118: Release calls stop, and a lock is always released
 	l.stop = stop
 
 	go l.keep(renewCtx)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
 )
 
 // OnClash states what a merge does with a name that exists already.
@@ -150,7 +150,7 @@ func free[T any](name string, taken map[string]T) string {
 
 // ReadKubeconfig reads a file that may be missing.
 func ReadKubeconfig(path string) ([]byte, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := fsutil.ReadFile(path, fsutil.MaxText)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

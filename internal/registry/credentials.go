@@ -1,10 +1,10 @@
 package registry
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/docker/cli/cli/config"
@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
 )
 
 // keychain finds credentials where docker and podman keep them, credential helpers included. Every file is tried in
@@ -80,10 +81,13 @@ func (k keychain) files() []string {
 	return out
 }
 
+// maxCredentials is the largest file of registry logins.
+const maxCredentials = 1 << 20
+
 func lookup(path string, target authn.Resource) (types.AuthConfig, error) {
 	var none types.AuthConfig
 
-	file, err := os.Open(path)
+	text, err := fsutil.ReadFile(path, maxCredentials)
 	if errors.Is(err, fs.ErrNotExist) {
 		return none, nil
 	}
@@ -92,9 +96,7 @@ func lookup(path string, target authn.Resource) (types.AuthConfig, error) {
 		return none, errs.Usagef("cannot read the registry credentials: %w", err)
 	}
 
-	defer file.Close() //nolint:errcheck // it was only read
-
-	cf, err := config.LoadFromReader(file)
+	cf, err := config.LoadFromReader(bytes.NewReader(text))
 	if err != nil {
 		return none, errs.Usagef("cannot read the registry credentials in %s: %w", path, err)
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
 )
 
 // DefaultTimeout bounds one request to a registry unless the options set another limit.
@@ -213,7 +213,7 @@ func (g *cleartextGuard) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func trust(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
+	pem, err := fsutil.ReadFile(file, fsutil.MaxText)
 	if err != nil {
 		return nil, errs.Usagef("cannot read the registry's certificate authority: %w", err)
 	}

@@ -2,6 +2,8 @@ package runbook
 
 import (
 	"encoding/json"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,7 +41,7 @@ func (j Journal) Note(at time.Time, node, stage, message string) {
 		return
 	}
 
-	f, err := os.OpenFile(j.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(j.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // G304: a file in our own state directory
 	if err != nil {
 		return
 	}
@@ -52,8 +54,8 @@ func (j Journal) Note(at time.Time, node, stage, message string) {
 func (j Journal) Tail(n int) []Entry {
 	out := []Entry{}
 
-	raw, err := os.ReadFile(j.Path)
-	if j.Path == "" || err != nil {
+	raw, err := j.end()
+	if err != nil {
 		return out
 	}
 
@@ -67,6 +69,31 @@ func (j Journal) Tail(n int) []Entry {
 	}
 
 	return out
+}
+
+// maxTail is how much of the end of a journal is read: every run adds to it.
+const maxTail = 1 << 20
+
+// end reads the end of the journal.
+func (j Journal) end() ([]byte, error) {
+	if j.Path == "" {
+		return nil, fs.ErrNotExist
+	}
+
+	f, err := os.Open(j.Path) //nolint:gosec // G304: a file in our own state directory
+	if err != nil {
+		return nil, err
+	}
+
+	defer f.Close() //nolint:errcheck // it was only read
+
+	if info, err := f.Stat(); err == nil && info.Size() > maxTail {
+		if _, err = f.Seek(-maxTail, io.SeekEnd); err != nil {
+			return nil, err
+		}
+	}
+
+	return io.ReadAll(io.LimitReader(f, maxTail))
 }
 
 // Sink writes events to the journal too, except mere counters.

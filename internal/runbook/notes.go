@@ -15,13 +15,16 @@ import (
 // and the cluster cannot hold. They also keep two runs from changing one node at a time. The zero value keeps nothing.
 type Notes struct{ Dir string }
 
+// maxNote bounds what is read of a note. The largest is a machine configuration's.
+const maxNote = 16 << 20
+
 // Get reads a note, empty when there is none or it cannot be read.
 func (n Notes) Get(name string) string {
 	if n.Dir == "" {
 		return ""
 	}
 
-	text, err := os.ReadFile(n.path(name))
+	text, err := fsutil.ReadFile(n.path(name), maxNote)
 	if err != nil {
 		return ""
 	}

@@ -56,7 +56,7 @@ func (n *Node) ListFiles(ctx context.Context, r ListRequest) ([]File, error) {
 
 	// The server ignores a depth without Recurse, and a depth of 0 with it means no limit.
 	if r.Depth != 1 {
-		req.Recurse, req.RecursionDepth = true, int32(max(r.Depth, 0))
+		req.Recurse, req.RecursionDepth = true, int32(min(max(r.Depth, 0), math.MaxInt32))
 	}
 
 	types := map[string]machine.ListRequest_Type{
@@ -331,7 +331,7 @@ func (n *Node) MountUsage(ctx context.Context) ([]Usage, error) {
 
 		out = append(out, Usage{
 			Kind: UsageMount, Path: m.MountedOn, Filesystem: m.Filesystem, TotalBytes: m.SizeBytes, AvailableBytes: m.AvailableBytes,
-			SizeBytes: int64(m.SizeBytes - min(m.AvailableBytes, m.SizeBytes)), UsedRatio: m.UsedRatio,
+			SizeBytes: int64(m.SizeBytes - min(m.AvailableBytes, m.SizeBytes)), UsedRatio: m.UsedRatio, //nolint:gosec // G115: disks are smaller than 8 EiB; a lie is a wrong number, as any
 		})
 	}
 

@@ -177,7 +177,7 @@ func (n *Node) bootTime(ctx context.Context) (string, error) {
 		return "", n.Fail("read the boot time", err)
 	}
 
-	return time.Unix(int64(m.GetBootTime()), 0).UTC().Format(time.RFC3339), nil
+	return time.Unix(int64(m.GetBootTime()), 0).UTC().Format(time.RFC3339), nil //nolint:gosec // G115: a lie is a wrong time, as any
 }
 
 // BootID reads the kernel's boot ID. Role: admin.

@@ -109,7 +109,7 @@ func ParseFilter(text string) ([]talos.BPFInstruction, error) {
 				return nil, errs.Usagef("cannot read the filter: %w", err)
 			}
 
-			f[i] = uint32(v)
+			f[i] = uint32(v) //nolint:gosec // G115: ParseUint has checked the bits
 		}
 
 		out = append(out, talos.BPFInstruction{Op: f[0], Jt: f[1], Jf: f[2], K: f[3]})

@@ -108,7 +108,7 @@ func (c *counter) newest(visit func(Entry) error) func(bucket, k, v []byte) erro
 			return err
 		}
 
-		if c.live[maphash.Bytes(c.seed, e.Key)] != int64(binary.BigEndian.Uint64(k)) || tombstone(k) { //nolint:gosec // as etcd reads it
+		if c.live[maphash.Bytes(c.seed, e.Key)] != int64(binary.BigEndian.Uint64(k)) || tombstone(k) { //nolint:gosec // G115: as etcd reads it
 			return nil
 		}
 
@@ -165,7 +165,7 @@ func (c *counter) revision(k, v []byte) error {
 		return fmt.Errorf("%q is not a revision", k)
 	}
 
-	c.db.Revision = int64(binary.BigEndian.Uint64(k))
+	c.db.Revision = int64(binary.BigEndian.Uint64(k)) //nolint:gosec // G115: as etcd reads it
 	c.db.Revisions++
 
 	e, err := entryOf(v)
@@ -219,7 +219,7 @@ func entryOf(value []byte) (e Entry, err error) {
 			e.Value, _ = protowire.ConsumeBytes(value)
 		case number == leaseField && kind == protowire.VarintType:
 			lease, _ := protowire.ConsumeVarint(value)
-			e.Lease = int64(lease) //nolint:gosec // as etcd writes it
+			e.Lease = int64(lease) //nolint:gosec // G115: as etcd writes it
 		}
 
 		value = value[n:]

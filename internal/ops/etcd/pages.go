@@ -39,7 +39,7 @@ var ErrTruncated = errors.New("the file is truncated")
 // tree. bbolt's own check starts a goroutine in which a damaged reference ends the process, and bbolt's cursors follow
 // a circle of pages without end; a file that passed this check does neither.
 func CheckPages(path string) error {
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // G304: a snapshot that the user names or that was just written
 	if err != nil {
 		return err
 	}
@@ -101,17 +101,17 @@ func (c *pageCheck) meta(size int64) (root, free uint64, err error) {
 	try(0, 0)
 
 	if c.size != 0 {
-		try(int64(c.size), c.size) //nolint:gosec // at most 64 KiB
+		try(int64(c.size), c.size) //nolint:gosec // G115: at most 64 KiB
 	} else {
 		for want := uint64(leastPage); want <= mostPage; want *= 2 {
-			try(int64(want), want) //nolint:gosec // at most 64 KiB
+			try(int64(want), want) //nolint:gosec // G115: at most 64 KiB
 		}
 	}
 
 	switch {
 	case c.size == 0:
 		return 0, 0, errors.New(notEtcd)
-	case c.high > uint64(size)/c.size: //nolint:gosec // the size of a file is not negative
+	case c.high > uint64(size)/c.size: //nolint:gosec // G115: the size of a file is not negative
 		return 0, 0, fmt.Errorf("%w: it has %d bytes, the database %d pages of %d", ErrTruncated, size, c.high, c.size)
 	}
 
@@ -146,7 +146,7 @@ func (c *pageCheck) read(id uint64, depth int) ([]byte, error) {
 	}
 
 	header := make([]byte, pageHeader)
-	if _, err := c.file.ReadAt(header, int64(id*c.size)); err != nil { //nolint:gosec // within the file
+	if _, err := c.file.ReadAt(header, int64(id*c.size)); err != nil { //nolint:gosec // G115: within the file
 		return nil, fmt.Errorf("page %d: %w", id, err)
 	}
 
@@ -172,7 +172,7 @@ func (c *pageCheck) read(id uint64, depth int) ([]byte, error) {
 	}
 
 	page := c.buffers[depth][:length]
-	if _, err := c.file.ReadAt(page, int64(id*c.size)); err != nil { //nolint:gosec // within the file
+	if _, err := c.file.ReadAt(page, int64(id*c.size)); err != nil { //nolint:gosec // G115: within the file
 		return nil, fmt.Errorf("page %d: %w", id, err)
 	}
 
@@ -268,7 +268,7 @@ func element(page []byte, kind uint16, i int) (k, v []byte, flags uint32, err er
 		flags, pos, ksize, vsize = pos, ksize, binary.LittleEndian.Uint32(e[8:]), binary.LittleEndian.Uint32(e[12:])
 	}
 
-	start := uint64(at) + uint64(pos) //nolint:gosec // an offset in a page
+	start := uint64(at) + uint64(pos) //nolint:gosec // G115: an offset in a page
 	if start+uint64(ksize)+uint64(vsize) > uint64(len(page)) {
 		return nil, nil, 0, fmt.Errorf("entry %d leaves its page", i)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/redact"
 	"github.com/talosmate/talosmate/internal/talos/release"
@@ -214,7 +214,7 @@ func knownPatches(list []string) ([]configpatcher.Patch, error) {
 
 		if file, named := machineconfig.PatchFile(text); named {
 			var err error
-			if texts[i], err = os.ReadFile(file); err != nil {
+			if texts[i], err = fsutil.ReadFile(file, fsutil.MaxText); err != nil {
 				return nil, errs.Usagef("cannot read patch %d: %w", i+1, err)
 			}
 		}
@@ -229,7 +229,7 @@ func knownPatches(list []string) ([]configpatcher.Patch, error) {
 }
 
 func checkFile(path string) error {
-	text, err := os.ReadFile(path)
+	text, err := fsutil.ReadFile(path, fsutil.MaxText)
 
 	switch {
 	case err != nil:

@@ -119,7 +119,7 @@ func Prune(ctx context.Context, n Node, req Request, tell progress.Sink, node st
 	}
 
 	res.DiskAvailableAfterBytes = after
-	res.FreedBytes = int64(after) - int64(before) // disks are smaller than 8 EiB
+	res.FreedBytes = int64(after) - int64(before) //nolint:gosec // G115: disks are smaller than 8 EiB
 
 	return res, nil
 }

@@ -118,7 +118,7 @@ func (b Build) lockedFiles() ([]LockedFile, error) {
 }
 
 func hashFile(path string) (sum string, size int64, err error) {
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // G304: an asset in the folder that the user names; its name is one of those that we asked for
 	if err != nil {
 		return "", 0, err
 	}
@@ -135,7 +135,7 @@ func hashFile(path string) (sum string, size int64, err error) {
 
 // readLock reads a lock file; ok is false where there is none yet.
 func readLock(file string) (l Lock, ok bool, err error) {
-	data, err := os.ReadFile(file)
+	data, err := fsutil.ReadFile(file, fsutil.MaxText)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, false, nil
 	}

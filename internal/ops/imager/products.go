@@ -69,7 +69,7 @@ func collect(scratch, dir string, who owner) ([]Product, error) {
 
 	// Files get their final names only when all of them are ready.
 	for i, name := range names {
-		if err := os.MkdirAll(filepath.Dir(out[i].Path), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(out[i].Path), 0o755); err != nil { //nolint:gosec // G301: images for others to boot from, without secrets
 			return nil, diskError(dir, err)
 		}
 
@@ -96,7 +96,7 @@ func own(path string, who owner) (Product, error) {
 		}
 	}
 
-	if err := os.Chmod(path, 0o644); err != nil {
+	if err := os.Chmod(path, 0o644); err != nil { //nolint:gosec // G302: images for others to boot from, without secrets
 		return Product{}, fmt.Errorf("cannot set the mode of %s: %w", filepath.Base(path), err)
 	}
 
@@ -110,7 +110,7 @@ func own(path string, who owner) (Product, error) {
 
 // copyOver replaces a file by a copy of it.
 func copyOver(path string) error {
-	in, err := os.Open(path)
+	in, err := os.Open(path) //nolint:gosec // G304: a file that the engine wrote into our own scratch folder
 	if err != nil {
 		return err
 	}

@@ -264,7 +264,7 @@ func (b *Builder) carryOut(ctx context.Context, build Build, o Options, p *prepa
 	}()
 
 	dir := absolute(o.OutputDir)
-	if err = os.MkdirAll(dir, 0o755); err != nil {
+	if err = os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // G301: images for others to boot from, without secrets
 		return diskError(dir, fmt.Errorf("cannot make the output directory: %w", err))
 	}
 

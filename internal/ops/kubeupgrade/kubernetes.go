@@ -276,7 +276,7 @@ const stopWait = 10 * time.Second
 
 // drive runs talosctl and reads what it says.
 func (r *Result) drive(ctx context.Context, now func() time.Time, sink progress.Sink) error {
-	cmd := exec.CommandContext(ctx, r.Talosctl, r.Command...)
+	cmd := exec.CommandContext(ctx, r.Talosctl, r.Command...) //nolint:gosec // G204: the talosctl that the user chose or that is on PATH; no shell, and each value is one argument
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = stopWait
 

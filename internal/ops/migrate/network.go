@@ -92,7 +92,7 @@ func (u *unit) device(path string, d *v1alpha1.Device, all v1alpha1.NetworkDevic
 	}
 
 	name := d.Interface()
-	common := u.common(path, d.Addresses(), d.DeviceRoutes, uint32(d.DeviceMTU))
+	common := u.common(path, d.Addresses(), d.DeviceRoutes, uint32(d.DeviceMTU)) //nolint:gosec // G115: as Talos itself reads it
 	first := u.link(path, d, all, common)
 
 	written := len(u.docs)

@@ -221,7 +221,7 @@ func (l linkMap) add(name, what string, value any) {
 func (l linkMap) device(d config.Device) {
 	name := d.Interface()
 	link := l.at(name)
-	link["mtu"] = uint32(d.MTU())
+	link["mtu"] = uint32(d.MTU()) //nolint:gosec // G115: as Talos itself reads it
 
 	for _, a := range d.Addresses() {
 		if p, err := prefix(a); err == nil {

@@ -6,12 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/clusterlock"
@@ -618,7 +618,7 @@ func (r *run) restore(ctx context.Context, cause error) error {
 }
 
 func (r *run) giveBack(ctx context.Context) error {
-	text, err := os.ReadFile(r.res.RestoreFile)
+	text, err := fsutil.ReadFile(r.res.RestoreFile, fsutil.MaxText)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func (b backups) keep(t talos.Target, text []byte) (string, error) {
 	sum := sha256.Sum256(text)
 	path := filepath.Join(b.dir, name+"-"+hex.EncodeToString(sum[:6])+".yaml")
 
-	if there, err := os.ReadFile(path); err == nil && string(there) == string(text) {
+	if there, err := fsutil.ReadFile(path, fsutil.MaxText); err == nil && string(there) == string(text) {
 		return path, nil
 	}
 
@@ -62,7 +62,7 @@ func (b backups) read(t talos.Target) (r record, found bool, err error) {
 		return r, false, err
 	}
 
-	text, err := os.ReadFile(path)
+	text, err := fsutil.ReadFile(path, fsutil.MaxText)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, false, nil
 	}

@@ -48,7 +48,7 @@ func (r *Report) Compare(v etcd.View, revision int64, now time.Time) {
 	}
 
 	if l.SameCluster == sameYes && l.Index > 0 && r.applied > 0 {
-		l.BehindEntries = int64(l.Index) - int64(r.applied) //nolint:gosec // raft counts from one
+		l.BehindEntries = int64(l.Index) - int64(r.applied) //nolint:gosec // G115: raft counts from one
 	}
 
 	if revision > 0 && r.Revision > 0 {

@@ -386,7 +386,7 @@ func TestVerifyCorrupted(t *testing.T) {
 		}
 
 		whole = whole[:len(whole)/4096*4096]
-		random := rand.New(rand.NewPCG(17, 1)) //nolint:gosec // the same in each run
+		random := rand.New(rand.NewPCG(17, 1)) //nolint:gosec // G404: the same in each run
 		found, path := 0, filepath.Join(t.TempDir(), "db")
 
 		for range 150 {

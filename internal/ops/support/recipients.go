@@ -2,16 +2,14 @@ package support
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"filippo.io/age"
 	"filippo.io/age/agessh"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/fsutil"
 )
 
 // maxRecipients bounds a file of recipients.
@@ -85,7 +83,7 @@ func recipient(text string) (age.Recipient, error) {
 }
 
 func recipientsFile(path string) ([]age.Recipient, error) {
-	body, err := readBounded(path)
+	body, err := fsutil.ReadFile(path, maxRecipients)
 	if err != nil {
 		return nil, errs.Usagef("cannot read the recipients: %w", err).
 			WithHint("recipients are age1…, ssh-ed25519 …, ssh-rsa …, or a file with one a line")
@@ -115,18 +113,4 @@ func recipientsFile(path string) ([]age.Recipient, error) {
 	}
 
 	return out, nil
-}
-
-func readBounded(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-
-	body, err := io.ReadAll(io.LimitReader(file, maxRecipients+1))
-	if err = errors.Join(err, file.Close()); err == nil && len(body) > maxRecipients {
-		err = fmt.Errorf("%s has more than %d bytes", path, maxRecipients)
-	}
-
-	return body, err
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
@@ -29,7 +28,7 @@ type File struct {
 
 // Open reads a talosconfig; a missing file is empty.
 func Open(path string) (*File, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := fsutil.ReadFile(path, fsutil.MaxText)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, errs.Usagef("cannot read the talosconfig: %w", err)
 	}

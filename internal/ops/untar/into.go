@@ -34,7 +34,7 @@ func Into(dest string, o Options, receive func(io.Writer) error) (place string, 
 		return place, sum, errs.Usagef("%s already exists", place).WithHint("choose another destination, or give --overwrite")
 	}
 
-	if err = os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
+	if err = os.MkdirAll(filepath.Dir(place), 0o755); err != nil { //nolint:gosec // G301: the folder of a copy, with the mode that the umask leaves, as cp makes it
 		return place, sum, err
 	}
 
@@ -46,7 +46,7 @@ func Into(dest string, o Options, receive func(io.Writer) error) (place string, 
 	defer func() { err = errors.Join(err, removeAll(tmp)) }()
 
 	tree := filepath.Join(tmp, "new")
-	if err = os.Mkdir(tree, 0o755); err != nil {
+	if err = os.Mkdir(tree, 0o755); err != nil { //nolint:gosec // G301: a folder of the copy, with the mode that the umask leaves; the folder around it is private until it is complete
 		return place, sum, err
 	}
 
@@ -122,7 +122,7 @@ func unpackFrom(receive func(io.Writer) error, dir, source string) (Summary, err
 func removeAll(dir string) error {
 	_ = filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
-			_ = os.Chmod(p, 0o700) //nolint:gosec // the tree is ours and is removed; RemoveAll reports what could not be changed
+			_ = os.Chmod(p, 0o700) //nolint:gosec // G302: the tree is ours and is removed; RemoveAll reports what could not be changed
 		}
 
 		return nil

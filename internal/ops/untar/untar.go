@@ -61,6 +61,7 @@ type unpacker struct {
 	made   []symlink         // Symbolic links, created last.
 	links  map[string]bool   // Their names.
 	read   map[string]string // Known paths: a link's target, or empty.
+	held   int               // The bytes that are held in memory.
 	cost   int               // The number of steps that resolving links took.
 }
 
@@ -88,8 +89,11 @@ func (u *unpacker) all(r io.Reader) error {
 	}
 
 	// what follows the tar's end mark is padding; reading it verifies gzip's checksum and length
-	if _, err = io.Copy(io.Discard, zr); err != nil {
+	switch padding, err := io.Copy(io.Discard, io.LimitReader(zr, maxPadding+1)); {
+	case err != nil:
 		return fmt.Errorf("the node's archive is broken: %w", err)
+	case padding > maxPadding:
+		return errors.New("refusing the archive: data follows its end")
 	}
 
 	if err = u.makeLinks(); err != nil {
@@ -107,8 +111,34 @@ func (u *unpacker) all(r io.Reader) error {
 	return nil
 }
 
-// maxName bounds an entry's name, and with it the depth of a tree. Linux has no longer paths.
-const maxName = 4096
+const (
+	// maxName bounds an entry's name, and with it the depth of a tree. Linux has no longer paths.
+	maxName = 4096
+	// maxPadding bounds what follows the end of a tar, whose records have 10 KiB.
+	maxPadding = 1 << 20
+	// maxHeld bounds what is held in memory of directories, links and skipped entries, in bytes.
+	maxHeld = 256 << 20
+)
+
+// hold counts what an entry holds in memory until the end.
+func (u *unpacker) hold(name, target string) error {
+	if u.held += 200 + len(name) + len(target); u.held > maxHeld {
+		return errors.New("refusing the archive: it has too many directories, links or files that are skipped")
+	}
+
+	return nil
+}
+
+// sparse reports whether a file has holes, which need no byte of the archive.
+func sparse(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+
+	return h.Typeflag == tar.TypeGNUSparse
+}
 
 func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	name := filepath.FromSlash(path.Clean(h.Name))
@@ -130,7 +160,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 		if u.links[dir] {
 			u.skip(name, "it is below a link")
 
-			return nil
+			return u.hold(name, "")
 		}
 	}
 
@@ -140,15 +170,26 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 		}
 	}
 
+	if h.Typeflag == tar.TypeReg && !sparse(h) {
+		return u.file(h, content)
+	}
+
+	if err := u.hold(name, h.Linkname); err != nil {
+		return err
+	}
+
 	switch h.Typeflag {
 	case tar.TypeDir:
 		u.sum.Directories++
-		u.late = append(u.late, h)
+		// without the other records of the header, which may be large
+		u.late = append(u.late, &tar.Header{Typeflag: h.Typeflag, Name: h.Name, Mode: h.Mode, ModTime: h.ModTime})
 
 		// owner-writable until its content is written
 		return u.refuse(h.Name, u.root.MkdirAll(name, 0o700))
 	case tar.TypeReg:
-		return u.file(h, content)
+		u.skip(h.Name, "a sparse file")
+
+		return nil
 	case tar.TypeSymlink:
 		return u.link(h)
 	case tar.TypeLink:
@@ -215,7 +256,7 @@ func (u *unpacker) link(h *tar.Header) error {
 		target = filepath.ToSlash(rel)
 	}
 
-	if !filepath.IsLocal(path.Join(here, target)) { //nolint:gosec // this is the check
+	if !filepath.IsLocal(path.Join(here, target)) { //nolint:gosec // G305: this is the check
 		u.skip(h.Name, "a link to "+h.Linkname+", outside of what is copied")
 
 		return nil

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -288,6 +289,81 @@ func FuzzTree(f *testing.F) {
 		_, _ = untar.Tree(&buf, tree, "/etc") // refused or not
 		contained(t, outer, tree)
 	})
+}
+
+// A node's archive spends nothing that it does not send: no holes of a sparse file, no padding without an end, no lists
+// without an end.
+func TestTreeSpendsLittle(t *testing.T) {
+	t.Parallel()
+
+	block := func(name string, kind byte, content string, size int64) []byte {
+		var buf bytes.Buffer
+
+		w := tar.NewWriter(&buf)
+		if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Size: int64(len(content)), Mode: 0o600, Format: tar.FormatUSTAR}); err != nil {
+			t.Fatal(err)
+		}
+
+		header := buf.Bytes()
+		header[156] = kind
+
+		if size > 0 {
+			copy(header[124:136], fmt.Sprintf("%011o\x00", size))
+		}
+
+		copy(header[148:156], "        ")
+
+		sum := 0
+		for _, b := range header {
+			sum += int(b)
+		}
+
+		copy(header[148:156], fmt.Sprintf("%06o\x00 ", sum))
+
+		return append(append(header, content...), make([]byte, (512-len(content)%512)%512)...)
+	}
+
+	record := func(key, value string) string {
+		for n := 0; ; n++ {
+			if line := fmt.Sprintf("%d %s=%s\n", n, key, value); len(line) == n {
+				return line
+			}
+		}
+	}
+
+	const huge = "8000000000000000"
+
+	// GNU's format 1.0: the map of the holes is at the beginning of the content. No data, then a hole up to the size.
+	holes := append(block("PaxHeaders/a", 'x', record("GNU.sparse.major", "1")+record("GNU.sparse.minor", "0")+
+		record("GNU.sparse.name", "a")+record("GNU.sparse.realsize", huge), 0), block("a", tar.TypeReg, "1\n0\n0\n"+strings.Repeat("\x00", 506), 0)...)
+	holes = append(holes, make([]byte, 1024)...)
+
+	pack := func(parts ...[]byte) []byte {
+		var buf bytes.Buffer
+
+		w := gzip.NewWriter(&buf)
+		for _, part := range parts {
+			if _, err := w.Write(part); err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+
+		return buf.Bytes()
+	}
+
+	sum, err := untar.Tree(bytes.NewReader(pack(holes)), t.TempDir(), "/etc")
+	if err != nil || len(sum.Skipped) != 1 || sum.Skipped[0].Reason != "a sparse file" {
+		t.Errorf("a sparse file of %s bytes: %+v, %v", huge, sum, err)
+	}
+
+	padded := pack(block("a", tar.TypeReg, "x", 0), make([]byte, 1024), make([]byte, 2<<20))
+	if _, err := untar.Tree(bytes.NewReader(padded), t.TempDir(), "/etc"); err == nil || !strings.Contains(err.Error(), "data follows its end") {
+		t.Errorf("padding: %v", err)
+	}
 }
 
 func TestTreeBroken(t *testing.T) {

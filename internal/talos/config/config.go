@@ -20,6 +20,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/fsutil"
 )
 
 // Origin names the rule that found the talosconfig.
@@ -62,7 +63,7 @@ type Config struct {
 func Load(l Lookup) (*Config, error) {
 	switch {
 	case l.Flag == "-":
-		raw, err := io.ReadAll(l.Stdin)
+		raw, err := fsutil.ReadAll(l.Stdin, fsutil.MaxText)
 		if err != nil {
 			return nil, errs.Usagef("cannot read the talosconfig from stdin: %w", err)
 		}
@@ -154,7 +155,7 @@ func homeConfig(env func(string) (string, bool)) (*Config, error) {
 }
 
 func readConfig(path string, origin Origin) (*Config, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := fsutil.ReadFile(path, fsutil.MaxText)
 	if err != nil {
 		return nil, errs.Usagef("cannot read the talosconfig: %w", err)
 	}

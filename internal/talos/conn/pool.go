@@ -354,7 +354,7 @@ func (p *Pool) tlsConfig() *tls.Config {
 		return p.Context.TLS()
 	}
 
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} //nolint:gosec // maintenance mode has no CA yet; --cert-fingerprint pins it
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} //nolint:gosec // G402: maintenance mode has no CA yet; --cert-fingerprint pins it
 
 	if want := strings.ToLower(strings.ReplaceAll(p.Options.Fingerprint, ":", "")); want != "" {
 		cfg.VerifyConnection = func(state tls.ConnectionState) error {
