@@ -17,6 +17,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 		newCmdSnapshot(f),
 		newCmdSnapshotStatus(f),
 		newCmdVerifySnapshot(f),
+		newCmdRestorePlan(f),
 		cmdutil.Group("alarm", "List and disarm alarms", []string{"alarms"},
 			newCmdAlarmList(f),
 			newCmdAlarmDisarm(f),

@@ -44,6 +44,25 @@ func TestReads(t *testing.T) {
 	})
 }
 
+func TestRestorePlan(t *testing.T) {
+	t.Parallel()
+
+	const file, config = "testdata/snapshot.db", "testdata/controlplane.yaml"
+
+	clitest.Test(t, []clitest.Recorded{
+		{Name: "plan.table", Args: []string{"etcd", "restore-plan", file, "--config", config, "-n", "10.5.0.2,10.5.0.4"}},
+		{Name: "plan.json", Args: []string{"etcd", "restore-plan", file, "--config", config, "-n", "n1", "-o", "json", "--query", ".result | del(.snapshot)"}},
+		{Name: "plan.discovered", Args: []string{"etcd", "restore-plan", file, "--config", config, "-o", "json", "--query", ".result.nodes"}},
+		{
+			Name: "plan.wrong-key", Args: []string{"etcd", "restore-plan", file, "--config", "testdata/other-key.yaml", "-n", "10.5.0.2"}, Code: 3,
+			Stderr: []string{"would not restore"},
+		},
+		{Name: "plan.no-node", Args: []string{"etcd", "restore-plan", file, "-n", "cp-9"}, Code: 2, Stderr: []string{"neither the cluster nor the snapshot lists"}},
+		{Name: "plan.no-file", Args: []string{"etcd", "restore-plan", "none.db", "-n", "10.5.0.2"}, Code: 2, Stderr: []string{"none.db"}},
+		{Name: "plan.bad-config", Args: []string{"etcd", "restore-plan", file, "--config", file}, Code: 2, Stderr: []string{"cannot read the encryption keys"}},
+	})
+}
+
 // testdata/snapshot.db is the cluster of internal/ops/snapshot's tests, with a Secret for each of the two keys in
 // controlplane.yaml. The keys are made up.
 func TestVerifySnapshot(t *testing.T) {

@@ -109,20 +109,7 @@ func (o *verifyOptions) keys(c *cmdutil.Call) (keys *snapshot.Keys, from string,
 	ctx, cancel := context.WithTimeout(c.Context(), c.Timeout())
 	defer cancel()
 
-	n := cluster.Node(targets.Nodes[0])
-
-	text, err := n.MachineConfig(ctx)
-	if typed := (*errs.Error)(nil); errors.As(err, &typed) && typed.Kind == errs.KindPermissionDenied {
-		err = typed.WithHint("a machine configuration is readable with os:admin; or give a file with --config")
-	}
-
-	if err != nil {
-		return nil, "", err
-	}
-
-	if keys, err = snapshot.KeysOf(text); err != nil {
-		err = n.Blame("read the encryption keys", errors.New(err.Error()))
-	}
+	keys, err = snapshot.KeysFrom(ctx, cluster.Node(targets.Nodes[0]))
 
 	return keys, targets.Nodes[0].Name(), err
 }
@@ -166,21 +153,26 @@ func revisionOf(c *cmdutil.Call, timeout time.Duration) (int64, error) {
 
 const shownKinds = 15
 
-func showReport(w io.Writer, r snapshot.Report) error {
-	verdict := "restorable"
-
+func verdictOf(r snapshot.Report) string {
 	switch n := r.Unchecked(); {
 	case !r.Restorable:
-		verdict = "NOT RESTORABLE"
+		return "NOT RESTORABLE"
 	case n > 0:
-		verdict += " as far as it was checked: " + output.Count(n, "encrypted object") + " not decrypted"
+		return "restorable as far as it was checked: " + output.Count(n, "encrypted object") + " not decrypted"
+	default:
+		return "restorable"
 	}
+}
 
-	fmt.Fprintf(w, "%s: %s\n", output.Line(r.Path), verdict)
-
+func showProblems(w io.Writer, r snapshot.Report) {
 	for _, p := range r.Problems {
 		fmt.Fprintf(w, "  %s: %s\n", p.Code, output.Line(p.Message))
 	}
+}
+
+func showReport(w io.Writer, r snapshot.Report) error {
+	fmt.Fprintf(w, "%s: %s\n", output.Line(r.Path), verdictOf(r))
+	showProblems(w, r)
 
 	fmt.Fprintf(w, "\nSize:       %s (%d bytes)\nHash:       %s\n", output.Bytes(r.SizeBytes), r.SizeBytes, hashText(r.HashState))
 

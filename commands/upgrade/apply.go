@@ -42,8 +42,9 @@ func newCmdApply(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
 		Use: "apply [PLAN]", Short: "Upgrade the cluster node by node, by a plan",
 		Long: "Upgrade the cluster by a plan file, or plan and run for the nodes chosen (-A for all). First a snapshot of\n" +
-			"etcd, then the images on all nodes, then the control planes one at a time with etcd's leader last, then the\n" +
-			"workers, --max-parallel at once. Between nodes the cluster must be as healthy as before, and your own gates hold.\n\n" +
+			"etcd, which must be one that restores (TM164), then the images on all nodes, then the control planes one at a\n" +
+			"time with etcd's leader last, then the workers, --max-parallel at once. Between nodes the cluster must be as\n" +
+			"healthy as before, and your own gates hold.\n\n" +
 			"After a failure no further node is started, and those under way are waited for. Run the same command again\n" +
 			"after whatever broke it off: what is done is skipped, what is half done is finished, nothing is installed\n" +
 			"twice. One run at a time holds the cluster's lock.\n\n" +

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
@@ -14,6 +16,7 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/health"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/ops/rollout"
+	"github.com/talosmate/talosmate/internal/ops/snapshot"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/registry"
@@ -180,17 +183,17 @@ func healthOf(cluster *talos.Cluster, members []talos.Member, connect func(conte
 	}
 }
 
-// snapshotOf takes a snapshot of etcd from a healthy follower.
-func snapshotOf(c *cmdutil.Call, cluster *talos.Cluster, f *rollout.Cluster) func(context.Context, string) (etcd.Snapshot, error) {
-	return func(ctx context.Context, path string) (etcd.Snapshot, error) {
+// snapshotOf takes a snapshot of etcd from a healthy follower, and verifies it with the keys of that node.
+func snapshotOf(c *cmdutil.Call, cluster *talos.Cluster, f *rollout.Cluster) func(context.Context, string) (etcd.Snapshot, gate.Verdict, error) {
+	return func(ctx context.Context, path string) (etcd.Snapshot, gate.Verdict, error) {
 		view, err := f.Etcd(ctx)
 		if err != nil {
-			return etcd.Snapshot{}, err
+			return etcd.Snapshot{}, gate.Verdict{}, err
 		}
 
 		target, err := view.ChooseMember()
 		if err != nil {
-			return etcd.Snapshot{}, err
+			return etcd.Snapshot{}, gate.Verdict{}, err
 		}
 
 		began := time.Now()
@@ -199,10 +202,35 @@ func snapshotOf(c *cmdutil.Call, cluster *talos.Cluster, f *rollout.Cluster) fun
 			c.Progress().Emit(progress.Event{Time: time.Now(), Stage: "snapshot", Message: "etcd of " + target.Name(), Current: n})
 		})
 		snap.Node, snap.Hostname = target.Address, target.Hostname
+		if err != nil {
+			return snap, gate.Verdict{}, err
+		}
+
+		report, err := proved(ctx, cluster.Node(target), path, cluster.Options.Timeout)
 		snap.DurationSeconds = time.Since(began).Round(time.Millisecond).Seconds()
 
-		return snap, err
+		return snap, report.Gate(), err
 	}
+}
+
+// proved verifies a snapshot with the keys of a node; what is encrypted is not checked where they cannot be read.
+func proved(ctx context.Context, n *talos.Node, path string, timeout time.Duration) (snapshot.Report, error) {
+	asked, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	from := n.Target.Name()
+
+	keys, err := snapshot.KeysFrom(asked, n)
+	if err != nil {
+		from = ""
+	}
+
+	report, err := snapshot.Verify(ctx, path, keys, from)
+	if errs.ExitCode(err) == errs.Negative {
+		err = nil // the gate says it
+	}
+
+	return report, err
 }
 
 func journal(c *cmdutil.Call) runbook.Journal {

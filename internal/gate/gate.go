@@ -57,6 +57,7 @@ const (
 	UnmetBefore       Code = "TM161"
 	ServerRefuses     Code = "TM162"
 	NotAllowed        Code = "TM163"
+	SnapshotUnusable  Code = "TM164"
 )
 
 // Info describes a gate for `talosmate help gates`.
@@ -113,6 +114,7 @@ func All() []Info {
 		{UnmetBefore, "the node already has unmet conditions"},
 		{ServerRefuses, "Talos itself refuses the request"},
 		{NotAllowed, "the node or the context is not among the allowed ones"},
+		{SnapshotUnusable, "the snapshot of etcd would not restore"},
 	}
 
 	fixed := []Code{LastVoter, AnotherMachine, NameTaken, ServerRefuses, NotAllowed, RoleMissing, ReadOnly, NotConfirmed}

@@ -15,6 +15,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // Database describes the content of an etcd database file.
@@ -31,8 +33,9 @@ type Database struct {
 
 // Seat is a member of etcd as a database has it.
 type Seat struct {
-	ID   string `json:"id"`   // Its ID, hex.
-	Name string `json:"name"` // Its name.
+	ID      string `json:"id"`                // Its ID, hex.
+	Name    string `json:"name"`              // Its name.
+	Address string `json:"address,omitempty"` // Where its peers reach it; absent where the database does not say.
 }
 
 // Entry is a key that exists at the last revision. Its bytes are valid while it is visited only.
@@ -189,11 +192,12 @@ func tombstone(k []byte) bool { return len(k) > revisionBytes && k[revisionBytes
 // seat notes a member of the cluster. What does not read as one is omitted: a restore does not use it.
 func (c *counter) seat(k, v []byte) {
 	var m struct {
-		Name string `json:"name"`
+		Name     string   `json:"name"`
+		PeerURLs []string `json:"peerURLs"`
 	}
 
 	if len(c.db.Members) < maxSeats && len(v) <= maxSeatBytes && json.Unmarshal(v, &m) == nil {
-		c.db.Members = append(c.db.Members, Seat{ID: string(k), Name: m.Name})
+		c.db.Members = append(c.db.Members, Seat{ID: string(k), Name: m.Name, Address: talos.EtcdMember{PeerURLs: m.PeerURLs}.Address()})
 	}
 }
 

@@ -155,8 +155,6 @@ func (a *apply) steps(ctx context.Context) error {
 	}
 
 	if err = a.snapshot(ctx); err != nil {
-		a.res.Status = runbook.Failed
-
 		return err
 	}
 

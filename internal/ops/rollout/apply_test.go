@@ -100,10 +100,10 @@ func newFleetOf(t *testing.T, version string, workers int) *fakeFleet {
 
 		return f.problems, nil
 	}
-	f.Snapshot = func(_ context.Context, path string) (etcd.Snapshot, error) {
+	f.Snapshot = func(_ context.Context, path string) (etcd.Snapshot, gate.Verdict, error) {
 		f.snaps = append(f.snaps, path)
 
-		return etcd.Snapshot{Path: path}, nil
+		return etcd.Snapshot{Path: path}, gate.New(gate.SnapshotUnusable, gate.Pass, "", "it restores"), nil
 	}
 
 	return f
@@ -258,6 +258,10 @@ func TestApply(t *testing.T) {
 	})
 }
 
+func unusable(_ context.Context, path string) (etcd.Snapshot, gate.Verdict, error) {
+	return etcd.Snapshot{Path: path}, gate.New(gate.SnapshotUnusable, gate.Refuse, "", "no key decrypts it"), nil
+}
+
 func TestApplyEnds(t *testing.T) {
 	t.Parallel()
 
@@ -291,8 +295,14 @@ func TestApplyEnds(t *testing.T) {
 			f.Image = func(context.Context, string) (string, error) { return "", registry.ErrUnreachable }
 		}, runbook.OK, errs.OK, 5, false},
 		{"snapshot fails", func(f *fakeFleet, _ *Request, _ *ApplyOptions) {
-			f.Snapshot = func(context.Context, string) (etcd.Snapshot, error) { return etcd.Snapshot{}, refusal }
+			f.Snapshot = func(context.Context, string) (etcd.Snapshot, gate.Verdict, error) {
+				return etcd.Snapshot{}, gate.Verdict{}, refusal
+			}
 		}, runbook.Failed, errs.Failed, 0, true},
+		{"the snapshot would not restore", func(f *fakeFleet, _ *Request, _ *ApplyOptions) { f.Snapshot = unusable }, runbook.Refused, errs.Refused, 0, true},
+		{"which is overridden", func(f *fakeFleet, _ *Request, o *ApplyOptions) {
+			f.Snapshot, o.Node.Overrides = unusable, gate.Overrides{"TM164"}
+		}, runbook.OK, errs.OK, 5, false},
 		{"a pull fails", func(f *fakeFleet, _ *Request, _ *ApplyOptions) { f.nodes["worker-1"].Fail["pull"] = refusal }, runbook.Failed, errs.Failed, 0, true},
 		{"a gate never holds", func(_ *fakeFleet, _ *Request, o *ApplyOptions) {
 			o.Gates = []UserGate{{Kind: "cel", Text: "false", Check: func(context.Context, GateInput) (bool, string, error) { return false, "no", nil }}}

@@ -42,8 +42,8 @@ type Cluster struct {
 	Impact func(ctx context.Context, nodes []talos.Target, to string) (impact.Result, error)
 	// Health checks the members that are not in flight, and lists what is wrong.
 	Health func(ctx context.Context, skip []talos.Target) ([]string, error)
-	// Snapshot takes a verified snapshot of etcd into a file.
-	Snapshot func(ctx context.Context, path string) (etcd.Snapshot, error)
+	// Snapshot takes a verified snapshot of etcd into a file, and reports whether it would restore.
+	Snapshot func(ctx context.Context, path string) (etcd.Snapshot, gate.Verdict, error)
 	Lock     clusterlock.Locker // Takes the cluster's lock.
 	Holder   kube.Holder        // Who we are to it.
 

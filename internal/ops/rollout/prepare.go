@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/progress"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
 
@@ -17,14 +19,24 @@ func (a *apply) snapshot(ctx context.Context) error {
 
 	a.tell("", "snapshot", "etcd into %s", a.o.Snapshot)
 
-	snap, err := a.cluster.Snapshot(ctx, a.o.Snapshot)
+	a.res.Status = runbook.Failed
+
+	snap, verdict, err := a.cluster.Snapshot(ctx, a.o.Snapshot)
 	if err != nil {
 		return fmt.Errorf("cannot take a snapshot of etcd first: %w", err)
 	}
 
-	a.res.Snapshot = &snap
+	a.res.Snapshot, a.res.Status = &snap, ""
+	verdicts := []gate.Verdict{verdict}
+	err = gate.Apply(verdicts, a.o.Node.Overrides)
+	a.verdict(verdicts...)
+	a.tell("", "snapshot", "%s", verdict.Message)
 
-	return nil
+	if err != nil {
+		a.res.Status = runbook.Refused
+	}
+
+	return err
 }
 
 // prePull fetches the first hop's image on all nodes before the first is disturbed.

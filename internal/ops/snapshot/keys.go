@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/base64"
@@ -107,6 +108,31 @@ func KeysOf(text []byte) (*Keys, error) {
 	}
 
 	return out, nil
+}
+
+// ConfigReader is a node that gives its machine configuration; *talos.Node implements it.
+type ConfigReader interface {
+	MachineConfig(ctx context.Context) ([]byte, error)
+	Blame(op string, err error) error
+}
+
+// KeysFrom reads the keys from a control plane.
+func KeysFrom(ctx context.Context, n ConfigReader) (*Keys, error) {
+	text, err := n.MachineConfig(ctx)
+	if typed := (*errs.Error)(nil); errors.As(err, &typed) && typed.Kind == errs.KindPermissionDenied {
+		err = typed.WithHint("a machine configuration is readable with os:admin; or give a file with --config")
+	}
+
+	if err != nil {
+		return nil, err
+	}
+
+	keys, err := KeysOf(text)
+	if err != nil {
+		err = n.Blame("read the encryption keys", errors.New(err.Error()))
+	}
+
+	return keys, err
 }
 
 func keyLengths(provider string) []int {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 )
@@ -176,6 +177,24 @@ func (r *Report) verdict() error {
 	}
 
 	return errs.New(errs.Negative, "the snapshot %s would not restore: %s", r.Path, strings.Join(message, "; ")).WithKind(errs.KindInvalid)
+}
+
+// Gate refuses what relies on a snapshot that would not restore (TM164). One without objects of Kubernetes is a warning:
+// that may be what the cluster has.
+func (r *Report) Gate() gate.Verdict {
+	unchecked := r.Unchecked()
+
+	switch severe := lists.Filter(r.Problems, func(p Problem) bool { return p.Code != NoKubernetesKeys }); {
+	case len(severe) > 0:
+		return gate.New(gate.SnapshotUnusable, gate.Refuse, "", "the snapshot %s would not restore: %s", r.Path,
+			lists.Join(severe, "; ", func(p Problem) string { return p.Message })).WithRemedy("`talosmate etcd verify-snapshot %s` says more", quoted(r.Path))
+	case len(r.Problems) > 0:
+		return gate.New(gate.SnapshotUnusable, gate.Warn, "", "the snapshot %s: %s", r.Path, r.Problems[0].Message)
+	case unchecked > 0 && r.KeysFrom == "":
+		return gate.New(gate.SnapshotUnusable, gate.Warn, "", "whether the cluster's keys decrypt the %d encrypted objects of the snapshot %s is not known", unchecked, r.Path)
+	default:
+		return gate.New(gate.SnapshotUnusable, gate.Pass, "", "the snapshot restores: revision %d, %d objects of Kubernetes", r.Revision, r.Contents.Objects)
+	}
 }
 
 // Unchecked is the number of encrypted objects that were not decrypted: without keys, or by a key service.

@@ -75,7 +75,7 @@ func write(tb testing.TB, hashed bool, puts ...put) string {
 		}
 
 		return errors.Join(buckets["meta"].Put([]byte("consistent_index"), binary.BigEndian.AppendUint64(nil, 900)),
-			buckets["lease"].Put([]byte("12345678"), []byte{8, 1}), buckets["members"].Put([]byte("8e9e05c52164694d"), []byte(`{"id":1,"name":"cp-1"}`)))
+			buckets["lease"].Put([]byte("12345678"), []byte{8, 1}), buckets["members"].Put([]byte("8e9e05c52164694d"), []byte(`{"id":1,"name":"cp-1","peerURLs":["https://10.0.0.1:2380"]}`)))
 	})
 	if err = errors.Join(err, db.Close()); err != nil {
 		tb.Fatal(err)
@@ -236,7 +236,7 @@ func TestVerify(t *testing.T) {
 		t.Errorf("encryption %v", got.Encryption)
 	}
 
-	if fmt.Sprint(got.KeyNames, got.Members) != "[secretbox:key2 aescbc:key1] [{8e9e05c52164694d cp-1}]" {
+	if fmt.Sprint(got.KeyNames, got.Members) != "[secretbox:key2 aescbc:key1] [{8e9e05c52164694d cp-1 10.0.0.1}]" {
 		t.Errorf("%v, %v", got.KeyNames, got.Members)
 	}
 }

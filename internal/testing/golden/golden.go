@@ -49,5 +49,7 @@ func Stable(text []byte) []byte {
 
 	text = regexp.MustCompile(`(expires"?:? "?)\d{4}-\d\d-\d\dT[0-9:]+Z`).ReplaceAll(text, []byte("${1}2027-01-01T00:00:00Z"))
 
+	text = regexp.MustCompile(`("age_seconds": |newest object )[0-9.e-]+[0-9hms]*`).ReplaceAll(text, []byte("${1}0"))
+
 	return regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAll(text, []byte("127.0.0.1:PORT"))
 }
