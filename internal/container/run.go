@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/command"
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
@@ -169,7 +170,7 @@ func (e *Engine) stream(ctx context.Context, stdin io.Reader, progress func(stri
 
 	cmd := exec.Command(e.Path, args...) //nolint:gosec,noctx // G204: the container engine that the user chose or that is on PATH, without a shell; ended below: interrupted first, then killed
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, said, said
-	cmd.SysProcAttr = ownGroup()
+	cmd.SysProcAttr = command.OwnGroup()
 	cmd.WaitDelay = politeness
 
 	if err := cmd.Start(); err != nil {
