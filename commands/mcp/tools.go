@@ -90,7 +90,7 @@ func needsFiles() []string {
 func notParameters() []string {
 	return []string{
 		"help", "follow", "watch", "factory", "registry", "registry-auth", "registry-ca", "plain-http", "talosctl", "gate-command",
-		"kubernetes-endpoint", "server",
+		"before-node", "after-node", "on-end", "hook-timeout", "kubernetes-endpoint", "server",
 	}
 }
 

@@ -48,6 +48,9 @@ func newCmdApply(f *cmdutil.Factory) *cmdutil.Cmd {
 			"After a failure no further node is started, and those under way are waited for. Run the same command again\n" +
 			"after whatever broke it off: what is done is skipped, what is half done is finished, nothing is installed\n" +
 			"twice. One run at a time holds the cluster's lock.\n\n" +
+			"--before-node, --after-node and --on-end run your commands, with what they are about in TALOSMATE_PHASE, _NODE,\n" +
+			"_ADDRESS, _ROLE, _FROM, _TO, _OUTCOME and _PLAN, and as JSON on standard input. A run that continues another\n" +
+			"runs them again for what is not done: each must be safe to repeat.\n\n" +
 			"A plan file is run as it is: one that was edited is exit code 2, and one that is not what would be done now\n" +
 			"(its nodes, versions, images or options) is refused by TM147.",
 		Example: "  talosmate upgrade apply plan.json --report upgrade.md\n" +
@@ -65,8 +68,12 @@ func (o *applyOptions) addFlags(fs *cmdutil.Flags) {
 	n := &o.apply.Node
 	n.Wait = true
 
-	fs.StringArrayVar(&o.cel, "gate", nil, "CEL `expression` that must hold before each node: healthy, problems, nodes, upgraded, remaining, failed, next, to, elapsed (repeatable)")
+	fs.StringArrayVar(&o.cel, "gate", nil, "CEL `expression` that must hold before each node: healthy, problems, nodes, upgraded, remaining, failed, next, to, elapsed, and k8s(APIVERSION, KIND, NAMESPACE, NAME) for an object of Kubernetes (repeatable)")
 	fs.StringArrayVar(&o.commands, "gate-command", nil, "shell `command` that must succeed before each node (repeatable); it receives TALOSMATE_NEXT_NODE")
+	fs.StringVar(&o.apply.Hooks.BeforeNode, "before-node", "", "shell `command` before each node; if it fails, nothing is done to the node and the run ends")
+	fs.StringVar(&o.apply.Hooks.AfterNode, "after-node", "", "shell `command` after each node, whatever became of it; if it fails, the run ends")
+	fs.StringVar(&o.apply.Hooks.OnEnd, "on-end", "", "shell `command` at the end, also after a failure and an interrupt")
+	fs.Positive(&o.apply.Hooks.Timeout, "hook-timeout", 5*time.Minute, "how long a command of --before-node, --after-node or --on-end may take")
 	fs.Positive(&o.apply.GateTimeout, "gate-timeout", 5*time.Minute, "how long health and gates are waited for")
 	fs.DurationVar(&o.apply.Pause, "pause-between", 0, "wait this long between nodes")
 	fs.DurationVar(&o.apply.Soak, "soak", 0, "watch the cluster this long after the canary")
@@ -84,7 +91,7 @@ func (o *applyOptions) addFlags(fs *cmdutil.Flags) {
 }
 
 // complete checks the flags and fills in what follows from them.
-func (o *applyOptions) complete() error {
+func (o *applyOptions) complete(c *cmdutil.Call) error {
 	if o.apply.Soak > 0 && o.request.Canary == "" {
 		return errs.Usagef("--soak watches a canary: name it with --canary")
 	}
@@ -97,7 +104,7 @@ func (o *applyOptions) complete() error {
 	}
 
 	for _, text := range o.cel {
-		g, err := celGate(text)
+		g, err := celGate(text, objectsOf(c))
 		if err != nil {
 			return err
 		}
@@ -141,7 +148,7 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 		return err
 	}
 
-	if err := o.complete(); err != nil {
+	if err := o.complete(c); err != nil {
 		return err
 	}
 
@@ -173,6 +180,7 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 	n.Overrides, n.DryRun, n.BeforeChange = c.Overrides, c.DryRun, c.BeginChange
 	n.Reason = holder.Reason(upgrade.Purpose(), "to "+plan.To)
 	o.apply.Journal = journal(c)
+	o.apply.Hooks.Warn = func(err error) { c.Warn("%v", err) }
 	o.apply.Snapshot = snapshotPath(o.snapshot, plan.Cluster, time.Now())
 
 	res, err := rollout.Apply(c.Context(), fleet, plan, o.apply, c.Progress())

@@ -46,7 +46,7 @@ func User() string {
 
 // Redact hides the values of flags that hold commands, inline text or secrets, and secrets in all other arguments.
 func Redact(args []string) []string {
-	whole := regexp.MustCompile(`(?i)^(?:-p|--(?:patch|[a-z-]*config-patch[a-z-]*|gate-command|kernel-arg|meta|overlay-option|[a-z-]*(?:password|token)))$`)
+	whole := regexp.MustCompile(`(?i)^(?:-p|--(?:patch|[a-z-]*config-patch[a-z-]*|gate-command|before-node|after-node|on-end|kernel-arg|meta|overlay-option|[a-z-]*(?:password|token)))$`)
 	out := slices.Clone(args)
 
 	for i := range out {

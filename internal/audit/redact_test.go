@@ -11,7 +11,7 @@ func TestRedactHidesSecretsInArguments(t *testing.T) {
 	t.Parallel()
 
 	got := strings.Join(audit.Redact([]string{
-		"--gate-command=[curl -H 'X: SECRET-command' host]", "--kernel-arg=[x=SECRET-karg]", "--meta=[0xa=SECRET-meta]",
+		"--gate-command=[curl -H 'X: SECRET-command' host]", "--on-end=curl https://hooks.example.org/SECRET-hook", "--before-node", "SECRET-before", "--kernel-arg=[x=SECRET-karg]", "--meta=[0xa=SECRET-meta]",
 		"--config-patch=[token: SECRET-patch]", "--config-patch-worker", "SECRET-worker", "-p", "SECRET-short", "--overlay-option=[k=SECRET-option]",
 		"--image=https://u:SECRET-userinfo@host/image", "https://host/?token=SECRET-query", "-p", "@file.yaml", "--to=v1.13.9", "token=SECRET-assigned",
 	}), "\n")

@@ -36,7 +36,7 @@ func placeRules() []placeRule {
 		{
 			"On the command line only, since a setting that was forgotten would show secrets, overwrite files or run programs:",
 			onCommandLine, false, false,
-			[]string{"gate-command", "overwrite", "show-secrets", "talosctl"},
+			[]string{"after-node", "before-node", "gate-command", "on-end", "overwrite", "show-secrets", "talosctl"},
 		},
 		{
 			"On the command line only, for commands that change something, since they decide what is changed, and how much:",

@@ -20,6 +20,7 @@ import (
 type Condition struct {
 	text    string
 	program cel.Program
+	reader  *reader // Nil without k8s.
 }
 
 // costLimit bounds the evaluation of an expression. Checks over a thousand nodes stay well below it.
@@ -52,14 +53,14 @@ func CompileList(text string, variables ...string) (*List, error) {
 	return &List{text: text, program: program}, nil
 }
 
-func compile(text string, want *cel.Type, name string, variables []string) (cel.Program, error) {
+func compile(text string, want *cel.Type, name string, variables []string, more ...cel.EnvOption) (cel.Program, error) {
 	slices.Sort(variables)
 
-	options := []cel.EnvOption{
+	options := append(more,
 		ext.Strings(), ext.Sets(), cel.OptionalTypes(),
 		// all(list, n, …) is easier to read than CEL's own list.all(n, …).
 		cel.Macros(quantifier("all", parser.MakeAll), quantifier("exists", parser.MakeExists), quantifier("exists_one", parser.MakeExistsOne)),
-	}
+	)
 	for _, v := range variables {
 		options = append(options, cel.Variable(v, cel.DynType))
 	}

@@ -26,6 +26,7 @@ type ApplyOptions struct {
 	Gates       []UserGate      // Before each node.
 	GateTimeout time.Duration   // How long a gate is waited for.
 	RollBack    bool            // Bring a failed node back to its version before.
+	Hooks       Hooks           // Around each node, and at the end.
 	Window      *Window         // No node is started outside it.
 	Snapshot    string          // The file for etcd's snapshot, empty for none.
 	Journal     runbook.Journal
@@ -70,6 +71,7 @@ type apply struct {
 	undo    runbook.Undo
 
 	began    time.Time
+	begun    bool         // The run holds the lock, or needs none.
 	baseline []string     // What was wrong before the run.
 	lost     <-chan error // Says when somebody else has the lock.
 	changed  sync.Once
@@ -93,6 +95,7 @@ func Apply(ctx context.Context, c *Cluster, p Plan, o ApplyOptions, sink progres
 	}
 
 	err := a.steps(ctx)
+	err = errors.Join(err, a.atEnd(ctx, err)) // of which at most one is not nil
 
 	if undoErr := a.undo.Run(ctx, runbook.UndoWithin); undoErr != nil {
 		err = errors.Join(err, undoErr)
@@ -129,7 +132,12 @@ func (a *apply) steps(ctx context.Context) error {
 	case a.plan.Work == 0:
 		a.res.Status = runbook.AlreadyCurrent
 
-		return nil
+		// The run that did the work may have been killed before its end.
+		if a.o.Hooks.OnEnd == "" {
+			return nil
+		}
+
+		return a.lock(ctx)
 	}
 
 	if err := a.mayStart(); err != nil {
@@ -139,8 +147,6 @@ func (a *apply) steps(ctx context.Context) error {
 	}
 
 	if err := a.lock(ctx); err != nil {
-		a.res.Status = runbook.Refused
-
 		return err
 	}
 
@@ -207,8 +213,12 @@ func (a *apply) lock(ctx context.Context) error {
 	a.verdict(verdicts...)
 
 	if err != nil {
+		a.res.Status = runbook.Refused
+
 		return err
 	}
+
+	a.begun = true
 
 	if v.Verdict == gate.Warn || held == nil {
 		a.tell("", "lock", "%s", v.Message)

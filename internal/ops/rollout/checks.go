@@ -47,8 +47,8 @@ type UserGate struct {
 // Check is what was waited for between two nodes.
 type Check struct {
 	Time          time.Time `json:"time"`           // When it began.
-	Kind          string    `json:"kind"`           // health, cel, command, pause, soak or leadership.
-	Next          string    `json:"next"`           // The node that was to be started.
+	Kind          string    `json:"kind"`           // health, cel, command, pause, soak, leadership, before-node, after-node or on-end.
+	Next          string    `json:"next"`           // The node that was to be started, or was done.
 	OK            bool      `json:"ok"`             // Whether it held.
 	Message       string    `json:"message"`        // What was asked, or seen last.
 	WaitedSeconds float64   `json:"waited_seconds"` // How long it took.
@@ -116,7 +116,13 @@ func (a *apply) healthy(ctx context.Context, next NodePlan) error {
 func (a *apply) check(ctx context.Context, kind string, next NodePlan, what string, wait func(context.Context) error) error {
 	began := a.cluster.Now()
 	name := talos.Target{Address: next.Node, Hostname: next.Hostname}.Name()
-	a.tell("", kind, "before %s: %s", name, what)
+	where := "before " + name
+
+	if kind == afterNode {
+		where = "after " + name
+	}
+
+	a.tell("", kind, "%s: %s", where, what)
 
 	err := wait(ctx)
 
@@ -135,7 +141,7 @@ func (a *apply) check(ctx context.Context, kind string, next NodePlan, what stri
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	default:
-		return fmt.Errorf("%w before %s: %w", errHalted, name, err)
+		return fmt.Errorf("%w %s: %w", errHalted, where, err)
 	}
 }
 

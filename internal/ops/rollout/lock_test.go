@@ -2,6 +2,8 @@ package rollout
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -55,7 +57,13 @@ func TestAnotherRunIsNamedFirst(t *testing.T) {
 			t.Fatalf("%+v, %v", p, err)
 		}
 
-		res, err := Apply(t.Context(), f.Cluster, p, ApplyOptions{Node: options()}, progress.Discard{})
+		ran := filepath.Join(t.TempDir(), "ran")
+
+		res, err := Apply(t.Context(), f.Cluster, p, ApplyOptions{Node: options(), Hooks: Hooks{OnEnd: "touch " + ran, Timeout: time.Minute}}, progress.Discard{})
+		if _, notThere := os.Stat(ran); notThere == nil {
+			t.Error("the other run's end is not ours: the command of --on-end was run")
+		}
+
 		if res.Status != runbook.Refused || errs.ExitCode(err) != errs.Refused || !strings.Contains(res.Error, "TM143") {
 			t.Errorf("%q, %v", res.Status, err)
 		}

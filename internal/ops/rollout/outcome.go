@@ -41,20 +41,18 @@ func (a *apply) finish(ctx context.Context, err error) (ApplyResult, error) {
 
 	a.noteOverridden()
 
-	switch {
-	case a.res.Status == runbook.Refused, a.res.Status == runbook.Planned, a.res.Status == runbook.AlreadyCurrent:
-	case ctx.Err() != nil:
-		a.res.Status = runbook.Interrupted
+	switch a.res.Status = a.ends(ctx, err); a.res.Status {
+	case runbook.Interrupted:
 		a.res.Hint = "run the same command again: what is done is skipped, and what is half done is finished"
-	case a.res.Status == runbook.Failed:
-	case err != nil:
-		a.res.Status = runbook.Halted
+	case runbook.Halted:
+		// What halted the run between two nodes knows best.
+		if hints := errs.Hints(err); a.res.Hint == "" && len(a.fails) == 0 && len(hints) > 0 {
+			a.res.Hint = hints[0]
+		}
 
 		if a.res.Hint == "" {
 			a.res.Hint = "see to the node that failed, then run the same command again: what is done is skipped"
 		}
-	default:
-		a.res.Status = runbook.OK
 	}
 
 	err = a.typed(err)
@@ -75,6 +73,22 @@ func (a *apply) finish(ctx context.Context, err error) (ApplyResult, error) {
 	a.sink.Emit(progress.Event{Time: now, Stage: string(a.res.Status), Message: a.summary(), Done: true, Failed: err != nil})
 
 	return a.res, err
+}
+
+// ends is how the run ends.
+func (a *apply) ends(ctx context.Context, err error) runbook.Status {
+	switch s := a.res.Status; {
+	case s == runbook.Refused, s == runbook.Planned, s == runbook.AlreadyCurrent, s == runbook.Partial:
+		return s
+	case ctx.Err() != nil:
+		return runbook.Interrupted
+	case s == runbook.Failed:
+		return s
+	case err != nil:
+		return runbook.Halted
+	default:
+		return runbook.OK
+	}
 }
 
 // noteOverridden lists what was passed on purpose: for the cluster, in the plan, and at the nodes themselves.

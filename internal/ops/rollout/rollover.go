@@ -71,7 +71,7 @@ func (a *apply) pass(ctx context.Context, hopOf func(NodePlan) (Hop, bool), last
 	one := func(n NodePlan) error {
 		hop, _ := hopOf(n)
 
-		return a.node(ctx, n, hop, last)
+		return a.around(ctx, n, hop, func() (runbook.Status, error) { return a.node(ctx, n, hop, last) })
 	}
 
 	for _, n := range canary {
@@ -259,7 +259,7 @@ func (a *apply) started() int {
 }
 
 // node brings one node one hop further.
-func (a *apply) node(ctx context.Context, n NodePlan, hop Hop, last bool) error {
+func (a *apply) node(ctx context.Context, n NodePlan, hop Hop, last bool) (runbook.Status, error) {
 	t := a.whole(talos.Target{Address: n.Node, Hostname: n.Hostname})
 	node := a.cluster.Node(t)
 
@@ -276,7 +276,7 @@ func (a *apply) node(ctx context.Context, n NodePlan, hop Hop, last bool) error 
 			a.set(n.Node, stateFailed)
 			a.note(upgrade.Result{NodeRef: n.NodeRef, Status: runbook.PreflightFailed, Record: runbook.Record{Error: err.Error()}}, err)
 
-			return err
+			return runbook.PreflightFailed, err
 		}
 	}
 
@@ -300,7 +300,7 @@ func (a *apply) node(ctx context.Context, n NodePlan, hop Hop, last bool) error 
 	a.set(n.Node, state)
 	a.note(res, err)
 
-	return err
+	return res.Status, err
 }
 
 func (a *apply) note(res upgrade.Result, err error) {
