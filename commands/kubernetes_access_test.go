@@ -49,7 +49,7 @@ func kubernetesUsers(dir string) map[string][][]string {
 		},
 		"upgrade/impact.go": {{"upgrade", "impact", "-n", worker, "--to", "v1.14.1", "--factory", "http://127.0.0.1:1"}},
 		// The recorded cluster does not lead these as far as Kubernetes.
-		"node/add.go": {}, "node/remove.go": {}, "node/replace.go": {},
+		"node/add.go": {}, "node/remove.go": {}, "node/replace.go": {}, "upgrade/gates.go": {},
 	}
 }
 
