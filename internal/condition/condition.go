@@ -56,11 +56,11 @@ func CompileList(text string, variables ...string) (*List, error) {
 func compile(text string, want *cel.Type, name string, variables []string, more ...cel.EnvOption) (cel.Program, error) {
 	slices.Sort(variables)
 
-	options := append(more,
+	options := append([]cel.EnvOption{
 		ext.Strings(), ext.Sets(), cel.OptionalTypes(),
 		// all(list, n, …) is easier to read than CEL's own list.all(n, …).
 		cel.Macros(quantifier("all", parser.MakeAll), quantifier("exists", parser.MakeExists), quantifier("exists_one", parser.MakeExistsOne)),
-	)
+	}, more...)
 	for _, v := range variables {
 		options = append(options, cel.Variable(v, cel.DynType))
 	}
