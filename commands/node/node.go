@@ -19,5 +19,6 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 		newCmdCordon(f),
 		newCmdUncordon(f),
 		newCmdDrain(f),
+		newCmdBootAudit(f),
 	)
 }

@@ -79,6 +79,8 @@ func (o *applyOptions) addFlags(fs *cmdutil.Flags) {
 	fs.DurationVar(&o.apply.Soak, "soak", 0, "watch the cluster this long after the canary")
 	fs.NotNegative("pause-between", "soak")
 	fs.Choice(&o.onFailure, "on-failure", halt, "stop, or bring the failed node back to its version before", halt, rollback)
+	fs.Choice(&o.apply.ColdBoot, "prove-cold-boot", rollout.ColdBootNone, "reboot through the firmware once after the upgrade, since kexec hides a node that no longer boots",
+		rollout.ColdBootNone, rollout.ColdBootCanary, rollout.ColdBootEach)
 	fs.StringVar(&o.window, "window", "", `start no node outside this maintenance window, "Sat 02:00-05:00" in local time`)
 	fs.StringVar(&o.snapshot, "snapshot", "", "`file` for etcd's snapshot, or none (default: etcd-CONTEXT-TIME.db in the working directory)")
 	fs.StringVar(&o.report, "report", "", "write a Markdown report to this `file`, and a timeline beside it (.svg)")
@@ -94,6 +96,14 @@ func (o *applyOptions) addFlags(fs *cmdutil.Flags) {
 func (o *applyOptions) complete(c *cmdutil.Call) error {
 	if o.apply.Soak > 0 && o.request.Canary == "" {
 		return errs.Usagef("--soak watches a canary: name it with --canary")
+	}
+
+	if o.apply.ColdBoot == rollout.ColdBootCanary && o.request.Canary == "" {
+		return errs.Usagef("--prove-cold-boot canary reboots a canary: name it with --canary")
+	}
+
+	if o.apply.ColdBoot != rollout.ColdBootNone && o.request.InstallOnly {
+		return errs.Usagef("--prove-cold-boot reboots nodes, and --install-only does not: give one of them")
 	}
 
 	o.apply.RollBack = o.onFailure == rollback

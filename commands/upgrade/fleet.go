@@ -70,6 +70,12 @@ func newFleet(c *cmdutil.Call, command string) (*rollout.Cluster, kube.Holder, e
 	f.Lock, f.Holder = locker(c, connect, holder), holder
 	f.Health = healthOf(cluster, f.Members, connect)
 	f.Snapshot = snapshotOf(c, cluster, f)
+	f.BootAudit = func(ctx context.Context, t talos.Target) (talos.BootAudit, error) {
+		ctx, cancel := context.WithTimeout(ctx, cluster.Options.Timeout)
+		defer cancel()
+
+		return cluster.Node(t).BootAudit(ctx)
+	}
 	f.Releases = releases
 
 	if f.Image, err = digests(c); err != nil {

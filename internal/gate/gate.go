@@ -58,6 +58,7 @@ const (
 	ServerRefuses     Code = "TM162"
 	NotAllowed        Code = "TM163"
 	SnapshotUnusable  Code = "TM164"
+	ColdBootUnproven  Code = "TM165"
 )
 
 // Info describes a gate for `talosmate help gates`.
@@ -115,6 +116,7 @@ func All() []Info {
 		{ServerRefuses, "Talos itself refuses the request"},
 		{NotAllowed, "the node or the context is not among the allowed ones"},
 		{SnapshotUnusable, "the snapshot of etcd would not restore"},
+		{ColdBootUnproven, "most voters run a version that only kexec has started"},
 	}
 
 	fixed := []Code{LastVoter, AnotherMachine, NameTaken, ServerRefuses, NotAllowed, RoleMissing, ReadOnly, NotConfirmed}

@@ -27,6 +27,7 @@ type ApplyOptions struct {
 	GateTimeout time.Duration   // How long a gate is waited for.
 	RollBack    bool            // Bring a failed node back to its version before.
 	Hooks       Hooks           // Around each node, and at the end.
+	ColdBoot    string          // Which nodes are rebooted through their firmware after their upgrade: none, canary or each.
 	Window      *Window         // No node is started outside it.
 	Snapshot    string          // The file for etcd's snapshot, empty for none.
 	Journal     runbook.Journal

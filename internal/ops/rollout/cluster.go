@@ -42,6 +42,8 @@ type Cluster struct {
 	Impact func(ctx context.Context, nodes []talos.Target, to string) (impact.Result, error)
 	// Health checks the members that are not in flight, and lists what is wrong.
 	Health func(ctx context.Context, skip []talos.Target) ([]string, error)
+	// BootAudit reads how a node came up. Nil for not at all.
+	BootAudit func(ctx context.Context, t talos.Target) (talos.BootAudit, error)
 	// Snapshot takes a verified snapshot of etcd into a file, and reports whether it would restore.
 	Snapshot func(ctx context.Context, path string) (etcd.Snapshot, gate.Verdict, error)
 	Lock     clusterlock.Locker // Takes the cluster's lock.

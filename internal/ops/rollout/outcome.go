@@ -28,12 +28,12 @@ func (a *apply) finish(ctx context.Context, err error) (ApplyResult, error) {
 		name := talos.Target{Address: n.Node, Hostname: n.Hostname}.Name()
 
 		switch state := a.state[n.Node]; {
+		case state == stateFailed:
+			a.res.Failed++
 		case n.Action == upgrade.ActSkip, state == stateDone && !changed[n.Node]:
 			a.res.Skipped = append(a.res.Skipped, name)
 		case state == stateDone:
 			a.res.Upgraded++
-		case state == stateFailed:
-			a.res.Failed++
 		default:
 			a.res.Remaining = append(a.res.Remaining, name)
 		}

@@ -167,6 +167,7 @@ func MakePlan(ctx context.Context, c *Cluster, r Request, overrides gate.Overrid
 		return p, err
 	}
 
+	p.Gates = append(p.Gates, c.gateColdBoot(ctx)...)
 	p.Gates = append(p.Gates, c.gateHeld(ctx, p.Nodes), upgrade.GateClient(c.Expires, c.Now(), p.turns(), ""))
 	p.Hash = p.hash()
 

@@ -19,6 +19,10 @@ import (
 
 // everyHop goes over the cluster once a hop: everything first to the version in between, then on.
 func (a *apply) everyHop(ctx context.Context) error {
+	if err := a.proveEarlier(ctx); err != nil {
+		return err
+	}
+
 	most := 1
 	for _, n := range a.plan.Nodes {
 		most = max(most, len(n.Hops))
@@ -288,6 +292,10 @@ func (a *apply) node(ctx context.Context, n NodePlan, hop Hop, last bool) (runbo
 		if res.Rollback.OK {
 			err = &errs.Error{Exit: errs.RolledBack, Node: t.Address, Hostname: t.Hostname, Hint: res.Hint, Err: err}
 		}
+	}
+
+	if err == nil && last && a.proves(n) {
+		err = a.coldBoot(ctx, node, n, n.To, &res)
 	}
 
 	state := stateDone

@@ -37,6 +37,7 @@ type Result struct {
 	ResumedInstall   bool      `json:"resumed_install,omitempty"` // Whether an install of an earlier run was finished.
 	RebootRequested  bool      `json:"reboot_requested"`          // Whether a reboot was requested.
 	Rollback         *Rollback `json:"rollback,omitempty"`        // What --on-failure rollback did to it.
+	ColdBoot         *ColdBoot `json:"cold_boot,omitempty"`       // What --prove-cold-boot did to it.
 
 	runbook.Record
 }
@@ -51,6 +52,14 @@ func (r *Result) Way() string {
 	default:
 		return r.ServerTag + " -> " + r.RunningTag + " (wanted: " + r.TargetTag + ")"
 	}
+}
+
+// ColdBoot is a reboot through the firmware after the upgrade.
+type ColdBoot struct {
+	OK              bool    `json:"ok"`               // Whether it came up through its firmware, with the wanted version, and is healthy.
+	BootIDAfter     string  `json:"boot_id_after"`    // The boot after.
+	DowntimeSeconds float64 `json:"downtime_seconds"` // How long the Talos API was down.
+	Error           string  `json:"error,omitempty"`  // Why it failed.
 }
 
 // Rollback is a failed node brought back to its previous version.

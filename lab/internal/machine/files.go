@@ -2,6 +2,7 @@ package machine
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf16"
 
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
 
@@ -98,6 +100,7 @@ func (t *FileTree) dynamic() {
 	add("/proc/cmdline", 0o444, func() string {
 		return n.kernelCmdline() + "\n"
 	})
+	t.bootFiles(add)
 	add("/etc/os-release", 0o644, func() string {
 		v := n.Version()
 
@@ -108,6 +111,61 @@ func (t *FileTree) dynamic() {
 		return fmt.Sprintf("127.0.0.1       localhost\n%s        %s\n::1             localhost ip6-localhost ip6-loopback\nff02::1         ip6-allnodes\nff02::2         ip6-allrouters\n", n.Address, n.Name)
 	})
 	add("/etc/resolv.conf", 0o644, func() string { return "nameserver 127.0.0.53\n" })
+}
+
+// bootFiles adds what the kernel and, with systemd-boot, the EFI variables show of how the boot came up.
+func (t *FileTree) bootFiles(add func(name string, mode fs.FileMode, content func() string)) {
+	n := t.node
+	booted := func() (kexec, uki bool, selected, next string) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+
+		return n.kexec, n.bootsUKI(), n.selected, entryOf(n.slots[n.defaultSlot])
+	}
+
+	add("/proc/sys/kernel/bootloader_type", 0o444, func() string {
+		switch kexec, uki, _, _ := booted(); {
+		case kexec:
+			return "208\n" // kexec_file_load
+		case uki:
+			return "33\n" // the kernel's EFI stub
+		default:
+			return "114\n" // GRUB 2
+		}
+	})
+
+	for name, value := range map[string]func() string{
+		"LoaderEntryDefault":  func() string { _, _, _, next := booted(); return next },
+		"LoaderEntrySelected": func() string { _, _, selected, _ := booted(); return selected },
+		"LoaderEntryOneShot": func() string {
+			if kexec, _, _, _ := booted(); kexec {
+				return "kexec reboot"
+			}
+
+			return ""
+		},
+	} {
+		file := "/sys/firmware/efi/efivars/" + name + "-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+		add(file, 0o644, nil)
+		t.files[file].content = func() []byte {
+			_, uki, _, _ := booted()
+			if text := value(); uki && text != "" {
+				return efiVariable(text)
+			}
+
+			return nil
+		}
+	}
+}
+
+// efiVariable is the file of a variable: its attributes, and UTF-16 with a zero at the end.
+func efiVariable(text string) []byte {
+	out := []byte{7, 0, 0, 0}
+	for _, u := range utf16.Encode([]rune(text + "\x00")) {
+		out = binary.LittleEndian.AppendUint16(out, u)
+	}
+
+	return out
 }
 
 // varFiles adds a few files of the ephemeral partition.
@@ -199,7 +257,7 @@ func (t *FileTree) Lookup(name string, follow bool) (File, error) {
 
 	for range 8 {
 		f := t.files[name]
-		if f == nil {
+		if f == nil || (f.content != nil && strings.HasPrefix(name, "/sys/") && f.content() == nil) {
 			return File{}, fs.ErrNotExist
 		}
 

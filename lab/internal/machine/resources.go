@@ -141,9 +141,13 @@ func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 
 	n.put(security, "runtime.SecurityStateController")
 
+	if !n.kexec {
+		n.selected = entryOf(slot)
+	}
+
 	if n.bootsUKI() {
 		entry := runtime.NewBootedEntrySpec()
-		entry.TypedSpec().BootedEntry = "Talos-" + slot.Version + ".efi"
+		entry.TypedSpec().BootedEntry = entryOf(slot)
 		n.put(entry, "runtime.BootedEntryController")
 	}
 
@@ -173,6 +177,8 @@ func (n *Node) fillState(ctx context.Context, peers []Peer) error {
 
 	return ctx.Err()
 }
+
+func entryOf(s Slot) string { return "Talos-" + s.Version + ".efi" }
 
 // bootsUKI reports whether the boot loader is systemd-boot, which boots UKIs; GRUB boots a kernel and an initramfs. It
 // needs n.mu held.

@@ -294,8 +294,17 @@ func (n *Node) comeUp(cold bool) {
 	case cold && fails:
 		n.lost("the cold boot fails")
 	default:
+		n.cameBy(cold)
 		n.bootLater()
 	}
+}
+
+// cameBy notes how the next boot comes up.
+func (n *Node) cameBy(cold bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	n.kexec = !cold
 }
 
 // lost leaves a node dark.
@@ -338,6 +347,7 @@ func (n *Node) PowerOn() {
 		return
 	}
 
+	n.cameBy(true)
 	n.bootLater()
 }
 
