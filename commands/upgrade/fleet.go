@@ -224,7 +224,7 @@ func proved(ctx context.Context, n *talos.Node, path string, timeout time.Durati
 	asked, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	from := n.Target.Name()
+	from := n.Name()
 
 	keys, err := snapshot.KeysFrom(asked, n)
 	if err != nil {
