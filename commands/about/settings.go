@@ -33,7 +33,7 @@ func newCmdSettingsView(f *cmdutil.Factory) *cmdutil.Cmd {
 	var all bool
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "view [KEY…]", Short: "Show talosmate's own settings and where each value comes from",
+		Use: "view [KEY…]", Short: "Show the settings and where each value comes from",
 		Long: "Show the settings that every command has, those of single commands that are set, and the aliases. `talosmate help\n" +
 			"settings` says where settings come from. With keys, only those are shown, set or not.",
 		Example: "  talosmate settings view\n" +
@@ -72,7 +72,7 @@ func newCmdSettingsView(f *cmdutil.Factory) *cmdutil.Cmd {
 func pick(settings []cmdutil.Setting, keys []string) ([]cmdutil.Setting, error) {
 	for _, key := range keys {
 		if _, ok := lists.Find(settings, func(s cmdutil.Setting) bool { return s.Key == key }); !ok {
-			return nil, errs.Usagef("unknown setting %q", key).WithHint("`talosmate settings view --all` lists the settings")
+			return nil, errs.Usagef("unknown setting %q", key).WithHint("talosmate settings view --all")
 		}
 	}
 

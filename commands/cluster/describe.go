@@ -193,7 +193,7 @@ func kubernetesLine(k fleet.Kubernetes) string {
 		return "its API answers"
 	}
 
-	return "not available: " + k.Reason
+	return "not available: " + strings.TrimPrefix(k.Reason, "cannot list Kubernetes nodes: ")
 }
 
 func certificateLine(c fleet.Certificate) string {

@@ -129,7 +129,7 @@ func showNode(w io.Writer, d fleet.NodeDescription) error {
 		{"Schematic", n.Schematic},
 		{"Extensions", extensionsOf(n)},
 		{"Security", securityOf(n.Security)},
-		{"Install image", n.InstallImage},
+		{"Install image", output.Short(n.InstallImage)},
 		{"Kubelet", n.Kubelet},
 		{"Kubernetes", strings.TrimSpace(n.Kubernetes.Name + " " + kubeWord(n.Kubernetes))},
 	}

@@ -40,7 +40,7 @@ func NewCmdGet(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate get members\n" +
 			"  talosmate get machinestatus machine -n worker-1 -o json --query '.items[0].spec.stage'\n" +
 			"  talosmate get services -n cp-1 --watch -o ndjson",
-		ArgsHint: "`talosmate api-resources` lists the types",
+		ArgsHint: "talosmate api-resources",
 		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Default: target.DefaultMembers, Insecure: true},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.StringVar(&o.namespace, "namespace", "", "the resources' namespace (default: the type's own)")
@@ -108,8 +108,13 @@ func (o getOptions) read(c *cmdutil.Call) cmdutil.Reading {
 		}
 	}
 
+	columns := resourceColumns(own)
+	if !c.IO.OutTTY {
+		columns = inPipe(columns, len(own), rows)
+	}
+
 	return cmdutil.ListReading[talos.Resource]{
-		Rows: rows, Err: err, Columns: resourceColumns(own), Name: func(r talos.Resource) string { return r.Metadata.Type + "/" + r.Metadata.ID },
+		Rows: rows, Err: err, Columns: columns, Name: func(r talos.Resource) string { return r.Metadata.Type + "/" + r.Metadata.ID },
 	}
 }
 
@@ -181,17 +186,29 @@ func (o getOptions) stream(c *cmdutil.Call) error {
 	return errors.Join(failures...)
 }
 
-// ownKept is how many of a type's own columns a narrow terminal keeps: Talos lists the most telling first.
+// ownKept is how many of a type's own columns a narrow table keeps: Talos lists the most telling first.
 const ownKept = 3
+
+// inPipe leaves the last columns of a type to -o wide where a table would be wider than 100 columns: a terminal omits what
+// does not fit, a pipe cuts nothing.
+func inPipe(columns []output.Column[talos.Resource], own int, rows []talos.Resource) []output.Column[talos.Resource] {
+	const widest = 100
+
+	for last := len(columns) - 2; own > ownKept && output.Width(columns, rows) > widest; own, last = own-1, last-1 {
+		columns[last].Wide = true
+	}
+
+	return columns
+}
 
 // resourceColumns are those of every resource, and those that the type defines. A type without any shows its spec.
 func resourceColumns(own []talos.PrintColumn) []output.Column[talos.Resource] {
 	cols := []output.Column[talos.Resource]{
 		{Header: "NODE", Value: talos.Resource.NodeName},
-		{Header: "NAMESPACE", Drop: 3, Value: func(r talos.Resource) string { return r.Metadata.Namespace }},
-		{Header: "TYPE", Drop: 4, Value: func(r talos.Resource) string { t, _, _ := strings.Cut(r.Metadata.Type, "."); return t }},
+		{Header: "NAMESPACE", Wide: true, Value: func(r talos.Resource) string { return r.Metadata.Namespace }},
+		{Header: "TYPE", Wide: true, Value: func(r talos.Resource) string { t, _, _ := strings.Cut(r.Metadata.Type, "."); return t }},
 		{Header: "ID", Value: func(r talos.Resource) string { return r.Metadata.ID }},
-		{Header: "VERSION", Drop: 2, Value: func(r talos.Resource) string { return r.Metadata.Version }},
+		{Header: "VERSION", Wide: true, Value: func(r talos.Resource) string { return r.Metadata.Version }},
 		{Header: "PHASE", Wide: true, Value: func(r talos.Resource) string { return r.Metadata.Phase }},
 		{Header: "OWNER", Wide: true, Value: func(r talos.Resource) string { return r.Metadata.Owner }},
 	}

@@ -27,7 +27,7 @@ func newCmdContexts(f *cmdutil.Factory) *cmdutil.Cmd {
 		c.Printer.Context = current
 
 		return cmdutil.PrintList(c, inspect(cfg, current, f.Now()).Contexts, nil, []output.Column[Context]{
-			{Header: "CURRENT", Value: marked},
+			{Header: "*", Value: marked},
 			{Header: "NAME", Value: func(r Context) string { return r.Name }},
 			{Header: "ENDPOINTS", Value: func(r Context) string { return strings.Join(r.Endpoints, ",") }},
 			{Header: "NODES", Value: func(r Context) string { return strings.Join(r.Nodes, ",") }},

@@ -119,7 +119,7 @@ func showInfo(w io.Writer, info Info) error {
 	fmt.Fprintf(w, "Talosconfig: %s (%s)\n\n", output.Line(where), info.Source)
 
 	return output.WriteTable(w, []output.Column[Context]{
-		{Header: "CURRENT", Value: marked},
+		{Header: "*", Value: marked},
 		{Header: "CONTEXT", Value: func(c Context) string { return c.Name }},
 		{Header: "CLUSTER", Wide: true, Value: func(c Context) string { return c.Cluster }},
 		{Header: "ENDPOINTS", Value: func(c Context) string { return strings.Join(c.Endpoints, ",") }},

@@ -18,7 +18,7 @@ func newCmdStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 	var w cmdutil.Watch
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "status", Short: "Show the state of each etcd member, and whether etcd is healthy",
+		Use: "status", Short: "Show each etcd member, and whether etcd is healthy",
 		Long: "Show the state of each etcd member. The exit code is 0 when etcd is healthy and 3 when it is not: a member\n" +
 			"is missing, has no leader or is a learner, an alarm is active, or the member list differs between nodes.",
 		Example: "  talosmate etcd status --watch\n" +

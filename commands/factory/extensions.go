@@ -12,7 +12,7 @@ func newCmdExtensions(f *cmdutil.Factory) *cmdutil.Cmd {
 	var version string
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "extensions", Short: "List the official extensions that the factory offers for a Talos version",
+		Use: "extensions", Short: "List the official extensions for a Talos version",
 		Example: "  talosmate factory extensions --talos-version v1.14.1\n" +
 			"  talosmate factory extensions -o json --query '.items[] | select(.name == \"*nvidia*\") | .name'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Local: true},

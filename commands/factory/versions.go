@@ -12,7 +12,7 @@ func newCmdVersions(f *cmdutil.Factory) *cmdutil.Cmd {
 	var stable bool
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "versions", Short: "List the Talos versions that the factory builds, the newest first",
+		Use: "versions", Short: "List the Talos versions of the factory, newest first",
 		Example: "  talosmate factory versions --stable\n" +
 			"  talosmate factory versions -o json --query '.items[0].version'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Local: true},

@@ -45,7 +45,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 			{Header: "KIND", Wide: true, Value: func(i talos.Image) string { return i.Kind }},
 			{Header: "SIZE", Value: func(i talos.Image) string { return output.Bytes(i.SizeBytes) }},
 			{Header: "IN USE", Value: use},
-			{Header: "PINNED", Value: func(i talos.Image) string { return output.YesNo(i.Pinned) }},
+			{Header: "PINNED", Wide: true, Value: func(i talos.Image) string { return output.YesNo(i.Pinned) }},
 			{Header: "NAMESPACE", Wide: true, Value: func(i talos.Image) string { return i.Namespace }},
 			{Header: "DIGEST", Wide: true, Value: func(i talos.Image) string { return i.Digest }},
 			{Header: "NAME", Wide: true, Value: func(i talos.Image) string { return i.Name }},

@@ -33,7 +33,7 @@ func newCmdServe(f *cmdutil.Factory) *cmdutil.Cmd {
 	var o options
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "serve", Short: "Serve tools over stdin and stdout until the client closes them",
+		Use: "serve", Short: "Serve tools over stdin and stdout",
 		Long: "Serve one tool per command over stdin and stdout. A tool's result is the command's document with its exit\n" +
 			"code. The tools only read unless --allow-changes is given; a destructive one wants yes: true even then. They\n" +
 			"work on the current context, or on those of --contexts, and read and write no file of this machine but those\n" +

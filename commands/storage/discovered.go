@@ -10,7 +10,7 @@ import (
 
 func newCmdDiscovered(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.NewNodeList(f, cmdutil.Command{
-		Use: "discovered", Short: "List the block devices of each node with what was found on them",
+		Use: "discovered", Short: "List the block devices of each node and their content",
 		Example: "  talosmate storage discovered -n worker-1\n" +
 			"  talosmate storage discovered -n 10.0.0.21 --insecure -o json --query '.items[] | select(.discovered == \"\") | .device'",
 		Spec: spec(),

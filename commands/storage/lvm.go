@@ -12,7 +12,7 @@ import (
 
 func newCmdLVM(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.NewNodeList(f, cmdutil.Command{
-		Use: "lvm", Short: "List the volume groups of each node with their physical and logical volumes, from Talos 1.14 on",
+		Use: "lvm", Short: "List the volume groups of each node (from Talos 1.14)",
 		Example: "  talosmate storage lvm -n worker-1\n" +
 			"  talosmate storage lvm -A -o json --query '.items[] | select(.kind == \"volume_group\" and .free_bytes == 0) | .name'",
 		Spec: spec(),
@@ -43,7 +43,7 @@ func newCmdLVM(f *cmdutil.Factory) *cmdutil.Cmd {
 
 func newCmdRAID(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.NewNodeList(f, cmdutil.Command{
-		Use: "raid", Aliases: []string{"md"}, Short: "List the software RAID arrays of each node, from Talos 1.14 on",
+		Use: "raid", Aliases: []string{"md"}, Short: "List the RAID arrays of each node (from Talos 1.14)",
 		Example: "  talosmate storage raid -A\n" +
 			"  talosmate storage raid -A -o json --query '.items[] | select(.status != \"ready\") | .node + \" \" + .name + \" \" + .status'",
 		Spec: spec(),

@@ -22,7 +22,7 @@ func newCmdRemove(f *cmdutil.Factory) *cmdutil.Cmd {
 	var limit time.Duration
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "remove KIND NAME", Short: "Remove an LVM device or a RAID array of a node, from Talos 1.14 on",
+		Use: "remove KIND NAME", Short: "Remove an LVM device or RAID array (from Talos 1.14)",
 		Long: "Remove an LVM device or a RAID array of a node with its data. KIND is vg (a volume group with all its logical\n" +
 			"volumes), lv (GROUP/NAME), pv (LVM's label on a device that no group has) or raid (an array; its members are\n" +
 			"cleared). What is open, used or declared in the machine configuration is refused (TM150): Talos would make it\n" +

@@ -17,8 +17,8 @@ func newCmdMounts(f *cmdutil.Factory) *cmdutil.Cmd {
 	}, "MountList", cmdutil.NodeList[talos.Mount]{
 		Columns: []output.Column[talos.Mount]{
 			{Header: "MOUNTED ON", Value: func(m talos.Mount) string { return m.MountedOn }},
-			{Header: "FILESYSTEM", Value: func(m talos.Mount) string { return m.Filesystem }},
-			{Header: "SIZE", Value: sized(func(m talos.Mount) string { return output.Bytes(m.SizeBytes) })},
+			{Header: "FILESYSTEM", Wide: true, Value: func(m talos.Mount) string { return m.Filesystem }},
+			{Header: "SIZE", Wide: true, Value: sized(func(m talos.Mount) string { return output.Bytes(m.SizeBytes) })},
 			{Header: "AVAILABLE", Value: sized(func(m talos.Mount) string { return output.Bytes(m.AvailableBytes) })},
 			{Header: "USED", Value: sized(func(m talos.Mount) string { return output.Percent(m.UsedRatio) })},
 		},

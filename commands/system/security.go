@@ -12,7 +12,7 @@ func newCmdSecurity(f *cmdutil.Factory) *cmdutil.Cmd {
 	type row = talos.NodeSecurity
 
 	return cmdutil.NewNodeList(f, cmdutil.Command{
-		Use: "security", Short: "Show secure boot, signing keys, SELinux and FIPS of each node",
+		Use: "security", Short: "Show secure boot, signing keys and SELinux of each node",
 		Example: "  talosmate system security\n" +
 			"  talosmate system security -A -o json --query '.items[] | select(.secure_boot | not) | .hostname'",
 		Spec: spec(),

@@ -41,8 +41,8 @@ func (c gridColumn) least(limit int) int {
 	return min(c.width, max(limit, displaywidth.String(c.header)))
 }
 
-// write writes the table as the layout says.
-func (t *grid) write(w io.Writer, layout Layout) error {
+// measure finds how wide the columns are.
+func (t *grid) measure(layout Layout) {
 	for i := range t.columns {
 		c := &t.columns[i]
 
@@ -54,6 +54,11 @@ func (t *grid) write(w io.Writer, layout Layout) error {
 			c.width = max(c.width, displaywidth.String(row[i]))
 		}
 	}
+}
+
+// write writes the table as the layout says.
+func (t *grid) write(w io.Writer, layout Layout) error {
+	t.measure(layout)
 
 	space := t.fit(layout.Width)
 

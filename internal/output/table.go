@@ -28,15 +28,29 @@ type Column[T any] struct {
 // and dropped until the table fits, unless -o wide was asked for.
 func WriteTable[T any](w io.Writer, cols []Column[T], rows []T) error {
 	layout := layoutOf(w)
+
+	return gridOf(cols, rows, layout).write(w, layout)
+}
+
+// Width is how wide the table of these rows is in a pipe, where nothing is cut.
+func Width[T any](cols []Column[T], rows []T) int {
+	layout := Layout{Headers: true}
+	t := gridOf(cols, rows, layout)
+	t.measure(layout)
+
+	return t.total(gap)
+}
+
+func gridOf[T any](cols []Column[T], rows []T, layout Layout) *grid {
 	shown := lists.Filter(cols, func(c Column[T]) bool { return layout.Wide || !c.Wide })
 
-	t := grid{columns: lists.Map(shown, func(c Column[T]) gridColumn { return gridColumn{header: c.Header, state: c.State, drop: c.Drop} })}
+	t := &grid{columns: lists.Map(shown, func(c Column[T]) gridColumn { return gridColumn{header: c.Header, state: c.State, drop: c.Drop} })}
 
 	for _, row := range rows {
 		t.rows = append(t.rows, lists.Map(shown, func(c Column[T]) string { return Cell(c.Value(row)) }))
 	}
 
-	return t.write(w, layout)
+	return t
 }
 
 // tableRow is a row, or a node that failed.
