@@ -4,9 +4,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kballard/go-shellquote"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
@@ -36,7 +38,7 @@ func Elsewhere(root *cobra.Command, args []string, err error) error {
 	}
 
 	if len(words) == 3 && words[0] == "service" && slices.Contains([]string{"start", "stop", "restart"}, words[2]) {
-		return errs.Usagef("%w", err).WithHint("the verb comes first: talosmate service %s %s -n NODE", words[2], words[1])
+		return errs.Usagef("%w", err).WithHint("%s", forNodes(root, args, errs.CommandLine("service", words[2], words[1], "-n", "NODE")))
 	}
 
 	table := elsewhere()
@@ -45,12 +47,12 @@ func Elsewhere(root *cobra.Command, args []string, err error) error {
 		phrase := strings.Join(words[:n], " ")
 
 		if here, ok := table[phrase]; ok {
-			return errs.Usagef("%w", err).WithHint("%q is `talosmate %s` here", phrase, here)
+			return errs.Usagef("%w", err).WithHint("%s", forNodes(root, args, "talosmate "+here))
 		}
 
 		for _, word := range leftToTalosctl() {
 			if phrase == word {
-				return errs.Usagef("%w", err).WithHint("%q is left to talosctl: talosctl %s", word, strings.Join(words, " "))
+				return errs.Usagef("%w", err).WithHint("talosctl %s", strings.Join(words, " "))
 			}
 		}
 	}
@@ -68,6 +70,30 @@ func whereToWrite(cmd *cobra.Command) string {
 	}
 
 	return ""
+}
+
+// forNodes names the nodes of the user's command line in the line that does it here.
+func forNodes(root *cobra.Command, args []string, line string) string {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	flags.ParseErrorsAllowlist.UnknownFlags = true
+	nodes := flags.StringSliceP("nodes", "n", nil, "")
+
+	if _ = flags.Parse(args); len(*nodes) == 0 { // what is wrong with the line is known
+		return line
+	}
+
+	chosen := "-n " + shellquote.Join(strings.Join(*nodes, ","))
+	if strings.Contains(line, "-n NODE") {
+		return strings.Replace(line, "-n NODE", chosen, 1)
+	}
+
+	if cmd, _, err := root.Find(strings.Fields(line)[1:]); err == nil {
+		if spec, ok := cmdutil.SpecOf(cmd); ok && spec.Kind == cmdutil.Read && !spec.Offline && !spec.Local {
+			return line + " " + chosen
+		}
+	}
+
+	return line
 }
 
 // wordsOf lists a command line's words without flags and the values of those flags that every command has.
@@ -116,8 +142,8 @@ func elsewhere() map[string]string {
 		"containers": "container list", "stats": "container stats", "list": "fs ls PATH", "ls": "fs ls PATH", "read": "fs read PATH",
 		"cat": "fs read PATH", "copy": "fs cp PATH DIR", "cp": "fs cp PATH DIR", "usage": "system usage", "du": "system usage",
 		"disks": "system disks", "mounts": "system mounts", "df": "system mounts", "memory": "system memory", "free": "system memory",
-		"time": "system time", "netstat": "network netstat", "ss": "network netstat", "pcap": "network capture",
-		"tcpdump": "network capture", "reboot": "node reboot -n NODE", "reset": "node reset -n NODE",
+		"time": "system time", "netstat": "network netstat", "ss": "network netstat", "pcap": "network capture INTERFACE",
+		"tcpdump": "network capture INTERFACE", "reboot": "node reboot -n NODE", "reset": "node reset -n NODE",
 		"shutdown": "node shutdown -n NODE", "rollback": "node rollback -n NODE", "wipe": "node wipe DEVICE -n NODE",
 		"wipe disk": "node wipe DEVICE -n NODE", "restart": "service restart SERVICE -n NODE", "services": "service list",
 		"interfaces": "network interfaces", "addresses": "network addresses", "routes": "network routes", "links": "network interfaces",
@@ -153,5 +179,5 @@ func leftToTalosctl() []string {
 
 // unknownFlag is the usage error for a flag that a command does not have.
 func unknownFlag(cmd *cobra.Command, err error) error {
-	return errs.Usagef("%w", err).WithHint("%s --help lists the flags", cmd.CommandPath())
+	return errs.Usagef("%w", err).WithHint("%s --help", cmd.CommandPath())
 }

@@ -46,15 +46,23 @@ func TestWordsFromElsewhere(t *testing.T) {
 			t.Errorf("%s: exit code %d, %q", line, got.Code, got.Stderr)
 		}
 
+		for said := range strings.Lines(got.Stderr) {
+			if hint, is := strings.CutPrefix(said, "hint: "); is && wrong(strings.TrimSpace(hint), false) != "" {
+				t.Errorf("%s is answered with %q: %s", line, hint, wrong(strings.TrimSpace(hint), false))
+			}
+		}
+
 		if cmd, rest, err := newRoot().Find(strings.Fields(want)); err != nil || len(rest) > 0 {
 			t.Errorf("%s is answered with %q, of which %q is no command: %v", line, want, rest, cmd.CommandPath())
 		}
 	}
 
 	for line, want := range map[string]string{
-		"top": "talosmate health --watch -o ndjson", "support --output x": "--output-file", "gen config a https://a:6443 -o dir": "--output-dir", "storage disks": "talosmate system disks", "servise": "did you mean service?", "service lst": "did you mean list?",
-		"upgrade plan --nosuch": "talosmate upgrade plan --help lists the flags", "node reboot worker-1": "talosmate node reboot -n worker-1",
-		"--nosuch": "talosmate --help lists the flags",
+		"top": "talosmate health --watch -o ndjson", "support --output x": "--output-file", "gen config a https://a:6443 -o dir": "--output-dir", "storage disks": "talosmate system disks", "servise": "hint: talosmate service", "service lst": "hint: talosmate service list",
+		"upgrade plan --nosuch": "hint: talosmate upgrade plan --help", "node reboot worker-1": "talosmate node reboot -n worker-1",
+		"--nosuch": "hint: talosmate --help", "-n worker-1,worker-2 reboot": "hint: talosmate node reboot -n worker-1,worker-2",
+		"containers -k -n worker-1": "hint: talosmate container list -n worker-1", "node reboot": "hint: talosmate node reboot -n NODE",
+		"node add -n 10.0.0.9 --bogus=1": "hint: talosmate node add --help", "logs kubelet -f -o json": "hint: talosmate logs --follow kubelet -o ndjson",
 	} {
 		if got := clitest.Run(t, nil, strings.Fields(line)...); got.Code != 2 || !strings.Contains(got.Stderr, want) {
 			t.Errorf("%s: exit code %d, %q", line, got.Code, got.Stderr)

@@ -61,7 +61,7 @@ func runSchema(c *cmdutil.Call, documents map[string]any) error {
 func schemaOf(root *cmdutil.Cmd, words []string) (string, error) {
 	cmd, rest, err := root.Find(words)
 	if err != nil || len(rest) > 0 || cmd == root {
-		return "", errs.Usagef("no command or schema is called %q", strings.Join(words, " ")).WithHint("`talosmate commands` lists the commands")
+		return "", errs.Usagef("no command or schema is called %q", strings.Join(words, " ")).WithHint("talosmate commands")
 	}
 
 	spec, ok := cmdutil.SpecOf(cmd)

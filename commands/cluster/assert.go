@@ -35,7 +35,7 @@ func NewCmdAssert(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate assert 'all(nodes, n, n.version == \"v1.14.1\")' 'etcd.healthy && size(etcd.members) == 3'\n" +
 			"  talosmate assert --workers 'all(nodes, n, n.ready && exists(n.extensions, e, e.name == \"iscsi-tools\"))'\n" +
 			"  talosmate assert 'all(nodes, n, !n.image_drift)' -o json --query '.result.assertions[].broken_by[].hostname'",
-		ArgsHint: "give at least one CEL expression, such as 'health.healthy'",
+		ArgsHint: "talosmate assert health.healthy",
 		Spec:     cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Readers(), Question: true, Default: target.DefaultCluster},
 	}, cmdutil.ResultOf[AssertResult]("AssertResult"), func(c *cmdutil.Call) error { return runAssert(c, f.Now) })
 }

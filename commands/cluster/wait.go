@@ -72,7 +72,7 @@ func conditionList() string {
 
 func (o waitOptions) run(c *cmdutil.Call, now func() time.Time) error {
 	if len(o.conditions) == 0 {
-		return errs.Usagef("nothing to wait for").WithHint("name a condition with --for, such as --for=ready")
+		return errs.Usagef("nothing to wait for").WithHint("%s", c.Again("--for=ready"))
 	}
 
 	conditions := make([]wait.Condition, len(o.conditions))

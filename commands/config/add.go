@@ -45,7 +45,7 @@ func (o *addOptions) apply(c *cmdutil.Call, file *talosconfig.File) (Edit, error
 		into       *string
 	}{{"ca", o.ca, &ctx.CA}, {"crt", o.crt, &ctx.Crt}, {"key", o.key, &ctx.Key}} {
 		if f.path == "" {
-			return result, errs.Usagef("--%s is missing", f.flag).WithHint("a context needs --ca, --crt and --key")
+			return result, errs.Usagef("--%s is missing", f.flag).WithHint("%s", c.Again("--"+f.flag, "FILE"))
 		}
 
 		raw, err := c.Input(f.path, "--"+f.flag)

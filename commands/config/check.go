@@ -137,7 +137,7 @@ func (k *checker) context(name string) []Check {
 	}
 
 	if len(endpoints) == 0 {
-		base.Status, base.Message, base.Hint = statusUnusable, "the context has no endpoints", "talosmate config endpoint --context "+name+" ADDRESS"
+		base.Status, base.Message, base.Hint = statusUnusable, "the context has no endpoints", errs.CommandLine("config", "endpoint", "--context", name, "ADDRESS")
 
 		return []Check{base}
 	}
@@ -185,7 +185,7 @@ func (k *checker) dial(ctx context.Context, r *Check) {
 
 		if r.ExpiresInSeconds != nil && time.Duration(*r.ExpiresInSeconds)*time.Second < soon {
 			r.Status, r.Message = statusExpiring, "the client certificate expires "+output.Time(*r.CertificateExpires)
-			r.Hint = "make a new one: talosmate config new"
+			r.Hint = errs.CommandLine("config", "new", "FILE", "--context", r.Context)
 		}
 	case kind == errs.KindUnauthenticated:
 		r.Status, r.Message = statusUntrusted, err.Error()

@@ -44,7 +44,7 @@ func TestEdits(t *testing.T) {
 		"endpoint none":   {args: []string{"endpoint"}, code: 2, has: []string{two}},
 		"node":            {args: []string{"node", "--context", "test", "10.1.0.5"}, has: []string{"        nodes:\n            - 10.1.0.5\n"}},
 		"remove":          {args: []string{"remove", "test"}, has: []string{"context: prod"}},
-		"remove current":  {args: []string{"remove", "prod"}, code: 2, has: []string{two}, stderr: "config use NAME"},
+		"remove current":  {args: []string{"remove", "prod"}, code: 2, has: []string{two}, stderr: "config use test"},
 		"merge clash":     {args: []string{"merge", other}, code: 2, has: []string{two}, stderr: "--overwrite, --rename or --skip"},
 		"merge rename":    {args: []string{"merge", other, "--rename"}, has: []string{"    test-1:\n", "# ours"}, stdout: "renamed test as test-1"},
 		"merge overwrite": {args: []string{"merge", other, "--overwrite"}, has: []string{"10.9.0.1"}},

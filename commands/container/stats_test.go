@@ -30,7 +30,7 @@ func TestStats(t *testing.T) {
 		},
 		{
 			Name: "stats.long", Code: 2, Args: []string{"container", "stats", "-n", "n1", "--interval", "31s"},
-			Stderr: []string{"--interval 31s does not fit into --timeout 30s", "hint: give a longer --timeout"},
+			Stderr: []string{"--interval 31s does not fit into --timeout 30s", "hint: talosmate container stats --interval=31s --nodes=n1 --timeout=1m1s"},
 		},
 	})
 }

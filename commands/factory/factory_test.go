@@ -65,7 +65,7 @@ func TestFactory(t *testing.T) {
 		{name: "versions.json", args: []string{"versions", "--stable", "--factory", base, "-o", "json"}},
 		{name: "extensions.table", args: []string{"extensions", "--talos-version", "v1.13.9", "--factory", base}},
 		{name: "extensions.json", args: []string{"extensions", "--talos-version", "v1.13.9", "--factory", base, "-o", "json"}},
-		{args: []string{"extensions", "--talos-version", "v0.1.0", "--factory", base}, code: errs.Failed, stderr: "run `talosmate factory versions`"},
+		{args: []string{"extensions", "--talos-version", "v0.1.0", "--factory", base}, code: errs.Failed, stderr: "hint: talosmate factory versions"},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			t.Parallel()

@@ -79,7 +79,7 @@ func (o *cpOptions) run(c *cmdutil.Call) error {
 
 	if dest == "-" {
 		if several {
-			return errs.Usagef("the archives of %d nodes would run into each other", len(targets.Nodes)).WithHint("choose one node with -n")
+			return errs.Usagef("the archives of %d nodes would run into each other", len(targets.Nodes)).WithHint("%s", c.Again("-n", "NODE"))
 		}
 
 		return o.stream(c, targets.Nodes[0], source)

@@ -64,7 +64,7 @@ func (o *readOptions) run(c *cmdutil.Call) error {
 	if raw {
 		if len(targets.Nodes) > 1 {
 			return errs.Usagef("the bytes of %d nodes would run into each other", len(targets.Nodes)).
-				WithHint("choose one node with -n, or use -o json")
+				WithHint("%s", c.Again("-o", "json"))
 		}
 
 		return o.stream(c, targets.Nodes[0])

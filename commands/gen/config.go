@@ -80,7 +80,7 @@ func (o *configOptions) run(c *cmdutil.Call) error {
 		c.RawOutput()
 
 		if len(o.types) != 1 {
-			return errs.Usagef("stdout takes one type").WithHint("choose it with --output-types")
+			return errs.Usagef("stdout takes one type").WithHint("%s", c.Again("--output-types", "controlplane"))
 		}
 	}
 

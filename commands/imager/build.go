@@ -110,7 +110,7 @@ func (o *buildOptions) carryOut(c *cmdutil.Call, b *imager.Builder, build imager
 
 		if len(result.Changes) > 0 {
 			err = errs.New(errs.Negative, "the lock file %s is not what locking again would write: %d changes", o.run.Lock, len(result.Changes)).
-				WithHint("--update-lock takes the changes in")
+				WithHint("%s", c.Again("--check=false", "--update-lock"))
 		}
 
 		return result, err

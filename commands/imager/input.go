@@ -145,7 +145,7 @@ func (o *buildOptions) fromDocument(c *cmdutil.Call) (imager.Build, error) {
 
 func (o *buildOptions) fromFlags(c *cmdutil.Call) (imager.Build, error) {
 	if len(c.Args) == 0 {
-		return imager.Build{}, errs.Usagef("want a PROFILE, - or a build file (-f)").WithHint("`talosmate imager profiles` lists the profiles")
+		return imager.Build{}, errs.Usagef("want a PROFILE, - or a build file (-f)").WithHint("talosmate imager profiles")
 	}
 
 	b := o.build

@@ -35,7 +35,7 @@ func newCmdApply(f *cmdutil.Factory) *cmdutil.Cmd {
 		},
 	}, changed(), func(c *cmdutil.Call) error {
 		if file == "" {
-			return errs.Usagef("--file is missing").WithHint("name the configuration with -f, - for stdin")
+			return errs.Usagef("--file is missing").WithHint("%s", c.Again("-f", "FILE"))
 		}
 
 		text, err := c.Input(file, "the machine configuration")

@@ -34,7 +34,7 @@ func newCmdDiff(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &diffOptions{}
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "diff", Short: "Compare the machine configuration of nodes with a file or with each other",
+		Use: "diff", Short: "Compare configurations of nodes with a file or each other",
 		Long: "Compare configurations path by path: each node's with a file, or without one with that of the first chosen\n" +
 			"node of the same machine type. Exit code 3 says that they differ. Comments, the order of keys and quoting\n" +
 			"make no difference; secrets are compared and not shown.",
@@ -80,7 +80,7 @@ func (o *diffOptions) run(c *cmdutil.Call) error {
 	}
 
 	if o.file == "" && len(nodes) < 2 && err == nil {
-		return errs.Usagef("one node has nothing to be compared with").WithHint("give a file with -f, or choose more nodes")
+		return errs.Usagef("one node has nothing to be compared with").WithHint("%s", c.Again("-f", "FILE"))
 	}
 
 	rows := o.compare(nodes, want)

@@ -50,7 +50,7 @@ func newCmdMigrate(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &migrateOptions{}
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "migrate", Short: "Convert machine configurations to the documents of a newer release",
+		Use: "migrate", Short: "Convert configurations to a newer release's documents",
 		Long: "Convert v1alpha1 configurations to the documents of Talos --to, of a file or of nodes. A subsystem moves as a\n" +
 			"whole, with everything that v1alpha1 implied and the documents do not; what cannot move stays in v1alpha1, with\n" +
 			"the reason. Nothing is sent to nodes without --apply.\n\n" +
@@ -122,7 +122,7 @@ func (o *migrateOptions) run(c *cmdutil.Call) error {
 
 	if o.dir == "-" {
 		if len(rows) != 1 {
-			return errs.Usagef("stdout takes one configuration").WithHint("choose one node, or a directory")
+			return errs.Usagef("stdout takes one configuration").WithHint("%s", c.Again("--output-dir", "DIRECTORY"))
 		}
 
 		_, writeErr := c.Bytes().Write(rows[0].Text)
@@ -166,7 +166,7 @@ func (o *migrateOptions) apply(c *cmdutil.Call) error {
 	switch {
 	case o.backups != "":
 	case state == "":
-		return errs.Usagef("there is no state directory for the former configurations").WithHint("name a directory with --backup-dir")
+		return errs.Usagef("there is no state directory for the former configurations").WithHint("%s", c.Again("--backup-dir", "DIRECTORY"))
 	default:
 		o.backups = filepath.Join(state, "machineconfig")
 	}

@@ -53,7 +53,7 @@ func newCmdPatch(f *cmdutil.Factory) *cmdutil.Cmd {
 
 func loadPatches(c *cmdutil.Call, texts []string) (machineconfig.Patches, error) {
 	if len(texts) == 0 {
-		return machineconfig.Patches{}, errs.Usagef("--patch is missing").WithHint("give it as text or as -p @FILE")
+		return machineconfig.Patches{}, errs.Usagef("--patch is missing").WithHint("%s", c.Again("-p", "@FILE"))
 	}
 
 	bodies := make([][]byte, len(texts))

@@ -79,7 +79,7 @@ func (o *captureOptions) run(c *cmdutil.Call) error {
 	case err != nil:
 		return err
 	case o.file == "":
-		return errs.Usagef("no file for the packets").WithHint("name one with -w FILE, or - for stdout")
+		return errs.Usagef("no file for the packets").WithHint("%s", c.Again("-w", "FILE"))
 	case o.file == "-" && c.IO.OutTTY:
 		return errs.Usagef("a capture is nothing for a terminal").WithHint("pipe it into tcpdump -r -, or name a file")
 	}
@@ -94,7 +94,7 @@ func (o *captureOptions) run(c *cmdutil.Call) error {
 	}
 
 	if len(targets.Nodes) != 1 {
-		return errs.Usagef("a capture is of one node").WithHint("name it with -n")
+		return errs.Usagef("a capture is of one node").WithHint("%s", c.Again("-n", "NODE"))
 	}
 
 	cluster, err := c.Cluster()

@@ -30,7 +30,7 @@ func (o *joinOptions) flags(fs *cmdutil.Flags) {
 // text reads the configuration, before anything is dialled.
 func (o *joinOptions) text(c *cmdutil.Call) ([]byte, error) {
 	if o.file == "" {
-		return nil, errs.Usagef("--file is missing").WithHint("name the configuration with -f, - for stdin")
+		return nil, errs.Usagef("--file is missing").WithHint("%s", c.Again("-f", "FILE"))
 	}
 
 	return c.Input(o.file, "the machine configuration")

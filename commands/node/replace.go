@@ -46,7 +46,7 @@ func newCmdReplace(f *cmdutil.Factory) *cmdutil.Cmd {
 
 func (o *joinOptions) replace(c *cmdutil.Call, with string, removal node.Options) error {
 	if with == "" {
-		return errs.Usagef("--with is missing").WithHint("name the address of the new machine")
+		return errs.Usagef("--with is missing").WithHint("%s", c.Again("--with", "ADDRESS"))
 	}
 
 	text, err := o.text(c)

@@ -41,7 +41,7 @@ func TestProcesses(t *testing.T) {
 		{
 			Name: "processes.watch-json",
 			Args: []string{"processes", "-n", "n1", "--watch", "-o", "json"}, Code: 2,
-			Stderr: []string{`a watch has no end, and -o json wants one document`, `hint: use -o ndjson`},
+			Stderr: []string{`a watch has no end, and -o json wants one document`, `hint: talosmate processes`, `-o ndjson`},
 		},
 		{
 			Name: "processes.watch-dead",

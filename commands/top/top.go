@@ -57,7 +57,7 @@ func NewCmd(f *cmdutil.Factory, src Sources) *cmdutil.Cmd {
 func run(c *cmdutil.Call, src Sources, interval time.Duration, now func() time.Time) error {
 	forPrograms := func(format string, args ...any) error {
 		return errs.Usagef(format, args...).
-			WithHint("for programs: talosmate health --watch -o ndjson, etcd status --watch, upgrade status --watch, system memory --watch")
+			WithHint("talosmate health --watch -o ndjson")
 	}
 
 	if !c.RawOutput() {

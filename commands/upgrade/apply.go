@@ -151,7 +151,7 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 		planned, o.request = &p, p.Request
 	} else if !c.Selection().Explicit() {
 		return errs.Usagef("no nodes chosen: a command that changes something never picks nodes automatically").
-			WithHint("-A for the whole cluster, -n for some, or give a plan file")
+			WithHint("%s", c.Again("-n", "NODE"))
 	}
 
 	if err := checkRequest(o.request); err != nil {

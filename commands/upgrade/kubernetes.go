@@ -50,7 +50,7 @@ func newCmdKubernetes(f *cmdutil.Factory) *cmdutil.Cmd {
 
 func runKubernetes(c *cmdutil.Call, o kubernetesOptions) error {
 	if !release.Same(o.to, o.to) {
-		return errs.Usagef("--to wants a Kubernetes version").WithHint("for example --to v1.35.4")
+		return errs.Usagef("--to wants a Kubernetes version").WithHint("%s", c.Again("--to", "v1.35.4"))
 	}
 
 	talosctl, err := kubeupgrade.FindTalosctl(o.talosctl)
@@ -117,7 +117,7 @@ func throughNode(c *cmdutil.Call, members []talos.Member) (string, error) {
 		}
 	}
 
-	return "", errs.Usagef("discovery knows no control plane node").WithHint("name one with -n")
+	return "", errs.Usagef("discovery knows no control plane node").WithHint("%s", c.Again("-n", "NODE"))
 }
 
 func (o kubernetesOptions) extra() []string {

@@ -53,7 +53,7 @@ func drainFlag(fs *cmdutil.Flags, skip *bool) {
 
 func runNode(c *cmdutil.Call, o upgrade.Options) error {
 	if o.Image == "" {
-		return errs.Usagef("--image is missing").WithHint("for example --image factory.talos.dev/metal-installer/SCHEMATIC:v1.14.1")
+		return errs.Usagef("--image is missing").WithHint("%s", c.Again("--image", "factory.talos.dev/metal-installer/SCHEMATIC:v1.14.1"))
 	}
 
 	targets, err := c.Targets()

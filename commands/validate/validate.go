@@ -43,7 +43,7 @@ func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 		},
 	}, cmdutil.ResultOf[validate.Result]("Validation"), func(c *cmdutil.Call) error {
 		if file == "" {
-			return errs.Usagef("no file to validate").WithHint("name it with -f, - reads stdin")
+			return errs.Usagef("no file to validate").WithHint("%s", c.Again("-f", "FILE"))
 		}
 
 		text, err := c.Input(file, "the machine configuration")

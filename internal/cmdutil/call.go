@@ -194,7 +194,7 @@ func (c *Call) guard() error {
 		if sel := c.Selection(); !sel.Explicit() {
 			return c.noNodes()
 		} else if c.Spec.OneNode && (len(sel.Nodes) != 1 || sel.All || sel.ControlPlanes || sel.Workers) {
-			return errs.Usagef("%s acts on exactly one node", c.Cmd.CommandPath()).WithHint("name it with -n")
+			return errs.Usagef("%s acts on exactly one node", c.Cmd.CommandPath()).WithHint("%s", c.Again("-n", "NODE"))
 		}
 	}
 
@@ -202,7 +202,7 @@ func (c *Call) guard() error {
 }
 
 func (c *Call) noNodes() error {
-	err := errs.Usagef("no nodes chosen: a command that changes something never picks nodes automatically")
+	err := errs.Usagef("no nodes chosen (-n, --controlplanes, --workers or --all-nodes): a command that changes something never picks nodes automatically")
 
 	for _, flag := range selectors() {
 		if value, set := c.IO.Env(variable(flag)); set && value != "" {
@@ -210,7 +210,7 @@ func (c *Call) noNodes() error {
 		}
 	}
 
-	return err.WithHint("name them with -n ADDRESS or HOSTNAME, or choose --controlplanes, --workers or --all-nodes")
+	return err.WithHint("%s", c.Again("-n", "NODE"))
 }
 
 // previews reports whether the command only looks this time, and has nodes for that.

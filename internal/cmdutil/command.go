@@ -93,7 +93,7 @@ func (d Command) hint(cmd *cobra.Command, given []string) string {
 		return d.ArgsHint
 	}
 
-	return fmt.Sprintf("nodes are named with -n: %s -n %s", cmd.CommandPath(), strings.Join(given, ","))
+	return fmt.Sprintf("%s -n %s", cmd.CommandPath(), strings.Join(given, ","))
 }
 
 // unbounded is the most of arguments where the last may be repeated.

@@ -32,9 +32,12 @@ func Group(use, short string, aliases []string, children ...*cobra.Command) *cob
 func UnknownCommand(cmd *cobra.Command, word string) error {
 	err := errs.Usagef("unknown command %q for %q", word, cmd.CommandPath())
 
-	if near := cmd.SuggestionsFor(word); len(near) > 0 {
+	switch near := cmd.SuggestionsFor(word); len(near) {
+	case 0:
+		return err.WithHint("%s --help", cmd.CommandPath())
+	case 1:
+		return err.WithHint("%s %s", cmd.CommandPath(), near[0])
+	default:
 		return err.WithHint("did you mean %s?", strings.Join(near, " or "))
 	}
-
-	return err.WithHint("%s --help lists the commands", cmd.CommandPath())
 }

@@ -2,6 +2,7 @@ package cmdutil
 
 import (
 	"encoding/csv"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -70,7 +71,7 @@ func (c *Call) wholeFirst() error {
 
 	if c.Printer.Query != "" || c.Printer.View != nil {
 		return errs.Usagef("--%s cuts the rows of a document, and an expression chooses its own", maxItems).
-			WithHint("say it in the expression: --query '.items[:%d]'", c.Printer.Limit.Items)
+			WithHint("%s", c.Again("--max-items=0", fmt.Sprintf("--query=.items[:%d]", c.Printer.Limit.Items)))
 	}
 
 	return nil
@@ -78,11 +79,35 @@ func (c *Call) wholeFirst() error {
 
 // narrow is the command line without what shapes its output, for a hint that adds a query to it.
 func (c *Call) narrow() string {
+	return c.line([]string{maxItems, maxBytes, "output", "query", "sort-by", "no-headers", "no-color", "verbose"}, nil)
+}
+
+// Again is the command line with what it lacks, for a hint: the flags it has, without secrets, and the further words. A flag
+// among those takes the place of the one that was given.
+func (c *Call) Again(words ...string) string {
+	var given []string
+
+	for _, word := range words {
+		name, _, _ := strings.Cut(strings.TrimLeft(word, "-"), "=")
+
+		switch f := c.Cmd.Flags().Lookup(name); {
+		case !strings.HasPrefix(word, "-"):
+		case f != nil:
+			given = append(given, f.Name)
+		case len(name) == 1 && c.Cmd.Flags().ShorthandLookup(name) != nil:
+			given = append(given, c.Cmd.Flags().ShorthandLookup(name).Name)
+		}
+	}
+
+	return c.line(given, words)
+}
+
+// line is the command line without some flags and with further words.
+func (c *Call) line(without, further []string) string {
 	words := strings.Fields(c.Cmd.CommandPath())
 
 	c.Cmd.Flags().Visit(func(f *pflag.Flag) {
-		_, old := f.Value.(*alias)
-		if old || slices.Contains([]string{maxItems, maxBytes, "output", "query", "sort-by", "no-headers", "no-color", "verbose"}, f.Name) {
+		if _, old := f.Value.(*alias); old || slices.Contains(without, f.Name) {
 			return
 		}
 
@@ -103,7 +128,7 @@ func (c *Call) narrow() string {
 		}
 	})
 
-	return shellquote.Join(audit.Redact(append(words, c.Args...))...)
+	return shellquote.Join(append(audit.Redact(append(words, c.Args...)), further...)...)
 }
 
 // narrowStream is how to ask a stream for less, with the flags that the command has.
@@ -120,5 +145,5 @@ func (c *Call) narrowStream() string {
 		}
 	}
 
-	return "ask for less: " + line
+	return line
 }

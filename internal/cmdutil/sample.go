@@ -18,7 +18,7 @@ func Interval(fs *Flags, p *time.Duration, zero string) {
 func CheckInterval(p *time.Duration) func(*Call) error {
 	return func(c *Call) error {
 		if limit := c.Timeout(); limit > 0 && *p >= limit {
-			return errs.Usagef("--interval %s does not fit into --timeout %s", *p, limit).WithHint("give a longer --timeout")
+			return errs.Usagef("--interval %s does not fit into --timeout %s", *p, limit).WithHint("%s", c.Again("--timeout="+(*p+limit).String()))
 		}
 
 		return nil

@@ -167,7 +167,7 @@ func (s settingFlag) outside(env func(string) (string, bool), file *settingsFile
 	if text, set := env(s.variable); set && text != "" {
 		if s.place == onCommandLine {
 			return settingValue{}, false, errs.Usagef("$%s is set, but --%s counts only on the command line", s.variable, s.flag.Name).
-				WithHint("unset it; `talosmate help settings` gives the reason")
+				WithHint("unset %s", s.variable)
 		}
 
 		return settingValue{texts: []string{text}, origin: "env", source: "$" + s.variable, where: "$" + s.variable}, true, nil

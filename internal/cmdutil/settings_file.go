@@ -221,7 +221,7 @@ func (f *settingsFile) addSetting(known map[string]settingFlag, key string, valu
 	case !ok:
 		return errs.Usagef("unknown setting %q in %s", key, f.path).WithHint("%s", nearest(known, key))
 	case s.place == onCommandLine:
-		return errs.Usagef("%s: --%s counts only on the command line", where, s.flag.Name).WithHint("`talosmate help settings` gives the reason")
+		return errs.Usagef("%s: --%s counts only on the command line", where, s.flag.Name).WithHint("talosmate help settings")
 	case s.place == notInFile:
 		return errs.Usagef("%s: --%s belongs to one cluster; the file is for all", where, s.flag.Name).
 			WithHint("give --%s, or set $%s", s.flag.Name, s.variable)

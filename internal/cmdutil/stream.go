@@ -63,7 +63,7 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T], check func(*Call) erro
 
 	follow := l.Following != nil && l.Following()
 	if follow && !raw && (c.Printer.Format != output.NDJSON || c.Printer.Query != "") {
-		return errs.Usagef("-o %s wants the end of the stream, and --follow has none", c.Printer.Format).WithHint("use -o ndjson")
+		return errs.Usagef("-o %s wants the end of the stream, and --follow has none", c.Printer.Format).WithHint("%s", c.Again("-o", "ndjson"))
 	}
 
 	if check != nil {

@@ -64,7 +64,7 @@ func (w *Watch) Run(c *Call, read func() (Reading, error)) error {
 	}
 
 	if c.Printer.Limit != (output.Limit{}) {
-		return errs.Usagef("a watch has no end, and --%s and --%s cut what has one", maxItems, maxBytes).WithHint("omit --watch, or give --%s=0 --%s=0", maxItems, maxBytes)
+		return errs.Usagef("a watch has no end, and --%s and --%s cut what has one", maxItems, maxBytes).WithHint("%s", c.Again("--"+maxItems+"=0", "--"+maxBytes+"=0"))
 	}
 
 	view, err := c.watchView(w.interval)
@@ -277,7 +277,7 @@ func (c *Call) watchView(interval time.Duration) (watchView, error) {
 	case c.Printer.Format == output.NDJSON && c.Printer.Query == "":
 		return &recordView{call: c, stream: output.NewStream(c.Printer.Out, c.Printer.Schema)}, nil
 	case c.Printer.Structured() || c.Printer.Format == output.Name:
-		return nil, errs.Usagef("a watch has no end, and -o %s wants one document", c.Printer.Format).WithHint("use -o ndjson")
+		return nil, errs.Usagef("a watch has no end, and -o %s wants one document", c.Printer.Format).WithHint("%s", c.Again("-o", "ndjson"))
 	case c.IO.CanRedraw():
 		return &screenView{call: c, interval: interval}, nil
 	default:

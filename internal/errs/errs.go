@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/kballard/go-shellquote"
 )
 
 // Kind is a stable snake_case word that names a cause; it is the `code` field of an error entry.
@@ -70,6 +72,10 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 
 	return e
 }
+
+// CommandLine is one of our command lines for a hint: names that come from a node are quoted, so that a shell takes them as
+// they are.
+func CommandLine(words ...string) string { return "talosmate " + shellquote.Join(words...) }
 
 // Reworded returns err with another text. A typed error keeps everything else.
 func Reworded(err error, text string) error {

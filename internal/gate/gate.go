@@ -183,7 +183,7 @@ func (o Overrides) Validate() error {
 
 		switch {
 		case !ok:
-			return errs.Usagef("unknown gate %q in --override", code).WithHint("run `talosmate help gates` for the list")
+			return errs.Usagef("unknown gate %q in --override", code).WithHint("talosmate help gates")
 		case !info.Overridable:
 			return errs.Usagef("gate %s cannot be overridden: %s", info.Code, info.Title)
 		}

@@ -291,7 +291,7 @@ func (p *Printer) cutRows(shown int, note *Truncated) {
 // cutWarning tells on stderr what a text omits.
 func (p *Printer) cutWarning(shown string, note Truncated) {
 	if p.Warn != nil {
-		p.Warn("%s; %s", shown, note.Hint)
+		p.Warn("%s; to narrow it: %s", shown, note.Hint)
 	}
 }
 
@@ -310,15 +310,15 @@ func (p *Printer) narrower(note Truncated, rows any) string {
 			}
 		}
 
-		return fmt.Sprintf("read one field: %s --query .result.%s", p.Narrow, name)
+		return fmt.Sprintf("%s --query .result.%s", p.Narrow, name)
 	}
 
 	names := plainFields(rows)
 	if len(names) == 0 {
-		return "count them first: " + p.Narrow + " --query '.items | length'"
+		return p.Narrow + " --query '.items | length'"
 	}
 
-	return fmt.Sprintf("ask for the fields you need, or for fewer nodes with -n: %s --query '.items[] | [.%s] | @tsv'", p.Narrow, strings.Join(names, ", ."))
+	return fmt.Sprintf("%s --query '.items[] | [.%s] | @tsv'", p.Narrow, strings.Join(names, ", ."))
 }
 
 // identifier reports whether a field's name may stand in a command line as it is.

@@ -172,7 +172,7 @@ func TestLimitOfAResult(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 
-	if doc.Truncated.Fields["big"] != 5002 || doc.Truncated.Hint != "read one field: talosmate thing --query .result.small" {
+	if doc.Truncated.Fields["big"] != 5002 || doc.Truncated.Hint != "talosmate thing --query .result.small" {
 		t.Errorf("%+v", doc.Truncated)
 	}
 

@@ -247,7 +247,7 @@ func FindKind(kinds []ResourceKind, name string) (ResourceKind, error) {
 		return found[0], nil
 	case 0:
 		return ResourceKind{}, errs.Usagef("no resource type is called %q", name).
-			WithHint("run `talosmate api-resources` for the types that the node has")
+			WithHint("talosmate api-resources")
 	default:
 		return ResourceKind{}, errs.Usagef("resource type %q is ambiguous: %s", name,
 			lists.Join(found, ", ", func(k ResourceKind) string { return k.Type }))

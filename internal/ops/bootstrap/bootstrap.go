@@ -354,7 +354,7 @@ func await(ctx context.Context, n Node, res *Result, o Options, sent runbook.Sen
 
 		return &errs.Error{
 			Exit: errs.Lost, Node: res.Node, Hostname: res.Hostname, Err: fmt.Errorf("cannot bootstrap %s: %w", res.NodeName(), err),
-			Hint: "see `talosmate logs etcd` and `talosmate service info etcd`",
+			Hint: errs.CommandLine("logs", "etcd", "-n", res.Node),
 		}
 	}
 }

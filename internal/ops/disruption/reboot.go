@@ -165,7 +165,7 @@ func (r *Run) BootedAgain(err error) error {
 		text = failure
 	}
 
-	r.Rec.Hint = "nothing was wiped or powered off, and the node runs with its data: `talosmate logs machined` says more"
+	r.Rec.Hint = "nothing was wiped or powered off, and the node runs with its data: `" + errs.CommandLine("logs", "machined", "-n", r.Target.Name()) + "` says more"
 
 	return r.Fail(runbook.VerifyFailed, "%w: %s", err, text)
 }
@@ -243,7 +243,7 @@ func (r *Run) NotReturned(ctx context.Context, err error) error {
 
 		return r.Fail(runbook.Unknown, "the answer was lost, and the node still runs its old boot: %w", err)
 	case r.Prober.Still(ctx, r.Before):
-		r.Rec.Hint = "the node still runs its old boot; `talosmate logs machined` says what keeps it"
+		r.Rec.Hint = "the node still runs its old boot; `" + errs.CommandLine("logs", "machined", "-n", r.Target.Name()) + "` says what keeps it"
 	default:
 		r.Rec.Hint = "check the node's console"
 	}

@@ -265,7 +265,7 @@ func (c *Change) drain(ctx context.Context, k Scheduler, o Options, sink progres
 
 	if err != nil {
 		if ctx.Err() == nil {
-			return &errs.Error{Exit: errs.Failed, Err: err, Hint: "the node stays cordoned: `talosmate node uncordon`"}
+			return &errs.Error{Exit: errs.Failed, Err: err, Hint: errs.CommandLine("node", "uncordon", "-n", c.NodeName())}
 		}
 
 		return err

@@ -204,7 +204,7 @@ func (e Env) newLeader(ctx context.Context, not string) (View, error) {
 		return v.Leader != "" && v.Leader != not, "leader " + v.Leader, nil
 	})
 	if errors.Is(err, poll.ErrDeadline) {
-		err = errs.New(errs.Lost, "%w", err).WithHint("run `talosmate etcd status`")
+		err = errs.New(errs.Lost, "%w", err).WithHint("talosmate etcd status")
 	}
 
 	return last, err

@@ -236,7 +236,7 @@ func (e Env) downgradeShown(ctx context.Context, plan Downgrade) (Downgrade, err
 		return true, "", nil
 	})
 	if errors.Is(err, poll.ErrDeadline) {
-		return plan, errs.New(errs.Lost, "%s was carried out: %w", plan.Action, err).WithHint("run `talosmate etcd status`")
+		return plan, errs.New(errs.Lost, "%s was carried out: %w", plan.Action, err).WithHint("talosmate etcd status")
 	}
 
 	return plan, err

@@ -200,7 +200,7 @@ func (v View) PlanForfeit(m Member) (MembershipChange, error) {
 	}
 
 	return failed(out), errs.New(errs.Failed, "there is no other healthy voting member to lead").
-		WithKind(errs.KindPrecondition).WithHint("run `talosmate etcd status`")
+		WithKind(errs.KindPrecondition).WithHint("talosmate etcd status")
 }
 
 // Forfeit passes on leadership and waits until another member is the leader.

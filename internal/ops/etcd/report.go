@@ -84,7 +84,7 @@ func (v View) Consistent() error {
 
 	for _, d := range v.Differences {
 		e := errs.New(errs.Negative, "%s", d.Error()).OnNode(d.Target.Address).WithKind("inconsistent").
-			WithHint("the member may be partitioned or left over: compare `talosmate etcd members` and the node's etcd log")
+			WithHint("talosmate etcd members")
 		e.Hostname = d.Target.Hostname
 		all = append(all, e)
 	}
@@ -155,7 +155,7 @@ func (v View) Healthy(whole bool) error {
 	for _, m := range v.Members {
 		if m.Learner {
 			all = append(all, errs.New(errs.Negative, "the etcd member %s is a learner and does not vote yet", m.label()).OnNode(m.Node).WithKind("learner").
-				WithHint("it votes once it has caught up: talosmate health --scope etcd --wait"))
+				WithHint("talosmate health --scope etcd --wait"))
 		}
 
 		for _, alarm := range m.Alarms {

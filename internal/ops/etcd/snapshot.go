@@ -68,7 +68,7 @@ func (v View) ChooseMember() (talos.Target, error) {
 
 	if len(all) == 0 {
 		return talos.Target{}, v.nobody(errs.New(errs.Failed, "no healthy etcd member to take a snapshot from").
-			WithHint("name a member's node with -n to take it anyway"), PartStatus)
+			WithHint("talosmate etcd status"), PartStatus)
 	}
 
 	best := slices.MinFunc(all, func(a, b candidate) int {

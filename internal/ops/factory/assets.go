@@ -58,7 +58,7 @@ func Assets(w Want) ([]Asset, error) {
 
 	if !ValidID(w.Schematic) {
 		return nil, errs.Usagef("%q is not a schematic ID: it has 64 hexadecimal digits", w.Schematic).
-			WithHint("compute it with `talosmate factory schematic id -f FILE`")
+			WithHint("talosmate factory schematic id -f FILE")
 	}
 
 	w.Version = "v" + v.String()

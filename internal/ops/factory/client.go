@@ -154,7 +154,7 @@ func (c *Client) Schematic(ctx context.Context, id string) (Schematic, error) {
 
 	var failure *errs.Error
 	if errors.As(err, &failure) && failure.Kind == errs.KindNotFound {
-		failure.Hint = "a schematic has to be registered first: `talosmate factory schematic create`"
+		failure.Hint = "talosmate factory schematic create -f FILE"
 	}
 
 	if err != nil {
@@ -266,7 +266,7 @@ func (c *Client) failure(op string, err error) *errs.Error {
 		out.Hint = "check the factory's URL, and that this machine can reach it"
 	case answer.Code == http.StatusNotFound:
 		out.Exit, out.Kind, out.Retryable = errs.Failed, errs.KindNotFound, false
-		out.Hint = "run `talosmate factory versions` for the versions that the factory builds"
+		out.Hint = "talosmate factory versions"
 	case answer.Code == http.StatusUnauthorized, answer.Code == http.StatusForbidden:
 		out.Kind, out.Retryable = errs.KindUnauthenticated, false
 	case answer.Code < http.StatusInternalServerError && answer.Code != http.StatusTooManyRequests:

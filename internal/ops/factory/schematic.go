@@ -60,7 +60,7 @@ func Parse(data []byte) (schematic.Schematic, error) {
 	var lenient schematic.Schematic
 	if fields := unknownFields(err); len(fields) > 0 && foreign.YAML(data, &lenient) == nil {
 		return lenient, errs.Usagef("cannot compute the schematic's ID: it has %w: %s", ErrUnknownFields, strings.Join(fields, ", ")).
-			WithHint("the factory may know them, and the ID: talosmate factory schematic create -f FILE")
+			WithHint("talosmate factory schematic create -f FILE")
 	}
 
 	if err != nil {
@@ -128,7 +128,7 @@ func Make(c Customization) (schematic.Schematic, error) {
 	slices.SortStableFunc(s.Customization.Meta, func(a, b schematic.MetaValue) int { return cmp.Compare(a.Key, b.Key) })
 
 	if (c.OverlayName == "") != (c.OverlayImage == "") {
-		return s, errs.Usagef("an overlay needs a name and an image").WithHint("`talosmate imager overlays` lists both")
+		return s, errs.Usagef("an overlay needs a name and an image").WithHint("talosmate imager overlays")
 	}
 
 	if c.OverlayName == "" {

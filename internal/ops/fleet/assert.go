@@ -33,7 +33,7 @@ func Compile(texts []string) ([]Expression, error) {
 		}
 
 		if _, err = cond.Holds(Sample()); err != nil && strings.Contains(err.Error(), "no such key") {
-			return nil, errs.Usagef("%w", err).WithHint("run `talosmate schema Fleet` for the fields of a fleet")
+			return nil, errs.Usagef("%w", err).WithHint("talosmate schema Fleet")
 		}
 
 		out[i] = Expression{text: text, cond: cond}

@@ -45,7 +45,7 @@ func Check(name string, raw []byte) error {
 
 	if f.Schema != FileSchema {
 		return errs.Usagef("cannot read the state in %s: its schema is %q and not %q", name, f.Schema, FileSchema).
-			WithHint("write one with `talosmate state save %s`", name)
+			WithHint("%s", errs.CommandLine("state", "save", name))
 	}
 
 	return nil

@@ -3,11 +3,15 @@ package health
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/blang/semver/v4"
 	"github.com/dustin/go-humanize"
+
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/probe"
@@ -260,7 +264,7 @@ func disk(ctx context.Context, _ *survey, n *nodeFacts) Finding {
 	m := mounts[at]
 	f := ok(fmt.Sprintf("%s of %s free under /var", humanize.IBytes(m.AvailableBytes), humanize.IBytes(m.SizeBytes)))
 
-	switch hint := "talosmate image prune -n " + n.member.Node; {
+	switch hint := errs.CommandLine("image", "prune", "-n", n.member.Node); {
 	case m.UsedRatio >= failAt:
 		f.Status, f.Hint = Fail, hint
 	case m.UsedRatio >= warnAt:
@@ -304,7 +308,14 @@ func versions(_ context.Context, s *survey) []Finding {
 
 	slices.Sort(parts)
 
-	return []Finding{{Status: Warn, Message: strings.Join(parts, "; "), Hint: "talosmate upgrade plan shows the nodes that are left to upgrade"}}
+	newest := slices.MaxFunc(slices.Collect(maps.Keys(seen)), func(a, b string) int {
+		older, _ := semver.ParseTolerant(a) // a text that is not a version is the oldest
+		newer, _ := semver.ParseTolerant(b)
+
+		return older.Compare(newer)
+	})
+
+	return []Finding{{Status: Warn, Message: strings.Join(parts, "; "), Hint: errs.CommandLine("upgrade", "plan", "--to", newest)}}
 }
 
 func certificate(_ context.Context, s *survey) []Finding {
@@ -317,7 +328,7 @@ func certificate(_ context.Context, s *survey) []Finding {
 	f := ok("expires " + expires.UTC().Format(time.RFC3339))
 
 	if left < 30*24*time.Hour {
-		f.Status, f.Hint = Warn, "make another one with `talosmate config new` while this one is valid"
+		f.Status, f.Hint = Warn, "talosmate config new FILE"
 	}
 
 	return []Finding{f}

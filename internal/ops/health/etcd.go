@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -53,7 +54,7 @@ func (s *survey) findEtcdState() etcdState {
 		names := lists.Join(waiting, ", ", func(n *nodeFacts) string { return n.member.NodeName() })
 
 		return etcdState{reporter: "etcd-members", finding: fail("etcd is not bootstrapped: it waits on "+names,
-			"talosmate bootstrap -n "+waiting[0].member.NodeName()+"; with --recover-from SNAPSHOT if the cluster had data")}
+			"start it with `"+errs.CommandLine("bootstrap", "-n", waiting[0].member.NodeName())+"`, with --recover-from SNAPSHOT if the cluster had data")}
 	default:
 		return etcdState{reporter: "etcd-members", finding: unknown("the etcd members cannot be listed", view.Err(false))}
 	}
@@ -158,9 +159,9 @@ func etcdHealth(_ context.Context, s *survey) []Finding {
 		case m.Learner && m.Healthy:
 			f.Message = "learns from " + view.Leader
 		case !m.Healthy && view.Status(m.ID) != nil:
-			f = fail("the member has no leader", "talosmate etcd status; talosmate service info etcd -n "+m.Node)
+			f = fail("the member has no leader", errs.CommandLine("service", "info", "etcd", "-n", m.Node))
 		case !m.Healthy:
-			f = fail("the member does not answer", "talosmate etcd status; talosmate service info etcd -n "+m.Node)
+			f = fail("the member does not answer", errs.CommandLine("service", "info", "etcd", "-n", m.Node))
 		}
 
 		f.Node, f.Hostname = m.Node, m.Name

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/probe"
@@ -66,7 +67,7 @@ func staticPods(ctx context.Context, _ *survey, n *nodeFacts) Finding {
 
 	switch {
 	case len(missing) > 0:
-		return fail("not ready: "+strings.Join(missing, ", "), "talosmate logs --kubernetes shows the cause")
+		return fail("not ready: "+strings.Join(missing, ", "), errs.CommandLine("container", "list", "-k", "-n", n.member.Node))
 	case len(wanted) == 0:
 		return skip("the node has no static pods")
 	default:

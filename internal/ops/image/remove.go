@@ -143,7 +143,7 @@ func (r *RemoveResult) find(images []talos.Image, req RemoveRequest, node string
 	digest, ok := newIndex(images).find(req.Reference)
 	if !ok {
 		return nil, errs.New(errs.Failed, "cannot remove %s on %s: there is no such image in the %s namespace", req.Reference, node, req.Namespace).
-			WithKind(errs.KindNotFound).WithHint("run `talosmate image list --namespace %s`", req.Namespace)
+			WithKind(errs.KindNotFound).WithHint("%s", errs.CommandLine("image", "list", "-n", node, "--namespace", req.Namespace))
 	}
 
 	r.Digest = digest

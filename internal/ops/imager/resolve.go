@@ -245,7 +245,7 @@ func (r resolver) overlay(ctx context.Context, b Build) (Input, error) {
 	i := slices.IndexFunc(catalog, func(o BoardOverlay) bool { return o.Name == b.Overlay.Name })
 	if i < 0 {
 		return Input{}, errs.Usagef("Talos %s has no overlay %q", b.TalosVersion, b.Overlay.Name).
-			WithHint("`talosmate imager overlays` lists them; name another image with --overlay-image")
+			WithHint("talosmate imager overlays")
 	}
 
 	return Input{Role: RoleOverlay, Name: catalog[i].Name, Reference: catalog[i].Image, Digest: catalog[i].Digest}, nil

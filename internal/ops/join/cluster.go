@@ -68,7 +68,7 @@ func NewOld(ctx context.Context, c *talos.Cluster, m Candidate, name string, k p
 	}
 
 	if !view.Known {
-		return Old{}, errs.New(errs.Failed, "cannot read the etcd members: %w", view.Err(false)).WithHint("without a leader etcd lists no members; see `talosmate etcd status`")
+		return Old{}, errs.New(errs.Failed, "cannot read the etcd members: %w", view.Err(false)).WithHint("talosmate etcd status")
 	}
 
 	member, err := view.FindMember(name)

@@ -135,7 +135,7 @@ func (j *join) preflight(ctx context.Context) error {
 
 	if status.Stage != "maintenance" {
 		return errs.Usagef("%s is not in maintenance mode: %s", j.Target.Name(), status).
-			WithHint("a node that is already configured takes `talosmate machineconfig apply`")
+			WithHint("%s", errs.CommandLine("machineconfig", "apply", "-n", j.Target.Address, "-f", "FILE"))
 	}
 
 	if j.uuid, err = bare.SystemUUID(ctx); conn.Transient(err) {

@@ -98,5 +98,5 @@ func (c *Cluster) member(name string) (talos.Member, error) {
 		}
 	}
 
-	return talos.Member{}, errs.Usagef("the cluster has no member %q", name).WithHint("`talosmate members` lists them")
+	return talos.Member{}, errs.Usagef("the cluster has no member %q", name).WithHint("talosmate members")
 }

@@ -22,7 +22,7 @@ import (
 const PlanSchema = "talosmate/v1/UpgradePlan"
 
 // planHint says how a plan file is made.
-const planHint = "make a new plan: talosmate upgrade plan --to v1.14.1 -o json > plan.json"
+const planHint = "talosmate upgrade plan --to v1.14.1 -o json > plan.json"
 
 // planDocument is a plan in the envelope of `upgrade plan -o json`.
 type planDocument struct {

@@ -15,6 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/fsutil"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // File is a talosconfig that is being edited.
@@ -199,7 +200,9 @@ func (f *File) Remove(name string) error {
 	}
 
 	if f.Current() == name && len(f.Names()) > 1 {
-		return errs.Usagef("%q is the current context", name).WithHint("choose another first: talosmate config use NAME")
+		other, _ := lists.Find(f.Names(), func(n string) bool { return n != name })
+
+		return errs.Usagef("%q is the current context, and another must take its place first", name).WithHint("%s", errs.CommandLine("config", "use", other))
 	}
 
 	foreign.Delete(f.contexts(), name)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/runbook"
@@ -91,7 +92,7 @@ func (r *run) whyBack() string {
 		return "the new system never ran: the old one failed to shut down (" + text + ") and Talos reverted the boot loader; " + shutdown
 	}
 
-	return "either the new system did not boot and the node fell back: see its console and `talosmate dmesg`; or the old one failed to shut down and Talos reverted the boot loader: see `talosmate logs machined`, " + shutdown
+	return "either the new system did not boot and the node fell back: see its console and `" + errs.CommandLine("dmesg", "-n", r.Target.Name()) + "`; or the old one failed to shut down and Talos reverted the boot loader: see `" + errs.CommandLine("logs", "machined", "-n", r.Target.Name()) + "`, " + shutdown
 }
 
 func (r *run) compareSystem() error {
@@ -106,7 +107,7 @@ func (r *run) compareSystem() error {
 	}
 
 	if told && r.res.SchematicAfter != want {
-		r.Rec.Hint = "the node lost its schematic; roll it back with `talosmate node rollback`, or install the right image"
+		r.Rec.Hint = "the node lost its schematic; roll it back with `" + errs.CommandLine("node", "rollback", "-n", r.Target.Name()) + "`, or install the right image"
 
 		return r.Fail(runbook.VerifyFailed, "the schematic is %q instead of %q", r.res.SchematicAfter, want)
 	}
@@ -117,7 +118,7 @@ func (r *run) compareSystem() error {
 
 	for _, e := range before.Extensions {
 		if !slices.ContainsFunc(r.res.ExtensionsAfter, func(after string) bool { return ExtensionName(after) == e.Name }) {
-			r.Rec.Hint = "the node lost an extension; roll it back with `talosmate node rollback`, or install the right image"
+			r.Rec.Hint = "the node lost an extension; roll it back with `" + errs.CommandLine("node", "rollback", "-n", r.Target.Name()) + "`, or install the right image"
 
 			return r.Fail(runbook.VerifyFailed, "the extension %s is missing", e.Name)
 		}

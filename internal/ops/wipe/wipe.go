@@ -216,7 +216,7 @@ func Run(ctx context.Context, n Node, devices []Device, node string, limit time.
 
 	status, err := expected{
 		done: runbook.Wiped, what: "the devices of " + node + " to be empty",
-		unknown:      "whether the devices were wiped is not known: run `talosmate storage discovered`",
+		unknown:      "whether the devices were wiped is not known: run `" + errs.CommandLine("storage", "discovered", "-n", node) + "`",
 		contradicted: "cannot wipe on " + node + ": the node answered that it wiped the devices, and still finds content",
 		look: func(ctx context.Context) (bool, string, error) {
 			left, err := contents(ctx, n, devices)
@@ -229,9 +229,9 @@ func Run(ctx context.Context, n Node, devices []Device, node string, limit time.
 	}.of(ctx, sent)
 
 	if status == runbook.Interrupted {
-		hint := "the wipe was requested and not answered: run `talosmate storage discovered` before you request it again"
+		hint := "the wipe was requested and not answered: run `" + errs.CommandLine("storage", "discovered", "-n", node) + "` before you request it again"
 		if sent.Heard() {
-			hint = "the wipe was done: run `talosmate storage discovered`"
+			hint = "the wipe was done: run `" + errs.CommandLine("storage", "discovered", "-n", node) + "`"
 		}
 
 		err = errs.BrokenOff(ctx, "wipe on "+node, hint)

@@ -121,7 +121,7 @@ func (c *Conn) confirm(ctx context.Context) error {
 func (c *Conn) Another(id string) error {
 	err := errs.New(errs.Refused, "another machine answers at %s: its identity is %s, and that of %s is %s", c.Address, id, c.Name(), c.ID).
 		OnNode(c.Address).WithKind(errs.KindAnotherMachine).
-		WithHint("the address has moved: it may be a virtual IP; `talosmate members` lists the nodes' own addresses")
+		WithHint("talosmate members")
 	err.Gate = gateAnotherMachine
 
 	return err

@@ -69,7 +69,7 @@ func TestDetour(t *testing.T) {
 		"nor can we":                                {endpoint: status.Error(codes.Unavailable, refused), node: status.Error(codes.Unavailable, "Error while dialing us"), asked: 1, want: "dial tcp 10.0.0.1:50000: connect: connection refused"},
 		"no endpoint, the node is one":              {endpoints: []string{"10.0.0.2", "10.0.0.1"}, asked: 1},
 		"no endpoint, the node is none":             {endpoints: []string{"10.0.0.2"}, want: "connection refused"},
-		"the node cannot reach its etcd":            {endpoint: status.Error(codes.Unavailable, etcdGone), want: "the node answers, but a service behind it does not"},
+		"the node cannot reach its etcd":            {endpoint: status.Error(codes.Unavailable, etcdGone), want: "talosmate service list -n n1"},
 		"the endpoint tried before the node joined": {endpoint: status.Error(codes.Unavailable, foreign), asked: 1},
 		"the node is in maintenance mode":           {endpoint: status.Error(codes.Unavailable, foreign), node: status.Error(codes.Unavailable, "Error while dialing us"), asked: 1, want: "it is in maintenance mode (try --insecure)"},
 		"the connection broke after a try":          {endpoint: status.Error(codes.Unavailable, "error reading from server: EOF"), want: "error reading from server: EOF"},

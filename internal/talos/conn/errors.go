@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,6 +69,7 @@ func unwrapped(message string) string {
 
 // circumstances describe how the call was made, for its translation.
 type circumstances struct {
+	node      string // Its hostname, or the address that was asked.
 	context   *config.Context
 	source    string   // The talosconfig file or origin.
 	needs     []string // Roles of which one suffices for this command.
@@ -80,7 +82,7 @@ type circumstances struct {
 
 func (c *Conn) circumstances() circumstances {
 	return circumstances{
-		context: c.Pool.Context, source: c.Pool.source, needs: c.Pool.Options.Needs,
+		node: cmp.Or(c.Hostname, c.Address), context: c.Pool.Context, source: c.Pool.source, needs: c.Pool.Options.Needs,
 		answered: c.answered.Load(), insecure: c.Pool.Options.Insecure,
 	}
 }
@@ -208,7 +210,7 @@ func translateTransport(out *rpcError, has func(...string) bool, c circumstances
 			out.hint = "the node requires a client certificate, so it is already configured: run the command without --insecure"
 		}
 	case behind(out.message):
-		out.hint = "the node answers, but a service behind it does not: run `talosmate service list`"
+		out.hint = errs.CommandLine("service", "list", "-n", c.node)
 	case has("first record does not look like a TLS handshake", "connection refused"):
 		out.hint = "the node is down, or in maintenance mode: try --insecure with -n"
 	case has("no route to host", "i/o timeout", "context deadline exceeded"):

@@ -278,7 +278,7 @@ func (p *Pool) dial(endpoints []string) (*grpc.ClientConn, error) {
 
 func (p *Pool) dialWith(endpoints []string, signing []grpc.DialOption) (*grpc.ClientConn, error) {
 	if len(endpoints) == 0 {
-		return nil, errs.Usagef("the context has no endpoints").WithHint("name one with --endpoints, or run `talosmate config endpoint ADDRESS`")
+		return nil, errs.Usagef("the context has no endpoints").WithHint("talosmate config endpoint ADDRESS")
 	}
 
 	hosts := lists.Map(endpoints, func(e string) string { return strings.TrimPrefix(e, "https://") })
