@@ -402,7 +402,7 @@ func (c *Cluster) dial(target string) (string, apid.Answer) {
 // answer returns what a node does with a connection. It refuses them for the time of --apid-lag after a reboot.
 func (c *Cluster) answer(m *Member) apid.Answer {
 	switch {
-	case !m.Powered():
+	case !m.Powered(), m.CutOff():
 		return apid.Dead
 	case c.Options.APIDLag > 0 && m.Rebooted() && m.UpFor() < c.Options.APIDLag:
 		return apid.Refuses

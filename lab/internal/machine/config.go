@@ -148,6 +148,7 @@ func (n *Node) ApplyTry(next config.Provider, timeout time.Duration) {
 func (n *Node) setConfig(next config.Provider) {
 	n.config = next
 	n.adoptType()
+	n.connect(n.generation, cutAfter)
 
 	if n.state != nil {
 		n.putConfig()

@@ -113,6 +113,8 @@ type API interface {
 	Up(maintenance bool) error
 	// Down ends it: gracefully, with pending answers still sent, or immediately.
 	Down(inOrder bool)
+	// Hang holds all data of its connections, or lets it pass again.
+	Hang(on bool)
 }
 
 // Kubelet is the node's Kubernetes side; nil if the lab runs no Kubernetes.
@@ -225,6 +227,7 @@ type Node struct {
 	first     config.Provider // the configuration that a platform gives
 	platform  bool            // the platform gives it
 	try       *time.Timer
+	cut       bool // the configuration in force cuts the node off its network
 
 	services   map[string]*Service
 	failing    map[string]string

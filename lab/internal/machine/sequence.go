@@ -414,6 +414,7 @@ func (n *Node) boot(generation int, first bool) {
 
 	if !maintenance {
 		n.adoptType()
+		n.bootNetwork()
 		n.etcdWanted = n.Etcd != nil && n.nodeType == ControlPlane
 	}
 
