@@ -91,6 +91,11 @@ func newFleet(c *cmdutil.Call, command string) (*rollout.Cluster, kube.Holder, e
 	return f, holder, nil
 }
 
+// Fleet makes the cluster as operations over its nodes see it, for a command that is not an upgrade.
+func Fleet(c *cmdutil.Call, command string) (*rollout.Cluster, kube.Holder, error) {
+	return newFleet(c, command)
+}
+
 // digests asks registries for images' digests; nil where --check-images says no.
 func digests(c *cmdutil.Call) (upgrade.Digest, error) {
 	if check, err := c.Cmd.Flags().GetBool("check-images"); err != nil || !check {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
+	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/rollout"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -68,12 +69,15 @@ func showStatus(w io.Writer, s rollout.StatusResult) error {
 	return err
 }
 
-func lockLine(s rollout.StatusResult) string {
+func lockLine(s rollout.StatusResult) string { return LockLine(s.HasLock, s.Lock) }
+
+// LockLine says who holds the cluster's lock.
+func LockLine(known bool, lock kube.LockState) string {
 	switch {
-	case !s.HasLock:
+	case !known:
 		return "lock: unknown, Kubernetes cannot be asked"
-	case s.Lock.Held:
-		return fmt.Sprintf("lock: %s since %s (%s)", output.Line(s.Lock.Holder), s.Lock.AcquiredAt.Format(time.RFC3339), output.Line(s.Lock.Command))
+	case lock.Held:
+		return fmt.Sprintf("lock: %s since %s (%s)", output.Line(lock.Holder), lock.AcquiredAt.Format(time.RFC3339), output.Line(lock.Command))
 	default:
 		return "lock: nobody holds it"
 	}

@@ -83,7 +83,7 @@ type run struct {
 	s    *session
 	n    *probe.Node
 	res  Outcome
-	kept backups
+	kept machineconfig.Backups
 
 	before content
 	known  []string // The node's problems before.
@@ -162,7 +162,7 @@ func order(nodes []*probe.Node) []int {
 }
 
 func (s *session) run(n *probe.Node) *run {
-	r := &run{s: s, n: n, kept: backups{s.o.Dir}}
+	r := &run{s: s, n: n, kept: machineconfig.Backups{Dir: s.o.Dir}}
 	r.res.Target = n.Target
 	r.res.Result = migrate.Result{
 		To: s.o.To, Documents: []string{}, Fields: []migrate.Field{}, Warnings: []string{}, Proof: migrate.Proof{Exceptions: []migrate.Exception{}},
@@ -229,12 +229,14 @@ func (r *run) convert(ctx context.Context) error {
 
 // resume verifies a node to which an earlier run has sent a configuration.
 func (r *run) resume(ctx context.Context) error {
-	rec, found, err := r.kept.read(r.Target)
+	var rec record
+
+	found, err := r.kept.Read(r.Target, recordName, &rec)
 
 	switch {
 	case err != nil:
 		return err
-	case found && same(r.res.Result.Before, []byte(rec.Sent)):
+	case found && machineconfig.Same(r.res.Result.Before, []byte(rec.Sent)):
 		r.restorable(rec.File)
 		r.Stage("preflight", "an earlier run has sent the migrated configuration, and has not verified it")
 
@@ -384,7 +386,7 @@ func (r *run) keep(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 
-	file, err := r.kept.keep(r.Target, r.res.Result.Before)
+	file, err := r.kept.Keep(r.Target, r.res.Result.Before)
 	if err != nil {
 		return err
 	}
@@ -392,11 +394,11 @@ func (r *run) keep(ctx context.Context) error {
 	r.restorable(file)
 	r.Stage("backup", "the former configuration is in %s", file)
 
-	return r.kept.write(r.Target, record{File: file, Sent: string(r.res.Result.Text), Before: r.before, Known: r.known})
+	return r.kept.Write(r.Target, recordName, record{File: file, Sent: string(r.res.Result.Text), Before: r.before, Known: r.known})
 }
 
 func (r *run) restorable(file string) {
-	r.res.RestoreFile, r.res.RestoreCommand = file, restoreCommand(r.Target, file)
+	r.res.RestoreFile, r.res.RestoreCommand = file, machineconfig.RestoreCommand(r.Target, file)
 }
 
 // quiet passes the stages of a part on, and not its end.
@@ -452,7 +454,7 @@ func (r *run) send(ctx context.Context) error {
 	default:
 		r.sent = false
 
-		return errors.Join(err, r.kept.remove(r.Target))
+		return errors.Join(err, r.kept.Remove(r.Target, recordName))
 	}
 }
 
@@ -474,7 +476,7 @@ func (r *run) check(ctx context.Context) error {
 	r.right = true
 	r.Stage("verify", "the node makes the same of both: %d values", found.Values)
 
-	return r.kept.remove(r.Target)
+	return r.kept.Remove(r.Target, recordName)
 }
 
 // await waits until the node is healthy and the same as before, and stays so. A control plane's API server that is
@@ -604,7 +606,7 @@ func (r *run) restore(ctx context.Context, cause error) error {
 		r.sent, r.back, r.res.Restored = false, false, true
 		r.Rec.Hint = "the node has its former configuration, and is as before; nodes after it were not begun"
 
-		return errors.Join(r.Fail(runbook.RolledBack, "%w", cause), r.kept.remove(r.Target))
+		return errors.Join(r.Fail(runbook.RolledBack, "%w", cause), r.kept.Remove(r.Target, recordName))
 	}
 
 	s := runbook.VerifyFailed

@@ -72,9 +72,10 @@ type apply struct {
 	undo    runbook.Undo
 
 	began    time.Time
-	begun    bool         // The run holds the lock, or needs none.
-	baseline []string     // What was wrong before the run.
-	lost     <-chan error // Says when somebody else has the lock.
+	do       func(context.Context, NodePlan) error // The work of a round that is not an upgrade.
+	begun    bool                                  // The run holds the lock, or needs none.
+	baseline []string                              // What was wrong before the run.
+	lost     <-chan error                          // Says when somebody else has the lock.
 	changed  sync.Once
 
 	mu    sync.Mutex

@@ -7,8 +7,8 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// parallel reads a number or a percentage of n; of a percentage the floor counts, and at least one.
-func parallel(text string, n int) (int, error) {
+// Parallel reads a number or a percentage of n; of a percentage the floor counts, and at least one.
+func Parallel(text string, n int) (int, error) {
 	if text == "" {
 		return 1, nil
 	}

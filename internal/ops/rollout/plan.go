@@ -116,7 +116,7 @@ func MakePlan(ctx context.Context, c *Cluster, r Request, overrides gate.Overrid
 		}
 	}
 
-	if p.Workers, err = parallel(r.MaxParallel, workers); err != nil {
+	if p.Workers, err = Parallel(r.MaxParallel, workers); err != nil {
 		return p, err
 	}
 
@@ -168,7 +168,7 @@ func MakePlan(ctx context.Context, c *Cluster, r Request, overrides gate.Overrid
 	}
 
 	p.Gates = append(p.Gates, c.gateColdBoot(ctx)...)
-	p.Gates = append(p.Gates, c.gateHeld(ctx, p.Nodes), upgrade.GateClient(c.Expires, c.Now(), p.turns(), ""))
+	p.Gates = append(p.Gates, c.GateHeld(ctx, slices.ContainsFunc(p.Nodes, func(n NodePlan) bool { return n.K8sNodeName != "" })), upgrade.GateClient(c.Expires, c.Now(), p.turns(), ""))
 	p.Hash = p.hash()
 
 	return p, p.withUnplanned(p.settle(overrides))
@@ -309,9 +309,9 @@ func leaderOf(view etcd.View) string {
 	return ""
 }
 
-// gateHeld checks whether somebody else is at work.
-func (c *Cluster) gateHeld(ctx context.Context, nodes []NodePlan) gate.Verdict {
-	if !slices.ContainsFunc(nodes, func(n NodePlan) bool { return n.K8sNodeName != "" }) {
+// GateHeld checks whether somebody else is at work. kubernetes is whether any of the nodes is one of Kubernetes.
+func (c *Cluster) GateHeld(ctx context.Context, kubernetes bool) gate.Verdict {
+	if !kubernetes {
 		return clusterlock.Without()
 	}
 

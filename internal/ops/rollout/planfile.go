@@ -24,13 +24,13 @@ const PlanSchema = "talosmate/v1/UpgradePlan"
 // planHint says how a plan file is made.
 const planHint = "talosmate upgrade plan --to v1.14.1 -o json > plan.json"
 
-// planDocument is a plan in the envelope of `upgrade plan -o json`.
-type planDocument struct {
+// planDocument is a plan in the envelope of the command that made it.
+type planDocument[T any] struct {
 	Schema      string          `json:"schema"`
 	Context     string          `json:"context"`
 	GeneratedAt string          `json:"generated_at"`
 	Selection   json.RawMessage `json:"selection"`
-	Result      Plan            `json:"result"`
+	Result      T               `json:"result"`
 	Errors      json.RawMessage `json:"errors"`
 }
 
@@ -50,37 +50,42 @@ func ReadPlan(raw []byte) (Plan, error) {
 }
 
 func decodePlan(raw []byte) (Plan, error) {
+	p, name, err := DecodePlan[Plan](raw, PlanSchema)
+	if err == nil && name != "" && name != p.Cluster {
+		return Plan{}, fmt.Errorf("its context is %q, and its plan is for %q", name, p.Cluster)
+	}
+
+	return p, err
+}
+
+// DecodePlan decodes a plan, JSON or YAML, with or without the envelope of a schema. The context is that of the envelope,
+// empty without one.
+func DecodePlan[T any](raw []byte, schema string) (plan T, context string, err error) {
 	if !bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
-		var err error
 		if raw, err = yamlToJSON(raw); err != nil {
-			return Plan{}, err
+			return plan, "", err
 		}
 	}
 
 	var has map[string]json.RawMessage
-	if err := strictJSON(raw, &has); err != nil {
-		return Plan{}, err
+	if err = strictJSON(raw, &has); err != nil {
+		return plan, "", err
 	}
 
 	if _, enveloped := has["result"]; !enveloped {
-		var p Plan
-
-		return p, strictJSON(raw, &p)
+		return plan, "", strictJSON(raw, &plan)
 	}
 
-	var doc planDocument
-	if err := strictJSON(raw, &doc); err != nil {
-		return Plan{}, err
+	var doc planDocument[T]
+	if err = strictJSON(raw, &doc); err != nil {
+		return plan, "", err
 	}
 
-	switch {
-	case doc.Schema != PlanSchema:
-		return Plan{}, fmt.Errorf("its schema is %q, want %s", doc.Schema, PlanSchema)
-	case doc.Context != doc.Result.Cluster:
-		return Plan{}, fmt.Errorf("its context is %q, and its plan is for %q", doc.Context, doc.Result.Cluster)
-	default:
-		return doc.Result, nil
+	if doc.Schema != schema {
+		return plan, "", fmt.Errorf("its schema is %q, want %s", doc.Schema, schema)
 	}
+
+	return doc.Result, doc.Context, nil
 }
 
 // strictJSON decodes one document. Unknown keys, keys that differ in case only and duplicate keys are errors.

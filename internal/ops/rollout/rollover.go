@@ -73,6 +73,10 @@ func (a *apply) pass(ctx context.Context, hopOf func(NodePlan) (Hop, bool), last
 	}
 
 	one := func(n NodePlan) error {
+		if a.do != nil {
+			return a.one(ctx, n)
+		}
+
 		hop, _ := hopOf(n)
 
 		return a.around(ctx, n, hop, func() (runbook.Status, error) { return a.node(ctx, n, hop, last) })
