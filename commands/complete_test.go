@@ -56,7 +56,7 @@ func TestCompletionOfEveryArgument(t *testing.T) {
 // isFile reports whether an argument of this name is a file or a directory of the user's.
 func isFile(name string) bool {
 	switch name {
-	case "FILE", "FILE|DIRECTORY|-", "DEST", "PATH|-", "PLAN", "A", "B":
+	case "FILE", "FILE|DIRECTORY|-", "DEST", "PATH|-", "PLAN", "A", "B", "DIR":
 		return true
 	default:
 		return false

@@ -136,6 +136,10 @@ func (f *fleet) write(name, text string) string {
 	f.t.Helper()
 
 	path := filepath.Join(f.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		f.t.Fatal(err)
+	}
+
 	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
 		f.t.Fatal(err)
 	}

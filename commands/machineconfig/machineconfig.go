@@ -8,6 +8,6 @@ import (
 // NewCmd makes the group.
 func NewCmd(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.Group("machineconfig", "Look at and change the configuration of nodes", []string{"mc", "machineconfigs"},
-		newCmdGet(f), newCmdDiff(f), newCmdMigrate(f),
+		newCmdGet(f), newCmdDiff(f), newCmdMigrate(f), newCmdRollout(f),
 		newCmdApply(f), newCmdPatch(f), newCmdEdit(f))
 }

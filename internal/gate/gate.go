@@ -59,6 +59,8 @@ const (
 	NotAllowed        Code = "TM163"
 	SnapshotUnusable  Code = "TM164"
 	ColdBootUnproven  Code = "TM165"
+	NothingSelected   Code = "TM166"
+	CannotBeTried     Code = "TM167"
 )
 
 // Info describes a gate for `talosmate help gates`.
@@ -117,6 +119,8 @@ func All() []Info {
 		{NotAllowed, "the node or the context is not among the allowed ones"},
 		{SnapshotUnusable, "the snapshot of etcd would not restore"},
 		{ColdBootUnproven, "most voters run a version that only kexec has started"},
+		{NothingSelected, "the configuration selects a link, disk or volume that the node has not"},
+		{CannotBeTried, "a change that can cut the node off cannot be tried"},
 	}
 
 	fixed := []Code{LastVoter, AnotherMachine, NameTaken, ServerRefuses, NotAllowed, RoleMissing, ReadOnly, NotConfirmed}

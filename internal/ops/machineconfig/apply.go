@@ -411,7 +411,7 @@ func (a *application) send(ctx context.Context) error {
 
 	var answer talos.Applied
 
-	sent := runbook.Request{Limit: min(runbook.AnswerWithin, a.o.RebootTimeout), Begin: a.BeforeChange, Send: func(ctx context.Context) (err error) {
+	sent := runbook.Request{Limit: a.within(min(runbook.AnswerWithin, a.o.RebootTimeout)), Begin: a.BeforeChange, Send: func(ctx context.Context) (err error) {
 		a.Stage("apply", "applying (%s)", a.o.Mode)
 
 		answer, err = a.n.Change.ApplyConfig(ctx, a.text, a.o.Mode, a.o.TryTimeout, false)
@@ -435,6 +435,15 @@ func (a *application) send(ctx context.Context) error {
 	}
 
 	return a.observe(ctx, asked, reboots, sent.Err)
+}
+
+// within bounds a wait: of a configuration that is tried something is left to be done before it reverts.
+func (a *application) within(limit time.Duration) time.Duration {
+	if a.o.Mode == talos.ApplyTry {
+		limit = min(limit, a.o.TryTimeout/2)
+	}
+
+	return limit
 }
 
 // withoutDiff keeps the diff in a refusal, which can show secrets, from being shown.
@@ -545,7 +554,7 @@ func (a *application) lost(ctx context.Context, err error) error {
 
 // readBack waits until the node shows what was sent.
 func (a *application) readBack(ctx context.Context, cause error) error {
-	err := poll.Until(ctx, a.Target.Name()+" to show the configuration", probe.VerifyPoll, runbook.ShownWithin, func(ctx context.Context) (bool, string, error) {
+	err := poll.Until(ctx, a.Target.Name()+" to show the configuration", probe.VerifyPoll, a.within(runbook.ShownWithin), func(ctx context.Context) (bool, string, error) {
 		return a.n.Prober().Ask(ctx, func(ctx context.Context, n probe.API) (string, bool, error) {
 			text, err := n.MachineConfig(ctx)
 			if err != nil {
