@@ -241,8 +241,11 @@ func TestReportGate(t *testing.T) {
 		verdict gate.Outcome
 		says    string
 	}{
-		{whole, gate.Pass, "10 objects of Kubernetes"}, {plain, gate.Warn, "no key is beneath"}, {unchecked, gate.Warn, "the 2 encrypted objects"},
-		{unreadable, gate.Refuse, "key2 of secretbox"}, {damaged, gate.Refuse, "would not restore"},
+		{whole, gate.Pass, "10 objects of Kubernetes"},
+		{plain, gate.Warn, "no key is beneath"},
+		{unchecked, gate.Warn, "the 2 encrypted objects"},
+		{unreadable, gate.Refuse, "key2 of secretbox"},
+		{damaged, gate.Refuse, "would not restore"},
 	} {
 		if v := c.report.Gate(); v.Verdict != c.verdict || v.Gate != gate.SnapshotUnusable || !strings.Contains(v.Message, c.says) {
 			t.Errorf("%+v, want %s with %q", v, c.verdict, c.says)
