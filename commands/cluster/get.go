@@ -219,7 +219,7 @@ func resourceColumns(own []talos.PrintColumn) []output.Column[talos.Resource] {
 			drop = 1
 		}
 
-		if value, err := output.Path(c.JSONPath); err == nil { // without its column a resource is shown all the same
+		if value, err := output.ColumnPath(c.JSONPath); err == nil { // without its column a resource is shown all the same
 			cols = append(cols, output.Column[talos.Resource]{
 				Header: strings.ToUpper(output.Cell(c.Name)), Drop: drop, Value: func(r talos.Resource) string { return value(r.Spec) },
 			})

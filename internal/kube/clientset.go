@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/kubernetes"
 	appsv1 "k8s.io/client-go/kubernetes/typed/apps/v1"
 	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -19,7 +18,7 @@ import (
 // clientset has the API groups that this package and kubectl's drain use. kubernetes.Clientset has some fifty more,
 // whose clients the linker then keeps in the program.
 type clientset struct {
-	kubernetes.Interface // nil: a group that is missing below panics.
+	otherGroups
 
 	discovery     *discovery.DiscoveryClient
 	apps          *appsv1.AppsV1Client

@@ -3,6 +3,8 @@ package kube
 import (
 	"net/http"
 	"net/http/httptest"
+	"reflect"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +17,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/talosmate/talosmate/internal/errs"
 )
 
 // TestClientset: each API group that kubectl's drain and this package use reaches the API server, and those that drain
@@ -75,4 +79,33 @@ func TestClientset(t *testing.T) {
 
 	require.NoError(t, c.PolicyV1beta1().Evictions("a").Evict(ctx, &policyv1beta1.Eviction{ObjectMeta: pod}))
 	assert.Equal(t, "POST /api/v1/namespaces/a/pods/b/eviction", <-asked)
+}
+
+// TestOtherGroups uses each API group that the clientset has not: an error names it, and nothing ends the process.
+func TestOtherGroups(t *testing.T) {
+	t.Parallel()
+
+	c, err := newClientset(&rest.Config{Host: "https://127.0.0.1:1"})
+	require.NoError(t, err)
+
+	missing := 0
+
+	for name, method := range reflect.ValueOf(c).Methods() {
+		err := errs.Safely(func() error {
+			method.Call(nil)
+
+			return nil
+		})
+		if err == nil {
+			continue
+		}
+
+		missing++
+
+		group, version, _ := strings.Cut(strings.TrimPrefix(err.Error(), "internal error: talosmate has no client for the Kubernetes API group "), "/")
+		assert.True(t, strings.HasSuffix(strings.ToLower(name.Name), version), "%s: %v", name.Name, err)
+		assert.True(t, strings.HasPrefix(strings.ToLower(name.Name), strings.TrimPrefix(group, "apiserver")), "%s: %v", name.Name, err)
+	}
+
+	assert.Greater(t, missing, 40)
 }

@@ -69,13 +69,8 @@ func Path(expression string) (func(doc any) string, error) {
 	}
 
 	return func(doc any) string {
-		p, err := path(expression) // each time: what was evaluated once may be left within a range
-		if err != nil {
-			return ""
-		}
-
 		var out bytes.Buffer
-		if errs.Safely(func() error { return p.Execute(&out, doc) }) != nil {
+		if execute(expression, &out, doc) != nil {
 			return ""
 		}
 
@@ -83,14 +78,82 @@ func Path(expression string) (func(doc any) string, error) {
 	}, nil
 }
 
-// path parses a JSONPath in kubectl's relaxed form: the braces and the first dot may be left out.
-func path(expression string) (*jsonpath.JSONPath, error) {
-	if !strings.Contains(expression, "{") {
-		expression = "{." + strings.TrimPrefix(expression, ".") + "}"
+func execute(expression string, w io.Writer, doc any) error {
+	p, err := path(expression) // each time: what was evaluated once may be left within a range
+	if err != nil {
+		return err
 	}
 
+	return errs.Safely(func() error { return p.Execute(w, doc) })
+}
+
+const (
+	maxActions = 8        // How many values a column of a node may put together.
+	maxCell    = 64 << 10 // How long the text of such a column may be, in bytes.
+)
+
+// ColumnPath is Path for an expression that comes from a node, as the document does. What may select one value several times is
+// refused: `..` behind `..`, unions within unions and ranges within ranges take longer than the sun will shine.
+func ColumnPath(expression string) (func(doc any) string, error) {
+	if _, err := Path(expression); err != nil {
+		return nil, err
+	}
+
+	tree, err := jsonpath.Parse("expression", braced(expression))
+	if err != nil {
+		return nil, fmt.Errorf("bad JSONPath %q: %w", expression, err)
+	}
+
+	if len(tree.Root.Nodes) > maxActions || !plainPath(tree.Root) {
+		return nil, fmt.Errorf("the JSONPath %q may select a value more than once", expression)
+	}
+
+	return func(doc any) string {
+		out := cell{}
+		_ = execute(expression, &out, doc) // what was written before an error, as for a text that is too long
+
+		return out.text.String()
+	}, nil
+}
+
+// plainPath reports whether each step of a path selects each value at most once.
+func plainPath(n jsonpath.Node) bool {
+	switch typed := n.(type) {
+	case *jsonpath.ListNode:
+		return !slices.ContainsFunc(typed.Nodes, func(n jsonpath.Node) bool { return !plainPath(n) })
+	case *jsonpath.FilterNode:
+		return plainPath(typed.Left) && plainPath(typed.Right)
+	case *jsonpath.RecursiveNode, *jsonpath.UnionNode, *jsonpath.IdentifierNode:
+		return false
+	default:
+		return true
+	}
+}
+
+// cell is a text that ends with an error where it is too long.
+type cell struct{ text strings.Builder }
+
+func (c *cell) Write(p []byte) (int, error) {
+	n, _ := c.text.Write(p[:min(len(p), maxCell-c.text.Len())]) // a Builder returns no error
+	if n < len(p) {
+		return n, io.ErrShortWrite
+	}
+
+	return n, nil
+}
+
+// braced is a JSONPath of kubectl's relaxed form, in which the braces and the first dot may be left out, with both.
+func braced(expression string) string {
+	if strings.Contains(expression, "{") {
+		return expression
+	}
+
+	return "{." + strings.TrimPrefix(expression, ".") + "}"
+}
+
+func path(expression string) (*jsonpath.JSONPath, error) {
 	p := jsonpath.New("expression").AllowMissingKeys(true)
-	if err := p.Parse(expression); err != nil {
+	if err := p.Parse(braced(expression)); err != nil {
 		return nil, fmt.Errorf("bad JSONPath %q: %w", expression, err)
 	}
 

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/talosmate/talosmate/internal/fsutil"
 )
@@ -71,14 +71,7 @@ func (n Notes) Lock(name string) (release func(), err error) {
 	return release, err
 }
 
+// path is a file for each name: two names never share one.
 func (n Notes) path(name string) string {
-	safe := strings.Map(func(r rune) rune {
-		if r == '/' || r == '\\' || r == os.PathSeparator || r == 0 {
-			return '_'
-		}
-
-		return r
-	}, name)
-
-	return filepath.Join(n.Dir, "note-"+safe)
+	return filepath.Join(n.Dir, "note-"+url.PathEscape(name))
 }
