@@ -92,6 +92,14 @@ tidy: ## Tidy go.mod and go.sum, with the versions of the workspace
 bench: build ## Measure start-up, memory, streams and the upgrade against its critical path; fails above the limits
 	bash hack/bench.sh
 
+.PHONY: load
+load: build ## 500 simulated nodes, 20 command lines at once for LOAD_TIME (1m): no error, bounded memory, sockets closed
+	bash hack/load.sh
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZ_TIME (30s)
+	bash hack/fuzz.sh
+
 .PHONY: snapshot
 snapshot: $(TOOLS)/goreleaser $(TOOLS)/cyclonedx-gomod ## Build a release into dist/, twice, compare the checksums, and install each package
 	bash hack/snapshot.sh

@@ -81,9 +81,12 @@ func TestScripts(t *testing.T) {
 
 	b := binaries{dir: os.Getenv("TALOSMATE_TEST_BIN")}
 
-	testscript.Run(t, testscript.Params{
-		Dir:   "scripts",
-		Setup: b.setup,
+	deadline, _ := t.Deadline()
+
+	testscript.RunT(sighted{T: t}, testscript.Params{
+		Deadline: deadline,
+		Dir:      "scripts",
+		Setup:    b.setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"lab":       b.lab,
 			"imager":    imagerBed(t),
@@ -97,6 +100,7 @@ func TestScripts(t *testing.T) {
 			"decrypt":   decrypt,
 			"leak":      leak,
 			"bundle":    bundle,
+			"asked-for": func(ts *testscript.TestScript, neg bool, args []string) { watchOf(ts).askedFor(ts, neg, args) },
 		},
 		ContinueOnError:     os.Getenv("CONT") != "",
 		RequireExplicitExec: true,
@@ -120,7 +124,11 @@ func (b binaries) setup(env *testscript.Env) error {
 
 	env.Setenv("SCHEMAS", schemas)
 
-	return os.MkdirAll(filepath.Join(env.WorkDir, "home"), 0o700)
+	if err = os.MkdirAll(filepath.Join(env.WorkDir, "home"), 0o700); err != nil {
+		return err
+	}
+
+	return env.T().(sighted).guard(env)
 }
 
 // lab [FLAGS] starts a cluster that ends with the script. It sets TALOSCONFIG, and for each node a variable
@@ -148,7 +156,11 @@ func (b binaries) lab(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("lab up: %v\n%s", err, stderr.String())
 	}
 
+	watchOf(ts).learnLab(dir)
+
 	ts.Defer(func() {
+		watchOf(ts).learnLab(dir) // what has been configured since
+
 		if down, err := exec.Command(program, "down", "--dir", dir).CombinedOutput(); err != nil {
 			ts.Logf("lab down: %v\n%s", err, down)
 		}
