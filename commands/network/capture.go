@@ -155,7 +155,8 @@ func (o *captureOptions) capture(ctx context.Context, n *talos.Node, req talos.C
 		result.Ended, err = string(runbook.Interrupted), context.Cause(ctx)
 	case errors.Is(err, capture.ErrFull):
 		result.Ended, err = "max_packets", nil
-	case errors.Is(err, errTimeUp):
+	case errors.Is(err, errTimeUp), err != nil && errors.Is(context.Cause(limited), errTimeUp):
+		// The node learns the deadline too, and may end the stream before our own does.
 		result.Ended, err = "duration", nil
 	case err != nil:
 		result.Ended, err = "failed", n.Blame("capture packets of "+req.Interface, err)

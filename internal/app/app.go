@@ -58,8 +58,8 @@ func Limited(ctx context.Context, args []string, io *iostreams.Streams, limits c
 		err = iostreams.WithoutClosed(root.ExecuteContext(ctx))
 	}
 
-	if err == nil {
-		err = io.Lost()
+	if lost := io.Lost(); lost != nil && !errors.Is(err, iostreams.ErrWrite) {
+		err = errors.Join(err, lost)
 	}
 
 	if f.Running() == nil && err != nil && !errors.Is(err, iostreams.ErrWrite) {

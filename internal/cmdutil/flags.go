@@ -284,7 +284,7 @@ func resolveAliases(flags *pflag.FlagSet) error {
 // own completes to nothing, since a shell would offer file names where a number or a name is wanted. Flags whose usage
 // names a `file` or a `directory` keep the shell's files.
 //
-// Cobra keeps what it receives until the process ends. The function that is returned releases the command tree from it.
+// Cobra keeps completion functions until the process ends. The function that is returned releases the command tree from it.
 func (f *Factory) CompleteFlags(root *cobra.Command, words []string) (release func()) {
 	cmd, _, err := root.Find(words)
 	if err != nil {

@@ -2,7 +2,6 @@ package iostreams
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"sync/atomic"
@@ -17,11 +16,20 @@ var ErrClosed = errors.New("the output was closed")
 // ErrWrite is the error of a write to a stream that failed for another reason: the disk behind it is full.
 var ErrWrite = errors.New("cannot write the output")
 
+// writeError is an ErrWrite with its cause.
+type writeError struct{ cause error }
+
+func (e *writeError) Error() string { return ErrWrite.Error() + ": " + e.cause.Error() }
+
+func (e *writeError) Unwrap() error { return e.cause }
+
+func (e *writeError) Is(target error) bool { return target == ErrWrite } //nolint:errorlint // errors.Is unwraps
+
 // stream turns the errors of a closed stream into ErrClosed and others into ErrWrite.
 type stream struct {
 	w      io.Writer
 	tty    bool
-	failed atomic.Bool // With ErrWrite.
+	failed atomic.Pointer[writeError] // The last one.
 }
 
 // Write implements io.Writer.
@@ -35,21 +43,24 @@ func (s *stream) Write(b []byte) (int, error) {
 		return n, nil
 	}
 
-	s.failed.Store(true)
-
 	var at *fs.PathError
 	if errors.As(err, &at) { // /dev/stdout says less than "the output"
 		err = at.Err
 	}
 
-	return n, fmt.Errorf("%w: %w", ErrWrite, err)
+	failed := &writeError{err}
+	s.failed.Store(failed)
+
+	return n, failed
 }
 
-// Lost returns ErrWrite if something that was written to stdout was lost. Help and completion scripts are written by
+// Lost returns an ErrWrite if something that was written to stdout was lost. Help and completion scripts are written by
 // code that does not look at the result of a write.
 func (s *Streams) Lost() error {
-	if s.stdout != nil && s.stdout.failed.Load() {
-		return ErrWrite
+	if s.stdout != nil {
+		if failed := s.stdout.failed.Load(); failed != nil {
+			return failed
+		}
 	}
 
 	return nil

@@ -7,6 +7,8 @@ import (
 	"os"
 	"syscall"
 	"testing"
+
+	"github.com/talosmate/talosmate/internal/errs"
 )
 
 type failing struct{ err error }
@@ -58,12 +60,14 @@ func TestLost(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 
-		if got := s.Guard().Lost(); !errors.Is(got, tt.want) {
-			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		lost := s.Guard().Lost()
+		if !errors.Is(lost, tt.want) || (lost == nil) != (tt.want == nil) {
+			t.Errorf("%s: %v, want %v", name, lost, tt.want)
 		}
 
-		if tt.want != nil && err.Error() != "cannot write the output: no space left on device" {
-			t.Errorf("%s: %v", name, err)
+		// One error, of which the user reads one line.
+		if want := "cannot write the output: no space left on device"; lost != nil && (lost.Error() != want || len(errs.Entries(err)) != 1 || errs.Entries(err)[0].Message != want) {
+			t.Errorf("%s: %v, %+v", name, lost, errs.Entries(err))
 		}
 	}
 }

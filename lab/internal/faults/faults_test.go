@@ -31,11 +31,11 @@ func TestParse(t *testing.T) {
 		"event-stream-dead":               func(f *faults.Fault) bool { return f.Value == "end" },
 		"pull-error=no route to registry": func(f *faults.Fault) bool { return f.Value == "no route to registry" },
 		"registry-status=503":             func(f *faults.Fault) bool { return f.N == 503 },
-		"wire=7": func(f *faults.Fault) bool { return f.N == 7 && len(f.Names) == 8 && f.Count == 0 },
+		"wire=7":                          func(f *faults.Fault) bool { return f.N == 7 && len(f.Names) == 8 && f.Count == 0 },
 		"wire=7:delay,reset": func(f *faults.Fault) bool {
 			return f.N == 7 && slices.Equal(f.Names, []string{faults.WireDelay, faults.WireReset})
 		},
-		"clock-skew=-5s":                  func(f *faults.Fault) bool { return f.Dur == -5*time.Second },
+		"clock-skew=-5s": func(f *faults.Fault) bool { return f.Dur == -5*time.Second },
 	} {
 		f, err := faults.Parse(spec)
 		if err != nil || !check(f) {
