@@ -63,6 +63,10 @@ func TestChaos(t *testing.T) {
 				ended += " (" + r.signal.String() + ")"
 			}
 
+			if r.other != nil {
+				ended += " and " + r.other.code.Name()
+			}
+
 			ran[r.row.name()+": "+ended]++
 
 			if r.took > chaosSlow {
@@ -190,11 +194,25 @@ type chaosRun struct {
 	signal syscall.Signal
 	within time.Duration
 
+	shape string    // Of what is around it: see chaosShapes.
+	other *chaosEnd // How the same command ended that ran at the same time; nil for none.
+
+	chaosEnd
+
+	doc      chaosDocument
+	timeline []chaosNote // Since the start.
+}
+
+// chaosEnd is how a run ended.
+type chaosEnd struct {
 	code           errs.Code
 	took           time.Duration
 	stdout, stderr string
-	doc            chaosDocument
-	timeline       []chaosNote // Since the start.
+}
+
+// chaosShapes are the surroundings of a run that differ from a user's.
+func chaosShapes() []string {
+	return []string{"no home", "unwritable home", "64 descriptors", "no reader"}
 }
 
 type requestCounts struct{ Executed, Received map[string]int }
@@ -241,6 +259,14 @@ func newChaosRun(f *fleet, seed uint64) *chaosRun {
 	if random.IntN(4) == 0 {
 		r.signal = []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL}[random.IntN(4)]
 		r.within = time.Duration(1+random.IntN(1<<random.IntN(11))) * time.Millisecond
+	}
+
+	if shapes := chaosShapes(); random.IntN(3) == 0 {
+		r.shape = shapes[random.IntN(len(shapes))]
+	}
+
+	if twin := random.IntN(6) == 0; twin && r.row.changes() && r.signal == 0 {
+		r.other = &chaosEnd{}
 	}
 
 	dir := f.t.TempDir()
@@ -290,6 +316,8 @@ func (r *chaosRun) run() {
 	r.timeline = slices.DeleteFunc(r.timeline, func(n chaosNote) bool { return n.Time.Before(started) })
 
 	switch {
+	case r.other != nil:
+		r.checkBoth()
 	case r.code < 0 && r.signal == syscall.SIGKILL:
 		r.again()
 	case r.code < 0 && r.signal != 0 && r.stdout+r.stderr == "" && len(r.mutations()) == 0:
@@ -301,8 +329,12 @@ func (r *chaosRun) run() {
 	r.reset()
 
 	if r.t.Failed() {
-		r.t.Logf("seed %d: talosmate %s\nfaults: %s\nsignal: %s after %s\nexit code %d\nstdout: %.6000s\nstderr: %s", r.seed, strings.Join(r.args, " "),
-			strings.Join(r.faults, "; "), r.signal, r.within, r.code, r.stdout, r.stderr)
+		r.t.Logf("seed %d: talosmate %s\nfaults: %s\nsignal: %s after %s, surroundings: %q\nexit code %d\nstdout: %.6000s\nstderr: %s", r.seed, strings.Join(r.args, " "),
+			strings.Join(r.faults, "; "), r.signal, r.within, r.shape, r.code, r.stdout, r.stderr)
+
+		if r.other != nil {
+			r.t.Logf("the other run: exit code %d\nstdout: %.6000s\nstderr: %s", r.other.code, r.other.stdout, r.other.stderr)
+		}
 
 		for _, n := range r.timeline {
 			r.t.Logf("%s %s %s %s", n.Time.Format("05.000"), n.Node, n.Event, n.Detail)
@@ -356,7 +388,7 @@ func (r *chaosRun) arm() {
 
 	for _, node := range chaosNodes() {
 		seed, bad := r.random.Uint32(), r.random.IntN(10) < 6
-		slow, loses := r.random.IntN(10) == 0, r.random.IntN(12) == 0
+		slow, loses, skewed := r.random.IntN(10) == 0, r.random.IntN(12) == 0, r.random.IntN(12) == 0
 
 		if bad {
 			fault(node, fmt.Sprintf("wire=%d%s", seed, only))
@@ -364,6 +396,10 @@ func (r *chaosRun) arm() {
 
 		if slow {
 			fault(node, fmt.Sprintf("latency=%dms", seed%400))
+		}
+
+		if skewed {
+			fault(node, fmt.Sprintf("clock-skew=%dh", int(seed%200)-100))
 		}
 
 		if loses {
@@ -393,13 +429,7 @@ func (r *chaosRun) disarm() {
 	}
 
 	// What talosmate has opened is closed with it.
-	r.until("the nodes to serve nobody", func(context.Context) bool {
-		var nodes []struct{ Clients int }
-
-		r.ask(&nodes, "nodes", "")
-
-		return !slices.ContainsFunc(nodes, func(n struct{ Clients int }) bool { return n.Clients > 0 })
-	})
+	r.until("the nodes to serve nobody", func(context.Context) bool { return r.clients() == 0 })
 
 	if r.row.lasting {
 		return
@@ -417,26 +447,69 @@ func (r *chaosRun) ready() {
 	}
 }
 
-// execute runs the command in an empty home.
+// execute runs the command in an empty home, twice at the same time if there is another one.
 func (r *chaosRun) execute() {
 	r.t.Helper()
 
+	if r.other == nil {
+		r.chaosEnd = r.one()
+
+		return
+	}
+
+	ended := make(chan chaosEnd, 1)
+
+	go func() { ended <- r.one() }()
+
+	r.chaosEnd, *r.other = r.one(), <-ended
+}
+
+// one runs the command.
+func (r *chaosRun) one() (end chaosEnd) {
 	ctx, cancel := context.WithTimeout(r.t.Context(), chaosEnds)
 	defer cancel()
 
-	cmd := exec.CommandContext(ctx, filepath.Join(r.bin, "talosmate"), r.args...)
-	cmd.Dir = r.work
-	cmd.Env = append(slices.DeleteFunc(slices.Clone(r.env), func(v string) bool { return strings.HasPrefix(v, "XDG_") }), "HOME="+r.home, "TMPDIR="+r.temp)
+	program := append([]string{filepath.Join(r.bin, "talosmate")}, r.args...)
+	env := append(slices.DeleteFunc(slices.Clone(r.env), func(v string) bool { return strings.HasPrefix(v, "XDG_") || strings.HasPrefix(v, "HOME=") }), "TMPDIR="+r.temp)
+
+	switch r.shape {
+	case "no home":
+	case "unwritable home":
+		env = append(env, "HOME=/proc")
+	case "64 descriptors":
+		env, program = append(env, "HOME="+r.home), append([]string{"sh", "-c", `ulimit -n 64; exec "$0" "$@"`}, program...)
+	default:
+		env = append(env, "HOME="+r.home)
+	}
+
+	cmd := exec.CommandContext(ctx, program[0], program[1:]...)
+	cmd.Dir, cmd.Env = r.work, env
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // it prints its goroutines
 	cmd.WaitDelay = 5 * time.Second
 
 	var stdout, stderr bytes.Buffer
 
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+
+	if r.shape == "no reader" {
+		in, out, err := os.Pipe()
+		if err != nil || in.Close() != nil {
+			r.t.Errorf("no pipe: %v", err)
+
+			return end
+		}
+
+		defer out.Close()
+
+		cmd.Stdout = out
+	}
+
 	began := time.Now()
 
 	if err := cmd.Start(); err != nil {
-		r.t.Fatal(err)
+		r.t.Error(err)
+
+		return end
 	}
 
 	if r.signal != 0 {
@@ -445,12 +518,13 @@ func (r *chaosRun) execute() {
 	}
 
 	err := cmd.Wait()
-	r.took = time.Since(began)
-	r.stdout, r.stderr, r.code = stdout.String(), stderr.String(), errs.Code(cmd.ProcessState.ExitCode())
+	end = chaosEnd{errs.Code(cmd.ProcessState.ExitCode()), time.Since(began), stdout.String(), stderr.String()}
 
 	if ctx.Err() != nil {
 		r.t.Errorf("it does not end: %v", err)
 	}
+
+	return end
 }
 
 // filesIn lists the files below a folder.

@@ -214,6 +214,19 @@ func (f *fleet) lose(row lostAnswer) {
 func changesOfTheTree(t *testing.T) []string {
 	t.Helper()
 
+	return commandsOfTheTree(t, func(kind string) bool { return kind != "read" })
+}
+
+// readsOfTheTree lists the others.
+func readsOfTheTree(t *testing.T) []string {
+	t.Helper()
+
+	return commandsOfTheTree(t, func(kind string) bool { return kind == "read" })
+}
+
+func commandsOfTheTree(t *testing.T, wanted func(kind string) bool) []string {
+	t.Helper()
+
 	f := &fleet{t: t, bin: os.Getenv("TALOSMATE_TEST_BIN"), dir: t.TempDir()}
 
 	var doc struct {
@@ -227,7 +240,7 @@ func changesOfTheTree(t *testing.T) []string {
 	var out []string
 
 	for _, c := range doc.Items {
-		if c.Kind != "read" {
+		if wanted(c.Kind) {
 			out = append(out, strings.TrimPrefix(c.Path, "talosmate "))
 		}
 	}
