@@ -48,6 +48,10 @@ chaos: kube ## Run 2000 seeds of commands over a bad network (TALOSMATE_CHAOS_SE
 	TALOSMATE_CHAOS_SEEDS=$${TALOSMATE_CHAOS_SEEDS:-2000} TALOSMATE_CHAOS_TIME=$${TALOSMATE_CHAOS_TIME:-3h} \
 		go test ./test -run 'TestChaos$$' -count=1 -v -timeout 4h
 
+.PHONY: stress
+stress: deps kube ## Run each scenario 20 times on a busy machine (STRESS_COUNT, STRESS_LOAD, STRESS_JOBS, STRESS_RUN=regexp)
+	bash hack/stress.sh
+
 .PHONY: kube
 kube: ## Build the real Kubernetes control plane for the tests (cached)
 	@bash hack/timed.sh 'kubernetes bed' go run -C lab/kube ./build
