@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/siderolabs/talos/pkg/machinery/gendata"
 
@@ -47,20 +48,22 @@ func readVersions(c *cmdutil.Call, b cmdutil.Build) cmdutil.Reading {
 		return out
 	}
 
-	nodes, err := cmdutil.FetchRows(c, func(ctx context.Context, n *talos.Node) ([]talos.Version, error) {
-		v, err := n.Version(ctx)
-
-		return []talos.Version{v}, err
-	})
-
 	if c.Printer.Structured() {
 		rows = nil // the document's items are nodes; the client is not one
 	}
 
-	rows = append(rows, nodes...)
-	out.Rows, out.Err, out.PerNode = rows, err, true
+	list := func(nodes []talos.Version, err error) cmdutil.Reading {
+		out := out
+		out.Rows, out.Err, out.PerNode = append(slices.Clone(rows), nodes...), err, true
 
-	return out
+		return out
+	}
+
+	return list(cmdutil.FetchRowsAs(c, func(ctx context.Context, n *talos.Node) ([]talos.Version, error) {
+		v, err := n.Version(ctx)
+
+		return []talos.Version{v}, err
+	}, list))
 }
 
 func client(b cmdutil.Build) talos.Version {

@@ -90,7 +90,12 @@ func NewNodeList[T any, P Row[T]](f *Factory, d Command, schema string, l NodeLi
 
 	return New(f, d, ListOf[T](schema), func(c *Call) error {
 		return w.Run(c, func() (Reading, error) {
-			rows, err := FetchRows[T, P](c, func(ctx context.Context, n *talos.Node) ([]T, error) { return fetch(ctx, c, n) })
+			early := l.Reading
+			if l.Finish != nil {
+				early = nil
+			}
+
+			rows, err := FetchRowsAs[T, P](c, func(ctx context.Context, n *talos.Node) ([]T, error) { return fetch(ctx, c, n) }, early)
 
 			if l.Finish != nil {
 				var finishErr error
@@ -113,6 +118,12 @@ func (l NodeList[T]) Reading(rows []T, err error) Reading {
 
 // FetchRows asks every target and marks each row with its node. The error holds the nodes that failed.
 func FetchRows[T any, P Row[T]](c *Call, fetch func(context.Context, *talos.Node) ([]T, error)) ([]T, error) {
+	return FetchRowsAs[T, P](c, fetch, nil)
+}
+
+// FetchRowsAs is FetchRows for rows of which a terminal shows those that have come while others have not, as the reading
+// that they make.
+func FetchRowsAs[T any, P Row[T]](c *Call, fetch func(context.Context, *talos.Node) ([]T, error), early func([]T, error) Reading) ([]T, error) {
 	targets := c.targets
 
 	if len(targets.Nodes) == 0 { // a watch asks the same nodes again
@@ -122,7 +133,7 @@ func FetchRows[T any, P Row[T]](c *Call, fetch func(context.Context, *talos.Node
 		}
 	}
 
-	return rowsOf[T, P](c, talos.Each(c.ctx, c.cluster, targets.Nodes, fetch))
+	return rowsOf[T, P](c, eachEarly[T, P](c, targets.Nodes, fetch, early))
 }
 
 // rowsOf marks each row with its node. The error holds the nodes that failed; of a list that was cut off the

@@ -92,10 +92,21 @@ func Draw(w io.Writer, c Control, text string) error {
 
 // Redraw draws lines from the top of the screen, each over what was there before, as one write. It erases what is left
 // below them, and nothing of the terminal's history.
-func Redraw(w io.Writer, lines []string) error {
+func Redraw(w io.Writer, lines []string) error { return redraw(w, Home, lines) }
+
+// Overdraw is Redraw from some lines above the cursor, which is at the beginning of a line.
+func Overdraw(w io.Writer, above int, lines []string) error {
+	if above == 0 {
+		return redraw(w, "", lines)
+	}
+
+	return redraw(w, CursorUp(above), lines)
+}
+
+func redraw(w io.Writer, from Control, lines []string) error {
 	var out strings.Builder
 
-	out.WriteString(string(Home))
+	out.WriteString(string(from))
 
 	for _, line := range lines {
 		out.WriteString(string(EraseLine) + painted(line) + "\n")
