@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/talosmate/talosmate/internal/talos/config"
 	"github.com/talosmate/talosmate/internal/talos/conn"
@@ -72,11 +73,11 @@ func (c *Cluster) Bare(t Target, fingerprint string) (*Node, func() error) {
 	return &Node{fresh}, done
 }
 
-// withTimeout bounds a read of one node.
-func (c *Cluster) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+// withTimeout bounds a read of one node, of which some time may have passed.
+func (c *Cluster) withTimeout(ctx context.Context, passed time.Duration) (context.Context, context.CancelFunc) {
 	if c.Options.Timeout <= 0 {
 		return context.WithCancel(ctx)
 	}
 
-	return context.WithTimeout(ctx, c.Options.Timeout)
+	return context.WithTimeout(ctx, max(c.Options.Timeout-passed, 0))
 }

@@ -72,7 +72,7 @@ func Each[T any](ctx context.Context, c *Cluster, targets []Target, fn func(cont
 
 		defer ifSilent(node, patience, leave)()
 
-		callCtx, cancel := c.withTimeout(ctx)
+		callCtx, cancel := c.withTimeout(ctx, t.Silent)
 		defer cancel()
 
 		out.Value, out.Err = safely(callCtx, node, fn)

@@ -199,7 +199,7 @@ func (s *silent) Get(ctx context.Context, _ *cosi.GetRequest) (*cosi.GetResponse
 }
 
 // TestUnknownAddressesAreAskedTogether names addresses that discovery does not have and whose machines are silent. Who they
-// are is asked of all of them before the first has had its time.
+// are is asked of all of them before the first has had its time, and that time counts: the read ends with their timeout.
 func TestUnknownAddressesAreAskedTogether(t *testing.T) {
 	t.Parallel()
 
@@ -212,6 +212,7 @@ func TestUnknownAddressesAreAskedTogether(t *testing.T) {
 		}))
 
 		resolved := make(chan target.Set)
+		start := time.Now()
 
 		go func() {
 			set, err := c.resolveNames(t.Context(), lists.Map(targets, Target.Name))
@@ -229,8 +230,15 @@ func TestUnknownAddressesAreAskedTogether(t *testing.T) {
 			t.Errorf("%d were asked before the first had had its time, want all %d", got, len(targets))
 		}
 
-		if set := <-resolved; len(set.Nodes) != len(targets) {
+		set := <-resolved
+		if len(set.Nodes) != len(targets) {
 			t.Errorf("%d targets, want %d", len(set.Nodes), len(targets))
+		}
+
+		Each(t.Context(), c, set.Nodes, func(ctx context.Context, n *Node) (string, error) { return n.Identity(ctx) })
+
+		if took := time.Since(start); took > c.Options.Timeout+4*patience {
+			t.Errorf("all of it took %s, want the timeout of %s and no more", took, c.Options.Timeout)
 		}
 	})
 }

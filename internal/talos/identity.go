@@ -11,13 +11,14 @@ import (
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
-// whoLimit bounds how long a node may take to identify itself, unless it has less for any answer.
+// whoLimit bounds how long a node may take to identify itself. It is half of what a node has for an answer at most, so that
+// one that is silent has some left for the answer that was asked for.
 const whoLimit = 5 * time.Second
 
 func (c *Cluster) toSayWho(ctx context.Context) (context.Context, context.CancelFunc) {
 	limit := whoLimit
 	if t := c.Options.Timeout; t > 0 {
-		limit = min(limit, t)
+		limit = min(limit, t/2)
 	}
 
 	return context.WithTimeout(ctx, limit)
@@ -70,6 +71,8 @@ func (c *Cluster) targetAt(ctx context.Context, known target.Known, address stri
 
 	// A node that was wiped and joined again is listed twice for a while, with the identity of before too.
 	if at < 0 || members[at].Node != address || len(announced) > 1 {
+		start := time.Now()
+
 		ctx, cancel := c.toSayWho(ctx)
 		defer cancel()
 
@@ -82,10 +85,16 @@ func (c *Cluster) targetAt(ctx context.Context, known target.Known, address stri
 		} else if slices.Contains(c.virtual, address) {
 			at = -1 // the member that announced it need not have it any more
 		}
+
+		if ctx.Err() != nil {
+			out.Silent = time.Since(start)
+		}
 	}
 
 	if at >= 0 {
+		silent := out.Silent
 		out = members[at].Target()
+		out.Silent = silent
 
 		if !slices.Contains(c.virtual, address) {
 			out.Address, out.Sure = address, true

@@ -80,7 +80,7 @@ const etcdGrace = 300 * time.Millisecond
 
 // discover lists the members, and the virtual IPs where a member has several addresses.
 func (c *Cluster) discover(ctx context.Context) (list []Member, virtual []string, err error) {
-	ctx, cancel := c.withTimeout(ctx)
+	ctx, cancel := c.withTimeout(ctx, 0)
 	defer cancel()
 
 	asked, stop := context.WithCancel(ctx)

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // NodeRef names the node a row is about. Every row embeds it.
@@ -38,13 +39,14 @@ const (
 
 // Target is a node that a command reads or changes.
 type Target struct {
-	Address   string   // The address to ask.
-	Hostname  string   // The Talos hostname, if known.
-	ID        string   // The node's identity in discovery, if known.
-	Type      string   // controlplane, worker, or empty when unknown.
-	Addresses []string // All known addresses.
-	Sure      bool     // Whether Address is known to be the node's own, and not the first of several.
-	AnyOf     []string // Endpoints of which any may answer for itself; Address is set afterwards.
+	Address   string        // The address to ask.
+	Hostname  string        // The Talos hostname, if known.
+	ID        string        // The node's identity in discovery, if known.
+	Type      string        // controlplane, worker, or empty when unknown.
+	Addresses []string      // All known addresses.
+	Sure      bool          // Whether Address is known to be the node's own, and not the first of several.
+	Silent    time.Duration // How long it was asked in vain who it is.
+	AnyOf     []string      // Endpoints of which any may answer for itself; Address is set afterwards.
 }
 
 // Name is the hostname if known, else the address.
