@@ -93,7 +93,7 @@ tidy: ## Tidy go.mod and go.sum, with the versions of the workspace
 	bash hack/tidy.sh
 
 .PHONY: bench
-bench: build ## Measure start-up, memory, streams and the upgrade against its critical path; fails above the limits
+bench: build ## Measure beside the talosctl that TALOSCTL names, and write docs/benchmarks.md; fails above the limits
 	bash hack/bench.sh
 
 .PHONY: load

@@ -166,12 +166,16 @@ func (c *ctl) wait() *cobra.Command {
 func (c *ctl) etcd() *cobra.Command {
 	root := &cobra.Command{Use: "etcd", Short: "Inspect and disturb etcd"}
 
-	var overwrite, del bool
+	var (
+		overwrite, del bool
+		objects        int
+	)
 
 	fill := c.global("fill BYTES", "Write this many bytes of keys", "etcd-fill", "bytes")
 	fill.Flags().BoolVar(&overwrite, "overwrite", false, "overwrite one key repeatedly")
+	fill.Flags().IntVar(&objects, "objects", 0, "write them as this many Kubernetes objects")
 	fill.RunE = func(cmd *cobra.Command, args []string) error {
-		return c.send(cmd, control.Request{Verb: "etcd-fill", Params: map[string]string{"bytes": args[0], "overwrite": strconv.FormatBool(overwrite)}})
+		return c.send(cmd, control.Request{Verb: "etcd-fill", Params: map[string]string{"bytes": args[0], "overwrite": strconv.FormatBool(overwrite), "objects": strconv.Itoa(objects)}})
 	}
 
 	compact := c.global("compact", "Compact to the current revision", "etcd-compact")

@@ -157,6 +157,15 @@ func (s *Server) etcdFill(ctx context.Context, r Request) (any, error) {
 	}
 	defer client.Close() //nolint:errcheck
 
+	objects, err := number(r, "objects", 0)
+	if err != nil {
+		return nil, err
+	}
+
+	if objects > 0 {
+		return fillObjects(ctx, client, objects, size)
+	}
+
 	var written int64
 
 	value := bytes.Repeat([]byte{'x'}, fillValue)
@@ -177,6 +186,28 @@ func (s *Server) etcdFill(ctx context.Context, r Request) (any, error) {
 	}
 
 	return map[string]any{"written": written}, nil
+}
+
+// fillAtOnce is how many objects one transaction writes; etcd takes 128.
+const fillAtOnce = 100
+
+// fillObjects writes as many keys as Kubernetes has for that many objects, with size bytes of values in all.
+func fillObjects(ctx context.Context, client *clientv3.Client, objects, size int64) (any, error) {
+	value := strings.Repeat("x", int(max(1, size/objects)))
+
+	for i := int64(0); i < objects; {
+		var puts []clientv3.Op
+
+		for ; i < objects && len(puts) < fillAtOnce; i++ {
+			puts = append(puts, clientv3.OpPut(fmt.Sprintf("/registry/configmaps/namespace-%d/object-%d", i%200, i), value))
+		}
+
+		if _, err := client.Txn(ctx).Then(puts...).Commit(); err != nil {
+			return nil, err
+		}
+	}
+
+	return map[string]any{"written": objects * int64(len(value))}, nil
 }
 
 func (s *Server) etcdPut(ctx context.Context, r Request) (any, error) {
