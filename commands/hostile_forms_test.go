@@ -15,6 +15,23 @@ import (
 	"github.com/talosmate/talosmate/internal/testing/replay"
 )
 
+// answered keeps what is written, and calls then when mark is in it.
+type answered struct {
+	bytes.Buffer
+
+	mark string
+	then func()
+}
+
+func (a *answered) Write(p []byte) (int, error) {
+	n, err := a.Buffer.Write(p)
+	if strings.Contains(a.String(), a.mark) {
+		a.then()
+	}
+
+	return n, err
+}
+
 // TestHostileTextInEveryForm prints what one hostile node says in every form there is. Nothing in it may be interpreted by a
 // terminal, and in forms of one line for each row the node adds no line. Only an expression that picks single values prints them
 // into a pipe as the node sent them.
@@ -31,11 +48,11 @@ func TestHostileTextInEveryForm(t *testing.T) {
 
 	dir := t.TempDir()
 
-	run := func(tty bool, stdin string, args ...string) (stdout, stderr string) {
-		var out, errOut bytes.Buffer
+	start := func(tty bool, in io.Reader, out io.Writer, args ...string) (stderr string) {
+		var errOut bytes.Buffer
 
 		app.Run(t.Context(), args, &iostreams.Streams{
-			In: strings.NewReader(stdin), Out: &out, Err: &errOut, InTTY: tty, OutTTY: tty, ErrTTY: tty, Width: 200, Height: 50,
+			In: in, Out: out, Err: &errOut, InTTY: tty, OutTTY: tty, ErrTTY: tty, Width: 200, Height: 50,
 			Env: func(key string) (string, bool) {
 				value, set := map[string]string{"TALOSCONFIG": endpoint.Talosconfig, "HOME": dir, "KUBECONFIG": filepath.Join(dir, "none"), "NO_COLOR": "1"}[key]
 
@@ -43,7 +60,15 @@ func TestHostileTextInEveryForm(t *testing.T) {
 			},
 		})
 
-		return out.String(), errOut.String()
+		return errOut.String()
+	}
+
+	run := func(tty bool, args ...string) (stdout, stderr string) {
+		var out bytes.Buffer
+
+		stderr = start(tty, strings.NewReader(""), &out, args...)
+
+		return out.String(), stderr
 	}
 
 	reads := [][]string{{"service", "list"}, {"get", "services"}, {"members"}, {"network", "interfaces"}, {"version"}}
@@ -72,7 +97,7 @@ func TestHostileTextInEveryForm(t *testing.T) {
 		for _, read := range reads {
 			for _, tty := range []bool{true, false} {
 				args := append(append([]string{}, read...), append(f.args, "-n", "10.5.0.2", "--timeout", "5s")...)
-				stdout, stderr := run(tty, "", args...)
+				stdout, stderr := run(tty, args...)
 
 				if bad := unwanted(stdout); bad != "" && (tty || !f.raw) {
 					t.Errorf("%s, terminal %t: %v: stdout: %s", form, tty, args, bad)
@@ -95,8 +120,8 @@ func TestHostileTextInEveryForm(t *testing.T) {
 	page, bundle := filepath.Join(dir, "page.html"), filepath.Join(dir, "bundle.zip")
 	files := map[string][]byte{}
 
-	run(false, "", "health", "--report", page, "-n", "10.5.0.2", "--timeout", "5s")
-	_, said := run(false, "", "support", "-n", "10.5.0.2", "--timeout", "10s", "--output-file", bundle)
+	run(false, "health", "--report", page, "-n", "10.5.0.2", "--timeout", "5s")
+	_, said := run(false, "support", "-n", "10.5.0.2", "--timeout", "10s", "--output-file", bundle)
 
 	body, err := os.ReadFile(page)
 	if err != nil {
@@ -123,15 +148,24 @@ func TestHostileTextInEveryForm(t *testing.T) {
 		}
 	}
 
-	answers, _ := run(false, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}
+	// The end of its input ends the server, so it stays open until the answer is there.
+	in, ask := io.Pipe()
+	answers := &answered{mark: `"id":2`, then: func() { _ = ask.Close() }}
+
+	go func() {
+		_, _ = io.WriteString(ask, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}
 {"jsonrpc":"2.0","method":"notifications/initialized"}
 {"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"service_list","arguments":{"nodes":["10.5.0.2"]}}}
-`, "mcp", "serve")
-	if !strings.Contains(answers, "made up") {
-		t.Errorf("the tool shows nothing of the node: %s", answers)
+`)
+	}()
+
+	start(false, in, answers, "mcp", "serve")
+
+	if !strings.Contains(answers.String(), "made up") {
+		t.Errorf("the tool shows nothing of the node: %s", answers.String())
 	}
 
-	files["MCP"] = []byte(answers)
+	files["MCP"] = answers.Bytes()
 
 	for name, text := range files {
 		if bad := unwanted(string(text)); bad != "" {
@@ -142,5 +176,4 @@ func TestHostileTextInEveryForm(t *testing.T) {
 	if strings.Contains(string(files[page]), "<script") || len(files) < 5 {
 		t.Errorf("%d files", len(files))
 	}
-
 }

@@ -27,10 +27,10 @@ func kubernetesUsers(dir string) map[string][][]string {
 		"cluster/health.go":        {{"health"}},
 		"cluster/fleet.go":         {{"describe"}, {"describe", "node", worker}, {"state", "save", out + ".state"}},
 		"cluster/support_reads.go": {{"support", "-n", worker, "-O", out + ".zip", "-o", "json"}},
-		"etcd/verify_snapshot.go":  {
+		"etcd/verify_snapshot.go": {
 			{"etcd", "verify-snapshot", "etcd/testdata/snapshot.db", "--live"}, {"etcd", "restore-plan", "etcd/testdata/snapshot.db"},
 		},
-		"image/pods.go":            {{"image", "prune", "-n", worker, "--dry-run"}, {"image", "list", "-n", worker, "--unused"}},
+		"image/pods.go": {{"image", "prune", "-n", worker, "--dry-run"}, {"image", "list", "-n", worker, "--unused"}},
 		"kubeconfig/kubeconfig.go": {
 			{"kubeconfig", "-"},
 			{"kubeconfig", "-", "--context-name", "x"},

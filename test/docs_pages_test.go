@@ -346,13 +346,15 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
-// ranByTestGuides finds the pages in the source of TestGuides.
+// ranByTestGuides finds the pages in the source of TestGuides and of TestStorageGuide.
 func ranByTestGuides(t *testing.T) map[string]bool {
 	t.Helper()
 
 	out := map[string]bool{}
-	for _, m := range regexp.MustCompile(`"(docs/[a-z/-]+\.md)"`).FindAllSubmatch(repository(t, "test/docs_test.go"), -1) {
-		out[string(m[1])] = true
+	for _, file := range []string{"test/docs_test.go", "test/storage_test.go"} {
+		for _, m := range regexp.MustCompile(`"(docs/[a-z/-]+\.md)"`).FindAllSubmatch(repository(t, file), -1) {
+			out[string(m[1])] = true
+		}
 	}
 
 	return out

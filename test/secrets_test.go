@@ -214,10 +214,19 @@ func middle(b []byte) []byte {
 	return b[(len(b)-enough)/2 : (len(b)+enough)/2]
 }
 
+func scalar(key *ecdsa.PrivateKey) []byte {
+	raw, err := key.Bytes()
+	if err != nil {
+		return nil
+	}
+
+	return raw
+}
+
 // private is the number of a private key that nothing else has.
 func private(der []byte) []byte {
 	if key, err := x509.ParseECPrivateKey(der); err == nil {
-		return key.D.Bytes()
+		return scalar(key)
 	}
 
 	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
@@ -228,7 +237,7 @@ func private(der []byte) []byte {
 	case ed25519.PrivateKey:
 		return typed.Seed()
 	case *ecdsa.PrivateKey:
-		return typed.D.Bytes()
+		return scalar(typed)
 	case *rsa.PrivateKey:
 		return typed.D.Bytes()
 	default:

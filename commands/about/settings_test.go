@@ -45,7 +45,7 @@ func TestConfigurationFiles(t *testing.T) {
 		"timeout: 5s":                          "",
 		"timout: 5s":                           `unknown setting "timout"|did you mean timeout?`,
 		"Timeout: 5s":                          "",
-		"max-parallel: 3":                      `unknown setting "max-parallel"|did you mean upgrade.apply.max-parallel or upgrade.plan.max-parallel?`,
+		"max-parallel: 3":                      `unknown setting "max-parallel"|did you mean machineconfig.rollout.apply.max-parallel or machineconfig.rollout.plan.max-parallel or upgrade.apply.max-parallel?`,
 		"upgrade: {aply: {max-parallel: 3}}":   `unknown setting "upgrade.aply.max-parallel"|did you mean upgrade.apply.max-parallel`,
 		"quite-something-else: 1":              "settings view --all",
 		"output: [json]":                       "it is a list, and --output takes one value",

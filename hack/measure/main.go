@@ -236,7 +236,7 @@ func write(path string, rows []row) error {
 		return nil
 	}
 
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // G304: the file that the user of the measurement names
 	if err != nil {
 		return fmt.Errorf("cannot open the rows: %w", err)
 	}

@@ -44,7 +44,7 @@ func (e *early[T]) add(n *talos.Node, rows []T, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
-	e.outcomes[n.Target.Address] = talos.Outcome[[]T]{Target: n.Target, Value: rows, Err: err}
+	e.outcomes[n.Address] = talos.Outcome[[]T]{Target: n.Target, Value: rows, Err: err}
 }
 
 // during draws until the function that it returns is called, which erases what was drawn and writes the warnings that came

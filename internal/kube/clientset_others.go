@@ -1,8 +1,6 @@
 package kube
 
 import (
-	"fmt"
-
 	admissionregistrationv1 "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 	admissionregistrationv1alpha1 "k8s.io/client-go/kubernetes/typed/admissionregistration/v1alpha1"
 	admissionregistrationv1beta1 "k8s.io/client-go/kubernetes/typed/admissionregistration/v1beta1"
@@ -58,7 +56,7 @@ import (
 type missingGroup string
 
 func (g missingGroup) Error() string {
-	return fmt.Sprintf("talosmate has no client for the Kubernetes API group %s", string(g))
+	return "no client for the Kubernetes API group " + string(g)
 }
 
 // otherGroups are the groups of kubernetes.Interface that the clientset has not. A group that a new version of client-go adds

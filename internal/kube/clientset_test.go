@@ -102,7 +102,7 @@ func TestOtherGroups(t *testing.T) {
 
 		missing++
 
-		group, version, _ := strings.Cut(strings.TrimPrefix(err.Error(), "internal error: talosmate has no client for the Kubernetes API group "), "/")
+		group, version, _ := strings.Cut(strings.TrimPrefix(err.Error(), "internal error: no client for the Kubernetes API group "), "/")
 		assert.True(t, strings.HasSuffix(strings.ToLower(name.Name), version), "%s: %v", name.Name, err)
 		assert.True(t, strings.HasPrefix(strings.ToLower(name.Name), strings.TrimPrefix(group, "apiserver")), "%s: %v", name.Name, err)
 	}

@@ -1,6 +1,7 @@
 package runbook_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -50,7 +51,7 @@ func FuzzJournal(f *testing.F) {
 		}
 
 		line := raw[len(text)+1:]
-		if strings.Count(string(line), "\n") != 1 || strings.ContainsAny(string(line), "\x1b\r\u0085\u2028\u202e") || !json.Valid(line) {
+		if strings.Count(string(line), "\n") != 1 || bytes.ContainsAny(line, "\x1b\r\u0085\u2028\u202e") || !json.Valid(line) {
 			t.Fatalf("not one plain line: %q", line)
 		}
 	})

@@ -215,12 +215,12 @@ type Node struct {
 	defaultSlot int
 	runningSlot int
 	// kexec is set while a boot came up past the firmware, and selected is the entry that systemd-boot started last.
-	kexec    bool
-	selected string
-	installing  bool // an installer runs
-	confirmed   bool // this boot was ready, so an upgrade before it is not reverted
-	fresh       bool // the default slot was installed and never booted
-	staged      *stagedUpgrade
+	kexec      bool
+	selected   string
+	installing bool // an installer runs
+	confirmed  bool // this boot was ready, so an upgrade before it is not reverted
+	fresh      bool // the default slot was installed and never booted
+	staged     *stagedUpgrade
 
 	config    config.Provider // the active configuration
 	persisted config.Provider // the configuration of the next boot
