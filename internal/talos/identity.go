@@ -78,7 +78,9 @@ func (c *Cluster) targetAt(ctx context.Context, known target.Known, address stri
 
 		// A node that does not answer stays unknown: it cannot be changed either.
 		n := c.Node(out)
-		if id, err := n.Identity(ctx); err == nil && id != "" {
+
+		id, err := n.Identity(ctx)
+		if err == nil && id != "" {
 			at = slices.IndexFunc(members, func(m Member) bool { return m.NodeID == id })
 			out.ID = id
 			out.Type, _ = n.MachineType(ctx)
@@ -86,7 +88,7 @@ func (c *Cluster) targetAt(ctx context.Context, known target.Known, address stri
 			at = -1 // the member that announced it need not have it any more
 		}
 
-		if ctx.Err() != nil {
+		if err != nil {
 			out.Silent = time.Since(start)
 		}
 	}
