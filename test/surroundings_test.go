@@ -16,7 +16,7 @@ import (
 func plainReads() []string {
 	return append(defaultReads(),
 		"api-resources -n cp-1", "assert true", "commands", "config check", "config contexts", "config info", "container list -n cp-1", "container stats -n cp-1 --interval 10ms",
-		"describe", "describe node -n cp-1", "dmesg -n cp-1", "etcd alarm list", "etcd downgrade validate 3.5 -n cp-1", "etcd snapshot -", "etcd snapshot-status etcd.db", "etcd verify-snapshot etcd.db",
+		"describe", "describe node -n cp-1", "dmesg -n cp-1", "etcd alarm list", "etcd downgrade validate 3.5 -n cp-1", "etcd snapshot -", "etcd restore-plan etcd.db", "etcd snapshot-status etcd.db", "etcd verify-snapshot etcd.db",
 		"events -n cp-1 --tail 1", "fs cp /etc - -n cp-1", "fs read /etc/os-release -n cp-1", "gen secrets --output-file -", "gen config lab https://10.0.0.1:6443 --output-types worker --output-dir -",
 		"kubeconfig -", "logs kubelet -n cp-1", "machineconfig get -n cp-1", "network bgp -n cp-1", "network kubespan -n cp-1", "network capture lo -n cp-1 -w - --duration 10ms",
 		"schema version", "state diff state.json state.json", "state save -", "storage lvm -n worker-1", "storage raid -n worker-1", "storage upkeep -n worker-1",
