@@ -224,6 +224,12 @@ func TestDefrag(t *testing.T) {
 			errs.Partial,
 		},
 		{
+			"the first member becomes unhealthy", func(f *fake) { f.sicken = "cp-2" },
+			[]string{"defrag cp-2"},
+			[]string{"cp-2 done", "cp-3 not_reached", "cp-1 not_reached"},
+			errs.Lost,
+		},
+		{
 			"lost answers", func(f *fake) { f.lose = 3 },
 			[]string{"defrag cp-2", "defrag cp-3", "defrag cp-1"},
 			[]string{"cp-2 done", "cp-3 done", "cp-1 done"},

@@ -130,11 +130,11 @@ func (e Env) Defrag(ctx context.Context, rows []Defragmented, overrides gate.Ove
 			return rows, e.stopped(rows, done, err)
 		}
 
-		done++
-
 		if err = e.healthyAgain(ctx, row); err != nil {
 			return rows, e.stopped(rows, done, err)
 		}
+
+		done++
 	}
 }
 
