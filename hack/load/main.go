@@ -145,9 +145,13 @@ func run(dir string, long time.Duration, parallel int, most int64) error {
 	return errors.Join(
 		failures(all.failed), callErr, server.close(),
 		atMost("the memory of a command", all.peak>>10, most), atMost("the memory of the MCP server", memory>>10, most),
-		atMost("the descriptors of the MCP server", serverAfter, serverBefore+8), atMost("the descriptors of the lab", labAfter, labBefore+50),
+		atMost("the descriptors of the MCP server", serverAfter, serverBefore+8), atMost("the descriptors of the lab", labAfter, keptByLab(len(nodes))),
 	)
 }
+
+// keptByLab is how many descriptors the lab's nodes have when each of three endpoints keeps a connection to every node: its two ends, a
+// listener, and as many again while they change.
+func keptByLab(nodes int) int64 { return int64(8 * nodes) }
 
 func failures(list []string) error {
 	if len(list) == 0 {
