@@ -166,7 +166,7 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 		return err
 	}
 
-	fleet, holder, err := newFleet(c, "talosmate upgrade apply")
+	fleet, holder, err := Fleet(c, "talosmate upgrade apply")
 	if err != nil {
 		return err
 	}

@@ -43,8 +43,8 @@ func addRequestFlags(fs *cmdutil.Flags, r *rollout.Request) {
 	fs.Complete("via", cmdutil.CompleteTalosVersions)
 }
 
-// newFleet makes the cluster as the operations see it.
-func newFleet(c *cmdutil.Call, command string) (*rollout.Cluster, kube.Holder, error) {
+// Fleet makes the cluster as the operations see it.
+func Fleet(c *cmdutil.Call, command string) (*rollout.Cluster, kube.Holder, error) {
 	holder := kube.ThisHolder(command)
 
 	cluster, err := c.Cluster()
@@ -89,11 +89,6 @@ func newFleet(c *cmdutil.Call, command string) (*rollout.Cluster, kube.Holder, e
 	f.Impact = impactOf(c, cluster, f.Image != nil)
 
 	return f, holder, nil
-}
-
-// Fleet makes the cluster as operations over its nodes see it, for a command that is not an upgrade.
-func Fleet(c *cmdutil.Call, command string) (*rollout.Cluster, kube.Holder, error) {
-	return newFleet(c, command)
 }
 
 // digests asks registries for images' digests; nil where --check-images says no.

@@ -58,7 +58,7 @@ func runKubernetes(c *cmdutil.Call, o kubernetesOptions) error {
 		return err
 	}
 
-	fleet, _, err := newFleet(c, "talosmate upgrade kubernetes")
+	fleet, _, err := Fleet(c, "talosmate upgrade kubernetes")
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func checkRequest(r rollout.Request) error {
 
 // makePlan plans for the chosen nodes, all members by default.
 func makePlan(c *cmdutil.Call, r rollout.Request) (rollout.Plan, error) {
-	fleet, _, err := newFleet(c, "talosmate upgrade plan")
+	fleet, _, err := Fleet(c, "talosmate upgrade plan")
 	if err != nil {
 		return rollout.Plan{}, err
 	}

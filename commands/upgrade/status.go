@@ -49,7 +49,7 @@ func readStatus(c *cmdutil.Call, lines int) (cmdutil.Reading, error) {
 
 // Status is what `upgrade status` shows, with the last lines of the journal. The nodes are null where nothing could be read.
 func Status(c *cmdutil.Call, lines int) (rollout.StatusResult, error) {
-	fleet, _, err := newFleet(c, "talosmate upgrade status")
+	fleet, _, err := Fleet(c, "talosmate upgrade status")
 	if err != nil {
 		return rollout.StatusResult{}, err
 	}

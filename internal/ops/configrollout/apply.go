@@ -445,12 +445,7 @@ func (r *run) gates(ctx context.Context) error {
 	}
 
 	r.known = status.Problems()
-	verdicts := []gate.Verdict{gate.New(gate.UnmetBefore, gate.Pass, r.Target.Address, "the node is healthy: %s", status)}
-
-	if !status.Settled() {
-		verdicts[0] = gate.New(gate.UnmetBefore, gate.Refuse, r.Target.Address, "the node is not healthy: %s", status).
-			WithRemedy("wait until it is: otherwise nothing shows what the change breaks")
-	}
+	verdicts := []gate.Verdict{r.n.GateSettled(status, "change")}
 
 	if r.plan.Action == ActTry {
 		verdicts = append(verdicts, r.n.GateEndpoints())

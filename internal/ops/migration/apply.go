@@ -297,12 +297,7 @@ func (r *run) gates(ctx context.Context) error {
 	}
 
 	r.known = status.Problems()
-	verdicts := []gate.Verdict{gate.New(gate.UnmetBefore, gate.Pass, r.Target.Address, "the node is healthy: %s", status)}
-
-	if !status.Settled() {
-		verdicts[0] = gate.New(gate.UnmetBefore, gate.Refuse, r.Target.Address, "the node is not healthy: %s", status).
-			WithRemedy("wait until it is: otherwise nothing shows what the migration breaks")
-	}
+	verdicts := []gate.Verdict{r.n.GateSettled(status, "migration")}
 
 	if !r.n.ControlPlane {
 		verdicts = append(verdicts, gate.New(gate.EtcdQuorum, gate.Skip, r.Target.Address, "a worker has no etcd member"))

@@ -7,6 +7,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -78,4 +79,14 @@ func AwaitKubernetes(ctx context.Context, k Kube, name string, before talos.Boot
 			return node.Ready, node.ReadyMessage, nil
 		}
 	})
+}
+
+// GateSettled refuses a node that is not healthy before what is to be done to it (TM161).
+func (n *Node) GateSettled(status talos.MachineStatus, what string) gate.Verdict {
+	if status.Settled() {
+		return gate.New(gate.UnmetBefore, gate.Pass, n.Target.Address, "the node is healthy: %s", status)
+	}
+
+	return gate.New(gate.UnmetBefore, gate.Refuse, n.Target.Address, "the node is not healthy: %s", status).
+		WithRemedy("wait until it is: otherwise nothing shows what the %s breaks", what)
 }
