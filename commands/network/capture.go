@@ -136,13 +136,13 @@ func (o *captureOptions) capture(ctx context.Context, n *talos.Node, req talos.C
 	result.SetNode(n.Target)
 
 	start := o.now()
-	limited := ctx
+	limited, cancel := context.WithCancelCause(ctx)
 
+	defer cancel(nil)
+
+	// A deadline would be sent to the node, which may end the stream before the own clock does.
 	if o.duration > 0 {
-		var cancel context.CancelFunc
-
-		limited, cancel = context.WithTimeoutCause(ctx, o.duration, errTimeUp)
-		defer cancel()
+		defer time.AfterFunc(o.duration, func() { cancel(errTimeUp) }).Stop()
 	}
 
 	w := &capture.Writer{Out: out, Max: o.max}
@@ -156,7 +156,6 @@ func (o *captureOptions) capture(ctx context.Context, n *talos.Node, req talos.C
 	case errors.Is(err, capture.ErrFull):
 		result.Ended, err = "max_packets", nil
 	case errors.Is(err, errTimeUp), err != nil && errors.Is(context.Cause(limited), errTimeUp):
-		// The node learns the deadline too, and may end the stream before our own does.
 		result.Ended, err = "duration", nil
 	case err != nil:
 		result.Ended, err = "failed", n.Blame("capture packets of "+req.Interface, err)
