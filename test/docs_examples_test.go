@@ -136,7 +136,7 @@ func (f *fleet) workflow(file, talosconfig string, code int) string {
 	}
 
 	known := map[string]string{"secrets.TALOSCONFIG": talosconfig, "secrets.AGE_RECIPIENT": "age1recipient", "inputs.version": "v1.14.1"}
-	expression := regexp.MustCompile(`$\{\{ *(.*?) *\}\}`)
+	expression := regexp.MustCompile(`\$\{\{ *(.*?) *\}\}`)
 
 	var jobs []string
 	for name := range w.Jobs {

@@ -39,7 +39,7 @@ func NewCmdCommands(f *cmdutil.Factory) *cmdutil.Cmd {
 	var roles bool
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "commands", Short: "List every command with its kind, roles, flags and schema",
+		Use: "commands", Short: "List every command with its kind, roles, flags, schema",
 		Example: "  talosmate commands --roles\n" +
 			"  talosmate commands -o json --query '.items[] | select(.kind == \"destructive\") | .path'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Offline: true},

@@ -14,7 +14,7 @@ import (
 // NewCmdAPIResources makes `talosmate api-resources`.
 func NewCmdAPIResources(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "api-resources", Short: "List the resource types of the nodes with their short names",
+		Use: "api-resources", Short: "List the resource types of the nodes with short names",
 		Long: "List the types of resources that `talosmate get` reads, as the node itself defines them. All nodes of a\n" +
 			"release have the same types, so one node is asked unless others are named. Only os:admin may read a type\n" +
 			"that is sensitive.",

@@ -27,7 +27,7 @@ func NewCmdBootstrap(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &bootstrapOptions{}
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "bootstrap", Short: "Start a new cluster's etcd, or recover it from a snapshot",
+		Use: "bootstrap", Short: "Start a new cluster's etcd, or recover from a snapshot",
 		Long: "Start etcd on exactly one control plane node; the others join automatically. It is refused while any\n" +
 			"control plane has an etcd member.\n\n" +
 			"--recover-from starts it with the data of a snapshot (`talosmate etcd snapshot`), which is verified before a\n" +

@@ -29,7 +29,7 @@ func NewCmdWait(f *cmdutil.Factory) *cmdutil.Cmd {
 	var o waitOptions
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "wait --for=CONDITION", Short: "Wait until a condition holds on the cluster or its nodes",
+		Use: "wait --for=CONDITION", Short: "Wait until a condition holds on the cluster or nodes",
 		Long: "Wait until a condition holds: on every chosen node (all members by default), or on the cluster. Several\n" +
 			"--for must hold at the same look. Nodes that do not answer are asked again until the deadline; then the\n" +
 			"exit code is 124 and the document holds what was seen last.\n\nConditions:\n" + conditionList() +

@@ -41,7 +41,7 @@ type Context struct {
 
 func newCmdInfo(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "info", Short: "Show which talosconfig is used and what its contexts hold",
+		Use: "info", Short: "Show the talosconfig in use and what its contexts hold",
 		Long: "Show which talosconfig is used, why, and what its contexts hold. Nothing is dialled.\n\n" +
 			"The talosconfig is looked for in this order: --talosconfig (- reads stdin), $TALOSCONFIG,\n" +
 			"$TALOSMATE_TALOSCONFIG_BASE64, a file named talosconfig in the project (up to the folder that holds\n" +

@@ -34,7 +34,7 @@ func newCmdDiff(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &diffOptions{}
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "diff", Short: "Compare configurations of nodes with a file or each other",
+		Use: "diff", Short: "Compare configurations with a file or with each other",
 		Long: "Compare configurations path by path: each node's with a file, or without one with that of the first chosen\n" +
 			"node of the same machine type. Exit code 3 says that they differ. Comments, the order of keys and quoting\n" +
 			"make no difference; secrets are compared and not shown.",

@@ -47,7 +47,7 @@ func newCmdRolloutPlan(f *cmdutil.Factory) *cmdutil.Cmd {
 	)
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "plan DIR", Short: "Compare the configurations in a directory with the nodes, and show what a rollout would do",
+		Use: "plan DIR", Short: "Compare files with nodes, and show what would be done",
 		Long: "Compare the configurations in DIR with those of the nodes: the differences path by path with secrets hidden, what\n" +
 			"would be tried first because it can cut a node off, what needs a reboot, and what the gates say. Nothing is changed.\n\n" +
 			filesLong + "\n\n" +
@@ -179,7 +179,7 @@ func newCmdRolloutApply(f *cmdutil.Factory) *cmdutil.Cmd {
 	o := &rolloutOptions{}
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "apply [DIR]", Short: "Give the nodes the configurations of a directory, one node after another, with a way back",
+		Use: "apply [DIR]", Short: "Roll configurations out over nodes, with a way back",
 		Long: "Give the nodes the configurations in DIR, or those of a reviewed --plan: the canary, the control planes one at a time\n" +
 			"behind the quorum gates, then the workers, --max-parallel at once. Between nodes the cluster must be as healthy as\n" +
 			"before. After a failure no further node is begun. One run at a time holds the cluster's lock.\n\n" + filesLong + "\n\n" +

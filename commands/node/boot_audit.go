@@ -14,7 +14,7 @@ func newCmdBootAudit(f *cmdutil.Factory) *cmdutil.Cmd {
 	type row = talos.BootAudit
 
 	return cmdutil.NewNodeList(f, cmdutil.Command{
-		Use: "boot-audit", Short: "Show what proves that each node boots through its firmware",
+		Use: "boot-audit", Short: "Show what proves that nodes boot through their firmware",
 		Long: "Talos reboots through kexec, past the firmware and the boot loader: a node that would not boot after a power\n" +
 			"cut can look healthy for months. For each node this shows the entry that the boot loader would start, how the\n" +
 			"present boot came up, and what proves that the version that runs boots: firmware, kexec alone, or unproven\n" +

@@ -11,7 +11,7 @@ import (
 
 func newCmdUpkeep(f *cmdutil.Factory) *cmdutil.Cmd {
 	return cmdutil.NewNodeList(f, cmdutil.Command{
-		Use: "upkeep", Aliases: []string{"scrub", "trim"}, Short: "List the scrubs and trims of each node (from Talos 1.14)",
+		Use: "upkeep", Aliases: []string{"scrub", "trim"}, Short: "List the scrubs and trims of nodes (from Talos 1.14)",
 		Example: "  talosmate storage upkeep -n worker-1\n" +
 			"  talosmate storage upkeep -A -o json --query '.items[] | select(.work == \"scrub\" and .last == null) | .node + \" \" + .volume'",
 		Spec: spec(),

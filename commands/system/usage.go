@@ -21,7 +21,7 @@ func newCmdUsage(f *cmdutil.Factory) *cmdutil.Cmd {
 	)
 
 	return cmdutil.NewNodeList(f, cmdutil.Command{
-		Use: "usage [PATH]", Aliases: []string{"du", "df"}, Short: "Show what a path holds, or how full the file systems are",
+		Use: "usage [PATH]", Aliases: []string{"du", "df"}, Short: "Show what a path holds, or how full file systems are",
 		Long: "With PATH, show what it holds on each node, as du does. Without, show how full each mounted file system\n" +
 			"is, as df does.",
 		Example: "  talosmate system usage -n worker-1\n" +

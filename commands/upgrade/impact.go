@@ -24,7 +24,7 @@ func newCmdImpact(f *cmdutil.Factory) *cmdutil.Cmd {
 	var to, base string
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "impact", Short: "Show what releases up to a version change for this cluster",
+		Use: "impact", Short: "Show what releases up to a version change here",
 		Long: "Check the changes of each Talos release between what the nodes run and --to against the cluster: the machine\n" +
 			"configurations, extensions, pods, and the deprecated APIs in use. Each fact names the nodes and fields that\n" +
 			"show it, what to do, and its source. A fact that could not be checked is unknown, never passed.\n\n" +

@@ -26,7 +26,7 @@ func newCmdPlan(f *cmdutil.Factory) *cmdutil.Cmd {
 	)
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "plan", Short: "Read the whole cluster and show what an upgrade would do",
+		Use: "plan", Short: "Read the cluster and show what an upgrade would do",
 		Long: "Plan the upgrade of the cluster, or of the nodes chosen: the order, each node's way and image with its own\n" +
 			"schematic, platform and registry kept, what every gate says, and which disruption budgets hold pods now.\n" +
 			"Nothing is changed. The same cluster gives the same document but for times.\n\n" +
