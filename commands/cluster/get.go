@@ -77,7 +77,7 @@ func (o getOptions) read(c *cmdutil.Call) cmdutil.Reading {
 	var kinds sync.Map // By the address of the node: releases differ.
 
 	rows, err := cmdutil.FetchRows(c, func(ctx context.Context, n *talos.Node) ([]talos.Resource, error) {
-		kind, err := o.resolve(ctx, n)
+		kind, err := o.resolve(ctx, c, n)
 		if err != nil {
 			return nil, err
 		}
@@ -131,8 +131,13 @@ func (o getOptions) shown(kind talos.ResourceKind, spec any) any {
 }
 
 // resolve finds the type among those that the node knows; the wanted namespace replaces the type's own.
-func (o getOptions) resolve(ctx context.Context, n *talos.Node) (talos.ResourceKind, error) {
-	kinds, err := n.ResourceKinds(ctx)
+func (o getOptions) resolve(ctx context.Context, c *cmdutil.Call, n *talos.Node) (talos.ResourceKind, error) {
+	cluster, err := c.Cluster()
+	if err != nil {
+		return talos.ResourceKind{}, err
+	}
+
+	kinds, err := cluster.ResourceKinds(ctx, n)
 	if err != nil {
 		return talos.ResourceKind{}, err
 	}
@@ -167,7 +172,7 @@ func (o getOptions) stream(c *cmdutil.Call) error {
 			node := cluster.Node(t)
 
 			failures[i] = node.Blame("watch", errs.Safely(func() error {
-				kind, err := o.resolve(c.Context(), node)
+				kind, err := o.resolve(c.Context(), c, node)
 				if err != nil {
 					return err
 				}

@@ -26,7 +26,7 @@ section 'Long lists' 'The resources are the members that 20 nodes list. 3,000 re
 removes 60 of them one by one (with talosctl where there is one), and its time is multiplied by 50.'
 talosmate-lab ctl clear "$(jq -r '.nodes[-1].name' "$TALOSMATE_LAB_DIR/lab.json")" >/dev/null
 some=$(addresses 20)
-row -runs 3 -name '`get members` of 10,000 resources' -ours "talosmate get members -n $some" -theirs "$(talosctl_line get members -n "$some")" -max 'wall=8x,peak=200'
+row -runs 3 -name '`get members` of 10,000 resources' -ours "talosmate get members -n $some" -theirs "$(talosctl_line get members -n "$some")" -max 'wall=1.5x,peak=200'
 lab --controlplanes 1 --workers 1 --etcd=false
 control=$(jq -r .control "$TALOSMATE_LAB_DIR/lab.json")
 for i in $(seq 1020); do

@@ -154,11 +154,16 @@ func known(line int, documents []*yaml.Node) Known {
 	return Known{strings.NewReplacer(pairs...)}
 }
 
-// Plain hides the secrets of a value made of maps, lists and scalars. The value itself is not modified.
+// Plain hides the secrets of a value made of maps, lists and scalars. The value itself is not modified; one without secrets is
+// returned as it is.
 func Plain(v any) any {
 	p := plain{nodes: map[*yaml.Node]string{}}
 	doc := p.node(v)
 	p.nodes = YAML(doc)
+
+	if len(p.nodes) == 0 {
+		return v
+	}
 
 	return p.value(v, doc)
 }
@@ -436,7 +441,7 @@ func compile() forms {
 		assigned: regexp.MustCompile(`(?im)((?:^|[\s{,;"'])` + name + `["']?[ \t]*=[ \t]*)("[^"\n]*"|'[^'\n]*'|[^\s,;}\]"']+)`),
 		line:     regexp.MustCompile(`(?im)(^[ \t]*(?:#[ \t]*)?(?:- )?["']?` + name + `["']?[ \t]*:[ \t]+)(\S.*)$`),
 		pair:     regexp.MustCompile(`(?i)(["']` + name + `["'][ \t]*:[ \t]*)("(?:[^"\\]|\\.)*"|'[^'\n]*'|[^\s,}\]"']+)`),
-		encoded:  regexp.MustCompile(`[A-Za-z0-9+/]{24,}={0,2}`),
+		encoded:  regexp.MustCompile(fmt.Sprintf(`[A-Za-z0-9+/]{%d,}={0,2}`, leastEncoded)),
 		name:     regexp.MustCompile(`(?i)` + secretWords),
 	}
 }
@@ -446,15 +451,36 @@ func (f forms) text(text string) string {
 		return text
 	}
 
-	text = f.private.ReplaceAllString(text, Hidden)
-	text = f.userinfo.ReplaceAllString(text, "${1}"+Hidden+"@")
+	// Most texts have none of what a pattern cannot match without, and lists have hundreds of thousands of them.
+	has := func(one string) bool { return strings.ContainsAny(text, one) }
 
-	for _, form := range []*regexp.Regexp{f.query, f.assigned, f.line, f.pair} {
-		text = pairs(form, text, harmless)
+	if strings.Contains(text, "-----BEGIN ") {
+		text = f.private.ReplaceAllString(text, Hidden)
 	}
 
-	// "basic authentication" is not a credential.
-	text = pairs(f.scheme, text, func(value string) bool { return regexp.MustCompile(`^[a-z]+\.?$`).MatchString(value) })
+	if strings.Contains(text, "://") {
+		text = f.userinfo.ReplaceAllString(text, "${1}"+Hidden+"@")
+	}
+
+	if has("=") && has("?&") {
+		text = pairs(f.query, text, harmless)
+	}
+
+	if has("=") {
+		text = pairs(f.assigned, text, harmless)
+	}
+
+	if has(":") {
+		text = pairs(f.pair, pairs(f.line, text, harmless), harmless)
+	}
+
+	if has(" \t\n\f\r") { // "basic authentication" is not a credential.
+		text = pairs(f.scheme, text, func(value string) bool { return regexp.MustCompile(`^[a-z]+\.?$`).MatchString(value) })
+	}
+
+	if len(text) < leastEncoded {
+		return text
+	}
 
 	// base64, perhaps over several lines: hidden when its decoded text has a secret.
 	if joined := strings.Join(strings.Fields(text), ""); len(joined) < len(text) && f.encoded.FindString(joined) == joined && f.decodes(joined) {
@@ -469,6 +495,9 @@ func (f forms) text(text string) string {
 		return part
 	})
 }
+
+// leastEncoded is how long base64 is that is decoded: shorter text is most often a word.
+const leastEncoded = 24
 
 // pairs hides the values of a pattern with a name and a value, except harmless ones.
 func pairs(form *regexp.Regexp, text string, harmless func(string) bool) string {

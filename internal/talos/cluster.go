@@ -29,7 +29,8 @@ type Cluster struct {
 
 	mu      sync.Mutex
 	members func() ([]Member, error)
-	virtual []string // Addresses that move between nodes; nil when discovery needed them not, or could not read them.
+	kinds   func() ([]ResourceKind, error) // Of an endpoint.
+	virtual []string                       // Addresses that move between nodes; nil when discovery needed them not, or could not read them.
 	vips    func() []string
 }
 

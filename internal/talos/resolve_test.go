@@ -2,6 +2,7 @@ package talos
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
 	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/resource/meta"
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/cosi-project/runtime/pkg/state/impl/inmem"
 	"github.com/cosi-project/runtime/pkg/state/impl/namespaced"
@@ -43,6 +45,7 @@ type machines struct {
 	voters  []*machine.EtcdMember
 	reboots int
 	vips    atomic.Int32 // How often the virtual IPs were asked for.
+	kinds   atomic.Int32 // How often the resource definitions were.
 }
 
 func (m *machines) of(ctx context.Context) (cosi.StateServer, error) {
@@ -91,8 +94,11 @@ func (r router) Get(ctx context.Context, in *cosi.GetRequest) (*cosi.GetResponse
 }
 
 func (r router) List(in *cosi.ListRequest, out grpc.ServerStreamingServer[cosi.ListResponse]) error {
-	if in.GetType() == network.OperatorSpecType {
+	switch in.GetType() {
+	case network.OperatorSpecType:
 		r.machines.vips.Add(1)
+	case meta.ResourceDefinitionType:
+		r.machines.kinds.Add(1)
 	}
 
 	s, err := r.machines.of(out.Context())
@@ -175,6 +181,13 @@ func newMachines(t *testing.T, discovery bool) (*machines, *Cluster) {
 		},
 	}
 
+	return m, m.cluster(t)
+}
+
+// cluster is access to the machines.
+func (m *machines) cluster(t *testing.T) *Cluster {
+	t.Helper()
+
 	cc := bufnode.Serve(t, func(s *grpc.Server) {
 		cosi.RegisterStateServer(s, router{machines: m})
 		machine.RegisterMachineServiceServer(s, m)
@@ -189,7 +202,66 @@ func newMachines(t *testing.T, discovery bool) (*machines, *Cluster) {
 	c.Keep("10.0.0.11", cc)
 	c.Keep(vip, cc)
 
-	return m, c
+	return c
+}
+
+// TestDefinitionsAreReadOncePerRelease: nodes of one release have the same types; of a cluster with two releases, and of a node
+// that is not a member, nothing is assumed.
+func TestDefinitionsAreReadOncePerRelease(t *testing.T) {
+	t.Parallel()
+
+	for name, tt := range map[string]struct {
+		releases []string
+		more     []string // Addresses that are asked too.
+		reads    int32
+	}{
+		"one release":     {[]string{"v1.14.1", "v1.14.1", "v1.14.1"}, nil, 1},
+		"two releases":    {[]string{"v1.14.1", "v1.14.1", "v1.13.9"}, nil, 3},
+		"unknown release": {[]string{"v1.14.1", "v1.14.1", ""}, nil, 3},
+		"not a member":    {[]string{"v1.14.1", "v1.14.1", "v1.14.1"}, []string{"203.0.113.7"}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			var (
+				members []resource.Resource
+				targets []Target
+			)
+
+			m := &machines{at: map[string]cosi.StateServer{}}
+
+			for i, release := range tt.releases {
+				one := memberOf(fmt.Sprintf("n-%d", i), configmachine.TypeWorker, fmt.Sprintf("10.0.0.%d", i+1))
+				if release != "" {
+					one.(*cluster.Member).TypedSpec().OperatingSystem = "Talos (" + release + ")"
+				}
+
+				members = append(members, one)
+				targets = append(targets, Target{Address: fmt.Sprintf("10.0.0.%d", i+1)})
+			}
+
+			for _, address := range tt.more {
+				targets = append(targets, Target{Address: address})
+			}
+
+			m.at[""] = stateOf(t, members...)
+			for _, target := range targets {
+				m.at[target.Address] = m.at[""]
+			}
+
+			c := m.cluster(t)
+
+			for _, o := range Each(t.Context(), c, targets, func(ctx context.Context, n *Node) ([]ResourceKind, error) { return c.ResourceKinds(ctx, n) }) {
+				if o.Err != nil {
+					t.Error(o.Err)
+				}
+			}
+
+			if got := m.kinds.Load(); got != tt.reads {
+				t.Errorf("the definitions were read %d times, want %d", got, tt.reads)
+			}
+		})
+	}
 }
 
 func TestTargetsAreWhoTheyAre(t *testing.T) {

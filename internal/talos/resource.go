@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
@@ -232,6 +233,36 @@ func (n *Node) ResourceKinds(ctx context.Context) ([]ResourceKind, error) {
 	}
 
 	return out, nil
+}
+
+// ResourceKinds lists every resource type of a node. Nodes of one release have the same types: in a cluster whose members run
+// one, an endpoint is asked for all of them, once.
+func (c *Cluster) ResourceKinds(ctx context.Context, n *Node) ([]ResourceKind, error) {
+	if c.Options.Insecure || len(n.AnyOf) > 0 {
+		return n.ResourceKinds(ctx)
+	}
+
+	c.mu.Lock()
+	if c.kinds == nil {
+		c.kinds = sync.OnceValues(func() ([]ResourceKind, error) { return c.Endpoint().ResourceKinds(ctx) })
+	}
+
+	ask := c.kinds
+	c.mu.Unlock()
+
+	if members, err := c.Members(ctx); err == nil && ofOneRelease(members, n.Target) {
+		if kinds, err := ask(); err == nil {
+			return kinds, nil
+		}
+	}
+
+	return n.ResourceKinds(ctx)
+}
+
+// ofOneRelease reports whether a node is a member, and all members run the same release.
+func ofOneRelease(members []Member, t Target) bool {
+	return slices.ContainsFunc(members, func(m Member) bool { return m.Is(t) }) &&
+		!slices.ContainsFunc(members, func(m Member) bool { return m.TalosVersion == "" || m.TalosVersion != members[0].TalosVersion })
 }
 
 // maxPrintColumns bounds the columns that a node defines for a type; Talos has at most ten.
