@@ -198,7 +198,6 @@ func (m *machines) cluster(t *testing.T) *Cluster {
 		t.Fatal(err)
 	}
 
-	c.Keep(vip+",10.0.0.11", cc)
 	c.Keep("10.0.0.11", cc)
 	c.Keep(vip, cc)
 

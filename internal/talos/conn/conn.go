@@ -33,12 +33,12 @@ type Conn struct {
 	Direct bool  // The node is dialled itself, not through an endpoint.
 	Pool   *Pool // The other connections to the cluster, and the options.
 
-	cc       *grpc.ClientConn
+	ways     []*way
 	dialErr  error
 	node     string // The node to ask for, empty when the other end of the connection is meant.
 	answered atomic.Bool
 
-	confirmed atomic.Int64 // When the other end last proved to be the target, in nanoseconds since 1970.
+	confirmed atomic.Pointer[time.Time] // When the other end last proved to be the target.
 
 	peer atomic.Pointer[string] // Which endpoint answered, for calls that any of them may answer.
 }
@@ -104,7 +104,7 @@ func (c *Conn) begin(ctx context.Context, method string, request any) error {
 const confirmedFor = 5 * time.Second
 
 func (c *Conn) confirm(ctx context.Context) error {
-	if c.Pool.Confirm == nil || time.Since(time.Unix(0, c.confirmed.Load())) < confirmedFor {
+	if at := c.confirmed.Load(); c.Pool.Confirm == nil || at != nil && time.Since(*at) < confirmedFor {
 		return nil
 	}
 
@@ -112,7 +112,8 @@ func (c *Conn) confirm(ctx context.Context) error {
 		return err
 	}
 
-	c.confirmed.Store(time.Now().UnixNano())
+	now := time.Now()
+	c.confirmed.Store(&now)
 
 	return nil
 }
@@ -147,7 +148,13 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 
 	var from peer.Peer
 
-	err := c.cc.Invoke(c.outgoing(ctx), method, args, reply, append(slices.Clone(opts), grpc.Peer(&from))...)
+	change := isChange(method, args)
+
+	err := c.over(ctx, change, func(ctx context.Context, cc *grpc.ClientConn) error {
+		from = peer.Peer{}
+
+		return cc.Invoke(c.outgoing(ctx), method, args, reply, append(slices.Clone(opts), grpc.Peer(&from))...)
+	})
 	if way := c.detour(ctx, err, &from); way != nil {
 		if again := way.Invoke(direct(ctx), method, args, reply, append(slices.Clone(opts), grpc.Peer(&from))...); !undelivered(again) {
 			err = again
@@ -157,7 +164,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	c.heard(&from)
 
 	// The peer is known once a connection has taken the request.
-	return c.done(ctx, method, err, start, &from, took(&from) && !undelivered(err) && isChange(method, args))
+	return c.done(ctx, method, err, start, &from, took(&from) && !undelivered(err) && change)
 }
 
 // limited limits the time of a call whose caller set no deadline, since a node that is down does not answer. A read may
@@ -196,23 +203,26 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	}
 
 	start := time.Now()
+	out := &stream{conn: c, method: method}
 
-	s, err := c.cc.NewStream(c.outgoing(ctx), desc, method, opts...)
+	err := out.open(ctx, desc, opts)
 	if way := c.detour(ctx, err, nil); way != nil {
-		s, err = way.NewStream(direct(ctx), desc, method, opts...)
+		out.ClientStream, err = way.NewStream(direct(ctx), desc, method, opts...)
 	}
 
 	if err != nil {
 		return nil, c.done(ctx, method, err, start, nil, false)
 	}
 
-	out := &stream{ClientStream: s, conn: c, method: method}
 	out.end = func(err error) error {
+		out.stop()
+
 		from, _ := peer.FromContext(out.Context())
 
 		return c.done(ctx, method, err, start, from, out.changing && !undelivered(err))
 	}
 	if !desc.ClientStreams {
+		out.reopen = func() error { return out.open(ctx, desc, opts) }
 		out.again = func(err error, from *peer.Peer) (grpc.ClientStream, error) {
 			way := c.detour(ctx, err, from)
 			if way == nil {
@@ -226,6 +236,29 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	return out, nil
 }
 
+// open opens the stream over a way, and watches its connection.
+func (s *stream) open(ctx context.Context, desc *grpc.StreamDesc, opts []grpc.CallOption) (err error) {
+	w := s.conn.Pool.choose(ctx, s.conn.ways)
+
+	s.stop = func() {}
+
+	if patience := s.conn.patience(ctx, w, !isRead(s.method), true); patience > 0 {
+		watched, cancel := context.WithCancelCause(ctx)
+		stop := w.watch(watched, patience, s.waits.Load, cancel)
+
+		ctx, s.stop = watched, func() {
+			stop()
+			cancel(nil)
+		}
+	}
+
+	if s.ClientStream, err = w.cc.NewStream(s.conn.outgoing(ctx), desc, s.method, opts...); err != nil {
+		s.stop()
+	}
+
+	return err
+}
+
 type stream struct {
 	grpc.ClientStream
 
@@ -233,10 +266,13 @@ type stream struct {
 	method   string
 	changing bool              // What was sent changes something.
 	end      func(error) error // Called with the error when the call ends.
+	stop     func()            // Ends the watch over its connection.
+	waits    atomic.Bool       // Something is being received.
 
 	// Needed for a detour: the same stream over a direct connection, and the request. again is nil when no detour is
 	// possible: something was received already, or the client streams.
 	again   func(err error, from *peer.Peer) (grpc.ClientStream, error)
+	reopen  func() error // The same over another endpoint.
 	request any
 }
 
@@ -253,7 +289,15 @@ func (s *stream) SendMsg(m any) error {
 
 // RecvMsg implements grpc.ClientStream.
 func (s *stream) RecvMsg(m any) error {
-	err := s.ClientStream.RecvMsg(m)
+	s.waits.Store(true)
+	err := quiet(s.Context(), s.ClientStream.RecvMsg(m))
+	s.waits.Store(false)
+
+	for errors.Is(err, errQuiet) && s.again != nil && !s.changing && slices.ContainsFunc(s.conn.ways, (*way).fit) {
+		if err = s.reopen(); err == nil {
+			err = s.ask(s.ClientStream, m)
+		}
+	}
 
 	if err != nil && s.again != nil {
 		err = s.detour(m, err)
@@ -283,17 +327,25 @@ func (s *stream) detour(m any, was error) error {
 		return was
 	}
 
-	if err = errors.Join(other.SendMsg(s.request), other.CloseSend()); err == nil || errors.Is(err, io.EOF) {
-		err = other.RecvMsg(m) // io.EOF of SendMsg means that RecvMsg has the reason
-	}
-
-	if undelivered(err) {
+	if err = s.ask(other, m); undelivered(err) {
 		return was
 	}
 
 	s.ClientStream = other
 
 	return err
+}
+
+// ask sends the request over another stream and receives the first message.
+func (s *stream) ask(other grpc.ClientStream, m any) error {
+	if err := errors.Join(other.SendMsg(s.request), other.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+
+	s.waits.Store(true)
+	defer s.waits.Store(false)
+
+	return quiet(other.Context(), other.RecvMsg(m)) // it has the reason of an io.EOF above
 }
 
 // detour returns a direct connection to the node when an endpoint answered that it cannot dial the node, or when no

@@ -84,14 +84,15 @@ func TestDetour(t *testing.T) {
 
 				if len(c.endpoints) > 0 {
 					via.Pool.Options.Endpoints = c.endpoints
-					via.cc = closed(t)
+					via.ways = []*way{newWay(closed(t))}
 				}
 
-				via.Pool.conns["10.0.0.1"] = direct.cc
-				direct.cc.Connect()
+				via.Pool.conns["10.0.0.1"] = direct.ways[0]
+				cc := direct.ways[0].cc
+				cc.Connect()
 
-				for state := direct.cc.GetState(); state != connectivity.Ready; state = direct.cc.GetState() {
-					if !direct.cc.WaitForStateChange(t.Context(), state) {
+				for state := cc.GetState(); state != connectivity.Ready; state = cc.GetState() {
+					if !cc.WaitForStateChange(t.Context(), state) {
 						t.Fatal("the node cannot be reached")
 					}
 				}

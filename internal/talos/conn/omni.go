@@ -99,14 +99,18 @@ func (p *Pool) newSigner(ctx context.Context) (*interceptor.Interceptor, error) 
 
 // signIn makes a key over a connection of its own, before requests with their deadlines need it.
 func (p *Pool) signIn(ctx context.Context, o *interceptor.Options) error {
-	cc, err := p.dialWith(p.Options.Endpoints, nil)
+	if len(p.Options.Endpoints) == 0 {
+		return noEndpoints()
+	}
+
+	w, err := p.dialWith(p.Options.Endpoints[0], nil)
 	if err != nil {
 		return err
 	}
 
-	_, err = p.renew(ctx, cc, o)
+	_, err = p.renew(ctx, w.cc, o)
 
-	return errors.Join(err, cc.Close())
+	return errors.Join(err, w.cc.Close())
 }
 
 func (p *Pool) noKey(err error) error {

@@ -105,14 +105,14 @@ func TestOmni(t *testing.T) {
 
 	// Behind Omni nothing is dialled but Omni.
 	for name, c := range map[string]*Conn{"straight": pool.Straight(target.Target{Address: "10.0.0.7"}), "to change": pool.ToChange(target.Target{Address: "10.0.0.7"})} {
-		if c.node != "10.0.0.7" || c.Direct || c.cc.Target() != "dns:///"+l.Addr().String() {
-			t.Errorf("%s: %+v over %s", name, c, c.cc.Target())
+		if c.node != "10.0.0.7" || c.Direct || c.ways[0].cc.Target() != "dns:///"+l.Addr().String() {
+			t.Errorf("%s: %+v over %s", name, c, c.ways[0].cc.Target())
 		}
 	}
 
 	fresh, done := pool.Fresh(target.Target{Address: "10.0.0.7"})
-	if fresh.node != "10.0.0.7" || fresh.cc.Target() != "dns:///"+l.Addr().String() {
-		t.Errorf("fresh: %+v over %s", fresh, fresh.cc.Target())
+	if fresh.node != "10.0.0.7" || fresh.ways[0].cc.Target() != "dns:///"+l.Addr().String() {
+		t.Errorf("fresh: %+v over %s", fresh, fresh.ways[0].cc.Target())
 	}
 
 	if err = errors.Join(done(), pool.Close()); err != nil {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/siderolabs/go-api-signature/pkg/client/interceptor"
@@ -26,7 +27,6 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/iostreams"
-	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos/config"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -53,7 +53,7 @@ type Options struct {
 	Allowed []target.Allowed
 }
 
-// Pool is the connections to one cluster, one for each set of endpoints. Nothing is dialled before the first call.
+// Pool is the connections to one cluster, one for each address. Nothing is dialled before the first call.
 type Pool struct {
 	Context *config.Context
 	Options Options
@@ -61,8 +61,10 @@ type Pool struct {
 
 	source string
 
-	mu    sync.Mutex
-	conns map[string]*grpc.ClientConn
+	mu      sync.Mutex
+	conns   map[string]*way // By address; those of before under other names.
+	changed chan struct{}   // Closed when the state of one changes.
+	turn    atomic.Uint32   // Counts the calls over several of them.
 
 	signed *interceptor.Interceptor // Signs the requests to Omni; nil for others.
 	login  sync.Mutex
@@ -79,7 +81,7 @@ func NewPool(tc *config.Context, source string, o Options) (*Pool, error) {
 		o.Concurrency = 1
 	}
 
-	return &Pool{Context: tc, Options: o, source: source, conns: map[string]*grpc.ClientConn{}}, nil
+	return &Pool{Context: tc, Options: o, source: source, conns: map[string]*way{}, changed: make(chan struct{})}, nil
 }
 
 // Close closes every connection.
@@ -89,8 +91,8 @@ func (p *Pool) Close() error {
 
 	var all []error
 
-	for key, cc := range p.conns {
-		all = append(all, cc.Close())
+	for key, w := range p.conns {
+		all = append(all, w.cc.Close())
 		delete(p.conns, key)
 	}
 
@@ -143,9 +145,9 @@ func (p *Pool) Straight(t target.Target) *Conn {
 		return p.via(t, p.Options.Endpoints)
 	}
 
-	cc, err := p.connect([]string{t.Address})
+	w, err := p.connect(t.Address)
 
-	return p.straight(t, cc, err)
+	return p.straight(t, []*way{w}, err)
 }
 
 // ToChange returns the connection for a change: never through the node that is changed if there is another endpoint, since
@@ -167,17 +169,25 @@ func (p *Pool) ToChange(t target.Target) *Conn {
 // Fresh dials the node itself over a connection of its own, which does not back off because of earlier failures. The
 // caller closes it.
 func (p *Pool) Fresh(t target.Target) (*Conn, func() error) {
-	dial, over := []string{t.Address}, p.straight
 	if p.omni() {
-		dial, over = p.Options.Endpoints, p.Over
+		if len(p.Options.Endpoints) == 0 {
+			return p.over(t, nil, noEndpoints()), func() error { return nil }
+		}
+
+		w, err := p.dial(p.Options.Endpoints[0])
+		if err != nil {
+			return p.over(t, nil, err), func() error { return nil }
+		}
+
+		return p.over(t, []*way{w}, nil), w.cc.Close
 	}
 
-	cc, err := p.dial(dial)
+	w, err := p.dial(t.Address)
 	if err != nil {
-		return over(t, cc, err), func() error { return nil }
+		return p.straight(t, nil, err), func() error { return nil }
 	}
 
-	return over(t, cc, err), cc.Close
+	return p.straight(t, []*way{w}, nil), w.cc.Close
 }
 
 // Bare is Fresh for a node in maintenance mode: without a client certificate, and with any server certificate unless
@@ -186,82 +196,86 @@ func (p *Pool) Bare(t target.Target, fingerprint string) (*Conn, func() error) {
 	o := p.Options
 	o.Insecure, o.Fingerprint = true, fingerprint
 
-	return (&Pool{Options: o, source: "--insecure", conns: map[string]*grpc.ClientConn{}}).Fresh(t)
+	return (&Pool{Options: o, source: "--insecure", conns: map[string]*way{}}).Fresh(t)
 }
 
-func (p *Pool) straight(t target.Target, cc *grpc.ClientConn, err error) *Conn {
-	c := p.Over(t, cc, err)
+func (p *Pool) straight(t target.Target, ways []*way, err error) *Conn {
+	c := p.over(t, ways, err)
 	c.node, c.Direct = "", true
 
 	return c
 }
 
 func (p *Pool) via(t target.Target, endpoints []string) *Conn {
-	cc, err := p.connect(endpoints)
+	ways, err := p.waysTo(endpoints)
 
-	return p.Over(t, cc, err)
+	return p.over(t, ways, err)
 }
 
 // Over returns the connection for a node over cc, a connection to an endpoint; err is why there is none.
 func (p *Pool) Over(t target.Target, cc *grpc.ClientConn, err error) *Conn {
+	return p.over(t, []*way{newWay(cc)}, err)
+}
+
+func (p *Pool) over(t target.Target, ways []*way, err error) *Conn {
 	if refusal := p.Permit(t); refusal != nil && len(t.AnyOf) == 0 {
 		err = refusal
 	}
 
-	return &Conn{Target: t, Pool: p, cc: cc, dialErr: err, node: t.Address}
+	return &Conn{Target: t, Pool: p, ways: ways, dialErr: err, node: t.Address}
 }
 
-func (p *Pool) connect(endpoints []string) (*grpc.ClientConn, error) {
-	key := strings.Join(endpoints, ",")
-
+func (p *Pool) connect(address string) (*way, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 
-	if cc, ok := p.conns[key]; ok {
-		return cc, nil
+	if w, ok := p.conns[address]; ok {
+		return w, nil
 	}
 
-	cc, err := p.dial(endpoints)
+	w, err := p.dial(address)
 	if err == nil {
-		p.conns[key] = cc
+		p.conns[address] = w
 	}
 
-	return cc, err
+	return w, err
 }
 
 // ready returns an established connection to the node at the address, nil when none can be made before ctx ends. A
 // failed connection is not waited for, because of its backoff.
 func (p *Pool) ready(ctx context.Context, address string) *grpc.ClientConn {
 	p.mu.Lock()
-	cc := p.conns[address]
+	w := p.conns[address]
 	p.mu.Unlock()
 
-	if cc != nil && cc.GetState() == connectivity.Ready {
-		return cc
+	if w != nil && w.cc.GetState() == connectivity.Ready && !w.silent.Load() {
+		return w.cc
 	}
 
-	cc, err := p.dial([]string{address})
+	w, err := p.dial(address)
 	if err != nil {
 		return nil
 	}
 
-	cc.Connect()
+	w.cc.Connect()
 
-	for state := cc.GetState(); state != connectivity.Ready; state = cc.GetState() {
-		if state == connectivity.TransientFailure || !cc.WaitForStateChange(ctx, state) {
-			_ = cc.Close() // it was not used
+	for state := w.cc.GetState(); state != connectivity.Ready; state = w.cc.GetState() {
+		if state == connectivity.TransientFailure || !w.cc.WaitForStateChange(ctx, state) {
+			_ = w.cc.Close() // it was not used
 
 			return nil
 		}
 	}
 
-	p.Keep(address, cc)
+	p.keep(address, w)
 
-	return cc
+	return w.cc
 }
 
 // Keep makes cc the connection to an address. Streams may still use the previous one; Close closes them all.
-func (p *Pool) Keep(address string, cc *grpc.ClientConn) {
+func (p *Pool) Keep(address string, cc *grpc.ClientConn) { p.keep(address, newWay(cc)) }
+
+func (p *Pool) keep(address string, w *way) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 
@@ -269,24 +283,21 @@ func (p *Pool) Keep(address string, cc *grpc.ClientConn) {
 		p.conns[fmt.Sprintf("%s before %d", address, len(p.conns))] = before
 	}
 
-	p.conns[address] = cc
+	p.conns[address] = w
 }
 
-func (p *Pool) dial(endpoints []string) (*grpc.ClientConn, error) {
-	return p.dialWith(endpoints, p.signing())
+func (p *Pool) dial(address string) (*way, error) { return p.dialWith(address, p.signing()) }
+
+func noEndpoints() error {
+	return errs.Usagef("the context has no endpoints").WithHint("talosmate config endpoint ADDRESS")
 }
 
-func (p *Pool) dialWith(endpoints []string, signing []grpc.DialOption) (*grpc.ClientConn, error) {
-	if len(endpoints) == 0 {
-		return nil, errs.Usagef("the context has no endpoints").WithHint("talosmate config endpoint ADDRESS")
-	}
+func (p *Pool) dialWith(address string, signing []grpc.DialOption) (*way, error) {
+	host := resolver.EnsureEndpointsHavePorts([]string{strings.TrimPrefix(address, "https://")}, constants.ApidPort)[0]
 
-	hosts := lists.Map(endpoints, func(e string) string { return strings.TrimPrefix(e, "https://") })
-	hosts = resolver.EnsureEndpointsHavePorts(hosts, constants.ApidPort)
-
-	target := "dns:///" + hosts[0]
-	if len(hosts) > 1 {
-		target = resolver.RoundRobinResolverScheme + ":///" + strings.Join(hosts, ",")
+	scheme := "dns"
+	if len(p.Options.Endpoints) > 1 { // as talosctl's resolver of several endpoints, which leaves names to the dialer
+		scheme = "passthrough"
 	}
 
 	through, err := p.dialer()
@@ -294,9 +305,11 @@ func (p *Pool) dialWith(endpoints []string, signing []grpc.DialOption) (*grpc.Cl
 		return nil, err
 	}
 
-	cc, err := grpc.NewClient(target, append(signing,
+	w := newWay(nil)
+
+	w.cc, err = grpc.NewClient(scheme+":///"+host, append(signing,
 		grpc.WithTransportCredentials(credentials.NewTLS(p.tlsConfig())),
-		grpc.WithContextDialer(through),
+		grpc.WithContextDialer(w.listening(through)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(constants.GRPCMaxMessageSize)),
 		grpc.WithInitialWindowSize(65535*32),
 		grpc.WithInitialConnWindowSize(65535*16),
@@ -307,10 +320,10 @@ func (p *Pool) dialWith(endpoints []string, signing []grpc.DialOption) (*grpc.Cl
 		grpc.WithUserAgent("talosmate"),
 	)...)
 	if err != nil {
-		return nil, errs.Usagef("cannot use the endpoints %s: %w", strings.Join(endpoints, ", "), err)
+		return nil, errs.Usagef("cannot use the endpoint %s: %w", address, err)
 	}
 
-	return cc, nil
+	return w, nil
 }
 
 // dialer dials through the context's proxy, else through that of the environment if there is one. A proxy that does not
