@@ -2,6 +2,7 @@ package cmdutil
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -77,13 +78,14 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T], check func(*Call) erro
 		return err
 	}
 
-	streams, stop := context.WithCancelCause(c.ctx)
-	defer stop(nil)
-
 	sink := newRowSink(c, l, raw, len(targets.Nodes) > 1)
-	sink.stop = func() { stop(errEnough) }
 
-	outcomes := talos.EachStream(streams, c.cluster, targets.Nodes, follow, func(ctx context.Context, n *talos.Node) (struct{}, error) {
+	outcomes := talos.EachStream(c.ctx, c.cluster, targets.Nodes, follow, func(ctx context.Context, n *talos.Node) (struct{}, error) {
+		ctx, stop := context.WithCancelCause(ctx)
+		defer stop(nil)
+
+		defer sink.begin(ctx, n, follow, stop)()
+
 		add := func(row T) error {
 			P(&row).SetNode(n.Target)
 
@@ -98,7 +100,7 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T], check func(*Call) erro
 	})
 
 	for i := range outcomes {
-		if context.Cause(streams) == errEnough && stopped(outcomes[i].Err) { //nolint:errorlint // the cause itself
+		if sink.full && stopped(outcomes[i].Err) {
 			outcomes[i].Err = nil
 		}
 	}
@@ -116,7 +118,7 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T], check func(*Call) erro
 	return sink.finish(err, refOf[T], columns[T, P](l.Columns))
 }
 
-// errEnough ends streams that have written what --max-items and --max-bytes allow.
+// errEnough ends streams when what --max-items and --max-bytes allow is written.
 var errEnough = errors.New("the rest is cut by --max-items or --max-bytes")
 
 // stopped reports whether a stream ended because it was stopped.
@@ -160,7 +162,50 @@ type rowSink[T any] struct {
 	count   int
 	written counter // What has gone to out.
 	full    bool    // Whether a row was omitted because of the limit.
-	stop    func()  // Ends the streams.
+
+	streams map[*talos.Node]func() // Each ends a stream that runs.
+}
+
+// begin registers the stream of a node; the function that it returns does the reverse. When the limit is reached, every
+// node still shows that it answers, so that the exit code does not depend on who was faster: a stream that has sent
+// something ends at once, another one when it sends or fails. One without an end may never do so; its node is asked.
+func (s *rowSink[T]) begin(ctx context.Context, n *talos.Node, follow bool, stop context.CancelCauseFunc) (end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	enough := sync.OnceFunc(func() {
+		switch {
+		case n.Answered():
+			stop(errEnough)
+		case follow:
+			go func() { stop(s.call.answers(ctx, n)) }()
+		}
+	})
+
+	s.streams[n] = enough
+
+	if s.full {
+		enough()
+	}
+
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+
+		delete(s.streams, n)
+	}
+}
+
+// answers returns errEnough if a node answers a small request within the timeout of reads, else why it does not.
+func (c *Call) answers(ctx context.Context, n *talos.Node) error {
+	asking, cancel := context.WithTimeout(ctx, c.cluster.Idle())
+	defer cancel()
+
+	return cmp.Or(errs.Safely(func() error {
+		_, err := n.Version(asking)
+
+		return err
+	}), errEnough)
 }
 
 // counter counts what is written.
@@ -178,7 +223,7 @@ func (c *counter) Write(p []byte) (int, error) {
 }
 
 func newRowSink[T any](c *Call, l NodeStream[T], raw, several bool) *rowSink[T] {
-	s := &rowSink[T]{call: c, shape: l, raw: raw, several: several, out: bufio.NewWriterSize(c.Printer.Out, 64<<10)}
+	s := &rowSink[T]{call: c, shape: l, raw: raw, several: several, streams: map[*talos.Node]func(){}, out: bufio.NewWriterSize(c.Printer.Out, 64<<10)}
 	s.written.Writer = s.out
 
 	if !raw && c.Printer.Format == output.NDJSON && c.Printer.Query == "" {
@@ -198,7 +243,10 @@ func (s *rowSink[T]) add(row T) error {
 
 	if limit := s.call.Printer.Limit; !s.collects() && (s.full || limit.Items > 0 && s.count >= limit.Items || limit.Bytes > 0 && s.written.bytes >= limit.Bytes) {
 		s.full = true
-		s.stop()
+
+		for _, enough := range s.streams {
+			enough()
+		}
 
 		return errEnough
 	}

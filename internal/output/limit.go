@@ -365,8 +365,9 @@ func (p *Printer) shortText(w io.Writer, text string) error {
 	return err
 }
 
-// shortValues writes the answer of a query, which is values one after another, cut to whole values.
-func (p *Printer) shortValues(w io.Writer, text string) error {
+// shortValues writes the answer of a query, which is values one after another, cut to whole values. Of a first one that is
+// longer itself it writes what can stand alone: the first elements of a list, or the first lines of a text.
+func (p *Printer) shortValues(w io.Writer, text string, values []value) error {
 	if p.Limit.Bytes <= 0 || len(text) <= p.Limit.Bytes {
 		_, err := io.WriteString(w, text)
 
@@ -374,38 +375,25 @@ func (p *Printer) shortValues(w io.Writer, text string) error {
 	}
 
 	end := 0
-	dec := json.NewDecoder(strings.NewReader(text))
 
-	for p.Format != YAML { // scalars are raw, most of them no JSON: those are cut after a line
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil || len(value) == 0 || value[0] != '{' && value[0] != '[' {
+	for _, v := range values {
+		if end+v.size > p.Limit.Bytes {
 			break
 		}
 
-		next := int(dec.InputOffset()) + 1
-		if next > p.Limit.Bytes {
-			return p.cutValues(w, text, end, value)
-		}
-
-		end = next
+		end += v.size
 	}
 
-	return p.shortText(w, text)
-}
-
-// cutValues writes the values up to end, or of a list that is too long itself its first elements.
-func (p *Printer) cutValues(w io.Writer, text string, end int, value json.RawMessage) error {
 	kept := text[:end]
 
-	var elements []json.RawMessage
-	if end == 0 && json.Unmarshal(value, &elements) == nil {
-		for n := mayFit(elements, p.Limit.Bytes); n >= 0 && (kept == "" || len(kept) > p.Limit.Bytes); n -= 1 + n/20 {
-			var pretty bytes.Buffer
-			if err := json.Indent(&pretty, marshal(elements[:n]), "", "  "); err != nil {
-				return err
-			}
-
-			kept = pretty.String() + "\n"
+	if end == 0 && len(values) > 0 {
+		switch first := values[0]; {
+		case first.scalar:
+			return p.shortText(w, text)
+		case first.list && p.Format == YAML:
+			kept = firstOfYAML(text[:p.Limit.Bytes])
+		case first.list:
+			kept = p.firstOfJSON(text[:first.size])
 		}
 	}
 
@@ -416,4 +404,41 @@ func (p *Printer) cutValues(w io.Writer, text string, end int, value json.RawMes
 	_, err := io.WriteString(w, kept)
 
 	return err
+}
+
+// firstOfYAML is the beginning of a list in whole elements. In the block style every element begins with a dash in the first
+// column, and nothing inside of it does.
+func firstOfYAML(text string) string {
+	if end := strings.LastIndex(text, "\n- "); end >= 0 {
+		return text[:end+1]
+	}
+
+	return "[]\n"
+}
+
+// firstOfJSON is a list with as many elements as fit.
+func (p *Printer) firstOfJSON(text string) string {
+	var elements []json.RawMessage
+	if json.Unmarshal([]byte(text), &elements) != nil {
+		return ""
+	}
+
+	for n := mayFit(elements, p.Limit.Bytes); n >= 0; n -= 1 + n/20 {
+		out := []byte(marshal(elements[:n]))
+
+		if p.Format != NDJSON {
+			var pretty bytes.Buffer
+			if json.Indent(&pretty, out, "", "  ") != nil {
+				return ""
+			}
+
+			out = pretty.Bytes()
+		}
+
+		if len(out) < p.Limit.Bytes {
+			return string(out) + "\n"
+		}
+	}
+
+	return ""
 }

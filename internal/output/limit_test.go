@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -148,6 +149,40 @@ func TestLimitOfAnswers(t *testing.T) {
 
 		if values == 0 && query != "." {
 			t.Errorf("%s: nothing is left", query)
+		}
+	}
+}
+
+// TestLimitOfYAMLAnswers cuts answers in YAML: what is left is whole values, and of a list whole elements.
+func TestLimitOfYAMLAnswers(t *testing.T) {
+	t.Parallel()
+
+	for query, want := range map[string]string{ // how what is left begins
+		".items": "- node:", ".items[]": "node:", "[.items[].id]": "- ", ".items | map([.id])": "- - ",
+		"[.items[] | {\"a\": \"- x\\n- y\\n\" + .id}]": "- a: ", ".items | .. style=\"flow\"": "[]\n",
+	} {
+		got, warned := limited(t, output.Printer{Format: output.YAML, Query: query, Limit: output.Limit{Bytes: 2048}})
+		if len(got) > 2048 || !strings.HasPrefix(got, want) || !strings.Contains(warned, "of --query is cut") {
+			t.Errorf("%s: %d bytes, %q\n%s", query, len(got), warned, got)
+		}
+
+		if query == ".items[]" { // one after another, without a separator
+			if lines := strings.Count(got, "\n"); lines == 0 || lines%strings.Count(got, "node:") != 0 {
+				t.Errorf("%s: not whole values\n%s", query, got)
+			}
+
+			continue
+		}
+
+		var whole, left []any
+
+		all, _ := limited(t, output.Printer{Format: output.YAML, Query: query})
+		if err := errors.Join(yaml.Unmarshal([]byte(all), &whole), yaml.Unmarshal([]byte(got), &left)); err != nil || len(left) == 0 && want != "[]\n" {
+			t.Errorf("%s: %d of %d, %v", query, len(left), len(whole), err)
+		}
+
+		if !reflect.DeepEqual(left, whole[:len(left)]) {
+			t.Errorf("%s: the elements are not the first ones\n%s", query, got)
 		}
 	}
 }

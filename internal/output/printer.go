@@ -236,7 +236,7 @@ func (p *Printer) document(doc any) error {
 	body := iostreams.EscapeJSON(buf.Bytes())
 
 	if p.Query != "" {
-		text, err := query(body, p.Query, p.Format)
+		text, values, err := query(body, p.Query, p.Format)
 		if err != nil {
 			return errs.AsUsage(err)
 		}
@@ -245,7 +245,7 @@ func (p *Printer) document(doc any) error {
 			p.Warn("%s", nothing(body))
 		}
 
-		return p.shortValues(p.Out, text)
+		return p.shortValues(p.Out, text, values)
 	}
 
 	if p.View != nil {

@@ -16,8 +16,8 @@ var yqMutex sync.Mutex //nolint:gochecknoglobals // what it guards is global
 
 // query evaluates a yq expression on a JSON document. Scalars print raw, one a line, as `yq -r` does;
 // other results print in the format (json or yaml). The expression can read neither files nor the
-// environment, and cannot run commands.
-func query(doc []byte, expression string, format Format) (string, error) {
+// environment, and cannot run commands. The values are those that the answer has one after another.
+func query(doc []byte, expression string, format Format) (string, []value, error) {
 	yqMutex.Lock()
 	defer yqMutex.Unlock()
 
@@ -44,35 +44,53 @@ func query(doc []byte, expression string, format Format) (string, error) {
 	// The document goes in as YAML, whose integers keep all their digits; yq's JSON reader makes them floats.
 	asYAML, err := yamlFromJSON(doc)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 
-	out, err := yqlib.NewStringEvaluator().EvaluateAll(expression, string(asYAML), escaping{encoder}, yqlib.NewYamlDecoder(yqlib.NewDefaultYamlPreferences()))
+	var values []value
+
+	out, err := yqlib.NewStringEvaluator().EvaluateAll(expression, string(asYAML), escaping{encoder, &values}, yqlib.NewYamlDecoder(yqlib.NewDefaultYamlPreferences()))
 	if err != nil {
-		return "", fmt.Errorf("cannot evaluate --query %q: %w", expression, err)
+		return "", nil, fmt.Errorf("cannot evaluate --query %q: %w", expression, err)
 	}
 
-	return out, nil
+	return out, values, nil
+}
+
+// value is one value of a query's answer.
+type value struct {
+	size         int // In bytes, with its line end.
+	list, scalar bool
 }
 
 // escaping is an encoder whose documents have no strings that a terminal could interpret. Scalars are not escaped: a
 // script gets the value.
-type escaping struct{ yqlib.Encoder }
+type escaping struct {
+	yqlib.Encoder
+
+	values *[]value // What was encoded.
+}
 
 // Encode implements yqlib.Encoder.
 func (e escaping) Encode(w io.Writer, node *yqlib.CandidateNode) error {
-	if node.Kind == yqlib.ScalarNode {
-		return e.Encoder.Encode(w, node)
+	scalar := node.Kind == yqlib.ScalarNode
+	if !scalar {
+		quote(node)
 	}
-
-	quote(node)
 
 	var buf bytes.Buffer
 	if err := e.Encoder.Encode(&buf, node); err != nil {
 		return err
 	}
 
-	_, err := w.Write(iostreams.EscapeJSON(buf.Bytes()))
+	text := buf.Bytes()
+	if !scalar {
+		text = iostreams.EscapeJSON(text)
+	}
+
+	*e.values = append(*e.values, value{size: len(text), list: node.Kind == yqlib.SequenceNode, scalar: scalar})
+
+	_, err := w.Write(text)
 
 	return err
 }
