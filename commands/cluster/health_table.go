@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/health"
 	"github.com/talosmate/talosmate/internal/output"
 )
@@ -211,7 +212,7 @@ func bySeverity(found []health.Finding) []health.Finding {
 	order := []string{health.Fail, health.Unknown, health.Warn, health.OK, health.Skip}
 	found = slices.Clone(found)
 
-	slices.SortStableFunc(found, func(a, b health.Finding) int {
+	lists.Sort(found, func(a, b health.Finding) int {
 		return slices.Index(order, a.Status) - slices.Index(order, b.Status)
 	})
 

@@ -83,7 +83,7 @@ func healthPage(context string, r health.Result) page.Page {
 	open := lists.Filter(r.Findings, func(f health.Finding) bool { return f.Status != health.OK && f.Status != health.Skip })
 	worst := []string{health.Fail, health.Unknown, health.Warn}
 
-	slices.SortStableFunc(open, func(a, b health.Finding) int {
+	lists.Sort(open, func(a, b health.Finding) int {
 		return cmp.Compare(slices.Index(worst, a.Status), slices.Index(worst, b.Status))
 	})
 

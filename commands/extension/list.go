@@ -2,11 +2,11 @@ package extension
 
 import (
 	"context"
-	"slices"
 	"sync"
 
 	"github.com/talosmate/talosmate/internal/cmdutil"
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -80,7 +80,7 @@ func (r *roll) nodes() []talos.NodeRef {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	slices.SortFunc(r.all, func(a, b talos.NodeRef) int { return target.CompareAddresses(a.Node, b.Node) })
+	lists.Sort(r.all, func(a, b talos.NodeRef) int { return target.CompareAddresses(a.Node, b.Node) })
 
 	return r.all
 }

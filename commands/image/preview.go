@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -96,7 +95,7 @@ func keptBy(rows []image.Result) []kept {
 		out = append(out, kept{n, reason})
 	}
 
-	slices.SortFunc(out, func(a, b kept) int { return cmp.Or(b.count-a.count, strings.Compare(a.reason, b.reason)) })
+	lists.Sort(out, func(a, b kept) int { return cmp.Or(b.count-a.count, strings.Compare(a.reason, b.reason)) })
 
 	return out
 }

@@ -324,7 +324,7 @@ func (m *model) shown() []*node {
 		}
 	}
 
-	slices.SortFunc(out, func(a, b *node) int {
+	lists.Sort(out, func(a, b *node) int {
 		order := 0
 
 		switch m.order { // what is used most comes first

@@ -92,7 +92,7 @@ func (f *settingsFile) addAliases(root *cobra.Command, mapping *yaml.Node) error
 		f.aliases = append(f.aliases, a)
 	}
 
-	slices.SortFunc(f.aliases, func(a, b Alias) int { return strings.Compare(a.Name, b.Name) })
+	lists.Sort(f.aliases, func(a, b Alias) int { return strings.Compare(a.Name, b.Name) })
 
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/fsutil"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Bounds of the candidates that are kept between two presses of the tab key.
@@ -145,7 +146,7 @@ func pruneCache(dir string) {
 
 	all = slices.DeleteFunc(all, func(e os.DirEntry) bool { return !strings.HasSuffix(e.Name(), ".json") })
 
-	slices.SortFunc(all, func(a, b os.DirEntry) int { return modified(b).Compare(modified(a)) })
+	lists.Sort(all, func(a, b os.DirEntry) int { return modified(b).Compare(modified(a)) })
 
 	for _, e := range all[min(cacheFiles, len(all)):] {
 		_ = os.Remove(filepath.Join(dir, e.Name())) // it is tried again the next time

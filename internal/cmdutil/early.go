@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -20,14 +21,14 @@ const (
 )
 
 // early draws on a terminal the rows of the nodes that have answered while others have not. The whole list replaces it.
-type early[T any] struct {
+type early struct {
 	call    *Call
 	targets []talos.Target
-	reading func([]talos.Outcome[[]T]) Reading
+	reading func(ended []talos.Target) Reading
 
-	mu       sync.Mutex
-	outcomes map[string]talos.Outcome[[]T] // By address.
-	drawn    int                           // The lines on the screen.
+	mu    sync.Mutex
+	ended map[string]bool // By address.
+	drawn int             // The lines on the screen.
 }
 
 // drawsEarly reports whether a list is for a person at a terminal, and drawn nowhere else.
@@ -39,17 +40,17 @@ func (c *Call) drawsEarly() bool {
 	return people && c.IO.CanRedraw() && c.notes == nil && c.Printer.Limit == (output.Limit{}) && (mode == "auto" || mode == "tty")
 }
 
-// add notes the answer of a node.
-func (e *early[T]) add(n *talos.Node, rows []T, err error) {
+// add notes that a node has answered.
+func (e *early) add(node string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
-	e.outcomes[n.Address] = talos.Outcome[[]T]{Target: n.Target, Value: rows, Err: err}
+	e.ended[node] = true
 }
 
 // during draws until the function that it returns is called, which erases what was drawn and writes the warnings that came
 // meanwhile.
-func (e *early[T]) during(ctx context.Context) (end func()) {
+func (e *early) during(ctx context.Context) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	e.call.notes = &notes{}
@@ -85,17 +86,17 @@ func (e *early[T]) during(ctx context.Context) (end func()) {
 
 // draw shows the rows so far, if there are more than were shown, and which nodes are awaited. It returns how many nodes have
 // ended.
-func (e *early[T]) draw(shown int) int {
+func (e *early) draw(shown int) int {
 	var (
-		ended   []talos.Outcome[[]T]
+		ended   []talos.Target
 		awaited []string
 	)
 
 	e.mu.Lock()
 
 	for _, t := range e.targets {
-		if o, ok := e.outcomes[t.Address]; ok {
-			ended = append(ended, o)
+		if e.ended[t.Address] {
+			ended = append(ended, t)
 		} else {
 			awaited = append(awaited, t.Name())
 		}
@@ -132,16 +133,23 @@ func eachEarly[T any, P Row[T]](c *Call, targets []talos.Target, fetch func(cont
 		return talos.Each(c.ctx, c.cluster, targets, fetch)
 	}
 
-	e := &early[T]{
-		call: c, targets: targets, outcomes: map[string]talos.Outcome[[]T]{},
-		reading: func(ended []talos.Outcome[[]T]) Reading { return reading(rowsOf[T, P](c, ended)) },
-	}
+	var outcomes sync.Map // by address
+
+	e := &early{call: c, targets: targets, ended: map[string]bool{}, reading: func(ended []talos.Target) Reading {
+		return reading(rowsOf[T, P](c, lists.Map(ended, func(t talos.Target) talos.Outcome[[]T] {
+			o, _ := outcomes.Load(t.Address)
+			outcome, _ := o.(talos.Outcome[[]T]) //nolint:errcheck // it was stored before the node ended
+
+			return outcome
+		})))
+	}}
 
 	defer e.during(c.ctx)()
 
 	return talos.Each(c.ctx, c.cluster, targets, func(ctx context.Context, n *talos.Node) ([]T, error) {
 		rows, err := fetch(ctx, n)
-		e.add(n, rows, err)
+		outcomes.Store(n.Address, talos.Outcome[[]T]{Target: n.Target, Value: rows, Err: err})
+		e.add(n.Address)
 
 		return rows, err
 	})

@@ -161,8 +161,8 @@ func rowsOf[T any, P Row[T]](c *Call, outcomes []talos.Outcome[[]T]) ([]T, error
 }
 
 // refOf is the node of a row.
-func refOf[T any](row T) talos.NodeRef {
-	if r, ok := any(row).(interface{ Ref() talos.NodeRef }); ok {
+func refOf(row any) talos.NodeRef {
+	if r, ok := row.(interface{ Ref() talos.NodeRef }); ok {
 		return r.Ref()
 	}
 

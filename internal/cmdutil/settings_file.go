@@ -272,7 +272,7 @@ func nearest(known map[string]settingFlag, key string) string {
 		}
 	}
 
-	slices.SortFunc(near, func(a, b candidate) int {
+	lists.Sort(near, func(a, b candidate) int {
 		if a.distance != b.distance {
 			return a.distance - b.distance
 		}

@@ -7,11 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/conn"
@@ -115,7 +115,7 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T], check func(*Call) erro
 		err = context.Cause(c.ctx)
 	}
 
-	return sink.finish(err, refOf[T], columns[T, P](l.Columns))
+	return sink.finish(err, func(row T) talos.NodeRef { return refOf(row) }, columns[T, P](l.Columns))
 }
 
 // errEnough ends streams when what --max-items and --max-bytes allow is written.
@@ -308,7 +308,7 @@ func (s *rowSink[T]) finish(err error, ref func(T) talos.NodeRef, cols []output.
 		return errors.Join(err, s.ndjson.Summary(output.Summary{Items: s.count, Errors: len(entries), Truncated: cut}), s.out.Flush())
 	}
 
-	slices.SortStableFunc(s.rows, func(a, b T) int {
+	lists.Sort(s.rows, func(a, b T) int {
 		if byNode := target.CompareAddresses(ref(a).Node, ref(b).Node); byNode != 0 || s.shape.Less == nil {
 			return byNode
 		}

@@ -174,9 +174,11 @@ func (l ListReading[T]) people(p *output.Printer) error {
 }
 
 func (l ListReading[T]) rows(wide bool) []watchedRow {
-	return tableRows(l.Rows, l.Columns, wide, l.Name, func(row T) string { return refOf(row).Node }, func(c output.Column[T], _ T) bool {
-		return !slices.Contains(l.Volatile, c.Header)
-	})
+	return tableRows(output.Rows(l.Rows), output.Columns(l.Columns), wide, func(row any) (name, node string) {
+		v, _ := row.(T) //nolint:errcheck // it is one of the rows
+
+		return l.Name(v), refOf(row).Node
+	}, func(header string, _ any) bool { return slices.Contains(l.Volatile, header) })
 }
 
 func (l ListReading[T]) items(_ *output.Printer, s *output.Stream) []error {
@@ -218,11 +220,14 @@ func (r ResultReading[R, T]) people(p *output.Printer) error {
 }
 
 func (r ResultReading[R, T]) rows(wide bool) []watchedRow {
-	node := func(row T) string { _, node := r.Key(row); return node }
-	name := func(row T) string { key, _ := r.Key(row); return key }
+	return tableRows(output.Rows(r.Rows), output.Columns(r.Columns), wide, func(row any) (name, node string) {
+		v, _ := row.(T) //nolint:errcheck // it is one of the rows
 
-	return tableRows(r.Rows, r.Columns, wide, name, node, func(c output.Column[T], row T) bool {
-		return r.Same == nil || !r.Same(c.Header, row)
+		return r.Key(v)
+	}, func(header string, row any) bool {
+		v, _ := row.(T) //nolint:errcheck // it is one of the rows
+
+		return r.Same != nil && r.Same(header, v)
 	})
 }
 
@@ -243,13 +248,14 @@ func (n nothing) people(*output.Printer) error                  { return nil }
 func (n nothing) rows(bool) []watchedRow                        { return nil }
 func (n nothing) items(*output.Printer, *output.Stream) []error { return nil }
 
-func tableRows[T any](rows []T, cols []output.Column[T], wide bool, name, node func(T) string, counts func(output.Column[T], T) bool) []watchedRow {
-	shown := lists.Filter(cols, func(c output.Column[T]) bool { return wide || !c.Wide })
+// tableRows makes the rows of a table. key is what a row is about, same whether a change in a column is none.
+func tableRows(rows []any, cols []output.Column[any], wide bool, key func(any) (name, node string), same func(header string, row any) bool) []watchedRow {
+	shown := lists.Filter(cols, func(c output.Column[any]) bool { return wide || !c.Wide })
 	seen := map[string]int{}
 
-	return lists.Map(rows, func(row T) watchedRow {
-		r := watchedRow{node: node(row)}
-		r.key = r.node + "\n" + name(row)
+	return lists.Map(rows, func(row any) watchedRow {
+		name, node := key(row)
+		r := watchedRow{node: node, key: node + "\n" + name}
 
 		if seen[r.key]++; seen[r.key] > 1 {
 			r.key += fmt.Sprintf("\n%d", seen[r.key])
@@ -259,7 +265,7 @@ func tableRows[T any](rows []T, cols []output.Column[T], wide bool, name, node f
 			cell := output.Cell(c.Value(row))
 			r.cells = append(r.cells, cell)
 
-			if counts(c, row) {
+			if !same(c.Header, row) {
 				r.state += cell + "\n"
 			}
 		}

@@ -166,7 +166,7 @@ func (c *Client) EventReports(ctx context.Context) ([]EventReport, error) {
 	}
 
 	out := lists.Map(list.Items, eventReport)
-	slices.SortStableFunc(out, func(a, b EventReport) int { return a.Time.Compare(b.Time) })
+	lists.Sort(out, func(a, b EventReport) int { return a.Time.Compare(b.Time) })
 
 	return out, nil
 }

@@ -1,7 +1,10 @@
 // Package lists has the few functions over lists that the standard library lacks.
 package lists
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Map calls fn for every element and returns the results in order; never nil, so that a document has [] and not null.
 func Map[T, R any](list []T, fn func(T) R) []R {
@@ -40,4 +43,16 @@ func Find[T any](list []T, match func(T) bool) (found T, ok bool) {
 // Join is strings.Join for elements that are named by a function.
 func Join[T any](list []T, separator string, name func(T) string) string {
 	return strings.Join(Map(list, name), separator)
+}
+
+// Sort sorts a list and keeps the order of elements that compare as equal. It sorts positions, so that the program has the
+// code once; slices.SortFunc is linked again for every type of element.
+func Sort[T any](list []T, compare func(a, b T) int) {
+	order := make([]int, len(list))
+	for i := range order {
+		order[i] = i
+	}
+
+	slices.SortStableFunc(order, func(a, b int) int { return compare(list[a], list[b]) })
+	copy(list, Map(order, func(i int) T { return list[i] }))
 }

@@ -42,4 +42,11 @@ func TestLists(t *testing.T) {
 	if got := lists.Join(numbers, ", ", strconv.Itoa); got != "3, 1, 2" {
 		t.Errorf("Join = %q", got)
 	}
+
+	words := []string{"bb", "a", "aa", "b"}
+	lists.Sort(words, func(a, b string) int { return len(a) - len(b) })
+
+	if !slices.Equal(words, []string{"a", "b", "bb", "aa"}) {
+		t.Errorf("Sort = %q, want equal elements in the order in which they were", words)
+	}
 }

@@ -14,7 +14,7 @@ import (
 
 // encodableRows returns the rows that JSON can hold, and for each other row an error that names its node. With keep
 // these rows stay too, without the values that JSON cannot hold.
-func encodableRows[T any](rows []T, keep bool) ([]T, []*errs.Error) {
+func encodableRows(rows []any, keep bool) ([]any, []*errs.Error) {
 	var failed []*errs.Error
 
 	kept := rows
@@ -29,9 +29,9 @@ func encodableRows[T any](rows []T, keep bool) ([]T, []*errs.Error) {
 		}
 
 		if len(failed) == 0 {
-			kept = append([]T{}, rows[:i]...) // the caller's rows stay as they are
+			kept = append([]any{}, rows[:i]...) // the caller's rows stay as they are
 			if keep {
-				kept = append([]T{}, rows...)
+				kept = append([]any{}, rows...)
 			}
 		}
 
@@ -47,9 +47,9 @@ func encodableRows[T any](rows []T, keep bool) ([]T, []*errs.Error) {
 }
 
 // encodable copies a value without what JSON cannot hold. The error names what was removed, and its node.
-func encodable[T any](v T) (T, *errs.Error) {
+func encodable(v any) (any, *errs.Error) {
 	c := cleaner{}
-	out, _ := c.clean(reflect.ValueOf(&v).Elem(), "").Interface().(T)
+	out := c.clean(reflect.ValueOf(&v).Elem(), "").Interface()
 
 	if len(c.lost) == 0 {
 		c.lost = []string{"a value"}

@@ -260,25 +260,25 @@ func beginning(text string, size int) string {
 // limited reports whether something may have to be cut.
 func (p *Printer) limited() bool { return p.Limit != Limit{} }
 
-// firstRows are the rows that are shown of a list where an expression does not choose, and what is omitted.
-func firstRows[T any](p *Printer, rows []T) ([]T, *Truncated) {
-	if p.Limit.Items <= 0 || len(rows) <= p.Limit.Items {
-		return rows, nil
+// first is how many rows of a list are shown where an expression does not choose, and what is omitted.
+func (p *Printer) first(n int, rows any) (int, *Truncated) {
+	if p.Limit.Items <= 0 || n <= p.Limit.Items {
+		return n, nil
 	}
 
-	note := Truncated{Items: len(rows), MaxItems: p.Limit.Items}
+	note := Truncated{Items: n, MaxItems: p.Limit.Items}
 	note.Hint = p.narrower(note, rows)
 
-	return rows[:p.Limit.Items], &note
+	return p.Limit.Items, &note
 }
 
 // First are the rows that are shown of a list, with a warning on stderr about the others. It is for text that is not written
 // by PrintList.
 func First[T any](p *Printer, rows []T) []T {
-	shown, note := firstRows(p, rows)
-	p.cutRows(len(shown), note)
+	shown, note := p.first(len(rows), rows)
+	p.cutRows(shown, note)
 
-	return shown
+	return rows[:shown]
 }
 
 // cutRows warns that rows are missing in a text.

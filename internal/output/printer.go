@@ -71,10 +71,14 @@ func ResultAs[T any](p Printer, schema string, result T, err error) Single[T] {
 // PrintList writes rows. err is what failed in addition; it goes into the document and is not returned. name gives a
 // row's name for -o name. Rows that cannot be encoded become errors of their nodes, which are returned.
 func PrintList[T any](p *Printer, rows []T, err error, cols []Column[T], name func(T) string) error {
-	if rows == nil {
-		rows = []T{}
-	}
+	return p.printList(Rows(rows), err, Columns(cols), func(row any) string {
+		v, _ := row.(T) //nolint:errcheck // nil, if it is of no type
 
+		return name(v)
+	})
+}
+
+func (p *Printer) printList(rows []any, err error, cols []Column[any], name func(any) string) error {
 	rows, unfit := encodableRows(rows, p.Change)
 	lost := partly(unfit, len(rows), p.Question)
 
@@ -84,35 +88,36 @@ func PrintList[T any](p *Printer, rows []T, err error, cols []Column[T], name fu
 		}
 	}
 
-	return joined(lost, writeList(p, rows, joined(err, lost), cols, name))
+	return joined(lost, p.writeList(rows, joined(err, lost), cols, name))
 }
 
-func writeList[T any](p *Printer, rows []T, err error, cols []Column[T], name func(T) string) error {
-	doc := List[T]{Header: p.header(), Items: rows, Errors: entries(err)}
+func (p *Printer) writeList(rows []any, err error, cols []Column[any], name func(any) string) error {
+	doc := List[any]{Header: p.header(), Items: rows, Errors: entries(err)}
 
 	if p.Query != "" || p.Format == JSON || p.Format == YAML {
 		return p.document(doc)
 	}
 
-	rows, cut := firstRows(p, rows)
+	shown, cut := p.first(len(rows), rows)
+	rows = rows[:shown]
 
 	if p.Format == NDJSON {
-		return ndjsonList(p, doc, rows, cut)
+		return p.ndjsonList(doc, rows, cut)
 	}
 
 	p.cutRows(len(rows), cut)
 
 	switch {
 	case p.Format == Name:
-		return p.shortText(p.Out, lists.Join(rows, "", func(row T) string { return Line(p.nameOf(row, name(row))) + "\n" }))
+		return p.shortText(p.Out, lists.Join(rows, "", func(row any) string { return Line(p.nameOf(row, name(row))) + "\n" }))
 	default:
 		if !p.PerNode {
-			return p.People(func(w io.Writer) error { return WriteTable(w, cols, rows) })
+			return p.People(func(w io.Writer) error { return writeTable(w, cols, rows) })
 		}
 
 		withFailures, all := addFailures(cols, rows, doc.Errors)
 
-		return p.People(func(w io.Writer) error { return WriteTable(w, withFailures, all) })
+		return p.People(func(w io.Writer) error { return writeTable(w, withFailures, all) })
 	}
 }
 
@@ -132,6 +137,14 @@ func (p *Printer) nameOf(row any, name string) string {
 // PrintResult writes one result; human renders it for people. What cannot be encoded is removed and returned as an
 // error.
 func PrintResult[T any](p *Printer, result T, err error, human func(io.Writer, T) error, name string) error {
+	return p.printResult(result, err, func(w io.Writer, result any) error {
+		v, _ := result.(T) //nolint:errcheck // nil, if it is of no type
+
+		return human(w, v)
+	}, name)
+}
+
+func (p *Printer) printResult(result any, err error, human func(io.Writer, any) error, name string) error {
 	var lost error
 
 	if _, unfit := json.Marshal(result); unfit != nil {
@@ -139,11 +152,11 @@ func PrintResult[T any](p *Printer, result T, err error, human func(io.Writer, T
 		result, lost = clean, partly([]*errs.Error{problem}, 1, p.Question)
 	}
 
-	return joined(lost, writeResult(p, result, joined(err, lost), human, name))
+	return joined(lost, p.writeResult(result, joined(err, lost), human, name))
 }
 
-func writeResult[T any](p *Printer, result T, err error, human func(io.Writer, T) error, name string) error {
-	doc := Single[T]{Header: p.header(), Result: result, Errors: entries(err)}
+func (p *Printer) writeResult(result any, err error, human func(io.Writer, any) error, name string) error {
+	doc := Single[any]{Header: p.header(), Result: result, Errors: entries(err)}
 
 	switch {
 	case p.Query != "" || p.Format == JSON || p.Format == YAML:
@@ -151,7 +164,7 @@ func writeResult[T any](p *Printer, result T, err error, human func(io.Writer, T
 	case p.Format == NDJSON:
 		line, eerr := encode(struct {
 			Record
-			Single[T]
+			Single[any]
 		}{Record{Type: "item", Schema: doc.Schema}, doc})
 		if eerr != nil {
 			return fmt.Errorf("cannot encode the document: %w", eerr)
@@ -216,10 +229,10 @@ func entries(err error) []errs.Entry {
 // document, so that a script that asked for one value never gets a whole document.
 func (p *Printer) PrintFailure(err error) error {
 	if p.Single {
-		return PrintResult[any](p, nil, err, nil, "")
+		return p.printResult(nil, err, nil, "")
 	}
 
-	return PrintList[struct{}](p, nil, err, nil, nil)
+	return p.printList([]any{}, err, nil, nil)
 }
 
 func (p *Printer) document(doc any) error {
@@ -293,7 +306,7 @@ func (p *Printer) shortened(body []byte, render func([]byte) ([]byte, error)) ([
 
 // ndjsonList writes one object a line: the rows, the errors, a summary. The first line names the schema. cut says which rows
 // are missing already.
-func ndjsonList[T any](p *Printer, doc List[T], rows []T, cut *Truncated) error {
+func (p *Printer) ndjsonList(doc List[any], rows []any, cut *Truncated) error {
 	const forSummary = LeastBytes / 2
 
 	var line bytes.Buffer
@@ -368,10 +381,19 @@ func Sort[T any](p *Printer, rows []T) error {
 		return nil
 	}
 
-	return sortRows(rows, p.SortBy)
+	sorted := Rows(rows)
+	if err := sortRows(sorted, p.SortBy); err != nil {
+		return err
+	}
+
+	for i, row := range sorted {
+		rows[i], _ = row.(T) //nolint:errcheck // nil, if it is of no type
+	}
+
+	return nil
 }
 
-func sortRows[T any](rows []T, field string) error {
+func sortRows(rows []any, field string) error {
 	descending := strings.HasPrefix(field, "-")
 	field = strings.TrimPrefix(field, "-")
 
@@ -409,7 +431,7 @@ func sortRows[T any](rows []T, field string) error {
 		return less(keys[order[a]], keys[order[b]])
 	})
 
-	copy(rows, lists.Map(order, func(o int) T { return rows[o] }))
+	copy(rows, lists.Map(order, func(o int) any { return rows[o] }))
 
 	return nil
 }

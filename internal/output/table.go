@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -27,6 +28,10 @@ type Column[T any] struct {
 // WriteTable writes rows as aligned columns; text from nodes is made safe for a terminal. On a terminal, columns are cut
 // and dropped until the table fits, unless -o wide was asked for.
 func WriteTable[T any](w io.Writer, cols []Column[T], rows []T) error {
+	return writeTable(w, Columns(cols), Rows(rows))
+}
+
+func writeTable(w io.Writer, cols []Column[any], rows []any) error {
 	layout := layoutOf(w)
 
 	return gridOf(cols, rows, layout).write(w, layout)
@@ -35,62 +40,85 @@ func WriteTable[T any](w io.Writer, cols []Column[T], rows []T) error {
 // Width is how wide the table of these rows is in a pipe, where nothing is cut.
 func Width[T any](cols []Column[T], rows []T) int {
 	layout := Layout{Headers: true}
-	t := gridOf(cols, rows, layout)
+	t := gridOf(Columns(cols), Rows(rows), layout)
 	t.measure(layout)
 
 	return t.total(gap)
 }
 
-func gridOf[T any](cols []Column[T], rows []T, layout Layout) *grid {
-	shown := lists.Filter(cols, func(c Column[T]) bool { return layout.Wide || !c.Wide })
+// Rows makes one type of all rows: the code that shows them exists once, not once for each type.
+func Rows[T any](rows []T) []any {
+	out := make([]any, len(rows))
+	for i := range rows {
+		out[i] = rows[i]
+	}
 
-	t := &grid{columns: lists.Map(shown, func(c Column[T]) gridColumn { return gridColumn{header: c.Header, state: c.State, drop: c.Drop} })}
+	return out
+}
+
+// Columns makes columns over the rows that Rows makes.
+func Columns[T any](cols []Column[T]) []Column[any] {
+	out := make([]Column[any], len(cols))
+	for i, c := range cols {
+		out[i] = Column[any]{Header: c.Header, Wide: c.Wide, State: c.State, Drop: c.Drop, Value: func(row any) string {
+			v, _ := row.(T) //nolint:errcheck // nil, if it is of no type
+
+			return c.Value(v)
+		}}
+	}
+
+	return out
+}
+
+func gridOf(cols []Column[any], rows []any, layout Layout) *grid {
+	shown := lists.Filter(cols, func(c Column[any]) bool { return layout.Wide || !c.Wide })
+
+	t := &grid{columns: lists.Map(shown, func(c Column[any]) gridColumn { return gridColumn{header: c.Header, state: c.State, drop: c.Drop} })}
 
 	for _, row := range rows {
-		t.rows = append(t.rows, lists.Map(shown, func(c Column[T]) string { return Cell(c.Value(row)) }))
+		t.rows = append(t.rows, lists.Map(shown, func(c Column[any]) string { return Cell(c.Value(row)) }))
 	}
 
 	return t
 }
 
-// tableRow is a row, or a node that failed.
-type tableRow[T any] struct {
-	row    T
-	failed *errs.Entry
-}
-
-// addFailures adds a row for each node that failed, and a column for its error if there are any.
-func addFailures[T any](cols []Column[T], rows []T, failures []errs.Entry) ([]Column[tableRow[T]], []tableRow[T]) {
-	all := lists.Map(rows, func(row T) tableRow[T] { return tableRow[T]{row: row} })
+// addFailures adds a row for each node that failed, which is its error, and a column for the errors if there are any.
+func addFailures(cols []Column[any], rows []any, failures []errs.Entry) ([]Column[any], []any) {
+	all := slices.Clone(rows)
 
 	for i, e := range failures {
 		if e.Node != "" {
-			all = append(all, tableRow[T]{failed: &failures[i]})
+			all = append(all, &failures[i])
 		}
 	}
 
-	out := lists.Map(cols, func(c Column[T]) Column[tableRow[T]] {
-		return Column[tableRow[T]]{Header: c.Header, Wide: c.Wide, State: c.State, Drop: c.Drop, Value: func(r tableRow[T]) string {
+	out := lists.Map(cols, func(c Column[any]) Column[any] {
+		value := c.Value
+		c.Value = func(row any) string {
+			failed, is := row.(*errs.Entry)
+
 			switch {
-			case r.failed == nil:
-				return c.Value(r.row)
+			case !is:
+				return value(row)
 			case c.Header == "NODE":
-				return cmp.Or(r.failed.Hostname, r.failed.Node)
+				return cmp.Or(failed.Hostname, failed.Node)
 			case c.Header == "ADDRESS":
-				return r.failed.Node
+				return failed.Node
 			default:
 				return ""
 			}
-		}}
+		}
+
+		return c
 	})
 
 	if len(all) > len(rows) {
-		out = append(out, Column[tableRow[T]]{Header: "ERROR", Value: func(r tableRow[T]) string {
-			if r.failed == nil {
-				return ""
+		out = append(out, Column[any]{Header: "ERROR", Value: func(row any) string {
+			if failed, is := row.(*errs.Entry); is {
+				return failed.Message
 			}
 
-			return r.failed.Message
+			return ""
 		}})
 	}
 

@@ -8,8 +8,8 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/template"
 
+	template "github.com/DataDog/datadog-agent/pkg/template/text" // looks up no methods
 	"k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/client-go/util/jsonpath"
 
@@ -231,7 +231,7 @@ func customColumns(spec string) (View, error) {
 			rows = []any{result}
 		}
 
-		return WriteTable(w, cols, rows)
+		return writeTable(w, cols, rows)
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/iostreams"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // ttySink shows one line a node and redraws them; one goroutine owns the terminal.
@@ -115,7 +116,7 @@ func (b *block) visible() []string {
 	}
 
 	ranked := slices.Clone(b.order)
-	slices.SortStableFunc(ranked, func(x, y string) int {
+	lists.Sort(ranked, func(x, y string) int {
 		return b.lines[x].rank() - b.lines[y].rank()
 	})
 

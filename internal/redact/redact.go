@@ -17,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Hidden replaces a secret.
@@ -144,7 +145,7 @@ func known(line int, documents []*yaml.Node) Known {
 	}
 
 	// The longest first: one secret may be a part of another.
-	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
+	lists.Sort(all, func(a, b string) int { return len(b) - len(a) })
 
 	pairs := make([]string, 0, 2*len(all))
 	for _, secret := range all {

@@ -97,7 +97,7 @@ func (n *Node) EtcdMembers(ctx context.Context, local bool) ([]EtcdMember, error
 		}
 	})
 
-	slices.SortFunc(out, func(a, b EtcdMember) int { return strings.Compare(a.ID, b.ID) })
+	lists.Sort(out, func(a, b EtcdMember) int { return strings.Compare(a.ID, b.ID) })
 
 	return out, nil
 }

@@ -69,7 +69,7 @@ func (n *Node) NodeExtensions(ctx context.Context) ([]NodeExtension, error) {
 	schematic, _ := lists.Find(list, func(e Extension) bool { return e.Name == SchematicExtension })
 
 	out := lists.Map(list, func(e Extension) NodeExtension { return NodeExtension{Extension: e, Schematic: schematic.Version} })
-	slices.SortFunc(out, func(a, b NodeExtension) int { return strings.Compare(a.Name, b.Name) })
+	lists.Sort(out, func(a, b NodeExtension) int { return strings.Compare(a.Name, b.Name) })
 
 	return out, nil
 }

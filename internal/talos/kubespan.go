@@ -3,9 +3,10 @@ package talos
 import (
 	"cmp"
 	"context"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // KubeSpanPeer is another node as this one sees it through KubeSpan.
@@ -71,7 +72,7 @@ func (n *Node) KubeSpanPeers(ctx context.Context) ([]KubeSpanPeer, error) {
 		},
 	}.List(ctx, n)
 
-	slices.SortStableFunc(out, func(a, b KubeSpanPeer) int {
+	lists.Sort(out, func(a, b KubeSpanPeer) int {
 		return cmp.Or(strings.Compare(a.Label, b.Label), strings.Compare(a.PublicKey, b.PublicKey))
 	})
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Kinds of LVM devices.
@@ -86,7 +88,7 @@ func (n *Node) LVM(ctx context.Context) ([]LVMDevice, error) {
 	}.List(ctx, n)
 
 	out := slices.Concat(groups, physicals, logicals)
-	slices.SortStableFunc(out, func(a, b LVMDevice) int { return strings.Compare(a.VolumeGroup, b.VolumeGroup) })
+	lists.Sort(out, func(a, b LVMDevice) int { return strings.Compare(a.VolumeGroup, b.VolumeGroup) })
 
 	return out, err
 }

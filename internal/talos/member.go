@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
@@ -158,7 +159,7 @@ func (c *Cluster) settle(ctx context.Context, list []Member, etcd []EtcdMember) 
 		list[i].Node, list[i].Sure = e.Own(m.Addresses)
 	}
 
-	slices.SortFunc(list, byAddress)
+	lists.Sort(list, byAddress)
 
 	return vips
 }
@@ -178,7 +179,7 @@ func withVoters(list []Member, etcd []EtcdMember) []Member {
 		})
 	}
 
-	slices.SortFunc(list, byAddress)
+	lists.Sort(list, byAddress)
 
 	return list
 }
@@ -215,7 +216,7 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 		})
 	}
 
-	slices.SortFunc(out, byAddress)
+	lists.Sort(out, byAddress)
 
 	return out, nil
 }

@@ -5,11 +5,12 @@ import (
 	"context"
 	"net"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Socket is a socket of a node.
@@ -99,7 +100,7 @@ func (n *Node) Sockets(ctx context.Context, f SocketFilter) ([]Socket, error) {
 		})
 	}
 
-	slices.SortStableFunc(out, func(a, b Socket) int {
+	lists.Sort(out, func(a, b Socket) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Protocol, b.Protocol),
 			compareAddressText(a.LocalIP, b.LocalIP), cmp.Compare(a.LocalPort, b.LocalPort),
 			compareAddressText(a.RemoteIP, b.RemoteIP), cmp.Compare(a.RemotePort, b.RemotePort), cmp.Compare(a.Inode, b.Inode))

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"google.golang.org/grpc"
 
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
@@ -54,7 +54,7 @@ func (n *Node) Addresses(ctx context.Context) ([]Address, error) {
 		},
 	}.List(ctx, n)
 
-	slices.SortStableFunc(out, func(a, b Address) int {
+	lists.Sort(out, func(a, b Address) int {
 		return cmp.Or(strings.Compare(a.Interface, b.Interface), compareAddressText(a.Address, b.Address))
 	})
 
@@ -124,7 +124,7 @@ func (n *Node) Routes(ctx context.Context) ([]Route, error) {
 		},
 	}.List(ctx, n)
 
-	slices.SortStableFunc(out, func(a, b Route) int {
+	lists.Sort(out, func(a, b Route) int {
 		return cmp.Or(strings.Compare(a.Table, b.Table), strings.Compare(a.Family, b.Family),
 			compareAddressText(a.Destination, b.Destination), cmp.Compare(a.Metric, b.Metric), strings.Compare(a.Interface, b.Interface))
 	})

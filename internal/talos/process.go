@@ -3,9 +3,10 @@ package talos
 import (
 	"cmp"
 	"context"
-	"slices"
 
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Process is a process of a node.
@@ -49,7 +50,7 @@ func (n *Node) Processes(ctx context.Context, order string) ([]Process, error) {
 		})
 	}
 
-	slices.SortFunc(out, func(a, b Process) int {
+	lists.Sort(out, func(a, b Process) int {
 		byPID := cmp.Compare(a.PID, b.PID)
 
 		switch order {

@@ -97,7 +97,7 @@ func (n *Node) ResourceTypes(ctx context.Context) ([]ResourceType, error) {
 		return t
 	})
 
-	slices.SortFunc(out, func(a, b ResourceType) int { return strings.Compare(a.Name+a.Type, b.Name+b.Type) })
+	lists.Sort(out, func(a, b ResourceType) int { return strings.Compare(a.Name+a.Type, b.Name+b.Type) })
 
 	return out, nil
 }
@@ -139,7 +139,7 @@ func (n *Node) Resources(ctx context.Context, namespace, typ string, labels ...s
 		return n.Fail(op, err)
 	})
 
-	slices.SortFunc(out, func(a, b Resource) int { return strings.Compare(a.Metadata.ID, b.Metadata.ID) })
+	lists.Sort(out, func(a, b Resource) int { return strings.Compare(a.Metadata.ID, b.Metadata.ID) })
 
 	return out, err
 }

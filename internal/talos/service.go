@@ -3,7 +3,6 @@ package talos
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
@@ -49,7 +48,7 @@ func (n *Node) Services(ctx context.Context) ([]Service, error) {
 
 	out := lists.Map(m.GetServices(), serviceOf)
 
-	slices.SortFunc(out, func(a, b Service) int { return strings.Compare(a.ID, b.ID) })
+	lists.Sort(out, func(a, b Service) int { return strings.Compare(a.ID, b.ID) })
 
 	return out, nil
 }

@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"context"
 	"math"
-	"slices"
 	"strings"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/common"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // ContainerStat is the resource usage of a container.
@@ -53,7 +54,7 @@ func (n *Node) ContainerStats(ctx context.Context, namespace string) ([]Containe
 		})
 	}
 
-	slices.SortFunc(out, func(a, b ContainerStat) int {
+	lists.Sort(out, func(a, b ContainerStat) int {
 		return cmp.Or(strings.Compare(a.PodID, b.PodID), sandboxFirst(a.Sandbox, b.Sandbox), strings.Compare(a.ID, b.ID), strings.Compare(a.Name, b.Name))
 	})
 
@@ -81,7 +82,7 @@ func SetCPUPercent(before, after []ContainerStat, seconds float64) {
 
 // SortContainers puts each pod before its containers, pods by name.
 func SortContainers(list []Container) []Container {
-	slices.SortFunc(list, func(a, b Container) int {
+	lists.Sort(list, func(a, b Container) int {
 		return cmp.Or(strings.Compare(a.PodID, b.PodID), sandboxFirst(a.Sandbox, b.Sandbox), strings.Compare(a.ID, b.ID), strings.Compare(a.Name, b.Name))
 	})
 

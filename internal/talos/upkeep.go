@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Upkeep is the scrubbing or trimming of a volume's file system.
@@ -78,7 +80,7 @@ func (n *Node) Upkeep(ctx context.Context) ([]Upkeep, error) {
 	trims, err := list("trim", "VolumeTrimSchedules.block.talos.dev", "")
 
 	out := slices.Concat(scrubs, trims)
-	slices.SortStableFunc(out, func(a, b Upkeep) int { return strings.Compare(a.Volume, b.Volume) })
+	lists.Sort(out, func(a, b Upkeep) int { return strings.Compare(a.Volume, b.Volume) })
 
 	return out, err
 }

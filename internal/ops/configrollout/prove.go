@@ -139,7 +139,7 @@ func (r *run) see(ctx context.Context) []Seen {
 	}
 
 	group.Wait()
-	slices.SortStableFunc(out, func(a, b Seen) int { return order(a.By) - order(b.By) })
+	lists.Sort(out, func(a, b Seen) int { return order(a.By) - order(b.By) })
 
 	return out
 }

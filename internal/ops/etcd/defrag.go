@@ -10,6 +10,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
@@ -66,7 +67,7 @@ func (v View) PlanDefrag(nodes []talos.Target, threshold float64) ([]Defragmente
 		rows = append(rows, row)
 	}
 
-	slices.SortStableFunc(rows, func(a, b Defragmented) int {
+	lists.Sort(rows, func(a, b Defragmented) int {
 		return cmp.Or(compareBool(a.Leader, b.Leader), target.CompareAddresses(a.Node, b.Node))
 	})
 

@@ -71,7 +71,7 @@ func (v View) ListedMembers() []ListedMember {
 		out = append(out, *row)
 	}
 
-	slices.SortFunc(out, func(a, b ListedMember) int {
+	lists.Sort(out, func(a, b ListedMember) int {
 		return cmp.Or(target.CompareAddresses(a.Node, b.Node), strings.Compare(a.ID, b.ID))
 	})
 
@@ -132,7 +132,7 @@ func (v View) StatusRows() []talos.EtcdStatus {
 		rows = append(rows, row)
 	}
 
-	slices.SortFunc(rows, func(a, b talos.EtcdStatus) int { return target.CompareAddresses(a.Node, b.Node) })
+	lists.Sort(rows, func(a, b talos.EtcdStatus) int { return target.CompareAddresses(a.Node, b.Node) })
 
 	return rows
 }

@@ -225,7 +225,7 @@ func (v View) answering() []Member {
 		}
 	}
 
-	slices.SortFunc(out, func(a, b Member) int { return strings.Compare(a.ID, b.ID) })
+	lists.Sort(out, func(a, b Member) int { return strings.Compare(a.ID, b.ID) })
 
 	return out
 }
@@ -296,7 +296,7 @@ func (v View) Alarms() []talos.EtcdAlarm {
 		}
 	}
 
-	slices.SortFunc(out, func(a, b talos.EtcdAlarm) int {
+	lists.Sort(out, func(a, b talos.EtcdAlarm) int {
 		return cmp.Or(target.CompareAddresses(a.Node, b.Node), strings.Compare(a.ID, b.ID), strings.Compare(a.Alarm, b.Alarm))
 	})
 

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -205,7 +204,7 @@ func (c *Client) Versions(ctx context.Context) ([]Version, error) {
 		list = append(list, parsed{Version{Version: tag, Prerelease: len(v.Pre) > 0}, v})
 	}
 
-	slices.SortFunc(list, func(a, b parsed) int { return b.order.Compare(a.order) })
+	lists.Sort(list, func(a, b parsed) int { return b.order.Compare(a.order) })
 
 	return lists.Map(list, func(p parsed) Version { return p.Version }), nil
 }
@@ -241,7 +240,7 @@ func (c *Client) Extensions(ctx context.Context, version string) ([]Extension, e
 		})
 	}
 
-	slices.SortFunc(out, func(a, b Extension) int { return strings.Compare(a.Name, b.Name) })
+	lists.Sort(out, func(a, b Extension) int { return strings.Compare(a.Name, b.Name) })
 
 	return out, nil
 }

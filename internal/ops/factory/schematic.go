@@ -17,6 +17,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // Customization is the content of a schematic that is not read from a file.
@@ -125,7 +126,7 @@ func Make(c Customization) (schematic.Schematic, error) {
 		s.Customization.Meta = append(s.Customization.Meta, schematic.MetaValue{Key: uint8(number), Value: value})
 	}
 
-	slices.SortStableFunc(s.Customization.Meta, func(a, b schematic.MetaValue) int { return cmp.Compare(a.Key, b.Key) })
+	lists.Sort(s.Customization.Meta, func(a, b schematic.MetaValue) int { return cmp.Compare(a.Key, b.Key) })
 
 	if (c.OverlayName == "") != (c.OverlayImage == "") {
 		return s, errs.Usagef("an overlay needs a name and an image").WithHint("talosmate imager overlays")

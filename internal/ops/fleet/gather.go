@@ -175,7 +175,7 @@ func Ask(ctx context.Context, n *talos.Node) (Answer, error) {
 	})
 	wg.Wait()
 
-	slices.SortFunc(out.Errors, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	lists.Sort(out.Errors, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 
 	if tag := imageref.Split(node.InstallImage).Tag; tag != "" {
 		node.ImageDrift = strings.TrimPrefix(tag, "v") != strings.TrimPrefix(node.Version, "v")
@@ -212,7 +212,7 @@ func (n *Node) readSystem(ctx context.Context, from *talos.Node) error {
 		n.Extensions = append(n.Extensions, Extension{Name: e.Name, Version: e.Version})
 	}
 
-	slices.SortFunc(n.Extensions, func(a, b Extension) int {
+	lists.Sort(n.Extensions, func(a, b Extension) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Version, b.Version))
 	})
 
@@ -225,7 +225,7 @@ func (n *Node) readDisks(ctx context.Context, from *talos.Node) error {
 		n.Disks = append(n.Disks, Disk{Device: d.Device, SizeBytes: d.SizeBytes, Model: d.Model, SystemDisk: d.SystemDisk})
 	}
 
-	slices.SortFunc(n.Disks, func(a, b Disk) int { return strings.Compare(a.Device, b.Device) })
+	lists.Sort(n.Disks, func(a, b Disk) int { return strings.Compare(a.Device, b.Device) })
 
 	return err
 }
@@ -299,7 +299,7 @@ func lookEtcd(ctx context.Context, c Cluster) (Etcd, error) {
 		out.Members = append(out.Members, member)
 	}
 
-	slices.SortFunc(out.Members, func(a, b EtcdMember) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID)) })
+	lists.Sort(out.Members, func(a, b EtcdMember) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID)) })
 
 	return out, nil
 }

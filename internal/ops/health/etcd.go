@@ -84,7 +84,7 @@ func (s *survey) waitingForEtcd() []*nodeFacts {
 		}
 	}
 
-	slices.SortFunc(out, byAddress)
+	lists.Sort(out, byAddress)
 
 	return out
 }

@@ -233,7 +233,7 @@ func Sort(findings []Finding) {
 	order := checks()
 	at := func(f Finding) int { return slices.IndexFunc(order, func(c check) bool { return c.id == f.ID }) }
 
-	slices.SortStableFunc(findings, func(a, b Finding) int {
+	lists.Sort(findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(at(a), at(b)), target.CompareAddresses(a.Node, b.Node))
 	})
 }

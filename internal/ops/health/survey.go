@@ -80,7 +80,7 @@ func newSurvey(ctx context.Context, c Cluster, o Options) *survey {
 			out = append(out, n)
 		}
 
-		slices.SortStableFunc(out, byAddress)
+		lists.Sort(out, byAddress)
 
 		return out
 	})
@@ -96,7 +96,7 @@ func byAddress(a, b *nodeFacts) int { return target.CompareAddresses(a.member.No
 // all returns every node of the cluster that is known, sorted by address.
 func (s *survey) all() []*nodeFacts {
 	out := slices.Concat(s.listed(), s.others())
-	slices.SortStableFunc(out, byAddress)
+	lists.Sort(out, byAddress)
 
 	return out
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/imageref"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/registry"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -205,7 +206,7 @@ func youngest(groups []talos.Image, keep int) map[string]bool {
 	}
 
 	for _, list := range byRepo {
-		slices.SortFunc(list, func(a, b talos.Image) int { return age(b).Compare(age(a)) })
+		lists.Sort(list, func(a, b talos.Image) int { return age(b).Compare(age(a)) })
 
 		for _, g := range list[:min(keep, len(list))] {
 			out[g.Digest] = true

@@ -171,7 +171,7 @@ func (r *RemoveResult) find(images []talos.Image, req RemoveRequest, node string
 
 	// The other names of a tag are removed before it, so that a removal that stops midway leaves the name that people
 	// use.
-	slices.SortStableFunc(exact, func(a, b string) int { return rank(talos.ImageKind(b, digest)) - rank(talos.ImageKind(a, digest)) })
+	lists.Sort(exact, func(a, b string) int { return rank(talos.ImageKind(b, digest)) - rank(talos.ImageKind(a, digest)) })
 
 	r.RemainingRefs = append(r.RemainingRefs, lists.Filter(all, func(name string) bool { return !slices.Contains(exact, name) })...)
 

@@ -228,7 +228,7 @@ func Group(images []talos.Image) []talos.Image {
 
 // Sort orders images by name.
 func Sort(images []talos.Image) []talos.Image {
-	slices.SortFunc(images, func(a, b talos.Image) int { return strings.Compare(a.Name, b.Name) })
+	lists.Sort(images, func(a, b talos.Image) int { return strings.Compare(a.Name, b.Name) })
 
 	return images
 }

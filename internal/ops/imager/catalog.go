@@ -96,7 +96,7 @@ func Extensions(ctx context.Context, r Registry, base, version string) ([]Extens
 		out = append(out, e)
 	}
 
-	slices.SortFunc(out, func(a, b Extension) int { return strings.Compare(a.Name, b.Name) })
+	lists.Sort(out, func(a, b Extension) int { return strings.Compare(a.Name, b.Name) })
 
 	return out, lines.Err()
 }
@@ -147,7 +147,7 @@ func Overlays(ctx context.Context, r Registry, base, version string) ([]BoardOve
 		out = append(out, BoardOverlay{Name: o.Name, Image: rebase(base, image.Repository) + ":" + image.Tag, Digest: o.Digest})
 	}
 
-	slices.SortFunc(out, func(a, b BoardOverlay) int { return strings.Compare(a.Name, b.Name) })
+	lists.Sort(out, func(a, b BoardOverlay) int { return strings.Compare(a.Name, b.Name) })
 
 	return out, nil
 }

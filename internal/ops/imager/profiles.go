@@ -84,7 +84,7 @@ func allProfiles() []Profile {
 		out[i].SecureBoot = strings.HasPrefix(out[i].Name, secureBoot)
 	}
 
-	slices.SortFunc(out, func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
+	lists.Sort(out, func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
 
 	return out
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/talosmate/talosmate/internal/condition"
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
@@ -105,7 +106,7 @@ func load(files fs.FS) (facts []*Fact, known []string, err error) {
 		facts, known = append(facts, file.Facts...), append(known, file.Release)
 	}
 
-	slices.SortStableFunc(facts, func(a, b *Fact) int { return cmp.Compare(release.Minor(a.release), release.Minor(b.release)) })
+	lists.Sort(facts, func(a, b *Fact) int { return cmp.Compare(release.Minor(a.release), release.Minor(b.release)) })
 
 	return facts, known, nil
 }

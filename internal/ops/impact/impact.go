@@ -157,7 +157,7 @@ func checkWith(ctx context.Context, files fs.FS, c Cluster, to string) (Result, 
 
 	out.Facts = append(out.Facts, k.evaluate()...)
 	rank := func(f Finding) int { return slices.Index([]Verdict{Applies, Unknown, DoesNotApply}, f.Verdict) }
-	slices.SortStableFunc(out.Facts, func(a, b Finding) int { return cmp.Compare(rank(a), rank(b)) })
+	lists.Sort(out.Facts, func(a, b Finding) int { return cmp.Compare(rank(a), rank(b)) })
 
 	out.Applies = len(lists.Filter(out.Facts, func(f Finding) bool { return f.Verdict == Applies }))
 	out.Unknown = len(lists.Filter(out.Facts, func(f Finding) bool { return f.Verdict == Unknown })) + len(out.Unlisted)

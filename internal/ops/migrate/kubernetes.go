@@ -191,7 +191,7 @@ func kubelet(s *source) *unit {
 
 	u.drop("machine.kubelet.disableManifestsDirectory", "KubeletConfig always does")
 	u.drop("machine.kubelet.extraMounts", "it is empty")
-	slices.SortFunc(u.moves, func(a, b move) int { return strings.Compare(a.from, b.from) })
+	lists.Sort(u.moves, func(a, b move) int { return strings.Compare(a.from, b.from) })
 
 	return u.validate("machine.kubelet")
 }

@@ -353,7 +353,7 @@ func (p *Plan) order(c *Cluster, canary string) error {
 		}
 	}
 
-	slices.SortStableFunc(p.Nodes, func(a, b NodePlan) int {
+	lists.Sort(p.Nodes, func(a, b NodePlan) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), target.CompareAddresses(a.Node, b.Node))
 	})
 

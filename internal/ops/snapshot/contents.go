@@ -6,12 +6,12 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"slices"
 	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 )
 
@@ -172,8 +172,8 @@ func (t *tally) contents() Contents {
 		t.out.Namespaces = append(t.out.Namespaces, *n)
 	}
 
-	slices.SortFunc(t.out.Kinds, func(a, b Kind) int { return cmp.Or(b.Objects-a.Objects, strings.Compare(a.Resource, b.Resource)) })
-	slices.SortFunc(t.out.Namespaces, func(a, b Namespace) int { return strings.Compare(a.Name, b.Name) })
+	lists.Sort(t.out.Kinds, func(a, b Kind) int { return cmp.Or(b.Objects-a.Objects, strings.Compare(a.Resource, b.Resource)) })
+	lists.Sort(t.out.Namespaces, func(a, b Namespace) int { return strings.Compare(a.Name, b.Name) })
 
 	return t.out
 }

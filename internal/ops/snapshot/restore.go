@@ -265,7 +265,7 @@ func (s *Survey) Plan(r Report, flags ...string) RestorePlan {
 		Unknown: append([]string{}, s.Unknown...),
 	}
 
-	slices.SortStableFunc(p.Nodes, func(a, b RestoreNode) int { return target.CompareAddresses(a.Node, b.Node) })
+	lists.Sort(p.Nodes, func(a, b RestoreNode) int { return target.CompareAddresses(a.Node, b.Node) })
 	p.note()
 
 	if r.Restorable && len(p.Nodes) > 0 {

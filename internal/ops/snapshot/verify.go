@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -103,7 +102,7 @@ func Verify(ctx context.Context, path string, keys *Keys, keysFrom string) (Repo
 		contents.Leases = db.Leases
 		out.Contents, out.applied, out.Members = &contents, db.AppliedIndex, append(out.Members, db.Members...)
 		out.Encryption = append(out.Encryption, v.rows...)
-		slices.SortFunc(out.Encryption, func(a, b Encryption) int {
+		lists.Sort(out.Encryption, func(a, b Encryption) int {
 			return strings.Compare(a.Resource+"\x00"+a.Provider+"\x00"+a.Key+"\x00"+a.Status, b.Resource+"\x00"+b.Provider+"\x00"+b.Key+"\x00"+b.Status)
 		})
 		out.judge()

@@ -442,7 +442,7 @@ func (c *collection) finish() (Manifest, error) {
 	m := c.manifest
 	m.DurationSeconds = c.o.Now().Sub(m.StartedAt).Round(time.Millisecond).Seconds()
 
-	slices.SortFunc(m.Entries, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
+	lists.Sort(m.Entries, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
 
 	for _, e := range m.Entries {
 		switch e.Status {
@@ -468,7 +468,7 @@ func (c *collection) finish() (Manifest, error) {
 		failed.Errors = append(failed.Errors, e)
 	}
 
-	slices.SortFunc(failed.Errors, func(a, b *errs.Error) int { return cmp.Compare(a.Node, b.Node) })
+	lists.Sort(failed.Errors, func(a, b *errs.Error) int { return cmp.Compare(a.Node, b.Node) })
 
 	return m, failed
 }

@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/talosmate/talosmate/internal/foreign"
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // maxUnreadable bounds how often a document is read to find its errors.
@@ -31,7 +32,7 @@ func Unreadable(doc *yaml.Node, options ...configloader.Opt) []Problem {
 		}
 	}
 
-	slices.SortStableFunc(r.found, func(a, b Problem) int { return a.Line - b.Line })
+	lists.Sort(r.found, func(a, b Problem) int { return a.Line - b.Line })
 
 	return r.found
 }

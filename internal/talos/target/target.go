@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/talosmate/talosmate/internal/lists"
 )
 
 // NodeRef names the node a row is about. Every row embeds it.
@@ -98,7 +100,7 @@ func (t Target) Has(endpoint string) bool {
 
 // Sort orders targets by address, numerically, and drops duplicates.
 func Sort(all []Target) []Target {
-	slices.SortStableFunc(all, func(a, b Target) int { return CompareAddresses(a.Address, b.Address) })
+	lists.Sort(all, func(a, b Target) int { return CompareAddresses(a.Address, b.Address) })
 
 	return slices.CompactFunc(all, func(a, b Target) bool { return a.Address == b.Address })
 }
