@@ -9,7 +9,7 @@ GOVULNCHECK_VERSION := v1.9.0
 TOOLS            := $(CURDIR)/.tools
 VERSION          ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Without gRPC's traces, and without the formats of yq that no expression reaches.
-TAGS             := grpcnotrace yq_nolua yq_nohcl yq_notoml yq_noini
+TAGS             := grpcnotrace yq_nolua yq_nohcl yq_notoml yq_noini yq_noshell
 LDFLAGS          := -s -w -X github.com/talosmate/talosmate/internal/app.version=$(VERSION)
 
 .DEFAULT_GOAL := help

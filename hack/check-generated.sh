@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 go run ./internal/docgen # fails if a field of a document is missing: see docs/fields.txt
-generated=(docs/cli docs/schemas docs/fields.txt completions)
+generated=(docs/cli docs/schemas docs/fields.txt completions internal/ops/migrate/accessors.go)
 stale=$(git status --porcelain -- "${generated[@]}")
 if [ -n "$stale" ]; then
   printf 'stale generated files; run make generate and commit:\n%s\n' "$stale" >&2

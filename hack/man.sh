@@ -5,5 +5,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${SOURCE_DATE_EPOCH:?is the time of the commit}"
 rm -rf bin/man
-CGO_ENABLED=0 go run -trimpath -buildvcs=false -tags grpcnotrace,yq_nolua,yq_nohcl,yq_notoml,yq_noini ./internal/docgen man bin/man
+CGO_ENABLED=0 go run -trimpath -buildvcs=false -tags grpcnotrace,yq_nolua,yq_nohcl,yq_notoml,yq_noini,yq_noshell ./internal/docgen man bin/man
 gzip -9 -n bin/man/*.1

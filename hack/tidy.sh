@@ -13,7 +13,7 @@ for dir in . lab; do
     printf '%s/go.mod must not have replace or exclude\n' "$dir" >&2
     exit 1
   fi
-  replaced=$(go list -m -f '{{with .Replace}}{{$.Path}}@{{$.Version}}={{.Path}}@{{.Version}}{{end}}' all)
+  replaced=$(go list -m -f '{{with .Replace}}{{if .Version}}{{$.Path}}@{{$.Version}}={{.Path}}@{{.Version}}{{end}}{{end}}' all)
   cp go.mod go.sum "$copy/"
   for r in $replaced; do go mod edit -replace="$r" "$copy/go.mod"; done
   GOWORK=off go mod tidy -modfile="$copy/go.mod"

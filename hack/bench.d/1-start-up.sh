@@ -7,7 +7,7 @@ done
 mib() { awk -v bytes="$(wc -c <"$1")" 'BEGIN { printf "%.1f MiB", bytes / 1048576 }'; }
 peer=
 [ -z "${TALOSCTL:-}" ] || peer=$(mib "$TALOSCTL")
-row -name 'size of the program' -value "$(mib bin/talosmate)" -peer "$peer" -max '90 MiB'
+row -name 'size of the program' -value "$(mib bin/talosmate)" -peer "$peer" -max '66.7 MiB'
 if [ -n "${BENCH_COLD:-}" ]; then
   row -name '`make demo` from an empty build cache' -value "$(GOCACHE=$work/cache seconds make --no-print-directory demo) s"
 fi

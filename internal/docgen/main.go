@@ -1,4 +1,4 @@
-// Command docgen writes docs/cli, docs/schemas, docs/fields.txt and completions from the command tree, and with `man DIR` the man
+// Command docgen writes docs/cli, docs/schemas, docs/fields.txt, completions and the accessors of configurations, and with `man DIR` the man
 // pages. `make generate` and `make man` run it from the root of the repository.
 package main
 
@@ -43,7 +43,7 @@ func run(args []string) error {
 		return manual(root, args[1])
 	}
 
-	for _, step := range []func(*cmdutil.Factory, *cobra.Command) error{schemas, reference, completions} {
+	for _, step := range []func(*cmdutil.Factory, *cobra.Command) error{schemas, reference, completions, accessors} {
 		if err := step(f, root); err != nil {
 			return err
 		}

@@ -5,9 +5,10 @@ package page
 import (
 	"bytes"
 	"fmt"
-	"html/template"
 	"io"
 	"time"
+
+	template "github.com/DataDog/datadog-agent/pkg/template/html" // looks up no methods
 
 	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/iostreams"

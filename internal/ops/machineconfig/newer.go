@@ -120,7 +120,7 @@ func appended(t reflect.Type) bool {
 		return false
 	}
 
-	_, own := reflect.PointerTo(t).MethodByName("Merge")
+	_, own := reflect.PointerTo(t).MethodByName("Merge") //nolint:forbidigo // the name is a constant
 
 	return !own
 }

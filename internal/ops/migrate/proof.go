@@ -38,7 +38,7 @@ func Prove(before, after config.Config, links []string) (proof Proof, differ []s
 			continue
 		}
 
-		e := Exception{Path: accessor(path), Reason: reason}
+		e := Exception{Path: lookup(path), Reason: reason}
 		if !slices.Contains(proof.Exceptions, e) {
 			proof.Exceptions = append(proof.Exceptions, e)
 		}
@@ -73,8 +73,8 @@ func union(a, b map[string]string) []string {
 	return out
 }
 
-// accessor cuts a path to the accessor that the user may look up.
-func accessor(path string) string {
+// lookup cuts a path to the accessor that the user may look up.
+func lookup(path string) string {
 	parts := steps(path)
 
 	return join("", parts[:min(2, len(parts))]...)
@@ -82,15 +82,24 @@ func accessor(path string) string {
 
 // read gives every value that the accessors of a configuration return, by its path.
 func read(c config.Config) map[string]string {
-	out := reading{}
+	out := reading{accessors(), map[string]string{}}
 	out.methods(reflect.ValueOf(c), reflect.TypeFor[config.Config](), "")
 
-	return out
+	return out.values
 }
 
-// reading maps the paths of accessors to their values. What is zero is not there: absent and zero are the same to Talos,
+// reading has the values of accessors by their paths. What is zero is not there: absent and zero are the same to Talos,
 // but for the top, where a section that is present is marked.
-type reading map[string]string
+type reading struct {
+	accessors map[reflect.Type][]accessor
+	values    map[string]string
+}
+
+// accessor is a method of a type. Its first argument is the value.
+type accessor struct {
+	name string
+	call reflect.Value
+}
 
 // arguments are those of the few accessors that take one.
 func arguments(method string) []string {
@@ -103,17 +112,21 @@ func arguments(method string) []string {
 }
 
 func (r reading) methods(v reflect.Value, t reflect.Type, path string) {
-	for i := range t.NumMethod() {
-		m := t.Method(i)
-		call, at := v.MethodByName(m.Name), join(path, m.Name)
+	methods, known := r.accessors[t]
+	if !known {
+		panic(fmt.Sprintf("no accessors are known of %s", t))
+	}
+
+	for _, m := range methods {
+		call, at := m.call.Type(), join(path, m.name)
 
 		switch {
-		case !call.IsValid() || call.Type().NumOut() == 0:
-		case call.Type().NumIn() == 0:
-			r.result(call, nil, at)
-		case call.Type().NumIn() == 1 && call.Type().In(0).Kind() == reflect.String:
-			for _, argument := range arguments(m.Name) {
-				r.result(call, []reflect.Value{reflect.ValueOf(argument)}, join(at, argument))
+		case call.NumOut() == 0:
+		case call.NumIn() == 1:
+			r.result(m.call, []reflect.Value{v}, at)
+		case call.NumIn() == 2 && call.In(1).Kind() == reflect.String:
+			for _, argument := range arguments(m.name) {
+				r.result(m.call, []reflect.Value{v, reflect.ValueOf(argument)}, join(at, argument))
 			}
 		}
 	}
@@ -125,7 +138,7 @@ func (r reading) result(call reflect.Value, in []reflect.Value, path string) {
 	declared := call.Type().Out(0)
 
 	if len(steps(path)) == 1 && declared.Kind() == reflect.Interface && !out[0].IsNil() && !nilPointer(out[0]) {
-		r[path] = "present"
+		r.values[path] = "present"
 	}
 
 	r.value(out[0], declared, path)
@@ -135,8 +148,8 @@ func nilPointer(v reflect.Value) bool {
 	return v.Kind() == reflect.Interface && v.Elem().Kind() == reflect.Pointer && v.Elem().IsNil()
 }
 
-// specific lists the interfaces that Talos asks values for in type switches.
-func specific() []reflect.Type {
+// Specific lists the interfaces that Talos asks values for in type switches.
+func Specific() []reflect.Type {
 	return []reflect.Type{
 		reflect.TypeFor[config.NetworkBondConfig](), reflect.TypeFor[config.NetworkBridgeConfig](), reflect.TypeFor[config.NetworkVLANConfig](),
 		reflect.TypeFor[config.NetworkVRFConfig](), reflect.TypeFor[config.NetworkVethConfig](), reflect.TypeFor[config.NetworkWireguardConfig](),
@@ -152,7 +165,7 @@ func (r reading) value(v reflect.Value, declared reflect.Type, path string) {
 
 	if text, ok := scalar(v); ok {
 		if !v.IsZero() && text != "" {
-			r[path] = text
+			r.values[path] = text
 		}
 
 		return
@@ -168,7 +181,7 @@ func (r reading) value(v reflect.Value, declared reflect.Type, path string) {
 
 		r.methods(v, declared, path)
 
-		for _, t := range specific() {
+		for _, t := range Specific() {
 			if v.Elem().Type().Implements(t) {
 				r.methods(v.Elem(), t, path)
 			}
@@ -178,28 +191,29 @@ func (r reading) value(v reflect.Value, declared reflect.Type, path string) {
 	case reflect.Slice, reflect.Array:
 		for i := range v.Len() {
 			r.value(v.Index(i), v.Type().Elem(), index(path, i))
-			r[index(path, i)+"."] = "present"
+			r.values[index(path, i)+"."] = "present"
 		}
 	case reflect.Map:
 		for _, k := range v.MapKeys() {
 			at := path + "[" + fmt.Sprint(k) + "]"
 			if v.Type() != reflect.TypeFor[view]() {
-				r[at+"."] = "present"
+				r.values[at+"."] = "present"
 			}
 
 			r.value(v.MapIndex(k), v.Type().Elem(), at)
 		}
 	case reflect.Struct:
-		if get := v.MethodByName("Get"); get.IsValid() && get.Type().NumIn() == 0 && get.Type().NumOut() == 2 { // an optional value
+		get := v.MethodByName("Get") //nolint:forbidigo // the name is a constant
+		if get.IsValid() && get.Type().NumIn() == 0 && get.Type().NumOut() == 2 { // an optional value
 			if out := get.Call(nil); out[1].Bool() {
-				r[path] = "present"
+				r.values[path] = "present"
 				r.value(out[0], out[0].Type(), path+".value")
 			}
 
 			return
 		}
 
-		if v.Type().PkgPath() != "" && v.NumMethod() > 0 && v.NumField() > 0 && !v.Type().Field(0).IsExported() {
+		if Opaque(v.Type()) {
 			r.methods(v, v.Type(), path)
 
 			return
@@ -211,6 +225,11 @@ func (r reading) value(v reflect.Value, declared reflect.Type, path string) {
 			}
 		}
 	}
+}
+
+// Opaque reports whether a struct is read through its methods.
+func Opaque(t reflect.Type) bool {
+	return t.PkgPath() != "" && t.NumMethod() > 0 && t.NumField() > 0 && !t.Field(0).IsExported()
 }
 
 func nilable(k reflect.Kind) bool {

@@ -15,7 +15,7 @@ import (
 
 // views gives what Talos makes of accessors that differ between v1alpha1 and documents.
 func views(c config.Config, links []string, controlPlane bool) map[string]string {
-	out := reading{}
+	out := reading{accessors(), map[string]string{}}
 	all := view{
 		"environment": environmentOf(c), "discovery": c.Cluster().Discovery().Enabled() && c.Cluster().Discovery().Registries().Kubernetes().Enabled(),
 		"install": installOf(c), "links": linksOf(c, links),
@@ -44,7 +44,7 @@ func views(c config.Config, links []string, controlPlane bool) map[string]string
 		out.value(reflect.ValueOf(&trim).Elem(), reflect.TypeFor[config.VolumeTrimConfig](), "trim of "+name)
 	}
 
-	return out
+	return out.values
 }
 
 func environmentOf(c config.Config) map[string]string {
