@@ -195,6 +195,10 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 
 	res, err := rollout.Apply(c.Context(), fleet, plan, o.apply, c.Progress())
 
+	if err == nil && res.Hint != "" {
+		c.Warn("%s", res.Hint)
+	}
+
 	if o.report != "" && !c.DryRun {
 		err = errors.Join(err, writeReport(&res, o.report))
 	}

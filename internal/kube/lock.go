@@ -69,12 +69,15 @@ type LockState struct {
 }
 
 // HeldError is returned by TakeLock when somebody else holds the lock.
-type HeldError struct{ State LockState }
+type HeldError struct {
+	State  LockState
+	Wanted string // The command that wants it.
+}
 
 // Error implements error.
 func (e *HeldError) Error() string {
-	return fmt.Sprintf("%s holds the cluster's lock (%s) since %s; without renewal it ends at %s", e.State.Holder, e.State.Command,
-		e.State.AcquiredAt.UTC().Format(time.RFC3339), e.State.ExpiresAt.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("%s holds the cluster's lock for `%s` since %s, and `%s` needs it; without renewal it ends at %s", e.State.Holder, e.State.Command,
+		e.State.AcquiredAt.UTC().Format(time.RFC3339), e.Wanted, e.State.ExpiresAt.UTC().Format(time.RFC3339))
 }
 
 // ErrLockLost is the cause of the end of a lock's context when somebody else has taken the lock.
@@ -203,7 +206,7 @@ func (l *Lock) take(ctx context.Context) error {
 	_, err = leases.Update(ctx, old, metav1.UpdateOptions{})
 	if apierrors.IsConflict(err) { // somebody else took it first
 		if winner, readErr := l.client.ReadLock(ctx, l.now()); readErr == nil {
-			return &HeldError{winner}
+			return &HeldError{winner, l.holder.Command}
 		}
 	}
 
@@ -222,7 +225,7 @@ func (l *Lock) mayTake(ctx context.Context, old *coordinationv1.Lease) (*coordin
 	case state.Holder == "", state.Abandoned(l.holder):
 		return old, nil
 	case state.Held:
-		return nil, &HeldError{state}
+		return nil, &HeldError{state, l.holder.Command}
 	}
 
 	if err := poll.Pause(ctx, lockWatch); err != nil {
@@ -235,7 +238,7 @@ func (l *Lock) mayTake(ctx context.Context, old *coordinationv1.Lease) (*coordin
 	}
 
 	if again.ResourceVersion != old.ResourceVersion {
-		return nil, &HeldError{lockState(again, l.now())}
+		return nil, &HeldError{lockState(again, l.now()), l.holder.Command}
 	}
 
 	return again, nil

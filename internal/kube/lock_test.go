@@ -2,6 +2,7 @@ package kube_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,10 +30,14 @@ func TestLock(t *testing.T) {
 
 		var held *kube.HeldError
 
+		wanting := holder("bob@host", 2, true)
+		wanting.Command = "talosmate machineconfig rollout apply"
+
 		// Renewed, it outlives its duration.
 		time.Sleep(3 * kube.LockDuration) //nolint:forbidigo // of the bubble's clock
 
-		if _, err = c.TakeLock(ctx, holder("bob@host", 2, true), time.Now, nil); !errors.As(err, &held) || held.State.Holder != "ann@host" {
+		if _, err = c.TakeLock(ctx, wanting, time.Now, nil); !errors.As(err, &held) || held.State.Holder != "ann@host" ||
+			!strings.Contains(err.Error(), "ann@host holds the cluster's lock for `talosmate upgrade apply` since") || !strings.Contains(err.Error(), "`talosmate machineconfig rollout apply` needs it") {
 			t.Fatalf("the second one: %v", err)
 		}
 

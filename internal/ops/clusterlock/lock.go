@@ -1,9 +1,10 @@
-// Package clusterlock takes the lock of a cluster: one run of an upgrade at a time, on whatever machine.
+// Package clusterlock takes the lock of a cluster: one run at a time, on whatever machine.
 package clusterlock
 
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/gate"
@@ -36,10 +37,10 @@ func ByKubernetes(connect func(context.Context) (*kube.Client, error), h kube.Ho
 
 var errNoKubernetes = errors.New("the Kubernetes API cannot be reached")
 
-// Take takes the lock and returns the verdict of TM143. Without Kubernetes there is no lock, and the verdict says so.
-func Take(ctx context.Context, lock Locker) (Held, gate.Verdict) {
+// Take takes the lock for a command and returns the verdict of TM143. Without Kubernetes there is no lock, and the verdict says so.
+func Take(ctx context.Context, lock Locker, command string) (Held, gate.Verdict) {
 	if lock == nil {
-		return nil, Without()
+		return nil, Without(command)
 	}
 
 	held, err := lock(ctx)
@@ -55,7 +56,7 @@ func Take(ctx context.Context, lock Locker) (Held, gate.Verdict) {
 		return nil, gate.New(gate.LockHeld, gate.Warn, "", "there is no lock: %v", err)
 	case errors.As(err, &other):
 		return nil, gate.New(gate.LockHeld, gate.Refuse, "", "%v", other).
-			WithRemedy("wait for %s, or until the lock expires; see `talosmate upgrade status`", other.State.Holder)
+			WithRemedy("wait for %s, or until the lock expires; see `%s`", other.State.Holder, statusOf(other.State.Command))
 	default:
 		return nil, gate.New(gate.LockHeld, gate.Refuse, "", "the cluster's lock cannot be taken: %v", err).
 			WithRemedy("it is the Lease %s/%s: may these credentials write it?", kube.LockNamespace, kube.LockName)
@@ -108,13 +109,22 @@ func Gate(ctx context.Context, connect probe.Connect, me kube.Holder, now time.T
 	case state.Abandoned(me):
 		return gate.New(gate.LockHeld, gate.Pass, "", "a run of yours on this machine was killed and left the cluster's lock: it is free")
 	case state.Held:
-		return gate.New(gate.LockHeld, gate.Refuse, "", "%v", &kube.HeldError{State: state}).WithRemedy("wait for %s", state.Holder)
+		return gate.New(gate.LockHeld, gate.Refuse, "", "%v", &kube.HeldError{State: state, Wanted: me.Command}).WithRemedy("wait for %s", state.Holder)
 	default:
 		return gate.New(gate.LockHeld, gate.Pass, "", "nobody holds the cluster's lock")
 	}
 }
 
 // Without is the verdict on a cluster without Kubernetes, which has no lock.
-func Without() gate.Verdict {
-	return gate.New(gate.LockHeld, gate.Skip, "", "the cluster has no Kubernetes, and without it there is no lock: run one upgrade at a time")
+func Without(command string) gate.Verdict {
+	return gate.New(gate.LockHeld, gate.Skip, "", "the cluster has no Kubernetes, and without it there is no lock: start nothing else that changes the cluster while `%s` runs", command)
+}
+
+// statusOf is the command that shows what the holder of the lock has done.
+func statusOf(command string) string {
+	if strings.Contains(command, " machineconfig rollout ") {
+		return "talosmate machineconfig rollout status"
+	}
+
+	return "talosmate upgrade status"
 }

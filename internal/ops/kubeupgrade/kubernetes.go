@@ -163,7 +163,7 @@ func run(ctx context.Context, c *rollout.Cluster, o Options, version string, sin
 	}
 
 	if !o.DryRun {
-		held, v := clusterlock.Take(ctx, c.Lock)
+		held, v := clusterlock.Take(ctx, c.Lock, c.Holder.Command)
 		verdicts := []gate.Verdict{v}
 		err := gate.Apply(verdicts, o.Overrides)
 		res.Gates = append(res.Gates, verdicts...)

@@ -362,7 +362,7 @@ func (r *run) lock(ctx context.Context) error {
 		locker = nil
 	}
 
-	held, verdict := clusterlock.Take(ctx, locker)
+	held, verdict := clusterlock.Take(ctx, locker, "talosmate machineconfig migrate")
 	r.s.locked = true
 
 	if err = r.Check(verdict); err != nil || held == nil {

@@ -119,7 +119,7 @@ func (a *apply) steps(ctx context.Context) error {
 
 		return a.plan.settle(a.o.Node.Overrides)
 	case a.o.Node.DryRun:
-		a.res.Status = runbook.Planned
+		a.res.Status, a.res.Hint = runbook.Planned, a.coldBootHint(a.unproved(ctx))
 
 		return nil
 	case len(a.plan.unreadable()) > 0:
@@ -131,8 +131,8 @@ func (a *apply) steps(ctx context.Context) error {
 		a.res.Status = runbook.Failed
 
 		return errs.New(errs.Failed, "cannot apply a plan without nodes")
-	case a.plan.Work == 0:
-		a.res.Status = runbook.AlreadyCurrent
+	case a.plan.Work == 0 && len(a.unproved(ctx)) == 0:
+		a.res.Status, a.res.Hint = runbook.AlreadyCurrent, a.coldBootHint(nil)
 
 		// The run that did the work may have been killed before its end.
 		if a.o.Hooks.OnEnd == "" {
@@ -208,7 +208,7 @@ func (a *apply) lock(ctx context.Context) error {
 		locker = nil
 	}
 
-	held, v := clusterlock.Take(ctx, locker)
+	held, v := clusterlock.Take(ctx, locker, a.cluster.Holder.Command)
 	verdicts := []gate.Verdict{v}
 	err := gate.Apply(verdicts, a.o.Node.Overrides)
 	a.res.Gates = slices.DeleteFunc(a.res.Gates, func(g gate.Verdict) bool { return g.Gate == gate.LockHeld })

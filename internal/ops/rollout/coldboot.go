@@ -7,6 +7,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/node"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
@@ -94,25 +95,46 @@ func (a *apply) coldBoot(ctx context.Context, on *probe.Node, n NodePlan, to str
 	return err
 }
 
-// proveEarlier reboots nodes that an earlier run upgraded and did not prove.
-func (a *apply) proveEarlier(ctx context.Context) error {
+// unproved are the nodes whose cold boot is to be proved, with nothing else to do, and whose version only kexec has started:
+// an earlier run upgraded them.
+func (a *apply) unproved(ctx context.Context) []NodePlan {
 	if a.cluster.BootAudit == nil {
 		return nil
 	}
 
-	for _, n := range a.plan.Nodes {
+	return lists.Filter(a.plan.Nodes, func(n NodePlan) bool {
 		if n.Action != upgrade.ActSkip || !a.proves(n) {
-			continue
+			return false
 		}
 
+		audit, err := a.cluster.BootAudit(ctx, a.whole(talos.Target{Address: n.Node, Hostname: n.Hostname}))
+
+		return err == nil && audit.Proof == talos.ThroughKexec // else it is proved, or nothing says that it is not
+	})
+}
+
+// coldBootHint says what becomes of --prove-cold-boot where no node is upgraded, or where others than those owe a proof.
+func (a *apply) coldBootHint(owe []NodePlan) string {
+	n, asked := lists.Find(a.plan.Nodes, a.proves)
+
+	switch {
+	case len(owe) > 0:
+		return fmt.Sprintf("only kexec has started the version of %s: --prove-cold-boot reboots them through their firmware",
+			lists.Join(owe, ", ", NodePlan.name))
+	case !asked || a.plan.Work > 0:
+		return ""
+	default:
+		return fmt.Sprintf("nothing was upgraded, and no node of --prove-cold-boot is known to have been started by kexec alone: none was rebooted, and nothing proved; "+
+			"`talosmate node boot-audit` shows what is proved, and `talosmate node reboot -n %s --reboot-mode powercycle` proves a node", n.name())
+	}
+}
+
+// proveEarlier reboots nodes that an earlier run upgraded and did not prove.
+func (a *apply) proveEarlier(ctx context.Context) error {
+	for _, n := range a.unproved(ctx) {
 		t := a.whole(talos.Target{Address: n.Node, Hostname: n.Hostname})
 
-		audit, err := a.cluster.BootAudit(ctx, t)
-		if err != nil || audit.Proof != talos.ThroughKexec {
-			continue // proved, or nothing says that it is not
-		}
-
-		err = a.turn(ctx, n, func(n NodePlan) error {
+		err := a.turn(ctx, n, func(n NodePlan) error {
 			res := upgrade.Result{Status: runbook.AlreadyCurrent, TargetTag: n.To, Record: runbook.NewRecord(), ExtensionsBefore: []string{}, ExtensionsAfter: []string{}}
 			res.SetNode(t)
 			res.ServerTag, res.RunningTag = n.From, n.From

@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -105,6 +106,48 @@ func TestColdBootResumes(t *testing.T) {
 				res, err := f.apply(t.Context(), Request{To: "v1.13.9", Canary: "worker-1"}, func(o *ApplyOptions) { o.ColdBoot = ColdBootCanary })
 				if err != nil || res.Upgraded != 4 || f.nodes["worker-1"].Count("reboot") != want || f.nodes["worker-1"].Count("install") != 0 {
 					t.Errorf("%d upgraded, %v: %v", res.Upgraded, f.nodes["worker-1"].Calls, err)
+				}
+			})
+		})
+	}
+}
+
+// TestColdBootAlone asks for a proof where nothing is upgraded: what only kexec has started is rebooted; otherwise the result says
+// that nothing was proved, and how a node is.
+func TestColdBootAlone(t *testing.T) {
+	t.Parallel()
+
+	for name, c := range map[string]struct {
+		which, proof string
+		dryRun       bool
+		status       runbook.Status
+		hint         string
+		reboots      map[string]int
+	}{
+		"nobody asked":      {ColdBootNone, talos.ThroughKexec, false, runbook.AlreadyCurrent, "", nil},
+		"the canary owes":   {ColdBootCanary, talos.ThroughKexec, false, runbook.OK, "", map[string]int{"worker-1": 1}},
+		"each owes":         {ColdBootEach, talos.ThroughKexec, false, runbook.OK, "", map[string]int{"worker-1": 1, "worker-2": 1, "cp-1": 1, "cp-2": 1, "cp-3": 1}},
+		"it is proved":      {ColdBootCanary, talos.ThroughFirmware, false, runbook.AlreadyCurrent, "talosmate node reboot -n worker-1 --reboot-mode powercycle", nil},
+		"it is not known":   {ColdBootEach, talos.Unproven, false, runbook.AlreadyCurrent, "nothing proved", nil},
+		"only a look at it": {ColdBootCanary, talos.ThroughKexec, true, runbook.Planned, "of worker-1: --prove-cold-boot reboots", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleetOf(t, "v1.13.9", 2)
+				f.BootAudit = func(context.Context, talos.Target) (talos.BootAudit, error) {
+					return talos.BootAudit{Proof: c.proof}, nil
+				}
+
+				res, err := f.apply(t.Context(), Request{To: "v1.13.9", Canary: "worker-1"}, func(o *ApplyOptions) { o.ColdBoot, o.Node.DryRun = c.which, c.dryRun })
+				if err != nil || res.Status != c.status || res.Upgraded != 0 || !strings.Contains(res.Hint, c.hint) || (res.Hint == "") != (c.hint == "") {
+					t.Errorf("%q, %d upgraded, hint %q: %v", res.Status, res.Upgraded, res.Hint, err)
+				}
+
+				for node, m := range f.nodes {
+					if m.Count("reboot") != c.reboots[node] || m.Count("install") != 0 {
+						t.Errorf("%s: %v", node, m.Calls)
+					}
 				}
 			})
 		})

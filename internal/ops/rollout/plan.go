@@ -312,7 +312,7 @@ func leaderOf(view etcd.View) string {
 // GateHeld checks whether somebody else is at work. kubernetes is whether any of the nodes is one of Kubernetes.
 func (c *Cluster) GateHeld(ctx context.Context, kubernetes bool) gate.Verdict {
 	if !kubernetes {
-		return clusterlock.Without()
+		return clusterlock.Without(c.Holder.Command)
 	}
 
 	return clusterlock.Gate(ctx, c.Kube, c.Holder, c.Now())

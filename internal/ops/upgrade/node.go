@@ -139,7 +139,7 @@ func (r *run) lock(ctx context.Context) error {
 		locker = nil
 	}
 
-	held, verdict := clusterlock.Take(ctx, locker)
+	held, verdict := clusterlock.Take(ctx, locker, "talosmate upgrade node")
 	if err := r.Check(verdict); err != nil {
 		return err
 	}
