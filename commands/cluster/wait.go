@@ -138,10 +138,15 @@ func waitCluster(c *cmdutil.Call, now func() time.Time) (wait.Cluster, error) {
 		Health: func(ctx context.Context) health.Result {
 			return health.Check(ctx, look(), health.Options{Scope: health.ScopeFull})
 		},
-		Etcd: func(ctx context.Context) (etcd.View, error) {
-			return etcd.LookFor(ctx, cluster, min(cluster.Options.Timeout, probe.Limit))
+		Etcd: func(ctx context.Context, nodes []talos.Target) (etcd.View, error) {
+			limit := min(cluster.Options.Timeout, probe.Limit)
+			if len(nodes) > 0 {
+				return etcd.Gather(ctx, etcd.Sources(cluster, nodes), limit), nil
+			}
+
+			return etcd.LookFor(ctx, cluster, limit)
 		},
-		Now: now,
+		Named: len(c.Selection().Nodes) > 0, Now: now,
 	}, nil
 }
 

@@ -173,6 +173,22 @@ func (v View) Healthy(whole bool) error {
 	return errors.Join(all...)
 }
 
+// HealthyOn is nil when the member on a node is healthy: it answers, knows a leader, votes, has no alarm, and lists the members that
+// the other nodes of the view list.
+func (v View) HealthyOn(t talos.Target) error {
+	m, err := v.NodeMember(t)
+	if err != nil {
+		return err
+	}
+
+	own := v
+	own.Members = []Member{m}
+	own.Answers = lists.Filter(v.Answers, func(a Answer) bool { return a.Target.Is(t) })
+	own.Differences = lists.Filter(v.Differences, func(d Difference) bool { return d.Target.Is(t) })
+
+	return errors.Join(own.Err(true), own.Healthy(true))
+}
+
 // failed reports whether the member's node is among the failures already.
 func (v View) failed(m Member) bool {
 	return slices.ContainsFunc(v.Answers, func(a Answer) bool { return a.Err() != nil && a.Target.Address == m.Node })

@@ -34,7 +34,7 @@ func Forms() [][2]string {
 		{"healthy", "every check of `talosmate health` passes"},
 		{"stage=STAGE", "the node is in this stage: running, maintenance, …"},
 		{"version=VERSION", "the node runs this Talos version"},
-		{"etcd=healthy", "one leader, one member list, no alarm, every member answers"},
+		{"etcd=healthy", "one leader, one member list, no alarm, every member answers; with -n only of the control planes that it names"},
 		{"service=ID:STATE", "the node's service is healthy, or in this state: running, finished, …"},
 		{"resource=TYPE/ID:EXPR", "the resource is there, and a CEL expression over its metadata and spec holds"},
 		{"rebooted=BOOT_ID", "the node is in another boot than this one"},

@@ -17,6 +17,7 @@ import (
 	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/conn"
+	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
 // Seen is the last observation of one condition.
@@ -41,7 +42,8 @@ type Cluster struct {
 	Targets func(context.Context) ([]talos.Target, error) // The nodes that conditions of nodes are about.
 	Prober  func(talos.Target) probe.Prober               // The two ways to one node.
 	Health  func(context.Context) health.Result
-	Etcd    func(context.Context) (etcd.View, error)
+	Etcd    func(context.Context, []talos.Target) (etcd.View, error) // As these nodes see it, or all control planes without any.
+	Named   bool                                                     // Whether the user named the nodes: etcd=healthy is about their members then.
 	Now     func() time.Time
 }
 
@@ -108,7 +110,7 @@ func unmet(seen []Seen) string {
 func (w Cluster) check(ctx context.Context, conditions []Condition) ([]Seen, error) {
 	var targets []talos.Target
 
-	if slices.ContainsFunc(conditions, Condition.OfNode) {
+	if w.Named || slices.ContainsFunc(conditions, Condition.OfNode) {
 		var err error
 
 		targets, err = w.Targets(ctx)
@@ -139,7 +141,7 @@ func (w Cluster) check(ctx context.Context, conditions []Condition) ([]Seen, err
 				case c.Kind == Healthy:
 					found[i] = []Seen{w.checkHealth(ctx, c)}
 				case c.Kind == Etcd:
-					found[i] = []Seen{w.checkEtcd(ctx, c)}
+					found[i] = w.checkEtcd(ctx, c, targets)
 				default:
 					found[i], err = w.checkNodes(ctx, c, targets)
 				}
@@ -167,21 +169,32 @@ func (w Cluster) checkHealth(ctx context.Context, c Condition) Seen {
 	return seen
 }
 
-func (w Cluster) checkEtcd(ctx context.Context, c Condition) Seen {
-	view, err := w.Etcd(ctx)
-	if err == nil {
-		err = errors.Join(view.Err(true), view.Healthy(true))
+// checkEtcd checks the members on the control planes that were named, or else all of etcd.
+func (w Cluster) checkEtcd(ctx context.Context, c Condition, targets []talos.Target) []Seen {
+	var named []talos.Target
+	if w.Named {
+		named = lists.Filter(targets, func(t talos.Target) bool { return t.Type != target.Worker })
 	}
 
+	view, err := w.Etcd(ctx, named)
 	if err == nil && (!view.Known || len(view.Members) == 0) {
-		err = errors.New("no etcd member is known")
+		err = errors.Join(view.Err(true), errors.New("no etcd member is known"))
 	}
 
-	if err != nil {
-		return Seen{Condition: c.Text, Saw: strings.ReplaceAll(err.Error(), "\n", "; ")}
+	seen := func(t talos.Target, err error) Seen {
+		s := Seen{Condition: c.Text, Node: t.Address, Hostname: t.Hostname, Met: err == nil, Saw: fmt.Sprintf("healthy, %d members", len(view.Members))}
+		if err != nil {
+			s.Saw = strings.ReplaceAll(err.Error(), "\n", "; ")
+		}
+
+		return s
 	}
 
-	return Seen{Condition: c.Text, Met: true, Saw: fmt.Sprintf("healthy, %d members", len(view.Members))}
+	if len(named) == 0 {
+		return []Seen{seen(talos.Target{}, cmp.Or(err, errors.Join(view.Err(true), view.Healthy(true))))}
+	}
+
+	return lists.Map(named, func(t talos.Target) Seen { return seen(t, cmp.Or(err, view.HealthyOn(t))) })
 }
 
 func (w Cluster) checkNodes(ctx context.Context, c Condition, targets []talos.Target) ([]Seen, error) {

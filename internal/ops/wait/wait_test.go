@@ -3,15 +3,19 @@ package wait_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/ops/wait"
 	"github.com/talosmate/talosmate/internal/talos"
+	"github.com/talosmate/talosmate/internal/talos/target"
 	"github.com/talosmate/talosmate/internal/testing/fake"
 )
 
@@ -116,5 +120,76 @@ func TestParseRefuses(t *testing.T) {
 		if _, err := wait.Parse(text); errs.ExitCode(err) != errs.Usage {
 			t.Errorf("%q: %v, want a usage error", text, err)
 		}
+	}
+}
+
+// etcd=healthy is about the members on the control planes that were named: one that is off and was not named is not waited for.
+func TestEtcdOfNamedNodes(t *testing.T) {
+	t.Parallel()
+
+	at := func(id, name, kind string) talos.Target {
+		return talos.Target{Address: "10.0.0." + id, Hostname: name, Type: kind}
+	}
+	cp1, cp2, worker := at("1", "cp-1", target.ControlPlane), at("2", "cp-2", target.ControlPlane), at("9", "worker-1", target.Worker)
+
+	for name, c := range map[string]struct {
+		named   []talos.Target
+		without string // The node that knows no leader.
+		want    []string
+	}{
+		"the others are off":     {named: []talos.Target{cp1, cp2}, want: []string{"cp-1 healthy, 3 members", "cp-2 healthy, 3 members"}},
+		"one of them is not":     {named: []talos.Target{cp1, cp2}, without: "cp-2", want: []string{"cp-1 healthy, 3 members", "cp-2 the etcd member on cp-2 has no leader"}},
+		"with a worker":          {named: []talos.Target{cp1, worker}, want: []string{"cp-1 healthy, 3 members"}},
+		"nobody was named":       {want: []string{" the etcd member cp-3 (3) is missing: no node answers for it"}},
+		"only a worker was":      {named: []talos.Target{worker}, want: []string{" the etcd member cp-3 (3) is missing: no node answers for it"}},
+		"one without any member": {named: []talos.Target{at("4", "cp-4", target.ControlPlane)}, want: []string{"cp-4 cp-4 has no known etcd member"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			condition, err := wait.Parse("etcd=healthy")
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			synctest.Test(t, func(t *testing.T) {
+				res, err := wait.For(t.Context(), wait.Cluster{
+					Now: time.Now, Named: c.named != nil,
+					Targets: func(context.Context) ([]talos.Target, error) { return c.named, nil },
+					Etcd: func(_ context.Context, nodes []talos.Target) (etcd.View, error) {
+						v := etcd.View{Known: true, Leader: "1"}
+						for i, id := range []string{"1", "2", "3"} {
+							v.Members = append(v.Members, etcd.Member{ID: id, Name: fmt.Sprint("cp-", i+1), Node: "10.0.0." + id, Healthy: true})
+						}
+
+						if len(nodes) == 0 {
+							nodes = []talos.Target{cp1, cp2}
+						}
+
+						for _, n := range nodes {
+							status := &talos.EtcdStatus{ID: strings.TrimPrefix(n.Address, "10.0.0."), LeaderID: "1"}
+							if n.Hostname == c.without {
+								status.LeaderID = ""
+							}
+
+							if status.ID != "4" {
+								v.Answers = append(v.Answers, etcd.Answer{Target: n, Status: status})
+							}
+						}
+
+						return v, nil
+					},
+				}, []wait.Condition{condition}, time.Second, 2*time.Second)
+
+				var got []string
+				for _, s := range res.Seen {
+					got = append(got, s.Hostname+" "+s.Saw)
+				}
+
+				if !slices.Equal(got, c.want) || res.Met != !slices.ContainsFunc(got, func(s string) bool { return !strings.Contains(s, "healthy, ") }) || res.Met != (err == nil) {
+					t.Errorf("%q, %v: %v", got, res.Met, err)
+				}
+			})
+		})
 	}
 }
