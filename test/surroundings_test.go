@@ -18,7 +18,7 @@ func plainReads() []string {
 		"api-resources -n cp-1", "assert true", "commands", "config check", "config contexts", "config info", "container list -n cp-1", "container stats -n cp-1 --interval 10ms",
 		"describe", "describe node -n cp-1", "dmesg -n cp-1", "etcd alarm list", "etcd downgrade validate 3.5 -n cp-1", "etcd snapshot -", "etcd restore-plan etcd.db", "etcd snapshot-status etcd.db", "etcd verify-snapshot etcd.db",
 		"events -n cp-1 --tail 1", "fs cp /etc - -n cp-1", "fs read /etc/os-release -n cp-1", "gen secrets --output-file -", "gen config lab https://10.0.0.1:6443 --output-types worker --output-dir -",
-		"kubeconfig -", "logs kubelet -n cp-1", "machineconfig get -n cp-1", "machineconfig rollout plan configs", "machineconfig rollout status", "node boot-audit", "network bgp -n cp-1", "network kubespan -n cp-1", "network capture lo -n cp-1 -w - --duration 10ms",
+		"kubeconfig -", "logs kubelet -n cp-1", "machineconfig get -n cp-1", "machineconfig rollout plan configs", "machineconfig rollout status configs", "node boot-audit", "network bgp -n cp-1", "network kubespan -n cp-1", "network capture lo -n cp-1 -w - --duration 10ms",
 		"schema version", "state diff state.json state.json", "state save -", "storage lvm -n worker-1", "storage raid -n worker-1", "storage upkeep -n worker-1",
 		"system modules -n cp-1", "system security -n cp-1", "support -n worker-1 -O -", "validate -f worker.yaml --mode metal", "wait --for etcd=healthy --controlplanes",
 		"factory schematic id --extension siderolabs/iscsi-tools",

@@ -138,7 +138,7 @@ func newPlanner(c *cmdutil.Call, dir, verb string) (configrollout.Planner, kube.
 		}
 	}
 
-	fleet, holder, err := upgrade.Fleet(c, "talosmate machineconfig rollout "+verb)
+	fleet, holder, err := upgrade.Fleet(c, strings.TrimSpace("talosmate machineconfig rollout "+verb+" "+dir))
 	if err != nil {
 		return configrollout.Planner{}, holder, err
 	}
@@ -298,7 +298,7 @@ func (o *rolloutOptions) run(c *cmdutil.Call) error {
 	n.Reason = holder.Reason("machineconfig rollout", "of "+dir)
 	o.Revert = o.onFailure == revert
 
-	o.Journal = rolloutJournal(c)
+	o.Journal = rolloutJournal(c, dir)
 
 	res, err := planner.Apply(c.Context(), plan, o.Options, c.Progress())
 
@@ -319,12 +319,17 @@ func (o *rolloutOptions) makePlan(c *cmdutil.Call, planner configrollout.Planner
 	return planner.Make(c.Context(), o.request)
 }
 
-func rolloutJournal(c *cmdutil.Call) runbook.Journal {
+// rolloutJournal is the journal of all rollouts from this machine, whose lines note the directory.
+func rolloutJournal(c *cmdutil.Call, dir string) (j runbook.Journal) {
 	if state := c.StateDir(); state != "" {
-		return runbook.Journal{Path: filepath.Join(state, "machineconfig.jsonl")}
+		j.Path = filepath.Join(state, "machineconfig.jsonl")
 	}
 
-	return runbook.Journal{}
+	if abs, err := filepath.Abs(dir); err == nil && dir != "" {
+		j.Of = abs
+	}
+
+	return j
 }
 
 func newCmdRolloutStatus(f *cmdutil.Factory) *cmdutil.Cmd {
@@ -333,25 +338,32 @@ func newCmdRolloutStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 	lines := 20
 
 	return cmdutil.New(f, cmdutil.Command{
-		Use: "status", Short: "Show what a running or broken-off rollout left",
+		Use: "status [DIR]", Short: "Show what a running or broken-off rollout left",
 		Long: "Show which nodes have a configuration on trial or staged, what was sent and not verified, how the nodes differ from\n" +
-			"what was applied last from this machine, and who holds the cluster's lock. The last lines of the journal explain.",
-		Example: "  talosmate machineconfig rollout status\n" +
+			"what was applied last from this machine, and who holds the cluster's lock. The last lines of the journal explain.\n\n" +
+			"With DIR it also shows whether each node runs what DIR holds: in_sync; drifted, if its file is what was applied last and\n" +
+			"the node was changed since; differs otherwise; or no_file. from_here in the document is true if the last run on the node sent\n" +
+			"that file, and of the journal only the lines of runs with DIR are shown. The exit code is that of the same command\n" +
+			"without DIR: `machineconfig rollout plan DIR` is the question whether there are differences.",
+		Example: "  talosmate machineconfig rollout status clusterconfig\n" +
 			"  talosmate machineconfig rollout status -o json --query '.result.nodes[] | select(.state != \"clean\") | .hostname'",
 		Spec: cmdutil.Spec{Kind: cmdutil.Read, Roles: cmdutil.Admins(), Default: target.DefaultCluster},
 		Flags: func(fs *cmdutil.Flags) {
 			fs.IntVar(&lines, "journal", lines, "how many of the journal's last lines to show")
-			fs.StringVar(&backups, "backup-dir", "", "the `directory` that the rollout was given (default: in the state directory)")
+			fs.StringVar(&backups, "backup-dir", "", "the `directory` for former configurations that the rollout was given (default: in the state directory)")
 		},
+		Complete: cmdutil.CompleteFiles,
 	}, cmdutil.ResultOf[configrollout.StatusResult]("MachineConfigRolloutStatus"), func(c *cmdutil.Call) error {
-		planner, _, err := newPlanner(c, "", "status")
+		dir := strings.Join(c.Args, "")
+
+		planner, _, err := newPlanner(c, dir, "status")
 		if err != nil {
 			return err
 		}
 
 		planner.Store.Dir = cmp.Or(backups, planner.Store.Dir)
 
-		res, err := planner.Status(c.Context(), rolloutJournal(c).Tail(lines))
+		res, err := planner.Status(c.Context(), dir, rolloutJournal(c, dir).Tail(lines))
 		if err != nil && res.Nodes == nil {
 			return err
 		}
@@ -363,9 +375,14 @@ func newCmdRolloutStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 func showRolloutStatus(w io.Writer, s configrollout.StatusResult) error {
 	fmt.Fprintln(w, upgrade.LockLine(s.HasLock, s.Lock))
 
+	second := output.Column[configrollout.NodeStatus]{Header: "ROLE", Value: func(n configrollout.NodeStatus) string { return n.Role }}
+	if s.Directory != "" {
+		second = output.Column[configrollout.NodeStatus]{Header: "SYNC", State: true, Value: func(n configrollout.NodeStatus) string { return n.Sync }}
+	}
+
 	err := output.WriteTable(w, []output.Column[configrollout.NodeStatus]{
 		{Header: "NODE", Value: func(n configrollout.NodeStatus) string { return cmp.Or(n.Hostname, n.Node) }},
-		{Header: "ROLE", Value: func(n configrollout.NodeStatus) string { return n.Role }},
+		second,
 		{Header: "STATE", State: true, Value: func(n configrollout.NodeStatus) string { return n.State }},
 		{Header: "APPLIED", Value: func(n configrollout.NodeStatus) string {
 			if n.AppliedAt == nil {

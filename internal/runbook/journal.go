@@ -20,11 +20,15 @@ type Entry struct {
 	Node    string    `json:"node,omitempty"`    // The node, empty for the whole run.
 	Stage   string    `json:"stage"`             // The stage.
 	Message string    `json:"message,omitempty"` // What happened.
+	Of      string    `json:"of,omitempty"`      // What the run was given: the directory of a rollout of configurations.
 }
 
 // Journal records what a run did, in lines appended to a file. No decision depends on it, so its errors are ignored.
 // The zero value writes nothing.
-type Journal struct{ Path string }
+type Journal struct {
+	Path string
+	Of   string // What the run was given, which is noted in every line; Tail reads only these lines then.
+}
 
 // Note appends a line.
 func (j Journal) Note(at time.Time, node, stage, message string) {
@@ -32,7 +36,7 @@ func (j Journal) Note(at time.Time, node, stage, message string) {
 		return
 	}
 
-	line, err := json.Marshal(Entry{Time: at.UTC(), Node: node, Stage: stage, Message: message})
+	line, err := json.Marshal(Entry{Time: at.UTC(), Node: node, Stage: stage, Message: message, Of: j.Of})
 	if err != nil {
 		return
 	}
@@ -50,7 +54,7 @@ func (j Journal) Note(at time.Time, node, stage, message string) {
 	_ = f.Close()
 }
 
-// Tail reads the last n lines; incomplete lines are skipped.
+// Tail reads the last n whole lines.
 func (j Journal) Tail(n int) []Entry {
 	out := []Entry{}
 
@@ -59,16 +63,14 @@ func (j Journal) Tail(n int) []Entry {
 		return out
 	}
 
-	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
-
-	for _, line := range lines[max(0, len(lines)-n):] {
+	for line := range strings.Lines(string(raw)) {
 		var e Entry
-		if foreign.JSON([]byte(line), &e) == nil {
+		if foreign.JSON([]byte(line), &e) == nil && (j.Of == "" || j.Of == e.Of) {
 			out = append(out, e)
 		}
 	}
 
-	return out
+	return out[max(0, len(out)-n):]
 }
 
 // maxTail is how much of the end of a journal is read: every run adds to it.

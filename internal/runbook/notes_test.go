@@ -71,9 +71,14 @@ func TestJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	got := j.Tail(2)
+	got := j.Tail(1)
 	if len(got) != 1 || got[0].Stage != "reboot" || got[0].Node != "cp-1" || !got[0].Time.Equal(at.Add(2*time.Second)) {
 		t.Errorf("%+v", got)
+	}
+
+	of := runbook.Journal{Path: j.Path, Of: "/configs"}
+	if got = of.Tail(5); len(got) != 0 {
+		t.Errorf("lines of other runs: %+v", got)
 	}
 
 	runbook.Journal{}.Note(at, "", "x", "y") // writes nowhere

@@ -3,6 +3,7 @@ package configrollout_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/config/machine"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/ops/configrollout"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
@@ -137,6 +139,7 @@ func newSite(t *testing.T, text []byte, controlPlane bool, more string) *site {
 	s.p = configrollout.Planner{
 		Cluster: &rollout.Cluster{
 			Name: "lab", Members: []talos.Member{member}, Now: time.Now, Etcd: view,
+			Kube: func(context.Context) (probe.Kube, string, error) { return nil, "", errLost },
 			Node: func(target talos.Target) *probe.Node {
 				return &probe.Node{
 					Target: target, Read: s.m, Change: s.m, Fresh: fresh, Etcd: view, ControlPlane: controlPlane, Members: []talos.Member{member}, Now: time.Now,
@@ -317,6 +320,25 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// status compares the node with its file.
+func (s *site) status(t *testing.T, want string) {
+	t.Helper()
+
+	res, err := s.p.Status(t.Context(), "dir", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	n, here := res.Nodes[0], ""
+	if n.FromHere != nil {
+		here = fmt.Sprint(*n.FromHere)
+	}
+
+	if got := fmt.Sprintf("%s %s %d differences, drift %d", n.Sync, here, len(n.Differences), n.Drift); got != want || *res.InSync != (n.Sync == configrollout.SyncIn) {
+		t.Errorf("%s, in sync: %t, want %s", got, *res.InSync, want)
+	}
+}
+
 // What is compared is the file, what was applied last, and the node.
 func TestDrift(t *testing.T) {
 	t.Parallel()
@@ -324,12 +346,20 @@ func TestDrift(t *testing.T) {
 	text := configOf(t, machine.TypeWorker)
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, text, false, sysctl)
+		s.status(t, "differs  3 differences, drift 0")
+
 		if _, err := s.apply(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 
+		s.status(t, "in_sync true 0 differences, drift 0")
+
 		s.m.Text = []byte(strings.Replace(strings.Replace(string(s.m.Text), `vm.swappiness: "1"`, `vm.swappiness: "2"`, 1), "kubelet:v1.35.4", "kubelet:v1.36.0", 1))
+
+		s.status(t, "drifted true 2 differences, drift 2")
+
 		s.p.Files["node-1.yaml"] = append(s.p.Files["node-1.yaml"], routes...)
+		s.status(t, "differs false 6 differences, drift 2")
 
 		plan, err := s.p.Make(t.Context(), configrollout.Request{AllNodes: true})
 		by := map[string]string{}
@@ -359,6 +389,7 @@ func TestSelectors(t *testing.T) {
 		aliased  = "---\napiVersion: v1alpha1\nkind: DHCPv4Config\nname: lan\n"
 		volume   = "---\napiVersion: v1alpha1\nkind: UserVolumeConfig\nname: data\nprovisioning: {diskSelector: {match: 'disk.transport == \"nvme\" && !system_disk'}, minSize: 1GiB}\n"
 		existing = "---\napiVersion: v1alpha1\nkind: ExistingVolumeConfig\nname: old\ndiscovery: {volumeSelector: {match: 'volume.name == \"xfs\" && disk.transport == \"sata\"'}}\n"
+		devices  = "machine: {network: {interfaces: [{deviceSelector: "
 	)
 
 	resources := func(_ []byte, typ string) []talos.Resource {
@@ -368,7 +399,7 @@ func TestSelectors(t *testing.T) {
 
 		switch typ {
 		case "LinkStatuses.net.talos.dev":
-			return one("eth0", map[string]any{"type": "ether", "permanentAddr": "02:00:00:00:00:01", "flags": "UP,RUNNING", "mtu": 1500, "vlan": map[string]any{}})
+			return one("eth0", map[string]any{"type": "ether", "kind": "", "permanentAddr": "02:00:00:00:00:01", "hardwareAddr": "02:00:00:00:00:01", "driver": "virtio_net", "busPath": "0000:00:03.0", "pciID": "1AF4:1000", "flags": "UP,RUNNING", "mtu": 1500, "vlan": map[string]any{}})
 		case "Disks.block.talos.dev":
 			return append(one("nvme0n1", map[string]any{"dev_path": "/dev/nvme0n1", "transport": "nvme", "size": 1 << 40}), one("sda", map[string]any{"dev_path": "/dev/sda", "transport": "sata"})...)
 		case "SystemDisks.block.talos.dev":
@@ -387,11 +418,21 @@ func TestSelectors(t *testing.T) {
 		"a disk that is not there":   {strings.Replace(volume, "nvme", "usb", 1), "UserVolumeConfig/data"},
 		"only the system disk fits":  {strings.Replace(volume, "nvme", "sata", 1), "UserVolumeConfig/data"},
 		"a volume that is not there": {strings.Replace(existing, "xfs", "ext4", 1), "ExistingVolumeConfig/old"},
+		"a volume of another disk":   {strings.Replace(existing, "sata", "nvme", 1), "ExistingVolumeConfig/old"},
+		"devices that it has":        {devices + "{hardwareAddr: '02:00:00:*', driver: virtio_net}, dhcp: true}, {interface: bond0, bond: {deviceSelectors: [{physical: true, busPath: '0000:*'}]}}]", ""},
+		"a device by its address":    {devices + "{hardwareAddr: '04:*'}, dhcp: true}]", "machine.network.interfaces deviceSelector (hardwareAddr: 04:*)"},
+		"a device by its driver":     {devices + "{driver: e1000, hardwareAddr: '02:*'}, dhcp: true}]", "machine.network.interfaces deviceSelector (driver: e1000, hardwareAddr: 02:*)"},
+		"a virtual device":           {devices + "{physical: false}, dhcp: true}]", "machine.network.interfaces deviceSelector (physical: false)"},
+		"a device of a bond":         {devices + "{hardwareAddr: '02:*'}, dhcp: true}, {interface: bond0, bond: {deviceSelectors: [{pciID: '8086:*'}]}}]", "machine.network.interfaces bond0 (pciID: 8086:*)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
 			s := newSite(t, text, false, c.more)
+			if rest, is := strings.CutPrefix(c.more, "machine: {network: {"); is {
+				s.p.Files["node-1.yaml"] = []byte(strings.Replace(string(text), "machine:\n", "machine:\n    network: {"+rest+"}\n", 1))
+			}
+
 			s.m.Render = resources
 
 			_, err := s.p.Make(t.Context(), configrollout.Request{AllNodes: true})
@@ -466,6 +507,118 @@ func TestFiles(t *testing.T) {
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
+		})
+	}
+}
+
+// TestRound changes three workers: the window, the soak of the canary, the pause, and an interruption between nodes end a run
+// as they do an upgrade's.
+func TestRound(t *testing.T) {
+	t.Parallel()
+
+	text := configOf(t, machine.TypeWorker)
+	open := func(text string) *rollout.Window {
+		w, err := rollout.ParseWindow(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		return w
+	}
+
+	for name, c := range map[string]struct {
+		set    func(*configrollout.Options)
+		ends   time.Duration // The run is interrupted after this time; zero for not at all.
+		status runbook.Status
+		code   errs.Code
+		done   int
+		took   time.Duration // At least.
+		kind   string        // Of a check that was made.
+		sick   bool          // The cluster is not healthy after the canary.
+	}{
+		"nothing more": {set: func(*configrollout.Options) {}, status: runbook.OK, done: 3},
+		// A bubble's clock begins on a Saturday at midnight, UTC.
+		"outside the window": {set: func(o *configrollout.Options) { o.Window = open("Mon 02:00-05:00") }, status: runbook.Refused, code: errs.Refused},
+		"passed on purpose": {set: func(o *configrollout.Options) {
+			o.Window, o.Node.Overrides = open("Mon 02:00-05:00"), gate.Overrides{"TM148"}
+		}, status: runbook.OK, done: 3},
+		"a window that is open": {set: func(o *configrollout.Options) { o.Window, o.Pause = open("00:00-24:00"), time.Hour }, status: runbook.OK, done: 3, took: 2 * time.Hour, kind: "pause"},
+		"the canary is soaked":  {set: func(o *configrollout.Options) { o.Soak = 30 * time.Minute }, status: runbook.OK, done: 3, took: 30 * time.Minute, kind: "soak"},
+		"the cluster is unhealthy with it": {
+			set: func(o *configrollout.Options) { o.Soak = 30 * time.Minute }, status: runbook.Halted, code: errs.Partial, done: 1, kind: "soak", sick: true,
+		},
+		"broken off in the soak": {
+			set: func(o *configrollout.Options) { o.Soak = time.Hour }, ends: 30 * time.Minute, status: runbook.Interrupted, code: errs.Interrupted, done: 1, took: 30 * time.Minute, kind: "soak",
+		},
+		"broken off in the pause": {
+			set: func(o *configrollout.Options) { o.Pause = time.Hour }, ends: 90 * time.Minute, status: runbook.Interrupted, code: errs.Interrupted, done: 2, took: 90 * time.Minute, kind: "pause",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s, nodes := newSite(t, text, false, sysctl), map[string]*site{}
+				s.p.Cluster.Members = nil
+				s.p.Cluster.Health = func(context.Context, []talos.Target) ([]string, error) {
+					if changed := nodes["10.0.1.2"].sent() > 0; changed && c.sick {
+						return []string{"pods on node-2: pending"}, nil
+					}
+
+					return nil, nil
+				}
+				s.p.Cluster.Now = func() time.Time { return time.Now().UTC() }
+
+				for _, name := range []string{"node-1", "node-2", "node-3"} {
+					one := newSite(t, text, false, sysctl)
+					m := one.p.Cluster.Members[0]
+					m.Node, m.Hostname, m.Addresses = "10.0.1."+name[5:], name, []string{"10.0.1." + name[5:]}
+					s.p.Cluster.Members, s.p.Files[name+".yaml"], nodes[m.Node] = append(s.p.Cluster.Members, m), one.p.Files["node-1.yaml"], one
+				}
+
+				s.p.Cluster.Node = func(t talos.Target) *probe.Node { return nodes[t.Address].p.Cluster.Node(t) }
+				c.set(&s.o)
+				s.p.Overrides = s.o.Node.Overrides
+
+				ctx, cancel := context.WithCancelCause(t.Context())
+				if c.ends > 0 {
+					time.AfterFunc(c.ends, func() { cancel(errs.New(errs.Interrupted, "SIGINT")) })
+				}
+
+				plan, err := s.p.Make(ctx, configrollout.Request{AllNodes: true, Canary: "node-2"})
+				if err != nil {
+					t.Fatal(err)
+				}
+
+				res, err := s.p.Apply(ctx, plan, s.o, progress.Discard{})
+				done := 0
+
+				for _, n := range res.Nodes {
+					if n.Status == runbook.OK {
+						done++
+					}
+				}
+
+				if res.Status != c.status || errs.ExitCode(err) != c.code || done != c.done || len(res.Remaining) != 3-c.done || res.ElapsedSeconds < c.took.Seconds() {
+					t.Errorf("%s, exit code %d, %d done, %v remain, %.0f s: %v", res.Status, errs.ExitCode(err), done, res.Remaining, res.ElapsedSeconds, err)
+				}
+
+				if c.done > 0 && res.Nodes[0].Hostname != "node-2" {
+					t.Errorf("the first was %s", res.Nodes[0].Hostname)
+				}
+
+				if c.kind != "" && !slices.ContainsFunc(res.Checks, func(k rollout.Check) bool { return k.Kind == c.kind }) {
+					t.Errorf("%+v", res.Checks)
+				}
+
+				sent := 0
+				for _, one := range nodes {
+					sent += one.sent()
+				}
+
+				if sent != c.done {
+					t.Errorf("%d were sent", sent)
+				}
+			})
 		})
 	}
 }

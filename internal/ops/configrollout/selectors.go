@@ -278,14 +278,8 @@ func devicesOf(doc map[string]any) (out []selector, made []string) {
 	for _, one := range items(doc, "machine", "network", "interfaces") {
 		name := text(one, "interface")
 
-		if s, ok := field(one, "deviceSelector").(map[string]any); ok {
-			fields := map[string]string{}
-
-			for k, v := range s {
-				fields[k] = fmt.Sprint(v)
-			}
-
-			out = append(out, selector{where: where + " deviceSelector", kind: "link", fields: fields})
+		if s := patterns(field(one, "deviceSelector")); len(s) > 0 {
+			out = append(out, selector{where: where + " deviceSelector", kind: "link", fields: s})
 
 			continue
 		}
@@ -298,6 +292,10 @@ func devicesOf(doc map[string]any) (out []selector, made []string) {
 			for _, part := range items(one, k, "interfaces") {
 				out = append(out, selector{where: where + " " + name, kind: "link", name: fmt.Sprint(part)})
 			}
+
+			for _, part := range items(one, k, "deviceSelectors") {
+				out = append(out, selector{where: where + " " + name, kind: "link", fields: patterns(part)})
+			}
 		}
 
 		if virtual {
@@ -308,6 +306,18 @@ func devicesOf(doc map[string]any) (out []selector, made []string) {
 	}
 
 	return out, made
+}
+
+// patterns are the fields of a deviceSelector.
+func patterns(selector any) map[string]string {
+	out := map[string]string{}
+
+	of, _ := selector.(map[string]any)
+	for k, v := range of {
+		out[k] = fmt.Sprint(v)
+	}
+
+	return out
 }
 
 // matches reports whether the node has what a selector selects.

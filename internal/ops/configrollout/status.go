@@ -2,6 +2,7 @@ package configrollout
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -21,6 +22,15 @@ const (
 	StateUnknown    = "unknown"    // The node could not be asked.
 )
 
+// How a node compares with its file.
+const (
+	SyncIn      = "in_sync" // It runs what the file holds.
+	SyncDrifted = "drifted" // The file is what was applied last, and the node was changed since.
+	SyncDiffers = "differs" // The file is another one than what was applied last.
+	SyncNoFile  = "no_file" // The directory has no file for it.
+	SyncUnknown = "unknown" // It could not be asked.
+)
+
 // NodeStatus is what a rollout left on a node.
 type NodeStatus struct {
 	talos.NodeRef
@@ -33,10 +43,18 @@ type NodeStatus struct {
 	Drift     int        `json:"drift"`                // How many differences the node has from it.
 	Message   string     `json:"message"`              // What that means, in one sentence.
 	Error     string     `json:"error,omitempty"`      // Why it is unknown.
+
+	File        string   `json:"file,omitempty"`        // Its file in the directory that was given.
+	Sync        string   `json:"sync,omitempty"`        // With a directory: in_sync, drifted (the file is what was applied last, and the node was changed since), differs, no_file or unknown.
+	FromHere    *bool    `json:"from_here,omitempty"`   // With a directory: whether the last run on the node, finished or not, sent that file.
+	Differences []Change `json:"differences,omitempty"` // What leads from the node's configuration to the file.
 }
 
 // StatusResult is what a running or broken-off rollout left.
 type StatusResult struct {
+	Directory string `json:"directory,omitempty"` // The directory that the nodes are compared with.
+	InSync    *bool  `json:"in_sync,omitempty"`   // With a directory: whether every node that has a file runs what it holds.
+
 	Clean   bool            `json:"clean"`    // Whether nothing is left and nobody is at work.
 	Lock    kube.LockState  `json:"lock"`     // Who holds the cluster's lock.
 	HasLock bool            `json:"has_lock"` // Whether there is a lock to look at: Kubernetes could be asked.
@@ -44,9 +62,19 @@ type StatusResult struct {
 	Journal []runbook.Entry `json:"journal"`  // The last lines of this machine's journal; never null.
 }
 
-// Status looks at what a rollout left. Nodes that do not answer are in the result and in the error.
-func (p Planner) Status(ctx context.Context, journal []runbook.Entry) (StatusResult, error) {
-	out := StatusResult{Clean: true, Nodes: make([]NodeStatus, len(p.Cluster.Members)), Journal: journal}
+// Status looks at what a rollout left, and compares the nodes with the files of a directory where one is named. Nodes that do
+// not answer are in the result and in the error.
+func (p Planner) Status(ctx context.Context, directory string, journal []runbook.Entry) (StatusResult, error) {
+	out := StatusResult{Directory: directory, Clean: true, Nodes: make([]NodeStatus, len(p.Cluster.Members)), Journal: journal}
+
+	var sources map[string]source
+
+	if directory != "" {
+		var err error
+		if sources, _, err = p.Files.match(p.Cluster.Members); err != nil {
+			return StatusResult{}, err
+		}
+	}
 
 	if reader, err := clusterlock.Through(ctx, p.Cluster.Kube); err == nil {
 		out.Lock, err = reader.ReadLock(ctx, p.Cluster.Now())
@@ -63,7 +91,7 @@ func (p Planner) Status(ctx context.Context, journal []runbook.Entry) (StatusRes
 	for i, m := range p.Cluster.Members {
 		group.Go(func() {
 			errors[i] = errs.Safely(func() (err error) {
-				out.Nodes[i], err = p.status(ctx, m)
+				out.Nodes[i], err = p.status(ctx, m, sources)
 
 				return err
 			})
@@ -84,6 +112,11 @@ func (p Planner) Status(ctx context.Context, journal []runbook.Entry) (StatusRes
 
 	out.Clean = out.Clean && !out.Lock.Held
 
+	if directory != "" {
+		in := !slices.ContainsFunc(out.Nodes, func(n NodeStatus) bool { return n.Sync != SyncIn && n.Sync != SyncNoFile })
+		out.InSync = &in
+	}
+
 	switch {
 	case ctx.Err() != nil:
 		return out, context.Cause(ctx)
@@ -94,9 +127,16 @@ func (p Planner) Status(ctx context.Context, journal []runbook.Entry) (StatusRes
 	}
 }
 
-func (p Planner) status(ctx context.Context, m talos.Member) (NodeStatus, error) {
+func (p Planner) status(ctx context.Context, m talos.Member, sources map[string]source) (NodeStatus, error) {
 	out := NodeStatus{Role: m.Type, State: StateUnknown, Message: "the node does not answer"}
 	out.SetNode(m.Target())
+
+	from, has := sources[m.Node]
+	if out.File = from.file; has {
+		out.Sync = SyncUnknown
+	} else if sources != nil {
+		out.Sync = SyncNoFile
+	}
 
 	var (
 		rec  record
@@ -115,6 +155,16 @@ func (p Planner) status(ctx context.Context, m talos.Member) (NodeStatus, error)
 
 	if recorded {
 		out.AppliedAt, out.SHA256 = &last.Time, last.SHA256
+	}
+
+	if has && (broken || recorded) {
+		sent := last.Text
+		if broken {
+			sent = rec.Sent
+		}
+
+		here := sent == string(from.text)
+		out.FromHere = &here
 	}
 
 	node := p.Cluster.Node(m.Target())
@@ -136,11 +186,19 @@ func (p Planner) status(ctx context.Context, m talos.Member) (NodeStatus, error)
 		return out, err
 	}
 
-	if have, err := machineconfig.Parse(text); recorded && err == nil {
-		if cfg, err := machineconfig.Parse([]byte(last.Text)); err == nil {
-			out.Drift = len(machineconfig.Diff(cfg, have, false))
-		}
+	have, err := machineconfig.Parse(text)
+	if err != nil {
+		out.Error = err.Error()
+
+		return out, errs.New(errs.Failed, "cannot read the machine configuration of %s: %w", m.NodeName(), err)
 	}
+
+	compared := NodePlan{source: from}
+	if err = p.compare(m.Target(), have, machineconfig.Diff(have, from.config, false), &compared); err != nil {
+		return out, err
+	}
+
+	out.Drift = len(compared.Drift)
 
 	ours := broken && machineconfig.Same(text, []byte(rec.Sent))
 
@@ -155,5 +213,29 @@ func (p Planner) status(ctx context.Context, m talos.Member) (NodeStatus, error)
 		out.State, out.Message = StateClean, "nothing is left of a rollout"
 	}
 
+	if has {
+		out.judge(compared, recorded && last.Text == string(from.text))
+	}
+
 	return out, nil
+}
+
+// judge says how a node compares with its file. applied is whether the file is what was applied last.
+func (n *NodeStatus) judge(compared NodePlan, applied bool) {
+	n.Differences = compared.Changes
+
+	var message string
+
+	switch {
+	case len(n.Differences) == 0:
+		n.Sync, message = SyncIn, "the node runs what "+n.File+" holds"
+	case applied:
+		n.Sync, message = SyncDrifted, n.File+" was applied last, and the node was changed since"
+	default:
+		n.Sync, message = SyncDiffers, "the node does not run what "+n.File+" holds: see machineconfig rollout plan"
+	}
+
+	if n.State == StateClean {
+		n.Message = message
+	}
 }
