@@ -56,7 +56,7 @@ func newCmdList(f *cmdutil.Factory) *cmdutil.Cmd {
 	}, func(ctx context.Context, _ *cmdutil.Call, n *talos.Node) ([]talos.NodeExtension, error) {
 		list, err := n.NodeExtensions(ctx)
 		if err == nil {
-			answered.add(n.Target)
+			answered.add(n.Whole())
 		}
 
 		return list, err

@@ -448,14 +448,45 @@ func (c *Call) Targets() (target.Set, error) {
 		return target.Set{}, err
 	}
 
-	d := c.Spec.Default
+	return c.resolved(cluster.Targets(c.ctx, c.Selection(), c.byDefault()))
+}
+
+// byDefault is which nodes are meant where none is chosen.
+func (c *Call) byDefault() target.Default {
 	if c.Spec.Kind != Read && !c.previews() {
-		d = target.DefaultNone
+		return target.DefaultNone
 	}
 
-	c.targets, err = cluster.Targets(c.ctx, c.Selection(), d)
+	return c.Spec.Default
+}
+
+// askable are the nodes of a read. They are resolved, or asked by their addresses while they are being resolved. A watch asks the
+// same nodes again.
+func (c *Call) askable() ([]talos.Target, *talos.Begun, error) {
+	if len(c.targets.Nodes) > 0 {
+		return c.targets.Nodes, nil, nil
+	}
+
+	cluster, err := c.Cluster()
 	if err != nil {
-		return c.targets, err
+		return nil, nil, err
+	}
+
+	if c.Spec.Kind == Read {
+		if begun := cluster.Begin(c.ctx, c.Selection(), c.byDefault()); begun != nil {
+			return begun.Nodes, begun, nil
+		}
+	}
+
+	targets, err := c.Targets()
+
+	return targets.Nodes, nil, err
+}
+
+// resolved notes the nodes for the document, with what is to be said about them.
+func (c *Call) resolved(set target.Set, err error) (target.Set, error) {
+	if c.targets = set; err != nil {
+		return set, err
 	}
 
 	if outside := c.targets.Outside; len(outside) > 0 {
@@ -472,7 +503,7 @@ func (c *Call) Targets() (target.Set, error) {
 		return c.targets, errs.Usagef("the selection matches no node")
 	}
 
-	if d == target.DefaultMembers && c.targets.Source == target.SourceContext && !c.Printer.Structured() {
+	if c.byDefault() == target.DefaultMembers && c.targets.Source == target.SourceContext && !c.Printer.Structured() {
 		c.Warn("only the nodes of the context are asked: %s; -A asks all", strings.Join(lists.Map(c.targets.Nodes, target.Target.Name), ", "))
 	}
 

@@ -92,9 +92,11 @@ func (e *early) draw(shown int) int {
 		awaited []string
 	)
 
+	targets := lists.Map(e.targets, talos.Target.Whole)
+
 	e.mu.Lock()
 
-	for _, t := range e.targets {
+	for _, t := range targets {
 		if e.ended[t.Address] {
 			ended = append(ended, t)
 		} else {
@@ -139,6 +141,7 @@ func eachEarly[T any, P Row[T]](c *Call, targets []talos.Target, fetch func(cont
 		return reading(rowsOf[T, P](c, lists.Map(ended, func(t talos.Target) talos.Outcome[[]T] {
 			o, _ := outcomes.Load(t.Address)
 			outcome, _ := o.(talos.Outcome[[]T]) //nolint:errcheck // it was stored before the node ended
+			outcome.Target = t
 
 			return outcome
 		})))
@@ -148,7 +151,7 @@ func eachEarly[T any, P Row[T]](c *Call, targets []talos.Target, fetch func(cont
 
 	return talos.Each(c.ctx, c.cluster, targets, func(ctx context.Context, n *talos.Node) ([]T, error) {
 		rows, err := fetch(ctx, n)
-		outcomes.Store(n.Address, talos.Outcome[[]T]{Target: n.Target, Value: rows, Err: err})
+		outcomes.Store(n.Address, talos.Outcome[[]T]{Value: rows, Err: err})
 		e.add(n.Address)
 
 		return rows, err

@@ -124,16 +124,23 @@ func FetchRows[T any, P Row[T]](c *Call, fetch func(context.Context, *talos.Node
 // FetchRowsAs is FetchRows for rows of which a terminal shows those that have come while others have not, as the reading
 // that they make.
 func FetchRowsAs[T any, P Row[T]](c *Call, fetch func(context.Context, *talos.Node) ([]T, error), early func([]T, error) Reading) ([]T, error) {
-	targets := c.targets
-
-	if len(targets.Nodes) == 0 { // a watch asks the same nodes again
-		var err error
-		if targets, err = c.Targets(); err != nil {
-			return nil, err
-		}
+	nodes, begun, err := c.askable()
+	if err != nil {
+		return nil, err
 	}
 
-	return rowsOf[T, P](c, eachEarly[T, P](c, targets.Nodes, fetch, early))
+	outcomes := eachEarly[T, P](c, nodes, fetch, early)
+
+	if begun != nil {
+		targets, err := c.resolved(begun.Wait())
+		if err != nil {
+			return nil, err
+		}
+
+		outcomes = talos.Join(c.ctx, c.cluster, targets.Nodes, outcomes, fetch)
+	}
+
+	return rowsOf[T, P](c, outcomes)
 }
 
 // rowsOf marks each row with its node. The error holds the nodes that failed; of a list that was cut off the

@@ -45,6 +45,95 @@ func (c *Cluster) Targets(ctx context.Context, s target.Selection, d target.Defa
 	return out, err
 }
 
+// Begun is a selection of which only the addresses are known yet, while discovery is asked who the nodes are.
+type Begun struct {
+	Nodes []Target // By their addresses alone. Whole waits for the rest.
+
+	resolved chan struct{}
+	set      target.Set
+	err      error
+}
+
+// Wait returns the resolved selection.
+func (b *Begun) Wait() (target.Set, error) {
+	<-b.resolved
+
+	return b.set, b.err
+}
+
+// Begin starts to resolve a selection of nodes that are all named by their addresses, so that a read can ask them while discovery
+// answers. It returns nil for any other selection, and where a node may be asked only if it is known. A change never asks a node
+// before it is resolved.
+func (c *Cluster) Begin(ctx context.Context, s target.Selection, d target.Default) *Begun {
+	names := s.Nodes
+	if !s.Explicit() && c.Context != nil && d.OfContext() {
+		names = c.Context.Nodes
+	}
+
+	if len(names) == 0 || c.Options.Insecure || len(c.Options.Allowed) > 0 {
+		return nil
+	}
+
+	b := &Begun{resolved: make(chan struct{})}
+
+	for _, name := range names {
+		address := target.Host(name)
+		if _, err := netip.ParseAddr(address); err != nil {
+			return nil
+		}
+
+		b.Nodes = append(b.Nodes, Target{Address: address, Later: func() Target { return b.at(address) }})
+	}
+
+	b.Nodes = target.Sort(b.Nodes)
+
+	go func() {
+		defer close(b.resolved)
+
+		b.err = errs.Safely(func() (err error) {
+			b.set, err = c.Targets(ctx, s, d)
+
+			return err
+		})
+	}()
+
+	return b
+}
+
+// at is the resolved node at an address.
+func (b *Begun) at(address string) Target {
+	set, _ := b.Wait() //nolint:errcheck // whoever asks the nodes waits for the error too
+
+	for _, t := range set.Nodes {
+		if t.Address == address {
+			return t
+		}
+	}
+
+	return Target{Address: address}
+}
+
+// Join gives the outcomes of nodes that were asked by their addresses to the resolved nodes. Of a machine that was asked at several
+// addresses one outcome remains. A node whose address is not the one that was named, as with a virtual IP, is asked with fn.
+func Join[T any](ctx context.Context, c *Cluster, nodes []Target, outcomes []Outcome[T], fn func(context.Context, *Node) (T, error)) []Outcome[T] {
+	at := make(map[string]Outcome[T], len(outcomes))
+	for _, o := range outcomes {
+		at[o.Target.Address] = o
+	}
+
+	moved := Each(ctx, c, lists.Filter(nodes, func(t Target) bool { _, asked := at[t.Address]; return !asked }), fn)
+	for _, o := range moved {
+		at[o.Target.Address] = o
+	}
+
+	return lists.Map(nodes, func(t Target) Outcome[T] {
+		out := at[t.Address]
+		out.Target = t
+
+		return out
+	})
+}
+
 func (c *Cluster) targets(ctx context.Context, s target.Selection, d target.Default) (target.Set, error) {
 	if c.Options.Insecure {
 		if len(s.Nodes) == 0 {

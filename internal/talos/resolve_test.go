@@ -44,8 +44,9 @@ type machines struct {
 	at      map[string]cosi.StateServer // By the address asked for; "" is the endpoint itself.
 	voters  []*machine.EtcdMember
 	reboots int
-	vips    atomic.Int32 // How often the virtual IPs were asked for.
-	kinds   atomic.Int32 // How often the resource definitions were.
+	vips    atomic.Int32  // How often the virtual IPs were asked for.
+	kinds   atomic.Int32  // How often the resource definitions were.
+	hold    chan struct{} // Discovery does not answer before it is closed; nil to answer at once.
 }
 
 func (m *machines) of(ctx context.Context) (cosi.StateServer, error) {
@@ -99,6 +100,10 @@ func (r router) List(in *cosi.ListRequest, out grpc.ServerStreamingServer[cosi.L
 		r.machines.vips.Add(1)
 	case meta.ResourceDefinitionType:
 		r.machines.kinds.Add(1)
+	case cluster.MemberType:
+		if r.machines.hold != nil {
+			<-r.machines.hold
+		}
 	}
 
 	s, err := r.machines.of(out.Context())
@@ -202,6 +207,80 @@ func (m *machines) cluster(t *testing.T) *Cluster {
 	c.Keep(vip, cc)
 
 	return c
+}
+
+// TestReadsDoNotWaitForDiscovery names nodes by their addresses. Discovery answers only after they have. What it knows decides
+// afterwards: a machine that was named twice has one outcome, a virtual IP is asked again at the address of its node, and the error of
+// a dead node names it.
+func TestReadsDoNotWaitForDiscovery(t *testing.T) {
+	t.Parallel()
+
+	m, c := newMachines(t, true)
+	m.hold = make(chan struct{})
+	names := []string{"10.0.0.11", "203.0.113.7", vip, "10.0.0.21", "10.0.0.22"}
+
+	var answered atomic.Int32
+
+	ask := func(ctx context.Context, n *Node) (string, error) {
+		id, err := n.Identity(ctx)
+		if err == nil && int(answered.Add(1)) == len(names)-1 {
+			close(m.hold)
+		}
+
+		return id, err
+	}
+
+	begun := c.Begin(t.Context(), target.Selection{Nodes: names}, target.DefaultMembers)
+	outcomes := Each(t.Context(), c, begun.Nodes, ask)
+
+	set, err := begun.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var got []string
+
+	for _, o := range Join(t.Context(), c, set.Nodes, outcomes, ask) {
+		text := fmt.Sprintf("%s %s %s", o.Target.Address, o.Target.Hostname, o.Value)
+		if o.Err != nil {
+			text += errs.Typed(o.Err, "", "").Hostname + " failed"
+		}
+
+		got = append(got, text)
+	}
+
+	want := []string{"10.0.0.11 cp-1 id-cp-1", "10.0.0.12 cp-2 id-cp-2", "10.0.0.21 w-1 id-w-1", "10.0.0.22 w-2 w-2 failed"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestDiscoveryComesFirst(t *testing.T) {
+	t.Parallel()
+
+	for name, tt := range map[string]struct {
+		options   conn.Options
+		selection target.Selection
+	}{
+		"a name":        {conn.Options{}, target.Selection{Nodes: []string{"10.0.0.11", "cp-2"}}},
+		"a set":         {conn.Options{}, target.Selection{All: true}},
+		"no choice":     {conn.Options{}, target.Selection{}},
+		"maintenance":   {conn.Options{Insecure: true}, target.Selection{Nodes: []string{"10.0.0.11"}}},
+		"limited nodes": {conn.Options{Allowed: []target.Allowed{{}}}, target.Selection{Nodes: []string{"10.0.0.11"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			c, err := NewCluster(nil, "test", tt.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			if c.Begin(t.Context(), tt.selection, target.DefaultMembers) != nil {
+				t.Error("nodes are asked before they are resolved")
+			}
+		})
+	}
 }
 
 // TestDefinitionsAreReadOncePerRelease: nodes of one release have the same types; of a cluster with two releases, and of a node

@@ -242,6 +242,17 @@ func (c *Cluster) ResourceKinds(ctx context.Context, n *Node) ([]ResourceKind, e
 		return n.ResourceKinds(ctx)
 	}
 
+	if members, err := c.Members(ctx); err == nil && ofOneRelease(members, n.Target) {
+		if kinds, err := c.commonKinds(ctx); err == nil {
+			return kinds, nil
+		}
+	}
+
+	return n.ResourceKinds(ctx)
+}
+
+// commonKinds asks an endpoint for its types, once. Whoever is first waits for the answer, so that its context lasts.
+func (c *Cluster) commonKinds(ctx context.Context) ([]ResourceKind, error) {
 	c.mu.Lock()
 	if c.kinds == nil {
 		c.kinds = sync.OnceValues(func() ([]ResourceKind, error) { return c.Endpoint().ResourceKinds(ctx) })
@@ -250,13 +261,7 @@ func (c *Cluster) ResourceKinds(ctx context.Context, n *Node) ([]ResourceKind, e
 	ask := c.kinds
 	c.mu.Unlock()
 
-	if members, err := c.Members(ctx); err == nil && ofOneRelease(members, n.Target) {
-		if kinds, err := ask(); err == nil {
-			return kinds, nil
-		}
-	}
-
-	return n.ResourceKinds(ctx)
+	return ask()
 }
 
 // ofOneRelease reports whether a node is a member, and all members run the same release.

@@ -67,12 +67,13 @@ func (c *Conn) outgoing(ctx context.Context) context.Context {
 func (c *Conn) done(ctx context.Context, method string, err error, start time.Time, from *peer.Peer, sent bool) error {
 	if err == nil {
 		c.answered.Store(true)
+	} else if !errors.Is(err, io.EOF) {
+		how := c.circumstances()
+		how.sent, how.expired = sent, errors.Is(ctx.Err(), context.DeadlineExceeded)
+		how.forwarded = c.node != "" && took(from)
+		err = translate(err, how)
 	}
 
-	how := c.circumstances()
-	how.sent, how.expired = sent, errors.Is(ctx.Err(), context.DeadlineExceeded)
-	how.forwarded = c.node != "" && took(from)
-	err = translate(err, how)
 	c.Pool.traceCall(c.Address, method, err, time.Since(start))
 
 	return err

@@ -1,7 +1,6 @@
 package conn
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +81,7 @@ type circumstances struct {
 
 func (c *Conn) circumstances() circumstances {
 	return circumstances{
-		node: cmp.Or(c.Hostname, c.Address), context: c.Pool.Context, source: c.Pool.source, needs: c.Pool.Options.Needs,
+		node: c.Name(), context: c.Pool.Context, source: c.Pool.source, needs: c.Pool.Options.Needs,
 		answered: c.answered.Load(), insecure: c.Pool.Options.Insecure,
 	}
 }
@@ -249,13 +248,13 @@ func (c *Conn) Fail(op string, err error) error {
 		return nil
 	}
 
-	name := c.Address
-	if c.Hostname != "" {
-		name = fmt.Sprintf("%s (%s)", c.Address, c.Hostname)
+	name, hostname := c.Address, c.Whole().Hostname
+	if hostname != "" {
+		name = fmt.Sprintf("%s (%s)", c.Address, hostname)
 	}
 
 	out := &errs.Error{
-		Exit: errs.Failed, Node: c.Address, Hostname: c.Hostname,
+		Exit: errs.Failed, Node: c.Address, Hostname: hostname,
 		Err: fmt.Errorf("cannot %s on %s: %w", op, name, err),
 	}
 

@@ -49,10 +49,22 @@ type Target struct {
 	Sure      bool          // Whether Address is known to be the node's own, and not the first of several.
 	Silent    time.Duration // How long it was asked in vain who it is.
 	AnyOf     []string      // Endpoints of which any may answer for itself; Address is set afterwards.
+	Later     func() Target // Waits for what is known of the node, where only Address is known yet; nil otherwise.
+}
+
+// Whole is the target with what is known of it. It waits where that is still asked for.
+func (t Target) Whole() Target {
+	if t.Later == nil {
+		return t
+	}
+
+	return t.Later()
 }
 
 // Name is the hostname if known, else the address.
 func (t Target) Name() string {
+	t = t.Whole()
+
 	if t.Hostname != "" {
 		return t.Hostname
 	}
