@@ -240,7 +240,10 @@ func (p *Printer) document(doc any) error {
 
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
+
+	if p.Query == "" {
+		enc.SetIndent("", "  ")
+	}
 
 	if err := enc.Encode(doc); err != nil {
 		return fmt.Errorf("cannot encode the document: %w", err)

@@ -69,12 +69,7 @@ func nodeFromJSON(dec *json.Decoder) (*yaml.Node, error) {
 
 		return n, err
 	case json.Number:
-		tag := "!!int"
-		if strings.ContainsAny(v.String(), ".eE") {
-			tag = "!!float"
-		}
-
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: v.String()}, nil
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: numberTag(v), Value: v.String()}, nil
 	case string:
 		n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: v}
 		if iostreams.NeedsEscape(v) {
@@ -87,4 +82,13 @@ func nodeFromJSON(dec *json.Decoder) (*yaml.Node, error) {
 	default:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}, nil
 	}
+}
+
+// numberTag is the type that YAML gives a number.
+func numberTag(n json.Number) string {
+	if strings.ContainsAny(n.String(), ".eE") {
+		return "!!float"
+	}
+
+	return "!!int"
 }
