@@ -272,11 +272,16 @@ func (u *unpacker) link(h *tar.Header) error {
 	return nil
 }
 
-// makeLinks creates the symbolic links, and removes those again that lead out of the tree through others.
+// makeLinks creates the symbolic links, and removes those again that lead out of the tree through others, also if one of them
+// cannot be created.
 func (u *unpacker) makeLinks() error {
-	for _, l := range u.made {
+	var failed error
+
+	for i, l := range u.made {
 		if err := u.root.Symlink(l.target, l.name); err != nil {
-			return u.refuse(l.name, err)
+			failed, u.made = u.refuse(l.name, err), u.made[:i]
+
+			break
 		}
 	}
 
@@ -291,7 +296,7 @@ func (u *unpacker) makeLinks() error {
 
 	u.sum.Links += len(u.made) - len(out)
 
-	return nil
+	return failed
 }
 
 const (
