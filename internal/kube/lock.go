@@ -31,6 +31,9 @@ const (
 	// alive, and its clock differs from ours.
 	lockWatch = LockRenewal + 2*time.Second
 
+	// lockAhead is how far a renewal may be ahead of our clock. Beyond it, our clock does not show when the lock ends.
+	lockAhead = 10 * time.Second
+
 	lockCommand = "talosmate.dev/command"
 	lockProcess = "talosmate.dev/process"
 )
@@ -66,6 +69,16 @@ type LockState struct {
 	LeaseDuration float64   `json:"duration_seconds"`  // How long it lives without renewal.
 
 	process string
+	ahead   time.Duration // How far the renewal is ahead of our clock, 0 within lockAhead.
+}
+
+// ClockOff says how far the last renewal is ahead of our clock, empty if it is not.
+func (s LockState) ClockOff() string {
+	if s.ahead == 0 {
+		return ""
+	}
+
+	return fmt.Sprintf("the last renewal is %s (±%s) ahead of this machine's clock: one of the two clocks is off", s.ahead.Round(time.Second), lockAhead)
 }
 
 // HeldError is returned by TakeLock when somebody else holds the lock.
@@ -76,8 +89,13 @@ type HeldError struct {
 
 // Error implements error.
 func (e *HeldError) Error() string {
-	return fmt.Sprintf("%s holds the cluster's lock for `%s` since %s, and `%s` needs it; without renewal it ends at %s", e.State.Holder, e.State.Command,
-		e.State.AcquiredAt.UTC().Format(time.RFC3339), e.Wanted, e.State.ExpiresAt.UTC().Format(time.RFC3339))
+	ends := "without renewal it ends at " + e.State.ExpiresAt.UTC().Format(time.RFC3339)
+	if off := e.State.ClockOff(); off != "" {
+		ends = off
+	}
+
+	return fmt.Sprintf("%s holds the cluster's lock for `%s` since %s, and `%s` needs it; %s", e.State.Holder, e.State.Command,
+		e.State.AcquiredAt.UTC().Format(time.RFC3339), e.Wanted, ends)
 }
 
 // ErrLockLost is the cause of the end of a lock's context when somebody else has taken the lock.
@@ -88,7 +106,7 @@ type Lock struct {
 	client *Client
 	holder Holder
 	since  time.Time
-	now    func() time.Time
+	now    func() time.Time // What it shows is counted from since: a clock that is set does not shorten the lock.
 	tell   func(error)
 	former *LockState
 
@@ -135,6 +153,9 @@ func lockState(l *coordinationv1.Lease, now time.Time) LockState {
 	}
 
 	s.Held = s.Holder != "" && now.Before(s.ExpiresAt)
+	if ahead := s.RenewedAt.Sub(now); s.Held && ahead > lockAhead {
+		s.ahead = ahead
+	}
 
 	return s
 }
@@ -156,7 +177,7 @@ func (s LockState) Abandoned(h Holder) bool {
 // with a *HeldError. An expired lock is watched for a moment, in case the clocks differ, and taken over. The lock of a
 // dead process of the same user on the same machine is taken over immediately. tell receives the errors of renewals.
 func (c *Client) TakeLock(ctx context.Context, h Holder, now func() time.Time, tell func(error)) (*Lock, error) {
-	l := &Lock{client: c, holder: h, since: now().UTC(), now: now, tell: tell, done: make(chan struct{}), lost: make(chan error, 1)}
+	l := &Lock{client: c, holder: h, since: now(), now: now, tell: tell, done: make(chan struct{}), lost: make(chan error, 1)}
 
 	if err := l.take(ctx); err != nil {
 		return nil, err
@@ -224,30 +245,38 @@ func (l *Lock) mayTake(ctx context.Context, old *coordinationv1.Lease) (*coordin
 	switch {
 	case state.Holder == "", state.Abandoned(l.holder):
 		return old, nil
-	case state.Held:
+	case state.Held && state.ahead == 0:
 		return nil, &HeldError{state, l.holder.Command}
 	}
 
-	if err := poll.Pause(ctx, lockWatch); err != nil {
-		return nil, err
+	// A holder that does not reach the API server still has the lock for its duration, which only its clock can tell.
+	watch := lockWatch
+	if state.Held {
+		watch = LockDuration + lockWatch
 	}
 
-	again, err := l.client.API.CoordinationV1().Leases(LockNamespace).Get(ctx, LockName, metav1.GetOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("cannot take the cluster's lock: %w", causeOf(err))
+	for watched := time.Duration(0); watched < watch; watched += lockWatch {
+		if err := poll.Pause(ctx, lockWatch); err != nil {
+			return nil, err
+		}
+
+		again, err := l.client.API.CoordinationV1().Leases(LockNamespace).Get(ctx, LockName, metav1.GetOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("cannot take the cluster's lock: %w", causeOf(err))
+		}
+
+		if again.ResourceVersion != old.ResourceVersion || !again.Spec.RenewTime.Equal(old.Spec.RenewTime) {
+			return nil, &HeldError{lockState(again, l.now()), l.holder.Command}
+		}
 	}
 
-	if again.ResourceVersion != old.ResourceVersion {
-		return nil, &HeldError{lockState(again, l.now()), l.holder.Command}
-	}
-
-	return again, nil
+	return old, nil
 }
 
 func (l *Lock) write(lease *coordinationv1.Lease) {
 	seconds := int32(LockDuration / time.Second)
-	now := metav1.NewMicroTime(l.now())
-	since := metav1.NewMicroTime(l.since)
+	now := metav1.NewMicroTime(l.since.Add(l.now().Sub(l.since)).UTC())
+	since := metav1.NewMicroTime(l.since.UTC())
 
 	lease.Spec.HolderIdentity, lease.Spec.LeaseDurationSeconds = &l.holder.Name, &seconds
 	lease.Spec.RenewTime, lease.Spec.AcquireTime = &now, &since

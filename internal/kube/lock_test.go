@@ -2,6 +2,7 @@ package kube_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -136,6 +137,62 @@ func TestTakeover(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestLockOfAnotherClock meets a lock that was renewed by a clock an hour ahead of ours, or while ours was an hour ahead. A
+// holder that lives keeps it, whatever the clocks say; a dead one does not keep it for an hour.
+func TestLockOfAnotherClock(t *testing.T) {
+	t.Parallel()
+
+	shifted := func(by time.Duration) func() time.Time { return func() time.Time { return time.Now().Add(by) } }
+
+	for name, off := range map[string]time.Duration{"ahead": time.Hour, "behind": -time.Hour} {
+		for _, alive := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, alive %t", name, alive), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					c := &kube.Client{API: fake.NewClientset()}
+
+					first, err := c.TakeLock(t.Context(), holder("ann@host", 1, true), shifted(off), nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+
+					defer first.Release(t.Context()) //nolint:errcheck // it may be lost
+
+					lock := c
+					if !alive { // nothing of what it writes arrives any more
+						lock = &kube.Client{API: fake.NewClientset()}
+						lease, err := c.API.CoordinationV1().Leases(kube.LockNamespace).Get(t.Context(), kube.LockName, metav1.GetOptions{})
+						if err == nil {
+							_, err = lock.API.CoordinationV1().Leases(kube.LockNamespace).Create(t.Context(), lease, metav1.CreateOptions{})
+						}
+
+						if err != nil {
+							t.Fatal(err)
+						}
+					}
+
+					var held *kube.HeldError
+
+					began := time.Now()
+					second, err := lock.TakeLock(t.Context(), holder("bob@host", 2, true), time.Now, nil)
+					took := time.Since(began)
+
+					switch {
+					case alive && (!errors.As(err, &held) || took > 2*kube.LockRenewal || off > 0 != strings.Contains(err.Error(), "ahead of this machine's clock")):
+						t.Errorf("after %s: %v", took, err)
+					case !alive && (err != nil || off > 0 && took < kube.LockDuration || took > kube.LockDuration+20*time.Second):
+						t.Errorf("after %s: %v", took, err)
+					case err == nil:
+						if err = second.Release(t.Context()); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			})
+		}
 	}
 }
 

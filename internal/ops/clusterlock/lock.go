@@ -108,6 +108,9 @@ func Gate(ctx context.Context, connect probe.Connect, me kube.Holder, now time.T
 		return gate.New(gate.LockHeld, gate.Warn, "", "%v", err)
 	case state.Abandoned(me):
 		return gate.New(gate.LockHeld, gate.Pass, "", "a run of yours on this machine was killed and left the cluster's lock: it is free")
+	case state.Held && state.ClockOff() != "":
+		return gate.New(gate.LockHeld, gate.Warn, "", "%s has the cluster's lock, and %s", state.Holder, state.ClockOff()).
+			WithRemedy("correct the clock; a run watches the lock for a minute and takes it over only if nobody renews it")
 	case state.Held:
 		return gate.New(gate.LockHeld, gate.Refuse, "", "%v", &kube.HeldError{State: state, Wanted: me.Command}).WithRemedy("wait for %s", state.Holder)
 	default:

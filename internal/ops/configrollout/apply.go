@@ -274,6 +274,7 @@ type run struct {
 	direct  bool       // Whether the node answered directly before.
 	k8s     string
 	asked   time.Time
+	reverts time.Time // RevertsAt, as a clock counts that nobody sets.
 	sent    bool
 	trying  bool // It is on trial on the node, or may be.
 	restore bool
@@ -382,7 +383,7 @@ func (r *run) look(ctx context.Context) error {
 			at = *rec.Reverts
 		}
 
-		r.plan.Action, r.trying, r.res.RevertsAt = ActTry, true, &at
+		r.plan.Action, r.trying, r.res.RevertsAt = ActTry, true, r.revertsAt(at)
 		r.resumed(rec)
 	case known && !machineconfig.Same(text, next):
 		r.former = text // what Talos reverts to
@@ -480,8 +481,8 @@ func (r *run) keep(context.Context) error {
 	rec := record{File: file, Sent: string(r.plan.source.text), Action: r.plan.Action, Known: r.known}
 
 	if r.plan.Action == ActTry {
-		at := r.Now().Add(r.s.o.TryTimeout).UTC()
-		rec.Reverts, r.res.RevertsAt = &at, &at
+		rec.Reverts = r.revertsAt(r.Now().Add(r.s.o.TryTimeout))
+		r.res.RevertsAt = rec.Reverts
 	}
 
 	return r.s.Store.Write(r.Target, recordName, rec)
@@ -499,6 +500,15 @@ func (q quiet) Emit(e progress.Event) {
 	if !e.Done {
 		q.Sink.Emit(e)
 	}
+}
+
+// revertsAt notes when Talos reverts what is tried, and returns it for documents. What is left of that time is not read from
+// the wall clock, which may be set meanwhile.
+func (r *run) revertsAt(at time.Time) *time.Time {
+	shown := at.UTC()
+	r.reverts = at
+
+	return &shown
 }
 
 // give sends a configuration once and reads it back.
@@ -531,8 +541,7 @@ func (r *run) send(ctx context.Context) error {
 	did, err := r.give(ctx, r.plan.source.text, mode)
 
 	if r.plan.Action == ActTry && r.sent {
-		at := r.asked.Add(r.s.o.TryTimeout).UTC()
-		r.trying, r.res.RevertsAt = true, &at
+		r.trying, r.res.RevertsAt = true, r.revertsAt(r.asked.Add(r.s.o.TryTimeout))
 	}
 
 	switch {
@@ -620,14 +629,14 @@ func (r *run) confirm(ctx context.Context) error {
 // kept waits until the node's next boot finds the configuration too, for at most the rest of the trial. A node that does not
 // tell is believed once it runs with the configuration after the trial would have ended.
 func (r *run) kept(ctx context.Context) (bool, error) {
-	limit := max(r.res.RevertsAt.Sub(r.Now()), 0) + runbook.ShownWithin/2
+	limit := max(r.reverts.Sub(r.Now()), 0) + runbook.ShownWithin/2
 
 	err := poll.Until(ctx, r.Target.Name()+" to keep the configuration", probe.VerifyPoll, limit, func(ctx context.Context) (bool, string, error) {
 		return r.n.Prober().Ask(ctx, func(ctx context.Context, n probe.API) (string, bool, error) {
 			text, known, err := n.PersistedConfig(ctx)
 			if err == nil && !known {
 				text, err = n.MachineConfig(ctx)
-				known = r.Now().After(r.res.RevertsAt.Add(probe.Limit))
+				known = r.Now().After(r.reverts.Add(probe.Limit))
 			}
 
 			return "the configuration is on trial", known && err == nil && machineconfig.Same(text, r.plan.source.text), err
@@ -681,7 +690,7 @@ func (r *run) reverted(ctx context.Context, cause error) error {
 
 	var boot talos.Boot
 
-	limit := max(r.res.RevertsAt.Sub(r.Now()), 0) + r.s.o.ReadyTimeout
+	limit := max(r.reverts.Sub(r.Now()), 0) + r.s.o.ReadyTimeout
 	err := poll.Until(ctx, r.Target.Name()+" to be back with its former configuration", probe.VerifyPoll, limit, func(ctx context.Context) (bool, string, error) {
 		return r.n.Prober().Ask(ctx, func(ctx context.Context, n probe.API) (string, bool, error) {
 			text, err := n.MachineConfig(ctx)

@@ -31,7 +31,7 @@ const (
 func (r *run) prove(ctx context.Context) error {
 	limit := r.s.o.ReadyTimeout + r.s.o.SettleTime
 	if r.trying {
-		limit = r.res.RevertsAt.Sub(r.Now()) - r.margin()
+		limit = r.reverts.Sub(r.Now()) - r.margin()
 	}
 
 	r.Stage("verify", "the node must be seen for %s by everybody who saw it before, within %s", r.s.o.SettleTime, max(limit, 0).Round(time.Second))

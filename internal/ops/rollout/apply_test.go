@@ -791,6 +791,31 @@ func TestWindow(t *testing.T) {
 	}
 }
 
+// TestClockLeavesTheWindow sets the clock to a time outside of the window while a node is being upgraded: that node is finished,
+// and no other one is started.
+func TestClockLeavesTheWindow(t *testing.T) {
+	t.Parallel()
+
+	for name, by := range map[string]time.Duration{"forward": 6 * time.Hour, "back": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleetOf(t, "v1.13.8", 1)
+
+				var off time.Duration
+
+				f.Now = func() time.Time { return time.Now().UTC().Add(off) }
+				f.nodes["cp-2"].During["install"] = func() { off = by }
+
+				res, err := f.apply(t.Context(), Request{To: "v1.13.9"}, func(o *ApplyOptions) { o.Window, _ = ParseWindow("Sat 00:00-06:00") })
+				if res.Status != runbook.Halted || errs.ExitCode(err) != errs.Partial || f.order[len(f.order)-1] != "cp-2" || !strings.Contains(err.Error(), "the window Sat 00:00-06:00 has closed") {
+					t.Errorf("%q, %v: %v", res.Status, f.order, err)
+				}
+			})
+		})
+	}
+}
+
 // TestOverridden: what is passed on purpose is kept, whoever asked: the cluster's gates, the plan's or a node's own.
 func TestOverridden(t *testing.T) {
 	t.Parallel()

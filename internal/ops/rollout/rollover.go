@@ -136,13 +136,21 @@ func (a *apply) ready(ctx context.Context, n NodePlan) error {
 		return err
 	}
 
-	if !a.o.Window.Open(a.cluster.Now()) && !a.o.Node.Overrides.Has(gate.OutsideWindow) {
+	if !a.windowOpen() && !a.o.Node.Overrides.Has(gate.OutsideWindow) {
 		a.res.Hint = "run it again in the next window; what is done is skipped"
 
 		return fmt.Errorf("%w: the window %s has closed", errHalted, a.o.Window)
 	}
 
 	return nil
+}
+
+// windowOpen reports whether the window is open by the clock, and by the clock that the run began with and that nobody has
+// set since: a clock that is set back does not make a window longer.
+func (a *apply) windowOpen() bool {
+	now := a.cluster.Now()
+
+	return a.o.Window.Open(now) && a.o.Window.Open(a.began.Add(now.Sub(a.began)))
 }
 
 func (a *apply) soak(ctx context.Context, n NodePlan) error {
