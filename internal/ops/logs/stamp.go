@@ -25,7 +25,17 @@ func NewStamps(now time.Time) *Stamps {
 
 // Of reads a line's time stamp: RFC 3339 at the start (CRI logs), Go's log package (apid, trustd, machined),
 // klog (Kubernetes), JSON (etcd, containerd, the controller runtime) or logfmt.
+// A stamp that no document can hold is none.
 func (s *Stamps) Of(line []byte) (time.Time, bool) {
+	at, found := s.read(line)
+	if year := at.UTC().Year(); !found || year < 0 || year > 9999 {
+		return time.Time{}, false
+	}
+
+	return at, true
+}
+
+func (s *Stamps) read(line []byte) (time.Time, bool) {
 	word, _, _ := bytes.Cut(line, []byte(" "))
 	if at, err := time.Parse(time.RFC3339Nano, string(word)); err == nil {
 		return at, true
@@ -65,7 +75,7 @@ func (s *Stamps) Of(line []byte) (time.Time, bool) {
 func parseStamp(text, number []byte) (time.Time, bool) {
 	if len(number) > 0 {
 		f, err := strconv.ParseFloat(string(number), 64)
-		if err != nil {
+		if err != nil || f > 1e15 {
 			return time.Time{}, false
 		}
 

@@ -134,7 +134,7 @@ func (e *Endpoint) Serve(method string, h Handler) {
 }
 
 // AdminKubeconfig is a kubeconfig as Talos writes one, for an API server that does not answer.
-func AdminKubeconfig(t *testing.T) string {
+func AdminKubeconfig(t testing.TB) string {
 	t.Helper()
 
 	ca, err := taloscrypto.NewSelfSignedCertificateAuthority(taloscrypto.ECDSA(true))
@@ -269,7 +269,7 @@ func serverTLS(t *testing.T, authority *taloscrypto.PEMEncodedCertificateAndKey)
 	return &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert, Certificates: []tls.Certificate{*pair.Certificate}}
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 
 	if err != nil {
