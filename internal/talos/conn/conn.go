@@ -243,9 +243,14 @@ func (s *stream) open(ctx context.Context, desc *grpc.StreamDesc, opts []grpc.Ca
 
 	s.stop = func() {}
 
-	if patience := s.conn.patience(ctx, w, !isRead(s.method), true); patience > 0 {
+	change := !isRead(s.method)
+	_, limited := ctx.Deadline()
+
+	if patience := s.conn.patience(ctx, w, change, true); patience > 0 {
 		watched, cancel := context.WithCancelCause(ctx)
-		stop := w.watch(watched, patience, s.waits.Load, cancel)
+		stop := w.watch(watched, patience, s.waits.Load, func() bool {
+			return change || !limited || !s.received.Load() && s.conn.elsewhere(w)
+		}, cancel)
 
 		ctx, s.stop = watched, func() {
 			stop()
@@ -269,6 +274,7 @@ type stream struct {
 	end      func(error) error // Called with the error when the call ends.
 	stop     func()            // Ends the watch over its connection.
 	waits    atomic.Bool       // Something is being received.
+	received atomic.Bool       // Something was received.
 
 	// Needed for a detour: the same stream over a direct connection, and the request. again is nil when no detour is
 	// possible: something was received already, or the client streams.
@@ -307,6 +313,7 @@ func (s *stream) RecvMsg(m any) error {
 	s.again, s.request = nil, nil
 
 	if err == nil {
+		s.received.Store(true)
 		s.conn.answered.Store(true)
 
 		from, _ := peer.FromContext(s.Context())

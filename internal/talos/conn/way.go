@@ -170,7 +170,7 @@ const (
 
 // patience is how long a call waits over a quiet connection, 0 if for as long as the caller lets it.
 func (c *Conn) patience(ctx context.Context, w *way, change, stream bool) time.Duration {
-	other := slices.ContainsFunc(c.ways, func(o *way) bool { return o != w && o.fit() })
+	other := c.elsewhere(w)
 	end, limited := ctx.Deadline()
 
 	switch {
@@ -191,11 +191,17 @@ func (c *Conn) patience(ctx context.Context, w *way, change, stream bool) time.D
 	}
 }
 
+// elsewhere reports whether a call can be made over another way than w.
+func (c *Conn) elsewhere(w *way) bool {
+	return slices.ContainsFunc(c.ways, func(o *way) bool { return o != w && o.fit() })
+}
+
 // watch cancels a call with errQuiet if nothing comes over its connection for as long as the patience, and no answer to a
 // small request within the same time. The endpoint itself answers that one: a node behind it that does not answer is
 // not its fault. Pings of HTTP/2 would be cheaper; Talos keeps the default of gRPC's servers, which close the connection of a
-// client that pings more often than every five minutes.
-func (w *way) watch(ctx context.Context, patience time.Duration, waits func() bool, cancel context.CancelCauseFunc) (stop func() bool) {
+// client that pings more often than every five minutes. An endpoint that has too much to do looks the same, so that a call for
+// which it is useless, as it cannot be made again and has a deadline, is not cancelled.
+func (w *way) watch(ctx context.Context, patience time.Duration, waits, useful func() bool, cancel context.CancelCauseFunc) (stop func() bool) {
 	began := w.now()
 
 	var timer *time.Timer
@@ -212,7 +218,10 @@ func (w *way) watch(ctx context.Context, patience time.Duration, waits func() bo
 			timer.Reset(patience)
 		case w.dead.Load() > last:
 			w.silent.Store(true)
-			cancel(errQuiet)
+
+			if useful() {
+				cancel(errQuiet)
+			}
 		case quiet < patience || !waits():
 			timer.Reset(max(patience-quiet, patience/8))
 		case !w.probing.TryLock(): // by another call
@@ -249,7 +258,7 @@ func (c *Conn) over(ctx context.Context, change bool, call func(context.Context,
 		began := w.now()
 		patience := c.patience(ctx, w, change, false)
 
-		err := w.guarded(ctx, patience, call)
+		err := w.guarded(ctx, patience, func() bool { return change || c.elsewhere(w) }, call)
 
 		switch {
 		case errors.Is(err, errQuiet) && !change:
@@ -262,7 +271,7 @@ func (c *Conn) over(ctx context.Context, change bool, call func(context.Context,
 	}
 }
 
-func (w *way) guarded(ctx context.Context, patience time.Duration, call func(context.Context, *grpc.ClientConn) error) error {
+func (w *way) guarded(ctx context.Context, patience time.Duration, useful func() bool, call func(context.Context, *grpc.ClientConn) error) error {
 	if patience == 0 {
 		return call(ctx, w.cc)
 	}
@@ -270,7 +279,7 @@ func (w *way) guarded(ctx context.Context, patience time.Duration, call func(con
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
-	defer w.watch(ctx, patience, func() bool { return true }, cancel)()
+	defer w.watch(ctx, patience, func() bool { return true }, useful, cancel)()
 
 	return quiet(ctx, call(ctx, w.cc))
 }

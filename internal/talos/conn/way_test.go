@@ -26,7 +26,8 @@ type gate struct {
 
 	way    *way
 	silent atomic.Bool
-	slow   time.Duration // How long it takes for a hostname.
+	busy   atomic.Int64  // How long what it sends is on its way.
+	slow   time.Duration // How long it takes for a hostname, or for a second line.
 
 	asked, changed atomic.Int32
 }
@@ -60,6 +61,12 @@ func (g *gate) Logs(r *machine.LogsRequest, stream grpc.ServerStreamingServer[co
 		return err
 	}
 
+	if g.slow > 0 {
+		<-time.After(g.slow)
+
+		return stream.Send(&common.Data{Bytes: []byte("line")})
+	}
+
 	<-stream.Context().Done()
 
 	return stream.Context().Err()
@@ -80,6 +87,13 @@ func (m muffled) Read(b []byte) (int, error) {
 		<-m.closed
 
 		return 0, net.ErrClosed
+	}
+
+	if late := m.gate.busy.Load(); late > 0 {
+		select {
+		case <-time.After(time.Duration(late)):
+		case <-m.closed:
+		}
 	}
 
 	return n, err
@@ -313,6 +327,41 @@ func TestSilentEndpointOfAStream(t *testing.T) {
 
 		if all[0].asked.Load() != 0 || all[1].asked.Load() != 2 {
 			t.Errorf("asked %d and %d times", all[0].asked.Load(), all[1].asked.Load())
+		}
+	})
+}
+
+// TestBusyEndpointsOfAStream reads a list from endpoints that have too much to do: nothing comes for longer than the patience, not
+// even an answer to a small request. What was received cannot be asked for again elsewhere, so the deadline decides.
+func TestBusyEndpointsOfAStream(t *testing.T) {
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		all, c, stop := gates(t, 3)
+		defer stop()
+
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+
+		lines := 0
+
+		for _, g := range all {
+			g.slow = time.Second
+		}
+
+		err := Pull(ctx, c, "read the logs", 0, func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
+			return machine.NewMachineServiceClient(c).Logs(ctx, &machine.LogsRequest{Follow: true})
+		}, func(*common.Data) error {
+			lines++
+
+			for _, g := range all {
+				g.busy.Store(int64(4 * quietRead))
+			}
+
+			return nil
+		})
+		if err != nil || lines != 2 {
+			t.Errorf("%d lines, %v", lines, err)
 		}
 	})
 }
