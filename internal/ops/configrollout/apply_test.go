@@ -580,6 +580,8 @@ func TestRound(t *testing.T) {
 				s.p.Overrides = s.o.Node.Overrides
 
 				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+
 				if c.ends > 0 {
 					time.AfterFunc(c.ends, func() { cancel(errs.New(errs.Interrupted, "SIGINT")) })
 				}
