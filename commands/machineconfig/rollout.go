@@ -373,39 +373,27 @@ func newCmdRolloutStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 }
 
 func showRolloutStatus(w io.Writer, s configrollout.StatusResult) error {
-	fmt.Fprintln(w, upgrade.LockLine(s.HasLock, s.Lock))
-
 	second := output.Column[configrollout.NodeStatus]{Header: "ROLE", Value: func(n configrollout.NodeStatus) string { return n.Role }}
 	if s.Directory != "" {
 		second = output.Column[configrollout.NodeStatus]{Header: "SYNC", State: true, Value: func(n configrollout.NodeStatus) string { return n.Sync }}
 	}
 
-	err := output.WriteTable(w, []output.Column[configrollout.NodeStatus]{
+	applied := func(n configrollout.NodeStatus, text string) string {
+		if n.AppliedAt == nil {
+			return ""
+		}
+
+		return cmp.Or(text, output.Time(*n.AppliedAt))
+	}
+
+	return upgrade.ShowLeft(w, s.HasLock, s.Lock, []output.Column[configrollout.NodeStatus]{
 		{Header: "NODE", Value: func(n configrollout.NodeStatus) string { return cmp.Or(n.Hostname, n.Node) }},
 		second,
 		{Header: "STATE", State: true, Value: func(n configrollout.NodeStatus) string { return n.State }},
-		{Header: "APPLIED", Value: func(n configrollout.NodeStatus) string {
-			if n.AppliedAt == nil {
-				return ""
-			}
-
-			return output.Time(*n.AppliedAt)
-		}},
-		{Header: "DRIFT", Value: func(n configrollout.NodeStatus) string {
-			if n.AppliedAt == nil {
-				return ""
-			}
-
-			return fmt.Sprint(n.Drift)
-		}},
+		{Header: "APPLIED", Value: func(n configrollout.NodeStatus) string { return applied(n, "") }},
+		{Header: "DRIFT", Value: func(n configrollout.NodeStatus) string { return applied(n, fmt.Sprint(n.Drift)) }},
 		{Header: "MEANING", Value: func(n configrollout.NodeStatus) string { return n.Message }},
-	}, s.Nodes)
-
-	for _, e := range s.Journal {
-		fmt.Fprintf(w, "%s %s %s %s\n", e.Time.Format("2006-01-02 15:04:05"), output.Cell(e.Node), e.Stage, output.Line(e.Message))
-	}
-
-	return err
+	}, s.Nodes, s.Journal)
 }
 
 func showRolloutPlan(w io.Writer, p configrollout.Plan) error {

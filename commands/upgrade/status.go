@@ -10,6 +10,7 @@ import (
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/rollout"
 	"github.com/talosmate/talosmate/internal/output"
+	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos/target"
 )
 
@@ -58,11 +59,16 @@ func Status(c *cmdutil.Call, lines int) (rollout.StatusResult, error) {
 }
 
 func showStatus(w io.Writer, s rollout.StatusResult) error {
-	fmt.Fprintln(w, lockLine(s))
+	return ShowLeft(w, s.HasLock, s.Lock, statusColumns(), s.Nodes, s.Journal)
+}
 
-	err := output.WriteTable(w, statusColumns(), s.Nodes)
+// ShowLeft shows what a run left: who holds the lock, the nodes, and the journal.
+func ShowLeft[N any](w io.Writer, known bool, lock kube.LockState, columns []output.Column[N], nodes []N, journal []runbook.Entry) error {
+	fmt.Fprintln(w, LockLine(known, lock))
 
-	for _, e := range s.Journal {
+	err := output.WriteTable(w, columns, nodes)
+
+	for _, e := range journal {
 		fmt.Fprintf(w, "%s %s %s %s\n", e.Time.Format("2006-01-02 15:04:05"), output.Cell(e.Node), e.Stage, output.Line(e.Message))
 	}
 

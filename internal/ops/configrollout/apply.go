@@ -180,10 +180,10 @@ func (s *session) run(ctx context.Context, plan Plan) error {
 		s.res.Status = runbook.Refused
 
 		return plan.settle(s.Overrides)
-	case plan.failed() != nil:
+	case plan.failed(false) != nil:
 		s.res.Status = runbook.Failed
 
-		return plan.incomplete()
+		return plan.failed(false)
 	case s.o.Node.DryRun:
 		s.res.Status = runbook.Planned
 
@@ -223,7 +223,7 @@ func (s *session) run(ctx context.Context, plan Plan) error {
 
 	for _, n := range plan.Nodes {
 		if slices.Contains(round.Remaining, n.NodeName()) {
-			s.res.Nodes = append(s.res.Nodes, Applied{NodeRef: n.NodeRef, Status: runbook.NotStarted, File: n.File, Seen: []Seen{}, Record: runbook.NewRecord()})
+			s.res.Nodes = append(s.res.Nodes, n.applied(runbook.NotStarted))
 		}
 	}
 
@@ -234,9 +234,14 @@ func (s *session) run(ctx context.Context, plan Plan) error {
 	return err
 }
 
+// applied is what became of a node, as far as it is known at once.
+func (n NodePlan) applied(status runbook.Status) Applied {
+	return Applied{NodeRef: n.NodeRef, Status: status, File: n.File, Seen: []Seen{}, Record: runbook.NewRecord()}
+}
+
 // unchanged notes a node that has the configuration already.
 func (s *session) unchanged(n NodePlan) error {
-	s.res.Nodes = append(s.res.Nodes, Applied{NodeRef: n.NodeRef, Status: runbook.Unchanged, File: n.File, Seen: []Seen{}, Record: runbook.NewRecord()})
+	s.res.Nodes = append(s.res.Nodes, n.applied(runbook.Unchanged))
 
 	return s.settled(s.target(n), n.source)
 }
@@ -282,7 +287,8 @@ type run struct {
 
 func (s *session) node(ctx context.Context, plan NodePlan) error {
 	t := s.target(plan)
-	res := &Applied{NodeRef: plan.NodeRef, File: plan.File, Seen: []Seen{}, Record: runbook.NewRecord()}
+	did := plan.applied("")
+	res := &did
 	r := &run{s: s, n: s.Cluster.Node(t), plan: plan, res: res}
 	r.Verb, r.Target, r.Now, r.Locks, r.Rec, r.Sink = "roll out the configuration to", t, r.n.Now, r.n.Locks, &res.Record, s.sink
 	r.Overrides, r.Begin, r.Left = s.Overrides, s.o.Node.BeforeChange, r.left
@@ -363,13 +369,9 @@ func (r *run) look(ctx context.Context) error {
 
 	switch {
 	case runs && keeps && (!ours || rec.Action == ActTry):
-		if r.s.Store.Dir != "" {
-			err = r.s.settled(r.Target, r.plan.source)
-		}
-
 		r.Status = runbook.Unchanged
 
-		return err
+		return r.s.settled(r.Target, r.plan.source)
 	case runs && keeps: // it was sent, and not verified
 		if former, err := fsutil.ReadFile(rec.File, fsutil.MaxText); err == nil {
 			r.former = former

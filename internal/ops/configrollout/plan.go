@@ -147,7 +147,7 @@ func (p Planner) Make(ctx context.Context, r Request) (Plan, error) {
 	out.Gates = append(out.Gates, p.Cluster.GateHeld(ctx, slices.ContainsFunc(out.Nodes, func(n NodePlan) bool { return n.K8sNodeName != "" })))
 	out.Hash = out.hash()
 
-	return out, errors.Join(out.settle(p.Overrides), out.failed())
+	return out, errors.Join(out.settle(p.Overrides), out.failed(true))
 }
 
 // targets are the nodes of the plan: those asked for, or all that have a file.
@@ -178,21 +178,11 @@ func (p Planner) targets(r Request, sources map[string]source, out *Plan) ([]tal
 
 // nodes plans nodes side by side. A configuration that is not valid is an error of the whole.
 func (p Planner) nodes(ctx context.Context, targets []talos.Target, sources map[string]source) ([]NodePlan, error) {
-	const atOnce = 8
-
-	var group errs.Group
-
 	out, failed := make([]NodePlan, len(targets)), make([]error, len(targets))
 
-	group.SetLimit(atOnce)
-
-	for i, t := range targets {
-		group.Go(func() {
-			failed[i] = errs.Safely(func() error { return p.node(ctx, t, sources[t.Address], &out[i]) })
-		})
-	}
-
-	group.Wait()
+	rollout.SideBySide(targets, func(i int, t talos.Target) {
+		failed[i] = errs.Safely(func() error { return p.node(ctx, t, sources[t.Address], &out[i]) })
+	})
 
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -451,34 +441,25 @@ func (p *Plan) settle(overrides gate.Overrides) error {
 }
 
 // failed is the error of the nodes that could not be asked, nil for none: a plan answers a question, and without them the
-// answer is no.
-func (p *Plan) failed() error {
-	out := &errs.Nodes{Question: true}
+// answer is no. Of a rollout, to whose nodes nothing is sent then, it is the error of the whole.
+func (p *Plan) failed(question bool) error {
+	out := &errs.Nodes{Question: question}
 
 	for _, n := range p.Nodes {
-		if n.failure != nil {
-			out.Errors = append(out.Errors, n.failure)
-		} else {
+		switch {
+		case n.failure == nil && question:
 			out.Succeeded++
+		case n.failure == nil:
+		case question:
+			out.Errors = append(out.Errors, n.failure)
+		default:
+			failure := *n.failure
+			out.Errors = append(out.Errors, failure.WithHint("bring the node back, or name the nodes to change with -n"))
 		}
 	}
 
 	if len(out.Errors) == 0 {
 		return nil
-	}
-
-	return out
-}
-
-// incomplete is the error of a rollout whose plan leaves out nodes: nothing is sent to anybody.
-func (p *Plan) incomplete() error {
-	out := &errs.Nodes{}
-
-	for _, n := range p.Nodes {
-		if n.failure != nil {
-			failure := *n.failure
-			out.Errors = append(out.Errors, failure.WithHint("bring the node back, or name the nodes to change with -n"))
-		}
 	}
 
 	return out
@@ -581,5 +562,5 @@ func (p Planner) Replan(ctx context.Context, planned Plan, directory string) (Pl
 
 	now.Gates = append(now.Gates, planned.Differs(now))
 
-	return now, errors.Join(now.settle(p.Overrides), now.failed())
+	return now, errors.Join(now.settle(p.Overrides), now.failed(true))
 }

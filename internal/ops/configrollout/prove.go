@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -80,40 +79,33 @@ func (r *run) margin() time.Duration { return min(r.s.o.TryTimeout/4, 20*time.Se
 
 // see looks at the node by all ways at once.
 func (r *run) see(ctx context.Context) []Seen {
-	ways := []struct {
+	type way struct {
 		by  string
 		ask func(context.Context) (string, error)
-	}{
-		{byEndpoint, func(ctx context.Context) (string, error) { return r.identity(ctx, r.n.Change) }},
-		{byMachine, r.machine},
 	}
 
-	add := func(by string, ask func(context.Context) (string, error)) {
-		ways = append(ways, struct {
-			by  string
-			ask func(context.Context) (string, error)
-		}{by, ask})
-	}
-
+	ways := []way{{byEndpoint, func(ctx context.Context) (string, error) { return r.identity(ctx, r.n.Change) }}}
 	if r.direct {
-		add(byDirect, func(ctx context.Context) (string, error) {
+		ways = append(ways, way{byDirect, func(ctx context.Context) (string, error) {
 			fresh, closeFresh := r.n.Fresh()
 			defer func() { _ = closeFresh() }() // the connection served its one question
 
 			return r.identity(ctx, fresh)
-		})
+		}})
 	}
 
+	ways = append(ways, way{byMachine, r.machine})
+
 	if r.n.ControlPlane {
-		add(byEtcd, r.etcd)
+		ways = append(ways, way{byEtcd, r.etcd})
 	}
 
 	if other, has := r.peer(); has {
-		add(byMembers, func(ctx context.Context) (string, error) { return r.listed(ctx, other) })
+		ways = append(ways, way{byMembers, func(ctx context.Context) (string, error) { return r.listed(ctx, other) }})
 	}
 
 	if r.k8s != "" {
-		add(byKubernetes, r.kubernetes)
+		ways = append(ways, way{byKubernetes, r.kubernetes})
 	}
 
 	out := make([]Seen, len(ways))
@@ -139,13 +131,8 @@ func (r *run) see(ctx context.Context) []Seen {
 	}
 
 	group.Wait()
-	lists.Sort(out, func(a, b Seen) int { return order(a.By) - order(b.By) })
 
 	return out
-}
-
-func order(by string) int {
-	return slices.Index([]string{byEndpoint, byDirect, byMachine, byEtcd, byMembers, byKubernetes}, by)
 }
 
 // identity asks for the boot, which no other machine has.

@@ -7,8 +7,10 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/clusterlock"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
+	"github.com/talosmate/talosmate/internal/ops/rollout"
 	"github.com/talosmate/talosmate/internal/runbook"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -65,7 +67,7 @@ type StatusResult struct {
 // Status looks at what a rollout left, and compares the nodes with the files of a directory where one is named. Nodes that do
 // not answer are in the result and in the error.
 func (p Planner) Status(ctx context.Context, directory string, journal []runbook.Entry) (StatusResult, error) {
-	out := StatusResult{Directory: directory, Clean: true, Nodes: make([]NodeStatus, len(p.Cluster.Members)), Journal: journal}
+	out := StatusResult{Directory: directory, Nodes: make([]NodeStatus, len(p.Cluster.Members)), Journal: journal}
 
 	var sources map[string]source
 
@@ -83,48 +85,27 @@ func (p Planner) Status(ctx context.Context, directory string, journal []runbook
 		return StatusResult{}, err
 	}
 
-	failed := &errs.Nodes{}
-	errors := make([]error, len(p.Cluster.Members))
+	failed := make([]error, len(p.Cluster.Members))
+	targets := lists.Map(p.Cluster.Members, talos.Member.Target)
 
 	var group errs.Group
 
 	for i, m := range p.Cluster.Members {
 		group.Go(func() {
-			errors[i] = errs.Safely(func() (err error) {
-				out.Nodes[i], err = p.status(ctx, m, sources)
-
-				return err
-			})
+			failed[i] = errs.Safely(func() (err error) { out.Nodes[i], err = p.status(ctx, m, sources); return err })
 		})
 	}
 
 	group.Wait()
 
-	for i, err := range errors {
-		if err != nil {
-			failed.Errors = append(failed.Errors, errs.Typed(err, p.Cluster.Members[i].Node, p.Cluster.Members[i].Hostname))
-		} else {
-			failed.Succeeded++
-		}
-
-		out.Clean = out.Clean && out.Nodes[i].State == StateClean
-	}
-
-	out.Clean = out.Clean && !out.Lock.Held
+	out.Clean = !slices.ContainsFunc(out.Nodes, func(n NodeStatus) bool { return n.State != StateClean }) && !out.Lock.Held
 
 	if directory != "" {
 		in := !slices.ContainsFunc(out.Nodes, func(n NodeStatus) bool { return n.Sync != SyncIn && n.Sync != SyncNoFile })
 		out.InSync = &in
 	}
 
-	switch {
-	case ctx.Err() != nil:
-		return out, context.Cause(ctx)
-	case len(failed.Errors) > 0:
-		return out, failed
-	default:
-		return out, nil
-	}
+	return out, rollout.NodeErrors(ctx, targets, failed, true)
 }
 
 func (p Planner) status(ctx context.Context, m talos.Member, sources map[string]source) (NodeStatus, error) {

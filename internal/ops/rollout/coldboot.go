@@ -40,7 +40,7 @@ func (c *Cluster) gateColdBoot(ctx context.Context) []gate.Verdict {
 
 	warm := make([]string, len(voters))
 
-	sideBySide(voters, func(i int, t talos.Target) {
+	SideBySide(voters, func(i int, t talos.Target) {
 		if audit, err := c.BootAudit(ctx, t); err == nil && audit.Proof == talos.ThroughKexec {
 			warm[i] = t.Name()
 		}

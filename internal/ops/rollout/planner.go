@@ -67,12 +67,12 @@ func (p *planner) nodes(ctx context.Context, targets []talos.Target) ([]NodePlan
 	out := make([]NodePlan, len(targets))
 
 	if p.cluster.AwaitUnderway > 0 {
-		sideBySide(targets, func(_ int, t talos.Target) {
+		SideBySide(targets, func(_ int, t talos.Target) {
 			upgrade.AwaitUnderway(ctx, p.cluster.Node(t), p.cluster.AwaitUnderway, p.cluster.Progress)
 		})
 	}
 
-	sideBySide(targets, func(i int, t talos.Target) {
+	SideBySide(targets, func(i int, t talos.Target) {
 		err := errs.Safely(func() (err error) { out[i], err = p.node(ctx, t); return err })
 		if err != nil {
 			out[i] = p.unplanned(t, err)
@@ -110,7 +110,8 @@ func (p *planner) unplanned(t talos.Target, err error) NodePlan {
 	return n
 }
 
-func sideBySide(targets []talos.Target, do func(int, talos.Target)) {
+// SideBySide asks nodes at once, a bounded number of them at a time.
+func SideBySide(targets []talos.Target, do func(int, talos.Target)) {
 	var group errs.Group
 
 	group.SetLimit(observeConcurrency)
@@ -122,8 +123,8 @@ func sideBySide(targets []talos.Target, do func(int, talos.Target)) {
 	group.Wait()
 }
 
-// nodeErrors joins what failed, node by node.
-func nodeErrors(ctx context.Context, targets []talos.Target, failed []error) error {
+// NodeErrors joins what failed, node by node. Where partial is set, the nodes that did not fail make it a partial success.
+func NodeErrors(ctx context.Context, targets []talos.Target, failed []error, partial bool) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -133,6 +134,8 @@ func nodeErrors(ctx context.Context, targets []talos.Target, failed []error) err
 	for i, err := range failed {
 		if err != nil {
 			all.Errors = append(all.Errors, errs.Typed(err, targets[i].Address, targets[i].Hostname))
+		} else if partial {
+			all.Succeeded++
 		}
 	}
 

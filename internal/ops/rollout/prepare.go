@@ -55,12 +55,12 @@ func (a *apply) prePull(ctx context.Context) error {
 
 	failed := make([]error, len(targets))
 
-	sideBySide(targets, func(i int, t talos.Target) {
+	SideBySide(targets, func(i int, t talos.Target) {
 		a.beginChange()
 		failed[i] = a.pull(ctx, t, refs[i])
 	})
 
-	if err := nodeErrors(ctx, targets, failed); err != nil {
+	if err := NodeErrors(ctx, targets, failed, false); err != nil {
 		a.res.Hint = "no node was disturbed"
 
 		return fmt.Errorf("cannot pull the image on every node: %w", err)

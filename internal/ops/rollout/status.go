@@ -99,21 +99,7 @@ func ReadStatus(ctx context.Context, c *Cluster, notes probe.Notes, journal []ru
 
 	out.Clean = out.Clean && !out.Lock.Held
 
-	err := nodeErrors(ctx, targets, failed)
-
-	var some *errs.Nodes
-	if ok := asNodes(err, &some); ok {
-		some.Succeeded = len(targets) - len(some.Errors)
-	}
-
-	return out, err
-}
-
-func asNodes(err error, out **errs.Nodes) bool {
-	n, ok := err.(*errs.Nodes) //nolint:errorlint // made by nodeErrors, never wrapped
-	*out = n
-
-	return ok
+	return out, NodeErrors(ctx, targets, failed, true)
 }
 
 func statusOf(ctx context.Context, c *Cluster, m talos.Member, node kube.Node, notes probe.Notes) (NodeStatus, error) {
