@@ -390,6 +390,10 @@ func (r *run) look(ctx context.Context) error {
 	case known && !machineconfig.Same(text, next):
 		r.former = text // what Talos reverts to
 
+		if ours && keeps && rec.Action == ActReboot {
+			break // an earlier run was broken off before the reboot
+		}
+
 		if err = r.Check(gate.New(gate.UnmetBefore, gate.Refuse, r.Target.Address, "another configuration is staged on the node, or on trial").
 			WithRemedy("reboot the node, or wait until it has reverted")); err != nil {
 			return err

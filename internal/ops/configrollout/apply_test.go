@@ -339,6 +339,23 @@ func (s *site) status(t *testing.T, want string) {
 	}
 }
 
+// A plan says what name the node would get.
+func TestRenamed(t *testing.T) {
+	t.Parallel()
+
+	s := newSite(t, configOf(t, machine.TypeWorker), false, "")
+	s.p.Files["node-1.yaml"] = []byte(strings.Replace(string(s.before), "auto: stable", "hostname: other", 1))
+
+	plan, err := s.p.Make(t.Context(), configrollout.Request{AllNodes: true})
+	if err != nil || len(plan.Nodes) != 1 {
+		t.Fatal(err)
+	}
+
+	if plan.Nodes[0].Renamed != "other" {
+		t.Errorf("%+v", plan.Nodes[0])
+	}
+}
+
 // What is compared is the file, what was applied last, and the node.
 func TestDrift(t *testing.T) {
 	t.Parallel()
