@@ -1,8 +1,10 @@
 package test
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,15 +26,16 @@ type chaosRow struct {
 	// nodes are the nodes that it may change.
 	nodes string
 	// twice is how a second run may end in addition to exit code 0.
-	twice errs.Code
+	twice []errs.Code
 	// sparse says that a node may have no item: nothing on it is worth one.
 	sparse bool
-	// lasting says that a node may stay down.
+	// lasting says that a node may stay down, or out of etcd.
 	lasting bool
 
 	before   func(*chaosRun)      // Prepares the state.
 	happened func(*chaosRun) bool // The change shows in the state.
 	verify   func(*chaosRun)      // More about the result.
+	after    func(*chaosRun)      // Makes the cluster what it was, once all is checked.
 }
 
 func (c chaosRow) changes() bool { return len(c.sends) > 0 || c.happened != nil }
@@ -73,12 +76,12 @@ func chaosReads() []chaosRow {
 		{args: "machineconfig get -n WORKER --timeout TIMEOUT", raw: true},
 		{args: "network netstat -A -o json --timeout TIMEOUT"},
 		{args: "system disks -A -o json --timeout TIMEOUT"},
-		{args: "image list -A -o json --timeout TIMEOUT"},
+		{args: "image list -A -o json --timeout TIMEOUT", sparse: true}, // a node that was wiped has none
 		{args: "container list -A -o json --timeout TIMEOUT", sparse: true},
 		{args: "state save state.json --timeout TIMEOUT", raw: true, verify: (*chaosRun).noneOfPart},
 		{args: "support -O bundle.zip --timeout TIMEOUT", raw: true, verify: (*chaosRun).noneOfPart},
 		{args: "describe node WORKER --timeout TIMEOUT -o json"},
-		{args: "upgrade plan -A --to v1.14.1 --check-images=false -o json --timeout TIMEOUT", twice: errs.Refused}, // a node may run a newer version
+		{args: "upgrade plan -A --to v1.14.1 --check-images=false -o json --timeout TIMEOUT", twice: []errs.Code{errs.Refused}}, // a node may run a newer version
 	}
 }
 
@@ -93,7 +96,7 @@ func chaosChanges() []chaosRow {
 	}
 	configured := func(r *chaosRun) bool { return r.before[r.worker].Config != r.after[r.worker].Config }
 
-	return []chaosRow{
+	return append([]chaosRow{
 		{args: "service restart kubelet -n WORKER -o json --wait-timeout 3s --timeout TIMEOUT", sends: []string{"ServiceRestart"}, nodes: "WORKER", happened: restarted},
 		{args: "service restart kubelet -n worker-1,worker-2,CP -o json --wait-timeout 3s --timeout TIMEOUT", sends: []string{"ServiceRestart"}},
 		{args: "image pull docker.io/library/chaos:SEED -n WORKER -o json --pull-timeout 2s --timeout TIMEOUT", sends: []string{"ImageService/Pull"}, nodes: "WORKER", happened: func(r *chaosRun) bool {
@@ -108,15 +111,7 @@ func chaosChanges() []chaosRow {
 			}
 		}, happened: func(r *chaosRun) bool { return !r.hasImage("docker.io/library/old-") }},
 		{args: "machineconfig patch -n WORKER -p @patch.yaml -o json --timeout TIMEOUT --ready-timeout 4s --reboot-timeout 6s", sends: []string{"ApplyConfiguration"}, times: 6, event: "config", nodes: "WORKER", before: sysctl, happened: configured},
-		{args: "machineconfig apply -n WORKER -f config.yaml -o json --timeout TIMEOUT --ready-timeout 4s --reboot-timeout 6s", sends: []string{"ApplyConfiguration"}, times: 6, event: "config", nodes: "WORKER", before: func(r *chaosRun) {
-			var now struct{ Config string }
-
-			r.ask(&now, "config", r.worker)
-			documents := slices.DeleteFunc(strings.Split(strings.TrimSpace(now.Config), "\n---\n"), func(d string) bool {
-				return strings.Contains(d, "kind: EnvironmentConfig")
-			})
-			r.file("config.yaml", strings.Join(documents, "\n---\n")+fmt.Sprintf("\n---\napiVersion: v1alpha1\nkind: EnvironmentConfig\nvariables:\n  CHAOS: \"%d\"\n", r.seed))
-		}, happened: configured},
+		{args: "machineconfig apply -n WORKER -f config.yaml -o json --timeout TIMEOUT --ready-timeout 4s --reboot-timeout 6s", sends: []string{"ApplyConfiguration"}, times: 6, event: "config", nodes: "WORKER", before: func(r *chaosRun) { r.file("config.yaml", r.nextConfig()) }, happened: configured},
 		{args: "node reboot -n WORKER -o json --timeout TIMEOUT --reboot-timeout 6s --ready-timeout 6s", sends: []string{"Reboot"}, nodes: "WORKER", happened: rebooted},
 		{args: "node reboot -n WORKER --drain -o json --timeout TIMEOUT --reboot-timeout 6s --ready-timeout 6s --drain-timeout 5s", sends: []string{"Reboot"}, nodes: "WORKER", happened: rebooted},
 		{args: "node reboot --controlplanes -o json --timeout TIMEOUT --reboot-timeout 5s --ready-timeout 5s", sends: []string{"Reboot"}},
@@ -145,14 +140,115 @@ func chaosChanges() []chaosRow {
 		}, before: func(r *chaosRun) {
 			r.row.args = strings.Replace(r.row.args, "IMAGE", emptyImage+r.otherVersion(), 1)
 		}},
+	}, chaosDestructive()...)
+}
+
+// chaosDestructive are the commands that take something away, and that the cluster recovers from.
+func chaosDestructive() []chaosRow {
+	anywhere := func(method string) func(*chaosRun) bool {
+		return func(r *chaosRun) bool {
+			return slices.ContainsFunc(chaosNodes(), func(n string) bool { return r.executed(n, method) > 0 })
+		}
+	}
+	gone := []errs.Code{errs.Usage, errs.Refused, errs.Failed, errs.Unreachable} // what it was about is not there any more
+
+	return []chaosRow{
+		{
+			args: "node reset -n WORKER --yes --reboot --system-labels EPHEMERAL -o json --timeout TIMEOUT --reboot-timeout 8s --ready-timeout 8s", sends: []string{"Reset"}, nodes: "WORKER",
+			happened: anywhere("Reset"), after: (*chaosRun).refill,
+		},
+		{
+			args: "node reset -n CP --yes --reboot --system-labels EPHEMERAL -o json --timeout TIMEOUT --reboot-timeout 8s --ready-timeout 8s", sends: []string{"Reset"}, nodes: "CP",
+			happened: anywhere("Reset"), after: (*chaosRun).rejoin,
+		},
+		{
+			args: "etcd remove-member CP --yes --override TM122 -o json --timeout TIMEOUT --request-timeout 2s --wait-timeout 5s", sends: []string{"EtcdRemoveMemberByID"}, twice: gone, lasting: true,
+			happened: anywhere("EtcdRemoveMemberByID"), after: (*chaosRun).rejoin,
+		},
+		{
+			args: "etcd leave -n CP --yes -o json --timeout TIMEOUT --request-timeout 2s --wait-timeout 5s", sends: []string{"EtcdLeaveCluster"}, nodes: "CP", twice: gone, lasting: true,
+			happened: anywhere("EtcdLeaveCluster"), after: (*chaosRun).rejoin,
+		},
+		{args: "node wipe sdb -n WORKER --yes -o json --timeout TIMEOUT --wait-timeout 3s", sends: []string{"BlockDeviceWipe"}, nodes: "WORKER", happened: anywhere("BlockDeviceWipe")},
+		{args: "node rollback -n WORKER -o json --timeout TIMEOUT --reboot-timeout 6s --ready-timeout 6s", sends: []string{"Rollback"}, nodes: "WORKER", twice: gone, happened: anywhere("Rollback")},
+		{
+			args: "etcd downgrade enable 3.5 -n CP -o json --timeout TIMEOUT --request-timeout 2s --wait-timeout 3s", sends: []string{"EtcdDowngradeEnable"}, twice: gone, happened: anywhere("EtcdDowngradeEnable"),
+			after: func(r *chaosRun) { _, _ = r.plainly("etcd", "downgrade", "cancel", "-n", r.cp) }, // it may not be enabled
+		},
+		{
+			args: "machineconfig rollout apply rollout -n WORKER -o json --timeout TIMEOUT --try-timeout 5s --ready-timeout 5s --reboot-timeout 3s --settle-time 500ms", sends: []string{"ApplyConfiguration"}, times: 8, nodes: "WORKER",
+			before:   func(r *chaosRun) { r.file(filepath.Join("rollout", r.worker+".yaml"), r.nextConfig()) },
+			happened: func(r *chaosRun) bool { return r.before[r.worker].Persisted != r.after[r.worker].Persisted },
+			after: func(r *chaosRun) {
+				r.until("the trial to end", func(context.Context) bool { n := r.states()[r.worker]; return n.Config == n.Persisted })
+			},
+		},
+		{
+			args: "upgrade node -n CP --image IMAGE -o json --override TM133 --override TM154 --timeout TIMEOUT --pull-timeout 3s --install-timeout 3s --reboot-timeout 6s --ready-timeout 6s", sends: []string{"Reboot", "LifecycleService/Upgrade"}, nodes: "CP",
+			before:   func(r *chaosRun) { r.row.args = strings.Replace(r.row.args, "IMAGE", emptyImage+r.otherThan(r.cp), 1) },
+			happened: func(r *chaosRun) bool { return r.before[r.cp].Version != r.after[r.cp].Version },
+		},
 	}
 }
 
-// otherVersion is one that the worker does not run.
-func (r *chaosRun) otherVersion() string {
+// nextConfig is the worker's configuration with another variable.
+func (r *chaosRun) nextConfig() string {
 	r.t.Helper()
 
-	if r.states()[r.worker].Version == "v1.14.2" {
+	var now struct{ Config string }
+
+	r.ask(&now, "config", r.worker)
+
+	documents := slices.DeleteFunc(strings.Split(strings.TrimSpace(now.Config), "\n---\n"), func(d string) bool {
+		return strings.Contains(d, "kind: EnvironmentConfig")
+	})
+
+	return strings.Join(documents, "\n---\n") + fmt.Sprintf("\n---\napiVersion: v1alpha1\nkind: EnvironmentConfig\nvariables:\n  CHAOS: \"%d\"\n", r.seed)
+}
+
+// refill puts the files that a wipe has removed on the nodes again.
+func (r *chaosRun) refill() {
+	r.t.Helper()
+
+	for _, n := range chaosNodes() {
+		r.tellLab("file", n, "path", chaosFile, "content", chaosContent())
+		r.tellLab("file", n, "path", "/var/chaos/small", "content", "small\n")
+	}
+}
+
+// rejoin makes a control plane that has left etcd a member again.
+func (r *chaosRun) rejoin() {
+	r.t.Helper()
+
+	if members, _ := r.plainly("etcd", "members", "-o", "json", "--query", ".items | length"); strings.TrimSpace(members) != "3" {
+		if out, err := r.plainly("node", "reset", "-n", r.cp, "--yes", "--reboot", "--graceful=false", "--system-labels", "EPHEMERAL", "--override", "TM120", "--override", "TM121"); err != nil {
+			r.t.Fatalf("%s: %v", out, err)
+		}
+	}
+
+	if out, err := r.plainly("wait", "--for", "etcd=healthy", "--controlplanes", "--wait-timeout", "30s"); err != nil {
+		r.t.Fatalf("%s: %v", out, err)
+	}
+
+	r.refill()
+}
+
+// plainly runs talosmate without faults.
+func (r *chaosRun) plainly(args ...string) (string, error) {
+	cmd := exec.CommandContext(r.t.Context(), filepath.Join(r.bin, "talosmate"), args...)
+	cmd.Dir, cmd.Env = r.work, append(slices.Clone(r.env), "HOME="+r.home)
+	out, err := cmd.Output()
+
+	return string(out), err
+}
+
+// otherVersion is one that the worker does not run.
+func (r *chaosRun) otherVersion() string { return r.otherThan(r.worker) }
+
+func (r *chaosRun) otherThan(node string) string {
+	r.t.Helper()
+
+	if r.states()[node].Version == "v1.14.2" {
 		return "v1.14.1"
 	}
 
@@ -162,6 +258,10 @@ func (r *chaosRun) otherVersion() string {
 // file writes a file into the folder where the command runs.
 func (r *chaosRun) file(name, text string) {
 	r.t.Helper()
+
+	if err := os.MkdirAll(filepath.Dir(filepath.Join(r.work, name)), 0o700); err != nil {
+		r.t.Fatal(err)
+	}
 
 	if err := os.WriteFile(filepath.Join(r.work, name), []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
