@@ -11,6 +11,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
@@ -283,6 +284,8 @@ type run struct {
 	sent    bool
 	trying  bool // It is on trial on the node, or may be.
 	restore bool
+
+	rebooted bool // An earlier run sent it that was broken off before it had verified the node after the reboot.
 }
 
 func (s *session) node(ctx context.Context, plan NodePlan) error {
@@ -377,7 +380,7 @@ func (r *run) look(ctx context.Context) error {
 			r.former = former
 		}
 
-		r.plan.Action = ActApply
+		r.plan.Action, r.rebooted = ActApply, rec.Action == ActReboot
 		r.resumed(rec)
 	case runs:
 		at := r.Now().Add(r.s.o.TryTimeout)
@@ -608,6 +611,14 @@ func (r *run) confirm(ctx context.Context) error {
 		r.res.How = HowApplied
 	}
 
+	if r.rebooted {
+		r.res.How = HowRebooted
+
+		if err := r.uncordon(ctx); err != nil {
+			return err
+		}
+	}
+
 	if r.trying {
 		r.Stage("confirm", "the node was seen for %s: keeping the configuration", r.s.o.SettleTime)
 
@@ -630,6 +641,32 @@ func (r *run) confirm(ctx context.Context) error {
 	}
 
 	return r.s.settled(r.Target, r.plan.source)
+}
+
+// uncordon lifts the cordon that an earlier run left.
+func (r *run) uncordon(ctx context.Context) error {
+	if r.k8s == "" {
+		return nil
+	}
+
+	k, _, err := r.n.Kube(ctx)
+	if err == nil {
+		var n kube.Node
+		if n, _, err = k.Node(ctx, r.k8s); err == nil && n.CordonedFor(r.s.o.Node.Reason) {
+			r.BeforeChange()
+			r.Stage("uncordon", "lifting the cordon that an earlier run left")
+
+			err = k.Uncordon(ctx, r.k8s)
+		}
+	}
+
+	if err != nil && ctx.Err() == nil {
+		r.Rec.Hint = "run the same command again: it lifts the cordon that an earlier run may have left"
+
+		return r.Fail(runbook.VerifyFailed, "%w", err)
+	}
+
+	return err
 }
 
 // kept waits until the node's next boot finds the configuration too, for at most the rest of the trial. A node that does not

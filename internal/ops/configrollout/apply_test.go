@@ -17,6 +17,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/configrollout"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
@@ -314,6 +315,60 @@ func TestResume(t *testing.T) {
 
 				if got, err = s.apply(t.Context()); err != nil || got.Status != runbook.Unchanged {
 					t.Errorf("again: %s, %v", got.Status, err)
+				}
+			})
+		})
+	}
+}
+
+// A run that is broken off while the node reboots leaves its cordon, which the next one lifts, and no other.
+func TestResumeAfterReboot(t *testing.T) {
+	t.Parallel()
+
+	text := configOf(t, machine.TypeWorker)
+
+	for name, c := range map[string]struct {
+		cordon string
+		fails  error
+		status runbook.Status
+		lifted bool
+	}{
+		"ours":                {"talosmate machineconfig rollout by ann@host: of dir", nil, runbook.OK, true},
+		"somebody else's":     {"talosmate upgrade by ann@host: to v1.14.1", nil, runbook.OK, false},
+		"it cannot be lifted": {"talosmate machineconfig rollout by ann@host: of dir", errLost, runbook.VerifyFailed, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, text, false, sysctl)
+				s.m.Name, s.m.Text = "node-1", s.p.Files["node-1.yaml"]
+				s.o.Node.Reason = "talosmate machineconfig rollout by bob@host: of dir"
+
+				k := fake.NewKubernetes("node-1")
+				k.Members["node-1"].Unschedulable, k.Members["node-1"].Annotations[kube.CordonAnnotation] = true, c.cordon
+				k.Fail["uncordon"] = c.fails
+				connect := func(context.Context) (probe.Kube, string, error) { return k, "test", nil }
+				node := s.p.Cluster.Node
+				s.p.Cluster.Kube = connect
+				s.p.Cluster.Node = func(target talos.Target) *probe.Node {
+					n := node(target)
+					n.Kube = connect
+
+					return n
+				}
+
+				left := map[string]any{"sent": string(s.m.Text), "action": configrollout.ActReboot}
+				if err := s.p.Store.Write(s.p.Cluster.Members[0].Target(), ".rollout.json", left); err != nil {
+					t.Fatal(err)
+				}
+
+				got, err := s.apply(t.Context())
+				if got.Status != c.status || (err == nil) != (c.status == runbook.OK) || !got.Resumed || s.sent() != 0 {
+					t.Errorf("%s, resumed %t, %d sent: %v", got.Status, got.Resumed, s.sent(), err)
+				}
+
+				if lifted := !k.Members["node-1"].Unschedulable; lifted != c.lifted || s.unfinished(t) != (c.fails != nil) {
+					t.Errorf("lifted %t, unfinished %t", lifted, s.unfinished(t))
 				}
 			})
 		})

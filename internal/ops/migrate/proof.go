@@ -203,7 +203,7 @@ func (r reading) value(v reflect.Value, declared reflect.Type, path string) {
 			r.value(v.MapIndex(k), v.Type().Elem(), at)
 		}
 	case reflect.Struct:
-		get := v.MethodByName("Get") //nolint:forbidigo // the name is a constant
+		get := v.MethodByName("Get")                                              //nolint:forbidigo // the name is a constant
 		if get.IsValid() && get.Type().NumIn() == 0 && get.Type().NumOut() == 2 { // an optional value
 			if out := get.Call(nil); out[1].Bool() {
 				r.values[path] = "present"
