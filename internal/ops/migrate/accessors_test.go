@@ -32,7 +32,7 @@ func TestUnknownAccessors(t *testing.T) {
 
 	r := reading{accessors(), map[string]string{}}
 
-	var unknown io.Reader = io.MultiReader()
+	unknown := io.MultiReader()
 
 	assert.PanicsWithValue(t, "no accessors are known of io.Reader", func() {
 		r.value(reflect.ValueOf(&unknown).Elem(), reflect.TypeFor[io.Reader](), "Machine")
