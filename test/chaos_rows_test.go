@@ -21,7 +21,7 @@ type chaosRow struct {
 	// sends are the calls by which it changes something, each at most once on a node (times: that often).
 	sends []string
 	times int
-	// event is what the node's timeline has once at most where a dry run is a request too.
+	// event is what the node's timeline has once at most where a request is sent more often: a dry run, or one that etcd refused.
 	event string
 	// nodes are the nodes that it may change.
 	nodes string
@@ -162,11 +162,11 @@ func chaosDestructive() []chaosRow {
 			happened: anywhere("Reset"), after: (*chaosRun).rejoin,
 		},
 		{
-			args: "etcd remove-member CP --yes --override TM122 -o json --timeout TIMEOUT --request-timeout 2s --wait-timeout 5s", sends: []string{"EtcdRemoveMemberByID"}, twice: gone, lasting: true,
+			args: "etcd remove-member CP --yes --override TM122 -o json --timeout TIMEOUT --request-timeout 2s --wait-timeout 5s", sends: []string{"EtcdRemoveMemberByID"}, times: 20, event: "etcd-down", twice: gone, lasting: true,
 			happened: anywhere("EtcdRemoveMemberByID"), after: (*chaosRun).rejoin,
 		},
 		{
-			args: "etcd leave -n CP --yes -o json --timeout TIMEOUT --request-timeout 2s --wait-timeout 5s", sends: []string{"EtcdLeaveCluster"}, nodes: "CP", twice: gone, lasting: true,
+			args: "etcd leave -n CP --yes -o json --timeout TIMEOUT --request-timeout 2s --wait-timeout 5s", sends: []string{"EtcdLeaveCluster"}, times: 20, event: "etcd-down", nodes: "CP", twice: gone, lasting: true,
 			happened: anywhere("EtcdLeaveCluster"), after: (*chaosRun).rejoin,
 		},
 		{args: "node wipe sdb -n WORKER --yes -o json --timeout TIMEOUT --wait-timeout 3s", sends: []string{"BlockDeviceWipe"}, nodes: "WORKER", happened: anywhere("BlockDeviceWipe")},
