@@ -226,7 +226,7 @@ func (r *chaosRun) rejoin() {
 		}
 	}
 
-	if out, err := r.plainly("wait", "--for", "etcd=healthy", "--controlplanes", "--wait-timeout", "30s"); err != nil {
+	if out, err := r.plainly("wait", "--for", "etcd=healthy", "--controlplanes", "--wait-timeout", "2m"); err != nil {
 		r.t.Fatalf("%s: %v", out, err)
 	}
 

@@ -27,7 +27,7 @@ const (
 
 	chaosEnds    = 60 * time.Second // A run that takes longer than this does not end.
 	chaosSlow    = 5 * time.Second  // Runs that take longer than this are listed.
-	chaosSettles = 30 * time.Second // For the lab to be as before.
+	chaosSettles = 60 * time.Second // For the lab to be as before.
 )
 
 // TestChaos runs commands while the network to the nodes delays, drops, resets, corrupts, reorders, slows and swallows
