@@ -3,7 +3,7 @@ five of 500. With `--timeout 3s` they cost three seconds at most, beside the oth
 that it cannot reach them and they are dialled directly.'
 lab --preset load
 for n in 10 100 500; do
-  row -name "$n nodes" -ours "talosmate version -n $(addresses $n)" -theirs "$(talosctl_line version -n "$(addresses $n)")" -max 'wall=2x,peak=1.5x'
+  row -name "$n nodes" -ours "talosmate version -n $(addresses $n)" -theirs "$(talosctl_line version -n "$(addresses $n)")" -max 'wall=1.5x,peak=1x'
 done
 all=$(addresses 500)
 dead() { # dead NAME NODES
@@ -20,7 +20,7 @@ for node in $(last); do talosmate-lab ctl hang "$node" on >/dev/null; done
 dead '500 nodes, 5 are silent' "$all"
 for node in $(last); do talosmate-lab ctl hang "$node" off >/dev/null; done
 for node in $(jq -r '.nodes[-50:][].name' "$TALOSMATE_LAB_DIR/lab.json"); do talosmate-lab ctl fault "$node" latency=500ms >/dev/null; done
-row -runs 3 -name '500 nodes, 50 need 500 ms' -floor '0.5 s' -show wall,peak -ours "talosmate version -n $all" -theirs "$(talosctl_line version -n "$all")" -max 'wall=2x'
+row -runs 3 -name '500 nodes, 50 need 500 ms' -floor '0.5 s' -show wall,peak -ours "talosmate version -n $all" -theirs "$(talosctl_line version -n "$all")" -max 'wall=1.5x'
 
 section 'Long lists' 'The resources are the members that 20 nodes list. 3,000 references are the names of 1,000 images; the loop
 removes 60 of them one by one (with talosctl where there is one), and its time is multiplied by 50.'
