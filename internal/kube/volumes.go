@@ -211,7 +211,7 @@ func (d *detaching) wait(ctx context.Context, o DrainOptions) error {
 		before := left
 
 		now, err := d.left(ctx, before)
-		if err != nil && ctx.Err() != nil {
+		if err != nil && (ctx.Err() != nil || before != nil && lastLook(ctx)) {
 			return false, "", nil // cut off by the deadline: what was read before stands
 		}
 
@@ -241,6 +241,14 @@ func (d *detaching) wait(ctx context.Context, o DrainOptions) error {
 	}
 
 	return err
+}
+
+// lastLook reports whether there is no time for another look. client-go refuses a request for which its rate limiter would have
+// to wait beyond the deadline, and does so before the deadline.
+func lastLook(ctx context.Context) bool {
+	end, limited := ctx.Deadline()
+
+	return limited && time.Until(end) <= detachEvery
 }
 
 // definite is an error if it is useless to try again.

@@ -290,6 +290,37 @@ func TestDrainVolumesInterrupted(t *testing.T) {
 	})
 }
 
+// limited is an API that client-go's rate limiter keeps requests from, after a while.
+type limited struct {
+	*volumeAPI
+
+	after time.Duration
+}
+
+func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
+	if time.Since(l.began) >= l.after {
+		return nil, errors.New("rate: Wait(n=1) would exceed context deadline")
+	}
+
+	return l.volumeAPI.RoundTrip(r)
+}
+
+// TestDrainVolumesLastLook: a last look that fails leaves what was read before, and one that fails earlier does not.
+func TestDrainVolumesLastLook(t *testing.T) {
+	t.Parallel()
+
+	for after, stuck := range map[time.Duration]int{58500 * time.Millisecond: 1, 50 * time.Second: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			api := &volumeAPI{pods: []object{podWith("db", claim("db"))}, attachments: []object{attachment("worker-1", "pv-db")}, began: time.Now()}
+
+			_, err := clientOf(t, limited{api, after}).Drain(t.Context(), "worker-1", DrainOptions{Timeout: time.Minute, Volumes: VolumeWait{Wait: true, Timeout: time.Minute}})
+			if err == nil || len(StillAttached(err)) != stuck {
+				t.Errorf("after %s: %v", after, err)
+			}
+		})
+	}
+}
+
 func clientOf(t *testing.T, transport http.RoundTripper) *Client {
 	t.Helper()
 
