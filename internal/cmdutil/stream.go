@@ -115,7 +115,7 @@ func runStream[T any, P Row[T]](c *Call, l NodeStream[T], check func(*Call) erro
 		err = context.Cause(c.ctx)
 	}
 
-	return sink.finish(err, func(row T) talos.NodeRef { return refOf(row) }, columns[T, P](l.Columns))
+	return sink.finish(err, columns[T, P](l.Columns))
 }
 
 // errEnough ends streams when what --max-items and --max-bytes allow is written.
@@ -275,7 +275,7 @@ func (s *rowSink[T]) flush() error {
 	return s.out.Flush()
 }
 
-func (s *rowSink[T]) finish(err error, ref func(T) talos.NodeRef, cols []output.Column[T]) error {
+func (s *rowSink[T]) finish(err error, cols []output.Column[T]) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -309,7 +309,7 @@ func (s *rowSink[T]) finish(err error, ref func(T) talos.NodeRef, cols []output.
 	}
 
 	lists.Sort(s.rows, func(a, b T) int {
-		if byNode := target.CompareAddresses(ref(a).Node, ref(b).Node); byNode != 0 || s.shape.Less == nil {
+		if byNode := target.CompareAddresses(refOf(a).Node, refOf(b).Node); byNode != 0 || s.shape.Less == nil {
 			return byNode
 		}
 

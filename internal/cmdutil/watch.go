@@ -175,9 +175,7 @@ func (l ListReading[T]) people(p *output.Printer) error {
 
 func (l ListReading[T]) rows(wide bool) []watchedRow {
 	return tableRows(output.Rows(l.Rows), output.Columns(l.Columns), wide, func(row any) (name, node string) {
-		v, _ := row.(T) //nolint:errcheck // it is one of the rows
-
-		return l.Name(v), refOf(row).Node
+		return l.Name(output.Row[T](row)), refOf(row).Node
 	}, func(header string, _ any) bool { return slices.Contains(l.Volatile, header) })
 }
 
@@ -221,13 +219,9 @@ func (r ResultReading[R, T]) people(p *output.Printer) error {
 
 func (r ResultReading[R, T]) rows(wide bool) []watchedRow {
 	return tableRows(output.Rows(r.Rows), output.Columns(r.Columns), wide, func(row any) (name, node string) {
-		v, _ := row.(T) //nolint:errcheck // it is one of the rows
-
-		return r.Key(v)
+		return r.Key(output.Row[T](row))
 	}, func(header string, row any) bool {
-		v, _ := row.(T) //nolint:errcheck // it is one of the rows
-
-		return r.Same != nil && r.Same(header, v)
+		return r.Same != nil && r.Same(header, output.Row[T](row))
 	})
 }
 

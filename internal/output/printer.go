@@ -72,9 +72,7 @@ func ResultAs[T any](p Printer, schema string, result T, err error) Single[T] {
 // row's name for -o name. Rows that cannot be encoded become errors of their nodes, which are returned.
 func PrintList[T any](p *Printer, rows []T, err error, cols []Column[T], name func(T) string) error {
 	return p.printList(Rows(rows), err, Columns(cols), func(row any) string {
-		v, _ := row.(T) //nolint:errcheck // nil, if it is of no type
-
-		return name(v)
+		return name(Row[T](row))
 	})
 }
 
@@ -138,9 +136,7 @@ func (p *Printer) nameOf(row any, name string) string {
 // error.
 func PrintResult[T any](p *Printer, result T, err error, human func(io.Writer, T) error, name string) error {
 	return p.printResult(result, err, func(w io.Writer, result any) error {
-		v, _ := result.(T) //nolint:errcheck // nil, if it is of no type
-
-		return human(w, v)
+		return human(w, Row[T](result))
 	}, name)
 }
 
@@ -390,7 +386,7 @@ func Sort[T any](p *Printer, rows []T) error {
 	}
 
 	for i, row := range sorted {
-		rows[i], _ = row.(T) //nolint:errcheck // nil, if it is of no type
+		rows[i] = Row[T](row)
 	}
 
 	return nil

@@ -56,14 +56,19 @@ func Rows[T any](rows []T) []any {
 	return out
 }
 
+// Row gives a row of Rows its type again; nil becomes the zero value.
+func Row[T any](row any) T {
+	typed, _ := row.(T) //nolint:errcheck // nil is of no type
+
+	return typed
+}
+
 // Columns makes columns over the rows that Rows makes.
 func Columns[T any](cols []Column[T]) []Column[any] {
 	out := make([]Column[any], len(cols))
 	for i, c := range cols {
 		out[i] = Column[any]{Header: c.Header, Wide: c.Wide, State: c.State, Drop: c.Drop, Value: func(row any) string {
-			v, _ := row.(T) //nolint:errcheck // nil, if it is of no type
-
-			return c.Value(v)
+			return c.Value(Row[T](row))
 		}}
 	}
 

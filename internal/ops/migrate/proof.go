@@ -22,7 +22,8 @@ func Prove(before, after config.Config, links []string) (proof Proof, differ []s
 		}
 	}()
 
-	old, now := read(before), read(after)
+	known := accessors()
+	old, now := read(before, known), read(after, known)
 	controlPlane := before.Machine().Type().IsControlPlane()
 	proof.Exceptions = []Exception{}
 
@@ -44,7 +45,7 @@ func Prove(before, after config.Config, links []string) (proof Proof, differ []s
 		}
 	}
 
-	old, now = views(before, links, controlPlane), views(after, links, controlPlane)
+	old, now = views(before, known, links, controlPlane), views(after, known, links, controlPlane)
 
 	for _, path := range union(old, now) {
 		if proof.Accessors++; old[path] != now[path] {
@@ -81,8 +82,8 @@ func lookup(path string) string {
 }
 
 // read gives every value that the accessors of a configuration return, by its path.
-func read(c config.Config) map[string]string {
-	out := reading{accessors(), map[string]string{}}
+func read(c config.Config, known map[reflect.Type][]accessor) map[string]string {
+	out := reading{known, map[string]string{}}
 	out.methods(reflect.ValueOf(c), reflect.TypeFor[config.Config](), "")
 
 	return out.values

@@ -14,8 +14,8 @@ import (
 )
 
 // views gives what Talos makes of accessors that differ between v1alpha1 and documents.
-func views(c config.Config, links []string, controlPlane bool) map[string]string {
-	out := reading{accessors(), map[string]string{}}
+func views(c config.Config, known map[reflect.Type][]accessor, links []string, controlPlane bool) map[string]string {
+	out := reading{known, map[string]string{}}
 	all := view{
 		"environment": environmentOf(c), "discovery": c.Cluster().Discovery().Enabled() && c.Cluster().Discovery().Registries().Kubernetes().Enabled(),
 		"install": installOf(c), "links": linksOf(c, links),
