@@ -2,15 +2,18 @@ package talos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 )
@@ -68,21 +71,63 @@ func (m EtcdMember) Address() string {
 	return ""
 }
 
+var errNoEtcd = errors.New("its etcd does not run")
+
+// etcdPatience is how long the node's own member may be silent before the node is asked whether its etcd runs.
+const etcdPatience = 500 * time.Millisecond
+
+// ofOwnEtcd makes a read of the node's own member one that ends as soon as the node says that its etcd does not run. Talos's
+// client of etcd waits for a connection as long as the caller does (etcd's clientv3 sets grpc.WaitForReady), so that it would
+// end with the deadline, as if the node were silent.
+func (n *Node) ofOwnEtcd(read func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+
+		asks := time.AfterFunc(etcdPatience, func() {
+			s, err := n.Service(ctx, "etcd")
+			if err == nil && s.State != serviceRunning {
+				cancel(&errs.Error{
+					Exit: errs.Failed, Kind: errs.KindPrecondition,
+					Err:  fmt.Errorf("%w: it is %s", errNoEtcd, s.State),
+					Hint: "talosmate service info etcd -n " + n.Whole().Name(),
+				})
+			}
+		})
+		defer asks.Stop()
+
+		err := read(ctx)
+		if cause := context.Cause(ctx); err != nil && errors.Is(cause, errNoEtcd) {
+			return cause
+		}
+
+		return err
+	}
+}
+
 // memberTries is how often any member is asked for the list before a learner's refusal is the answer.
 const memberTries = 5
 
 // EtcdMembers lists the members. local asks the node's own member; otherwise any control plane's member may answer.
 // Roles: reader, operator, admin, etcd:backup.
 func (n *Node) EtcdMembers(ctx context.Context, local bool) ([]EtcdMember, error) {
-	ask := func() (*machine.EtcdMembers, error) {
-		return first(n.machine().EtcdMemberList(ctx, &machine.EtcdMemberListRequest{QueryLocal: local}))
+	var m *machine.EtcdMembers
+
+	ask := func(ctx context.Context) (err error) {
+		m, err = first(n.machine().EtcdMemberList(ctx, &machine.EtcdMemberListRequest{QueryLocal: local}))
+
+		return err
 	}
 
-	m, err := ask()
+	if local {
+		ask = n.ofOwnEtcd(ask)
+	}
+
+	err := ask(ctx)
 
 	// The member that answers is a random one, and a learner refuses.
 	for tries := 1; !local && tries < memberTries && conn.EtcdLearner(err); tries++ {
-		m, err = ask()
+		err = ask(ctx)
 	}
 
 	if err != nil {
@@ -128,7 +173,13 @@ type EtcdStatus struct {
 
 // EtcdStatus asks the node's own member. Roles: reader, operator, admin, etcd:backup.
 func (n *Node) EtcdStatus(ctx context.Context) (EtcdStatus, error) {
-	m, err := first(n.machine().EtcdStatus(ctx, &emptypb.Empty{}))
+	var m *machine.EtcdStatus
+
+	err := n.ofOwnEtcd(func(ctx context.Context) (err error) {
+		m, err = first(n.machine().EtcdStatus(ctx, &emptypb.Empty{}))
+
+		return err
+	})(ctx)
 	if err != nil {
 		return EtcdStatus{}, n.Fail("read the etcd status", err)
 	}
@@ -162,7 +213,13 @@ type EtcdAlarm struct {
 // EtcdAlarms lists the active alarms that the node's member knows. Roles: reader, operator, admin,
 // etcd:backup.
 func (n *Node) EtcdAlarms(ctx context.Context) ([]EtcdAlarm, error) {
-	m, err := first(n.machine().EtcdAlarmList(ctx, &emptypb.Empty{}))
+	var m *machine.EtcdAlarm
+
+	err := n.ofOwnEtcd(func(ctx context.Context) (err error) {
+		m, err = first(n.machine().EtcdAlarmList(ctx, &emptypb.Empty{}))
+
+		return err
+	})(ctx)
 	if err != nil {
 		return nil, n.Fail("list etcd alarms", err)
 	}

@@ -39,6 +39,9 @@ type ServiceEvent struct {
 	Message string    `json:"message"` // The message of the event.
 }
 
+// serviceRunning is the state of a service whose process runs.
+const serviceRunning = "running"
+
 // Services lists the node's services by ID. Roles: reader, operator, admin.
 func (n *Node) Services(ctx context.Context) ([]Service, error) {
 	m, err := first(n.machine().ServiceList(ctx, &emptypb.Empty{}))
