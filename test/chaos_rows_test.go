@@ -126,6 +126,9 @@ func chaosChanges() []chaosRow {
 		{args: "node shutdown -n WORKER --force -o json --timeout TIMEOUT --silence 1s --reboot-timeout 6s", sends: []string{"Shutdown"}, nodes: "WORKER", lasting: true, happened: func(r *chaosRun) bool {
 			return !r.after[r.worker].Powered
 		}},
+		{args: "node shutdown -n CP --force -o json --timeout TIMEOUT --silence 1s --reboot-timeout 6s", sends: []string{"Shutdown"}, nodes: "CP", lasting: true, happened: func(r *chaosRun) bool {
+			return !r.after[r.cp].Powered
+		}},
 		{args: "etcd defrag -n CP -o json --timeout TIMEOUT --member-timeout 2s --wait-timeout 2s", sends: []string{"EtcdDefragment"}, nodes: "CP"},
 		{args: "etcd defrag --controlplanes -o json --timeout TIMEOUT --member-timeout 2s --wait-timeout 2s", sends: []string{"EtcdDefragment"}},
 		{args: "etcd forfeit-leadership -n CP -o json --timeout TIMEOUT --request-timeout 2s --wait-timeout 3s", sends: []string{"EtcdForfeitLeadership"}, before: func(r *chaosRun) {
