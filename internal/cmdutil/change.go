@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/output"
 	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/target"
@@ -108,19 +109,4 @@ func (c *Call) DescribeTargets() string {
 	return fmt.Sprintf("%d nodes of cluster %s (%s)", len(c.targets.Nodes), clusterName(c.cluster.Context), targetNames(c.targets.Nodes))
 }
 
-func targetNames(all []talos.Target) string {
-	text := ""
-
-	for i, t := range all {
-		switch {
-		case i == 8:
-			return text + fmt.Sprintf(" and %d more", len(all)-i)
-		case i > 0:
-			text += ", "
-		}
-
-		text += t.Name()
-	}
-
-	return text
-}
+func targetNames(all []talos.Target) string { return lists.First(lists.Map(all, talos.Target.Name), 8) }

@@ -2,6 +2,7 @@
 package lists
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -43,6 +44,16 @@ func Find[T any](list []T, match func(T) bool) (found T, ok bool) {
 // Join is strings.Join for elements that are named by a function.
 func Join[T any](list []T, separator string, name func(T) string) string {
 	return strings.Join(Map(list, name), separator)
+}
+
+// First joins the first elements with commas, and says how many more there are.
+func First(list []string, most int) string {
+	text := strings.Join(list[:min(most, len(list))], ", ")
+	if len(list) > most {
+		text += fmt.Sprintf(" and %d more", len(list)-most)
+	}
+
+	return text
 }
 
 // Sort sorts a list and keeps the order of elements that compare as equal. It sorts positions, so that the program has the

@@ -43,6 +43,12 @@ func TestLists(t *testing.T) {
 		t.Errorf("Join = %q", got)
 	}
 
+	for most, want := range []string{1: "b and 2 more", 2: "b, a and 1 more", 3: "b, a, c"} {
+		if got := lists.First([]string{"b", "a", "c"}, most); most > 0 && got != want {
+			t.Errorf("First of %d = %q, want %q", most, got, want)
+		}
+	}
+
 	words := []string{"bb", "a", "aa", "b"}
 	lists.Sort(words, func(a, b string) int { return len(a) - len(b) })
 

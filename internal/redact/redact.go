@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -178,7 +179,7 @@ func (p plain) node(v any) *yaml.Node {
 	switch typed := v.(type) {
 	case map[string]any:
 		n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
-		for _, key := range sortedKeys(typed) {
+		for _, key := range slices.Sorted(maps.Keys(typed)) {
 			n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: key}, p.node(typed[key]))
 		}
 
@@ -204,7 +205,7 @@ func (p plain) value(v any, n *yaml.Node) any {
 	case map[string]any:
 		out := make(map[string]any, len(typed))
 
-		for i, key := range sortedKeys(typed) {
+		for i, key := range slices.Sorted(maps.Keys(typed)) {
 			shown, secret := p.nodes[n.Content[2*i]]
 			if !secret {
 				shown = key
@@ -228,17 +229,6 @@ func (p plain) value(v any, n *yaml.Node) any {
 
 		return v
 	}
-}
-
-func sortedKeys(m map[string]any) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-
-	slices.Sort(keys)
-
-	return keys
 }
 
 // place is the position of a node in its document.

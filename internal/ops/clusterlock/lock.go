@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/probe"
@@ -92,6 +93,20 @@ func Through(ctx context.Context, connect probe.Connect) (Reader, error) {
 	}
 
 	return reader, nil
+}
+
+// Look reads who holds the lock. known is false where Kubernetes cannot be asked; an access that is not trusted is an error.
+func Look(ctx context.Context, connect probe.Connect, now time.Time) (state kube.LockState, known bool, err error) {
+	reader, err := Through(ctx, connect)
+	if errs.IsUntrusted(err) {
+		return state, false, err
+	}
+
+	if err == nil {
+		state, err = reader.ReadLock(ctx, now)
+	}
+
+	return state, err == nil, nil
 }
 
 // Gate checks whether somebody else is at work (TM143).

@@ -3,6 +3,7 @@
 package configrollout
 
 import (
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -42,7 +43,7 @@ func (f Files) match(members []talos.Member) (found map[string]source, unmatched
 		return nil, nil, err
 	}
 
-	for _, file := range sortedKeys(f) {
+	for _, file := range slices.Sorted(maps.Keys(f)) {
 		if file == MappingFile {
 			continue
 		}
@@ -88,7 +89,7 @@ func (f Files) mapping(members []talos.Member) (map[string][]talos.Member, error
 
 	out := map[string][]talos.Member{}
 
-	for _, name := range sortedKeys(m.Nodes) {
+	for _, name := range slices.Sorted(maps.Keys(m.Nodes)) {
 		file := m.Nodes[name]
 		if _, there := f[file]; !there {
 			return nil, errs.Usagef("%s names the file %q of %s, and the directory has no such file", MappingFile, file, name)
@@ -124,15 +125,4 @@ func owner(file string, cfg machineconfig.Config, members []talos.Member) []talo
 	}
 
 	return nil
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	out := make([]string, 0, len(m))
-	for key := range m {
-		out = append(out, key)
-	}
-
-	slices.Sort(out)
-
-	return out
 }

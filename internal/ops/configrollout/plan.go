@@ -304,14 +304,7 @@ func (n NodePlan) risks() string {
 		}
 	}
 
-	const most = 3
-
-	text := strings.Join(paths[:min(most, len(paths))], ", ")
-	if len(paths) > most {
-		text += fmt.Sprintf(" and %d more", len(paths)-most)
-	}
-
-	return text + " can cut the node off"
+	return lists.First(paths, 3) + " can cut the node off"
 }
 
 // compare is the comparison of three: the file, what was applied last, and the node.

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"path"
 	"slices"
@@ -178,7 +179,7 @@ func (s selector) what() string {
 	}
 
 	var out []string
-	for _, field := range sortedKeys(s.fields) {
+	for _, field := range slices.Sorted(maps.Keys(s.fields)) {
 		out = append(out, field+": "+s.fields[field])
 	}
 

@@ -7,7 +7,6 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
-	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/clusterlock"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
 	"github.com/talosmate/talosmate/internal/ops/rollout"
@@ -67,37 +66,24 @@ type StatusResult struct {
 // Status looks at what a rollout left, and compares the nodes with the files of a directory where one is named. Nodes that do
 // not answer are in the result and in the error.
 func (p Planner) Status(ctx context.Context, directory string, journal []runbook.Entry) (StatusResult, error) {
-	out := StatusResult{Directory: directory, Nodes: make([]NodeStatus, len(p.Cluster.Members)), Journal: journal}
+	out := StatusResult{Directory: directory, Journal: journal}
 
-	var sources map[string]source
+	var (
+		sources map[string]source
+		err     error
+	)
 
 	if directory != "" {
-		var err error
 		if sources, _, err = p.Files.match(p.Cluster.Members); err != nil {
-			return StatusResult{}, err
+			return out, err
 		}
 	}
 
-	if reader, err := clusterlock.Through(ctx, p.Cluster.Kube); err == nil {
-		out.Lock, err = reader.ReadLock(ctx, p.Cluster.Now())
-		out.HasLock = err == nil
-	} else if errs.IsUntrusted(err) {
-		return StatusResult{}, err
+	if out.Lock, out.HasLock, err = clusterlock.Look(ctx, p.Cluster.Kube, p.Cluster.Now()); err != nil {
+		return out, err
 	}
 
-	failed := make([]error, len(p.Cluster.Members))
-	targets := lists.Map(p.Cluster.Members, talos.Member.Target)
-
-	var group errs.Group
-
-	for i, m := range p.Cluster.Members {
-		group.Go(func() {
-			failed[i] = errs.Safely(func() (err error) { out.Nodes[i], err = p.status(ctx, m, sources); return err })
-		})
-	}
-
-	group.Wait()
-
+	out.Nodes, err = rollout.EachMember(ctx, p.Cluster, func(m talos.Member) (NodeStatus, error) { return p.status(ctx, m, sources) })
 	out.Clean = !slices.ContainsFunc(out.Nodes, func(n NodeStatus) bool { return n.State != StateClean }) && !out.Lock.Held
 
 	if directory != "" {
@@ -105,7 +91,7 @@ func (p Planner) Status(ctx context.Context, directory string, journal []runbook
 		out.InSync = &in
 	}
 
-	return out, rollout.NodeErrors(ctx, targets, failed, true)
+	return out, err
 }
 
 func (p Planner) status(ctx context.Context, m talos.Member, sources map[string]source) (NodeStatus, error) {

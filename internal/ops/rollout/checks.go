@@ -115,7 +115,7 @@ func (a *apply) healthy(ctx context.Context, next NodePlan) error {
 // check carries one wait out and notes it.
 func (a *apply) check(ctx context.Context, kind string, next NodePlan, what string, wait func(context.Context) error) error {
 	began := a.cluster.Now()
-	name := talos.Target{Address: next.Node, Hostname: next.Hostname}.Name()
+	name := next.NodeName()
 	where := "before " + name
 
 	if kind == afterNode {
@@ -173,7 +173,7 @@ func (a *apply) input(next NodePlan, problems []string) GateInput {
 
 	in := GateInput{
 		Nodes: []GateNode{}, Healthy: len(problems) == 0, Problems: append([]string{}, problems...),
-		Next: talos.Target{Address: next.Node, Hostname: next.Hostname}.Name(), To: a.plan.To, Elapsed: runbook.Seconds(a.cluster.Now().Sub(a.began)),
+		Next: next.NodeName(), To: a.plan.To, Elapsed: runbook.Seconds(a.cluster.Now().Sub(a.began)),
 	}
 
 	for _, n := range a.plan.Nodes {

@@ -107,7 +107,7 @@ func (a *apply) unproved(ctx context.Context) []NodePlan {
 			return false
 		}
 
-		audit, err := a.cluster.BootAudit(ctx, a.whole(talos.Target{Address: n.Node, Hostname: n.Hostname}))
+		audit, err := a.cluster.BootAudit(ctx, a.target(n.NodeRef))
 
 		return err == nil && audit.Proof == talos.ThroughKexec // else it is proved, or nothing says that it is not
 	})
@@ -120,19 +120,19 @@ func (a *apply) coldBootHint(owe []NodePlan) string {
 	switch {
 	case len(owe) > 0:
 		return fmt.Sprintf("only kexec has started the version of %s: --prove-cold-boot reboots them through their firmware",
-			lists.Join(owe, ", ", NodePlan.name))
+			lists.Join(owe, ", ", NodePlan.NodeName))
 	case !asked || a.plan.Work > 0:
 		return ""
 	default:
 		return fmt.Sprintf("nothing was upgraded, and no node of --prove-cold-boot is known to have been started by kexec alone: none was rebooted, and nothing proved; "+
-			"`talosmate node boot-audit` shows what is proved, and `talosmate node reboot -n %s --reboot-mode powercycle` proves a node", n.name())
+			"`talosmate node boot-audit` shows what is proved, and `talosmate node reboot -n %s --reboot-mode powercycle` proves a node", n.NodeName())
 	}
 }
 
 // proveEarlier reboots nodes that an earlier run upgraded and did not prove.
 func (a *apply) proveEarlier(ctx context.Context) error {
 	for _, n := range a.unproved(ctx) {
-		t := a.whole(talos.Target{Address: n.Node, Hostname: n.Hostname})
+		t := a.target(n.NodeRef)
 
 		err := a.turn(ctx, n, func(n NodePlan) error {
 			res := upgrade.Result{Status: runbook.AlreadyCurrent, TargetTag: n.To, Record: runbook.NewRecord(), ExtensionsBefore: []string{}, ExtensionsAfter: []string{}}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
-	"github.com/talosmate/talosmate/internal/talos"
 	"github.com/talosmate/talosmate/internal/talos/release"
 )
 
@@ -46,7 +45,7 @@ func (p *Plan) Differences(now Plan) []string {
 
 	for _, planned := range p.Nodes {
 		if n, there := seen[planned.Node]; !there {
-			out = append(out, planned.name()+" is not a member any more")
+			out = append(out, planned.NodeName()+" is not a member any more")
 		} else if what := planned.difference(n); what != "" {
 			out = append(out, what)
 		}
@@ -56,7 +55,7 @@ func (p *Plan) Differences(now Plan) []string {
 
 	for _, n := range now.Nodes {
 		if _, extra := seen[n.Node]; extra {
-			out = append(out, n.name()+" is not in the plan")
+			out = append(out, n.NodeName()+" is not in the plan")
 		}
 	}
 
@@ -70,7 +69,7 @@ func (p *Plan) Differences(now Plan) []string {
 
 // unreadable names the nodes whose images the plan does not know.
 func (p *Plan) unreadable() []string {
-	names := lists.Map(lists.Filter(p.Nodes, func(n NodePlan) bool { return n.ImageUnreadable }), NodePlan.name)
+	names := lists.Map(lists.Filter(p.Nodes, func(n NodePlan) bool { return n.ImageUnreadable }), NodePlan.NodeName)
 	slices.Sort(names)
 
 	return names
@@ -80,41 +79,37 @@ func sameNodes(a, b []string) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
-func (n NodePlan) name() string {
-	return talos.Target{Address: n.Node, Hostname: n.Hostname}.Name()
-}
-
 // difference says what differs between a node as planned and now, empty for nothing.
 func (n NodePlan) difference(now NodePlan) string {
 	switch {
 	case now.Hostname != n.Hostname:
 		return fmt.Sprintf("%s is %q now, it was %q", n.Node, now.Hostname, n.Hostname)
 	case now.Role != n.Role:
-		return fmt.Sprintf("%s is a %s now, it was a %s", n.name(), now.Role, n.Role)
+		return fmt.Sprintf("%s is a %s now, it was a %s", n.NodeName(), now.Role, n.Role)
 	case n.Action == ActUnknown && now.Action != ActUnknown:
-		return n.name() + " answers now, and the plan leaves it out because it did not"
+		return n.NodeName() + " answers now, and the plan leaves it out because it did not"
 	case n.Action == ActUnknown:
 		return ""
 	case !n.onTheWay(now.From):
-		return fmt.Sprintf("%s runs %s now, it ran %s", n.name(), now.From, n.From)
+		return fmt.Sprintf("%s runs %s now, it ran %s", n.NodeName(), now.From, n.From)
 	case release.Same(now.From, n.From) && now.API != n.API:
-		return fmt.Sprintf("%s has the %s upgrade API now, it had %s", n.name(), now.API, n.API)
+		return fmt.Sprintf("%s has the %s upgrade API now, it had %s", n.NodeName(), now.API, n.API)
 	case now.Schematic != n.Schematic && (now.Schematic != n.SchematicTo || !release.Same(now.From, n.To)):
-		return fmt.Sprintf("%s has the schematic %.12s now, it had %.12s", n.name(), now.Schematic, n.Schematic)
+		return fmt.Sprintf("%s has the schematic %.12s now, it had %.12s", n.NodeName(), now.Schematic, n.Schematic)
 	case now.Platform != n.Platform:
-		return fmt.Sprintf("%s runs on %s now, it ran on %s", n.name(), now.Platform, n.Platform)
+		return fmt.Sprintf("%s runs on %s now, it ran on %s", n.NodeName(), now.Platform, n.Platform)
 	case now.SecureBoot != n.SecureBoot:
-		return fmt.Sprintf("%s has secure boot %t now, it had %t", n.name(), now.SecureBoot, n.SecureBoot)
+		return fmt.Sprintf("%s has secure boot %t now, it had %t", n.NodeName(), now.SecureBoot, n.SecureBoot)
 	case now.K8sNodeName != n.K8sNodeName && now.K8sNodeName != "" && n.K8sNodeName != "":
-		return fmt.Sprintf("%s is the Kubernetes node %q now, it was %q", n.name(), now.K8sNodeName, n.K8sNodeName)
+		return fmt.Sprintf("%s is the Kubernetes node %q now, it was %q", n.NodeName(), now.K8sNodeName, n.K8sNodeName)
 	case now.To != n.To:
-		return fmt.Sprintf("%s is to run %s now, it was to run %s", n.name(), now.To, n.To)
+		return fmt.Sprintf("%s is to run %s now, it was to run %s", n.NodeName(), now.To, n.To)
 	case n.ImageUnreadable:
 		return "" // said once, of all such nodes
 	case now.Image != n.Image:
-		return fmt.Sprintf("%s gets the image %s now, planned is %s", n.name(), now.Image, n.Image)
+		return fmt.Sprintf("%s gets the image %s now, planned is %s", n.NodeName(), now.Image, n.Image)
 	case !n.leadsTo(now):
-		return fmt.Sprintf("%s now needs %s by %s, planned is %s by %s", n.name(), now.Action, way(now.Hops), n.Action, way(n.Hops))
+		return fmt.Sprintf("%s now needs %s by %s, planned is %s by %s", n.NodeName(), now.Action, way(now.Hops), n.Action, way(n.Hops))
 	default:
 		return ""
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
 	"github.com/talosmate/talosmate/internal/progress"
 	"github.com/talosmate/talosmate/internal/runbook"
-	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // finish settles the result.
@@ -25,17 +24,15 @@ func (a *apply) finish(ctx context.Context, err error) (ApplyResult, error) {
 	}
 
 	for _, n := range a.plan.Nodes {
-		name := talos.Target{Address: n.Node, Hostname: n.Hostname}.Name()
-
 		switch state := a.state[n.Node]; {
 		case state == stateFailed:
 			a.res.Failed++
 		case n.Action == upgrade.ActSkip, state == stateDone && !changed[n.Node]:
-			a.res.Skipped = append(a.res.Skipped, name)
+			a.res.Skipped = append(a.res.Skipped, n.NodeName())
 		case state == stateDone:
 			a.res.Upgraded++
 		default:
-			a.res.Remaining = append(a.res.Remaining, name)
+			a.res.Remaining = append(a.res.Remaining, n.NodeName())
 		}
 	}
 

@@ -15,7 +15,6 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
 	"github.com/talosmate/talosmate/internal/gate"
-	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // PlanSchema is the format of a plan.
@@ -223,7 +222,7 @@ func (p *Plan) gone(c *Cluster) []string {
 
 	for _, n := range p.Nodes {
 		if _, err := c.member(n.Node); err != nil {
-			out = append(out, talos.Target{Address: n.Node, Hostname: n.Hostname}.Name()+" is not a member any more")
+			out = append(out, n.NodeName()+" is not a member any more")
 		}
 	}
 

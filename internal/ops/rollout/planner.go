@@ -8,6 +8,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/probe"
 	"github.com/talosmate/talosmate/internal/ops/upgrade"
@@ -121,6 +122,25 @@ func SideBySide(targets []talos.Target, do func(int, talos.Target)) {
 	}
 
 	group.Wait()
+}
+
+// EachMember asks all members of the cluster at once. The errors of members are in the one error, and do not keep the others'
+// answers from the result.
+func EachMember[T any](ctx context.Context, c *Cluster, ask func(talos.Member) (T, error)) ([]T, error) {
+	targets := lists.Map(c.Members, talos.Member.Target)
+	out, failed := make([]T, len(targets)), make([]error, len(targets))
+
+	var group errs.Group
+
+	for i, m := range c.Members {
+		group.Go(func() {
+			failed[i] = errs.Safely(func() (err error) { out[i], err = ask(m); return err })
+		})
+	}
+
+	group.Wait()
+
+	return out, NodeErrors(ctx, targets, failed, true)
 }
 
 // NodeErrors joins what failed, node by node. Where partial is set, the nodes that did not fail make it a partial success.

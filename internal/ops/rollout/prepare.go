@@ -48,7 +48,7 @@ func (a *apply) prePull(ctx context.Context) error {
 
 	for _, n := range a.plan.Nodes {
 		if upgrade.Installs(n.Action) && len(n.Hops) > 0 && !a.o.Node.RebootOnly {
-			targets = append(targets, talos.Target{Address: n.Node, Hostname: n.Hostname})
+			targets = append(targets, a.target(n.NodeRef))
 			refs = append(refs, n.Hops[0].Image)
 		}
 	}
@@ -72,7 +72,7 @@ func (a *apply) prePull(ctx context.Context) error {
 func (a *apply) pull(ctx context.Context, t talos.Target, ref string) error {
 	a.tell(t.Name(), "pull", "pulling %s", ref)
 
-	_, err := a.cluster.Node(a.whole(t)).Change.PullImage(ctx, talos.NamespaceSystem, ref, func(p talos.PullProgress) {
+	_, err := a.cluster.Node(t).Change.PullImage(ctx, talos.NamespaceSystem, ref, func(p talos.PullProgress) {
 		a.sink.Emit(progress.Event{
 			Time: a.cluster.Now(), Node: t.Name(), Stage: "pull", Message: "layer " + p.Layer, Current: p.Offset, Total: p.Total,
 		})
@@ -84,11 +84,11 @@ func (a *apply) pull(ctx context.Context, t talos.Target, ref string) error {
 	return err
 }
 
-// whole is the target with all that discovery knows of it.
-func (a *apply) whole(t talos.Target) talos.Target {
-	if m, err := a.cluster.member(t.Address); err == nil {
+// target is a node with all that discovery knows of it.
+func (a *apply) target(n talos.NodeRef) talos.Target {
+	if m, err := a.cluster.member(n.Node); err == nil {
 		return m.Target()
 	}
 
-	return t
+	return talos.Target{Address: n.Node, Hostname: n.Hostname}
 }

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/talosmate/talosmate/internal/iostreams"
-	"github.com/talosmate/talosmate/internal/ops/upgrade"
-	"github.com/talosmate/talosmate/internal/talos"
 )
 
 // WriteReport writes the run as Markdown, for a ticket or a chat. timeline is the picture's file, empty for
@@ -39,7 +37,7 @@ func WriteReport(w io.Writer, r ApplyResult, timeline string) error {
 	b.WriteString("| node | status | version | API down | took | pods drained | retries | boot |\n|---|---|---|---:|---:|---:|---:|---|\n")
 
 	for _, n := range r.Nodes {
-		fmt.Fprintf(&b, "| %s | %s | %s → %s | %s | %s | %d | %d | %s |\n", cell(nameOf(n)), n.Status, cell(n.ServerTag), cell(n.RunningTag),
+		fmt.Fprintf(&b, "| %s | %s | %s → %s | %s | %s | %d | %d | %s |\n", cell(n.NodeName()), n.Status, cell(n.ServerTag), cell(n.RunningTag),
 			span(n.DowntimeSeconds), span(n.ElapsedSeconds), n.DrainedPods, n.Retries, cell(short(n.BootIDBefore)+" → "+short(n.BootIDAfter)))
 	}
 
@@ -50,7 +48,7 @@ func WriteReport(w io.Writer, r ApplyResult, timeline string) error {
 
 	for _, n := range r.Nodes {
 		if n.Error != "" {
-			fmt.Fprintf(&b, "- **%s**: %s\n", cell(nameOf(n)), cell(n.Error))
+			fmt.Fprintf(&b, "- **%s**: %s\n", cell(n.NodeName()), cell(n.Error))
 		}
 	}
 
@@ -69,10 +67,6 @@ func WriteReport(w io.Writer, r ApplyResult, timeline string) error {
 	_, err := io.WriteString(w, b.String())
 
 	return err
-}
-
-func nameOf(n upgrade.Result) string {
-	return talos.Target{Address: n.Node, Hostname: n.Hostname}.Name()
 }
 
 // cell writes text so that Markdown shows it: as text, not as markup, link or mention, and stays in its cell.

@@ -18,22 +18,14 @@ type Round struct {
 	Do      func(context.Context, NodePlan) error
 }
 
-// RoundResult is what was observed.
-type RoundResult struct {
-	Status    runbook.Status // ok, halted, failed, refused or interrupted.
-	Locked    bool
-	Gates     []gate.Verdict
-	Checks    []Check
-	Remaining []string // The nodes that were not started.
-	Hint      string
-}
-
 // RunRound goes over the nodes once: the lock, the canary, the control planes one at a time with etcd's leader last, the
 // workers side by side; between them the cluster must be as healthy as before. After a failure no further node is started.
-func RunRound(ctx context.Context, c *Cluster, r Round, o ApplyOptions, sink progress.Sink) (RoundResult, error) {
+// Of the result the status (ok, halted, failed, refused or interrupted), the lock, gates, checks, hint and the nodes that were
+// not started are filled in.
+func RunRound(ctx context.Context, c *Cluster, r Round, o ApplyOptions, sink progress.Sink) (ApplyResult, error) {
 	p := Plan{Cluster: c.Name, Request: Request{Canary: r.Canary}, Workers: r.Workers, Nodes: r.Nodes, Work: len(r.Nodes)}
 	a := &apply{cluster: c, plan: p, o: o, sink: sink, began: c.Now(), state: map[string]string{}, do: r.Do}
-	a.res = ApplyResult{Gates: []gate.Verdict{}, Checks: []Check{}}
+	a.res = ApplyResult{Remaining: []string{}, Gates: []gate.Verdict{}, Checks: []Check{}}
 
 	for _, n := range p.Nodes {
 		a.state[n.Node] = stateWaiting
@@ -41,14 +33,12 @@ func RunRound(ctx context.Context, c *Cluster, r Round, o ApplyOptions, sink pro
 
 	err := errors.Join(a.round(ctx), a.undo.Run(ctx, runbook.UndoWithin))
 
-	out := RoundResult{Locked: a.res.Locked, Remaining: []string{}}
-
 	for _, n := range p.Nodes {
 		switch a.state[n.Node] {
 		case stateDone:
 			a.res.Upgraded++
 		case stateWaiting:
-			out.Remaining = append(out.Remaining, n.name())
+			a.res.Remaining = append(a.res.Remaining, n.NodeName())
 		}
 	}
 
@@ -63,9 +53,7 @@ func RunRound(ctx context.Context, c *Cluster, r Round, o ApplyOptions, sink pro
 		a.res.Status = runbook.OK
 	}
 
-	out.Status, out.Gates, out.Checks, out.Hint = a.res.Status, a.res.Gates, a.res.Checks, a.res.Hint
-
-	return out, a.typed(err)
+	return a.res, a.typed(err)
 }
 
 // round is the run.

@@ -65,33 +65,17 @@ func ReadStatus(ctx context.Context, c *Cluster, notes probe.Notes, journal []ru
 		nodes, kubeErr = k.Nodes(ctx)
 	}
 
-	if reader, err := clusterlock.Through(ctx, c.Kube); err == nil && kubeErr == nil {
-		if out.Lock, err = reader.ReadLock(ctx, c.Now()); err == nil {
-			out.HasLock = true
-		}
+	if kubeErr == nil {
+		out.Lock, out.HasLock, _ = clusterlock.Look(ctx, c.Kube, c.Now()) // it is trusted
 	}
 
-	out.Nodes = make([]NodeStatus, len(c.Members))
-	targets := make([]talos.Target, len(c.Members))
-	failed := make([]error, len(c.Members))
+	var err error
 
-	var wg errs.Group
+	out.Nodes, err = EachMember(ctx, c, func(m talos.Member) (NodeStatus, error) {
+		node, _ := probe.FindNode(nodes, m.Target(), m.KubernetesName)
 
-	for i, m := range c.Members {
-		targets[i] = m.Target()
-
-		wg.Go(func() {
-			node, _ := probe.FindNode(nodes, m.Target(), m.KubernetesName)
-
-			failed[i] = errs.Safely(func() (err error) {
-				out.Nodes[i], err = statusOf(ctx, c, m, node, notes)
-
-				return err
-			})
-		})
-	}
-
-	wg.Wait()
+		return statusOf(ctx, c, m, node, notes)
+	})
 
 	for _, n := range out.Nodes {
 		out.Clean = out.Clean && n.State == StateClean && !n.OurCordon
@@ -99,7 +83,7 @@ func ReadStatus(ctx context.Context, c *Cluster, notes probe.Notes, journal []ru
 
 	out.Clean = out.Clean && !out.Lock.Held
 
-	return out, NodeErrors(ctx, targets, failed, true)
+	return out, err
 }
 
 func statusOf(ctx context.Context, c *Cluster, m talos.Member, node kube.Node, notes probe.Notes) (NodeStatus, error) {

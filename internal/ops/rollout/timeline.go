@@ -162,9 +162,9 @@ func linesOf(r ApplyResult) []line {
 	var rows []line
 
 	for _, n := range r.Nodes {
-		i := slices.IndexFunc(rows, func(l line) bool { return l.name == nameOf(n) })
+		i := slices.IndexFunc(rows, func(l line) bool { return l.name == n.NodeName() })
 		if i < 0 {
-			i, rows = len(rows), append(rows, line{name: nameOf(n)})
+			i, rows = len(rows), append(rows, line{name: n.NodeName()})
 		}
 
 		rows[i].bars = append(rows[i].bars, bars(n)...)
