@@ -44,6 +44,16 @@ func (Discard) Emit(Event) {}
 // Close implements Sink.
 func (Discard) Close() {}
 
+// Part passes the events of a part of an operation on, but not its end.
+type Part struct{ Sink }
+
+// Emit implements Sink.
+func (p Part) Emit(e Event) {
+	if !e.Done {
+		p.Sink.Emit(e)
+	}
+}
+
 // Modes lists the values of --progress.
 func Modes() []string { return []string{"auto", "tty", "plain", "json", "none"} }
 

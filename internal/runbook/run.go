@@ -62,6 +62,9 @@ type Run struct {
 	Rec    *Record
 	Undo   Undo
 
+	Sent  bool      // Whether the request that all is about was sent, by this run or an earlier one.
+	Asked time.Time // When this run sent it.
+
 	started time.Time
 	changed bool
 	release func() // Ends what Exclusive began.
@@ -235,10 +238,18 @@ func Typed(err error, s Status, hint string, t talos.Target) error {
 	return out
 }
 
-// Steps carries out steps in order, until one fails or settles the status. When all are done the status is OK.
+// Steps carries out steps in order, until one fails or settles the status. When all are done the status is OK. A step that
+// panics fails, so that what was begun is undone; the outcome is unknown if something may have been changed.
 func (r *Run) Steps(ctx context.Context, steps ...func(context.Context) error) error {
 	for _, step := range steps {
-		if err := step(ctx); err != nil || r.Status != Unfinished {
+		err := errs.Safely(func() error { return step(ctx) })
+
+		var panicked *errs.Panic
+		if errors.As(err, &panicked) && r.Status == Unfinished {
+			err = r.panicked(err)
+		}
+
+		if err != nil || r.Status != Unfinished {
 			return err
 		}
 	}
@@ -246,4 +257,15 @@ func (r *Run) Steps(ctx context.Context, steps ...func(context.Context) error) e
 	r.Status = OK
 
 	return nil
+}
+
+// panicked settles a run in which a step panicked.
+func (r *Run) panicked(err error) error {
+	if !r.changed && !r.Sent {
+		return r.Fail(Failed, "%w", err)
+	}
+
+	r.Rec.Hint = "read the state back before you repeat the change"
+
+	return r.Fail(Unknown, "%w", err)
 }

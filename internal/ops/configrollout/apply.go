@@ -279,10 +279,8 @@ type run struct {
 	known   []string   // The node's problems before.
 	direct  bool       // Whether the node answered directly before.
 	k8s     string
-	asked   time.Time
 	reverts time.Time // RevertsAt, as a clock counts that nobody sets.
-	sent    bool
-	trying  bool // It is on trial on the node, or may be.
+	trying  bool      // It is on trial on the node, or may be.
 	restore bool
 
 	rebooted bool // An earlier run sent it that was broken off before it had verified the node after the reboot.
@@ -298,18 +296,7 @@ func (s *session) node(ctx context.Context, plan NodePlan) error {
 	r.Summary = func() string { return fmt.Sprintf("%s, took %.1f s", res.How, res.ElapsedSeconds) }
 	r.Start()
 
-	err := errs.Safely(func() error { return r.Finish(ctx, r.steps(ctx)) })
-
-	var panicked *errs.Panic
-	if errors.As(err, &panicked) {
-		r.Status = runbook.Failed
-		if r.sent {
-			r.Status = runbook.Unknown
-		}
-
-		err = r.Finish(ctx, err)
-	}
-
+	err := r.Finish(ctx, r.steps(ctx))
 	res.Status = r.Status
 
 	s.mu.Lock()
@@ -328,7 +315,7 @@ func (r *run) left() string {
 	case r.trying:
 		return fmt.Sprintf("the configuration is on trial, and Talos reverts it at %s: run the same command again before that to keep it",
 			r.res.RevertsAt.UTC().Format(time.RFC3339))
-	case r.sent:
+	case r.Sent:
 		return "the configuration was sent, and is not verified: run the same command again to verify it; the way back is " + r.res.RestoreCommand
 	default:
 		return "the node was left as it was"
@@ -407,7 +394,7 @@ func (r *run) look(ctx context.Context) error {
 }
 
 func (r *run) resumed(rec record) {
-	r.sent, r.res.Resumed = true, true
+	r.Sent, r.res.Resumed = true, true
 	r.known = rec.Known
 
 	if rec.File != "" {
@@ -445,7 +432,7 @@ func (r *run) observe(ctx context.Context) (err error) {
 
 // gates checks what must hold before the change. What was sent already is only verified.
 func (r *run) gates(ctx context.Context) error {
-	if r.sent {
+	if r.Sent {
 		return nil
 	}
 
@@ -475,7 +462,7 @@ func (r *run) gates(ctx context.Context) error {
 
 // keep writes the former configuration to a durable file.
 func (r *run) keep(context.Context) error {
-	if r.sent {
+	if r.Sent {
 		return nil
 	}
 
@@ -501,16 +488,6 @@ func (r *run) restorable(file string) {
 	r.res.RestoreFile, r.res.RestoreCommand = file, machineconfig.RestoreCommand(r.Target, file)
 }
 
-// quiet passes the stages of a part on, and not its end.
-type quiet struct{ progress.Sink }
-
-// Emit implements progress.Sink.
-func (q quiet) Emit(e progress.Event) {
-	if !e.Done {
-		q.Sink.Emit(e)
-	}
-}
-
 // revertsAt notes when Talos reverts what is tried, and returns it for documents. What is left of that time is not read from
 // the wall clock, which may be set meanwhile.
 func (r *run) revertsAt(at time.Time) *time.Time {
@@ -522,23 +499,14 @@ func (r *run) revertsAt(at time.Time) *time.Time {
 
 // give sends a configuration once and reads it back.
 func (r *run) give(ctx context.Context, text []byte, mode string) (machineconfig.Applied, error) {
-	did, err := machineconfig.Apply(ctx, r.n, text, machineconfig.ApplyOptions{
-		Mode: mode, TryTimeout: r.s.o.TryTimeout, Wait: true, RebootTimeout: r.s.o.RebootTimeout, ReadyTimeout: r.s.o.ReadyTimeout, Overrides: r.Overrides,
-		BeforeChange: func() {
-			r.sent, r.asked = true, r.Now()
-			r.BeforeChange()
-		},
-	}, quiet{r.Sink})
-
-	r.Rec.Gates = append(r.Rec.Gates, did.Gates...)
-	r.Rec.AnswerLost = r.Rec.AnswerLost || did.AnswerLost
-
-	return did, err
+	return machineconfig.Within(ctx, &r.Run, r.n, text, machineconfig.ApplyOptions{
+		Mode: mode, TryTimeout: r.s.o.TryTimeout, Wait: true, RebootTimeout: r.s.o.RebootTimeout, ReadyTimeout: r.s.o.ReadyTimeout,
+	})
 }
 
 // send gives the node the configuration. Where it was not taken, nothing is left of the attempt.
 func (r *run) send(ctx context.Context) error {
-	if r.sent {
+	if r.Sent {
 		return nil
 	}
 
@@ -549,8 +517,8 @@ func (r *run) send(ctx context.Context) error {
 
 	did, err := r.give(ctx, r.plan.source.text, mode)
 
-	if r.plan.Action == ActTry && r.sent {
-		r.trying, r.res.RevertsAt = true, r.revertsAt(r.asked.Add(r.s.o.TryTimeout))
+	if r.plan.Action == ActTry && r.Sent {
+		r.trying, r.res.RevertsAt = true, r.revertsAt(r.Asked.Add(r.s.o.TryTimeout))
 	}
 
 	switch {
@@ -575,7 +543,7 @@ func (r *run) send(ctx context.Context) error {
 
 		return err
 	default:
-		r.Status, r.sent, r.trying, r.res.RevertsAt = did.Status, false, false, nil
+		r.Status, r.Sent, r.trying, r.res.RevertsAt = did.Status, false, false, nil
 
 		return errors.Join(err, r.s.Store.Remove(r.Target, recordName))
 	}
@@ -589,7 +557,7 @@ func (r *run) reboot(ctx context.Context) error {
 	did, err := node.Run(ctx, &n, node.Options{Action: node.Reboot, Options: disruption.Options{
 		Drain: true, DrainTimeout: r.s.o.DrainTimeout, Wait: true, RebootTimeout: r.s.o.RebootTimeout, ReadyTimeout: r.s.o.ReadyTimeout,
 		Overrides: r.Overrides, BeforeChange: r.BeforeChange, Reason: r.s.o.Node.Reason,
-	}}, quiet{r.Sink})
+	}}, progress.Part{Sink: r.Sink})
 
 	r.Rec.Gates = append(r.Rec.Gates, did.Gates...)
 
@@ -764,7 +732,7 @@ func (r *run) reverted(ctx context.Context, cause error) error {
 		return r.Fail(runbook.NodeLost, "%w; after the trial: %w", cause, err)
 	}
 
-	r.trying, r.sent, r.res.How = false, false, HowReverted
+	r.trying, r.Sent, r.res.How = false, false, HowReverted
 	if boot.ID != r.boot.ID {
 		r.res.How = HowFellBack
 	}

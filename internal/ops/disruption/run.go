@@ -66,10 +66,7 @@ type Run struct {
 
 	Known []string // The problems of the node before (talos.MachineStatus.Problems): they are not waited for afterwards.
 
-	Sent     bool // The request that takes the node down was sent.
-	Answered bool // It was accepted.
-
-	Asked time.Time // When the request was sent.
+	Answered bool // The request that takes the node down was accepted.
 
 	events func() string // Ends the event stream, and returns the first error of a sequence in it.
 

@@ -101,31 +101,10 @@ func Apply(ctx context.Context, n *probe.Node, text []byte, o ApplyOptions, sink
 	rec := runbook.NewRecord()
 	a := &application{n: n, o: o, text: text, res: newApplied(n.Target, o)}
 	a.Verb, a.Target, a.Now, a.Sink, a.Rec = "apply the machine configuration on", n.Target, n.Now, sink, &rec
-	a.Overrides, a.Left, a.Status = o.Overrides, a.leftovers, runbook.Unfinished
-
-	begun := false
-	a.Begin = func() {
-		begun = true
-
-		if o.BeforeChange != nil {
-			o.BeforeChange()
-		}
-	}
-
+	a.Overrides, a.Begin, a.Left = o.Overrides, o.BeforeChange, a.leftovers
 	a.Start()
 
-	err := errs.Safely(func() error { return a.run(ctx) })
-
-	var panicked *errs.Panic
-
-	switch {
-	case !errors.As(err, &panicked):
-	case begun:
-		err = a.unknown(fmt.Errorf("cannot %s %s: %w", a.Verb, a.Target.Name(), err))
-	default:
-		err = a.Fail(runbook.Failed, "%w", err)
-	}
-
+	err := a.Steps(ctx, a.run)
 	if err != nil && ctx.Err() != nil {
 		err = a.Fail(runbook.Interrupted, "%w", context.Cause(ctx))
 	}
@@ -134,6 +113,23 @@ func Apply(ctx context.Context, n *probe.Node, text []byte, o ApplyOptions, sink
 	a.res.Status, a.res.Gates, a.res.AnswerLost, a.res.ElapsedSeconds = a.Status, rec.Gates, rec.AnswerLost, rec.ElapsedSeconds
 
 	return a.res, err
+}
+
+// Within applies a configuration as a part of another run on the node, whose overrides count. Its gates and a lost answer are
+// noted in that run's record.
+func Within(ctx context.Context, r *runbook.Run, n *probe.Node, text []byte, o ApplyOptions) (Applied, error) {
+	o.Overrides = r.Overrides
+	o.BeforeChange = func() {
+		r.Sent, r.Asked = true, r.Now()
+		r.BeforeChange()
+	}
+
+	did, err := Apply(ctx, n, text, o, progress.Part{Sink: r.Sink})
+
+	r.Rec.Gates = append(r.Rec.Gates, did.Gates...)
+	r.Rec.AnswerLost = r.Rec.AnswerLost || did.AnswerLost
+
+	return did, err
 }
 
 // leftovers says what an interruption leaves on the node.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/talosmate/talosmate/internal/errs"
@@ -87,9 +86,8 @@ type run struct {
 
 	before content
 	known  []string // The node's problems before.
-	sent   bool
-	right  bool // The node was verified.
-	back   bool // The former configuration is being restored.
+	right  bool     // The node was verified.
+	back   bool     // The former configuration is being restored.
 }
 
 // Apply migrates nodes one after another, control planes first. Each is verified before the next is begun, and gets its
@@ -110,18 +108,7 @@ func Apply(ctx context.Context, nodes []*probe.Node, o Options, sink progress.Si
 			continue
 		}
 
-		err := errs.Safely(func() error { return r.Finish(ctx, r.steps(ctx)) })
-
-		var panicked *errs.Panic
-		if errors.As(err, &panicked) {
-			r.Status = runbook.Failed
-			if r.sent {
-				r.Status = runbook.Unknown
-			}
-
-			err = r.Finish(ctx, err)
-		}
-
+		err := r.Finish(ctx, r.steps(ctx))
 		out[i] = r.outcome()
 
 		if err == nil {
@@ -189,7 +176,7 @@ func (r *run) left() string {
 		return "the node runs with the migrated configuration, and was verified"
 	case r.back:
 		return "the former configuration was being restored, and is not verified: restore it with " + r.res.RestoreCommand
-	case r.sent:
+	case r.Sent:
 		return "the migrated configuration was sent, and is not verified: run the same command again to verify it, or restore the former one with " + r.res.RestoreCommand
 	default:
 		return "the node was left as it was"
@@ -249,7 +236,7 @@ func (r *run) resume(ctx context.Context) error {
 			return err
 		}
 
-		r.before, r.known, r.sent, r.res.Resumed = rec.Before, rec.Known, true, true
+		r.before, r.known, r.Sent, r.res.Resumed = rec.Before, rec.Known, true, true
 
 		if err = r.Exclusive(ctx); err != nil {
 			return err
@@ -396,30 +383,11 @@ func (r *run) restorable(file string) {
 	r.res.RestoreFile, r.res.RestoreCommand = file, machineconfig.RestoreCommand(r.Target, file)
 }
 
-// quiet passes the stages of a part on, and not its end.
-type quiet struct{ progress.Sink }
-
-// Emit implements progress.Sink.
-func (q quiet) Emit(e progress.Event) {
-	if !e.Done {
-		q.Sink.Emit(e)
-	}
-}
-
 // give sends a configuration once and reads it back, without a reboot.
 func (r *run) give(ctx context.Context, text []byte, dryRun bool) error {
-	o := machineconfig.ApplyOptions{
-		Mode: talos.ApplyNoReboot, TryTimeout: tryTimeout, RebootTimeout: r.s.o.ReadyTimeout, ReadyTimeout: r.s.o.ReadyTimeout,
-		DryRun: dryRun, Overrides: r.Overrides, BeforeChange: func() {
-			r.sent = true
-			r.BeforeChange()
-		},
-	}
-
-	did, err := machineconfig.Apply(ctx, r.n, text, o, quiet{r.Sink})
-	r.Rec.Gates = append(r.Rec.Gates, did.Gates...)
-	r.Rec.AnswerLost = r.Rec.AnswerLost || did.AnswerLost
-
+	did, err := machineconfig.Within(ctx, &r.Run, r.n, text, machineconfig.ApplyOptions{
+		Mode: talos.ApplyNoReboot, TryTimeout: tryTimeout, RebootTimeout: r.s.o.ReadyTimeout, ReadyTimeout: r.s.o.ReadyTimeout, DryRun: dryRun,
+	})
 	if err != nil {
 		r.Status = did.Status
 	}
@@ -447,7 +415,7 @@ func (r *run) send(ctx context.Context) error {
 
 		return err
 	default:
-		r.sent = false
+		r.Sent = false
 
 		return errors.Join(err, r.kept.Remove(r.Target, recordName))
 	}
@@ -527,14 +495,7 @@ func (r *run) await(ctx context.Context) (*Equivalence, error) {
 
 // errDiffers names what a node makes of the migrated configuration and did not of the former one.
 func errDiffers(paths []string) error {
-	const most = 5
-
-	text := strings.Join(paths[:min(most, len(paths))], ", ")
-	if len(paths) > most {
-		text += fmt.Sprintf(" and %d more", len(paths)-most)
-	}
-
-	return errs.New(errs.Failed, "the node does not make the same of the migrated configuration: %s", text)
+	return errs.New(errs.Failed, "the node does not make the same of the migrated configuration: %s", lists.First(paths, 5))
 }
 
 // seen is one look at a node after the change.
@@ -598,7 +559,7 @@ func (r *run) restore(ctx context.Context, cause error) error {
 	}
 
 	if err == nil {
-		r.sent, r.back, r.res.Restored = false, false, true
+		r.Sent, r.back, r.res.Restored = false, false, true
 		r.Rec.Hint = "the node has its former configuration, and is as before; nodes after it were not begun"
 
 		return errors.Join(r.Fail(runbook.RolledBack, "%w", cause), r.kept.Remove(r.Target, recordName))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
+	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/node"
@@ -458,4 +459,28 @@ func TestSilenceProvesNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// panickingDrain is a cluster whose drain has a bug.
+type panickingDrain struct{ *fake.Kubernetes }
+
+func (panickingDrain) Drain(context.Context, string, kube.DrainOptions) (int, error) { panic("a bug") }
+
+// A panic leaves no cordon behind.
+func TestRunThatPanics(t *testing.T) {
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		n, m, k := newWorld("n1")
+		n.Kube = func(context.Context) (probe.Kube, string, error) { return panickingDrain{k}, "test", nil }
+
+		res, err := node.Run(t.Context(), n, options(node.Reboot), progress.Discard{})
+		if res.Status != runbook.Unknown || errs.ExitCode(err) != errs.Unknown || !res.Cordoned || !res.Uncordoned {
+			t.Errorf("%s, cordoned %t, uncordoned %t: %v", res.Status, res.Cordoned, res.Uncordoned, err)
+		}
+
+		if k.Cordoned("n1") || m.Count("reboot") != 0 {
+			t.Errorf("the node is cordoned: %t, %d reboots", k.Cordoned("n1"), m.Count("reboot"))
+		}
+	})
 }
