@@ -4,7 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+
+	"github.com/kballard/go-shellquote"
 
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/imager"
@@ -21,7 +22,7 @@ func showBuild(w io.Writer, r imager.Result) error {
 	}
 
 	if r.DryRun {
-		line := shellLine(r.Command)
+		line := shellquote.Join(r.Command...)
 		if r.Document != "" {
 			line += " <<'END'\n" + r.Document + "END"
 		}
@@ -65,22 +66,4 @@ func showChanges(w io.Writer, changes []imager.Change) error {
 		{Header: "LOCKED", Value: func(c imager.Change) string { return c.Locked }},
 		{Header: "NOW", Value: func(c imager.Change) string { return c.Now }},
 	}, changes)
-}
-
-// shellLine writes a command so that a shell reads it back as it is.
-func shellLine(argv []string) string {
-	out := make([]string, len(argv))
-
-	for i, a := range argv {
-		out[i] = a
-		if a == "" || strings.ContainsFunc(a, func(r rune) bool { return !strings.ContainsRune("@%+=:,./-_", r) && !isWord(r) }) {
-			out[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-	}
-
-	return strings.Join(out, " ")
-}
-
-func isWord(r rune) bool {
-	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }

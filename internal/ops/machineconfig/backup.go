@@ -10,7 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+
+	"github.com/kballard/go-shellquote"
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/foreign"
@@ -111,9 +112,5 @@ func Same(a, b []byte) bool {
 
 // RestoreCommand is the command line that gives a node a configuration back.
 func RestoreCommand(t talos.Target, file string) string {
-	if strings.ContainsAny(file, " \t\n'\"\\$&;|<>()*?[]#~`!{}") {
-		file = "'" + strings.ReplaceAll(file, "'", `'\''`) + "'"
-	}
-
-	return fmt.Sprintf("talosmate machineconfig apply -n %s -f %s", t.Address, file)
+	return shellquote.Join("talosmate", "machineconfig", "apply", "-n", t.Address, "-f", file)
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kballard/go-shellquote"
+
 	"github.com/siderolabs/talos/pkg/machinery/config/configloader"
 	"github.com/siderolabs/talos/pkg/machinery/config/types/block"
 
@@ -318,7 +320,7 @@ func (p *RestorePlan) note() {
 // steps are the command lines. Nodes are named by their addresses, since names need a cluster that answers.
 func (p *RestorePlan) steps(flags []string) {
 	line := func(words ...string) string {
-		return strings.Join(lists.Map(slices.Concat([]string{"talosmate"}, words, flags), quoted), " ")
+		return shellquote.Join(slices.Concat([]string{"talosmate"}, words, flags)...)
 	}
 	add := func(title, note string, words ...string) {
 		loses := slices.Contains(words, "reset") || slices.Contains(words, "--recover-from")
@@ -352,7 +354,7 @@ func (p *RestorePlan) steps(flags []string) {
 	}
 
 	path := p.Snapshot.Path
-	if strings.HasPrefix(path, "-") {
+	if strings.HasPrefix(path, "-") || strings.HasPrefix(path, "#") {
 		path = "./" + path
 	}
 
@@ -405,14 +407,4 @@ func (p *RestorePlan) wipe(nodes []RestoreNode, add func(title, note string, wor
 		add("Preview: "+strings.ToLower(title[:1])+title[1:], "", append(slices.Clone(words), "--dry-run")...)
 		add(title, note, append(words, "--audit-log", "recovery.log")...)
 	}
-}
-
-// quoted is a word as a POSIX shell reads it.
-func quoted(word string) string {
-	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-"
-	if word != "" && strings.Trim(word, plain) == "" {
-		return word
-	}
-
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kballard/go-shellquote"
+
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/lists"
@@ -186,7 +188,7 @@ func (r *Report) Gate() gate.Verdict {
 	switch severe := lists.Filter(r.Problems, func(p Problem) bool { return p.Code != NoKubernetesKeys }); {
 	case len(severe) > 0:
 		return gate.New(gate.SnapshotUnusable, gate.Refuse, "", "the snapshot %s would not restore: %s", r.Path,
-			lists.Join(severe, "; ", func(p Problem) string { return p.Message })).WithRemedy("`talosmate etcd verify-snapshot %s` says more", quoted(r.Path))
+			lists.Join(severe, "; ", func(p Problem) string { return p.Message })).WithRemedy("`talosmate etcd verify-snapshot %s` says more", shellquote.Join(r.Path))
 	case len(r.Problems) > 0:
 		return gate.New(gate.SnapshotUnusable, gate.Warn, "", "the snapshot %s: %s", r.Path, r.Problems[0].Message)
 	case unchecked > 0 && r.KeysFrom == "":
