@@ -149,11 +149,7 @@ func (o *changeOptions) change(c *cmdutil.Call, from source) error {
 		err = errors.Join(context.Cause(c.Context()), err)
 	}
 
-	if !c.Printer.Structured() && c.Printer.Format != output.Name {
-		return errors.Join(err, c.Printer.People(func(w io.Writer) error { return writeChanges(w, rows) }))
-	}
-
-	return cmdutil.PrintList(c, rows, err, []output.Column[machineconfig.Applied]{}, machineconfig.Applied.NodeName)
+	return cmdutil.ListReading[machineconfig.Applied]{Rows: rows, Err: err, Name: machineconfig.Applied.NodeName, Human: writeChanges}.Print(c)
 }
 
 // notBegun says of the nodes that are left that they are.

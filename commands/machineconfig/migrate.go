@@ -134,11 +134,11 @@ func (o *migrateOptions) run(c *cmdutil.Call) error {
 		err = errors.Join(err, o.write(rows))
 	}
 
-	if !c.Printer.Structured() && c.Printer.Format != output.Name {
-		return errors.Join(err, c.Printer.People(func(w io.Writer) error { return writeMigrations(w, rows) }))
-	}
+	return printMigrations(c, rows, err)
+}
 
-	return cmdutil.PrintList(c, rows, err, []output.Column[Migration]{}, func(m Migration) string { return m.Source })
+func printMigrations(c *cmdutil.Call, rows []Migration, err error) error {
+	return cmdutil.ListReading[Migration]{Rows: rows, Err: err, Name: func(m Migration) string { return m.Source }, Human: writeMigrations}.Print(c)
 }
 
 // apply migrates the nodes themselves.
@@ -188,16 +188,11 @@ func (o *migrateOptions) apply(c *cmdutil.Call) error {
 		return n
 	})
 
-	sink := c.Progress()
-	if state != "" {
-		sink = runbook.Journal{Path: filepath.Join(state, "machineconfig.jsonl")}.Sink(sink)
-	}
-
 	done, err := migration.Apply(c.Context(), nodes, migration.Options{
 		Options: o.Options, Dir: o.backups, ReadyTimeout: o.ready, SettleTime: o.settle, DryRun: c.DryRun, Overrides: c.Overrides,
 		BeforeChange: c.BeginChange,
 		Lock:         clusterlock.ByKubernetes(c.Kubernetes, kube.ThisHolder("talosmate machineconfig migrate"), func(err error) { c.Warn("%v", err) }),
-	}, sink)
+	}, journal(c, "").Sink(c.Progress()))
 
 	rows := lists.Map(done, func(d migration.Outcome) Migration {
 		m := Migration{Result: d.Result, Source: d.Target.Name(), Apply: &d.Applied}
@@ -210,11 +205,7 @@ func (o *migrateOptions) apply(c *cmdutil.Call) error {
 		c.Warn("not begun: %s", strings.Join(left, ", "))
 	}
 
-	if !c.Printer.Structured() && c.Printer.Format != output.Name {
-		return errors.Join(err, c.Printer.People(func(w io.Writer) error { return writeMigrations(w, rows) }))
-	}
-
-	return cmdutil.PrintList(c, rows, err, []output.Column[Migration]{}, func(m Migration) string { return m.Source })
+	return printMigrations(c, rows, err)
 }
 
 // appliedLines say what became of a migration on a node.
@@ -235,13 +226,7 @@ func appliedLines(r Migration) []string {
 		}
 	}
 
-	for _, v := range a.Gates {
-		if v.Notable() {
-			lines = append(lines, "  "+output.Line(fmt.Sprintf("%s %s: %s", v.Verdict, v.Gate, v.Message)))
-		}
-	}
-
-	return lines
+	return append(lines, verdictLines("  ", a.Gates)...)
 }
 
 func (o *migrateOptions) fromFile(c *cmdutil.Call) ([]Migration, error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/configrollout"
 	"github.com/talosmate/talosmate/internal/ops/rollout"
 	"github.com/talosmate/talosmate/internal/output"
@@ -82,11 +83,8 @@ func newCmdRolloutPlan(f *cmdutil.Factory) *cmdutil.Cmd {
 		}
 
 		r.Directory, r.AllNodes = c.Args[0], !c.Selection().Explicit() || c.Selection().All
-		if err = chosenNodes(c, &r); err != nil {
-			return err
-		}
 
-		plan, err := planner.Make(c.Context(), r)
+		plan, err := makePlan(c, planner, r)
 		if len(plan.Nodes) == 0 {
 			return err
 		}
@@ -151,19 +149,6 @@ func newPlanner(c *cmdutil.Call, dir, verb string) (configrollout.Planner, kube.
 	return p, holder, nil
 }
 
-func chosenNodes(c *cmdutil.Call, r *configrollout.Request) error {
-	if !c.Selection().Explicit() || c.Selection().All {
-		return nil
-	}
-
-	targets, err := c.Targets()
-	if err == nil {
-		r.Nodes = targets.Addresses()
-	}
-
-	return err
-}
-
 type rolloutOptions struct {
 	configrollout.Options
 
@@ -226,8 +211,6 @@ func (o *rolloutOptions) check(c *cmdutil.Call) (err error) {
 	case o.plan == "" && !c.Selection().Explicit():
 		return errs.Usagef("no nodes chosen: a command that changes something never picks nodes automatically").
 			WithHint("-A for all that have a file, -n for some, or give a plan file with --plan")
-	case o.plan != "" && c.Selection().Explicit():
-		return errs.Usagef("the plan names its nodes already").WithHint("make another plan for the nodes")
 	case o.SettleTime >= o.TryTimeout/2:
 		return errs.Usagef("--settle-time must be shorter than half of --try-timeout")
 	}
@@ -236,25 +219,10 @@ func (o *rolloutOptions) check(c *cmdutil.Call) (err error) {
 		return err
 	}
 
-	for _, name := range []string{"max-parallel", "canary"} {
-		if c.Cmd.Flags().Changed(name) {
-			return errs.Usagef("--%s is in the plan already", name).WithHint("make another plan with it")
-		}
-	}
-
-	raw, err := c.Input(o.plan, "the plan")
-	if err != nil {
-		return err
-	}
-
-	p, err := configrollout.ReadPlan(raw)
-	if err != nil {
-		return err
-	}
-
+	p, err := upgrade.PlanFile(c, o.plan, configrollout.ReadPlan, "max-parallel", "canary")
 	o.planned, o.request = &p, p.Request
 
-	return nil
+	return err
 }
 
 func (o *rolloutOptions) run(c *cmdutil.Call) error {
@@ -286,7 +254,15 @@ func (o *rolloutOptions) run(c *cmdutil.Call) error {
 		planner.AwaitTrials(c.Context(), o.ReadyTimeout, c.Progress())
 	}
 
-	plan, err := o.makePlan(c, planner, dir)
+	var plan configrollout.Plan
+
+	if o.planned != nil {
+		plan, err = planner.Replan(c.Context(), *o.planned, dir)
+	} else {
+		o.request.Directory, o.request.AllNodes = dir, c.Selection().All
+		plan, err = makePlan(c, planner, o.request)
+	}
+
 	if err != nil && len(plan.Nodes) == 0 && !plan.Refused {
 		return err
 	}
@@ -298,29 +274,29 @@ func (o *rolloutOptions) run(c *cmdutil.Call) error {
 	n.Reason = holder.Reason("machineconfig rollout", "of "+dir)
 	o.Revert = o.onFailure == revert
 
-	o.Journal = rolloutJournal(c, dir)
+	o.Journal = journal(c, dir)
 
 	res, err := planner.Apply(c.Context(), plan, o.Options, c.Progress())
 
 	return cmdutil.PrintResult(c, res, err, string(res.Status), showRollout)
 }
 
-// makePlan plans for the nodes chosen, or checks the plan that was given.
-func (o *rolloutOptions) makePlan(c *cmdutil.Call, planner configrollout.Planner, dir string) (configrollout.Plan, error) {
-	if o.planned != nil {
-		return planner.Replan(c.Context(), *o.planned, dir)
+// makePlan plans for the nodes chosen, or for all that have a file.
+func makePlan(c *cmdutil.Call, planner configrollout.Planner, r configrollout.Request) (configrollout.Plan, error) {
+	if !r.AllNodes {
+		targets, err := c.Targets()
+		if err != nil {
+			return configrollout.Plan{}, err
+		}
+
+		r.Nodes = targets.Addresses()
 	}
 
-	o.request.Directory, o.request.AllNodes = dir, c.Selection().All
-	if err := chosenNodes(c, &o.request); err != nil {
-		return configrollout.Plan{}, err
-	}
-
-	return planner.Make(c.Context(), o.request)
+	return planner.Make(c.Context(), r)
 }
 
-// rolloutJournal is the journal of all rollouts from this machine, whose lines note the directory.
-func rolloutJournal(c *cmdutil.Call, dir string) (j runbook.Journal) {
+// journal is the journal of all that this machine does to configurations. The lines of a rollout note its directory.
+func journal(c *cmdutil.Call, dir string) (j runbook.Journal) {
 	if state := c.StateDir(); state != "" {
 		j.Path = filepath.Join(state, "machineconfig.jsonl")
 	}
@@ -363,7 +339,7 @@ func newCmdRolloutStatus(f *cmdutil.Factory) *cmdutil.Cmd {
 
 		planner.Store.Dir = cmp.Or(backups, planner.Store.Dir)
 
-		res, err := planner.Status(c.Context(), dir, rolloutJournal(c, dir).Tail(lines))
+		res, err := planner.Status(c.Context(), dir, journal(c, dir).Tail(lines))
 		if err != nil && res.Nodes == nil {
 			return err
 		}
@@ -474,11 +450,16 @@ func noteOf(c configrollout.Change) string {
 	return strings.Join(notes, "; ")
 }
 
+// verdictLines are the verdicts that do not simply pass.
+func verdictLines(indent string, verdicts []gate.Verdict) []string {
+	return lists.Map(lists.Filter(verdicts, gate.Verdict.Notable), func(v gate.Verdict) string {
+		return indent + output.Line(fmt.Sprintf("%s %s: %s", v.Verdict, v.Gate, v.Message))
+	})
+}
+
 func showVerdicts(w io.Writer, indent string, verdicts []gate.Verdict) {
-	for _, v := range verdicts {
-		if v.Notable() {
-			fmt.Fprintln(w, indent+output.Line(fmt.Sprintf("%s %s: %s", v.Verdict, v.Gate, v.Message)))
-		}
+	for _, line := range verdictLines(indent, verdicts) {
+		fmt.Fprintln(w, line)
 	}
 }
 

@@ -133,19 +133,9 @@ func runApply(c *cmdutil.Call, o applyOptions) error {
 	var planned *rollout.Plan
 
 	if len(c.Args) == 1 {
-		p, err := readPlan(c, c.Args[0])
+		p, err := PlanFile(c, c.Args[0], rollout.ReadPlan, "to", "image", "via", "max-parallel", "canary", "drain", "install-only", "reboot-only")
 		if err != nil {
 			return err
-		}
-
-		for _, name := range []string{"to", "image", "via", "max-parallel", "canary", "drain", "install-only", "reboot-only"} {
-			if c.Cmd.Flags().Changed(name) {
-				return errs.Usagef("--%s is in the plan already", name).WithHint("make another plan with it")
-			}
-		}
-
-		if c.Selection().Explicit() {
-			return errs.Usagef("the plan names its nodes already").WithHint("make another plan for the nodes")
 		}
 
 		planned, o.request = &p, p.Request
@@ -215,14 +205,24 @@ func makeOrCheck(c *cmdutil.Call, f *rollout.Cluster, r rollout.Request, planned
 	return rollout.MakeWholePlan(c.Context(), f, r, c.Overrides)
 }
 
-// readPlan reads what `upgrade plan -o json` or yaml wrote.
-func readPlan(c *cmdutil.Call, path string) (rollout.Plan, error) {
-	raw, err := c.Input(path, "the plan")
-	if err != nil {
-		return rollout.Plan{}, err
+// PlanFile reads a plan that was reviewed. It decides about the nodes and about some flags, which are not given again then.
+func PlanFile[P any](c *cmdutil.Call, path string, read func([]byte) (P, error), decides ...string) (p P, err error) {
+	for _, name := range decides {
+		if c.Cmd.Flags().Changed(name) {
+			return p, errs.Usagef("--%s is in the plan already", name).WithHint("make another plan with it")
+		}
 	}
 
-	return rollout.ReadPlan(raw)
+	if c.Selection().Explicit() {
+		return p, errs.Usagef("the plan names its nodes already").WithHint("make another plan for the nodes")
+	}
+
+	raw, err := c.Input(path, "the plan")
+	if err != nil {
+		return p, err
+	}
+
+	return read(raw)
 }
 
 func snapshotPath(flag, cluster string, now time.Time) string {
