@@ -37,7 +37,7 @@ func ExpandAliases(f *cmdutil.Factory, root *cobra.Command, args []string) ([]st
 			return args, nil
 		}
 
-		aliases, err := f.Aliases(root)
+		aliases, err := f.Aliases()
 		if err != nil {
 			return nil, err
 		}

@@ -40,6 +40,40 @@ import (
 
 // NewRoot makes the whole tree. It neither reads nor dials.
 func NewRoot(f *cmdutil.Factory) *cobra.Command {
+	root := newRoot(f)
+	root.AddCommand(about.NewTopics()...)
+
+	for _, b := range branches() {
+		root.AddCommand(b.make(f))
+	}
+
+	f.Tree = func() *cobra.Command { return root }
+
+	return root
+}
+
+// RootFor makes what one command line needs of the tree: the branch that its first word names. The others take more time than
+// most commands do. Any other line gets the whole tree: one that asks for help or completion, begins with a flag, or uses an
+// alias.
+func RootFor(f *cmdutil.Factory, args []string) *cobra.Command {
+	for _, b := range branches() {
+		if len(args) == 0 || b.name != args[0] {
+			continue
+		}
+
+		root := newRoot(f)
+		root.AddCommand(b.make(f))
+
+		f.Tree = func() *cobra.Command { return NewRoot(f) }
+
+		return root
+	}
+
+	return NewRoot(f)
+}
+
+// newRoot makes the root without its branches.
+func newRoot(f *cmdutil.Factory) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "talosmate",
 		Short: "A companion to talosctl: structured output, honest exit codes, safe orchestration",
@@ -70,51 +104,58 @@ func NewRoot(f *cmdutil.Factory) *cobra.Command {
 
 	cmdutil.AddGlobalFlags(f, root)
 
-	root.AddCommand(about.NewTopics()...)
-	root.AddCommand(
-		about.NewCmdCommands(f),
-		about.NewCmdSchema(f),
-		about.NewCmdSettings(f),
-		cluster.NewCmdBootstrap(f),
-		cluster.NewCmdAPIResources(f),
-		cluster.NewCmdAssert(f),
-		cluster.NewCmdDescribe(f),
-		cluster.NewCmdGet(f),
-		cluster.NewCmdHealth(f),
-		cluster.NewCmdMembers(f),
-		cluster.NewCmdState(f),
-		cluster.NewCmdSupport(f),
-		cluster.NewCmdVersion(f),
-		cluster.NewCmdWait(f),
-		config.NewCmd(f),
-		etcd.NewCmd(f),
-		image.NewCmd(f),
-		service.NewCmd(f),
-		fs.NewCmd(f),
-		gen.NewCmd(f),
-		validate.NewCmd(f),
-		machineconfig.NewCmd(f),
-		mcp.NewCmd(f),
-		kubeconfig.NewCmd(f),
-		logs.NewCmd(f),
-		dmesg.NewCmd(f),
-		events.NewCmd(f),
-		upgrade.NewCmd(f),
-		container.NewCmd(f),
-		extension.NewCmd(f),
-		factory.NewCmd(f),
-		imager.NewCmd(f),
-		network.NewCmd(f),
-		node.NewCmd(f),
-		process.NewCmd(f),
-		storage.NewCmd(f),
-		system.NewCmd(f),
-		top.NewCmd(f, sources(f)),
-	)
-
 	cmdutil.SetUsage(f, root)
 
 	return root
+}
+
+// branch is a command of the root's with all below it.
+type branch struct {
+	name string
+	make func(*cmdutil.Factory) *cobra.Command
+}
+
+func branches() []branch {
+	return []branch{
+		{"commands", about.NewCmdCommands},
+		{"schema", about.NewCmdSchema},
+		{"settings", about.NewCmdSettings},
+		{"bootstrap", cluster.NewCmdBootstrap},
+		{"api-resources", cluster.NewCmdAPIResources},
+		{"assert", cluster.NewCmdAssert},
+		{"describe", cluster.NewCmdDescribe},
+		{"get", cluster.NewCmdGet},
+		{"health", cluster.NewCmdHealth},
+		{"members", cluster.NewCmdMembers},
+		{"state", cluster.NewCmdState},
+		{"support", cluster.NewCmdSupport},
+		{"version", cluster.NewCmdVersion},
+		{"wait", cluster.NewCmdWait},
+		{"config", config.NewCmd},
+		{"etcd", etcd.NewCmd},
+		{"image", image.NewCmd},
+		{"service", service.NewCmd},
+		{"fs", fs.NewCmd},
+		{"gen", gen.NewCmd},
+		{"validate", validate.NewCmd},
+		{"machineconfig", machineconfig.NewCmd},
+		{"mcp", mcp.NewCmd},
+		{"kubeconfig", kubeconfig.NewCmd},
+		{"logs", logs.NewCmd},
+		{"dmesg", dmesg.NewCmd},
+		{"events", events.NewCmd},
+		{"upgrade", upgrade.NewCmd},
+		{"container", container.NewCmd},
+		{"extension", extension.NewCmd},
+		{"factory", factory.NewCmd},
+		{"imager", imager.NewCmd},
+		{"network", network.NewCmd},
+		{"node", node.NewCmd},
+		{"processes", process.NewCmd},
+		{"storage", storage.NewCmd},
+		{"system", system.NewCmd},
+		{"top", func(f *cmdutil.Factory) *cobra.Command { return top.NewCmd(f, sources(f)) }},
+	}
 }
 
 // sources gives top what other commands read.

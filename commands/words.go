@@ -14,11 +14,12 @@ import (
 
 // Elsewhere gives a usage error the command line that does here what the user typed as in talosctl, kubectl or gh. Any other
 // error is returned as it is.
-func Elsewhere(root *cobra.Command, args []string, err error) error {
+func Elsewhere(f *cmdutil.Factory, args []string, err error) error {
 	if errs.ExitCode(err) != errs.Usage {
 		return err
 	}
 
+	root := f.Tree()
 	words := wordsOf(root, args)
 
 	own, rest, findErr := root.Find(words)

@@ -47,7 +47,7 @@ func NewCmdCommands(f *cmdutil.Factory) *cmdutil.Cmd {
 			fs.BoolVar(&roles, "roles", false, "show which roles each command needs")
 		},
 	}, cmdutil.ListOf[Command]("CommandList"), func(c *cmdutil.Call) error {
-		return cmdutil.PrintList(c, Catalogue(c.Cmd.Root()), nil, catalogueColumns(roles), func(c Command) string { return c.Path })
+		return cmdutil.PrintList(c, Catalogue(c.Tree()), nil, catalogueColumns(roles), func(c Command) string { return c.Path })
 	})
 }
 

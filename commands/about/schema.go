@@ -24,7 +24,7 @@ func NewCmdSchema(f *cmdutil.Factory) *cmdutil.Cmd {
 		Example: "  talosmate schema health\n  talosmate schema talosmate/v1/EtcdStatusList",
 		Spec:    cmdutil.Spec{Kind: cmdutil.Read, Offline: true},
 		Complete: func(_ context.Context, c *cmdutil.Call, args []string) []string {
-			return completeSchema(c.Cmd.Root(), args)
+			return completeSchema(c.Tree(), args)
 		},
 	}, cmdutil.NoDocument(), func(c *cmdutil.Call) error { return runSchema(c, f.Documents()) })
 }
@@ -43,7 +43,7 @@ func runSchema(c *cmdutil.Call, documents map[string]any) error {
 
 	body, err := docs.Schemas.ReadFile("schemas/" + name + ".json")
 	if err != nil {
-		name, err = schemaOf(c.Cmd.Root(), c.Args)
+		name, err = schemaOf(c.Tree(), c.Args)
 		if err != nil {
 			return err
 		}

@@ -36,7 +36,7 @@ func topic(name, short string, text func(io.Writer)) *cmdutil.Cmd {
 func options() *cmdutil.Cmd {
 	cmd := &cobra.Command{Use: "options", Short: "The flags that every command has"}
 	cmd.SetHelpFunc(func(cmd *cmdutil.Cmd, _ []string) {
-		fmt.Fprint(cmd.OutOrStdout(), "These flags work with every command:\n\n"+cmd.Root().PersistentFlags().FlagUsages())
+		fmt.Fprint(cmd.OutOrStdout(), "These flags work with every command:\n\n"+cmd.InheritedFlags().FlagUsages())
 	})
 
 	return cmd

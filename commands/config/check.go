@@ -119,7 +119,7 @@ func (k *checker) context(name string) []Check {
 	}
 
 	base.Roles = append(base.Roles, tc.Roles...)
-	base.AllowedCommands, base.TotalCommands = allowed(k.call.Cmd.Root(), tc)
+	base.AllowedCommands, base.TotalCommands = allowed(k.call.Tree(), tc)
 
 	if !tc.NotAfter.IsZero() {
 		expires, left := tc.NotAfter.UTC(), int64(math.Floor(tc.NotAfter.Sub(k.now).Seconds()))

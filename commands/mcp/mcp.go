@@ -110,7 +110,7 @@ func newServer(f *cmdutil.Factory, c *cmdutil.Call, o options) (*server, error) 
 		return nil, errs.Usagef("--allow-changes, and changes are switched off by --read-only or $TALOSMATE_READ_ONLY").WithHint("give one of them")
 	}
 
-	all, err := toolsOf(c.Cmd.Root(), o)
+	all, err := toolsOf(c.Tree(), o)
 	if err != nil {
 		return nil, err
 	}

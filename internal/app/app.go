@@ -38,7 +38,7 @@ func Limited(ctx context.Context, args []string, io *iostreams.Streams, limits c
 
 	f := cmdutil.NewFactory(io, build())
 	f.Execute, f.Limits = Limited, limits
-	root := commands.NewRoot(f)
+	root := commands.RootFor(f, args)
 
 	defer func() {
 		if p := recover(); p != nil {
@@ -67,7 +67,7 @@ func Limited(ctx context.Context, args []string, io *iostreams.Streams, limits c
 		err = errs.AsUsage(err)
 	}
 
-	err = commands.Elsewhere(root, args, err)
+	err = commands.Elsewhere(f, args, err)
 
 	if f.Running() == nil && err != nil {
 		if perr := f.PrintRefused(root, args, err); perr != nil {

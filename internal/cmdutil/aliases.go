@@ -25,8 +25,8 @@ type Alias struct {
 func (a Alias) Line() string { return shellquote.Join(audit.Redact(a.Words)...) }
 
 // Aliases reads the configuration file's aliases.
-func (f *Factory) Aliases(root *cobra.Command) ([]Alias, error) {
-	file, err := readSettings(root, f.IO.Env)
+func (f *Factory) Aliases() ([]Alias, error) {
+	file, err := f.readSettings()
 	if err != nil {
 		return nil, err
 	}
@@ -35,8 +35,8 @@ func (f *Factory) Aliases(root *cobra.Command) ([]Alias, error) {
 }
 
 // completeAliases offers the aliases where a command is wanted.
-func (f *Factory) completeAliases(root *cobra.Command) []string {
-	all, err := f.Aliases(root)
+func (f *Factory) completeAliases() []string {
+	all, err := f.Aliases()
 	if err != nil {
 		return nil
 	}
@@ -46,12 +46,12 @@ func (f *Factory) completeAliases(root *cobra.Command) []string {
 
 // CompleteCommands completes the root's first word where cobra has added the commands already: with the aliases.
 func CompleteCommands(f *Factory) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	return func(_ *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 
-		fitting := lists.Filter(f.completeAliases(cmd.Root()), func(c string) bool { return strings.HasPrefix(c, typed) })
+		fitting := lists.Filter(f.completeAliases(), func(c string) bool { return strings.HasPrefix(c, typed) })
 
 		return fitting, cobra.ShellCompDirectiveNoFileComp
 	}

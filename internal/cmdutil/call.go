@@ -70,6 +70,9 @@ type Call struct {
 	acts      []string // What a change acts on, where the chosen nodes do not say it.
 }
 
+// Tree is the whole command tree.
+func (c *Call) Tree() *Cmd { return c.factory.Tree() }
+
 // Context ends with the process's first interrupt.
 func (c *Call) Context() context.Context { return c.ctx }
 

@@ -35,6 +35,10 @@ type Factory struct {
 	// Kubernetes makes access to the cluster's Kubernetes API; tests replace it.
 	Kubernetes func(context.Context, kube.Access) (*kube.Client, error)
 
+	// Tree is the whole command tree, for what looks at other commands: the root of a running one may hold no other. Package
+	// commands sets it.
+	Tree func() *cobra.Command
+
 	// Execute runs a command line of this program in process, on streams of its own and within limits, and returns its
 	// exit code. Package app sets it.
 	Execute func(ctx context.Context, args []string, io *iostreams.Streams, limits Limits) int
@@ -65,8 +69,12 @@ func NewFactory(io *iostreams.Streams, b Build) *Factory {
 	}}
 }
 
-// Documents gives a value of each schema's document type, once the tree is built.
-func (f *Factory) Documents() map[string]any { return f.documents }
+// Documents gives a value of each schema's document type.
+func (f *Factory) Documents() map[string]any {
+	f.Tree() // each command adds its own
+
+	return f.documents
+}
 
 // Running is the command that got as far as running, nil before.
 func (f *Factory) Running() *Call { return f.run }

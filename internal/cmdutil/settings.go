@@ -88,7 +88,7 @@ func variable(key string) string {
 // loadSettings puts flag, environment, file and default in that order of strength and writes the winner back into the
 // flags of the command, so that commands read flags only. Changed stays what the command line gave.
 func (c *Call) loadSettings() error {
-	file, err := readSettings(c.Cmd.Root(), c.IO.Env)
+	file, err := c.factory.readSettings()
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (c *Call) loadSettings() error {
 
 	c.settings = map[string]string{}
 
-	for _, s := range append(settingFlags(c.Cmd.Root()), own...) {
+	for _, s := range append(settingFlags(c.Cmd.Root()), own...) { //nolint:forbidigo // the flags that every command has
 		value, err := c.settleFlag(s, file)
 		if err != nil {
 			return err
@@ -219,10 +219,10 @@ func (s settingFlag) view(origin, source string) Setting {
 
 // AllSettings lists the settings of every command: those that are set, or all of them, and the aliases.
 func (c *Call) AllSettings(all bool) ([]Setting, error) {
-	global := settingFlags(c.Cmd.Root())
+	global := settingFlags(c.Tree())
 	out := lists.Map(c.settled[:len(global)], func(s settled) Setting { return s.view(s.origin, s.source) })
 
-	for _, s := range allSettingFlags(c.Cmd.Root())[len(global):] {
+	for _, s := range allSettingFlags(c.Tree())[len(global):] {
 		value, set, err := s.outside(c.IO.Env, c.file)
 		if err != nil {
 			return nil, err

@@ -87,8 +87,8 @@ func SettingsPath(env func(string) (string, bool)) string {
 
 // readSettings reads the configuration file and checks it against the tree: every key is a setting that a file may
 // have, and no alias has the name of a command. A file that does not exist is empty.
-func readSettings(root *cobra.Command, env func(string) (string, bool)) (*settingsFile, error) {
-	file := &settingsFile{path: SettingsPath(env), values: map[string]settingValue{}}
+func (f *Factory) readSettings() (*settingsFile, error) {
+	file := &settingsFile{path: SettingsPath(f.IO.Env), values: map[string]settingValue{}}
 
 	text, err := fsutil.ReadFile(file.path, maxSettings)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -113,7 +113,7 @@ func readSettings(root *cobra.Command, env func(string) (string, bool)) (*settin
 		return nil, errs.Usagef("cannot read the configuration file %s: %w", file.path, cmp.Or(format.err, err))
 	}
 
-	return file, file.add(root, v, format.aliases)
+	return file, file.add(f.Tree(), v, format.aliases)
 }
 
 // settingsFormat decodes the file for viper. A scalar stays as it is written: the version 1.30 is not the number 1.3.
