@@ -15,6 +15,7 @@ import (
 
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/lists"
+	"github.com/talosmate/talosmate/internal/poll"
 	"github.com/talosmate/talosmate/internal/talos/conn"
 )
 
@@ -71,38 +72,74 @@ func (m EtcdMember) Address() string {
 	return ""
 }
 
-var errNoEtcd = errors.New("its etcd does not run")
+// Why a member cannot answer, as errors.Is finds it.
+var (
+	errNoEtcd   = errors.New("its etcd does not run")
+	errNoLeader = errors.New("etcdserver: no leader") // As etcd says it, which the client of etcd in Talos takes for a moment's failure.
+)
 
-// etcdPatience is how long the node's own member may be silent before the node is asked whether its etcd runs.
-const etcdPatience = 500 * time.Millisecond
+// How long the node's own member may be silent before the node is asked why, and how long a member without a leader may
+// take to elect one.
+const (
+	etcdPatience  = 500 * time.Millisecond
+	electionPoll  = 500 * time.Millisecond
+	electionLimit = 3 * time.Second
+)
 
-// ofOwnEtcd makes a read of the node's own member one that ends as soon as the node says that its etcd does not run. Talos's
-// client of etcd waits for a connection as long as the caller does (etcd's clientv3 sets grpc.WaitForReady), so that it would
-// end with the deadline, as if the node were silent.
+// ofOwnEtcd makes a read of the node's own member one that ends as soon as it is known that the member cannot answer.
+// Talos's client of etcd waits for a connection and for a leader as long as the caller does (etcd's clientv3 sets
+// grpc.WaitForReady, and repeats a read that found no leader), so that it would end with the deadline, as if the node were silent.
 func (n *Node) ofOwnEtcd(read func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 
 		asks := time.AfterFunc(etcdPatience, func() {
-			s, err := n.Service(ctx, "etcd")
-			if err == nil && s.State != serviceRunning {
-				cancel(&errs.Error{
-					Exit: errs.Failed, Kind: errs.KindPrecondition,
-					Err:  fmt.Errorf("%w: it is %s", errNoEtcd, s.State),
-					Hint: "talosmate service info etcd -n " + n.Whole().Name(),
-				})
+			if err := n.etcdTrouble(ctx); err != nil {
+				cancel(err)
 			}
 		})
 		defer asks.Stop()
 
 		err := read(ctx)
-		if cause := context.Cause(ctx); err != nil && errors.Is(cause, errNoEtcd) {
+		if cause := context.Cause(ctx); err != nil && (errors.Is(cause, errNoEtcd) || errors.Is(cause, errNoLeader)) {
 			return cause
 		}
 
 		return err
 	}
+}
+
+// etcdTrouble is why the node's member cannot answer, nil if it can or if that is not known.
+func (n *Node) etcdTrouble(ctx context.Context) error {
+	s, err := n.Service(ctx, "etcd")
+	if err != nil {
+		return nil //nolint:nilerr // not known
+	}
+
+	if s.State != serviceRunning {
+		return &errs.Error{
+			Exit: errs.Failed, Kind: errs.KindPrecondition,
+			Err:  fmt.Errorf("%w: it is %s", errNoEtcd, s.State),
+			Hint: "talosmate service info etcd -n " + n.Whole().Name(),
+		}
+	}
+
+	leaderless := false
+	err = poll.Until(ctx, "a leader", electionPoll, electionLimit, func(ctx context.Context) (bool, string, error) {
+		m, err := first(n.machine().EtcdStatus(ctx, &emptypb.Empty{}))
+		if err == nil {
+			leaderless = m.GetMemberStatus().GetLeader() == 0
+		}
+
+		return err == nil && !leaderless, "", nil
+	})
+
+	if err == nil || !leaderless || !errors.Is(err, poll.ErrDeadline) {
+		return nil //nolint:nilerr // it has one, or that is not known
+	}
+
+	return &errs.Error{Exit: errs.Failed, Kind: errs.KindPrecondition, Err: errNoLeader, Hint: "talosmate etcd status"}
 }
 
 // memberTries is how often any member is asked for the list before a learner's refusal is the answer.

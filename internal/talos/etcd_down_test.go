@@ -3,6 +3,7 @@ package talos
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -13,12 +14,14 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 )
 
-// quietEtcd is a control plane whose etcd accepts no connections: calls to it last as long as the caller waits.
+// quietEtcd is a control plane whose etcd accepts no connections or has no leader: calls to it last as long as the caller
+// waits.
 type quietEtcd struct {
 	machine.UnimplementedMachineServiceServer
 
-	state string // Of the service.
-	asked chan struct{}
+	state  string // Of the service.
+	status *machine.EtcdMemberStatus
+	asked  chan struct{}
 }
 
 func (q *quietEtcd) EtcdMemberList(ctx context.Context, _ *machine.EtcdMemberListRequest) (*machine.EtcdMemberListResponse, error) {
@@ -28,6 +31,10 @@ func (q *quietEtcd) EtcdMemberList(ctx context.Context, _ *machine.EtcdMemberLis
 }
 
 func (q *quietEtcd) EtcdStatus(ctx context.Context, _ *emptypb.Empty) (*machine.EtcdStatusResponse, error) {
+	if q.status != nil {
+		return &machine.EtcdStatusResponse{Messages: []*machine.EtcdStatus{{MemberStatus: q.status}}}, nil
+	}
+
 	<-ctx.Done()
 
 	return nil, ctx.Err()
@@ -86,5 +93,37 @@ func TestEtcdThatDoesNotRun(t *testing.T) {
 				t.Errorf("%d: %v", errs.ExitCode(err), err)
 			}
 		})
+	}
+}
+
+// A member without a leader ends its reads, once it had the time to elect one; one that has a leader is waited for.
+func TestEtcdWithoutALeader(t *testing.T) {
+	t.Parallel()
+
+	for name, read := range map[string]func(context.Context, *Node) error{
+		"members": func(ctx context.Context, n *Node) error { _, err := n.EtcdMembers(ctx, true); return err },
+		"alarms":  func(ctx context.Context, n *Node) error { _, err := n.EtcdAlarms(ctx); return err },
+	} {
+		for leader, want := range map[uint64]errs.Code{0: errs.Failed, 7: errs.Interrupted} {
+			t.Run(fmt.Sprint(name, " with leader ", leader), func(t *testing.T) {
+				t.Parallel()
+
+				ctx, cancel := context.WithCancel(t.Context())
+				q := &quietEtcd{state: "Running", status: &machine.EtcdMemberStatus{MemberId: 1, Leader: leader}, asked: make(chan struct{})}
+
+				go func() {
+					<-q.asked
+
+					if leader != 0 {
+						cancel()
+					}
+				}()
+
+				err := read(ctx, fakeNode(t, func(s *grpc.Server) { machine.RegisterMachineServiceServer(s, q) }))
+				if errs.ExitCode(err) != want || errors.Is(err, errNoLeader) != (leader == 0) {
+					t.Errorf("%d: %v", errs.ExitCode(err), err)
+				}
+			})
+		}
 	}
 }

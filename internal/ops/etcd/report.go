@@ -145,8 +145,7 @@ func (v View) Healthy(whole bool) error {
 	for _, a := range v.Answers {
 		if a.Status != nil && !hasLeader(*a.Status) {
 			e := errs.New(errs.Negative, "the etcd member on %s has no leader", a.Target.Name()).OnNode(a.Target.Address).WithKind("no_leader").
-				WithHint("fewer than %d members reach each other: check the others and the network between the control planes",
-					Quorum(max(len(v.Members), 1)))
+				WithHint("too few members reach each other to elect one: check the others and the network between the control planes")
 			e.Hostname = a.Target.Hostname
 			all = append(all, e)
 		}

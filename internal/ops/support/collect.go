@@ -191,12 +191,25 @@ func (c *collection) ask(ctx context.Context, n NodeReads, node *Node) (jobs []j
 	return jobs, secrets
 }
 
+// clusterTimes is how many times as long as a read of one node one of the whole cluster may take: it gives each node the
+// time of one read, and asks those that it hears of on the way after the others.
+const clusterTimes = 3
+
 // limited calls fn with the time of one read. A panic is an error.
 func (c *collection) limited(ctx context.Context, fn func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
+	return within(ctx, c.o.Timeout, fn)
+}
+
+func within(ctx context.Context, limit time.Duration, fn func(context.Context) error) error {
+	reading, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 
-	return errs.Safely(func() error { return fn(ctx) })
+	err := errs.Safely(func() error { return fn(reading) })
+	if err == context.DeadlineExceeded && ctx.Err() == nil { //nolint:errorlint // an error with more words says more
+		return errs.New(errs.Timeout, "no answer within %s", limit).WithKind(errs.KindTimeout)
+	}
+
+	return err
 }
 
 // collect reads one entry and writes it.
@@ -205,7 +218,12 @@ func (c *collection) collect(ctx context.Context, j job) {
 
 	started := c.o.Now()
 
-	err := c.limited(ctx, func(ctx context.Context) (err error) {
+	limit := c.o.Timeout
+	if j.node == nil {
+		limit *= clusterTimes
+	}
+
+	err := within(ctx, limit, func(ctx context.Context) (err error) {
 		content, err = j.Do(ctx)
 
 		return err
