@@ -53,10 +53,21 @@ func (v View) ChooseMember() (talos.Target, error) {
 		alarm  bool
 	}
 
-	var all []candidate
+	var (
+		all  []candidate
+		last *Answer // Of the members without a leader, the one that has most.
+	)
 
-	for _, a := range v.Answers {
-		if a.Status == nil || !hasLeader(*a.Status) || a.Status.Learner {
+	for i, a := range v.Answers {
+		if a.Status == nil || a.Status.Learner {
+			continue
+		}
+
+		if !hasLeader(*a.Status) {
+			if last == nil || a.Status.RaftAppliedIndex > last.Status.RaftAppliedIndex {
+				last = &v.Answers[i]
+			}
+
 			continue
 		}
 
@@ -67,8 +78,13 @@ func (v View) ChooseMember() (talos.Target, error) {
 	}
 
 	if len(all) == 0 {
-		return talos.Target{}, v.nobody(errs.New(errs.Failed, "no healthy etcd member to take a snapshot from").
-			WithHint("talosmate etcd status"), PartStatus)
+		err := errs.New(errs.Failed, "no healthy etcd member to take a snapshot from").WithHint("talosmate etcd status")
+		if last != nil { // etcd's Maintenance.Snapshot needs no leader
+			err = err.WithHint("no member has a leader; what %s has, which may lack the last writes, is saved by: talosmate etcd snapshot FILE -n %s",
+				last.Target.Name(), last.Target.Name())
+		}
+
+		return talos.Target{}, v.nobody(err, PartStatus)
 	}
 
 	best := slices.MinFunc(all, func(a, b candidate) int {

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/talosmate/talosmate/internal/errs"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/talos"
 )
@@ -369,4 +370,42 @@ func TestChooseMember(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWithoutQuorum: the member that has most is named for a snapshot.
+func TestWithoutQuorum(t *testing.T) {
+	t.Parallel()
+
+	sources, nodes := three()
+	for i, n := range nodes {
+		n.status.LeaderID, n.status.RaftAppliedIndex, n.listErr = id(0), uint64(10+i), errors.New("etcdserver: no leader")
+	}
+
+	nodes[0].err = errors.New("gone")
+
+	if _, err := etcd.Gather(t.Context(), sources, time.Second).ChooseMember(); !strings.Contains(hints(err), "talosmate etcd snapshot FILE -n cp-3") {
+		t.Error(hints(err))
+	}
+}
+
+// hints are those of an error and of all that are joined in it.
+func hints(err error) string {
+	var (
+		all  *errs.Nodes
+		list = []error{err}
+		out  []string
+	)
+
+	if errors.As(err, &all) {
+		list = lists.Map(all.Errors, func(e *errs.Error) error { return e })
+	}
+
+	for _, e := range list {
+		var typed *errs.Error
+		if errors.As(e, &typed) {
+			out = append(out, typed.Hint)
+		}
+	}
+
+	return strings.Join(out, "\n")
 }

@@ -69,14 +69,25 @@ func (c *Conn) done(ctx context.Context, method string, err error, start time.Ti
 		c.answered.Store(true)
 	} else if !errors.Is(err, io.EOF) {
 		how := c.circumstances()
-		how.sent, how.expired = sent, errors.Is(ctx.Err(), context.DeadlineExceeded)
+		how.sent, how.expired = sent, expired(ctx)
 		how.forwarded = c.node != "" && took(from)
 		err = translate(err, how)
 	}
 
+	c.note(err, start)
 	c.Pool.traceCall(c.Address, method, err, time.Since(start))
 
 	return err
+}
+
+// clocks is by how much the other end may see a deadline pass before this end does: each counts from when it has the call.
+const clocks = 100 * time.Millisecond
+
+// expired reports whether the deadline has passed, for the other end at least.
+func expired(ctx context.Context) bool {
+	end, has := ctx.Deadline()
+
+	return has && time.Until(end) < clocks
 }
 
 // begin asks whether a request that may change something can be sent: the machine that answers must be the target, and
@@ -147,6 +158,10 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	ctx, cancel := c.limited(ctx, method, args)
 	defer cancel()
 
+	if err := c.askFirst(ctx, method, args); err != nil {
+		return c.done(ctx, method, err, start, nil, false)
+	}
+
 	var from peer.Peer
 
 	change := isChange(method, args)
@@ -204,6 +219,11 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	}
 
 	start := time.Now()
+
+	if err := c.askFirst(ctx, method, nil); err != nil {
+		return nil, c.done(ctx, method, err, start, nil, false)
+	}
+
 	out := &stream{conn: c, method: method}
 
 	err := out.open(ctx, desc, opts)
@@ -315,6 +335,7 @@ func (s *stream) RecvMsg(m any) error {
 	if err == nil {
 		s.received.Store(true)
 		s.conn.answered.Store(true)
+		s.conn.note(nil, time.Time{})
 
 		from, _ := peer.FromContext(s.Context())
 		s.conn.heard(from)

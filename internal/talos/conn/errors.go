@@ -196,7 +196,7 @@ func translateTransport(out *rpcError, has func(...string) bool, c circumstances
 	case has("one node proxied through a worker", "no request forwarding"):
 		out.kind, out.retryable = errs.KindNoForwarding, false
 		out.hint = "a worker was used as endpoint; use a control plane endpoint"
-	case c.forwarded && has("authentication handshake failed"):
+	case c.forwarded && has("authentication handshake failed") && has("tls:", "x509"):
 		out.kind, out.retryable = errs.KindUnauthenticated, false
 		out.hint = "the endpoint reaches the node, whose certificate is not of this cluster: it is in maintenance mode (try --insecure), or belongs to another cluster"
 	case has("x509: certificate signed by unknown authority", "Ed25519 verification failure",
@@ -212,6 +212,8 @@ func translateTransport(out *rpcError, has func(...string) bool, c circumstances
 		out.hint = errs.CommandLine("service", "list", "-n", c.node)
 	case has("first record does not look like a TLS handshake", "connection refused"):
 		out.hint = "the node is down, or in maintenance mode: try --insecure with -n"
+	case out.undelivered && has("EOF", "connection reset by peer"):
+		out.hint = "the connection is accepted and closed at once: the node's apid is starting or stopping, or something else answers at the address"
 	case has("no route to host", "i/o timeout", "context deadline exceeded"):
 		out.hint = "the node does not answer: check that it is powered on and that the endpoint reaches it"
 	}

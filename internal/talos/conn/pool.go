@@ -66,6 +66,8 @@ type Pool struct {
 	changed chan struct{}   // Closed when the state of one changes.
 	turn    atomic.Uint32   // Counts the calls over several of them.
 
+	silent sync.Map // What is known of silent nodes, *hush by their address.
+
 	signed *interceptor.Interceptor // Signs the requests to Omni; nil for others.
 	login  sync.Mutex
 	trace  sync.Mutex
