@@ -11,7 +11,6 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/gate"
-	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
@@ -284,6 +283,7 @@ type run struct {
 	restore bool
 
 	rebooted bool // An earlier run sent it that was broken off before it had verified the node after the reboot.
+	cordoned bool // An earlier run was broken off that cordons the node, for this file or another.
 }
 
 func (s *session) node(ctx context.Context, plan NodePlan) error {
@@ -356,9 +356,14 @@ func (r *run) look(ctx context.Context) error {
 
 	runs, keeps := machineconfig.Same(text, r.plan.source.text), machineconfig.Same(r.former, r.plan.source.text)
 	ours := found && rec.Sent == string(r.plan.source.text)
+	r.cordoned = found && rec.Action == ActReboot
 
 	switch {
 	case runs && keeps && (!ours || rec.Action == ActTry):
+		if err = r.uncordon(ctx); err != nil {
+			return err
+		}
+
 		r.Status = runbook.Unchanged
 
 		return r.s.settled(r.Target, r.plan.source)
@@ -581,10 +586,10 @@ func (r *run) confirm(ctx context.Context) error {
 
 	if r.rebooted {
 		r.res.How = HowRebooted
+	}
 
-		if err := r.uncordon(ctx); err != nil {
-			return err
-		}
+	if err := r.uncordon(ctx); err != nil {
+		return err
 	}
 
 	if r.trying {
@@ -613,19 +618,13 @@ func (r *run) confirm(ctx context.Context) error {
 
 // uncordon lifts the cordon that an earlier run left.
 func (r *run) uncordon(ctx context.Context) error {
-	if r.k8s == "" {
+	if !r.cordoned {
 		return nil
 	}
 
-	k, _, err := r.n.Kube(ctx)
-	if err == nil {
-		var n kube.Node
-		if n, _, err = k.Node(ctx, r.k8s); err == nil && n.CordonedFor(r.s.o.Node.Reason) {
-			r.BeforeChange()
-			r.Stage("uncordon", "lifting the cordon that an earlier run left")
-
-			err = k.Uncordon(ctx, r.k8s)
-		}
+	name, err := r.n.Change.KubernetesName(ctx)
+	if err == nil && name != "" {
+		err = r.lift(ctx, name)
 	}
 
 	if err != nil && ctx.Err() == nil {
@@ -635,6 +634,24 @@ func (r *run) uncordon(ctx context.Context) error {
 	}
 
 	return err
+}
+
+// lift lifts the cordon of a Kubernetes node, if it is this command's.
+func (r *run) lift(ctx context.Context, name string) error {
+	k, _, err := r.n.Kube(ctx)
+	if err != nil {
+		return err
+	}
+
+	n, _, err := k.Node(ctx, name)
+	if err != nil || !n.CordonedFor(r.s.o.Node.Reason) {
+		return err
+	}
+
+	r.BeforeChange()
+	r.Stage("uncordon", "lifting the cordon that an earlier run left")
+
+	return k.Uncordon(ctx, name)
 }
 
 // kept waits until the node's next boot finds the configuration too, for at most the rest of the trial. A node that does not

@@ -327,15 +327,22 @@ func TestResumeAfterReboot(t *testing.T) {
 
 	text := configOf(t, machine.TypeWorker)
 
+	const ours = "talosmate machineconfig rollout by ann@host: of dir"
+
 	for name, c := range map[string]struct {
 		cordon string
 		fails  error
+		sent   string // What that run sent in addition to the file.
+		staged bool   // It was broken off before the reboot.
 		status runbook.Status
 		lifted bool
 	}{
-		"ours":                {"talosmate machineconfig rollout by ann@host: of dir", nil, runbook.OK, true},
-		"somebody else's":     {"talosmate upgrade by ann@host: to v1.14.1", nil, runbook.OK, false},
-		"it cannot be lifted": {"talosmate machineconfig rollout by ann@host: of dir", errLost, runbook.VerifyFailed, false},
+		"ours":                         {ours, nil, "", false, runbook.OK, true},
+		"somebody else's":              {"talosmate upgrade by ann@host: to v1.14.1", nil, "", false, runbook.OK, false},
+		"it cannot be lifted":          {ours, errLost, "", false, runbook.VerifyFailed, false},
+		"for a file that was undone":   {ours, nil, routes, false, runbook.Unchanged, true},
+		"undone, and cannot be lifted": {ours, errLost, routes, false, runbook.VerifyFailed, false},
+		"for a file that is undone":    {ours, nil, routes, true, runbook.OK, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -357,14 +364,18 @@ func TestResumeAfterReboot(t *testing.T) {
 					return n
 				}
 
-				left := map[string]any{"sent": string(s.m.Text), "action": configrollout.ActReboot}
+				left := map[string]any{"sent": string(s.m.Text) + c.sent, "action": configrollout.ActReboot}
+				if c.staged {
+					s.m.Staged = []byte(string(s.m.Text) + c.sent)
+				}
+
 				if err := s.p.Store.Write(s.p.Cluster.Members[0].Target(), ".rollout.json", left); err != nil {
 					t.Fatal(err)
 				}
 
 				got, err := s.apply(t.Context())
-				if got.Status != c.status || (err == nil) != (c.status == runbook.OK) || !got.Resumed || s.sent() != 0 {
-					t.Errorf("%s, resumed %t, %d sent: %v", got.Status, got.Resumed, s.sent(), err)
+				if got.Status != c.status || (err == nil) != (c.fails == nil) || got.Resumed != (c.sent == "" || c.staged) || (s.sent() > 0) != c.staged || s.m.Staged != nil {
+					t.Errorf("%s, resumed %t, %d sent, staged %t: %v", got.Status, got.Resumed, s.sent(), s.m.Staged != nil, err)
 				}
 
 				if lifted := !k.Members["node-1"].Unschedulable; lifted != c.lifted || s.unfinished(t) != (c.fails != nil) {

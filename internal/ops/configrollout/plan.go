@@ -262,7 +262,7 @@ func (p Planner) node(ctx context.Context, t talos.Target, from source, out *Nod
 		var rec record
 
 		found, err := p.Store.Read(t, recordName, &rec)
-		if found && rec.Sent == string(from.text) && rec.Action != ActTry {
+		if found && (rec.Action == ActReboot || rec.Sent == string(from.text) && rec.Action != ActTry) {
 			out.Action = ActVerify
 		}
 
