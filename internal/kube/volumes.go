@@ -211,7 +211,7 @@ func (d *detaching) wait(ctx context.Context, o DrainOptions) error {
 		before := left
 
 		now, err := d.left(ctx, before)
-		if err != nil && (ctx.Err() != nil || before != nil && lastLook(ctx)) {
+		if err != nil && before != nil && (ctx.Err() != nil || lastLook(ctx)) {
 			return false, "", nil // cut off by the deadline: what was read before stands
 		}
 

@@ -321,6 +321,32 @@ func TestDrainVolumesLastLook(t *testing.T) {
 	}
 }
 
+// silent is an API that stops answering once pods were evicted.
+type silent struct{ *volumeAPI }
+
+func (s silent) RoundTrip(r *http.Request) (*http.Response, error) {
+	if len(s.evicted) == 0 || strings.HasSuffix(r.URL.Path, "/eviction") || strings.HasPrefix(r.URL.Path, "/api/v1/namespaces/") {
+		return s.volumeAPI.RoundTrip(r)
+	}
+
+	<-r.Context().Done()
+
+	return nil, r.Context().Err()
+}
+
+// TestDrainVolumesUnread: volumes that could not be read once are an error, not none.
+func TestDrainVolumesUnread(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &volumeAPI{pods: []object{podWith("db", claim("db"))}, attachments: []object{attachment("worker-1", "pv-db")}, began: time.Now()}
+
+		left, err := clientOf(t, silent{api}).Drain(t.Context(), "worker-1", DrainOptions{Timeout: time.Minute, Volumes: VolumeWait{Wait: true, Timeout: 5 * time.Second}})
+		if left != 1 || err == nil || !strings.Contains(err.Error(), "waited 5s for the volumes of worker-1 to be detached: deadline passed") || StillAttached(err) != nil {
+			t.Errorf("%d pods left: %v", left, err)
+		}
+	})
+}
+
 func clientOf(t *testing.T, transport http.RoundTripper) *Client {
 	t.Helper()
 
