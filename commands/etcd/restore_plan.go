@@ -40,20 +40,13 @@ func runRestorePlan(c *cmdutil.Call, config string) error {
 	var (
 		text []byte
 		keys *snapshot.Keys
-		from string
 		err  error
 	)
 
 	if config != "" {
-		if text, err = c.Input(config, "the machine configuration"); err == nil {
-			keys, err = snapshot.KeysOf(text)
-		}
-
-		if err != nil {
+		if text, keys, err = configKeys(c, config); err != nil {
 			return err
 		}
-
-		from = config
 	}
 
 	cluster, err := c.Cluster()
@@ -68,6 +61,7 @@ func runRestorePlan(c *cmdutil.Call, config string) error {
 
 	live(c, s)
 
+	from := config
 	if keys == nil {
 		keys, from = s.Keys, s.KeysOf
 	}

@@ -82,12 +82,7 @@ func (o *verifyOptions) run(c *cmdutil.Call) error {
 // keys are from the file or the node that was named; nil for none.
 func (o *verifyOptions) keys(c *cmdutil.Call) (keys *snapshot.Keys, from string, err error) {
 	if o.config != "" {
-		text, err := c.Input(o.config, "the machine configuration")
-		if err != nil {
-			return nil, "", err
-		}
-
-		keys, err = snapshot.KeysOf(text)
+		_, keys, err = configKeys(c, o.config)
 
 		return keys, o.config, err
 	}
@@ -112,6 +107,15 @@ func (o *verifyOptions) keys(c *cmdutil.Call) (keys *snapshot.Keys, from string,
 	keys, err = snapshot.KeysFrom(ctx, cluster.Node(targets.Nodes[0]))
 
 	return keys, targets.Nodes[0].Name(), err
+}
+
+// configKeys reads a machine configuration, and the keys in it.
+func configKeys(c *cmdutil.Call, path string) (text []byte, keys *snapshot.Keys, err error) {
+	if text, err = c.Input(path, "the machine configuration"); err == nil {
+		keys, err = snapshot.KeysOf(text)
+	}
+
+	return text, keys, err
 }
 
 func compare(c *cmdutil.Call, r *snapshot.Report) error {

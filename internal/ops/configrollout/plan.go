@@ -229,14 +229,9 @@ func (p Planner) node(ctx context.Context, t talos.Target, from source, out *Nod
 
 	out.Gates, out.Warnings = append(out.Gates, did.Gates...), append(out.Warnings, did.Warnings...)
 
-	text, err := node.Read.MachineConfig(ctx)
+	text, have, err := machineconfig.Running(ctx, node.Read, t)
 	if err != nil {
 		return err
-	}
-
-	have, err := machineconfig.Parse(text)
-	if err != nil {
-		return errs.New(errs.Failed, "cannot read the machine configuration of %s: %w", t.Name(), err)
 	}
 
 	if out.K8sNodeName, err = node.Read.KubernetesName(ctx); err != nil {

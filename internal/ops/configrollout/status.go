@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/kube"
 	"github.com/talosmate/talosmate/internal/ops/clusterlock"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
@@ -136,7 +135,7 @@ func (p Planner) status(ctx context.Context, m talos.Member, sources map[string]
 
 	node := p.Cluster.Node(m.Target())
 
-	text, err := node.Read.MachineConfig(ctx)
+	text, have, err := machineconfig.Running(ctx, node.Read, m.Target())
 
 	next, known := text, false
 	if err == nil {
@@ -151,13 +150,6 @@ func (p Planner) status(ctx context.Context, m talos.Member, sources map[string]
 		out.Error = err.Error()
 
 		return out, err
-	}
-
-	have, err := machineconfig.Parse(text)
-	if err != nil {
-		out.Error = err.Error()
-
-		return out, errs.New(errs.Failed, "cannot read the machine configuration of %s: %w", m.NodeName(), err)
 	}
 
 	compared := NodePlan{source: from}

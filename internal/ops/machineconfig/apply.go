@@ -247,14 +247,9 @@ func Judge(text []byte, version talos.Version) (warnings []string, err error) {
 }
 
 func (a *application) compare(ctx context.Context) error {
-	text, err := a.n.Change.MachineConfig(ctx)
+	_, have, err := Running(ctx, a.n.Change, a.Target)
 	if err != nil {
 		return err
-	}
-
-	have, err := Parse(text)
-	if err != nil {
-		return errs.New(errs.Failed, "cannot read the machine configuration of %s: %s", a.Target.Name(), err.Error())
 	}
 
 	a.have = have
@@ -299,11 +294,28 @@ func (a *application) persistent(ctx context.Context, n probe.API) (next Config,
 		return next, false, err
 	}
 
-	if next, err = Parse(text); err != nil {
-		return next, false, errs.New(errs.Failed, "cannot read the machine configuration of %s: %s", a.Target.Name(), err.Error())
+	next, err = parseOf(text, a.Target)
+
+	return next, err == nil, err
+}
+
+// Running reads the configuration that a node runs with.
+func Running(ctx context.Context, n probe.API, t talos.Target) (text []byte, cfg Config, err error) {
+	if text, err = n.MachineConfig(ctx); err == nil {
+		cfg, err = parseOf(text, t)
 	}
 
-	return next, true, nil
+	return text, cfg, err
+}
+
+// parseOf parses what a node said.
+func parseOf(text []byte, of talos.Target) (Config, error) {
+	cfg, err := Parse(text)
+	if err != nil {
+		err = errs.New(errs.Failed, "cannot read the machine configuration of %s: %s", of.Name(), err.Error())
+	}
+
+	return cfg, err
 }
 
 // preview asks the node whether a reboot is needed. It asks by a dry run in mode try, whatever the mode: in

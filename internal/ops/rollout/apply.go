@@ -84,16 +84,22 @@ type apply struct {
 	fails []error
 }
 
-// Apply runs a plan. The result holds everything that was observed, also on error.
-func Apply(ctx context.Context, c *Cluster, p Plan, o ApplyOptions, sink progress.Sink) (ApplyResult, error) {
-	a := &apply{cluster: c, plan: p, o: o, sink: o.Journal.Sink(sink), began: c.Now(), state: map[string]string{}}
-	a.res = ApplyResult{
-		DryRun: o.Node.DryRun, Cluster: p.Cluster, To: p.To, PlanHash: p.Hash, StartedAt: a.began.UTC(), Plan: p,
-		Nodes: []upgrade.Result{}, Skipped: []string{}, Remaining: []string{}, Gates: append([]gate.Verdict{}, p.Gates...), Checks: []Check{}, OverriddenGates: []string{},
-	}
+func newApply(c *Cluster, p Plan, o ApplyOptions, sink progress.Sink) *apply {
+	a := &apply{cluster: c, plan: p, o: o, sink: sink, began: c.Now(), state: map[string]string{}}
 
 	for _, n := range p.Nodes {
 		a.state[n.Node] = stateWaiting
+	}
+
+	return a
+}
+
+// Apply runs a plan. The result holds everything that was observed, also on error.
+func Apply(ctx context.Context, c *Cluster, p Plan, o ApplyOptions, sink progress.Sink) (ApplyResult, error) {
+	a := newApply(c, p, o, o.Journal.Sink(sink))
+	a.res = ApplyResult{
+		DryRun: o.Node.DryRun, Cluster: p.Cluster, To: p.To, PlanHash: p.Hash, StartedAt: a.began.UTC(), Plan: p,
+		Nodes: []upgrade.Result{}, Skipped: []string{}, Remaining: []string{}, Gates: append([]gate.Verdict{}, p.Gates...), Checks: []Check{}, OverriddenGates: []string{},
 	}
 
 	err := a.steps(ctx)

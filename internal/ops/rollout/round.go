@@ -24,12 +24,8 @@ type Round struct {
 // not started are filled in.
 func RunRound(ctx context.Context, c *Cluster, r Round, o ApplyOptions, sink progress.Sink) (ApplyResult, error) {
 	p := Plan{Cluster: c.Name, Request: Request{Canary: r.Canary}, Workers: r.Workers, Nodes: r.Nodes, Work: len(r.Nodes)}
-	a := &apply{cluster: c, plan: p, o: o, sink: sink, began: c.Now(), state: map[string]string{}, do: r.Do}
-	a.res = ApplyResult{Remaining: []string{}, Gates: []gate.Verdict{}, Checks: []Check{}}
-
-	for _, n := range p.Nodes {
-		a.state[n.Node] = stateWaiting
-	}
+	a := newApply(c, p, o, sink)
+	a.do, a.res = r.Do, ApplyResult{Remaining: []string{}, Gates: []gate.Verdict{}, Checks: []Check{}}
 
 	err := errors.Join(a.round(ctx), a.undo.Run(ctx, runbook.UndoWithin))
 
@@ -42,15 +38,8 @@ func RunRound(ctx context.Context, c *Cluster, r Round, o ApplyOptions, sink pro
 		}
 	}
 
-	switch {
-	case a.res.Status != "":
-	case ctx.Err() != nil:
-		a.res.Status = runbook.Interrupted
+	if a.res.Status = a.ends(ctx, err); a.res.Status == runbook.Interrupted {
 		err = errors.Join(context.Cause(ctx), err)
-	case err != nil:
-		a.res.Status = runbook.Halted
-	default:
-		a.res.Status = runbook.OK
 	}
 
 	return a.res, a.typed(err)
