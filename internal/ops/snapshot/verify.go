@@ -77,6 +77,7 @@ type Report struct {
 const (
 	maxExamples    = 20
 	maxEncryptions = 1000
+	others         = "others" // What there are too many of to be listed.
 )
 
 // Verify reads a whole snapshot. keys may be nil: what is encrypted is not checked then. The report is valid even on
@@ -273,17 +274,21 @@ func (v *verifier) decrypt(p place, s sealed, path []byte) []byte {
 	return plain
 }
 
+// note counts an object. What there is no room for has one row for each status, so that no problem is lost.
 func (v *verifier) note(p place, row Encryption) {
-	id := row.Resource + "\x00" + row.Provider + "\x00" + row.Key + "\x00" + row.Status
+	id := func() string { return row.Resource + "\x00" + row.Provider + "\x00" + row.Key + "\x00" + row.Status }
 
-	i, ok := v.index[id]
+	i, ok := v.index[id()]
+	if !ok && len(v.rows) >= maxEncryptions {
+		v.tally.out.Incomplete = true
+		row.Resource, row.Provider, row.Key = others, others, others
+		i, ok = v.index[id()]
+	}
+
 	if !ok {
-		if i = len(v.rows); i == maxEncryptions {
-			i, v.tally.out.Incomplete = i-1, true
-		} else {
-			v.rows = append(v.rows, row)
-			v.index[id] = i
-		}
+		i = len(v.rows)
+		v.rows = append(v.rows, row)
+		v.index[id()] = i
 	}
 
 	v.rows[i].Objects++

@@ -303,6 +303,32 @@ func TestVerifyKeys(t *testing.T) {
 	}
 }
 
+// A snapshot of more keys than are listed hides no object that is not decrypted.
+func TestVerifyManyKeys(t *testing.T) {
+	t.Parallel()
+
+	const key = "/registry/secrets/ns/name"
+
+	var puts []put
+	for i := range 1000 {
+		puts = append(puts, put{key: fmt.Sprint(key, i), value: []byte(fmt.Sprintf("k8s:enc:kms:v2:key-%d:sealed", i))})
+	}
+
+	puts = append(puts,
+		put{key: key + "-secret", value: seal(t, "aescbc", "key1", keyBytes('x'), object("v1", "Secret", at(1)), "")},
+		put{key: key + "-plain", value: object("v1", "Secret", at(1))})
+
+	keys, err := snapshot.KeysOf(config(t, keyBytes('s'), keyBytes('c')))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	got, err := snapshot.Verify(t.Context(), write(t, true, puts...), keys, "file")
+	if errs.ExitCode(err) != errs.Negative || got.Restorable || got.Unchecked() != 1000 || !got.Contents.Incomplete {
+		t.Errorf("restorable %t, %d unchecked: %v", got.Restorable, got.Unchecked(), err)
+	}
+}
+
 func TestKeysOfRefuses(t *testing.T) {
 	t.Parallel()
 
