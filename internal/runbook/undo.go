@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/talosmate/talosmate/internal/errs"
 )
 
 // Undo is a stack of functions that undo changes. A function is pushed before the change that it undoes, so that no
@@ -36,6 +38,13 @@ func (u *Undo) Push(name string, fn func(context.Context) error) func() {
 
 		step.off = true
 	}
+}
+
+// Around calls fn and undoes what it has pushed, also after a panic, which is an error like any other.
+func (u *Undo) Around(ctx context.Context, each time.Duration, fn func() error) error {
+	err := errs.Safely(fn)
+
+	return errors.Join(err, u.Run(ctx, each))
 }
 
 // Run calls the functions in reverse order, each with a context of its own that survives the end of ctx. It returns

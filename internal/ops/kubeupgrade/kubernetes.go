@@ -127,10 +127,7 @@ func Run(ctx context.Context, c *rollout.Cluster, o Options, sink progress.Sink)
 
 	var undo runbook.Undo
 
-	err := run(ctx, c, o, version, sink, &res, &undo)
-	if undoErr := undo.Run(ctx, runbook.UndoWithin); undoErr != nil {
-		err = errors.Join(err, undoErr)
-	}
+	err := undo.Around(ctx, runbook.UndoWithin, func() error { return run(ctx, c, o, version, sink, &res, &undo) })
 
 	res.ElapsedSeconds = runbook.Seconds(c.Now().Sub(began))
 

@@ -102,12 +102,11 @@ func Apply(ctx context.Context, c *Cluster, p Plan, o ApplyOptions, sink progres
 		Nodes: []upgrade.Result{}, Skipped: []string{}, Remaining: []string{}, Gates: append([]gate.Verdict{}, p.Gates...), Checks: []Check{}, OverriddenGates: []string{},
 	}
 
-	err := a.steps(ctx)
-	err = errors.Join(err, a.atEnd(ctx, err)) // of which at most one is not nil
+	err := a.undo.Around(ctx, runbook.UndoWithin, func() error {
+		err := errs.Safely(func() error { return a.steps(ctx) })
 
-	if undoErr := a.undo.Run(ctx, runbook.UndoWithin); undoErr != nil {
-		err = errors.Join(err, undoErr)
-	}
+		return errors.Join(err, a.atEnd(ctx, err)) // of which at most one is not nil
+	})
 
 	return a.finish(ctx, err)
 }

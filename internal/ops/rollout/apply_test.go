@@ -679,6 +679,29 @@ func TestCanarySoaks(t *testing.T) {
 	})
 }
 
+// TestPanicReleasesLock: after an internal error nobody waits for a lock that is not used.
+func TestPanicReleasesLock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleetOf(t, "v1.13.8", 1)
+		l := &fakeLock{lost: make(chan error, 1)}
+		f.Lock = func(context.Context) (clusterlock.Held, error) { return l, nil }
+		f.Health = func(context.Context, []talos.Target) ([]string, error) { panic("a bug") }
+
+		plan := Plan{Nodes: []NodePlan{{NodeRef: talos.NodeRef{Node: "10.0.0.1"}, K8sNodeName: "cp-1", Action: upgrade.ActUpgrade, Hops: []Hop{{}}}}, Work: 1}
+
+		res, err := Apply(t.Context(), f.Cluster, plan, ApplyOptions{}, progress.Discard{})
+		if res.Status != runbook.Halted || errs.ExitCode(err) != errs.Failed || !res.Locked || l.released != 1 {
+			t.Errorf("%s, %v, released %d times", res.Status, err, l.released)
+		}
+
+		round, err := RunRound(t.Context(), f.Cluster, Round{Nodes: plan.Nodes}, ApplyOptions{}, progress.Discard{})
+		if round.Status != runbook.Halted || errs.ExitCode(err) != errs.Failed || !round.Locked || l.released != 2 {
+			t.Errorf("%s, %v, released %d times", round.Status, err, l.released)
+		}
+	})
+}
+
 // TestLockLost: another run took the lock over; those under way finish and nobody else is started.
 func TestLockLost(t *testing.T) {
 	t.Parallel()

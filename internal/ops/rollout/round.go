@@ -27,7 +27,7 @@ func RunRound(ctx context.Context, c *Cluster, r Round, o ApplyOptions, sink pro
 	a := newApply(c, p, o, sink)
 	a.do, a.res = r.Do, ApplyResult{Remaining: []string{}, Gates: []gate.Verdict{}, Checks: []Check{}}
 
-	err := errors.Join(a.round(ctx), a.undo.Run(ctx, runbook.UndoWithin))
+	err := a.undo.Around(ctx, runbook.UndoWithin, func() error { return a.round(ctx) })
 
 	for _, n := range p.Nodes {
 		switch a.state[n.Node] {
