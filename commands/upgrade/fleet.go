@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 	"slices"
@@ -172,16 +173,7 @@ func healthOf(cluster *talos.Cluster, members []talos.Member, connect func(conte
 
 		for _, found := range result.Findings {
 			if found.Status == health.Fail || found.Status == health.Unknown {
-				where := found.Hostname
-				if where == "" {
-					where = found.Node
-				}
-
-				if where == "" {
-					where = "cluster"
-				}
-
-				problems = append(problems, found.ID+" on "+where+": "+found.Message)
+				problems = append(problems, found.ID+" on "+cmp.Or(found.Hostname, found.Node, "cluster")+": "+found.Message)
 			}
 		}
 

@@ -1,6 +1,7 @@
 package configrollout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/fsutil"
 	"github.com/talosmate/talosmate/internal/gate"
-	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
 	"github.com/talosmate/talosmate/internal/ops/machineconfig"
@@ -243,7 +243,7 @@ func (n NodePlan) applied(status runbook.Status) Applied {
 func (s *session) unchanged(n NodePlan) error {
 	s.res.Nodes = append(s.res.Nodes, n.applied(runbook.Unchanged))
 
-	return s.settled(s.target(n), n.source)
+	return s.settled(s.Cluster.Target(n.NodeRef), n.source)
 }
 
 // settled notes what was applied last, and that no run on the node was broken off.
@@ -256,12 +256,6 @@ func (s *session) settled(t talos.Target, from source) error {
 		s.Store.Write(t, appliedName, lastApplied{Text: string(from.text), SHA256: digest(from.text), Time: s.Cluster.Now().UTC()}),
 		s.Store.Remove(t, recordName),
 	)
-}
-
-func (s *session) target(n NodePlan) talos.Target {
-	m, _ := lists.Find(s.Cluster.Members, func(m talos.Member) bool { return m.Node == n.Node })
-
-	return m.Target()
 }
 
 // run is the change of one node.
@@ -287,7 +281,7 @@ type run struct {
 }
 
 func (s *session) node(ctx context.Context, plan NodePlan) error {
-	t := s.target(plan)
+	t := s.Cluster.Target(plan.NodeRef)
 	did := plan.applied("")
 	res := &did
 	r := &run{s: s, n: s.Cluster.Node(t), plan: plan, res: res}
@@ -515,11 +509,7 @@ func (r *run) send(ctx context.Context) error {
 		return nil
 	}
 
-	mode := map[string]string{ActTry: talos.ApplyTry, ActReboot: talos.ApplyStaged}[r.plan.Action]
-	if mode == "" {
-		mode = talos.ApplyNoReboot
-	}
-
+	mode := cmp.Or(map[string]string{ActTry: talos.ApplyTry, ActReboot: talos.ApplyStaged}[r.plan.Action], talos.ApplyNoReboot)
 	did, err := r.give(ctx, r.plan.source.text, mode)
 
 	if r.plan.Action == ActTry && r.Sent {
@@ -579,11 +569,7 @@ func (r *run) reboot(ctx context.Context) error {
 
 // confirm makes a configuration permanent that was tried, and notes what was applied.
 func (r *run) confirm(ctx context.Context) error {
-	r.res.How = map[string]string{ActTry: HowConfirmed, ActReboot: HowRebooted}[r.plan.Action]
-	if r.res.How == "" {
-		r.res.How = HowApplied
-	}
-
+	r.res.How = cmp.Or(map[string]string{ActTry: HowConfirmed, ActReboot: HowRebooted}[r.plan.Action], HowApplied)
 	if r.rebooted {
 		r.res.How = HowRebooted
 	}

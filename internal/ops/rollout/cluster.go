@@ -9,6 +9,7 @@ import (
 	"github.com/talosmate/talosmate/internal/errs"
 	"github.com/talosmate/talosmate/internal/gate"
 	"github.com/talosmate/talosmate/internal/kube"
+	"github.com/talosmate/talosmate/internal/lists"
 	"github.com/talosmate/talosmate/internal/ops/clusterlock"
 	"github.com/talosmate/talosmate/internal/ops/disruption"
 	"github.com/talosmate/talosmate/internal/ops/etcd"
@@ -89,6 +90,15 @@ func (c *Cluster) gateDiscovery(ctx context.Context) gate.Verdict {
 }
 
 func (c *Cluster) isControlPlane(t talos.Target) bool { return target.IsControlPlane(c.Members, t) }
+
+// Target is a node with all that discovery knows of it.
+func (c *Cluster) Target(n talos.NodeRef) talos.Target {
+	if m, found := lists.Find(c.Members, func(m talos.Member) bool { return m.Node == n.Node }); found {
+		return m.Target()
+	}
+
+	return talos.Target{Address: n.Node, Hostname: n.Hostname}
+}
 
 // member finds a member by address or hostname.
 func (c *Cluster) member(name string) (talos.Member, error) {

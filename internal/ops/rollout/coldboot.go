@@ -107,7 +107,7 @@ func (a *apply) unproved(ctx context.Context) []NodePlan {
 			return false
 		}
 
-		audit, err := a.cluster.BootAudit(ctx, a.target(n.NodeRef))
+		audit, err := a.cluster.BootAudit(ctx, a.cluster.Target(n.NodeRef))
 
 		return err == nil && audit.Proof == talos.ThroughKexec // else it is proved, or nothing says that it is not
 	})
@@ -132,7 +132,7 @@ func (a *apply) coldBootHint(owe []NodePlan) string {
 // proveEarlier reboots nodes that an earlier run upgraded and did not prove.
 func (a *apply) proveEarlier(ctx context.Context) error {
 	for _, n := range a.unproved(ctx) {
-		t := a.target(n.NodeRef)
+		t := a.cluster.Target(n.NodeRef)
 
 		err := a.turn(ctx, n, func(n NodePlan) error {
 			res := upgrade.Result{Status: runbook.AlreadyCurrent, TargetTag: n.To, Record: runbook.NewRecord(), ExtensionsBefore: []string{}, ExtensionsAfter: []string{}}

@@ -171,7 +171,12 @@ func MakePlan(ctx context.Context, c *Cluster, r Request, overrides gate.Overrid
 	p.Gates = append(p.Gates, c.GateHeld(ctx, slices.ContainsFunc(p.Nodes, func(n NodePlan) bool { return n.K8sNodeName != "" })), upgrade.GateClient(c.Expires, c.Now(), p.turns(), ""))
 	p.Hash = p.hash()
 
-	return p, p.withUnplanned(p.settle(overrides))
+	err = p.settle(overrides)
+	if unplanned := p.unplanned(); unplanned != nil {
+		err = errors.Join(err, unplanned)
+	}
+
+	return p, err
 }
 
 // unplanned is the error of the nodes that could not be asked, nil for none.
@@ -191,15 +196,6 @@ func (p *Plan) unplanned() *errs.Nodes {
 	}
 
 	return out
-}
-
-// withUnplanned joins an error with that of the nodes that could not be asked.
-func (p *Plan) withUnplanned(err error) error {
-	if unplanned := p.unplanned(); unplanned != nil {
-		return errors.Join(err, unplanned)
-	}
-
-	return err
 }
 
 // MakeWholePlan is MakePlan for a run without a plan that somebody reviewed: a node that cannot be asked is an error, and

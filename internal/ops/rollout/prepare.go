@@ -48,7 +48,7 @@ func (a *apply) prePull(ctx context.Context) error {
 
 	for _, n := range a.plan.Nodes {
 		if upgrade.Installs(n.Action) && len(n.Hops) > 0 && !a.o.Node.RebootOnly {
-			targets = append(targets, a.target(n.NodeRef))
+			targets = append(targets, a.cluster.Target(n.NodeRef))
 			refs = append(refs, n.Hops[0].Image)
 		}
 	}
@@ -82,13 +82,4 @@ func (a *apply) pull(ctx context.Context, t talos.Target, ref string) error {
 	}
 
 	return err
-}
-
-// target is a node with all that discovery knows of it.
-func (a *apply) target(n talos.NodeRef) talos.Target {
-	if m, err := a.cluster.member(n.Node); err == nil {
-		return m.Target()
-	}
-
-	return talos.Target{Address: n.Node, Hostname: n.Hostname}
 }

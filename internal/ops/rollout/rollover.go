@@ -276,7 +276,7 @@ func (a *apply) started() int {
 
 // node brings one node one hop further.
 func (a *apply) node(ctx context.Context, n NodePlan, hop Hop, last bool) (runbook.Status, error) {
-	t := a.target(n.NodeRef)
+	t := a.cluster.Target(n.NodeRef)
 	node := a.cluster.Node(t)
 
 	o := a.o.Node

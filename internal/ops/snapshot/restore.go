@@ -112,7 +112,7 @@ func (s *Survey) Ask(ctx context.Context, source string, targets []talos.Target)
 		s.readers = append(s.readers, etcd.Source{Target: targets[i], Reader: n})
 
 		if s.Keys == nil {
-			if keys, err := s.keys(ctx, n); err == nil {
+			if keys, err := asked(ctx, s, func(ctx context.Context) (*Keys, error) { return KeysFrom(ctx, n) }); err == nil {
 				s.Keys, s.KeysOf = keys, targets[i].Name()
 			}
 		}
@@ -137,7 +137,7 @@ func (s *Survey) ask(ctx context.Context, source string, t talos.Target) (out Re
 	for _, n := range []*talos.Node{s.cluster.Node(t), s.cluster.DirectNode(t)} {
 		var own []string
 
-		if own, err = s.separate(ctx, n); err == nil {
+		if own, err = asked(ctx, s, n.Separate); err == nil {
 			out.Answers, out.WipeFrom, out.Error = true, wipeNode, ""
 
 			if slices.Contains(own, talos.Etcd) {
@@ -165,26 +165,16 @@ func (s *Survey) Members(ctx context.Context) ([]talos.Member, error) {
 // Answers reports whether a node answered.
 func (s *Survey) Answers() bool { return len(s.readers) > 0 }
 
-func (s *Survey) separate(ctx context.Context, n *talos.Node) ([]string, error) {
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
+// asked asks for at most the time that an answer may take.
+func asked[T any](ctx context.Context, s *Survey, ask func(context.Context) (T, error)) (T, error) {
+	if limit := s.cluster.Options.Timeout; limit > 0 {
+		limited, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
 
-	return n.Separate(ctx)
-}
-
-func (s *Survey) keys(ctx context.Context, n *talos.Node) (*Keys, error) {
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
-
-	return KeysFrom(ctx, n)
-}
-
-func (s *Survey) limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	if s.cluster.Options.Timeout <= 0 {
-		return context.WithCancel(ctx)
+		ctx = limited
 	}
 
-	return context.WithTimeout(ctx, s.cluster.Options.Timeout)
+	return ask(ctx)
 }
 
 // Look asks the members of the nodes that answer.
