@@ -179,7 +179,7 @@ func chaosDestructive() []chaosRow {
 			after: func(r *chaosRun) { _, _ = r.plainly("etcd", "downgrade", "cancel", "-n", r.cp) }, // it may not be enabled
 		},
 		{
-			args: "machineconfig rollout apply rollout -n WORKER -o json --timeout TIMEOUT --try-timeout 5s --ready-timeout 5s --reboot-timeout 3s --settle-time 500ms", sends: []string{"ApplyConfiguration"}, times: 8, nodes: "WORKER",
+			args: "machineconfig rollout apply rollout -n WORKER --backup-dir kept -o json --timeout TIMEOUT --try-timeout 5s --ready-timeout 5s --reboot-timeout 3s --settle-time 500ms", sends: []string{"ApplyConfiguration"}, times: 8, nodes: "WORKER",
 			before:   func(r *chaosRun) { r.file(filepath.Join("rollout", r.worker+".yaml"), r.nextConfig()) },
 			happened: func(r *chaosRun) bool { return r.before[r.worker].Persisted != r.after[r.worker].Persisted },
 			after: func(r *chaosRun) {

@@ -25,6 +25,7 @@ func EachChange[T any](ctx context.Context, c *Cluster, targets []Target, fn fun
 
 		node := c.ChangingNode(t)
 		out.Value, out.Err = safely(ctx, node, fn)
+		out.Err = node.AfterChange(out.Err)
 		nameNode(t, out.Err)
 
 		if conn.KindOf(out.Err) == errs.KindUnimplemented {

@@ -39,7 +39,7 @@ type Result struct {
 	talos.NodeRef
 
 	DryRun                   bool               `json:"dry_run"`                     // Whether it was a preview.
-	Status                   runbook.Status     `json:"status"`                      // ok, partial or refused.
+	Status                   runbook.Status     `json:"status"`                      // ok, partial, refused, interrupted, or unknown: what was freed could not be read.
 	Namespace                string             `json:"namespace"`                   // cri or system.
 	PodsChecked              bool               `json:"pods_checked"`                // Whether the pods bound to the node were read from Kubernetes.
 	PodsError                string             `json:"pods_error,omitempty"`        // Why they could not be read; empty also for a node without Kubernetes, and for the system namespace.
@@ -55,7 +55,7 @@ type Result struct {
 	Failed                   []Removal          `json:"failed"`                      // What could not be removed; never null.
 	DiskAvailableBeforeBytes uint64             `json:"disk_available_before_bytes"` // Free space under /var before.
 	DiskAvailableAfterBytes  uint64             `json:"disk_available_after_bytes"`  // Free space afterwards; the same in a preview.
-	FreedBytes               int64              `json:"freed_bytes"`                 // The difference.
+	FreedBytes               int64              `json:"freed_bytes"`                 // The difference; 0 with the status unknown.
 }
 
 // KeptFor is how many images are kept because they may be the image of a service.
@@ -115,6 +115,11 @@ func Prune(ctx context.Context, n Node, req Request, tell progress.Sink, node st
 
 	after, err := settle(ctx, n, before, len(res.Removed) > 0)
 	if err != nil || lost != nil {
+		res.Status = runbook.Unknown
+		if ctx.Err() != nil {
+			res.Status = runbook.Interrupted
+		}
+
 		return res, errors.Join(lost, err)
 	}
 
@@ -232,19 +237,22 @@ func stillThere(ctx context.Context, n Node, namespace, name string, sent runboo
 		})
 }
 
-// settle waits until containerd's garbage collection, which runs a moment after the removal, has stopped freeing space.
+// settle waits until containerd's garbage collection, which runs a moment after the removal, has stopped freeing space. The
+// error is that of the last reading, if it failed.
 func settle(ctx context.Context, n Node, before uint64, removed bool) (uint64, error) {
+	var failed error
+
 	last, calm := before, 0
 
 	err := poll.Until(ctx, "containerd to free the space", 500*time.Millisecond, 15*time.Second, func(ctx context.Context) (bool, string, error) {
 		now, err := available(ctx, n)
-		if err != nil {
-			return false, "", err
-		}
 
-		if now == last {
+		switch failed = err; {
+		case err != nil:
+			return false, err.Error(), nil //nolint:nilerr // repeated until the deadline
+		case now == last:
 			calm++
-		} else {
+		default:
 			calm = 0
 		}
 
@@ -253,7 +261,7 @@ func settle(ctx context.Context, n Node, before uint64, removed bool) (uint64, e
 		return !removed || (calm >= 2 && now > before), fmt.Sprintf("%d bytes available", now), nil
 	})
 	if errors.Is(err, poll.ErrDeadline) {
-		err = nil // the result shows what was freed, even if nothing was
+		err = failed // without one, the result shows what was freed, even if nothing was
 	}
 
 	return last, err

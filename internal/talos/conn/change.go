@@ -2,6 +2,7 @@ package conn
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
@@ -75,6 +76,20 @@ func (e *rpcError) afterSending() {
 		e.hint = "the request was sent and its answer was lost: check the node before you send it again"
 	case e.kind == errs.KindUnreachable || e.kind == errs.KindTimeout:
 		e.exit = errs.Failed
+	}
+}
+
+// AfterChange is the error of work that may have changed the node: where it could not be read what became of that, the
+// outcome is not known, and the node is never one that was not reached.
+func (c *Conn) AfterChange(err error) error {
+	if code := errs.ExitCode(err); !c.changed.Load() || code != errs.Unreachable && code != errs.Timeout {
+		return err
+	}
+
+	return &errs.Error{
+		Exit: errs.Unknown, Kind: errs.KindUnknownOutcome, Node: c.Address, Hostname: c.Whole().Hostname,
+		Hint: "it was changed: read its state before you repeat the command",
+		Err:  fmt.Errorf("what became of the change is not known: %w", err),
 	}
 }
 

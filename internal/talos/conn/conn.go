@@ -37,6 +37,7 @@ type Conn struct {
 	dialErr  error
 	node     string // The node to ask for, empty when the other end of the connection is meant.
 	answered atomic.Bool
+	changed  atomic.Bool // The node has taken a change, or may have.
 
 	confirmed atomic.Pointer[time.Time] // When the other end last proved to be the target.
 
@@ -75,6 +76,11 @@ func (c *Conn) done(ctx context.Context, method string, err error, start time.Ti
 	}
 
 	c.note(err, start)
+
+	if sent && (err == nil || KindOf(err) == errs.KindUnknownOutcome) {
+		c.changed.Store(true)
+	}
+
 	c.Pool.traceCall(c.Address, method, err, time.Since(start))
 
 	return err
@@ -336,6 +342,10 @@ func (s *stream) RecvMsg(m any) error {
 		s.received.Store(true)
 		s.conn.answered.Store(true)
 		s.conn.note(nil, time.Time{})
+
+		if s.changing {
+			s.conn.changed.Store(true)
+		}
 
 		from, _ := peer.FromContext(s.Context())
 		s.conn.heard(from)
