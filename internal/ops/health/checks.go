@@ -327,7 +327,11 @@ func certificate(_ context.Context, s *survey) []Finding {
 	left := expires.Sub(s.cluster.Now())
 	f := ok("expires " + expires.UTC().Format(time.RFC3339))
 
-	if left < 30*24*time.Hour {
+	switch {
+	case left <= 0: // it makes no other one either
+		f = fail("expired at "+expires.UTC().Format(time.RFC3339),
+			"make another one with an admin certificate that is still valid (config new), or generate the talosconfig from the cluster's secrets again")
+	case left < 30*24*time.Hour:
 		f.Status, f.Hint = Warn, "talosmate config new FILE"
 	}
 

@@ -473,5 +473,10 @@ func unknown(message string, err error) Finding {
 		f.LastError = err.Error()
 	}
 
+	var typed *errs.Error
+	if errors.As(err, &typed) {
+		f.Hint = typed.Hint
+	}
+
 	return f
 }

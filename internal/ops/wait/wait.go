@@ -48,7 +48,7 @@ type Cluster struct {
 }
 
 // For waits until all conditions hold at the same check. What cannot become true by waiting (a certificate without the
-// role, an unknown resource type) ends it at once. A passed deadline is errs.Timeout.
+// role or that has expired, an unknown resource type) ends it at once. A passed deadline is errs.Timeout.
 func For(ctx context.Context, w Cluster, conditions []Condition, every, deadline time.Duration) (Result, error) {
 	res := Result{Seen: []Seen{}}
 	began := w.Now()
@@ -230,5 +230,5 @@ func (w Cluster) checkNodes(ctx context.Context, c Condition, targets []talos.Ta
 
 // final reports whether waiting cannot help.
 func final(err error) bool {
-	return err != nil && (errs.ExitCode(err) == errs.Usage || conn.OneOf(err, errs.KindPermissionDenied, errs.KindUnimplemented))
+	return err != nil && (errs.ExitCode(err) == errs.Usage || conn.Outdated(err) || conn.OneOf(err, errs.KindPermissionDenied, errs.KindUnimplemented))
 }

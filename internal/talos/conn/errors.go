@@ -28,6 +28,7 @@ type rpcError struct {
 	cause     error
 
 	undelivered bool // No connection could be made: nothing was sent.
+	outdated    bool // The client certificate has expired.
 }
 
 func (e *rpcError) Error() string { return unwrapped(e.message) }
@@ -191,6 +192,7 @@ func translateTransport(out *rpcError, has func(...string) bool, c circumstances
 			"or generate the talosconfig from the cluster's secrets again"
 
 		if expired {
+			out.outdated = true
 			out.hint = fmt.Sprintf("the client certificate expired at %s; ", c.context.NotAfter.UTC().Format(time.RFC3339)) + out.hint
 		}
 	case has("one node proxied through a worker", "no request forwarding"):
@@ -293,6 +295,13 @@ func KindOf(err error) errs.Kind {
 	}
 
 	return ""
+}
+
+// Outdated reports whether a call failed because the client certificate has expired, which no waiting changes.
+func Outdated(err error) bool {
+	var rpc *rpcError
+
+	return errors.As(err, &rpc) && rpc.outdated
 }
 
 // Transient reports whether an error may pass once a reboot of the node is over.
