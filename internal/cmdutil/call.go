@@ -501,6 +501,7 @@ func (c *Call) resolved(set target.Set, err error) (target.Set, error) {
 	}
 
 	c.Printer.Selection = &output.Selection{Source: c.targets.Source, Nodes: c.targets.Addresses()}
+	c.warnAboutDiscovery()
 
 	if len(c.targets.Nodes) == 0 {
 		return c.targets, errs.Usagef("the selection matches no node")
@@ -513,6 +514,27 @@ func (c *Call) resolved(set target.Set, err error) (target.Set, error) {
 	c.warnAboutVersions()
 
 	return c.targets, nil
+}
+
+// warnAboutDiscovery speaks where discovery does not list a control plane that etcd has: it may leave out workers too,
+// which nobody else lists.
+func (c *Call) warnAboutDiscovery() {
+	chosen := c.Selection()
+	noWorkers := chosen.ControlPlanes && !chosen.Workers && !chosen.All || !chosen.Explicit() && c.byDefault() == target.DefaultControlPlanes
+
+	if c.targets.Source != target.SourceMembers || noWorkers {
+		return
+	}
+
+	members, err := c.cluster.Members(c.ctx)
+	if err != nil {
+		return
+	}
+
+	if unlisted := lists.Filter(members, func(m talos.Member) bool { return m.Source == target.FromEtcd }); len(unlisted) > 0 {
+		c.Warn("discovery does not list %s, which etcd does: workers that it does not list either are not asked; name them with -n",
+			lists.Join(unlisted, ", ", talos.Member.NodeName))
+	}
 }
 
 // warnAboutVersions speaks once when a member runs a release that this program is not made for.
