@@ -27,7 +27,7 @@ func TestSilentNode(t *testing.T) {
 			}
 		}
 
-		all[0].slow = time.Hour
+		all[0].slow.Store(int64(time.Hour))
 		all[0].mute.Store(true)
 		ask(errs.KindUnreachable, 30*time.Second)
 		ask(errs.KindUnreachable, silentLimit)
@@ -47,7 +47,7 @@ func TestSilentNode(t *testing.T) {
 		all[0].mute.Store(false) // it answers, and what was asked takes an hour
 		ask(errs.KindUnreachable, 30*time.Second)
 
-		all[0].slow = 10 * time.Second
+		all[0].slow.Store(int64(10 * time.Second))
 		ask("", 10*time.Second)
 		all[0].mute.Store(true)
 		ask("", 10*time.Second)
@@ -62,7 +62,7 @@ func TestShortDeadline(t *testing.T) {
 		all, c, stop := gates(t, 1)
 		defer stop()
 
-		all[0].slow = 5 * time.Second
+		all[0].slow.Store(int64(5 * time.Second))
 		all[0].mute.Store(true)
 
 		if err := hostname(t, c, time.Second); KindOf(err) != errs.KindUnreachable {

@@ -26,9 +26,9 @@ type gate struct {
 
 	way    *way
 	silent atomic.Bool
-	busy   atomic.Int64  // How long what it sends is on its way.
-	slow   time.Duration // How long it takes for a hostname, or for a second line.
-	mute   atomic.Bool   // It does not tell its version either.
+	busy   atomic.Int64 // How long what it sends is on its way.
+	slow   atomic.Int64 // How long it takes for a hostname, or for a second line.
+	mute   atomic.Bool  // It does not tell its version either.
 
 	asked, changed atomic.Int32
 }
@@ -45,7 +45,7 @@ func (g *gate) Hostname(ctx context.Context, _ *emptypb.Empty) (*machine.Hostnam
 	g.asked.Add(1)
 
 	select {
-	case <-time.After(g.slow):
+	case <-time.After(time.Duration(g.slow.Load())):
 	case <-ctx.Done():
 	}
 
@@ -66,8 +66,8 @@ func (g *gate) Logs(r *machine.LogsRequest, stream grpc.ServerStreamingServer[co
 		return err
 	}
 
-	if g.slow > 0 {
-		<-time.After(g.slow)
+	if g.slow.Load() > 0 {
+		<-time.After(time.Duration(g.slow.Load()))
 
 		return stream.Send(&common.Data{Bytes: []byte("line")})
 	}
@@ -228,7 +228,7 @@ func TestSlowNode(t *testing.T) {
 		defer stop()
 
 		for _, g := range all {
-			g.slow = 25 * time.Second
+			g.slow.Store(int64(25 * time.Second))
 		}
 
 		if err := hostname(t, c, 30*time.Second); err != nil || all[0].asked.Load()+all[1].asked.Load() != 1 || all[0].way.silent.Load() || all[1].way.silent.Load() {
@@ -351,7 +351,7 @@ func TestBusyEndpointsOfAStream(t *testing.T) {
 		lines := 0
 
 		for _, g := range all {
-			g.slow = time.Second
+			g.slow.Store(int64(time.Second))
 		}
 
 		err := Pull(ctx, c, "read the logs", 0, func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
